@@ -1,0 +1,44 @@
+# Everything runs from .venv, which the first target that needs it creates.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= 4
+
+.PHONY: start test check format clean
+
+start: $(VENV)/.installed
+	@exec $(BIN)/wsd start --workers $(WORKERS)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/pytest -q -n 4 --dist worksteal tests
+
+check: $(VENV)/.installed-dev .types/wsd
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	MYPYPATH=.types $(BIN)/mypy -p wsd.supervisor -p wsd.worker
+	$(BIN)/mypy tests
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .types .mypy_cache .ruff_cache .pytest_cache *.egg-info
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "wsd needs Python 3.11 or newer; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $(VENV)/.installed $@
+
+# Type checkers cannot see through the editable install's import hook; a folder of links shows them wsd.*.
+.types/wsd:
+	mkdir -p $@
+	ln -s ../../supervisor ../../worker ../../templates $@

@@ -1,0 +1,1 @@
+"""Files that wsd renders or serves."""

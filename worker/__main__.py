@@ -1,0 +1,80 @@
+"""`python -m wsd.worker`: one worker process. What to do comes from the environment (contract.WorkerEnv)."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from wsd.worker import hub
+from wsd.worker.app import BadAppError, WorkerApp, load_application
+from wsd.worker.contract import EXIT_BAD_APP, EXIT_STARTUP_FAILED, WorkerEnv
+from wsd.worker.server import WorkerServer, bind_shared, bind_unix
+
+KEEP_ALIVE_SECONDS = 75
+"""Longer than nginx keeps its idle connections to us, so that it never sends into one that we just closed."""
+
+REQUEST_SECONDS = 5
+"""How long HTTP requests in flight may take when the worker stops."""
+
+
+def main() -> int:
+    env = WorkerEnv.from_env(os.environ)
+    logging.basicConfig(
+        level=env.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    # uvicorn's info lines are one a handshake, with the query string and what secrets it holds.
+    logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLogger().level))
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        inner = load_application(env.app) if env.app else hub.app
+    except BadAppError as exc:
+        return _fail(str(exc), EXIT_BAD_APP)
+    app = WorkerApp(inner, env)
+    try:
+        sockets = [bind_unix(Path(env.bind_path))] if env.bind_path else []
+        if env.listen:
+            host, _, port = env.listen.rpartition(":")
+            sockets.append(bind_shared(host.strip("[]"), int(port)))
+    except OSError as exc:
+        return _fail(f"cannot listen on {env.bind_path} {env.listen}: {exc}", EXIT_STARTUP_FAILED)
+    config = uvicorn.Config(
+        app,
+        ws="websockets-sansio",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # Behind nginx every peer is nginx, which sets these headers itself; without it nobody is trusted.
+        proxy_headers=not env.listen,
+        forwarded_allow_ips="*",
+        ws_max_size=env.max_message_bytes,
+        ws_ping_interval=env.ping_interval,
+        ws_ping_timeout=env.ping_timeout,
+        ws_per_message_deflate=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=REQUEST_SECONDS,
+    )
+    paths = [Path(path) for path in (env.bind_path, env.public_path) if path]
+    server = WorkerServer(config, drain_seconds=env.drain_seconds, on_drain=app.drain, paths=paths)
+    try:
+        server.run(sockets=sockets)
+    except SystemExit:
+        if app.startup_failure is None:
+            raise
+        return _fail(
+            f"the application failed to start: {app.startup_failure.splitlines()[-1]}", EXIT_STARTUP_FAILED
+        )
+    return 0
+
+
+def _fail(reason: str, code: int) -> int:
+    print(reason, file=sys.stderr, flush=True)  # noqa: T201 - the supervisor shows a worker's last line
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""The worker's sign of life: a record in Redis every second, and the event loop's lag."""
+
+import asyncio
+import logging
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from wsd.worker.contract import (
+    CONNECTIONS_KEY,
+    LIVE_WORKERS_KEY,
+    Heartbeat,
+    WorkerEnv,
+    WorkerState,
+    heartbeat_key,
+)
+from wsd.worker.link import Redis, RedisError
+from wsd.worker.websocket_manager import DistributedWebSocketManager
+
+logger = logging.getLogger(__name__)
+
+LAG_SAMPLE_SECONDS = 0.25
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+# One script, by the server's clock: no worker's clock can make another look dead.
+# KEYS heartbeat, live workers, connections; ARGV record, ttl in ms, worker id, connections of this worker.
+BEAT_SCRIPT = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.call('ZADD', KEYS[2], now + ARGV[2], ARGV[3])
+redis.call('HSET', KEYS[3], ARGV[3], ARGV[4])
+for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now)) do
+    redis.call('ZREM', KEYS[2], gone)
+    redis.call('HDEL', KEYS[3], gone)
+end
+local sessions = 0
+for _, count in ipairs(redis.call('HVALS', KEYS[3])) do
+    sessions = sessions + count
+end
+return {redis.call('ZCARD', KEYS[2]), sessions}
+"""
+
+
+@dataclass(frozen=True)
+class ClusterTotals:
+    workers: int
+    sessions: int
+
+
+class HeartbeatTask:
+    """Beats every `heartbeat_interval` seconds until cancelled, then takes the record away.
+
+    Without Redis it only measures: the record is still served by /health.
+    """
+
+    def __init__(self, env: WorkerEnv, manager: DistributedWebSocketManager, redis: Redis | None) -> None:
+        self.state = WorkerState.STARTING
+        self.redis_healthy = False
+        self._env = env
+        self._manager = manager
+        self._redis = redis
+        self._beat = redis.register_script(BEAT_SCRIPT) if redis is not None else None
+        self._started = time.monotonic()
+        self._count = 0
+        self._lag = 0.0
+        self._totals: ClusterTotals | None = None
+
+    @property
+    def totals(self) -> ClusterTotals:
+        """Of the cluster while Redis answers, else of this worker."""
+        if self._totals is not None and self.redis_healthy:
+            return self._totals
+        return ClusterTotals(1, self._manager.connection_count)
+
+    def record(self) -> Heartbeat:
+        return Heartbeat(
+            worker_id=self._env.worker_id,
+            node_id=self._env.node_id,
+            slot=self._env.slot,
+            pid=os.getpid(),
+            beat=self._count,
+            uptime=time.monotonic() - self._started,
+            state=self.state,
+            connections=self._manager.connection_count,
+            messages_in=self._manager.messages_in,
+            messages_out=self._manager.messages_out,
+            loop_lag=self._lag,
+            rss=_rss(),
+            redis=self.redis_healthy,
+        )
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._measure_lag(), name="loop-lag")
+            tasks.create_task(self._beat_for_ever(), name="heartbeat")
+
+    async def _beat_for_ever(self) -> None:
+        try:
+            while True:
+                self._count += 1
+                await self._send()
+                self._lag = 0.0
+                await asyncio.sleep(self._env.heartbeat_interval)
+        finally:
+            await self._say_goodbye()
+
+    async def _send(self) -> None:
+        if self._beat is None:
+            return
+        record = self.record()
+        keys = [heartbeat_key(record.worker_id), LIVE_WORKERS_KEY, CONNECTIONS_KEY]
+        ttl_ms = int(self._env.heartbeat_ttl * 1000)
+        try:
+            workers, sessions = await self._beat(
+                keys, [record.to_json(), ttl_ms, record.worker_id, record.connections]
+            )
+        except (RedisError, OSError) as exc:
+            if self.redis_healthy:
+                logger.warning("heartbeat failed: %s", exc)
+            self.redis_healthy = False
+        else:
+            self.redis_healthy = True
+            self._totals = ClusterTotals(workers, sessions)
+
+    async def _say_goodbye(self) -> None:
+        if self._redis is None or not self.redis_healthy:
+            return
+        worker_id = self._env.worker_id
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.delete(heartbeat_key(worker_id))
+                pipe.zrem(LIVE_WORKERS_KEY, worker_id)
+                pipe.hdel(CONNECTIONS_KEY, worker_id)
+                await pipe.execute()
+        except (RedisError, OSError) as exc:
+            logger.info("heartbeat left to expire: %s", exc)
+
+    async def _measure_lag(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LAG_SAMPLE_SECONDS
+            await asyncio.sleep(LAG_SAMPLE_SECONDS)
+            self._lag = max(self._lag, loop.time() - due)
+
+
+def _rss() -> int:
+    """Resident bytes of this process (proc(5), statm: the second number counts pages)."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES

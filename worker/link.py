@@ -1,0 +1,21 @@
+"""The worker's connections to Redis."""
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+__all__ = ["Redis", "RedisError", "open_redis"]
+
+
+def open_redis(url: str, *, connect_timeout: float, timeout: float | None) -> Redis:
+    """A client with its own pool; nothing is connected yet. Timeouts in seconds, None: wait for ever.
+
+    It never retries by itself: a publish whose answer was lost may have been carried out, and sending it
+    again would deliver it twice.
+
+    Raises ValueError for a malformed URL.
+    """
+    return Redis.from_url(
+        url, socket_connect_timeout=connect_timeout, socket_timeout=timeout, retry=Retry(NoBackoff(), 0)
+    )

@@ -1,0 +1,137 @@
+"""uvicorn, with a stop that drains: no handshake is lost, and clients do not all come back in one second."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+import socket
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+
+import uvicorn
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from wsd.worker.contract import ACCEPT_GRACE_SECONDS
+
+logger = logging.getLogger(__name__)
+
+CLOSES_PER_SECOND = 100
+"""The pace at which a drain closes connections while there are few; it must end within `drain_seconds`."""
+
+
+def close_delays(count: int, drain_seconds: float, rng: random.Random) -> list[float]:
+    """When to close each of `count` connections, in seconds from now, at random and evenly spread.
+
+    A few go quickly, many take the whole of `drain_seconds`: so an idle cluster stops at once, and a full
+    one does not send everybody to its neighbours in the same second.
+    """
+    spread = min(drain_seconds, (count - 1) / CLOSES_PER_SECOND)
+    return [rng.uniform(0, spread) for _ in range(count)]
+
+
+class WorkerServer(uvicorn.Server):
+    """Serves sockets that are bound already. SIGTERM and SIGINT drain, a second one ends the drain.
+
+    `paths` are where the server's unix socket may be found: the one it was bound to, and the one that nginx
+    knows. `on_drain` is called once, when the drain begins.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        drain_seconds: float,
+        on_drain: Callable[[], None],
+        paths: Sequence[Path] = (),
+    ) -> None:
+        super().__init__(config)
+        self._drain_seconds = drain_seconds
+        self._on_drain = on_drain
+        self._paths = paths
+        self._inode = paths[0].stat().st_ino if paths else None
+        self._draining = asyncio.Event()
+        self._cut_short = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        # uvicorn raises the signal again after a clean end; ours must end with exit code 0.
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, self.begin_drain)
+        yield
+
+    def begin_drain(self) -> None:
+        if self._draining.is_set():
+            self._cut_short.set()
+            return
+        self.should_exit = True
+        self._draining.set()
+        self._on_drain()
+
+    async def main_loop(self) -> None:
+        """uvicorn's, without its ten wake-ups a second: only the Date header needs a clock."""
+        while not self.should_exit:
+            await self.on_tick(0)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._draining.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Leave nginx's path, take who is already knocking, close WebSockets one by one, then the rest."""
+        self._unlink_own_socket()
+        # A connection in the backlog when the listener closes is reset, one accepted but not yet read is
+        # closed without an answer (uvicorn 2757): both get this moment.
+        await asyncio.sleep(ACCEPT_GRACE_SECONDS)
+        for server in self.servers:
+            server.close()
+        await self._close_websockets()
+        await super().shutdown(sockets)
+
+    def _unlink_own_socket(self) -> None:
+        """New handshakes go to other workers now. By the inode: another process's socket may stand there."""
+        for path in self._paths:
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_ino == self._inode:
+                    path.unlink()
+
+    async def _close_websockets(self) -> None:
+        connections = [c for c in self.server_state.connections if isinstance(c, WebSocketsSansIOProtocol)]
+        if not connections:
+            return
+        logger.info("draining %d connections", len(connections))
+        loop = asyncio.get_running_loop()
+        delays = close_delays(len(connections), self._drain_seconds, random.Random())
+        timers = [
+            loop.call_later(delay, self._close, connection)
+            for delay, connection in zip(delays, connections, strict=True)
+        ]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(delays)):
+                await self._cut_short.wait()
+        for timer in timers:
+            timer.cancel()
+
+    def _close(self, connection: WebSocketsSansIOProtocol) -> None:
+        if connection in self.server_state.connections:
+            connection.shutdown()
+
+
+def bind_unix(path: Path) -> socket.socket:
+    """Bind a unix socket that only this user can connect to. Raises OSError."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    path.chmod(0o600)
+    return listener
+
+
+def bind_shared(host: str, port: int) -> socket.socket:
+    """Bind a TCP port together with the other workers (SO_REUSEPORT, socket(7)). Raises OSError."""
+    family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, proto)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listener.bind(address)
+    return listener

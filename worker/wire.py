@@ -1,0 +1,117 @@
+"""The messages between client and server: JSON text, decoded and validated in one pass.
+
+A client's object without a `type` is a broadcast of itself; with one, it must be a request we know.
+"""
+
+import unicodedata
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+MAX_NAME_LENGTH = 128
+
+
+class WireError(Exception):
+    """A client's message that cannot be served; `code` is for programs, the text for people."""
+
+    def __init__(self, code: str, message: str, request_id: Any = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.request_id = request_id
+
+
+class Sender(Struct, frozen=True, omit_defaults=True):
+    """Who a message is from. Set by the server: a client cannot forge it."""
+
+    user_id: str
+    username: str
+    worker_id: str
+
+
+class Welcome(Struct, frozen=True, tag="welcome"):
+    session_id: str
+    user_id: str
+    username: str
+    worker_id: str
+    node_id: str
+
+
+class Message(Struct, frozen=True, tag="message", rename={"sender": "from"}):
+    channel: str
+    data: Raw
+    sender: Sender
+
+
+class Ack(Struct, frozen=True, tag="ack"):
+    id: Any
+
+
+class Pong(Struct, frozen=True, tag="pong", omit_defaults=True):
+    id: Any = None
+
+
+class Error(Struct, frozen=True, tag="error", omit_defaults=True):
+    code: str
+    message: str
+    id: Any = None
+
+
+class Broadcast(Struct, frozen=True, tag="broadcast"):
+    data: Raw
+    id: Any = None
+
+
+class Ping(Struct, frozen=True, tag="ping"):
+    id: Any = None
+
+
+Request = Broadcast | Ping
+
+
+class _Envelope(Struct):
+    type: Any = msgspec.UNSET
+    id: Any = None
+
+
+_envelope = msgspec.json.Decoder(_Envelope)
+_request: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
+_encoder = msgspec.json.Encoder()
+
+
+def encode(message: Struct) -> bytes:
+    return _encoder.encode(message)
+
+
+def decode(text: str | bytes) -> Request:
+    """Decode one client message.
+
+    Raises WireError: `invalid_json` for what is no JSON object, `invalid_request` for a request
+    with wrong fields, `unknown_type` for one we do not know.
+    """
+    try:
+        envelope = _envelope.decode(text)
+    except (msgspec.DecodeError, RecursionError) as exc:
+        raise WireError("invalid_json", f"expected a JSON object: {exc}") from None
+    if envelope.type is msgspec.UNSET:
+        return Broadcast(Raw(text.encode() if isinstance(text, str) else text))
+    try:
+        return _request.decode(text)
+    except (msgspec.DecodeError, RecursionError) as exc:
+        if envelope.type not in ("broadcast", "ping"):
+            raise WireError("unknown_type", f"unknown type {envelope.type!r}", envelope.id) from None
+        raise WireError("invalid_request", str(exc), envelope.id) from None
+
+
+def name_problem(value: str) -> str | None:
+    """Why a user id or user name is refused, or None.
+
+    Control and format characters (Unicode Cc and Cf, bidirectional overrides among them) let one name
+    look like another.
+    """
+    if not 1 <= len(value) <= MAX_NAME_LENGTH:
+        return f"must have 1 to {MAX_NAME_LENGTH} characters, got {len(value)}"
+    for character in value:
+        if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+            return f"must not contain U+{ord(character):04X}"
+    return None
