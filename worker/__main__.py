@@ -65,9 +65,7 @@ def main() -> int:
     except SystemExit:
         if app.startup_failure is None:
             raise
-        return _fail(
-            f"the application failed to start: {app.startup_failure.splitlines()[-1]}", EXIT_STARTUP_FAILED
-        )
+        return _fail(f"the application failed to start: {app.startup_failure.splitlines()[-1]}", EXIT_STARTUP_FAILED)
     return 0
 
 

@@ -124,10 +124,19 @@ class Heartbeat:
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
         """Raises ValueError when the text is not a heartbeat; fields of newer workers are ignored."""
+        return cls._from_raw(json.loads(text))
+
+    @classmethod
+    def from_health(cls, body: bytes) -> Self:
+        """The record in a worker's answer to GET /health. Raises ValueError."""
+        answer = json.loads(body)
+        return cls._from_raw(answer.get("heartbeat") if isinstance(answer, dict) else None)
+
+    @classmethod
+    def _from_raw(cls, raw: Any) -> Self:
         try:
-            raw = json.loads(text)
             known = {f.name: raw[f.name] for f in fields(cls)}
-        except (ValueError, TypeError, KeyError) as exc:
+        except (TypeError, KeyError) as exc:
             raise ValueError(f"not a heartbeat: {exc!r}") from None
         known["state"] = WorkerState(known["state"])
         return cls(**known)

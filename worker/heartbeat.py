@@ -113,9 +113,7 @@ class HeartbeatTask:
         keys = [heartbeat_key(record.worker_id), LIVE_WORKERS_KEY, CONNECTIONS_KEY]
         ttl_ms = int(self._env.heartbeat_ttl * 1000)
         try:
-            workers, sessions = await self._beat(
-                keys, [record.to_json(), ttl_ms, record.worker_id, record.connections]
-            )
+            workers, sessions = await self._beat(keys, [record.to_json(), ttl_ms, record.worker_id, record.connections])
         except (RedisError, OSError) as exc:
             if self.redis_healthy:
                 logger.warning("heartbeat failed: %s", exc)

@@ -53,9 +53,7 @@ async def serve(websocket: WebSocket, manager: DistributedWebSocketManager, conn
         await _close(websocket, *connection.closing.result())
 
 
-async def _receive(
-    websocket: WebSocket, manager: DistributedWebSocketManager, connection: Connection
-) -> None:
+async def _receive(websocket: WebSocket, manager: DistributedWebSocketManager, connection: Connection) -> None:
     while True:
         message = await websocket.receive()
         if message["type"] == "websocket.disconnect":

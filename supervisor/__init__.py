@@ -1,0 +1,1 @@
+"""The supervisor: one process a node that starts, watches, restarts and shows the others."""

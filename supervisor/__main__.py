@@ -1,0 +1,3 @@
+from wsd.supervisor.cli import main
+
+main()

@@ -1,0 +1,205 @@
+"""The `wsd` command: reads the command line, shows what comes of it, and is the only place that exits.
+
+What only one command needs is imported in it: `wsd --help` must answer at once.
+"""
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wsd.supervisor.errors import ExitCode, WsdError
+
+if TYPE_CHECKING:
+    from wsd.supervisor.config import Key, Loaded
+    from wsd.supervisor.state_dir import StateDir
+
+app = typer.Typer(
+    name="wsd",
+    help="One command turns a machine into a WebSocket cluster.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+# Values are text here and typed by the configuration, so that a wrong one is told in the same words everywhere.
+ConfigOption = Annotated[str | None, typer.Option("--config", metavar="FILE", help="Default: ./wsd.toml")]
+StateDirOption = Annotated[str | None, typer.Option("--state-dir", metavar="DIR", help="Default: .wsd beside wsd.toml")]
+WorkersOption = Annotated[str | None, typer.Option("--workers", metavar="N", help="Number of worker processes")]
+
+
+@app.command()
+def start(
+    workers: WorkersOption = None,
+    config: ConfigOption = None,
+    application: Annotated[
+        str | None,
+        typer.Option("--app", metavar="MODULE:ATTR", help="Your ASGI app; without it, the built-in hub"),
+    ] = None,
+    host: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Default: 127.0.0.1")] = None,
+    port: Annotated[str | None, typer.Option(metavar="PORT", help="Default: 8000")] = None,
+    node_id: Annotated[str | None, typer.Option(metavar="ID", help="Default: the host name")] = None,
+    redis_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Redis or Valkey; without it, an embedded Valkey")
+    ] = None,
+    state_dir: StateDirOption = None,
+    no_nginx: Annotated[bool, typer.Option("--no-nginx", help="Workers share the port themselves")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Return when the cluster is ready")] = False,
+) -> None:
+    """Start the cluster of this node.
+
+    In the foreground until Ctrl-C, which drains and stops all; a second Ctrl-C stops at once.
+
+    Example: wsd start --workers 4 --app chat:app --port 8080
+    """
+    from wsd.supervisor import launch  # noqa: PLC0415
+
+    loaded = _load(
+        config,
+        {
+            "--workers": (("cluster", "workers"), workers),
+            "--app": (("cluster", "app"), application),
+            "--host": (("cluster", "host"), host),
+            "--port": (("cluster", "port"), port),
+            "--node-id": (("cluster", "node_id"), node_id),
+            "--redis-url": (("redis", "url"), redis_url),
+            "--state-dir": (("cluster", "state_dir"), state_dir),
+            "--no-nginx": (("nginx", "enabled"), "false" if no_nginx else None),
+        },
+    )
+    if detach:
+        raise typer.Exit(launch.detach(loaded, sys.argv[1:]))
+    launch.foreground(loaded)
+
+
+@app.command()
+def status(
+    config: ConfigOption = None,
+    state_dir: StateDirOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The same, for programs")] = False,
+) -> None:
+    """Show the cluster's processes.
+
+    Exit code 0: healthy, 1: running but degraded, 3: not running.
+    """
+    import msgspec  # noqa: PLC0415
+
+    from wsd.supervisor.client import ControlClient  # noqa: PLC0415
+    from wsd.supervisor.status import ClusterStatus  # noqa: PLC0415
+
+    answer = ControlClient(_state_dir(config, state_dir)).call("GET", "/v1/status")
+    seen = msgspec.json.decode(answer, type=ClusterStatus)
+    if as_json:
+        typer.echo(msgspec.json.format(answer, indent=2).decode())
+    else:
+        from wsd.supervisor.status_table import print_status  # noqa: PLC0415
+
+        print_status(seen)
+    raise typer.Exit(ExitCode.OK if seen.state == "healthy" else ExitCode.FAILURE)
+
+
+@app.command()
+def stop(
+    config: ConfigOption = None,
+    state_dir: StateDirOption = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(metavar="S", min=0, help="Seconds for the drain; default: cluster.drain_seconds"),
+    ] = None,
+) -> None:
+    """Drain and stop the cluster; returns when it is gone.
+
+    Exit code 3 when none was running.
+    """
+    from wsd.supervisor.client import stop_and_wait  # noqa: PLC0415
+
+    where = _state_dir(config, state_dir)
+    stop_and_wait(where, timeout)
+    typer.echo(f"stopped the cluster in {where.root}")
+
+
+@app.command("render-nginx")
+def render_nginx(
+    config: ConfigOption = None,
+    workers: WorkersOption = None,
+    state_dir: StateDirOption = None,
+    output: Annotated[str | None, typer.Option(metavar="FILE", help="Default: standard output")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Let nginx itself test it (nginx -t)")] = False,
+) -> None:
+    """Print the nginx configuration that `wsd start` would use. Needs nothing running.
+
+    Example: wsd render-nginx --workers 8 --check --output /etc/nginx/nginx.conf
+    """
+    from wsd.supervisor import launch  # noqa: PLC0415
+
+    loaded = _load(
+        config,
+        {
+            "--workers": (("cluster", "workers"), workers),
+            "--state-dir": (("cluster", "state_dir"), state_dir),
+        },
+    )
+    text = launch.render_nginx(loaded, check=check)
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        Path(output).write_text(text, "utf-8")
+    except OSError as exc:
+        raise WsdError(f"cannot write {output}: {exc.strerror}") from None
+
+
+@app.command("config")
+def show_config(config: ConfigOption = None, state_dir: StateDirOption = None) -> None:
+    """Print the effective configuration, and where each value came from."""
+    from wsd.supervisor.config import describe  # noqa: PLC0415
+
+    loaded = _load(config, {"--state-dir": (("cluster", "state_dir"), state_dir)})
+    for line in describe(loaded):
+        typer.echo(line)
+
+
+def _load(config: str | None, options: "dict[str, tuple[Key, str | None]]") -> "Loaded":
+    from wsd.supervisor.config import Setting, load  # noqa: PLC0415
+
+    given: dict[Key, Setting] = {
+        key: Setting(text, name, is_text=True) for name, (key, text) in options.items() if text is not None
+    }
+    loaded = load(given, os.environ, config)
+    for warning in loaded.warnings:
+        typer.echo(f"wsd: warning: {warning}", err=True)
+    return loaded
+
+
+def _state_dir(config: str | None, state_dir: str | None) -> "StateDir":
+    from wsd.supervisor.state_dir import StateDir  # noqa: PLC0415
+
+    return StateDir(_load(config, {"--state-dir": (("cluster", "state_dir"), state_dir)}).state_dir)
+
+
+def main() -> None:
+    """Run the command line; every error is one line and the right exit code."""
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(prog_name="wsd", standalone_mode=False)
+    except WsdError as exc:
+        _fail(str(exc), exc.exit_code)
+    except typer.Abort:
+        code = ExitCode.FAILURE
+    except Exception as exc:
+        # The command line's own errors (unknown option, missing value) know their text and exit code.
+        if not hasattr(exc, "format_message"):
+            raise
+        _fail(f"{exc.format_message()} (see: wsd --help)", ExitCode.USAGE)
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    sys.exit(code)
+
+
+def _fail(message: str, code: ExitCode) -> None:
+    typer.echo(f"wsd: {' '.join(message.split())}", err=True)
+    sys.exit(code)

@@ -1,0 +1,362 @@
+"""The configuration: one frozen tree, read once from four layers and validated whole.
+
+Command line over environment over wsd.toml over defaults. Every value remembers where it came from, so that
+an error and `wsd config` can say it.
+"""
+
+import difflib
+import re
+import socket
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+from msgspec import inspect as types
+
+from wsd.supervisor.errors import ConfigError
+from wsd.worker.contract import INTERNAL_ENV_NAMES
+
+Seconds = Annotated[float, Meta(gt=0)]
+SecondsOrZero = Annotated[float, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0)]
+PositiveCount = Annotated[int, Meta(ge=1)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+
+
+class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class ClusterConfig(Section, frozen=True):
+    workers: Annotated[int, Meta(ge=1, le=256)] = 4
+    app: str = ""
+    node_id: str = ""
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    state_dir: str = ""
+    drain_seconds: SecondsOrZero = 30.0
+
+
+class RedisConfig(Section, frozen=True):
+    url: str = ""
+    embedded: bool = True
+    max_memory: PositiveCount = 268_435_456
+    connect_timeout: Seconds = 1.0
+    timeout: Seconds = 4.0
+
+
+class NginxConfig(Section, frozen=True):
+    enabled: bool = True
+    binary: str = ""
+    affinity: Literal["auto", "ip", "least_conn"] = "auto"
+    workers: Annotated[int, Meta(ge=0, le=256)] = 0
+    worker_connections: Annotated[int, Meta(ge=64)] = 8192
+    websocket_timeout: PositiveCount = 604_800
+    http_timeout: PositiveCount = 60
+    connect_timeout: PositiveCount = 5
+    max_body_bytes: Count = 1_048_576
+    max_header_bytes: Annotated[int, Meta(ge=1024, le=1_048_576)] = 16_384
+    handshakes_per_second: Count = 0
+    handshake_burst: Count = 200
+    max_connections_per_address: Count = 0
+    trusted_proxies: tuple[str, ...] = ()
+    debug_headers: bool = False
+    access_log: bool = False
+    tls_certificate: str = ""
+    tls_key: str = ""
+    tls_redirect_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+
+
+class HealthConfig(Section, frozen=True):
+    heartbeat_interval: Seconds = 1.0
+    heartbeat_timeout: Seconds = 5.0
+    probe_timeout: Seconds = 2.0
+    start_timeout: Seconds = 60.0
+    max_rss: Count = 0
+
+
+class RestartConfig(Section, frozen=True):
+    backoff_initial: Seconds = 0.5
+    backoff_max: Seconds = 30.0
+    stable_after: Seconds = 30.0
+    max_restarts: Count = 10
+    window: Seconds = 60.0
+
+
+class WebSocketConfig(Section, frozen=True):
+    session_ttl: Seconds = 3600.0
+    max_message_bytes: PositiveCount = 65_536
+    ping_interval: Seconds = 25.0
+    ping_timeout: Seconds = 10.0
+
+
+class LogConfig(Section, frozen=True):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(Section, frozen=True):
+    cluster: ClusterConfig = ClusterConfig()
+    redis: RedisConfig = RedisConfig()
+    nginx: NginxConfig = NginxConfig()
+    health: HealthConfig = HealthConfig()
+    restart: RestartConfig = RestartConfig()
+    websocket: WebSocketConfig = WebSocketConfig()
+    log: LogConfig = LogConfig()
+
+
+SECTIONS: dict[str, type[Section]] = {field.name: field.type for field in msgspec.structs.fields(Config)}
+FIXED_ENV_NAMES = {"REDIS_URL": ("redis", "url"), "NODE_ID": ("cluster", "node_id")}
+OTHER_ENV_NAMES = frozenset({"WSD_CONFIG", "WSD_READY_FD"}) | INTERNAL_ENV_NAMES
+PATH_KEYS = {("cluster", "state_dir"), ("nginx", "tls_certificate"), ("nginx", "tls_key")}
+"""In wsd.toml a relative path starts from the file's directory, elsewhere from the current one."""
+
+CONFIG_FILE = "wsd.toml"
+
+Key = tuple[str, str]  # section, name
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value as somebody wrote it, and where: `--port`, `WSD_PORT`, `wsd.toml line 12`.
+
+    `is_text`: the place holds only text, so a number or a truth value is written as text there.
+    """
+
+    value: Any
+    source: str
+    is_text: bool = False
+
+
+Layer = dict[Key, Setting]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    config: Config
+    sources: Mapping[Key, str]  # where the values that are not defaults came from
+    warnings: tuple[str, ...]
+    directory: Path  # of wsd.toml, or the current one
+
+    @property
+    def node_id(self) -> str:
+        return self.config.cluster.node_id or socket.gethostname()
+
+    @property
+    def state_dir(self) -> Path:
+        return Path(self.config.cluster.state_dir or self.directory / ".wsd").absolute()
+
+
+def load(options: Mapping[Key, Setting], environ: Mapping[str, str], config_file: str | None) -> Loaded:
+    """Read all layers. `config_file` None means WSD_CONFIG, or wsd.toml in the current directory if it is there.
+
+    Raises ConfigError.
+    """
+    named = config_file or environ.get("WSD_CONFIG")
+    path = Path(named) if named else Path(CONFIG_FILE)
+    toml_layer: Layer = {}
+    if named or path.exists():
+        toml_layer = read_toml(path)
+    env_layer, warnings = read_environ(environ)
+    settings = {**toml_layer, **env_layer, **options}
+    directory = path.parent if toml_layer or named else Path()
+    return Loaded(
+        build(settings),
+        {key: setting.source for key, setting in settings.items()},
+        warnings,
+        directory.absolute(),
+    )
+
+
+def build(settings: Mapping[Key, Setting]) -> Config:
+    """Validate merged settings into the tree. Raises ConfigError with the first that is wrong."""
+    sections: dict[str, Section] = {}
+    for name, kind in SECTIONS.items():
+        values = {
+            key: _convert(section, key, setting) for (section, key), setting in settings.items() if section == name
+        }
+        sections[name] = kind(**values)
+    config = Config(**sections)  # type: ignore[arg-type]
+    _check_whole(config, settings)
+    return config
+
+
+def read_toml(path: Path) -> Layer:
+    """Raises ConfigError: unreadable, broken (with the line), or with a section or key we do not know."""
+    try:
+        text = path.read_text("utf-8")
+        document = tomllib.loads(text)
+    except OSError as exc:
+        raise ConfigError(f"cannot read {path}: {exc.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path} is not valid TOML: {exc}") from None
+    layer: Layer = {}
+    for section, content in document.items():
+        line = _line_of(text, section, None)
+        if section not in SECTIONS:
+            hint = _did_you_mean(section, SECTIONS)
+            raise ConfigError(f"{path.name} line {line}: unknown section [{section}]{hint}")
+        if not isinstance(content, dict):
+            raise ConfigError(f"{path.name} line {line}: {section} must be a section, [{section}]")
+        for key, value in content.items():
+            source = f"{path.name} line {_line_of(text, section, key)}"
+            if key not in SECTIONS[section].__struct_fields__:
+                hint = _did_you_mean(key, SECTIONS[section].__struct_fields__) or _section_hint(key)
+                raise ConfigError(f"{source}: unknown key {section}.{key}{hint}")
+            if (section, key) in PATH_KEYS and isinstance(value, str) and value:
+                value = str(path.parent / value)  # noqa: PLW2901
+            layer[section, key] = Setting(value, source)
+    return layer
+
+
+def read_environ(environ: Mapping[str, str]) -> tuple[Layer, tuple[str, ...]]:
+    """The settings in the environment, and a warning for each WSD_ name that is none.
+
+    A warning and no error: others use such names, too (Kubernetes sets WSD_SERVICE_HOST for a service "wsd").
+    """
+    names = {env_name(*key): key for key in all_keys()} | FIXED_ENV_NAMES
+    layer: Layer = {}
+    warnings: list[str] = []
+    for name, text in sorted(environ.items()):
+        if name in names:
+            if text:
+                layer[names[name]] = Setting(text, name, is_text=True)
+        elif name.startswith("WSD_") and name not in OTHER_ENV_NAMES:
+            warnings.append(f"{name} is not a setting of wsd{_did_you_mean(name, names)}")
+    return layer, tuple(warnings)
+
+
+def all_keys() -> Iterator[Key]:
+    for section, kind in SECTIONS.items():
+        for key in kind.__struct_fields__:
+            yield section, key
+
+
+def env_name(section: str, key: str) -> str:
+    """`WSD_PORT` for cluster.port, `WSD_NGINX_WORKERS` for nginx.workers."""
+    return f"WSD_{key}".upper() if section == "cluster" else f"WSD_{section}_{key}".upper()
+
+
+def mask_url(url: str) -> str:
+    """The URL without its password, for people and logs."""
+    return re.sub(r"(://[^/@]*:)[^/@]*@", r"\1***@", url)
+
+
+def describe(loaded: Loaded) -> Iterator[str]:
+    """The effective configuration as TOML, each value with its source."""
+    for section in SECTIONS:
+        yield f"[{section}]"
+        values = getattr(loaded.config, section)
+        for key in values.__struct_fields__:
+            source = loaded.sources.get((section, key), "default")
+            yield f"{key} = {_toml(getattr(values, key))}  # {source}"
+        yield ""
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(_show(item) for item in value)}]"
+    return _show(value)
+
+
+def _convert(section: str, key: str, setting: Setting) -> Any:
+    fields = msgspec.structs.fields(SECTIONS[section])
+    wanted = next(field.type for field in fields if field.name == key)
+    value = setting.value
+    if setting.is_text:
+        match types.type_info(wanted):
+            case types.VarTupleType():
+                value = [part.strip() for part in value.split(",")]
+            case types.BoolType():
+                value = {"yes": True, "on": True, "no": False, "off": False}.get(value.lower(), value)
+    try:
+        return msgspec.convert(value, wanted, strict=not setting.is_text)
+    except msgspec.ValidationError:
+        problem = f"{section}.{key} must be {_describe(wanted)}, got {_show(value)}"
+        raise ConfigError(f"{setting.source}: {problem}") from None
+
+
+def _check_whole(config: Config, settings: Mapping[Key, Setting]) -> None:
+    """What concerns more than one key, or more than its type."""
+
+    def refuse(section: str, key: str, problem: str) -> None:
+        source = settings[section, key].source if (section, key) in settings else "default"
+        raise ConfigError(f"{source}: {section}.{key} {problem}")
+
+    cluster, redis, nginx, health = config.cluster, config.redis, config.nginx, config.health
+    if redis.url and not re.match(r"(rediss?://|unix://)", redis.url):
+        refuse("redis", "url", f"must begin with redis://, rediss:// or unix://, got {_show(redis.url)}")
+    if bool(nginx.tls_certificate) != bool(nginx.tls_key):
+        missing = "tls_key" if nginx.tls_certificate else "tls_certificate"
+        refuse("nginx", missing, "is missing: TLS needs both tls_certificate and tls_key")
+    if nginx.tls_redirect_port and not nginx.tls_certificate:
+        refuse("nginx", "tls_redirect_port", "needs tls_certificate and tls_key")
+    if nginx.tls_redirect_port == cluster.port:
+        refuse("nginx", "tls_redirect_port", f"must differ from cluster.port, got {cluster.port} for both")
+    if cluster.app and not re.fullmatch(r"[\w.]+:[\w.]+", cluster.app):
+        refuse("cluster", "app", f"must have the form module:attribute, got {_show(cluster.app)}")
+    for section, key, value in (("cluster", "node_id", cluster.node_id), ("cluster", "host", cluster.host)):
+        if not re.fullmatch(r"[\w.:\[\]-]*", value):
+            refuse(section, key, f"may hold letters, digits and . : _ - only, got {_show(value)}")
+    for proxy in nginx.trusted_proxies:
+        if not re.fullmatch(r"[0-9a-fA-F.:]+(/\d{1,3})?", proxy):
+            refuse("nginx", "trusted_proxies", f"must hold addresses or networks, got {_show(proxy)}")
+    if health.heartbeat_timeout < 2 * health.heartbeat_interval:
+        refuse("health", "heartbeat_timeout", "must be at least twice health.heartbeat_interval")
+
+
+def _describe(wanted: Any) -> str:
+    """A type as people say it: `an integer from 1 to 256`."""
+    info = types.type_info(wanted)
+    match info:
+        case types.BoolType():
+            return "true or false"
+        case types.StrType():
+            return "a string"
+        case types.LiteralType():
+            return "one of " + ", ".join(f'"{value}"' for value in info.values)
+        case types.VarTupleType():
+            return "a list of strings"
+        case types.IntType() | types.FloatType():
+            noun = "an integer" if isinstance(info, types.IntType) else "a number"
+            if info.ge is not None and info.le is not None:
+                return f"{noun} from {info.ge} to {info.le}"
+            if info.ge is not None:
+                return f"{noun} of at least {info.ge}"
+            return f"{noun} above {info.gt}"
+    raise AssertionError(f"no words for {wanted}")
+
+
+def _show(value: object) -> str:
+    if isinstance(value, str):
+        return f'"{mask_url(value)}"'
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _line_of(text: str, section: str, key: str | None) -> int:
+    """The line a section or key of a TOML text stands in; the section's, where the key has an unusual form."""
+    found = 1
+    inside = False
+    for number, line in enumerate(text.splitlines(), 1):
+        if re.match(rf"\s*\[?\s*[\"']?{re.escape(section)}[\"']?\s*[\].=]", line):
+            found, inside = number, True
+            if key is None:
+                return number
+        elif line.lstrip().startswith("["):
+            inside = False
+        elif inside and key is not None and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[.=]", line):
+            return number
+    return found
+
+
+def _did_you_mean(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f", did you mean {close[0]}?" if close else ""
+
+
+def _section_hint(key: str) -> str:
+    homes = [section for section, name in all_keys() if name == key]
+    return f", did you mean {homes[0]}.{key}?" if homes else ""

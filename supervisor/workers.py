@@ -1,0 +1,84 @@
+"""What the supervisor knows about a worker: its environment, its socket, and when it is ready."""
+
+import asyncio
+import http.client
+import os
+import secrets
+import sys
+
+from wsd.supervisor.client import request
+from wsd.supervisor.config import Config
+from wsd.supervisor.service import Command, Service
+from wsd.supervisor.state_dir import StateDir
+from wsd.worker.contract import ACCEPT_GRACE_SECONDS, Heartbeat, WorkerEnv
+
+DRAIN_MARGIN_SECONDS = 10.0 + ACCEPT_GRACE_SECONDS
+"""What a stop takes beside the drain itself: requests in flight, the application's shutdown."""
+
+
+class WorkerService(Service):
+    def __init__(
+        self, slot: int, config: Config, state_dir: StateDir, *, node_id: str, redis_url: str, listen: str
+    ) -> None:
+        """`listen`: the host:port that all workers share where there is no nginx, else empty."""
+        self.name = f"worker-{slot}"
+        self.slot = slot
+        self.patience = config.cluster.drain_seconds + DRAIN_MARGIN_SECONDS
+        self._config = config
+        self._state_dir = state_dir
+        self._node_id = node_id
+        self._redis_url = redis_url
+        self._listen = listen
+        self._worker_ids: dict[int, str] = {}
+
+    def worker_id(self, incarnation: int) -> str:
+        """Unique over time: an incarnation's heartbeat and sessions are never taken for its successor's."""
+        return self._worker_ids.setdefault(incarnation, f"worker-{self.slot}-{secrets.token_hex(2)}")
+
+    def command(self, incarnation: int) -> Command:
+        config = self._config
+        env = WorkerEnv(
+            worker_id=self.worker_id(incarnation),
+            node_id=self._node_id,
+            redis_url=self._redis_url,
+            distributed=bool(self._redis_url),
+            session_ttl=config.websocket.session_ttl,
+            slot=self.slot,
+            bind_path=str(self._state_dir.worker_socket(self.slot, incarnation)),
+            public_path=str(self._state_dir.worker_socket(self.slot)),
+            listen=self._listen,
+            app=config.cluster.app,
+            heartbeat_interval=config.health.heartbeat_interval,
+            heartbeat_ttl=config.health.heartbeat_timeout,
+            drain_seconds=config.cluster.drain_seconds,
+            ping_interval=config.websocket.ping_interval,
+            ping_timeout=config.websocket.ping_timeout,
+            max_message_bytes=config.websocket.max_message_bytes,
+            redis_connect_timeout=config.redis.connect_timeout,
+            redis_timeout=config.redis.timeout,
+            log_level=config.log.level,
+        )
+        return Command((sys.executable, "-m", "wsd.worker"), {**os.environ, **env.to_env()})
+
+    async def is_ready(self, incarnation: int) -> bool:
+        path = self._state_dir.worker_socket(self.slot, incarnation)
+        if not path.exists():
+            return False
+        try:
+            status, _ = await asyncio.to_thread(request, path, "GET", "/health", 1.0)
+        except (OSError, http.client.HTTPException):
+            return False
+        return status == 200
+
+    def promote(self, incarnation: int) -> None:
+        """Move the socket to the path nginx knows: in one step, from one process to the next."""
+        self._state_dir.worker_socket(self.slot, incarnation).rename(self._state_dir.worker_socket(self.slot))
+
+    async def probe(self, timeout: float) -> Heartbeat | None:
+        """Ask the serving process itself, without Redis; None when it does not answer in time."""
+        path = self._state_dir.worker_socket(self.slot)
+        try:
+            _, body = await asyncio.to_thread(request, path, "GET", "/health", timeout)
+            return Heartbeat.from_health(body)
+        except (OSError, http.client.HTTPException, ValueError):
+            return None

@@ -1,0 +1,55 @@
+"""Arrows point one way: the worker knows nothing of the supervisor, and the supervisor only the contract."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+STDLIB = sys.stdlib_module_names
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def modules(folder: str) -> list[Path]:
+    found = sorted((ROOT / folder).glob("**/*.py"))
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("path", modules("worker"), ids=lambda path: path.name)
+def test_the_worker_never_imports_the_supervisor(path: Path) -> None:
+    assert [name for name in imports(path) if name.startswith("wsd.supervisor")] == []
+
+
+@pytest.mark.parametrize("path", modules("supervisor"), ids=lambda path: path.name)
+def test_the_supervisor_takes_only_the_contract_from_the_worker(path: Path) -> None:
+    taken = [name for name in imports(path) if name.startswith("wsd.worker")]
+    assert [name for name in taken if not name.startswith("wsd.worker.contract.")] == []
+
+
+def test_the_contract_needs_only_the_standard_library() -> None:
+    names = {name.partition(".")[0] for name in imports(ROOT / "worker" / "contract.py")}
+    assert names <= STDLIB
+
+
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        ("wsd.supervisor.cli", "starlette uvicorn redis jinja2 psutil msgspec rich.console"),
+        ("wsd.worker.contract", "starlette uvicorn redis msgspec"),
+    ],
+)
+def test_imports_that_must_be_quick_load_nothing_heavy(module: str, unwanted: str) -> None:
+    code = f"import sys, {module}; print(*[name for name in {unwanted.split()} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == []
