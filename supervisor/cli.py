@@ -115,11 +115,9 @@ def stop(
 
     Exit code 3 when none was running.
     """
-    from wsd.supervisor.client import stop_and_wait  # noqa: PLC0415
+    from wsd.supervisor import launch  # noqa: PLC0415
 
-    where = _state_dir(config, state_dir)
-    stop_and_wait(where, timeout)
-    typer.echo(f"stopped the cluster in {where.root}")
+    typer.echo(launch.stop(_state_dir(config, state_dir), timeout))
 
 
 @app.command("render-nginx")

@@ -10,6 +10,9 @@ from typing import Any
 from wsd.supervisor.errors import NotRunningError, WsdError
 from wsd.supervisor.state_dir import StateDir
 
+STOP_MARGIN_SECONDS = 20.0
+"""What nginx, Valkey and the escalation to SIGKILL may take when a cluster stops."""
+
 
 class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path, timeout: float) -> None:
@@ -61,13 +64,16 @@ class ControlClient:
         return answer
 
 
-def stop_and_wait(state_dir: StateDir, timeout: float | None) -> None:
-    """Ask the supervisor to stop, and wait until its lock is free.
+def stop_and_wait(state_dir: StateDir, patience: float | None) -> None:
+    """Ask the supervisor to stop, and wait until its lock is free. `patience`: seconds for the drain.
 
-    Raises NotRunningError, or WsdError when it is still there long after the drain should have ended.
+    Raises NotRunningError, or WsdError when it is still there long after it said it would be gone.
     """
-    ControlClient(state_dir).call("POST", "/v1/stop", {"timeout": timeout})
-    while state_dir.lock_holder() is not None:
+    answer = json.loads(ControlClient(state_dir).call("POST", "/v1/stop", {"timeout": patience}))
+    deadline = time.monotonic() + answer["seconds"] + STOP_MARGIN_SECONDS
+    while (holder := state_dir.lock_holder()) is not None:
+        if time.monotonic() > deadline:
+            raise WsdError(f"the supervisor (pid {holder}) is still there; see {state_dir.log('supervisor')}")
         time.sleep(0.05)
 
 

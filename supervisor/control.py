@@ -78,8 +78,8 @@ class ControlServer:
     async def _stop(self, request: Request) -> Response:
         body = await request.body()
         wanted = msgspec.json.decode(body, type=StopRequest) if body else StopRequest()
-        self._supervisor.stop(wanted.timeout)
-        return Response(b"{}", 202, media_type="application/json")
+        seconds = self._supervisor.stop(wanted.timeout)
+        return Response(msgspec.json.encode({"seconds": seconds}), 202, media_type="application/json")
 
 
 async def _refuse(request: Request, exc: Exception) -> Response:

@@ -7,6 +7,8 @@ stale and must restart nobody; so must a supervisor that itself stood still for 
 from dataclasses import dataclass
 from enum import StrEnum
 
+from wsd.worker.contract import Heartbeat
+
 
 class Verdict(StrEnum):
     HEALTHY = "healthy"
@@ -53,3 +55,41 @@ def verdict(seen: Observation, limits: Limits) -> Verdict:
     if silent_for > limits.heartbeat_timeout and unanswered:
         return Verdict.HUNG
     return Verdict.PROBE
+
+
+@dataclass
+class Pulse:
+    """What is known of one process's life since it became ready; times by the caller's monotonic clock."""
+
+    seen_at: float  # its last sign of life without being asked
+    answered_at: float | None = None  # its last answer to a probe
+    probing_since: float | None = None  # the probe that is not answered yet
+    beat: Heartbeat | None = None
+    messages_in_rate: float | None = None  # per second, between the last two beats
+    messages_out_rate: float | None = None
+
+    def hear(self, beat: Heartbeat, now: float) -> None:
+        """Take note of a heartbeat; one that was seen before is no sign of life."""
+        before = self.beat
+        if before is not None and before.worker_id == beat.worker_id:
+            if beat.beat <= before.beat:
+                return
+            seconds = beat.uptime - before.uptime
+            self.messages_in_rate = (beat.messages_in - before.messages_in) / seconds
+            self.messages_out_rate = (beat.messages_out - before.messages_out) / seconds
+        self.beat = beat
+        self.seen_at = now
+
+    def answer(self, now: float) -> None:
+        """Take note of an answer to a probe."""
+        self.answered_at = now
+        self.probing_since = None
+
+    def observe(self, now: float, *, zombie: bool, rss: int) -> Observation:
+        return Observation(
+            heartbeat_age=now - self.seen_at,
+            answer_age=now - self.answered_at if self.answered_at is not None else None,
+            probing_for=now - self.probing_since if self.probing_since is not None else None,
+            zombie=zombie,
+            rss=rss,
+        )

@@ -13,12 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wsd.supervisor import nginx
+from wsd.supervisor.client import stop_and_wait
 from wsd.supervisor.config import Loaded
-from wsd.supervisor.errors import ExitCode, StartError, WsdError
+from wsd.supervisor.errors import ExitCode, NotRunningError, StartError, WsdError
 from wsd.supervisor.logs import Console, LogFollower
-from wsd.supervisor.process import end_leftovers, port_holder, raise_file_limit
+from wsd.supervisor.process import end_leftovers, names_of, port_holder, raise_file_limit
 from wsd.supervisor.state_dir import StateDir
 from wsd.supervisor.supervisor import Supervisor
+
+logger = logging.getLogger(__name__)
 
 READY_FD_ENV = "WSD_READY_FD"
 FOLLOW_SECONDS = 0.2
@@ -28,21 +31,31 @@ LEFTOVER_SECONDS = 5.0
 def foreground(loaded: Loaded) -> None:
     """Run the cluster until it is stopped. Raises WsdError."""
     state_dir = StateDir(loaded.state_dir)
-    state_dir.create()
-    state_dir.lock()
     console = Console()
+    state_dir.lock()
+    crashed = False
     try:
+        state_dir.create()
+        _log_to(state_dir.log("supervisor"), loaded.config.log.level)
         leftovers = end_leftovers(state_dir.read_processes(), LEFTOVER_SECONDS)
         if leftovers:
-            names = ", ".join(f"{record.name} (pid {record.pid})" for record in leftovers)
-            console.say(f"ended what a supervisor that died had left running: {names}")
+            console.say(f"ended what a supervisor that died had left running: {names_of(leftovers)}")
+        state_dir.clean_sockets()
         check_port(loaded)
         raise_file_limit()
-        _log_to(state_dir.log("supervisor"), loaded.config.log.level)
-        state_dir.clean_sockets()
-        asyncio.run(_run(loaded, state_dir, console))
+        try:
+            asyncio.run(_run(loaded, state_dir, console))
+        except BaseExceptionGroup:
+            # Ours to mend, not theirs to pay for: what serves goes on, and state.json still says what that is.
+            crashed = True
+            logger.exception("the supervisor failed")
+            raise WsdError(
+                f"the supervisor failed, see {state_dir.log('supervisor')}; its processes serve on until "
+                "`wsd stop` or the next `wsd start`"
+            ) from None
     finally:
-        state_dir.clean()
+        if not crashed:
+            state_dir.clean()
         state_dir.unlock()
 
 
@@ -76,7 +89,7 @@ async def _run(loaded: Loaded, state_dir: StateDir, console: Console) -> None:
 
 
 async def _follow_logs(supervisor: Supervisor, console: Console) -> None:
-    names = ["supervisor", *supervisor.service_names]
+    names = ["supervisor", *(child.service.name for child in supervisor.children)]
     follower = LogFollower({name: supervisor.state_dir.log(name) for name in names}, colour=console.colour)
     try:
         while True:
@@ -86,6 +99,30 @@ async def _follow_logs(supervisor: Supervisor, console: Console) -> None:
     finally:
         for line in follower.lines():
             console.say(line)
+
+
+def stop(state_dir: StateDir, patience: float | None) -> str:
+    """Stop the cluster and wait until it is gone; what was done, in words. `patience`: seconds for the drain.
+
+    Where its supervisor died, its processes are ended here. Raises NotRunningError, or WsdError when the
+    supervisor is still there long after it should have ended.
+    """
+    try:
+        stop_and_wait(state_dir, patience)
+    except NotRunningError:
+        records = state_dir.read_processes()
+        if not records:
+            raise
+        state_dir.lock()
+        try:
+            leftovers = end_leftovers(records, LEFTOVER_SECONDS if patience is None else patience)
+            state_dir.clean()
+        finally:
+            state_dir.unlock()
+        if not leftovers:
+            raise
+        return f"ended what a supervisor that died had left running: {names_of(leftovers)}"
+    return f"stopped the cluster in {state_dir.root}"
 
 
 def detach(loaded: Loaded, arguments: Sequence[str]) -> int:

@@ -20,7 +20,7 @@ from wsd.supervisor.state_dir import ProcessRecord
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process and its direct children have used, at one moment."""
+    """What a process has used, at one moment."""
 
     at: float
     cpu_seconds: float
@@ -28,8 +28,8 @@ class Usage:
     zombie: bool
 
     @classmethod
-    def of(cls, pid: int) -> Self | None:
-        """None when the process is gone."""
+    def of(cls, pid: int, *, with_children: bool = False) -> Self | None:
+        """None when the process is gone. `with_children`: together with its direct children, as for nginx."""
         try:
             process = psutil.Process(pid)
             with process.oneshot():
@@ -38,7 +38,7 @@ class Usage:
         except psutil.Error:
             return None
         seconds = cpu.user + cpu.system
-        for child in _children(pid):
+        for child in _children(pid) if with_children else ():
             with suppress(psutil.Error):
                 cpu = psutil.Process(child).cpu_times()
                 seconds += cpu.user + cpu.system
@@ -100,7 +100,7 @@ class Process:
         self._popen.send_signal(signum)
 
     def usage(self) -> Usage | None:
-        return Usage.of(self.pid)
+        return Usage.of(self.pid, with_children=True)
 
     def _ended(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
@@ -143,6 +143,10 @@ def end_leftovers(records: Sequence[ProcessRecord], patience: float) -> list[Pro
             process.kill()
     psutil.wait_procs(stubborn, timeout=patience)
     return list(alive)
+
+
+def names_of(records: Sequence[ProcessRecord]) -> str:
+    return ", ".join(f"{record.name} (pid {record.pid})" for record in records)
 
 
 def port_holder(port: int) -> str | None:

@@ -1,9 +1,11 @@
 """The supervisor's view of Redis: its workers' heartbeats, and the lease that makes a NODE_ID live once only."""
 
 import json
+import logging
 import os
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from redis.exceptions import AuthenticationError, AuthorizationError, RedisError
 
 from wsd.worker.contract import Heartbeat, heartbeat_key, node_key
 
-__all__ = ["RedisError", "RedisWatch", "is_refusal"]
+logger = logging.getLogger(__name__)
 
 # Take or renew the lease, unless another owner has it; then say who. KEYS lease; ARGV owner, holder, ttl in ms.
 LEASE_SCRIPT = """
@@ -28,6 +30,12 @@ return false
 
 
 class RedisWatch:
+    """Looks at Redis whenever it is told to, and remembers what it saw.
+
+    `error` is None while Redis answers; `answered_at` is when it last did, by the monotonic clock; `rival` is
+    who holds our node's lease instead of us.
+    """
+
     def __init__(
         self,
         url: str,
@@ -39,6 +47,10 @@ class RedisWatch:
         lease_ttl: float,
     ) -> None:
         """Nothing is connected yet. Times in seconds. Raises ValueError when the URL is malformed."""
+        self.error: str | None = None
+        self.answered_at = time.monotonic()
+        self.rival: str | None = None
+        self._node_id = node_id
         self._redis = Redis.from_url(
             url, socket_connect_timeout=connect_timeout, socket_timeout=timeout, retry=Retry(NoBackoff(), 0)
         )
@@ -50,42 +62,70 @@ class RedisWatch:
         self._owner = f"{host}:{_boot_id()}:{state_dir}"
         self._holder = json.dumps({"owner": self._owner, "host": host, "pid": os.getpid()})
 
-    async def ping(self) -> None:
-        """Raises RedisError or OSError."""
-        await self._redis.get(self._node_key)  # PING needs no permission, this does
+    async def greet(self) -> None:
+        """The first look: takes the node's lease, unless it has a `rival`. Raises RedisError or OSError."""
+        try:
+            await self._hold_lease()
+        except (RedisError, OSError) as exc:
+            self.error = str(exc)
+            raise
 
-    async def heartbeats(self, worker_ids: Mapping[int, str]) -> dict[int, Heartbeat]:
-        """The heartbeats of these workers (by slot) that are there. Raises RedisError or OSError."""
-        if not worker_ids:
+    async def look(self, worker_ids: Sequence[str]) -> dict[str, Heartbeat]:
+        """Renew the lease and read the heartbeats of these workers that are there."""
+        rival_before = self.rival
+        try:
+            await self._hold_lease()
+            beats = await self._heartbeats(worker_ids)
+        except (RedisError, OSError) as exc:
+            if self.error is None:
+                logger.warning("Redis does not answer: %s", exc)
+            self.error = str(exc) or type(exc).__name__
             return {}
-        found = await self._redis.mget([heartbeat_key(worker_id) for worker_id in worker_ids.values()])
-        beats: dict[int, Heartbeat] = {}
-        for slot, text in zip(worker_ids, found, strict=True):
-            with suppress(ValueError):  # somebody else's value at our key is no heartbeat
-                if text is not None:
-                    beats[slot] = Heartbeat.from_json(text)
+        if self.error is not None:
+            logger.info("Redis answers again")
+        if self.rival is not None and self.rival != rival_before:
+            logger.error('node id "%s" is live on %s, too', self._node_id, self.rival)
+        self.error = None
+        self.answered_at = time.monotonic()
         return beats
 
-    async def hold_node(self) -> str | None:
-        """Take or renew the node's lease. Who holds it instead, or None. Raises RedisError or OSError."""
+    async def close(self) -> None:
+        """Give the lease back, as far as Redis answers, and disconnect."""
+        try:
+            if self.error is None:
+                await self._hold_lease()
+                if self.rival is None:
+                    await self._redis.delete(self._node_key)
+        except (RedisError, OSError) as exc:
+            logger.info("node lease left to expire: %s", exc)
+        await self._redis.aclose()
+
+    async def _hold_lease(self) -> None:
         held = await self._lease(keys=[self._node_key], args=[self._owner, self._holder, self._lease_ms])
         if held is None:
-            return None
+            self.rival = None
+            return
         holder = json.loads(held)
-        return f"host {holder['host']} (pid {holder['pid']})"
+        self.rival = f"host {holder['host']} (pid {holder['pid']})"
 
-    async def close(self, release: bool) -> None:
-        """Disconnect; with `release`, give the node's lease back first, as far as Redis answers."""
-        try:
-            if release and await self.hold_node() is None:
-                await self._redis.delete(self._node_key)
-        except (RedisError, OSError):
-            pass  # it expires by itself
-        await self._redis.aclose()
+    async def _heartbeats(self, worker_ids: Sequence[str]) -> dict[str, Heartbeat]:
+        if not worker_ids:
+            return {}
+        # One command a key: on a cluster they may live on different servers.
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for worker_id in worker_ids:
+                pipe.get(heartbeat_key(worker_id))
+            found = await pipe.execute()
+        beats: dict[str, Heartbeat] = {}
+        for worker_id, text in zip(worker_ids, found, strict=True):
+            with suppress(ValueError):  # somebody else's value at our key is no heartbeat
+                if text is not None:
+                    beats[worker_id] = Heartbeat.from_json(text)
+        return beats
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether Redis is there but will not have us: wrong password, or no permission. Waiting does not mend that."""
+    """Whether Redis is there but will not have us: wrong password, no permission. Waiting does not mend that."""
     if isinstance(error, AuthenticationError | AuthorizationError):
         return True
     return isinstance(error, ResponseError) and str(error).startswith(("NOAUTH", "WRONGPASS", "NOPERM"))

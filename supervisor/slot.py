@@ -265,7 +265,7 @@ def _end(
     deadline: float | None,
     report: str | None = None,
 ) -> Step:
-    """Ask incarnations to end; one that was asked as urgently before is not asked again."""
+    """Ask incarnations to end; one that was asked as urgently before is only given less time."""
     order = list(Urgency)
     effects: list[Effect] = []
     for number in numbers:
@@ -273,6 +273,8 @@ def _end(
         if incarnation is None:
             continue
         if incarnation.urgency is not None and order.index(incarnation.urgency) >= order.index(urgency):
+            if incarnation.urgency is urgency and incarnation.deadline is not None and deadline is not None:
+                slot = _with(slot, replace(incarnation, deadline=min(incarnation.deadline, deadline)))
             continue
         # A killed process keeps its phase: how long it was ready decides about the next one's backoff.
         draining = urgency is not Urgency.KILL and incarnation.phase is not Phase.DRAINING

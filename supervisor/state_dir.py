@@ -6,7 +6,9 @@ import json
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,9 @@ from wsd.supervisor.errors import WsdError
 
 MAX_SOCKET_PATH = 107
 """Bytes that sockaddr_un.sun_path holds before its final zero (unix(7))."""
+
+LOCK_SECONDS = 0.5
+"""How long a start waits for the lock: who asks whether it is held (`lock_holder`) shares it for a moment."""
 
 LONGEST_SOCKET_NAME = "worker-999.99999999.sock"
 
@@ -50,37 +55,54 @@ class StateDir:
     def log(self, name: str) -> Path:
         return self.logs / f"{name}.log"
 
-    def create(self) -> None:
-        """Raises WsdError when a directory cannot be made or written."""
+    def lock(self) -> None:
+        """Make the directory and hold it for as long as this process lives.
+
+        Raises WsdError when that is not permitted, or another supervisor holds it.
+        """
+        deadline = time.monotonic() + LOCK_SECONDS
+        while not self._try_lock():
+            if time.monotonic() > deadline:
+                raise WsdError(
+                    f"a supervisor (pid {self.lock_holder()}) runs in {self.root} already: `wsd stop` ends it, "
+                    "--state-dir starts another cluster"
+                )
+            time.sleep(0.02)
+
+    def _try_lock(self) -> bool:
         try:
-            for path in (self.root, self.logs, self.nginx, self.valkey):
-                path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.sockets.mkdir(mode=0o700, exist_ok=True)
-            probe = self.root / f".write-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fd = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
-            raise WsdError(
-                f"cannot use the state directory {self.root}: {exc.strerror}; choose another with --state-dir"
-            ) from None
+            raise self._unusable(exc) from None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(fd), self._lock_path.stat()):
+                raise FileNotFoundError  # its last holder removed it in between
+        except (BlockingIOError, FileNotFoundError):
+            os.close(fd)
+            return False
+        os.ftruncate(fd, 0)
+        os.write(fd, f"{os.getpid()}\n".encode())
+        self._lock_fd = fd
+        return True
+
+    def create(self) -> None:
+        """Make what a cluster needs below a locked directory. Raises WsdError."""
+        try:
+            for path in (self.logs, self.nginx, self.valkey, self.sockets):
+                path.mkdir(mode=0o700, exist_ok=True)
+        except OSError as exc:
+            raise self._unusable(exc) from None
         owner = self.sockets.lstat()
         if owner.st_uid != os.geteuid() or not stat.S_ISDIR(owner.st_mode) or owner.st_mode & 0o022:
             raise WsdError(f"the socket directory {self.sockets} is not ours alone; remove it and start again")
 
-    def lock(self) -> None:
-        """Hold the directory for as long as this process lives. Raises WsdError when another supervisor does."""
-        fd = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            raise WsdError(
-                f"a supervisor (pid {self.lock_holder()}) runs in {self.root} already: `wsd stop` ends it, "
-                "--state-dir starts another cluster"
-            ) from None
-        os.ftruncate(fd, 0)
-        os.write(fd, f"{os.getpid()}\n".encode())
-        self._lock_fd = fd
+    def _unusable(self, exc: OSError) -> WsdError:
+        where = exc.filename or self.root
+        return WsdError(
+            f"cannot use the state directory {self.root}: {where}: {exc.strerror}; choose another with --state-dir"
+        )
 
     def lock_holder(self) -> int | None:
         """The pid of the supervisor that runs here, or None."""
@@ -122,7 +144,8 @@ class StateDir:
     def clean(self) -> None:
         """Remove what only a running cluster needs: sockets and state. Logs and data stay."""
         self.clean_sockets()
-        self.sockets.rmdir()
+        with suppress(OSError):  # somebody put something of theirs there
+            self.sockets.rmdir()
         self._state_path.unlink(missing_ok=True)
 
     def unlock(self) -> None:

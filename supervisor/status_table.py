@@ -22,10 +22,13 @@ STATE_STYLES = {
 COLUMNS = (
     "NAME", "WORKER ID", "PID", "STATE", "UPTIME", "RESTARTS", "CPU %", "RSS", "CONNS", "MSG/S IN/OUT", "BEAT", "LAG",
 )  # fmt: skip
+MIN_WIDTH = 140
 
 
 def print_status(status: ClusterStatus) -> None:
     console = Console(highlight=False)
+    # A table cut off at 80 columns hides what it is for: a pipe or a narrow terminal gets long lines.
+    console.width = max(console.width, MIN_WIDTH)
     console.print(Text.assemble("wsd is ", _state(status.state), f" on node {status.node_id}, {status.url}"))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in COLUMNS:
@@ -37,8 +40,7 @@ def print_status(status: ClusterStatus) -> None:
     for process in (status.nginx, status.valkey):
         if process is not None:
             table.add_row(*_process_cells(process))
-    # A table cut off at 80 columns hides what it is for: a pipe or a narrow terminal gets long lines.
-    console.print(table, width=max(console.width, 140), crop=False)
+    console.print(table)
     redis = status.redis
     reachable = "reachable" if redis.reachable else f"not reachable ({redis.error})"
     console.print(f"redis: {redis.url}, {reachable}" if redis.url else "redis: none", soft_wrap=True)

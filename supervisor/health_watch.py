@@ -1,0 +1,104 @@
+"""Watches the processes: listens to heartbeats, measures, asks who is silent, and posts what `health.verdict` says."""
+
+import asyncio
+import os
+import time
+
+from wsd.supervisor.children import Child, Children
+from wsd.supervisor.health import Limits, Pulse, Verdict, verdict
+from wsd.supervisor.process import Usage
+from wsd.supervisor.redis_watch import RedisWatch
+from wsd.supervisor.service import Service
+from wsd.supervisor.slot import Phase, Recycle, Unhealthy
+from wsd.supervisor.valkey import ValkeyService
+from wsd.supervisor.workers import WorkerService
+
+
+class HealthWatch:
+    """`run` watches until cancelled; `usage` and `cpu_percent` are the supervisor's own."""
+
+    def __init__(self, children: Children, redis: RedisWatch | None, limits: Limits, interval: float) -> None:
+        """`interval`: seconds between looks."""
+        self.usage: Usage | None = None
+        self.cpu_percent: float | None = None
+        self._children = children
+        self._redis = redis
+        self._limits = limits
+        self._interval = interval
+        self._tasks: asyncio.TaskGroup
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as self._tasks:
+            if self._redis is not None:
+                # Apart from the rest: a Redis that hangs must not hold up the watch over the workers.
+                self._tasks.create_task(self._listen(self._redis), name="heartbeats")
+            while True:
+                await asyncio.sleep(self._interval)
+                self._measure()
+                now = time.monotonic()
+                for child in self._children:
+                    self._judge(child, now)
+
+    async def _listen(self, redis: RedisWatch) -> None:
+        while True:
+            pulses = {
+                service.worker_id(child.slot.current.number): child.pulse
+                for child in self._children
+                if isinstance(service := child.service, WorkerService) and child.slot.current is not None
+            }
+            beats = await redis.look(list(pulses))
+            for worker_id, beat in beats.items():
+                if (pulse := pulses[worker_id]) is not None:
+                    pulse.hear(beat, time.monotonic())
+            await asyncio.sleep(self._interval)
+
+    def _measure(self) -> None:
+        for child in self._children:
+            child.measure()
+        if (usage := Usage.of(os.getpid())) is not None:
+            self.cpu_percent = usage.cpu_percent_since(self.usage)
+            self.usage = usage
+
+    def _judge(self, child: Child, now: float) -> None:
+        current, pulse = child.slot.current, child.pulse
+        if current is None or pulse is None or current.phase is not Phase.READY:
+            return
+        self._feel(child.service, pulse, now)
+        usage = child.usage
+        seen = pulse.observe(now, zombie=usage is not None and usage.zombie, rss=usage.rss if usage else 0)
+        match verdict(seen, self._limits):
+            case Verdict.PROBE:
+                if isinstance(child.service, WorkerService) and pulse.probing_since is None:
+                    pulse.probing_since = now
+                    self._tasks.create_task(self._probe(child, child.service, pulse), name=f"probe-{child.slot.name}")
+            case Verdict.HUNG:
+                reason = f"hangs, no sign of life for {seen.heartbeat_age:.1f} s"
+                self._children.post(child, Unhealthy(current.number, reason))
+            case Verdict.ZOMBIE:
+                self._children.post(child, Unhealthy(current.number, "is a zombie"))
+            case Verdict.OVERWEIGHT:
+                reason = f"uses {seen.rss} bytes of memory, health.max_rss is {self._limits.max_rss}"
+                self._children.post(child, Recycle(current.number, reason, child.service.patience))
+
+    def _feel(self, service: Service, pulse: Pulse, now: float) -> None:
+        """Workers send heartbeats. Our own talk with Valkey is its heartbeat and its probe in one; nginx is
+        only seen by its being there."""
+        if isinstance(service, ValkeyService):
+            answered_at = self._redis.answered_at if self._redis is not None else now
+            pulse.seen_at = pulse.probing_since = max(pulse.seen_at, answered_at)
+        elif not isinstance(service, WorkerService):
+            pulse.seen_at = now
+
+    async def _probe(self, child: Child, service: WorkerService, pulse: Pulse) -> None:
+        """Ask once; while there is no answer, `probing_since` stays, and a later verdict is HUNG."""
+        asked_at = time.monotonic()
+        beat = await service.probe(self._limits.probe_timeout)
+        now = time.monotonic()
+        if beat is not None:
+            pulse.answer(now)
+            pulse.hear(beat, now)
+            return
+        await asyncio.sleep(asked_at + self._limits.probe_timeout - now)  # a refusal comes at once: silence, too
+        if child.pulse is pulse:
+            self._judge(child, time.monotonic())
+            pulse.probing_since = None

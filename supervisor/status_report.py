@@ -1,0 +1,112 @@
+"""What people see of a supervisor: its state as the records of `status`, and what is wrong, in words."""
+
+import os
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from wsd.supervisor.children import Child
+from wsd.supervisor.config import mask_url
+from wsd.supervisor.logs import tail
+from wsd.supervisor.slot import SlotState
+from wsd.supervisor.status import ClusterStatus, ProcessStatus, RedisStatus, WorkerStatus
+from wsd.supervisor.workers import WorkerService
+
+if TYPE_CHECKING:
+    from wsd.supervisor.supervisor import Supervisor
+
+
+def report(supervisor: "Supervisor") -> ClusterStatus:
+    found = list(problems(supervisor))
+    if supervisor.stopping:
+        state = "stopping"
+    elif not supervisor.up:
+        state = "starting"
+    else:
+        state = "degraded" if found else "healthy"
+    others = {
+        child.service.name: ProcessStatus(**_common(child))
+        for child in supervisor.children
+        if not isinstance(child.service, WorkerService)
+    }
+    watch = supervisor.redis_watch
+    health = supervisor.health_watch
+    return ClusterStatus(
+        state=state,
+        problems=found,
+        node_id=supervisor.loaded.node_id,
+        url=supervisor.url,
+        websocket_url=supervisor.websocket_url,
+        state_dir=str(supervisor.state_dir.root),
+        supervisor=ProcessStatus(
+            name="supervisor",
+            state="running",
+            pid=os.getpid(),
+            uptime_seconds=time.monotonic() - supervisor.started_at,
+            cpu_percent=health.cpu_percent if health else None,
+            rss_bytes=health.usage.rss if health and health.usage else None,
+        ),
+        workers=[
+            _worker(child, child.service) for child in supervisor.children if isinstance(child.service, WorkerService)
+        ],
+        nginx=others.get("nginx"),
+        valkey=others.get("valkey"),
+        redis=RedisStatus(
+            url=mask_url(supervisor.redis_url) or None,
+            embedded=bool(supervisor.redis_url) and not supervisor.config.redis.url,
+            reachable=watch is not None and watch.error is None,
+            error=watch.error if watch is not None else None,
+        ),
+    )
+
+
+def problems(supervisor: "Supervisor") -> Iterator[str]:
+    """Why the cluster is not healthy, one line each."""
+    yield from supervisor.notices
+    watch = supervisor.redis_watch
+    if watch is not None and watch.error is not None:
+        yield f"Redis does not answer, messages stay on their worker: {watch.error}"
+    if watch is not None and watch.rival is not None:
+        yield f'node id "{supervisor.loaded.node_id}" is live on {watch.rival}, too'
+    for child in supervisor.children:
+        slot = child.slot
+        beat = child.pulse.beat if child.pulse is not None else None
+        if not slot.ready:
+            text = f"{slot.name} is {slot.display_state}"
+            if slot.last_exit:
+                text += f", last end: {slot.last_exit}"
+            if slot.state is SlotState.FAILED:
+                lines = tail(supervisor.state_dir.log(slot.name), child.log_start, 1)
+                text += f"; its log ends with: {lines[0]}" if lines else ""
+            yield text
+        elif watch is not None and watch.error is None and beat is not None and not beat.redis:
+            yield f"{slot.name} cannot reach Redis"
+
+
+def _worker(child: Child, service: WorkerService) -> WorkerStatus:
+    pulse, current = child.pulse, child.slot.current
+    beat = pulse.beat if pulse is not None else None
+    return WorkerStatus(
+        **_common(child),
+        slot=service.slot,
+        worker_id=service.worker_id(current.number) if current is not None else None,
+        connections=beat.connections if beat is not None else None,
+        messages_in_per_second=pulse.messages_in_rate if pulse is not None else None,
+        messages_out_per_second=pulse.messages_out_rate if pulse is not None else None,
+        heartbeat_age_seconds=time.monotonic() - pulse.seen_at if pulse is not None else None,
+        loop_lag_seconds=beat.loop_lag if beat is not None else None,
+    )
+
+
+def _common(child: Child) -> dict[str, Any]:
+    process = child.process
+    return {
+        "name": child.slot.name,
+        "state": child.slot.display_state,
+        "pid": process.pid if process else None,
+        "uptime_seconds": time.monotonic() - process.started_at if process else None,
+        "restarts": child.slot.restarts,
+        "cpu_percent": child.cpu_percent,
+        "rss_bytes": child.usage.rss if child.usage else None,
+        "last_exit": child.slot.last_exit or None,
+    }
