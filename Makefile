@@ -16,7 +16,7 @@ check: $(VENV)/.installed-dev .types/wsd
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	MYPYPATH=.types $(BIN)/mypy -p wsd.supervisor -p wsd.worker
-	$(BIN)/mypy tests
+	MYPYPATH=.types $(BIN)/mypy tests
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wsd.worker.contract import (
@@ -109,7 +109,7 @@ class HeartbeatTask:
     async def _send(self) -> None:
         if self._beat is None:
             return
-        record = self.record()
+        record = replace(self.record(), redis=True)  # whoever reads it there knows that it came through
         keys = [heartbeat_key(record.worker_id), LIVE_WORKERS_KEY, CONNECTIONS_KEY]
         ttl_ms = int(self._env.heartbeat_ttl * 1000)
         try:

@@ -1,0 +1,12 @@
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.harness import Cluster
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster for tests that leave it as it was."""
+    with Cluster(tmp_path_factory.mktemp("cluster"), "--workers", "4") as running:
+        yield running

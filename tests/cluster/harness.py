@@ -1,0 +1,223 @@
+"""A real cluster for a test: started by the real command, in its own directory, on a port of its own."""
+
+import asyncio
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+import psutil
+from websockets.asyncio.client import ClientConnection, connect
+
+from tests.conftest import unused_port
+from tests.waiting import until
+from wsd.supervisor.client import request
+from wsd.supervisor.errors import WsdError
+from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.status import ClusterStatus, ProcessStatus, WorkerStatus
+
+WSD = (sys.executable, "-m", "wsd.supervisor")
+ROOT = Path(__file__).parent.parent.parent
+
+
+def clean_env(**changes: str) -> dict[str, str]:
+    """The environment without what would change a cluster's settings."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("WSD_") and k not in ("REDIS_URL", "NODE_ID")}
+    return {**kept, "PYTHONPATH": "", **changes}
+
+
+def wsd(
+    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end."""
+    return subprocess.run(
+        [*WSD, *arguments], cwd=cwd, env=env or clean_env(), capture_output=True, text=True, timeout=timeout
+    )
+
+
+class Cluster:
+    """`with Cluster(tmp_path, "--workers", "2") as cluster`: started when `start` or the block's begin returns."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *arguments: str,
+        config: str = "",
+        env: Mapping[str, str] | None = None,
+        port: int | None = None,
+    ) -> None:
+        self.directory = directory
+        self.port = port or unused_port()
+        self.arguments = [*arguments, "--port", str(self.port)]
+        self.env = env or clean_env()
+        self.output_path = directory / "output.txt"
+        self.state_dir = StateDir(directory / ".wsd")
+        if config:
+            (directory / "wsd.toml").write_text(config)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.launch()
+        self.wait_until_up()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        try:
+            if self.process is not None and self.process.poll() is None:
+                self.process.send_signal(signal.SIGINT)
+                self.process.wait(30)
+        finally:
+            self.kill()
+        if exc is not None:
+            print(self.output)
+
+    def launch(self) -> None:
+        """Start the command; its output goes to a file."""
+        with self.output_path.open("ab") as output:
+            self.process = subprocess.Popen(
+                [*WSD, "start", *self.arguments],
+                cwd=self.directory,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def wait_until_up(self) -> None:
+        until(lambda: "wsd is up" in self.output or not self.alive, "the banner")
+        assert self.alive, self.output
+
+    def kill(self) -> None:
+        """Leave nothing behind, whatever the test did. Only what this cluster recorded as its own."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for record in self.state_dir.read_processes():
+            try:
+                process = psutil.Process(record.pid)
+                if process.create_time() == record.create_time:
+                    os.killpg(record.pid, signal.SIGKILL)
+                    process.wait(10)
+            except (psutil.NoSuchProcess, ProcessLookupError):
+                continue
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def output(self) -> str:
+        return self.output_path.read_text("utf-8", "replace") if self.output_path.exists() else ""
+
+    def log(self, name: str) -> str:
+        return self.state_dir.log(name).read_text("utf-8", "replace")
+
+    def signal(self, signum: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(signum)
+
+    def wait(self, timeout: float = 30) -> int:
+        assert self.process is not None
+        return self.process.wait(timeout)
+
+    def wsd(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        return wsd(*arguments, cwd=self.directory, env=self.env, timeout=timeout)
+
+    # What it says of itself
+
+    def status(self) -> ClusterStatus:
+        _, body = request(self.state_dir.control_socket, "GET", "/v1/status", 5)
+        return msgspec.json.decode(body, type=ClusterStatus)
+
+    def worker(self, slot: int) -> WorkerStatus:
+        return self.status().workers[slot - 1]
+
+    def is_healthy(self) -> bool:
+        try:
+            return self.status().state == "healthy"
+        except (OSError, WsdError):
+            return False
+
+    def wait_until_healthy(self) -> None:
+        until(self.is_healthy, "a healthy cluster")
+
+    def replaced(self, slot: int, old_pid: int | None) -> WorkerStatus | None:
+        """The slot's new worker, once it is ready."""
+        worker = self.worker(slot)
+        return worker if worker.state == "ready" and worker.pid != old_pid else None
+
+    def health(self) -> tuple[int, Any]:
+        """What nginx (or a worker, without nginx) answers to GET /health."""
+
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request("GET", "/health")
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+        finally:
+            connection.close()
+
+    def pids(self) -> list[int]:
+        status = self.status()
+        seen: Sequence[ProcessStatus | None] = [status.supervisor, *status.workers, status.nginx, status.valkey]
+        found = [process.pid for process in seen if process is not None and process.pid is not None]
+        return found + [child.pid for pid in found for child in psutil.Process(pid).children()]
+
+    # Its clients
+
+    async def client(self, user_id: str = "someone") -> "Client":
+        """A client, welcomed, through the public port: on whatever worker nginx picks."""
+        url = f"ws://127.0.0.1:{self.port}/ws?user_id={user_id}"
+        return await Client.welcomed(await connect(url, ping_interval=None))
+
+    async def client_of(self, slot: int, user_id: str = "someone") -> "Client":
+        """A client of one worker, through nginx: connects until it gets there."""
+        for _ in range(200):
+            client = await self.client(user_id)
+            if client.slot == slot:
+                return client
+            await client.close()
+        raise AssertionError(f"no connection reached worker {slot}")
+
+
+class Client:
+    """A WebSocket client of the hub."""
+
+    def __init__(self, connection: ClientConnection, welcome: dict[str, Any]) -> None:
+        self.connection = connection
+        self.welcome = welcome
+
+    @classmethod
+    async def welcomed(cls, connection: ClientConnection) -> Self:
+        welcome = json.loads(await connection.recv())
+        assert welcome["type"] == "welcome"
+        return cls(connection, welcome)
+
+    @property
+    def worker_id(self) -> str:
+        worker_id: str = self.welcome["worker_id"]
+        return worker_id
+
+    @property
+    def slot(self) -> int:
+        return int(self.worker_id.split("-")[1])
+
+    async def send(self, message: object) -> None:
+        await self.connection.send(message if isinstance(message, str) else json.dumps(message))
+
+    async def receive(self) -> dict[str, Any]:
+
+        async with asyncio.timeout(10):
+            message: dict[str, Any] = json.loads(await self.connection.recv())
+        return message
+
+    async def close(self) -> None:
+        await self.connection.close()
