@@ -207,7 +207,7 @@ def read_toml(path: Path) -> Layer:
                 hint = _did_you_mean(key, SECTIONS[section].__struct_fields__) or _section_hint(key)
                 raise ConfigError(f"{source}: unknown key {section}.{key}{hint}")
             if (section, key) in PATH_KEYS and isinstance(value, str) and value:
-                value = str(path.parent / value)  # noqa: PLW2901
+                value = str(path.parent.absolute() / value)  # noqa: PLW2901
             layer[section, key] = Setting(value, source)
     return layer
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -11,7 +11,7 @@ PATIENCE_SECONDS = 30.0
 """Far more than anything takes: a test that waits so long has failed."""
 
 
-def until(condition: Callable[[], T], what: str = "", patience: float = PATIENCE_SECONDS) -> T:
+def until(condition: Callable[[], T | None], what: str = "", patience: float = PATIENCE_SECONDS) -> T:
     """The first true value of `condition`; the test fails when there is none in time."""
     deadline = time.monotonic() + patience
     while True:
@@ -22,16 +22,11 @@ def until(condition: Callable[[], T], what: str = "", patience: float = PATIENCE
         time.sleep(0.02)
 
 
-async def eventually(
-    condition: Callable[[], T | Awaitable[T]], what: str = "", patience: float = PATIENCE_SECONDS
-) -> T:
+async def eventually(condition: Callable[[], T | None], what: str = "", patience: float = PATIENCE_SECONDS) -> T:
     """As `until`, without holding up the event loop."""
     deadline = time.monotonic() + patience
     while True:
-        value = condition()
-        if isinstance(value, Awaitable):
-            value = await value
-        if value:
+        if value := condition():
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {patience:g} s in vain for {what or condition}")

@@ -124,7 +124,7 @@ class WorkerApp:
         """200 while the worker can serve, healthy or degraded; 503 while it starts or drains."""
         beat = self.heartbeat.record()
         broker_healthy = self.manager.broker.healthy
-        store_healthy = beat.redis or not self._distributed
+        store_healthy = self.heartbeat.redis_healthy or not self._distributed
         degraded = not (broker_healthy and store_healthy)
         status = "degraded" if degraded else "healthy"
         totals = self.heartbeat.totals
@@ -148,11 +148,19 @@ class WorkerApp:
     async def _run_parts(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.manager.run(), name="manager")
+            await self.manager.broker.settle()
             tasks.create_task(self.heartbeat.run(), name="heartbeat")
 
     def _start(self) -> None:
         self._parts = asyncio.create_task(self._run_parts(), name="parts")
         self._parts.add_done_callback(self._parts_ended)
+
+    async def _until_begun(self) -> None:
+        """Who connects to a ready worker must not miss a message: wait until it hears, or stands alone."""
+        assert self._parts is not None
+        begun = asyncio.create_task(self.heartbeat.begun.wait())
+        await asyncio.wait([begun, self._parts], return_when=asyncio.FIRST_COMPLETED)
+        begun.cancel()
 
     def _parts_ended(self, parts: asyncio.Task[None]) -> None:
         """A worker whose background work died would look alive and do nothing: it ends instead."""
@@ -176,6 +184,7 @@ class WorkerApp:
             nonlocal started
             if message["type"] == "lifespan.startup.complete":
                 started = True
+                await self._until_begun()
                 self.heartbeat.state = WorkerState.READY
             else:
                 if message["type"] == "lifespan.startup.failed":

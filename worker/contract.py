@@ -116,7 +116,7 @@ class Heartbeat:
     messages_out: int
     loop_lag: float  # seconds, the worst since the last beat
     rss: int  # bytes
-    redis: bool  # the worker can talk to Redis
+    redis: bool  # the worker can talk to Redis, and hears the others through it
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"))

@@ -58,6 +58,7 @@ class HeartbeatTask:
     def __init__(self, env: WorkerEnv, manager: DistributedWebSocketManager, redis: Redis | None) -> None:
         self.state = WorkerState.STARTING
         self.redis_healthy = False
+        self.begun = asyncio.Event()  # the first beat was sent, or could not be
         self._env = env
         self._manager = manager
         self._redis = redis
@@ -88,7 +89,7 @@ class HeartbeatTask:
             messages_out=self._manager.messages_out,
             loop_lag=self._lag,
             rss=_rss(),
-            redis=self.redis_healthy,
+            redis=self.redis_healthy and self._manager.broker.healthy,
         )
 
     async def run(self) -> None:
@@ -101,6 +102,7 @@ class HeartbeatTask:
             while True:
                 self._count += 1
                 await self._send()
+                self.begun.set()
                 self._lag = 0.0
                 await asyncio.sleep(self._env.heartbeat_interval)
         finally:
@@ -109,7 +111,8 @@ class HeartbeatTask:
     async def _send(self) -> None:
         if self._beat is None:
             return
-        record = replace(self.record(), redis=True)  # whoever reads it there knows that it came through
+        # Whoever reads it there knows that it came through; what is left to say is whether we hear, too.
+        record = replace(self.record(), redis=self._manager.broker.healthy)
         keys = [heartbeat_key(record.worker_id), LIVE_WORKERS_KEY, CONNECTIONS_KEY]
         ttl_ms = int(self._env.heartbeat_ttl * 1000)
         try:

@@ -23,6 +23,10 @@ class MessageBroker(ABC):
         """Hear messages until cancelled, connecting and reconnecting as needed."""
 
     @abstractmethod
+    async def settle(self) -> None:
+        """Wait until `run` hears, or has seen that it cannot for now: before that, messages would be missed."""
+
+    @abstractmethod
     async def subscribe(self, channel: str) -> None: ...
 
     @abstractmethod
@@ -47,6 +51,9 @@ class InMemoryMessageBroker(MessageBroker):
 
     async def run(self) -> None:
         await asyncio.get_running_loop().create_future()
+
+    async def settle(self) -> None:
+        pass
 
     async def subscribe(self, channel: str) -> None:
         self._channels.add(channel)

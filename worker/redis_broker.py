@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 RETRY_FIRST_SECONDS = 0.25
 RETRY_MAX_SECONDS = 2.0
+SETTLE_SECONDS = 2.0
 
 
 class RedisMessageBroker(MessageBroker):
@@ -34,6 +35,7 @@ class RedisMessageBroker(MessageBroker):
         self._channels = {own_channel}
         self._confirmed: set[str] = set()
         self._pubsub: PubSub | None = None
+        self._settled = asyncio.Event()
         self.reconnects = 0
 
     async def run(self) -> None:
@@ -42,6 +44,7 @@ class RedisMessageBroker(MessageBroker):
             try:
                 await self._hear()
             except (RedisError, OSError) as exc:
+                self._settled.set()
                 was_connected = bool(self._confirmed)
                 self._pubsub = None
                 self._confirmed.clear()
@@ -55,6 +58,11 @@ class RedisMessageBroker(MessageBroker):
             ceiling = min(RETRY_MAX_SECONDS, RETRY_FIRST_SECONDS * 2**attempt)
             attempt = min(attempt + 1, 8)
             await asyncio.sleep(random.uniform(0, ceiling))
+
+    async def settle(self) -> None:
+        with suppress(TimeoutError):  # a server that takes the connection and says nothing
+            async with asyncio.timeout(SETTLE_SECONDS):
+                await self._settled.wait()
 
     async def subscribe(self, channel: str) -> None:
         self._channels.add(channel)
@@ -108,4 +116,5 @@ class RedisMessageBroker(MessageBroker):
         self._confirmed.add(channel)
         if self.healthy and not connected_before:
             self.reconnects += 1
+            self._settled.set()
             logger.info("hearing %d channels over Redis", len(self._channels))

@@ -1,6 +1,7 @@
 """A real cluster for a test: started by the real command, in its own directory, on a port of its own."""
 
 import asyncio
+import contextlib
 import http.client
 import json
 import os
@@ -218,6 +219,16 @@ class Client:
         async with asyncio.timeout(10):
             message: dict[str, Any] = json.loads(await self.connection.recv())
         return message
+
+    async def wait_to_hear(self, sender: "Client") -> None:
+        """Until a broadcast of `sender` arrives here: their workers may be on their way back to Redis."""
+        for _ in range(100):
+            await sender.send({"text": "do you hear me?"})
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await self.connection.recv()
+                    return
+        raise AssertionError("nothing was heard")
 
     async def close(self) -> None:
         await self.connection.close()

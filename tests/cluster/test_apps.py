@@ -1,0 +1,127 @@
+"""`--app`: the user's application, and every way in which it may not be one."""
+
+import http.client
+import json
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import connect
+
+from tests.cluster.harness import Cluster, wsd
+from tests.conftest import unused_port
+
+STARLETTE_APP = """
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route, WebSocketRoute
+
+async def who(request):
+    return JSONResponse({
+        "client": request.client.host,
+        "scheme": request.url.scheme,
+        "host": request.headers["host"],
+        "worker": request.state.websocket_manager.worker_id,
+    })
+
+async def echo(websocket):
+    await websocket.accept()
+    await websocket.send_json({"client": websocket.client.host, "said": await websocket.receive_text()})
+    await websocket.close()
+
+app = Starlette(routes=[Route("/who", who), WebSocketRoute("/echo", echo)])
+"""
+
+BARE_ASGI_APP = """
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"bare"})
+"""
+
+FAILING_STARTUP = """
+from contextlib import asynccontextmanager
+from starlette.applications import Starlette
+
+@asynccontextmanager
+async def lifespan(app):
+    raise RuntimeError("no database")
+    yield
+
+app = Starlette(lifespan=lifespan)
+"""
+
+
+def get(port: int, path: str, **headers: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+@pytest.mark.anyio
+async def test_an_application_is_served_with_the_manager_and_the_clients_address(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(STARLETTE_APP)
+    with Cluster(tmp_path, "--workers", "2", "--app", "mine:app") as cluster:
+        forged = {"X-Forwarded-For": "10.9.8.7", "X-Real-IP": "10.9.8.7", "X-Forwarded-Proto": "https"}
+        status, body = get(cluster.port, "/who", **forged)
+        told = json.loads(body)
+        assert status == 200
+        assert (told["client"], told["scheme"]) == ("127.0.0.1", "http")
+        assert told["host"] == f"127.0.0.1:{cluster.port}"
+        assert told["worker"] in [worker.worker_id for worker in cluster.status().workers]
+        async with connect(f"ws://127.0.0.1:{cluster.port}/echo", additional_headers=forged) as connection:
+            await connection.send("hello")
+            assert json.loads(await connection.recv()) == {"client": "127.0.0.1", "said": "hello"}
+        assert get(cluster.port, "/health")[0] == 200
+        assert get(cluster.port, "/")[0] == 404  # the hub is not in the way of an application
+        assert "as mine:app serves it" in cluster.output
+
+
+def test_an_application_without_lifespan_is_served(tmp_path: Path) -> None:
+    (tmp_path / "bare.py").write_text(BARE_ASGI_APP)
+    with Cluster(tmp_path, "--workers", "1", "--app", "bare:app") as cluster:
+        assert get(cluster.port, "/anything") == (200, b"bare")
+
+
+@pytest.mark.parametrize(
+    ("app", "source", "reason", "traceback_of"),
+    [
+        ("absent:app", None, 'app "absent:app" cannot be imported from', None),
+        ("mine:nothing", "app = 1", 'mine has no attribute "nothing"', None),
+        ("mine:app", "app = 1", 'app "mine:app" is not an ASGI application: it is a int', None),
+        ("mine:app", "def app(request): ...", "it must take (scope, receive, send), not (request)", None),
+        ("mine:app", "1 / 0", "raised while it was imported: ZeroDivisionError", "ZeroDivisionError: division by zero"),
+        ("mine:app", "import not_there", "No module named 'not_there'", "ModuleNotFoundError"),
+        ("mine:app", "def app(:", "SyntaxError", "SyntaxError"),
+        ("mine:app", "raise SystemExit(0)", "SystemExit(0)", "SystemExit"),
+        ("mine:app", FAILING_STARTUP, "the application failed to start: RuntimeError: no database", "RuntimeError"),
+    ],
+)
+def test_an_application_that_cannot_start_fails_the_start_with_its_reason(
+    tmp_path: Path, app: str, source: str | None, reason: str, traceback_of: str | None
+) -> None:
+    if source is not None:
+        (tmp_path / "mine.py").write_text(source)
+    port = str(unused_port())
+    result = wsd("start", "--workers", "2", "--port", port, "--app", app, cwd=tmp_path)
+    assert result.returncode == 1
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("wsd: worker-")
+    assert reason in last
+    shown = (result.stdout + result.stderr).count("Traceback (most recent call last)")
+    if traceback_of is None:
+        assert shown == 0
+    else:
+        assert shown == 1 if traceback_of != "SyntaxError" else shown <= 1
+        assert traceback_of in result.stdout
+    assert not (tmp_path / ".wsd" / "lock").exists()
+
+
+@pytest.mark.parametrize("app", ["mine", "mine:", ":app", "mine app"])
+def test_an_app_of_the_wrong_form_is_a_usage_error(tmp_path: Path, app: str) -> None:
+    result = wsd("start", "--app", app, cwd=tmp_path)
+    assert result.returncode == 2
+    assert f'--app: cluster.app must have the form module:attribute, got "{app}"' in result.stderr

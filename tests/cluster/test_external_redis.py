@@ -1,0 +1,141 @@
+"""A Redis that is not ours: absent, back again, closed to us, shared by nodes."""
+
+import contextlib
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.harness import Cluster, wsd
+from tests.conftest import unused_port
+from tests.waiting import eventually, until
+from wsd.supervisor.valkey import find_binary
+
+FAST_HEALTH = "[health]\nheartbeat_interval = 0.2\n"
+
+
+@contextlib.contextmanager
+def valkey(directory: Path, port: int, *options: str) -> Iterator[str]:
+    """A server on a TCP port of loopback, as others run it; yields its URL."""
+    binary = find_binary()
+    assert binary is not None
+    directory.mkdir(exist_ok=True)
+    with (directory / "valkey.log").open("wb") as log:
+        command = [
+            str(binary),
+            "--port",
+            str(port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+            str(directory),
+            *options,
+        ]
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        until(lambda: b"Ready to accept connections" in (directory / "valkey.log").read_bytes())
+        yield f"redis://127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.anyio
+async def test_a_start_without_its_redis_is_degraded_and_recovers_by_itself(tmp_path: Path) -> None:
+    port = unused_port()
+    url = f"redis://127.0.0.1:{port}"
+    with Cluster(tmp_path, "--workers", "2", "--redis-url", url, config=FAST_HEALTH) as cluster:
+        assert f"Redis {url} is not reachable, starting in local mode" in cluster.output
+        assert "wsd is up, but degraded" in cluster.output
+        status = cluster.status()
+        assert status.state == "degraded"
+        assert status.valkey is None
+        assert not status.redis.reachable
+        assert cluster.wsd("status").returncode == 1
+        code, health = cluster.health()
+        assert (code, health["status"]) == (200, "degraded")
+        one, two = await cluster.client_of(1), await cluster.client_of(2)
+        other = await cluster.client_of(1)
+        await one.send({"text": "local"})
+        assert (await other.receive())["data"] == {"text": "local"}
+        assert (await one.receive())["data"] == {"text": "local"}
+        with valkey(tmp_path / "redis", port):
+            await eventually(cluster.is_healthy, "recovery")
+            await two.wait_to_hear(one)
+            assert [worker.restarts for worker in cluster.status().workers] == [0, 0]
+        await eventually(lambda: cluster.status().state == "degraded")
+        for client in (one, two, other):
+            await client.send({"type": "ping"})  # nobody was disconnected
+            await client.close()
+
+
+def test_a_wrong_password_fails_the_start(tmp_path: Path) -> None:
+    with valkey(tmp_path / "redis", unused_port(), "--requirepass", "sesame") as url:
+        wrong = url.replace("//", "//:wrong-one@")
+        for redis_url in (url, wrong):
+            result = wsd("start", "--redis-url", redis_url, "--port", str(unused_port()), cwd=tmp_path)
+            assert result.returncode == 1
+            assert "refuses us: " in result.stderr
+            assert "check user and password in REDIS_URL" in result.stderr
+            assert "wrong-one" not in result.stderr + result.stdout
+            assert result.stderr.count("\n") == 1
+        right = url.replace("//", "//:sesame@")
+        with Cluster(tmp_path, "--workers", "1", "--redis-url", right) as cluster:
+            assert cluster.is_healthy()
+            assert "sesame" not in cluster.output + cluster.wsd("status").stdout + cluster.wsd("config").stdout
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "told"),
+    [
+        ("localhost:6379", 2, "redis.url must begin with redis://, rediss:// or unix://"),
+        ("http://localhost", 2, "redis.url must begin with redis://, rediss:// or unix://"),
+        ("redis://127.0.0.1:lots", 1, "redis.url redis://127.0.0.1:lots is malformed"),
+    ],
+)
+def test_a_malformed_url_is_told(tmp_path: Path, url: str, code: int, told: str) -> None:
+    result = wsd("start", "--redis-url", url, "--port", str(unused_port()), cwd=tmp_path)
+    assert result.returncode == code
+    assert told in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.anyio
+async def test_nodes_that_share_a_redis_are_one_cluster(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    with (
+        valkey(tmp_path / "redis", unused_port()) as url,
+        Cluster(tmp_path / "a", "--workers", "1", "--redis-url", url, "--node-id", "node-a") as a,
+        Cluster(tmp_path / "b", "--workers", "1", "--redis-url", url, "--node-id", "node-b") as b,
+    ):
+        on_a, on_b = await a.client(), await b.client()
+        assert (on_a.welcome["node_id"], on_b.welcome["node_id"]) == ("node-a", "node-b")
+        await on_a.send({"text": "across"})
+        assert (await on_b.receive())["data"] == {"text": "across"}
+        await eventually(lambda: a.health()[1]["websocket"]["total_workers"] == 2)
+        await on_a.close()
+        await on_b.close()
+
+
+def test_a_node_id_that_is_live_elsewhere_is_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    with (
+        valkey(tmp_path / "redis", unused_port()) as url,
+        Cluster(tmp_path / "a", "--workers", "1", "--redis-url", url, "--node-id", "same") as a,
+    ):
+        arguments = ("--workers", "1", "--redis-url", url, "--node-id", "same", "--port", str(unused_port()))
+        result = wsd("start", *arguments, cwd=tmp_path / "b")
+        assert result.returncode == 1
+        assert f'node id "same" is live on host {socket.gethostname()} (pid' in result.stderr
+        assert f"(pid {a.status().supervisor.pid}) already; give this one another with --node-id" in result.stderr
+        assert a.is_healthy()
+        assert a.wsd("stop").returncode == 0
+        with Cluster(tmp_path / "b", *arguments[:-2]) as b:  # its lease was given back
+            assert b.is_healthy()

@@ -1,0 +1,249 @@
+"""What fails is noticed and replaced, and new clients do not see it."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from websockets.asyncio.client import connect
+
+from tests.cluster.harness import Cluster
+from tests.waiting import eventually, until
+
+pytestmark = pytest.mark.anyio
+
+FAST_HEALTH = """
+[health]
+heartbeat_interval = 0.2
+heartbeat_timeout = 1.0
+probe_timeout = 0.5
+"""
+
+CRASHING_APP = """
+import os
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+async def end(request):
+    os._exit(int(request.query_params["code"]))
+
+async def home(request):
+    return PlainTextResponse(str(os.getpid()))
+
+if os.path.exists("broken") and os.environ["WSD_WORKER_SLOT"] == "1":
+    raise SystemExit("slot 1 is broken today")
+app = Starlette(routes=[Route("/end", end), Route("/", home)])
+"""
+
+
+class Handshakes:
+    """Constant handshakes through nginx, one after the other, counting those that fail."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"ws://127.0.0.1:{port}/ws"
+        self.succeeded = 0
+        self.failures: list[str] = []
+
+    async def run(self) -> None:
+        while True:
+            try:
+                connection = await connect(self.url, open_timeout=20)
+            except Exception as exc:  # noqa: BLE001 - every one counts
+                self.failures.append(repr(exc))
+            else:
+                self.succeeded += 1
+                await connection.close()
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        if psutil.pid_exists(pid):
+            os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_killed_worker_is_replaced_and_no_handshake_fails(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--workers", "2") as cluster:
+        handshakes = Handshakes(cluster.port)
+        async with asyncio.TaskGroup() as tasks:
+            load = tasks.create_task(handshakes.run())
+            await eventually(lambda: handshakes.succeeded > 20)
+            for slot in (1, 2, 1):
+                # Two of two killed at once could only fail: the other one must be back.
+                await eventually(cluster.is_healthy)
+                pid = cluster.worker(slot).pid
+                assert pid is not None
+                os.kill(pid, signal.SIGKILL)
+                replaced = await eventually(lambda s=slot, p=pid: cluster.replaced(s, p))  # type: ignore[misc]
+                assert replaced.last_exit == "killed by SIGKILL"
+            seen = handshakes.succeeded
+            await eventually(lambda: handshakes.succeeded > seen + 20)
+            load.cancel()
+        assert handshakes.failures == []
+        assert cluster.worker(1).restarts == 2
+        assert "worker-1 ended (killed by SIGKILL), restart 1 in 0.0 s" in cluster.log("supervisor")
+
+
+async def test_its_clients_learn_of_it_and_the_others_go_on(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--workers", "2") as cluster:
+        one, two = await cluster.client_of(1), await cluster.client_of(2)
+        pid = cluster.worker(1).pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        await one.connection.wait_closed()
+        await eventually(lambda: cluster.replaced(1, pid))
+        back = await cluster.client_of(1)
+        assert back.worker_id != one.worker_id
+        await two.send({"text": "hello again"})
+        assert (await back.receive())["data"] == {"text": "hello again"}
+        await two.close()
+        await back.close()
+
+
+async def test_a_worker_that_hangs_is_killed_and_replaced(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--workers", "2", config=FAST_HEALTH) as cluster:
+        pid = cluster.worker(1).pid
+        assert pid is not None
+        with stopped(pid):
+            replaced = await eventually(lambda: cluster.replaced(1, pid))
+        assert replaced.last_exit == "killed by SIGKILL"
+        assert "worker-1 hangs, no sign of life for" in cluster.log("supervisor")
+        assert cluster.worker(2).restarts == 0
+
+
+async def test_a_worker_that_exits_with_0_is_replaced_too(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(CRASHING_APP)
+    with Cluster(tmp_path, "--workers", "1", "--app", "mine:app") as cluster:
+        pid = cluster.worker(1).pid
+        reader, writer = await asyncio.open_connection("127.0.0.1", cluster.port)
+        writer.write(b"GET /end?code=0 HTTP/1.0\r\n\r\n")
+        await reader.read()
+        writer.close()
+        replaced = await eventually(lambda: cluster.replaced(1, pid))
+        assert replaced.last_exit == "exit code 0"
+
+
+async def test_a_terminated_worker_is_replaced(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--workers", "1") as cluster:
+        pid = cluster.worker(1).pid
+        assert pid is not None
+        os.kill(pid, signal.SIGTERM)
+        await eventually(lambda: cluster.replaced(1, pid))
+        assert cluster.worker(1).restarts == 1
+
+
+async def test_a_worker_that_keeps_crashing_is_given_up_and_the_others_go_on(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(CRASHING_APP)
+    config = "[restart]\nbackoff_initial = 0.05\nbackoff_max = 0.1\nmax_restarts = 2\n"
+    with Cluster(tmp_path, "--workers", "2", "--app", "mine:app", config=config) as cluster:
+        (tmp_path / "broken").touch()
+        pid = cluster.worker(1).pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        await eventually(lambda: cluster.worker(1).state == "failed")
+        assert cluster.worker(2).state == "ready"
+        assert cluster.health()[0] == 200
+        result = cluster.wsd("status")
+        assert result.returncode == 1
+        assert "worker-1 is failed, last end: exit code 4; its log ends with:" in result.stdout
+        assert "slot 1 is broken today" in result.stdout
+        assert "giving up on it" in cluster.log("supervisor")
+
+
+async def test_a_killed_valkey_comes_back_with_its_data_and_messages_cross_again(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--workers", "2") as cluster:
+        one, two = await cluster.client_of(1), await cluster.client_of(2)
+        valkey = cluster.status().valkey
+        assert valkey is not None
+        assert valkey.pid is not None
+        reader, writer = await asyncio.open_unix_connection(cluster.state_dir.valkey_socket)
+        writer.write(b"SET kept yes\r\nCONFIG SET appendfsync always\r\nSET kept yes\r\n")
+        for _ in range(3):
+            assert await reader.readline() == b"+OK\r\n"
+        writer.close()
+        os.kill(valkey.pid, signal.SIGKILL)
+        await eventually(lambda: (now := cluster.status().valkey) and now.state == "ready" and now.pid != valkey.pid)
+        reader, writer = await asyncio.open_unix_connection(cluster.state_dir.valkey_socket)
+        writer.write(b"GET kept\r\n")
+        assert await reader.readline() == b"$3\r\n"
+        writer.close()
+        assert [worker.restarts for worker in cluster.status().workers] == [0, 0]
+
+        await two.wait_to_hear(one)
+        await eventually(cluster.is_healthy)
+        await one.close()
+        await two.close()
+
+
+async def test_a_valkey_that_hangs_is_replaced_and_no_worker_is(tmp_path: Path) -> None:
+    config = FAST_HEALTH + "[redis]\ntimeout = 0.5\n"
+    with Cluster(tmp_path, "--workers", "2", config=config) as cluster:
+        valkey = cluster.status().valkey
+        assert valkey is not None
+        assert valkey.pid is not None
+        with stopped(valkey.pid):
+            await eventually(
+                lambda: (now := cluster.status().valkey) and now.state == "ready" and now.pid != valkey.pid
+            )
+        await eventually(cluster.is_healthy)
+        assert [worker.restarts for worker in cluster.status().workers] == [0, 0]
+
+
+async def test_a_killed_nginx_comes_back_on_its_port(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--workers", "2") as cluster:
+        client = await cluster.client()
+        nginx = cluster.status().nginx
+        assert nginx is not None
+        assert nginx.pid is not None
+        os.kill(nginx.pid, signal.SIGKILL)
+        await eventually(lambda: (now := cluster.status().nginx) and now.state == "ready" and now.pid != nginx.pid)
+        # Its orphaned processes keep their clients, but not the port.
+        await client.send({"text": "kept"})
+        assert (await client.receive())["data"] == {"text": "kept"}
+        assert cluster.health()[0] == 200
+        fresh = await cluster.client()
+        await fresh.close()
+        await client.close()
+
+
+async def test_a_worker_over_its_memory_limit_is_recycled(tmp_path: Path) -> None:
+    config = "[health]\nheartbeat_interval = 0.2\nmax_rss = 120000000\n"
+    (tmp_path / "greedy.py").write_text(
+        "from starlette.applications import Starlette\n"
+        "from starlette.responses import PlainTextResponse\n"
+        "from starlette.routing import Route\n"
+        "kept = []\n"
+        "async def eat(request):\n"
+        "    kept.append(b'x' * 200_000_000)\n"
+        "    return PlainTextResponse('ate')\n"
+        "app = Starlette(routes=[Route('/', eat)])\n"
+    )
+    with Cluster(tmp_path, "--workers", "1", "--app", "greedy:app", config=config) as cluster:
+        pid = cluster.worker(1).pid
+        reader, writer = await asyncio.open_connection("127.0.0.1", cluster.port)
+        writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        assert (await reader.read()).endswith(b"ate")
+        writer.close()
+        replaced = await eventually(lambda: cluster.replaced(1, pid))
+        assert replaced.last_exit == "exit code 0"
+        assert "health.max_rss is 120000000: draining it" in cluster.log("supervisor")
+
+
+async def test_no_restart_loses_a_worker_of_the_count(tmp_path: Path) -> None:
+    """All workers killed in the same moment: all come back, and Redis counts as many as there are."""
+    with Cluster(tmp_path, "--workers", "3") as cluster:
+        pids = [worker.pid for worker in cluster.status().workers]
+        for pid in pids:
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+        for slot, pid in enumerate(pids, 1):
+            until(lambda s=slot, p=pid: cluster.replaced(s, p))  # type: ignore[misc]
+        await eventually(lambda: cluster.health()[1]["websocket"]["total_workers"] == 3)
