@@ -242,7 +242,9 @@ def env_name(section: str, key: str) -> str:
 
 def mask_url(url: str) -> str:
     """The URL without its password, for people and logs."""
-    return re.sub(r"(://[^/@]*:)[^/@]*@", r"\1***@", url)
+    # Greedy: an unescaped "@" or "/" belongs to the password, more likely than not.
+    url = re.sub(r"(://[^/@:]*:).*@", r"\1***@", url)
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", url)
 
 
 def describe(loaded: Loaded) -> Iterator[str]:

@@ -48,7 +48,15 @@ class ControlServer:
             exception_handlers={WsdError: _refuse, msgspec.MsgspecError: _refuse},
         )
         self._server = _Server(
-            uvicorn.Config(app, uds=str(path), lifespan="off", log_config=None, ws="none", access_log=False)
+            uvicorn.Config(
+                app,
+                uds=str(path),
+                lifespan="off",
+                log_config=None,
+                ws="none",
+                access_log=False,
+                timeout_graceful_shutdown=1,
+            )
         )
         self._task: asyncio.Task[None] | None = None
 

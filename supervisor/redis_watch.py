@@ -1,5 +1,6 @@
 """The supervisor's view of Redis: its workers' heartbeats, and the lease that makes a NODE_ID live once only."""
 
+import asyncio
 import json
 import logging
 import os
@@ -77,10 +78,12 @@ class RedisWatch:
             await self._hold_lease()
             beats = await self._heartbeats(worker_ids)
         except (RedisError, OSError) as exc:
+            _raise_if_cancelled()
             if self.error is None:
                 logger.warning("Redis does not answer: %s", exc)
             self.error = str(exc) or type(exc).__name__
             return {}
+        _raise_if_cancelled()
         if self.error is not None:
             logger.info("Redis answers again")
         if self.rival is not None and self.rival != rival_before:
@@ -129,6 +132,14 @@ def is_refusal(error: Exception) -> bool:
     if isinstance(error, AuthenticationError | AuthorizationError):
         return True
     return isinstance(error, ResponseError) and str(error).startswith(("NOAUTH", "WRONGPASS", "NOPERM"))
+
+
+def _raise_if_cancelled() -> None:
+    """redis-py sends with asyncio.wait_for, which before Python 3.12 swallows a cancellation that comes while
+    the send completes: to go on after it would leave who cancelled waiting for ever."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _boot_id() -> str:

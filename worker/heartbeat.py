@@ -15,7 +15,7 @@ from wsd.worker.contract import (
     WorkerState,
     heartbeat_key,
 )
-from wsd.worker.link import Redis, RedisError
+from wsd.worker.link import Redis, RedisError, raise_if_cancelled
 from wsd.worker.websocket_manager import DistributedWebSocketManager
 
 logger = logging.getLogger(__name__)
@@ -102,6 +102,7 @@ class HeartbeatTask:
             while True:
                 self._count += 1
                 await self._send()
+                raise_if_cancelled()
                 self.begun.set()
                 self._lag = 0.0
                 await asyncio.sleep(self._env.heartbeat_interval)

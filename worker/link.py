@@ -1,11 +1,13 @@
 """The worker's connections to Redis."""
 
+import asyncio
+
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-__all__ = ["Redis", "RedisError", "open_redis"]
+__all__ = ["Redis", "RedisError", "open_redis", "raise_if_cancelled"]
 
 
 def open_redis(url: str, *, connect_timeout: float, timeout: float | None) -> Redis:
@@ -19,3 +21,14 @@ def open_redis(url: str, *, connect_timeout: float, timeout: float | None) -> Re
     return Redis.from_url(
         url, socket_connect_timeout=connect_timeout, socket_timeout=timeout, retry=Retry(NoBackoff(), 0)
     )
+
+
+def raise_if_cancelled() -> None:
+    """To be called in a loop that talks to Redis, after it did.
+
+    redis-py sends with asyncio.wait_for, which before Python 3.12 swallows a cancellation that comes while
+    the send completes: to go on after it would leave who cancelled waiting for ever.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from wsd.worker.link import Redis, RedisError
+from wsd.worker.link import Redis, RedisError, raise_if_cancelled
 from wsd.worker.message_broker import MessageBroker, Receive
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class RedisMessageBroker(MessageBroker):
             try:
                 await self._hear()
             except (RedisError, OSError) as exc:
+                raise_if_cancelled()
                 self._settled.set()
                 was_connected = bool(self._confirmed)
                 self._pubsub = None

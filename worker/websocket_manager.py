@@ -112,7 +112,11 @@ class DistributedWebSocketManager:
         connection.send(wire.encode(message).decode())
 
     def _deliver(self, channel: str, payload: bytes) -> None:
-        text = payload.decode()
+        try:
+            text = payload.decode()
+        except UnicodeDecodeError:
+            logger.warning("dropped a message on %s that is not UTF-8", channel)
+            return
         for connection in self._connections.values():
             connection.send(text)
         self.messages_out += len(self._connections)

@@ -90,11 +90,13 @@ def decode(text: str | bytes) -> Request:
     with wrong fields, `unknown_type` for one we do not know.
     """
     try:
+        if isinstance(text, bytes):
+            text = text.decode()  # what is relayed as it is must be text: msgspec skips over it unread
         envelope = _envelope.decode(text)
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as exc:
         raise WireError("invalid_json", f"expected a JSON object: {exc}") from None
     if envelope.type is msgspec.UNSET:
-        return Broadcast(Raw(text.encode() if isinstance(text, str) else text))
+        return Broadcast(Raw(text.encode()))
     try:
         return _request.decode(text)
     except (msgspec.DecodeError, RecursionError) as exc:

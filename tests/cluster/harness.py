@@ -74,10 +74,14 @@ class Cluster:
             if self.process is not None and self.process.poll() is None:
                 self.process.send_signal(signal.SIGINT)
                 self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            for log in sorted(self.state_dir.logs.iterdir()):
+                print(f"{log.name}:", log.read_text("utf-8", "replace"), sep="\n")
+            raise
         finally:
+            if exc is not None:
+                print(self.output)
             self.kill()
-        if exc is not None:
-            print(self.output)
 
     def launch(self) -> None:
         """Start the command; its output goes to a file."""

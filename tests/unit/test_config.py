@@ -1,0 +1,192 @@
+"""The configuration: four layers, one tree, and errors that name the value, the place and the way out."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from wsd.supervisor.config import Config, Setting, all_keys, build, describe, env_name, load, mask_url
+from wsd.supervisor.errors import ConfigError
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def write(text: str, path: str = "wsd.toml") -> None:
+    Path(path).parent.mkdir(exist_ok=True)
+    Path(path).write_text(text, "utf-8")
+
+
+def option(value: str) -> Setting:
+    return Setting(value, "--port", is_text=True)
+
+
+def problem_of(text: str = "", environ: dict[str, str] | None = None) -> str:
+    write(text)
+    with pytest.raises(ConfigError) as raised:
+        load({}, environ or {}, None)
+    return str(raised.value)
+
+
+def test_wsd_toml_at_the_root_documents_every_key_with_its_default() -> None:
+    document = tomllib.loads((ROOT / "wsd.toml").read_text("utf-8"))
+    assert [(section, key) for section, keys in document.items() for key in keys] == list(all_keys())
+    assert load({}, {}, str(ROOT / "wsd.toml")).config == Config()
+
+
+def test_each_layer_covers_the_one_below() -> None:
+    assert load({}, {}, None).config.cluster.port == 8000
+    write("[cluster]\nport = 1\n")
+    assert load({}, {}, None).config.cluster.port == 1
+    assert load({}, {"WSD_PORT": "2"}, None).config.cluster.port == 2
+    both = load({("cluster", "port"): option("3")}, {"WSD_PORT": "2"}, None)
+    assert both.config.cluster.port == 3
+    assert both.sources == {("cluster", "port"): "--port"}
+
+
+def test_the_configuration_describes_itself_as_toml_with_sources() -> None:
+    write('[cluster]\nworkers = 2\n[nginx]\ntrusted_proxies = ["10.0.0.0/8", "::1"]\ndebug_headers = true\n')
+    lines = list(describe(load({}, {"REDIS_URL": "redis://:secret@h:1/0"}, None)))
+    assert "workers = 2  # wsd.toml line 2" in lines
+    assert 'trusted_proxies = ["10.0.0.0/8", "::1"]  # wsd.toml line 4' in lines
+    assert "debug_headers = true  # wsd.toml line 5" in lines
+    assert 'url = "redis://:***@h:1/0"  # REDIS_URL' in lines
+    assert "port = 8000  # default" in lines
+    values = tomllib.loads("\n".join(lines))
+    assert [(section, key) for section in values for key in values[section]] == list(all_keys())
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[clutser]\n", "wsd.toml line 1: unknown section [clutser], did you mean cluster?"),
+        ("[cluster]\n\nwokers = 1\n", "wsd.toml line 3: unknown key cluster.wokers, did you mean workers?"),
+        ("[cluster]\naffinity = 1\n", "wsd.toml line 2: unknown key cluster.affinity, did you mean nginx.affinity?"),
+        ("[cluster]\nzzz = 1\n", "wsd.toml line 2: unknown key cluster.zzz"),
+        ("port = 1\n", "wsd.toml line 1: unknown section [port]"),
+        ("cluster = 1\n", "wsd.toml line 1: cluster must be a section, [cluster]"),
+        ("cluster.wokers = 1\n", "wsd.toml line 1: unknown key cluster.wokers, did you mean workers?"),
+        ('[cluster]\nport = "a"\n', 'wsd.toml line 2: cluster.port must be an integer from 1 to 65535, got "a"'),
+        ('[cluster]\nport = "80"\n', 'wsd.toml line 2: cluster.port must be an integer from 1 to 65535, got "80"'),
+        ("[cluster]\nport = 0\n", "wsd.toml line 2: cluster.port must be an integer from 1 to 65535, got 0"),
+        ("[cluster]\nworkers = true\n", "wsd.toml line 2: cluster.workers must be an integer from 1 to 256, got true"),
+        ("[cluster]\nworkers = 257\n", "wsd.toml line 2: cluster.workers must be an integer from 1 to 256, got 257"),
+        ("[cluster]\nhost = 1\n", "wsd.toml line 2: cluster.host must be a string, got 1"),
+        ("[cluster]\ndrain_seconds = -1\n", "cluster.drain_seconds must be a number of at least 0, got -1"),
+        ("[redis]\ntimeout = 0\n", "wsd.toml line 2: redis.timeout must be a number above 0, got 0"),
+        ('[nginx]\nenabled = "maybe"\n', 'wsd.toml line 2: nginx.enabled must be true or false, got "maybe"'),
+        ('[nginx]\naffinity = "x"\n', 'nginx.affinity must be one of "auto", "ip", "least_conn", got "x"'),
+        ('[nginx]\ntrusted_proxies = "::1"\n', 'nginx.trusted_proxies must be a list of strings, got "::1"'),
+        ('[nginx]\ntls_key = "k"\n', "nginx.tls_certificate is missing"),
+        ('[nginx]\ntls_certificate = "k"\n', "nginx.tls_key is missing"),
+        ("[nginx]\ntls_redirect_port = 80\n", "nginx.tls_redirect_port needs tls_certificate and tls_key"),
+        ('[nginx]\ntrusted_proxies = ["any;"]\n', 'must hold addresses or networks, got "any;"'),
+        ('[cluster]\nhost = "a; b"\n', "cluster.host may hold letters, digits and . : _ - only"),
+        ('[cluster]\nnode_id = "a b"\n', "cluster.node_id may hold letters, digits and . : _ - only"),
+        ('[redis]\nurl = "ftp://u:pw@h"\n', 'must begin with redis://, rediss:// or unix://, got "ftp://u:***@h"'),
+        ("[health]\nheartbeat_timeout = 1.5\n", "must be at least twice health.heartbeat_interval"),
+        ("[cluster\nport = 1\n", "at line 1"),
+        ("[cluster]\nport = 1\nport = 2\n", "line 3"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_named_with_its_line(text: str, problem: str) -> None:
+    told = problem_of(text)
+    assert problem in told
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("WSD_WORKERS", "lots", 'WSD_WORKERS: cluster.workers must be an integer from 1 to 256, got "lots"'),
+        ("WSD_WORKERS", "2.5", 'WSD_WORKERS: cluster.workers must be an integer from 1 to 256, got "2.5"'),
+        ("WSD_NGINX_ENABLED", "perhaps", 'WSD_NGINX_ENABLED: nginx.enabled must be true or false, got "perhaps"'),
+        ("REDIS_URL", "localhost", "REDIS_URL: redis.url must begin with redis://"),
+    ],
+)
+def test_what_is_wrong_in_the_environment_is_named(name: str, text: str, problem: str) -> None:
+    assert problem in problem_of(environ={name: text})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("WSD_PORT", "81", ("cluster", "port", 81)),
+        ("WSD_NGINX_WORKERS", "3", ("nginx", "workers", 3)),
+        ("WSD_NGINX_ENABLED", "no", ("nginx", "enabled", False)),
+        ("WSD_NGINX_ENABLED", "FALSE", ("nginx", "enabled", False)),
+        ("WSD_REDIS_EMBEDDED", "0", ("redis", "embedded", False)),
+        ("WSD_NGINX_TRUSTED_PROXIES", "10.0.0.1, ::1", ("nginx", "trusted_proxies", ("10.0.0.1", "::1"))),
+        ("WSD_DRAIN_SECONDS", "0", ("cluster", "drain_seconds", 0.0)),
+        ("NODE_ID", "n-1", ("cluster", "node_id", "n-1")),
+        ("REDIS_URL", "redis://h", ("redis", "url", "redis://h")),
+        ("REDIS_URL", "", ("redis", "url", "")),
+    ],
+)
+def test_text_of_the_environment_becomes_values(name: str, text: str, expected: tuple[str, str, Any]) -> None:
+    section, key, value = expected
+    assert getattr(getattr(load({}, {name: text}, None).config, section), key) == value
+
+
+def test_an_unknown_name_in_the_environment_is_only_a_warning() -> None:
+    loaded = load({}, {"WSD_WOKERS": "1", "WSD_SERVICE_HOST": "x", "WSD_WORKER_SLOT": "1", "HOME": "/"}, None)
+    assert loaded.config == Config()
+    assert len(loaded.warnings) == 2
+    assert "WSD_WOKERS is not a setting of wsd, did you mean WSD_WORKERS?" in loaded.warnings
+
+
+def test_every_key_has_a_name_of_its_own_in_the_environment() -> None:
+    names = [env_name(*key) for key in all_keys()]
+    assert len(set(names)) == len(names)
+
+
+def test_relative_paths_of_the_file_start_from_its_directory(tmp_path: Path) -> None:
+    write('[cluster]\nstate_dir = "run"\n[nginx]\ntls_certificate = "a.pem"\ntls_key = "/k.pem"\n', "sub/my.toml")
+    loaded = load({}, {}, "sub/my.toml")
+    assert loaded.state_dir == tmp_path / "sub" / "run"
+    assert loaded.config.nginx.tls_certificate == str(tmp_path / "sub" / "a.pem")
+    assert loaded.config.nginx.tls_key == "/k.pem"
+    assert load({}, {"WSD_CONFIG": "sub/my.toml", "WSD_STATE_DIR": "other"}, None).state_dir == tmp_path / "other"
+    assert load({}, {}, None).state_dir == tmp_path / ".wsd"
+    write("", "sub/empty.toml")
+    assert load({}, {}, "sub/empty.toml").state_dir == tmp_path / "sub" / ".wsd"
+
+
+def test_a_file_that_was_named_must_be_there() -> None:
+    for environ, named in (({}, "no.toml"), ({"WSD_CONFIG": "no.toml"}, None)):
+        with pytest.raises(ConfigError, match=r"^cannot read no\.toml: No such file or directory$"):
+            load({}, environ, named)
+
+
+def test_a_file_that_is_not_utf8_is_refused() -> None:
+    Path("wsd.toml").write_bytes(b"[cluster]\napp = '\xff'\n")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load({}, {}, None)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://h:1/0", "redis://h:1/0"),
+        ("redis://:pw@h", "redis://:***@h"),
+        ("rediss://u:p:w@h:1", "rediss://u:***@h:1"),
+        ("unix:///run/x.sock", "unix:///run/x.sock"),
+        ("redis://u@h", "redis://u@h"),
+        ("redis://:p@s/s:w@h/0", "redis://:***@h/0"),
+        ("redis://h/0?password=pw&db=1", "redis://h/0?password=***&db=1"),
+    ],
+)
+def test_passwords_are_masked(url: str, shown: str) -> None:
+    assert mask_url(url) == shown
+
+
+def test_the_tree_is_frozen() -> None:
+    with pytest.raises(AttributeError):
+        build({}).cluster.port = 1  # type: ignore[misc]
+    assert msgspec.structs.asdict(build({}).log) == {"level": "info"}

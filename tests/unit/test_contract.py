@@ -1,0 +1,93 @@
+"""The language between supervisor and worker survives its own round trip, and refuses everything else."""
+
+import json
+from dataclasses import asdict, fields, replace
+
+import pytest
+
+from wsd.worker.contract import Heartbeat, WorkerEnv, WorkerState, channel_key, heartbeat_key, node_key
+
+BEAT = Heartbeat(
+    worker_id="worker-1-aaaa",
+    node_id="n",
+    slot=1,
+    pid=2,
+    beat=3,
+    uptime=4.5,
+    state=WorkerState.READY,
+    connections=5,
+    messages_in=6,
+    messages_out=7,
+    loop_lag=0.001,
+    rss=8,
+    redis=True,
+)
+
+
+def test_the_environment_survives_the_way_to_the_worker() -> None:
+    env = WorkerEnv(
+        worker_id="worker-1-aaaa", node_id="n", redis_url="redis://h", distributed=False, slot=3, drain_seconds=1.5
+    )
+    assert WorkerEnv.from_env(env.to_env()) == env
+    assert WorkerEnv.from_env({**env.to_env(), "UNRELATED": "1"}) == env
+
+
+def test_without_an_environment_the_defaults_hold() -> None:
+    env = WorkerEnv.from_env({})
+    assert env.worker_id.startswith("worker-")
+    assert env.node_id
+    assert replace(env, worker_id="", node_id="") == WorkerEnv()
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("Yes", True), ("off", False), ("0", False)])
+def test_truth_is_written_in_many_ways(text: str, value: bool) -> None:
+    assert WorkerEnv.from_env({"DISTRIBUTED_WEBSOCKET_ENABLED": text}).distributed is value
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("DISTRIBUTED_WEBSOCKET_ENABLED", "perhaps"),
+        ("WEBSOCKET_SESSION_TTL", "long"),
+        ("WSD_WORKER_SLOT", "1.5"),
+    ],
+)
+def test_a_wrong_value_names_its_variable(name: str, text: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be .*'{text}'$"):
+        WorkerEnv.from_env({name: text})
+
+
+def test_each_field_has_a_variable_of_its_own() -> None:
+    names = [field.metadata["env"] for field in fields(WorkerEnv)]
+    assert len(set(names)) == len(names)
+    assert {"WORKER_ID", "NODE_ID", "REDIS_URL", "DISTRIBUTED_WEBSOCKET_ENABLED", "WEBSOCKET_SESSION_TTL"} <= {*names}
+
+
+def test_a_heartbeat_survives_redis_and_health() -> None:
+    assert Heartbeat.from_json(BEAT.to_json()) == BEAT
+    assert Heartbeat.from_json(BEAT.to_json().encode()) == BEAT
+    assert Heartbeat.from_health(json.dumps({"status": "healthy", "heartbeat": asdict(BEAT)}).encode()) == BEAT
+    assert Heartbeat.from_json(json.dumps({**asdict(BEAT), "of_a_newer_worker": 1})) == BEAT
+
+
+@pytest.mark.parametrize("text", ["", "{", "null", "1", "[]", '"text"', "{}", '{"worker_id": "a"}', b"\xff"])
+def test_what_is_no_heartbeat_is_refused(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match="."):
+        Heartbeat.from_json(text)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"1", b"{}", b'{"heartbeat": 1}', b'{"heartbeat": null}'])
+def test_what_is_no_health_is_refused(body: bytes) -> None:
+    with pytest.raises(ValueError, match="."):
+        Heartbeat.from_health(body)
+
+
+def test_an_unknown_state_is_refused() -> None:
+    with pytest.raises(ValueError, match="asleep"):
+        Heartbeat.from_json(json.dumps({**asdict(BEAT), "state": "asleep"}))
+
+
+def test_keys_that_a_script_touches_share_a_hash_tag() -> None:
+    assert heartbeat_key("w") == "{wsd}:worker:w"
+    assert node_key("n") == "{wsd}:node:n"
+    assert channel_key("chat") == "ws_channel:{chat}"

@@ -1,0 +1,73 @@
+"""The processes' logs on the terminal: whole lines, a prefix each, colour only where it belongs."""
+
+import io
+from pathlib import Path
+
+import pytest
+
+from wsd.supervisor.logs import Console, LogFollower, tail, use_colour
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "environ", "expected"),
+    [
+        (Terminal(), {}, True),
+        (io.StringIO(), {}, False),
+        (Terminal(), {"NO_COLOR": "1"}, False),
+        (Terminal(), {"NO_COLOR": ""}, True),
+        (Terminal(), {"TERM": "dumb"}, False),
+    ],
+)
+def test_colour_only_on_terminals_that_want_it(stream: io.StringIO, environ: dict[str, str], expected: bool) -> None:
+    assert use_colour(stream, environ) is expected
+
+
+def test_only_what_is_new_is_shown_in_whole_lines(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.log", tmp_path / "two.log"
+    one.write_text("old\n")
+    follower = LogFollower({"one": one, "longer": two}, colour=False)
+    assert list(follower.lines()) == []
+    with one.open("a") as log:
+        log.write("first\nsec")
+    two.write_bytes(b"made later \xff\n")
+    assert list(follower.lines()) == ["one    | first", "longer | made later \ufffd"]
+    with one.open("a") as log:
+        log.write("ond\n\n")
+    assert list(follower.lines()) == ["one    | second", "one    | "]
+
+
+def test_a_log_that_was_cut_is_read_from_its_begin(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("a long line that was there\n")
+    follower = LogFollower({"x": log}, colour=False)
+    log.write_text("new\n")
+    assert list(follower.lines()) == ["x | new"]
+
+
+def test_each_name_has_its_colour(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("")
+    follower = LogFollower({"a": tmp_path / "a"}, colour=True)
+    (tmp_path / "a").write_text("hello\n")
+    assert list(follower.lines()) == ["\x1b[36ma | \x1b[0mhello"]
+
+
+def test_the_tail_is_of_this_process_only(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("before\nafter 1\nafter 2\n")
+    assert tail(log, 7, 10) == ["after 1", "after 2"]
+    assert tail(log, 7, 1) == ["after 2"]
+    assert tail(log, 1000, 1) == []
+    assert tail(tmp_path / "absent", 0, 1) == []
+
+
+def test_a_terminal_that_went_away_stops_nothing() -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    Console(Gone()).say("hello")

@@ -1,0 +1,81 @@
+"""Client messages: what is understood, and how the rest is refused."""
+
+import json
+
+import msgspec
+import pytest
+
+from wsd.worker import wire
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"type":"broadcast","data":{"a":1}}', wire.Broadcast(msgspec.Raw(b'{"a":1}'))),
+        ('{"type":"broadcast","data":null,"id":7}', wire.Broadcast(msgspec.Raw(b"null"), 7)),
+        ('{"type":"broadcast","data":[1,2],"id":"x","more":1}', wire.Broadcast(msgspec.Raw(b"[1,2]"), "x")),
+        ('{"text":"hi"}', wire.Broadcast(msgspec.Raw(b'{"text":"hi"}'))),
+        ("{}", wire.Broadcast(msgspec.Raw(b"{}"))),
+        ('{"type":"ping"}', wire.Ping()),
+        ('{"type":"ping","id":[1]}', wire.Ping([1])),
+        (b'{"type":"ping"}', wire.Ping()),
+    ],
+)
+def test_what_is_understood(text: str | bytes, expected: wire.Request) -> None:
+    assert wire.decode(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "request_id"),
+    [
+        ("", "invalid_json", None),
+        ("nonsense", "invalid_json", None),
+        ("[]", "invalid_json", None),
+        ("1", "invalid_json", None),
+        ("null", "invalid_json", None),
+        ('"text"', "invalid_json", None),
+        ('{"a":1', "invalid_json", None),
+        ('{"a":1} x', "invalid_json", None),
+        (b"\xff\xfe", "invalid_json", None),
+        (b'{"a":"\xff"}', "invalid_json", None),
+        ("[" * 60_000, "invalid_json", None),
+        ('{"a":' * 20_000, "invalid_json", None),
+        ('{"type":"no such","id":4}', "unknown_type", 4),
+        ('{"type":7,"id":4}', "unknown_type", 4),
+        ('{"type":null}', "unknown_type", None),
+        ('{"type":{"a":1}}', "unknown_type", None),
+        ('{"type":"broadcast","id":4}', "invalid_request", 4),
+    ],
+)
+def test_what_is_refused(text: str | bytes, code: str, request_id: object) -> None:
+    with pytest.raises(wire.WireError) as refused:
+        wire.decode(text)
+    assert (refused.value.code, refused.value.request_id) == (code, request_id)
+    assert len(str(refused.value)) < 300
+
+
+def test_an_answer_fits_the_wire() -> None:
+    sender = wire.Sender("1", "Ann", "worker-1-aaaa")
+    message = wire.Message("chat", msgspec.Raw(b'{"a":1}'), sender)
+    assert json.loads(wire.encode(message)) == {
+        "type": "message",
+        "channel": "chat",
+        "data": {"a": 1},
+        "from": {"user_id": "1", "username": "Ann", "worker_id": "worker-1-aaaa"},
+    }
+    assert json.loads(wire.encode(wire.Error("invalid_json", "why"))) == {
+        "type": "error",
+        "code": "invalid_json",
+        "message": "why",
+    }
+    assert wire.encode(wire.Pong()) == b'{"type":"pong"}'
+
+
+@pytest.mark.parametrize("name", ["a", "Ann-Marie O'Neil", "名前", "x" * 128, "🙂"])
+def test_names_that_are_fine(name: str) -> None:
+    assert wire.name_problem(name) is None
+
+
+@pytest.mark.parametrize("name", ["", "x" * 129, "a\nb", "a\0b", "a\u202eb", "a\u200bb", "a\u2028b", "\ud800"])
+def test_names_that_could_deceive(name: str) -> None:
+    assert wire.name_problem(name) is not None
