@@ -58,6 +58,7 @@ def render(config: Config, *, prefix: Path, sockets: Sequence[Path], user: str =
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701 - not HTML; values are validated by config
     )
+    environment.filters["quoted"] = quoted
     return environment.get_template("nginx.conf.j2").render(
         nginx=nginx,
         prefix=prefix,
@@ -69,6 +70,11 @@ def render(config: Config, *, prefix: Path, sockets: Sequence[Path], user: str =
         redirect_listen=listen_address(cluster.host, nginx.tls_redirect_port),
         port=cluster.port,
     )
+
+
+def quoted(value: object) -> str:
+    """A value as nginx reads it back, whatever is in it."""
+    return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def affinity(configured: str, host: str) -> str:

@@ -72,13 +72,13 @@ def test_a_heartbeat_survives_redis_and_health() -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "null", "1", "[]", '"text"', "{}", '{"worker_id": "a"}', b"\xff"])
 def test_what_is_no_heartbeat_is_refused(text: str | bytes) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         Heartbeat.from_json(text)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"1", b"{}", b'{"heartbeat": 1}', b'{"heartbeat": null}'])
 def test_what_is_no_health_is_refused(body: bytes) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         Heartbeat.from_health(body)
 
 

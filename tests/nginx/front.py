@@ -1,0 +1,158 @@
+"""The real nginx with a rendered configuration, in front of upstreams that tell what reached them."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+import trustme
+
+from tests.conftest import unused_port
+from tests.waiting import eventually
+from wsd.supervisor.config import ClusterConfig, Config, NginxConfig
+from wsd.supervisor.nginx import own_user, render
+
+CERTIFICATE_NAMES = ("localhost", "127.0.0.1")
+
+
+@dataclass(frozen=True)
+class Certificate:
+    path: str
+    key: str
+    client: ssl.SSLContext
+
+    @classmethod
+    def make(cls, directory: Path, names: Sequence[str]) -> Self:
+        authority = trustme.CA()
+        issued = authority.issue_cert(*names)
+        path, key = directory / "cert.pem", directory / "key.pem"
+        for blob in issued.cert_chain_pems:
+            blob.write_to_path(path, append=True)
+        issued.private_key_pem.write_to_path(key)
+        client = ssl.create_default_context()
+        authority.configure_trust(client)
+        return cls(str(path), str(key), client)
+
+
+def config(port: int = 8000, host: str = "127.0.0.1", **nginx: Any) -> Config:
+    return Config(
+        cluster=ClusterConfig(host=host, port=port),
+        nginx=msgspec.convert({"worker_connections": 256, **nginx}, NginxConfig),
+    )
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Upstream:
+    """Answers requests with 200 and handshakes with 101, and remembers their headers."""
+
+    path: Path
+    requests: list[dict[str, str]] = field(default_factory=list)
+    connections: int = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while head := await read_head(reader):
+                line, headers = head
+                self.requests.append({"request": line, **headers})
+                await reader.readexactly(int(headers.get("content-length", 0)))
+                if "upgrade" in headers:
+                    writer.write(
+                        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n"
+                    )
+                    await reader.read()
+                    return
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+
+async def read_head(reader: asyncio.StreamReader) -> tuple[str, dict[str, str]] | None:
+    try:
+        block = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError:
+        return None
+    first, *lines = block.decode("latin-1").split("\r\n")[:-2]
+    return first, {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+@dataclass
+class Front:
+    port: int
+    upstreams: list[Upstream]
+    redirect_port: int = 0
+    tls: ssl.SSLContext | None = None
+
+    async def ask(
+        self, target: str = "/", *headers: str, body: bytes = b"", port: int = 0, plain: bool = False
+    ) -> Answer:
+        """One request on a connection of its own."""
+        answer, writer = await self._ask(target, headers, body, port or self.port, plain)
+        writer.close()
+        return answer
+
+    async def handshake(self, *headers: str, target: str = "/ws") -> tuple[Answer, asyncio.StreamWriter]:
+        """A WebSocket handshake; the connection stays open."""
+        upgrade = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13")
+        return await self._ask(target, (*upgrade, *headers), b"", self.port, False)
+
+    async def _ask(
+        self, target: str, headers: Sequence[str], body: bytes, port: int, plain: bool
+    ) -> tuple[Answer, asyncio.StreamWriter]:
+        context = None if plain else self.tls
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        lines = [f"{'POST' if body else 'GET'} {target} HTTP/1.1", *headers]
+        if not any(header.lower().startswith("host:") for header in headers):
+            lines.append(f"Host: localhost:{port}")
+        if body:
+            lines.append(f"Content-Length: {len(body)}")
+        writer.write("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
+        async with asyncio.timeout(20):
+            head = await read_head(reader)
+            assert head is not None, "nginx closed the connection without an answer"
+            status, answered = head
+            length = int(answered.get("content-length", 0))
+            content = await reader.readexactly(length)
+        return Answer(int(status.split()[1]), answered, content), writer
+
+
+@asynccontextmanager
+async def front(
+    binary: Path, directory: Path, upstreams: int = 2, tls: ssl.SSLContext | None = None, **nginx: Any
+) -> AsyncIterator[Front]:
+    """nginx on a free port before `upstreams` upstreams; `nginx` are keys of [nginx]."""
+    behind = [Upstream(directory / f"{number}.sock") for number in range(upstreams)]
+    port = unused_port()
+    if nginx.get("tls_redirect_port"):
+        nginx["tls_redirect_port"] = unused_port()
+    text = render(config(port, **nginx), prefix=directory, sockets=[up.path for up in behind], user=own_user())
+    path = directory / "nginx.conf"
+    path.write_text(text)
+    async with AsyncExitStack() as stack:
+        for up in behind:
+            await stack.enter_async_context(await asyncio.start_unix_server(up.serve, up.path))
+        with (directory / "error.log").open("wb") as log:
+            command = (binary, "-p", directory, "-e", "stderr", "-c", path)
+            process = await asyncio.create_subprocess_exec(*command, stderr=log)
+        try:
+            await eventually(lambda: (directory / "nginx.pid").exists() or process.returncode is not None)
+            assert process.returncode is None, (directory / "error.log").read_text()
+            yield Front(port, behind, nginx.get("tls_redirect_port", 0), tls)
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            await process.wait()

@@ -1,0 +1,200 @@
+"""What nginx does with the rendered configuration, seen from both of its sides."""
+
+import asyncio
+import socket
+import ssl
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.nginx.front import Certificate, front
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_handshake_reaches_a_worker_as_one(nginx_binary: Path, tmp_path: Path) -> None:
+    async with front(nginx_binary, tmp_path) as nginx:
+        answer, writer = await nginx.handshake("Origin: http://localhost", target="/ws?user_id=%20a&x=1")
+        assert answer.status == 101
+        (seen,) = [request for up in nginx.upstreams for request in up.requests]
+        assert seen["request"] == "GET /ws?user_id=%20a&x=1 HTTP/1.1"
+        assert (seen["upgrade"], seen["connection"]) == ("websocket", "upgrade")
+        assert seen["host"] == f"localhost:{nginx.port}"
+        assert seen["origin"] == "http://localhost"
+        writer.close()
+
+
+async def test_requests_share_connections_to_the_workers(nginx_binary: Path, tmp_path: Path) -> None:
+    async with front(nginx_binary, tmp_path, upstreams=1, workers=1) as nginx:
+        for _ in range(20):
+            assert (await nginx.ask("/x")).body == b"ok"
+        (up,) = nginx.upstreams
+        assert len(up.requests) == 20
+        assert up.connections == 1
+        assert "upgrade" not in up.requests[0]
+
+
+async def test_what_a_client_claims_about_itself_does_not_reach_the_application(
+    nginx_binary: Path, tmp_path: Path
+) -> None:
+    forged = ("X-Forwarded-For: 1.2.3.4", "X-Real-IP: 1.2.3.4", "X-Forwarded-Proto: https", "X-Forwarded-Host: evil")
+    async with front(nginx_binary, tmp_path, upstreams=1) as nginx:
+        await nginx.ask("/", *forged)
+        _, writer = await nginx.handshake(*forged)
+        for seen in nginx.upstreams[0].requests:
+            assert seen["x-forwarded-for"] == "127.0.0.1"
+            assert seen["x-real-ip"] == "127.0.0.1"
+            assert seen["x-forwarded-proto"] == "http"
+            assert seen["x-forwarded-host"] == f"localhost:{nginx.port}"
+        writer.close()
+
+
+async def test_a_trusted_proxy_is_believed(nginx_binary: Path, tmp_path: Path) -> None:
+    async with front(nginx_binary, tmp_path, upstreams=1, trusted_proxies=["127.0.0.0/8", "::1"]) as nginx:
+        await nginx.ask("/", "X-Forwarded-For: 6.6.6.6, 1.2.3.4", "X-Forwarded-Proto: https")
+        seen = nginx.upstreams[0].requests[0]
+        assert seen["x-forwarded-for"] == "1.2.3.4"
+        assert seen["x-forwarded-proto"] == "https"
+
+
+@pytest.mark.parametrize("kind", ["absent", "refusing"])
+async def test_a_dead_worker_fails_no_handshake(nginx_binary: Path, tmp_path: Path, kind: str) -> None:
+    async with front(nginx_binary, tmp_path, upstreams=3) as nginx:
+        dead = nginx.upstreams[0].path
+        dead.unlink()
+        if kind == "refusing":
+            with socket.socket(socket.AF_UNIX) as listener:  # bound once, and nobody listens any more
+                listener.bind(str(dead))
+        for _ in range(50):
+            answer, writer = await nginx.handshake()
+            assert answer.status == 101
+            writer.close()
+        assert (await nginx.ask("/")).status == 200
+        assert not nginx.upstreams[0].requests
+
+
+async def test_a_worker_that_comes_back_is_used_at_once(nginx_binary: Path, tmp_path: Path) -> None:
+    async with front(nginx_binary, tmp_path, upstreams=2, workers=1) as nginx:
+        up = nginx.upstreams[0]
+        away = up.path.rename(tmp_path / "away.sock")
+        for _ in range(10):
+            await nginx.ask("/", "Connection: close")
+        away.rename(up.path)
+        open_writers = [(await nginx.handshake())[1] for _ in range(10)]
+        assert any("upgrade" in request for request in up.requests)
+        for writer in open_writers:
+            writer.close()
+
+
+async def test_least_conn_spreads_evenly(nginx_binary: Path, tmp_path: Path) -> None:
+    async with front(nginx_binary, tmp_path, upstreams=4) as nginx:
+        writers = [(await nginx.handshake())[1] for _ in range(40)]
+        assert [len(up.requests) for up in nginx.upstreams] == [10] * 4
+        for writer in writers:
+            writer.close()
+
+
+async def test_ip_affinity_keeps_an_address_on_its_worker(nginx_binary: Path, tmp_path: Path) -> None:
+    async with front(nginx_binary, tmp_path, upstreams=4, affinity="ip") as nginx:
+        writers = [(await nginx.handshake())[1] for _ in range(12)]
+        assert sorted(len(up.requests) for up in nginx.upstreams) == [0, 0, 0, 12]
+        for writer in writers:
+            writer.close()
+
+
+async def test_what_is_too_large_is_refused(nginx_binary: Path, tmp_path: Path) -> None:
+    async with front(nginx_binary, tmp_path, max_body_bytes=1000, max_header_bytes=2048) as nginx:
+        assert (await nginx.ask("/", body=b"x" * 1000)).status == 200
+        assert (await nginx.ask("/", body=b"x" * 1001)).status == 413
+        assert (await nginx.ask("/", "X-Long: " + "x" * 1900)).status == 200
+        assert (await nginx.ask("/", "X-Long: " + "x" * 3000)).status in (400, 431)
+        assert (await nginx.ask("/?" + "x" * 3000)).status == 414
+
+
+async def test_too_many_handshakes_are_told_when_to_come_back(nginx_binary: Path, tmp_path: Path) -> None:
+    async with front(nginx_binary, tmp_path, handshakes_per_second=1, handshake_burst=2) as nginx:
+        handshakes = [await nginx.handshake() for _ in range(5)]
+        answers = [answer for answer, _ in handshakes]
+        assert [answer.status for answer in answers] == [101, 101, 101, 503, 503]
+        assert answers[-1].headers["retry-after"] == "1"
+        for _ in range(10):
+            assert (await nginx.ask("/")).status == 200  # only handshakes are counted
+        for _, writer in handshakes:
+            writer.close()
+
+
+async def test_one_address_cannot_take_all_connections(nginx_binary: Path, tmp_path: Path) -> None:
+    async with front(nginx_binary, tmp_path, max_connections_per_address=3) as nginx:
+        handshakes = [await nginx.handshake() for _ in range(4)]
+        assert [answer.status for answer, _ in handshakes] == [101, 101, 101, 429]
+        assert (await nginx.ask("/")).status == 200
+        handshakes[0][1].close()
+        async with asyncio.timeout(10):
+            while (again := await nginx.handshake())[0].status != 101:
+                again[1].close()
+        for _, writer in [*handshakes, again]:
+            writer.close()
+
+
+async def test_debug_headers_tell_the_worker_even_on_a_handshake(nginx_binary: Path, tmp_path: Path) -> None:
+    async with front(nginx_binary, tmp_path, upstreams=1, debug_headers=True) as nginx:
+        answer, writer = await nginx.handshake()
+        assert answer.headers["x-backend"] == f"unix:{nginx.upstreams[0].path}"
+        assert "x-backend-time" in answer.headers
+        writer.close()
+        assert (await nginx.ask("/")).headers["x-backend"] == f"unix:{nginx.upstreams[0].path}"
+
+
+async def test_nothing_is_told_that_helps_an_attacker(nginx_binary: Path, tmp_path: Path) -> None:
+    async with front(nginx_binary, tmp_path) as nginx:
+        answer = await nginx.ask("/")
+        assert answer.headers["server"] == "nginx"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["x-frame-options"] == "SAMEORIGIN"
+        assert "referrer-policy" in answer.headers
+        assert not [name for name in answer.headers if name.startswith("x-backend")]
+
+
+async def test_health_reaches_a_worker(nginx_binary: Path, tmp_path: Path) -> None:
+    async with front(nginx_binary, tmp_path, upstreams=1) as nginx:
+        assert (await nginx.ask("/health")).status == 200
+        assert nginx.upstreams[0].requests[0]["request"] == "GET /health HTTP/1.1"
+
+
+async def test_without_any_worker_it_answers_502(nginx_binary: Path, tmp_path: Path) -> None:
+    async with front(nginx_binary, tmp_path, upstreams=2) as nginx:
+        for up in nginx.upstreams:
+            up.path.unlink()
+        answer, writer = await nginx.handshake()
+        assert answer.status == 502
+        writer.close()
+
+
+async def test_tls_and_the_way_to_it(nginx_binary: Path, tmp_path: Path, certificate: Certificate) -> None:
+    settings: dict[str, Any] = {"tls_certificate": certificate.path, "tls_key": certificate.key, "tls_redirect_port": 1}
+    async with front(nginx_binary, tmp_path, upstreams=1, tls=certificate.client, **settings) as nginx:
+        answer, writer = await nginx.handshake()
+        assert answer.status == 101
+        assert nginx.upstreams[0].requests[0]["x-forwarded-proto"] == "https"
+        assert "max-age" in answer.headers["strict-transport-security"]
+        writer.close()
+        redirect = await nginx.ask("/a?b=1", port=nginx.redirect_port, plain=True)
+        assert redirect.status == 308
+        assert redirect.headers["location"] == f"https://localhost:{nginx.port}/a?b=1"
+
+
+async def test_old_tls_is_refused(nginx_binary: Path, tmp_path: Path, certificate: Certificate) -> None:
+    old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    old.check_hostname = False
+    old.verify_mode = ssl.CERT_NONE
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        old.minimum_version = ssl.TLSVersion.TLSv1
+        old.maximum_version = ssl.TLSVersion.TLSv1_1
+    settings: dict[str, Any] = {"tls_certificate": certificate.path, "tls_key": certificate.key}
+    async with front(nginx_binary, tmp_path, tls=old, **settings) as nginx:
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await nginx.ask("/")
