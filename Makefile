@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 4
 
-.PHONY: start test check format clean
+.PHONY: start test check format bench clean
 
 start: $(VENV)/.installed
 	@exec $(BIN)/wsd start --workers $(WORKERS)
@@ -16,11 +16,14 @@ check: $(VENV)/.installed-dev .types/wsd
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	MYPYPATH=.types $(BIN)/mypy -p wsd.supervisor -p wsd.worker
-	MYPYPATH=.types $(BIN)/mypy tests
+	MYPYPATH=.types $(BIN)/mypy tests benchmarks
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/cluster.py
 
 clean:
 	rm -rf $(VENV) .types .mypy_cache .ruff_cache .pytest_cache *.egg-info

@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -82,7 +83,7 @@ async def test_a_killed_worker_is_replaced_and_no_handshake_fails(tmp_path: Path
                 pid = cluster.worker(slot).pid
                 assert pid is not None
                 os.kill(pid, signal.SIGKILL)
-                replaced = await eventually(lambda s=slot, p=pid: cluster.replaced(s, p))  # type: ignore[misc]
+                replaced = await eventually(partial(cluster.replaced, slot, pid))
                 assert replaced.last_exit == "killed by SIGKILL"
             seen = handshakes.succeeded
             await eventually(lambda: handshakes.succeeded > seen + 20)
@@ -245,5 +246,5 @@ async def test_no_restart_loses_a_worker_of_the_count(tmp_path: Path) -> None:
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
         for slot, pid in enumerate(pids, 1):
-            until(lambda s=slot, p=pid: cluster.replaced(s, p))  # type: ignore[misc]
+            until(partial(cluster.replaced, slot, pid))
         await eventually(lambda: cluster.health()[1]["websocket"]["total_workers"] == 3)
