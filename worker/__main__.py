@@ -10,6 +10,7 @@ import uvicorn
 from wsd.worker import hub
 from wsd.worker.app import BadAppError, WorkerApp, load_application
 from wsd.worker.contract import EXIT_BAD_APP, EXIT_STARTUP_FAILED, WorkerEnv
+from wsd.worker.protocol import WebSocketProtocol
 from wsd.worker.server import WorkerServer, bind_shared, bind_unix
 
 KEEP_ALIVE_SECONDS = 75
@@ -43,7 +44,7 @@ def main() -> int:
         return _fail(f"cannot listen on {env.bind_path} {env.listen}: {exc}", EXIT_STARTUP_FAILED)
     config = uvicorn.Config(
         app,
-        ws="websockets-sansio",
+        ws=WebSocketProtocol,
         lifespan="on",
         log_config=None,
         access_log=False,
