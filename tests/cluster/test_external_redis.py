@@ -1,48 +1,16 @@
 """A Redis that is not ours: absent, back again, closed to us, shared by nodes."""
 
-import contextlib
-import signal
 import socket
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cluster.harness import Cluster, wsd
 from tests.conftest import unused_port
-from tests.waiting import eventually, until
-from wsd.supervisor.valkey import find_binary
+from tests.valkey import valkey
+from tests.waiting import eventually
 
 FAST_HEALTH = "[health]\nheartbeat_interval = 0.2\n"
-
-
-@contextlib.contextmanager
-def valkey(directory: Path, port: int, *options: str) -> Iterator[str]:
-    """A server on a TCP port of loopback, as others run it; yields its URL."""
-    binary = find_binary()
-    assert binary is not None
-    directory.mkdir(exist_ok=True)
-    with (directory / "valkey.log").open("wb") as log:
-        command = [
-            str(binary),
-            "--port",
-            str(port),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--dir",
-            str(directory),
-            *options,
-        ]
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        until(lambda: b"Ready to accept connections" in (directory / "valkey.log").read_bytes())
-        yield f"redis://127.0.0.1:{port}"
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
 
 
 @pytest.mark.anyio

@@ -1,0 +1,155 @@
+"""Both brokers keep the promise of their interface; the Redis one keeps it through the loss of its server."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import unused_port
+from tests.valkey import valkey
+from tests.waiting import eventually
+from wsd.worker.link import open_redis
+from wsd.worker.message_broker import InMemoryMessageBroker, MessageBroker
+from wsd.worker.redis_broker import RedisMessageBroker
+
+pytestmark = pytest.mark.anyio
+
+Heard = list[tuple[str, bytes]]
+Make = Callable[..., Awaitable[tuple[MessageBroker, Heard]]]  # name, server URL
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with valkey(tmp_path_factory.mktemp("valkey"), unused_port()) as running:
+        yield running
+
+
+@pytest.fixture
+async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
+    """Makes a running broker and the list of what it hears. `memory` has one process: all share the one broker."""
+    brokers: list[asyncio.Task[None]] = []
+    clients = []
+
+    async def running(name: str, server: str = "") -> tuple[MessageBroker, Heard]:
+        heard: Heard = []
+
+        def receive(channel: str, payload: bytes) -> None:
+            heard.append((channel, payload))
+
+        broker: MessageBroker
+        if request.param == "memory":
+            broker = InMemoryMessageBroker(receive)
+        else:
+            where = server or request.getfixturevalue("url")
+            publisher = open_redis(where, connect_timeout=1, timeout=4)
+            listener = open_redis(where, connect_timeout=1, timeout=None)
+            clients.extend([publisher, listener])
+            broker = RedisMessageBroker(receive, publisher, listener, f"own-{name}")
+        brokers.append(asyncio.create_task(broker.run()))
+        await broker.settle()
+        return broker, heard
+
+    yield running
+    for task in brokers:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+    for client in clients:
+        await client.aclose()
+
+
+both = pytest.mark.parametrize("make", ["memory", "redis"], indirect=True)
+redis = pytest.mark.parametrize("make", ["redis"], indirect=True)
+
+
+async def subscribed(broker: MessageBroker, *channels: str) -> None:
+    for channel in channels:
+        await broker.subscribe(channel)
+    await eventually(lambda: broker.healthy)
+
+
+@both
+async def test_the_publisher_hears_itself_in_order(make: Make) -> None:
+    broker, heard = await make("a")
+    await subscribed(broker, "in-order")
+    for number in range(100):
+        assert await broker.publish("in-order", b"%d" % number)
+    await eventually(lambda: len(heard) == 100)
+    assert heard == [("in-order", b"%d" % number) for number in range(100)]
+
+
+@both
+async def test_only_subscribed_channels_are_heard(make: Make) -> None:
+    broker, heard = await make("a")
+    await subscribed(broker, "one", "two")
+    await broker.unsubscribe("two")
+    for channel in ("two", "three", "one"):
+        assert await broker.publish(channel, b"x")
+    await eventually(lambda: ("one", b"x") in heard)
+    assert heard == [("one", b"x")]
+
+
+@both
+async def test_payloads_are_bytes_of_any_kind(make: Make) -> None:
+    broker, heard = await make("a")
+    await subscribed(broker, "any")
+    payload = bytes(range(256)) * 300
+    await broker.publish("any", payload)
+    await eventually(lambda: heard)
+    assert heard == [("any", payload)]
+
+
+@redis
+async def test_all_brokers_of_a_channel_hear_it(make: Make) -> None:
+    brokers = [await make(name) for name in "abc"]
+    for broker, _ in brokers:
+        await subscribed(broker, "all")
+    await brokers[0][0].publish("all", b"hello")
+    for _, heard in brokers:
+        await eventually(lambda heard=heard: heard == [("all", b"hello")])  # type: ignore[misc]
+
+
+@redis
+async def test_without_its_server_it_delivers_here_and_comes_back_by_itself(make: Make, tmp_path: Path) -> None:
+    port = unused_port()
+    with valkey(tmp_path / "first", port) as server:
+        a, heard_by_a = await make("a", server)
+        b, heard_by_b = await make("b", server)
+        await subscribed(a, "c")
+        await subscribed(b, "c")
+    await eventually(lambda: not a.healthy and not b.healthy)
+    assert await a.publish("c", b"local") is False
+    assert (heard_by_a, heard_by_b) == ([("c", b"local")], [])
+    with valkey(tmp_path / "second", port):
+        await eventually(lambda: a.healthy and b.healthy)
+        assert await a.publish("c", b"back") is True
+        await eventually(lambda: heard_by_b == [("c", b"back")])
+        await eventually(lambda: heard_by_a == [("c", b"local"), ("c", b"back")])
+
+
+@redis
+async def test_it_starts_without_a_server(make: Make) -> None:
+    broker, heard = await make("a", f"redis://127.0.0.1:{unused_port()}")
+    await broker.subscribe("c")
+    assert not broker.healthy
+    assert await broker.publish("c", b"local") is False
+    assert heard == [("c", b"local")]
+
+
+@redis
+async def test_reconnects_leave_no_connection_behind(make: Make, url: str) -> None:
+    broker, _ = await make("a")
+    assert isinstance(broker, RedisMessageBroker)
+    await subscribed(broker, "c")
+    admin = open_redis(url, connect_timeout=1, timeout=4)
+    try:
+        before = len(await admin.client_list())
+        for reconnects in range(1, 21):
+            expected = broker.reconnects + 1
+            assert await admin.client_kill_filter(_type="pubsub") == 1, reconnects
+            await eventually(lambda: broker.reconnects == expected)  # noqa: B023 - awaited within the round
+        assert len(await admin.client_list()) <= before
+    finally:
+        await admin.aclose()

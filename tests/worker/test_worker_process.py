@@ -1,0 +1,194 @@
+"""One worker process alone: as a supervisor starts it, without a supervisor."""
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, unix_connect
+
+from tests.cluster.harness import clean_env
+from tests.conftest import unused_port
+from tests.valkey import valkey
+from tests.waiting import eventually, until
+from wsd.supervisor.client import request
+from wsd.worker.contract import Heartbeat, WorkerEnv, heartbeat_key
+from wsd.worker.link import open_redis
+
+pytestmark = pytest.mark.anyio
+
+
+class Worker:
+    def __init__(self, directory: Path, **changes: Any) -> None:
+        self.path = directory / "worker.sock"
+        fields: dict[str, Any] = {"worker_id": "worker-1-test", "node_id": "n", "bind_path": str(self.path)}
+        env = WorkerEnv(**{**fields, **changes})
+        self.log = directory / "worker.log"
+        with self.log.open("wb") as log:
+            command = [sys.executable, "-m", "wsd.worker"]
+            environ = clean_env(**env.to_env())
+            self.process = subprocess.Popen(command, cwd=directory, env=environ, stdout=log, stderr=log)
+
+    def health(self) -> tuple[int, Any]:
+        try:
+            status, body = request(self.path, "GET", "/health", 5)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return 0, {}
+        return status, json.loads(body)
+
+    async def connect(self) -> ClientConnection:
+        connection = await unix_connect(str(self.path), "ws://localhost/ws?user_id=a", ping_interval=None)
+        assert json.loads(await connection.recv())["type"] == "welcome"
+        return connection
+
+
+@contextmanager
+def worker(directory: Path, **changes: Any) -> Iterator[Worker]:
+    running = Worker(directory, **changes)
+    try:
+        until(lambda: running.health()[0] == 200 or running.process.poll() is not None)
+        assert running.process.poll() is None, running.log.read_text()
+        yield running
+    finally:
+        running.process.kill()
+        running.process.wait()
+
+
+async def test_a_worker_without_redis_stands_alone_and_is_healthy(tmp_path: Path) -> None:
+    with worker(tmp_path) as alone:
+        one, two = await alone.connect(), await alone.connect()
+        await one.send('{"text": "hi"}')
+        assert json.loads(await two.recv())["data"] == {"text": "hi"}
+        code, health = alone.health()
+        assert (code, health["status"]) == (200, "healthy")
+        assert health["websocket"] == {
+            "worker_id": "worker-1-test",
+            "session_store_healthy": True,
+            "message_broker_healthy": True,
+            "local_connections": 2,
+            "total_sessions": 2,
+            "total_workers": 1,
+        }
+        await one.close()
+        await two.close()
+
+
+async def test_sigterm_drains_with_1012_and_ends_with_0(tmp_path: Path) -> None:
+    with worker(tmp_path) as draining:
+        connections = [await draining.connect() for _ in range(20)]
+        draining.process.send_signal(signal.SIGTERM)
+        for connection in connections:
+            await connection.wait_closed()
+            assert connection.close_code == 1012
+        assert await eventually(lambda: draining.process.poll() is not None)
+        assert draining.process.returncode == 0
+        assert not draining.path.exists()
+
+
+async def test_a_drain_takes_its_time_and_a_second_signal_cuts_it_short(tmp_path: Path) -> None:
+    with worker(tmp_path, drain_seconds=3600.0) as draining:
+        connections = [await draining.connect() for _ in range(300)]  # 3 s at the pace of the drain
+        draining.process.send_signal(signal.SIGTERM)
+        await eventually(lambda: any(connection.close_code for connection in connections))
+        assert not all(connection.close_code for connection in connections)
+        draining.process.send_signal(signal.SIGTERM)
+        for connection in connections:
+            await connection.wait_closed()
+            assert connection.close_code == 1012
+        await eventually(lambda: draining.process.poll() is not None)
+        assert draining.process.returncode == 0
+
+
+async def test_who_is_already_knocking_when_it_drains_is_answered(tmp_path: Path) -> None:
+    with worker(tmp_path) as draining:
+        reader, writer = await asyncio.open_unix_connection(draining.path)
+        draining.process.send_signal(signal.SIGTERM)
+        await eventually(lambda: not draining.path.exists())
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+
+async def test_the_socket_of_a_successor_is_left_alone(tmp_path: Path) -> None:
+    public = tmp_path / "public.sock"
+    with worker(tmp_path, public_path=str(public)) as old:
+        old.path.rename(public)
+        (tmp_path / "next").mkdir()
+        with worker(tmp_path / "next", public_path=str(public)) as new:
+            new.path.rename(public)
+            old.process.send_signal(signal.SIGTERM)
+            await eventually(lambda: old.process.poll() is not None)
+            assert public.exists()
+            new.process.send_signal(signal.SIGTERM)
+            await eventually(lambda: not public.exists())
+
+
+async def test_its_heartbeat_is_in_redis_expires_and_is_taken_away(tmp_path: Path) -> None:
+    with valkey(tmp_path / "redis", unused_port()) as url:
+        redis = open_redis(url, connect_timeout=1, timeout=4)
+        try:
+            settings = {"redis_url": url, "heartbeat_interval": 0.1, "heartbeat_ttl": 5.0}
+            with worker(tmp_path, **settings) as beating:
+                key = heartbeat_key("worker-1-test")
+
+                async def beat_now() -> Heartbeat:
+                    text = await redis.get(key)
+                    assert text is not None
+                    return Heartbeat.from_json(text)
+
+                first = await beat_now()
+                assert (first.node_id, first.pid, first.redis) == ("n", beating.process.pid, True)
+                assert 0 < await redis.pttl(key) <= 5000
+                connection = await beating.connect()
+                await eventually(lambda: beating.health()[1]["heartbeat"]["beat"] > first.beat + 1)
+                beat = await beat_now()
+                assert beat.connections == 1
+                assert beat.beat > first.beat
+                assert beat.rss > 1_000_000
+                await connection.close()
+                beating.process.send_signal(signal.SIGTERM)
+                await eventually(lambda: beating.process.poll() is not None)
+                assert await redis.keys("*") == []
+        finally:
+            await redis.aclose()
+
+
+async def test_what_is_not_text_on_the_channel_harms_nobody(tmp_path: Path) -> None:
+    with valkey(tmp_path / "redis", unused_port()) as url:
+        redis = open_redis(url, connect_timeout=1, timeout=4)
+        try:
+            with worker(tmp_path, redis_url=url) as hearing:
+                connection = await hearing.connect()
+                assert await redis.publish("ws_channel:{broadcast}", b"\xff\xfe") == 1
+                await connection.send(b'{"a": "\xff"}')
+                assert json.loads(await connection.recv())["code"] == "invalid_json"
+                await connection.send('{"text": "fine"}')
+                assert json.loads(await connection.recv())["data"] == {"text": "fine"}
+                await connection.close()
+        finally:
+            await redis.aclose()
+
+
+async def test_a_slow_reader_is_closed_and_holds_up_nobody(tmp_path: Path) -> None:
+    with worker(tmp_path) as serving:
+        reader, writer = await asyncio.open_unix_connection(serving.path)
+        writer.write(
+            b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        assert (await reader.readline()).startswith(b"HTTP/1.1 101")
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        fast = await serving.connect()
+        text = json.dumps({"text": "x" * 20_000})
+        for _ in range(1500):
+            await fast.send(text)
+            await fast.recv()
+        await eventually(lambda: serving.health()[1]["websocket"]["local_connections"] == 1)
+        await fast.close()
+        writer.close()
