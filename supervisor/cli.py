@@ -132,7 +132,7 @@ def render_nginx(
 
     Example: wsd render-nginx --workers 8 --check --output /etc/nginx/nginx.conf
     """
-    from wsd.supervisor import launch  # noqa: PLC0415
+    from wsd.supervisor import nginx  # noqa: PLC0415
 
     loaded = _load(
         config,
@@ -141,7 +141,7 @@ def render_nginx(
             "--state-dir": (("cluster", "state_dir"), state_dir),
         },
     )
-    text = launch.render_nginx(loaded, check=check)
+    text = nginx.render_for(loaded, with_check=check)
     if output is None:
         typer.echo(text, nl=False)
         return

