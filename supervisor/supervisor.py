@@ -73,8 +73,8 @@ class Supervisor:
                     self.up = True
                     on_ready()
                 await self.children.until(lambda: self.stopping)
-            except WsdError as exc:
-                failure = exc
+            except (WsdError, OSError) as exc:
+                failure = exc if isinstance(exc, WsdError) else StartError(f"cannot start: {exc}")
                 self.stop(patience=0)
             # Workers first, while clients still reach them through nginx; Valkey last, which keeps their sessions.
             await self._bring_down(lambda service: isinstance(service, WorkerService))

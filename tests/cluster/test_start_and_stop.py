@@ -284,6 +284,18 @@ def test_an_address_that_is_not_ours_is_named(tmp_path: Path) -> None:
     assert "cannot listen on 192.0.2.1:8000: Cannot assign requested address" in result.stderr
 
 
+def test_a_start_that_fails_halfway_leaves_nothing_running(tmp_path: Path) -> None:
+    in_the_way = tmp_path / ".wsd" / "nginx" / "nginx.conf"
+    in_the_way.mkdir(parents=True)
+    cluster = Cluster(tmp_path, "--workers", "1")
+    result = wsd("start", *cluster.arguments, cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr == f"wsd: cannot start: [Errno 21] Is a directory: '{in_the_way}'\n"
+    assert "worker-1  ready" in result.stdout  # so far it had come
+    assert_nothing_is_left(cluster, [])
+    assert not (cluster.state_dir.root / "state.json").exists()
+
+
 @pytest.mark.parametrize("value", ["0", "-1", "lots", "1.5", "100000", ""])
 def test_a_wrong_number_of_workers_is_a_usage_error(tmp_path: Path, value: str) -> None:
     result = wsd("start", "--workers", value, cwd=tmp_path)
