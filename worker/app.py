@@ -15,7 +15,7 @@ from typing import Any, cast
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from wsd.worker.contract import WorkerEnv, WorkerState, channel_key
+from wsd.worker.contract import WorkerEnv, WorkerState, worker_channel
 from wsd.worker.heartbeat import HeartbeatTask
 from wsd.worker.link import Redis, open_redis
 from wsd.worker.message_broker import InMemoryMessageBroker, MessageBroker
@@ -98,7 +98,7 @@ class WorkerApp:
             receive,
             publisher=self._redis(timeout=self.env.redis_timeout),
             listener=self._redis(timeout=None),
-            own_channel=channel_key(f"worker:{self.env.worker_id}"),
+            own_channel=worker_channel(self.env.worker_id),
         )
 
     def _redis(self, timeout: float | None) -> Redis:

@@ -156,6 +156,30 @@ def node_key(node_id: str) -> str:
     return "{wsd}:node:" + node_id
 
 
+SESSIONS_KEY = "ws_sessions"  # sorted set: all session ids by when they expire (seconds since the epoch)
+SESSION_WORKERS_KEY = "ws_session_workers"  # set: worker ids that have, or had, sessions
+CLEANUP_KEY = "ws_session_cleanup"  # lease: the worker that cleans up now
+
+
+def session_key(session_id: str) -> str:
+    return "ws_session:" + session_id
+
+
+def user_sessions_key(user_id: str) -> str:
+    """Sorted set, as SESSIONS_KEY, of one user."""
+    return "ws_user_sessions:" + user_id
+
+
+def worker_sessions_key(worker_id: str) -> str:
+    """Sorted set, as SESSIONS_KEY, of one worker."""
+    return "ws_worker_sessions:" + worker_id
+
+
+def worker_channel(worker_id: str) -> str:
+    """The pub/sub channel that one worker alone hears."""
+    return channel_key(f"worker:{worker_id}")
+
+
 BROADCAST = "broadcast"
 """The name of the channel that every connection hears."""
 

@@ -1,0 +1,337 @@
+"""Sessions in Redis: a hash each, which expires by itself, and sorted sets to find them by user and by worker.
+
+No command looks at more than it must (no KEYS, no SCAN). An index entry that outlived its session is never
+believed: the session itself is always read, and the entry expires by its own score. Every command and script
+touches one key, so that the keys may lie on different servers.
+"""
+
+import logging
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from wsd.worker.contract import (
+    CLEANUP_KEY,
+    SESSION_WORKERS_KEY,
+    SESSIONS_KEY,
+    heartbeat_key,
+    session_key,
+    user_sessions_key,
+    worker_channel,
+    worker_sessions_key,
+)
+from wsd.worker.link import Redis
+from wsd.worker.session_store import Clock, SessionInfo, SessionState, SessionStore, merged, oldest_first
+
+logger = logging.getLogger(__name__)
+
+METADATA_PREFIX = "m:"
+"""Each metadata key is a field of the hash, so that two workers can change two keys at once."""
+
+BATCH = 500
+"""Sessions in one pipeline: a reply of a few 100 KB."""
+
+CLEANUP_LEASE_SECONDS = 30
+
+T = TypeVar("T")
+
+# In Lua: the channel of the worker whose id is in `owner`.
+OWNER_CHANNEL = "'" + worker_channel("' .. owner .. '") + "'"
+
+# KEYS session; ARGV ttl in ms, worker id, last seen. 1: kept alive, 0: there is none, 2: another worker has it now.
+TOUCH_SCRIPT = """
+local owner = redis.call('HGET', KEYS[1], 'worker_id')
+if not owner then return 0 end
+if owner ~= ARGV[2] then return 2 end
+redis.call('HSET', KEYS[1], 'last_seen', ARGV[3], 'state', 'connected')
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+return 1
+"""
+
+# KEYS session; ARGV ttl in ms, the worker that lost it, last seen. Not when another worker has it by now.
+DETACH_SCRIPT = """
+if redis.call('HGET', KEYS[1], 'worker_id') ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], 'state', 'detached')
+if ARGV[3] ~= '' then
+    redis.call('HSET', KEYS[1], 'last_seen', ARGV[3])
+    redis.call('PEXPIRE', KEYS[1], ARGV[1])
+end
+return 1
+"""
+
+# KEYS session; ARGV worker id of the caller, the message for its owner, then field and value ('' removes it).
+METADATA_SCRIPT = f"""
+local owner = redis.call('HGET', KEYS[1], 'worker_id')
+if not owner then return 0 end
+for i = 3, #ARGV, 2 do
+    if ARGV[i + 1] == '' then redis.call('HDEL', KEYS[1], ARGV[i])
+    else redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+end
+if owner ~= ARGV[1] then redis.call('PUBLISH', {OWNER_CHANNEL}, ARGV[2]) end
+return 1
+"""
+
+# KEYS session; ARGV worker id of the caller, the message for its owner. Answers whose it was.
+DELETE_SCRIPT = f"""
+local user, owner = unpack(redis.call('HMGET', KEYS[1], 'user_id', 'worker_id'))
+redis.call('DEL', KEYS[1])
+if owner and owner ~= ARGV[1] then redis.call('PUBLISH', {OWNER_CHANNEL}, ARGV[2]) end
+return {{user, owner}}
+"""
+
+# KEYS lease; ARGV its token.
+RELEASE_SCRIPT = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+
+
+class SessionChanged(msgspec.Struct, frozen=True, tag="session"):
+    """To the worker that serves a session, on its own channel: somebody else changed or deleted it."""
+
+    session_id: str
+
+
+class RedisSessionStore(SessionStore):
+    """Keeps the worker's own sessions in memory, too (`get` of them asks nobody); the Redis copy is for the rest.
+
+    Raises RedisError or OSError where Redis does not answer.
+    """
+
+    def __init__(self, redis: Redis, worker_id: str, ttl: float, clock: Clock = time.time) -> None:
+        super().__init__(ttl)
+        self._redis = redis
+        self._worker_id = worker_id
+        self._clock = clock
+        self._own: dict[str, SessionInfo] = {}
+        self._touched: set[str] = set()
+
+    async def create_many(self, sessions: Sequence[SessionInfo]) -> None:
+        for group in _batches(sessions):
+            # Kept before they are written: what Redis does not take now, `flush` brings there later.
+            self._own.update((s.session_id, s) for s in group if s.worker_id == self._worker_id)
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for session in group:
+                    key = session_key(session.session_id)
+                    pipe.delete(key)
+                    pipe.hset(key, mapping=to_fields(session))
+                    pipe.pexpire(key, self._ttl_ms)
+                self._index(pipe, group)
+                await pipe.execute()
+
+    async def get(self, session_id: str) -> SessionInfo | None:
+        if (own := self._own.get(session_id)) is not None:
+            return own
+        return from_fields(await self._redis.hgetall(session_key(session_id)))
+
+    def touch(self, session_id: str) -> None:
+        self._touched.add(session_id)
+
+    async def flush(self) -> None:
+        touched, self._touched = self._touched, set()
+        now = self._clock()
+        for group in _batches([self._own[i] for i in touched if i in self._own]):
+            seen = [msgspec.structs.replace(s, last_seen=now, state=SessionState.CONNECTED) for s in group]
+            arguments = [self._ttl_ms, self._worker_id, now]
+            results = await self._run_on_each([s.session_id for s in seen], TOUCH_SCRIPT, arguments, reindex=seen)
+            lost = []
+            for session, result in zip(seen, results, strict=True):
+                if result == 2:
+                    self._own.pop(session.session_id, None)
+                elif session.session_id in self._own:
+                    self._own[session.session_id] = session
+                    if result == 0:
+                        lost.append(session)
+            if lost:
+                logger.info("brought %d sessions back to Redis", len(lost))
+                await self.create_many(lost)
+
+    async def update_metadata(self, session_id: str, changes: Mapping[str, Any]) -> bool:
+        if (own := self._own.get(session_id)) is not None:
+            self._own[session_id] = msgspec.structs.replace(own, metadata=merged(own.metadata, changes))
+        fields: list[str | bytes] = []
+        for key, value in changes.items():
+            fields += [METADATA_PREFIX + key, b"" if value is None else msgspec.json.encode(value)]
+        arguments = [self._worker_id, self._message(session_id), *fields]
+        found = await self._redis.eval(METADATA_SCRIPT, 1, session_key(session_id), *arguments)
+        return bool(found)
+
+    async def detach_many(self, session_ids: Sequence[str]) -> None:
+        for session_id in session_ids:
+            self._own.pop(session_id, None)
+        for group in _batches(session_ids):
+            await self._run_on_each(group, DETACH_SCRIPT, [self._ttl_ms, self._worker_id, self._clock()])
+
+    async def delete_many(self, session_ids: Sequence[str]) -> None:
+        for group in _batches(session_ids):
+            own = [self._own.pop(session_id, None) for session_id in group]
+            whose = [(s.user_id, s.worker_id) for s in own if s is not None]
+            if len(whose) == len(group):
+                async with self._redis.pipeline(transaction=False) as pipe:
+                    pipe.delete(*map(session_key, group))
+                    self._unindex(pipe, group, whose)
+                    await pipe.execute()
+                continue
+            results = await self._run_on_each(group, DELETE_SCRIPT, [self._worker_id], with_message=True)
+            async with self._redis.pipeline(transaction=False) as pipe:
+                self._unindex(pipe, group, [(_text(user), _text(worker)) for user, worker in results])
+                await pipe.execute()
+
+    async def list_by_user(self, user_id: str) -> list[SessionInfo]:
+        return [s for s in await self._read_index(user_sessions_key(user_id)) if s.user_id == user_id]
+
+    async def list_by_worker(self, worker_id: str) -> list[SessionInfo]:
+        return [s for s in await self._read_index(worker_sessions_key(worker_id)) if s.worker_id == worker_id]
+
+    async def count(self) -> int:
+        return int(await self._redis.zcount(SESSIONS_KEY, self._clock(), "+inf"))
+
+    async def refresh(self, session_id: str) -> SessionInfo | None:
+        """Read one of our own sessions again, after a SessionChanged; None when it was deleted or has moved."""
+        session = from_fields(await self._redis.hgetall(session_key(session_id)))
+        if session is None or session.worker_id != self._worker_id:
+            self._own.pop(session_id, None)
+            return None
+        if session_id in self._own:
+            self._own[session_id] = session
+        return session
+
+    async def cleanup(self) -> int:
+        token = secrets.token_hex(8)
+        if not await self._redis.set(CLEANUP_KEY, token, nx=True, ex=CLEANUP_LEASE_SECONDS):
+            return 0
+        try:
+            expired = await self._redis.zremrangebyscore(SESSIONS_KEY, "-inf", self._clock())
+            return int(expired) + sum([await self._detach_all_of(worker) for worker in await self._dead_workers()])
+        finally:
+            await self._redis.eval(RELEASE_SCRIPT, 1, CLEANUP_KEY, token)
+
+    async def _dead_workers(self) -> list[str]:
+        workers = [_text(member) for member in await self._redis.smembers(SESSION_WORKERS_KEY)]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for worker in workers:
+                pipe.exists(heartbeat_key(worker))
+            alive = await pipe.execute()
+        return [w for w, lives in zip(workers, alive, strict=True) if not lives and w != self._worker_id]
+
+    async def _detach_all_of(self, worker_id: str) -> int:
+        ids = [_text(member) for member in await self._redis.zrange(worker_sessions_key(worker_id), 0, -1)]
+        detached = 0
+        for group in _batches(ids):
+            # When it was last seen stays as it was: its time runs from there, not from when we noticed.
+            detached += sum(await self._run_on_each(group, DETACH_SCRIPT, [self._ttl_ms, worker_id, ""]))
+        await self._redis.srem(SESSION_WORKERS_KEY, worker_id)
+        if detached:
+            logger.warning("%s is gone, detached its %d sessions", worker_id, detached)
+        return detached
+
+    async def _run_on_each(
+        self,
+        session_ids: Iterable[str],
+        script: str,
+        arguments: Sequence[Any],
+        *,
+        reindex: Sequence[SessionInfo] = (),
+        with_message: bool = False,
+    ) -> list[Any]:
+        """One script for each of some sessions, in one round trip; their answers in order."""
+        ids = list(session_ids)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for session_id in ids:
+                more = [self._message(session_id)] if with_message else []
+                pipe.eval(script, 1, session_key(session_id), *arguments, *more)
+            self._index(pipe, reindex)
+            results: list[Any] = await pipe.execute()
+        return results[: len(ids)]
+
+    async def _read_index(self, key: str) -> list[SessionInfo]:
+        members = await self._redis.zrangebyscore(key, self._clock(), "+inf")
+        found: list[SessionInfo] = []
+        for group in _batches(members):
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for member in group:
+                    pipe.hgetall(session_key(_text(member)))
+                found += filter(None, map(from_fields, await pipe.execute()))
+        return oldest_first(found)
+
+    def _index(self, pipe: Any, sessions: Sequence[SessionInfo]) -> None:
+        """Enter sessions into all indexes, until a ttl from now; what has expired there goes."""
+        if not sessions:
+            return
+        now = self._clock()
+        entries: dict[str, dict[str, float]] = {}
+        for session in sessions:
+            for key in self._indexes(session.user_id, session.worker_id):
+                entries.setdefault(key, {})[session.session_id] = now + self.ttl
+        for key, scores in entries.items():
+            pipe.zadd(key, scores)
+            if key != SESSIONS_KEY:
+                pipe.zremrangebyscore(key, "-inf", now)
+                pipe.pexpire(key, self._ttl_ms)
+        pipe.sadd(SESSION_WORKERS_KEY, *{session.worker_id for session in sessions})
+
+    def _unindex(self, pipe: Any, session_ids: Sequence[str], whose: Iterable[tuple[str, str]]) -> None:
+        for key in {key for user, worker in whose for key in self._indexes(user, worker)}:
+            pipe.zrem(key, *session_ids)
+
+    @staticmethod
+    def _indexes(user_id: str, worker_id: str) -> Iterator[str]:
+        yield user_sessions_key(user_id)
+        yield worker_sessions_key(worker_id)
+        yield SESSIONS_KEY
+
+    @staticmethod
+    def _message(session_id: str) -> bytes:
+        return msgspec.json.encode(SessionChanged(session_id))
+
+    @property
+    def _ttl_ms(self) -> int:
+        return int(self.ttl * 1000)
+
+
+def to_fields(session: SessionInfo) -> dict[Any, Any]:
+    fields: dict[Any, Any] = {
+        "session_id": session.session_id,
+        "user_id": session.user_id,
+        "username": session.username,
+        "node_id": session.node_id,
+        "worker_id": session.worker_id,
+        "connected_at": session.connected_at,
+        "last_seen": session.last_seen,
+        "state": session.state.value,
+    }
+    for key, value in session.metadata.items():
+        fields[METADATA_PREFIX + key] = msgspec.json.encode(value)
+    return fields
+
+
+def from_fields(fields: Mapping[Any, Any]) -> SessionInfo | None:
+    """None for a key that is not there (an empty hash), and for what is no session."""
+    named = {_text(name): value for name, value in fields.items()}
+    try:
+        return SessionInfo(
+            session_id=_text(named["session_id"]),
+            user_id=_text(named["user_id"]),
+            username=_text(named["username"]),
+            node_id=_text(named["node_id"]),
+            worker_id=_text(named["worker_id"]),
+            connected_at=float(named["connected_at"]),
+            last_seen=float(named["last_seen"]),
+            state=SessionState(_text(named["state"])),
+            metadata={
+                name.removeprefix(METADATA_PREFIX): msgspec.json.decode(value)
+                for name, value in named.items()
+                if name.startswith(METADATA_PREFIX)
+            },
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else value or ""
+
+
+def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), BATCH):
+        yield items[start : start + BATCH]

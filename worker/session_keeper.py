@@ -1,0 +1,125 @@
+"""Keeps the sessions of this worker's connections in the store: batched, and whatever Redis does meanwhile.
+
+What comes while a write is under way goes out together in the next one: a thousand clients that connect at once, or
+are sent away by a drain, cost a few round trips. Nothing here fails because Redis is away: what could not be written is
+written when it is back.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from wsd.worker.link import RedisError, raise_if_cancelled
+from wsd.worker.session_store import SessionInfo, SessionStore
+
+logger = logging.getLogger(__name__)
+
+MAX_UNWRITTEN = 100_000
+"""Ended sessions that wait for Redis; those beyond it expire there by themselves."""
+
+
+@dataclass
+class _Unwritten:
+    opened: dict[str, SessionInfo] = field(default_factory=dict)
+    detached: set[str] = field(default_factory=set)
+    deleted: set[str] = field(default_factory=set)
+    written: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __bool__(self) -> bool:
+        return bool(self.opened or self.detached or self.deleted)
+
+
+class SessionKeeper:
+    """`run` must run. `healthy` says whether the store answered last; `total` is its latest count of sessions."""
+
+    def __init__(self, store: SessionStore, *, interval: float, timeout: float) -> None:
+        """`interval`: seconds between rounds of touch and cleanup; `timeout`: how long `open` may wait."""
+        self.store = store
+        self.healthy = True
+        self.total = 0
+        self._interval = interval
+        self._timeout = timeout
+        self._connected: set[str] = set()
+        self._unwritten = _Unwritten()
+        self._wake = asyncio.Event()
+
+    async def open(self, session: SessionInfo) -> None:
+        """Store a session before its client is told of it; after `timeout` seconds it is left to `run`."""
+        self._connected.add(session.session_id)
+        batch = self._unwritten
+        batch.opened[session.session_id] = session
+        self._wake.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._timeout):
+                await batch.written.wait()
+
+    def close(self, session_id: str, *, goodbye: bool) -> None:
+        """Its connection ended: with a goodbye the session ends, too, otherwise its client may come back to it."""
+        self._connected.discard(session_id)
+        ended = self._unwritten.deleted if goodbye else self._unwritten.detached
+        if len(ended) < MAX_UNWRITTEN:
+            ended.add(session_id)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Write and keep alive until cancelled; then write what is left, as far as Redis answers."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._write_for_ever(), name="session-writer")
+                tasks.create_task(self._keep_alive(), name="session-keep-alive")
+        finally:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._timeout):
+                    await self._write()
+
+    async def _write_for_ever(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await self._write()
+            raise_if_cancelled()
+
+    async def _write(self) -> None:
+        batch, self._unwritten = self._unwritten, _Unwritten()
+        if not batch:
+            return
+        try:
+            await self.store.create_many(list(batch.opened.values()))
+            await self.store.detach_many(list(batch.detached))
+            await self.store.delete_many(list(batch.deleted))
+        except (RedisError, OSError) as exc:
+            self._failed(exc)
+            # Those that were opened are in the store's own memory: `flush` brings them to Redis. The others wait here.
+            self._unwritten.detached |= batch.detached
+            self._unwritten.deleted |= batch.deleted
+        else:
+            self._succeeded()
+        finally:
+            batch.written.set()
+
+    async def _keep_alive(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval)
+            for session_id in self._connected:
+                self.store.touch(session_id)
+            try:
+                await self.store.flush()
+                await self.store.cleanup()
+                self.total = await self.store.count()
+            except (RedisError, OSError) as exc:
+                self._failed(exc)
+            else:
+                self._succeeded()
+                self._wake.set()
+            raise_if_cancelled()
+
+    def _failed(self, exc: Exception) -> None:
+        if self.healthy:
+            logger.warning("sessions cannot be written, they are kept here meanwhile: %s", exc)
+        self.healthy = False
+
+    def _succeeded(self) -> None:
+        if not self.healthy:
+            logger.info("sessions are written again")
+        self.healthy = True
