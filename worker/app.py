@@ -21,6 +21,8 @@ from wsd.worker.link import Redis, open_redis
 from wsd.worker.message_broker import InMemoryMessageBroker, MessageBroker
 from wsd.worker.message_broker import Receive as BrokerReceive
 from wsd.worker.redis_broker import RedisMessageBroker
+from wsd.worker.redis_session_store import RedisSessionStore
+from wsd.worker.session_store import InMemorySessionStore, SessionStore
 from wsd.worker.websocket_manager import DistributedWebSocketManager
 
 logger = logging.getLogger(__name__)
@@ -81,7 +83,8 @@ class WorkerApp:
         self.inner = inner
         self.env = env
         self.redis_clients: list[Redis] = []
-        self.manager = DistributedWebSocketManager(env.worker_id, env.node_id, self._broker)
+        self._commands = self._redis(timeout=env.redis_timeout) if self._distributed else None
+        self.manager = DistributedWebSocketManager(env.worker_id, env.node_id, self._broker, self._store())
         beat_redis = self._redis(timeout=env.heartbeat_interval) if self._distributed else None
         self.heartbeat = HeartbeatTask(env, self.manager, beat_redis)
         self.startup_failure: str | None = None
@@ -91,12 +94,17 @@ class WorkerApp:
     def _distributed(self) -> bool:
         return self.env.distributed and bool(self.env.redis_url)
 
+    def _store(self) -> SessionStore:
+        if self._commands is None:
+            return InMemorySessionStore(self.env.session_ttl)
+        return RedisSessionStore(self._commands, self.env.worker_id, self.env.session_ttl)
+
     def _broker(self, receive: BrokerReceive) -> MessageBroker:
-        if not self._distributed:
+        if self._commands is None:
             return InMemoryMessageBroker(receive)
         return RedisMessageBroker(
             receive,
-            publisher=self._redis(timeout=self.env.redis_timeout),
+            publisher=self._commands,
             listener=self._redis(timeout=None),
             own_channel=worker_channel(self.env.worker_id),
         )
@@ -124,7 +132,7 @@ class WorkerApp:
         """200 while the worker can serve, healthy or degraded; 503 while it starts or drains."""
         beat = self.heartbeat.record()
         broker_healthy = self.manager.broker.healthy
-        store_healthy = self.heartbeat.redis_healthy or not self._distributed
+        store_healthy = self.manager.keeper.healthy and (self.heartbeat.redis_healthy or self._commands is None)
         degraded = not (broker_healthy and store_healthy)
         status = "degraded" if degraded else "healthy"
         totals = self.heartbeat.totals

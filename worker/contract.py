@@ -144,7 +144,6 @@ class Heartbeat:
 
 # Redis keys. The braces are Redis Cluster's hash tag: keys that one script touches share a slot.
 LIVE_WORKERS_KEY = "{wsd}:workers"  # sorted set: worker id by the time its heartbeat expires (ms)
-CONNECTIONS_KEY = "{wsd}:connections"  # hash: connections by worker id
 
 
 def heartbeat_key(worker_id: str) -> str:

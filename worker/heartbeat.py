@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wsd.worker.contract import (
-    CONNECTIONS_KEY,
     LIVE_WORKERS_KEY,
     Heartbeat,
     WorkerEnv,
@@ -24,22 +23,14 @@ LAG_SAMPLE_SECONDS = 0.25
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 # One script, by the server's clock: no worker's clock can make another look dead.
-# KEYS heartbeat, live workers, connections; ARGV record, ttl in ms, worker id, connections of this worker.
+# KEYS heartbeat, live workers; ARGV record, ttl in ms, worker id. Answers how many workers live.
 BEAT_SCRIPT = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 redis.call('ZADD', KEYS[2], now + ARGV[2], ARGV[3])
-redis.call('HSET', KEYS[3], ARGV[3], ARGV[4])
-for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now)) do
-    redis.call('ZREM', KEYS[2], gone)
-    redis.call('HDEL', KEYS[3], gone)
-end
-local sessions = 0
-for _, count in ipairs(redis.call('HVALS', KEYS[3])) do
-    sessions = sessions + count
-end
-return {redis.call('ZCARD', KEYS[2]), sessions}
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
+return redis.call('ZCARD', KEYS[2])
 """
 
 
@@ -114,10 +105,11 @@ class HeartbeatTask:
             return
         # Whoever reads it there knows that it came through; what is left to say is whether we hear, too.
         record = replace(self.record(), redis=self._manager.broker.healthy)
-        keys = [heartbeat_key(record.worker_id), LIVE_WORKERS_KEY, CONNECTIONS_KEY]
+        keys = [heartbeat_key(record.worker_id), LIVE_WORKERS_KEY]
         ttl_ms = int(self._env.heartbeat_ttl * 1000)
         try:
-            workers, sessions = await self._beat(keys, [record.to_json(), ttl_ms, record.worker_id, record.connections])
+            workers = await self._beat(keys, [record.to_json(), ttl_ms, record.worker_id])
+            sessions = await self._manager.sessions.count()
         except (RedisError, OSError) as exc:
             if self.redis_healthy:
                 logger.warning("heartbeat failed: %s", exc)
@@ -134,7 +126,6 @@ class HeartbeatTask:
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.delete(heartbeat_key(worker_id))
                 pipe.zrem(LIVE_WORKERS_KEY, worker_id)
-                pipe.hdel(CONNECTIONS_KEY, worker_id)
                 await pipe.execute()
         except (RedisError, OSError) as exc:
             logger.info("heartbeat left to expire: %s", exc)

@@ -17,6 +17,10 @@ CLOSE_SECONDS = 1.0
 """How long a close frame may wait for a client that does not read."""
 
 
+GOODBYES = (1000, 1001)
+"""Close codes of a client that leaves on purpose: done, or its page is closed (RFC 6455, 7.4.1)."""
+
+
 async def page(request: Request) -> Response:
     return HTMLResponse(resources.files("wsd.templates").joinpath("hub.html").read_text("utf-8"))
 
@@ -31,7 +35,7 @@ async def endpoint(websocket: WebSocket) -> None:
         if problem := wire.name_problem(value):
             await websocket.close(1008, f"{name} {problem}")
             return
-    await serve(websocket, manager, manager.connect(user_id, username))
+    await serve(websocket, manager, await manager.connect(user_id, username))
 
 
 async def serve(websocket: WebSocket, manager: DistributedWebSocketManager, connection: Connection) -> None:
@@ -42,7 +46,8 @@ async def serve(websocket: WebSocket, manager: DistributedWebSocketManager, conn
         ends: set[asyncio.Future[Any]] = {receiver, sender, connection.closing}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        manager.disconnect(connection)
+        said_goodbye = receiver.done() and not receiver.cancelled() and receiver.exception() is None
+        manager.disconnect(connection, goodbye=said_goodbye and receiver.result() in GOODBYES)
         receiver.cancel()
         sender.cancel()
         results = await asyncio.gather(receiver, sender, return_exceptions=True)
@@ -53,11 +58,13 @@ async def serve(websocket: WebSocket, manager: DistributedWebSocketManager, conn
         await _close(websocket, *connection.closing.result())
 
 
-async def _receive(websocket: WebSocket, manager: DistributedWebSocketManager, connection: Connection) -> None:
+async def _receive(websocket: WebSocket, manager: DistributedWebSocketManager, connection: Connection) -> int:
+    """Handle messages until the connection ends; its close code."""
     while True:
         message = await websocket.receive()
         if message["type"] == "websocket.disconnect":
-            return
+            code: int = message["code"]
+            return code
         text = message.get("text")
         await manager.handle(connection, message["bytes"] if text is None else text)
 

@@ -24,7 +24,15 @@ from wsd.worker.contract import (
     worker_sessions_key,
 )
 from wsd.worker.link import Redis
-from wsd.worker.session_store import Clock, SessionInfo, SessionState, SessionStore, merged, oldest_first
+from wsd.worker.session_store import (
+    Clock,
+    SessionChanged,
+    SessionInfo,
+    SessionState,
+    SessionStore,
+    merged,
+    oldest_first,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -86,12 +94,6 @@ return {{user, owner}}
 RELEASE_SCRIPT = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 
 
-class SessionChanged(msgspec.Struct, frozen=True, tag="session"):
-    """To the worker that serves a session, on its own channel: somebody else changed or deleted it."""
-
-    session_id: str
-
-
 class RedisSessionStore(SessionStore):
     """Keeps the worker's own sessions in memory, too (`get` of them asks nobody); the Redis copy is for the rest.
 
@@ -107,9 +109,9 @@ class RedisSessionStore(SessionStore):
         self._touched: set[str] = set()
 
     async def create_many(self, sessions: Sequence[SessionInfo]) -> None:
+        # Kept before they are written: what Redis does not take now, `flush` brings there later.
+        self._own.update((s.session_id, s) for s in sessions if s.worker_id == self._worker_id)
         for group in _batches(sessions):
-            # Kept before they are written: what Redis does not take now, `flush` brings there later.
-            self._own.update((s.session_id, s) for s in group if s.worker_id == self._worker_id)
             async with self._redis.pipeline(transaction=False) as pipe:
                 for session in group:
                     key = session_key(session.session_id)
@@ -187,7 +189,7 @@ class RedisSessionStore(SessionStore):
         return int(await self._redis.zcount(SESSIONS_KEY, self._clock(), "+inf"))
 
     async def refresh(self, session_id: str) -> SessionInfo | None:
-        """Read one of our own sessions again, after a SessionChanged; None when it was deleted or has moved."""
+        """Also None when the session has moved to another worker."""
         session = from_fields(await self._redis.hgetall(session_key(session_id)))
         if session is None or session.worker_id != self._worker_id:
             self._own.pop(session_id, None)
@@ -195,6 +197,9 @@ class RedisSessionStore(SessionStore):
         if session_id in self._own:
             self._own[session_id] = session
         return session
+
+    async def leave(self) -> None:
+        await self._redis.srem(SESSION_WORKERS_KEY, self._worker_id)
 
     async def cleanup(self) -> int:
         token = secrets.token_hex(8)

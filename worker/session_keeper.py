@@ -7,6 +7,7 @@ written when it is back.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -24,20 +25,24 @@ class _Unwritten:
     opened: dict[str, SessionInfo] = field(default_factory=dict)
     detached: set[str] = field(default_factory=set)
     deleted: set[str] = field(default_factory=set)
+    changed: set[str] = field(default_factory=set)
     written: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __bool__(self) -> bool:
-        return bool(self.opened or self.detached or self.deleted)
+        return bool(self.opened or self.detached or self.deleted or self.changed)
 
 
 class SessionKeeper:
-    """`run` must run. `healthy` says whether the store answered last; `total` is its latest count of sessions."""
+    """`run` must run. `healthy` says whether the store answered last."""
 
-    def __init__(self, store: SessionStore, *, interval: float, timeout: float) -> None:
-        """`interval`: seconds between rounds of touch and cleanup; `timeout`: how long `open` may wait."""
+    def __init__(
+        self, store: SessionStore, *, interval: float, timeout: float, on_ended: Callable[[str], None]
+    ) -> None:
+        """`interval`: seconds between rounds of touch and cleanup; `timeout`: how long `open` may wait;
+        `on_ended` is called with the id of a session that another worker ended."""
         self.store = store
         self.healthy = True
-        self.total = 0
+        self._on_ended = on_ended
         self._interval = interval
         self._timeout = timeout
         self._connected: set[str] = set()
@@ -45,11 +50,13 @@ class SessionKeeper:
         self._wake = asyncio.Event()
 
     async def open(self, session: SessionInfo) -> None:
-        """Store a session before its client is told of it; after `timeout` seconds it is left to `run`."""
+        """Store a session before its client is told of it; where Redis is away it is left to `run`."""
         self._connected.add(session.session_id)
         batch = self._unwritten
         batch.opened[session.session_id] = session
         self._wake.set()
+        if not self.healthy:
+            return  # nobody waits for a Redis that is known to be away
         with suppress(TimeoutError):
             async with asyncio.timeout(self._timeout):
                 await batch.written.wait()
@@ -62,6 +69,11 @@ class SessionKeeper:
             ended.add(session_id)
         self._wake.set()
 
+    def changed(self, session_id: str) -> None:
+        """Another worker changed one of our sessions."""
+        self._unwritten.changed.add(session_id)
+        self._wake.set()
+
     async def run(self) -> None:
         """Write and keep alive until cancelled; then write what is left, as far as Redis answers."""
         try:
@@ -72,6 +84,7 @@ class SessionKeeper:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._timeout):
                     await self._write()
+                    await self._leave()
 
     async def _write_for_ever(self) -> None:
         while True:
@@ -88,15 +101,24 @@ class SessionKeeper:
             await self.store.create_many(list(batch.opened.values()))
             await self.store.detach_many(list(batch.detached))
             await self.store.delete_many(list(batch.deleted))
+            for session_id in batch.changed:
+                if await self.store.refresh(session_id) is None and session_id in self._connected:
+                    self._on_ended(session_id)
         except (RedisError, OSError) as exc:
             self._failed(exc)
             # Those that were opened are in the store's own memory: `flush` brings them to Redis. The others wait here.
             self._unwritten.detached |= batch.detached
             self._unwritten.deleted |= batch.deleted
+            self._unwritten.changed |= batch.changed
         else:
             self._succeeded()
         finally:
             batch.written.set()
+
+    async def _leave(self) -> None:
+        if self.healthy and not self._connected:
+            with suppress(RedisError, OSError):  # the next cleanup finds nothing to do for us, that is all
+                await self.store.leave()
 
     async def _keep_alive(self) -> None:
         while True:
@@ -106,7 +128,6 @@ class SessionKeeper:
             try:
                 await self.store.flush()
                 await self.store.cleanup()
-                self.total = await self.store.count()
             except (RedisError, OSError) as exc:
                 self._failed(exc)
             else:

@@ -42,6 +42,12 @@ class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.json.decode(text, type=cls)
 
 
+class SessionChanged(msgspec.Struct, frozen=True, tag="session"):
+    """To the worker that serves a session, on its own channel: somebody else changed or deleted it."""
+
+    session_id: str
+
+
 class SessionStore(ABC):
     """What is not there (never was, or has expired) is None, or skipped; only trouble raises.
 
@@ -101,6 +107,13 @@ class SessionStore(ABC):
     @abstractmethod
     async def count(self) -> int:
         """Of all workers, detached ones included."""
+
+    async def refresh(self, session_id: str) -> SessionInfo | None:
+        """Read one of this worker's sessions again, after another worker changed it."""
+        return await self.get(session_id)
+
+    async def leave(self) -> None:  # noqa: B027 - a store without other workers has nothing to do
+        """This worker ends, with all its sessions detached or deleted."""
 
     @abstractmethod
     async def cleanup(self) -> int:

@@ -3,19 +3,32 @@
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 from msgspec import Raw
 
 from wsd.worker import wire
-from wsd.worker.contract import BROADCAST, channel_key
+from wsd.worker.contract import BROADCAST, channel_key, worker_channel
 from wsd.worker.message_broker import MessageBroker, Receive
+from wsd.worker.session_keeper import SessionKeeper
+from wsd.worker.session_store import SessionChanged, SessionInfo, SessionStore
 
 logger = logging.getLogger(__name__)
 
 MAX_QUEUED_MESSAGES = 1000
 """A client that has this many messages waiting reads too slowly and is closed with 1013."""
+
+STORE_SECONDS = 2.0
+"""How long a client that connects waits for its session to be stored."""
+
+TOUCH_SECONDS = 30.0
+"""How often sessions are kept alive, at most."""
+
+CLOSE_SESSION_ENDED = 4500
+"""Close code: do not come back with this session."""
 
 SendText = Callable[[str], Awaitable[None]]
 
@@ -53,29 +66,49 @@ class Connection:
 class DistributedWebSocketManager:
     """Connections of this worker, and messages to those of all workers through the broker."""
 
-    def __init__(self, worker_id: str, node_id: str, make_broker: Callable[[Receive], MessageBroker]) -> None:
+    def __init__(
+        self, worker_id: str, node_id: str, make_broker: Callable[[Receive], MessageBroker], sessions: SessionStore
+    ) -> None:
         self.worker_id = worker_id
         self.node_id = node_id
         self.broker = make_broker(self._deliver)
+        self.sessions = sessions
+        interval = min(TOUCH_SECONDS, sessions.ttl / 4)
+        self.keeper = SessionKeeper(sessions, interval=interval, timeout=STORE_SECONDS, on_ended=self._session_ended)
         self.messages_in = 0
         self.messages_out = 0
         self._connections: dict[str, Connection] = {}
 
     async def run(self) -> None:
-        """Hear the other workers until cancelled."""
+        """Hear the other workers, and keep the sessions, until cancelled."""
         await self.broker.subscribe(channel_key(BROADCAST))
-        await self.broker.run()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.broker.run(), name="broker")
+            tasks.create_task(self.keeper.run(), name="sessions")
 
-    def connect(self, user_id: str, username: str) -> Connection:
-        """Register a client; its first message is the welcome."""
+    async def connect(self, user_id: str, username: str) -> Connection:
+        """Register a client, with a session of its own; its first message is the welcome."""
         connection = Connection(user_id, username)
+        now = time.time()
+        session = SessionInfo(
+            session_id=connection.session_id,
+            user_id=user_id,
+            username=username,
+            node_id=self.node_id,
+            worker_id=self.worker_id,
+            connected_at=now,
+            last_seen=now,
+        )
+        await self.keeper.open(session)
         self._connections[connection.session_id] = connection
         welcome = wire.Welcome(connection.session_id, user_id, username, self.worker_id, self.node_id)
         self.reply(connection, welcome)
         return connection
 
-    def disconnect(self, connection: Connection) -> None:
-        self._connections.pop(connection.session_id, None)
+    def disconnect(self, connection: Connection, *, goodbye: bool = False) -> None:
+        """The connection ended: with a `goodbye` its session, too; otherwise the client may come back to it."""
+        if self._connections.pop(connection.session_id, None) is not None:
+            self.keeper.close(connection.session_id, goodbye=goodbye)
 
     @staticmethod
     def guest_name() -> str:
@@ -111,7 +144,14 @@ class DistributedWebSocketManager:
         self.messages_out += 1
         connection.send(wire.encode(message).decode())
 
+    def _session_ended(self, session_id: str) -> None:
+        if (connection := self._connections.get(session_id)) is not None:
+            connection.close(CLOSE_SESSION_ENDED, "session ended")
+
     def _deliver(self, channel: str, payload: bytes) -> None:
+        if channel == worker_channel(self.worker_id):
+            self._hear_worker(payload)
+            return
         try:
             text = payload.decode()
         except UnicodeDecodeError:
@@ -120,3 +160,12 @@ class DistributedWebSocketManager:
         for connection in self._connections.values():
             connection.send(text)
         self.messages_out += len(self._connections)
+
+    def _hear_worker(self, payload: bytes) -> None:
+        """What other workers tell this one alone."""
+        try:
+            told = msgspec.json.decode(payload, type=SessionChanged)
+        except msgspec.DecodeError as exc:
+            logger.warning("dropped a message to this worker: %s", exc)
+        else:
+            self.keeper.changed(told.session_id)

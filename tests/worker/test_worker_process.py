@@ -1,63 +1,20 @@
-"""One worker process alone: as a supervisor starts it, without a supervisor."""
+"""What one worker process does alone: serves, beats, drains."""
 
 import asyncio
 import json
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from websockets.asyncio.client import ClientConnection, unix_connect
 
-from tests.cluster.harness import clean_env
 from tests.conftest import unused_port
 from tests.valkey import valkey
-from tests.waiting import eventually, until
-from wsd.supervisor.client import request
-from wsd.worker.contract import Heartbeat, WorkerEnv, heartbeat_key
+from tests.waiting import eventually
+from tests.worker.process import worker
+from wsd.worker.contract import Heartbeat, heartbeat_key
 from wsd.worker.link import open_redis
 
 pytestmark = pytest.mark.anyio
-
-
-class Worker:
-    def __init__(self, directory: Path, **changes: Any) -> None:
-        self.path = directory / "worker.sock"
-        fields: dict[str, Any] = {"worker_id": "worker-1-test", "node_id": "n", "bind_path": str(self.path)}
-        env = WorkerEnv(**{**fields, **changes})
-        self.log = directory / "worker.log"
-        with self.log.open("wb") as log:
-            command = [sys.executable, "-m", "wsd.worker"]
-            environ = clean_env(**env.to_env())
-            self.process = subprocess.Popen(command, cwd=directory, env=environ, stdout=log, stderr=log)
-
-    def health(self) -> tuple[int, Any]:
-        try:
-            status, body = request(self.path, "GET", "/health", 5)
-        except (FileNotFoundError, ConnectionRefusedError):
-            return 0, {}
-        return status, json.loads(body)
-
-    async def connect(self) -> ClientConnection:
-        connection = await unix_connect(str(self.path), "ws://localhost/ws?user_id=a", ping_interval=None)
-        assert json.loads(await connection.recv())["type"] == "welcome"
-        return connection
-
-
-@contextmanager
-def worker(directory: Path, **changes: Any) -> Iterator[Worker]:
-    running = Worker(directory, **changes)
-    try:
-        until(lambda: running.health()[0] == 200 or running.process.poll() is not None)
-        assert running.process.poll() is None, running.log.read_text()
-        yield running
-    finally:
-        running.process.kill()
-        running.process.wait()
 
 
 async def test_a_worker_without_redis_stands_alone_and_is_healthy(tmp_path: Path) -> None:

@@ -1,0 +1,58 @@
+"""One worker process alone: as a supervisor starts it, without a supervisor."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, unix_connect
+
+from tests.cluster.harness import clean_env
+from tests.waiting import until
+from wsd.supervisor.client import request
+from wsd.worker.contract import WorkerEnv
+
+
+class Worker:
+    def __init__(self, directory: Path, **changes: Any) -> None:
+        self.path = directory / "worker.sock"
+        fields: dict[str, Any] = {"worker_id": "worker-1-test", "node_id": "n", "bind_path": str(self.path)}
+        env = WorkerEnv(**{**fields, **changes})
+        self.log = directory / "worker.log"
+        with self.log.open("wb") as log:
+            command = [sys.executable, "-m", "wsd.worker"]
+            environ = clean_env(**env.to_env())
+            self.process = subprocess.Popen(command, cwd=directory, env=environ, stdout=log, stderr=log)
+
+    def health(self) -> tuple[int, Any]:
+        try:
+            status, body = request(self.path, "GET", "/health", 5)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return 0, {}
+        return status, json.loads(body)
+
+    async def connect(self, user_id: str = "a") -> ClientConnection:
+        connection, _ = await self.join(user_id)
+        return connection
+
+    async def join(self, user_id: str = "a") -> tuple[ClientConnection, str]:
+        """A welcomed client, and its session id."""
+        connection = await unix_connect(str(self.path), f"ws://localhost/ws?user_id={user_id}", ping_interval=None)
+        welcome = json.loads(await connection.recv())
+        assert welcome["type"] == "welcome"
+        return connection, welcome["session_id"]
+
+
+@contextmanager
+def worker(directory: Path, **changes: Any) -> Iterator[Worker]:
+    running = Worker(directory, **changes)
+    try:
+        until(lambda: running.health()[0] == 200 or running.process.poll() is not None)
+        assert running.process.poll() is None, running.log.read_text()
+        yield running
+    finally:
+        running.process.kill()
+        running.process.wait()
