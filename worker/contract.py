@@ -155,9 +155,9 @@ def node_key(node_id: str) -> str:
     return "{wsd}:node:" + node_id
 
 
-SESSIONS_KEY = "ws_sessions"  # sorted set: all session ids by when they expire (seconds since the epoch)
-SESSION_WORKERS_KEY = "ws_session_workers"  # set: worker ids that have, or had, sessions
-CLEANUP_KEY = "ws_session_cleanup"  # lease: the worker that cleans up now
+SESSIONS_KEY = "{wsd}:sessions"  # sorted set: all session ids by when they expire (seconds since the epoch)
+SESSION_WORKERS_KEY = "{wsd}:session_workers"  # set: worker ids that have, or had, sessions
+CLEANUP_KEY = "{wsd}:session_cleanup"  # lease: the worker that cleans up now
 
 
 def session_key(session_id: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from wsd.worker.contract import (
     LIVE_WORKERS_KEY,
+    SESSIONS_KEY,
     Heartbeat,
     WorkerEnv,
     WorkerState,
@@ -23,14 +24,14 @@ LAG_SAMPLE_SECONDS = 0.25
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 # One script, by the server's clock: no worker's clock can make another look dead.
-# KEYS heartbeat, live workers; ARGV record, ttl in ms, worker id. Answers how many workers live.
+# KEYS heartbeat, live workers, sessions; ARGV record, ttl in ms, worker id. Answers how many workers and sessions live.
 BEAT_SCRIPT = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 redis.call('ZADD', KEYS[2], now + ARGV[2], ARGV[3])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
-return redis.call('ZCARD', KEYS[2])
+return {redis.call('ZCARD', KEYS[2]), redis.call('ZCOUNT', KEYS[3], now / 1000, '+inf')}
 """
 
 
@@ -105,11 +106,10 @@ class HeartbeatTask:
             return
         # Whoever reads it there knows that it came through; what is left to say is whether we hear, too.
         record = replace(self.record(), redis=self._manager.broker.healthy)
-        keys = [heartbeat_key(record.worker_id), LIVE_WORKERS_KEY]
+        keys = [heartbeat_key(record.worker_id), LIVE_WORKERS_KEY, SESSIONS_KEY]
         ttl_ms = int(self._env.heartbeat_ttl * 1000)
         try:
-            workers = await self._beat(keys, [record.to_json(), ttl_ms, record.worker_id])
-            sessions = await self._manager.sessions.count()
+            workers, sessions = await self._beat(keys, [record.to_json(), ttl_ms, record.worker_id])
         except (RedisError, OSError) as exc:
             if self.redis_healthy:
                 logger.warning("heartbeat failed: %s", exc)

@@ -10,7 +10,13 @@ import pytest
 
 from tests.conftest import unused_port
 from tests.valkey import valkey
-from wsd.worker.contract import heartbeat_key, session_key, worker_channel
+from wsd.worker.contract import (
+    CLEANUP_KEY,
+    SESSIONS_KEY,
+    heartbeat_key,
+    session_key,
+    worker_channel,
+)
 from wsd.worker.link import Redis, open_redis
 from wsd.worker.redis_session_store import BATCH, RedisSessionStore
 from wsd.worker.session_store import InMemorySessionStore, SessionInfo, SessionState, SessionStore
@@ -269,7 +275,7 @@ async def test_only_one_worker_cleans_up_at_a_time(
     await store_of_a.create_many([session(number) for number in range(2000)])
     results = await asyncio.gather(store_of_b.cleanup(), store_of_b.cleanup(), store_of_b.cleanup())
     assert sorted(results) == [0, 0, 2000]
-    assert await redis.exists("ws_session_cleanup") == 0
+    assert await redis.exists(CLEANUP_KEY) == 0
 
 
 async def test_a_session_that_moved_is_not_taken_back(
@@ -306,7 +312,7 @@ async def test_redis_forgets_by_itself_what_nobody_touches(redis: Redis, clock: 
         return set(await redis.keys("*"))
 
     async with asyncio.timeout(10):
-        while not await rest() <= {b"ws_sessions", b"ws_session_workers"}:  # noqa: ASYNC110 - Redis tells nobody
+        while not await rest() <= {SESSIONS_KEY.encode(), SESSION_WORKERS_KEY.encode()}:  # noqa: ASYNC110 - Redis tells nobody
             await asyncio.sleep(0.02)
 
 
@@ -354,4 +360,4 @@ def test_metadata_must_be_json() -> None:
 async def test_the_index_of_a_user_goes_with_its_last_session(redis: Redis, store_of_a: RedisSessionStore) -> None:
     await store_of_a.create(session(1))
     await store_of_a.delete("session-1")
-    assert await redis.exists("ws_user_sessions:ann", "ws_worker_sessions:worker-a", "ws_sessions") == 0
+    assert await redis.exists("ws_user_sessions:ann", "ws_worker_sessions:worker-a", SESSIONS_KEY) == 0
