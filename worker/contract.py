@@ -175,12 +175,12 @@ def worker_sessions_key(worker_id: str) -> str:
 
 
 def worker_channel(worker_id: str) -> str:
-    """The pub/sub channel that one worker alone hears."""
-    return channel_key(f"worker:{worker_id}")
+    """The pub/sub channel that one worker alone hears. No client can name it: theirs begin with ws_channel."""
+    return "ws_worker:{" + worker_id + "}"
 
 
 BROADCAST = "broadcast"
-"""The name of the channel that every connection hears."""
+"""The name of the channel that every connection hears; no client may use it for another."""
 
 
 def channel_key(channel: str) -> str:

@@ -47,9 +47,9 @@ async def serve(websocket: WebSocket, manager: DistributedWebSocketManager, conn
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     finally:
         said_goodbye = receiver.done() and not receiver.cancelled() and receiver.exception() is None
-        manager.disconnect(connection, goodbye=said_goodbye and receiver.result() in GOODBYES)
         receiver.cancel()
         sender.cancel()
+        await manager.disconnect(connection, goodbye=said_goodbye and receiver.result() in GOODBYES)
         results = await asyncio.gather(receiver, sender, return_exceptions=True)
     for result in results:
         if isinstance(result, Exception) and not isinstance(result, WebSocketDisconnect):

@@ -27,7 +27,8 @@ class MessageBroker(ABC):
         """Wait until `run` hears, or has seen that it cannot for now: before that, messages would be missed."""
 
     @abstractmethod
-    async def subscribe(self, channel: str) -> None: ...
+    async def subscribe(self, channel: str) -> None:
+        """From its return on, what is published to the channel is heard; without a server, once it is back."""
 
     @abstractmethod
     async def unsubscribe(self, channel: str) -> None: ...

@@ -33,7 +33,11 @@ class RedisMessageBroker(MessageBroker):
         self._publisher = publisher
         self._listener = listener
         self._channels = {own_channel}
-        self._confirmed: set[str] = set()
+        self._sent: set[str] = set()  # told to the present connection
+        self._confirmed: set[str] = set()  # heard back from it
+        self._confirmations: dict[str, asyncio.Event] = {}
+        self._telling = asyncio.Lock()
+        self._hearing = False  # connected, and all that was subscribed before is again
         self._pubsub: PubSub | None = None
         self._settled = asyncio.Event()
         self.reconnects = 0
@@ -46,8 +50,9 @@ class RedisMessageBroker(MessageBroker):
             except (RedisError, OSError) as exc:
                 raise_if_cancelled()
                 self._settled.set()
-                was_connected = bool(self._confirmed)
+                was_connected, self._hearing = self._hearing, False
                 self._pubsub = None
+                self._sent.clear()
                 self._confirmed.clear()
                 # What waits in the pool was connected to the same dead server.
                 await self._publisher.connection_pool.disconnect(inuse_connections=False)
@@ -67,16 +72,31 @@ class RedisMessageBroker(MessageBroker):
 
     async def subscribe(self, channel: str) -> None:
         self._channels.add(channel)
-        if self._pubsub is not None:
-            with suppress(RedisError):  # the listening task sees the same broken connection and replaces it
-                await self._pubsub.subscribe(channel)
+        await self._follow(channel)
+        if channel in self._sent and channel not in self._confirmed:
+            confirmed = self._confirmations.setdefault(channel, asyncio.Event())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SETTLE_SECONDS):
+                    await confirmed.wait()
 
     async def unsubscribe(self, channel: str) -> None:
         self._channels.discard(channel)
-        self._confirmed.discard(channel)
-        if self._pubsub is not None:
-            with suppress(RedisError):
-                await self._pubsub.unsubscribe(channel)
+        await self._follow(channel)
+
+    async def _follow(self, channel: str) -> None:
+        """Tell Redis what is wanted of a channel by now. One at a time: the last word must be the last sent."""
+        async with self._telling:
+            wanted, pubsub = channel in self._channels, self._pubsub
+            if pubsub is None or wanted == (channel in self._sent):
+                return
+            with suppress(RedisError, OSError):  # the listening task sees the same broken connection and replaces it
+                if wanted:
+                    self._sent.add(channel)
+                    await pubsub.subscribe(channel)
+                else:
+                    self._sent.discard(channel)
+                    self._confirmed.discard(channel)
+                    await pubsub.unsubscribe(channel)
 
     async def publish(self, channel: str, payload: bytes) -> bool:
         if self.healthy:
@@ -96,12 +116,14 @@ class RedisMessageBroker(MessageBroker):
 
     @property
     def healthy(self) -> bool:
-        return self._confirmed >= self._channels
+        return self._hearing
 
     async def _hear(self) -> None:
         async with self._listener.pubsub() as pubsub:
-            await pubsub.subscribe(*self._channels)
-            self._pubsub = pubsub
+            async with self._telling:
+                self._sent = set(self._channels)
+                await pubsub.subscribe(*self._sent)
+                self._pubsub = pubsub
             while True:
                 message = await pubsub.get_message(timeout=None)
                 if message is None:
@@ -113,9 +135,12 @@ class RedisMessageBroker(MessageBroker):
                     self._confirm(channel)
 
     def _confirm(self, channel: str) -> None:
-        connected_before = self.healthy
-        self._confirmed.add(channel)
-        if self.healthy and not connected_before:
+        if channel in self._sent:
+            self._confirmed.add(channel)
+        if (waiting := self._confirmations.pop(channel, None)) is not None:
+            waiting.set()
+        if not self._hearing and self._confirmed >= self._sent:
+            self._hearing = True
             self.reconnects += 1
             self._settled.set()
             logger.info("hearing %d channels over Redis", len(self._channels))

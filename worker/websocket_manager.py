@@ -4,17 +4,18 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from wsd.worker import wire
 from wsd.worker.contract import BROADCAST, channel_key, worker_channel
+from wsd.worker.link import RedisError
 from wsd.worker.message_broker import MessageBroker, Receive
 from wsd.worker.session_keeper import SessionKeeper
-from wsd.worker.session_store import SessionChanged, SessionInfo, SessionStore
+from wsd.worker.session_store import SessionChanged, SessionInfo, SessionState, SessionStore
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,11 @@ STORE_SECONDS = 2.0
 
 TOUCH_SECONDS = 30.0
 """How often sessions are kept alive, at most."""
+
+MAX_CHANNELS = 100
+"""Channels that one connection may be in."""
+
+BROADCAST_KEY = channel_key(BROADCAST)
 
 CLOSE_SESSION_ENDED = 4500
 """Close code: do not come back with this session."""
@@ -44,6 +50,7 @@ class Connection:
         self.session_id = secrets.token_hex(16)
         self.user_id = user_id
         self.username = username
+        self.channels: set[str] = set()
         self.closing: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         self._queue: asyncio.Queue[str] = asyncio.Queue(MAX_QUEUED_MESSAGES)
 
@@ -78,10 +85,12 @@ class DistributedWebSocketManager:
         self.messages_in = 0
         self.messages_out = 0
         self._connections: dict[str, Connection] = {}
+        self._of_user: dict[str, set[Connection]] = {}
+        self._members: dict[str, set[Connection]] = {}
 
     async def run(self) -> None:
         """Hear the other workers, and keep the sessions, until cancelled."""
-        await self.broker.subscribe(channel_key(BROADCAST))
+        await self.broker.subscribe(BROADCAST_KEY)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.broker.run(), name="broker")
             tasks.create_task(self.keeper.run(), name="sessions")
@@ -99,16 +108,66 @@ class DistributedWebSocketManager:
             connected_at=now,
             last_seen=now,
         )
-        await self.keeper.open(session)
+        try:
+            await self.keeper.open(session)
+        except asyncio.CancelledError:
+            self.keeper.close(connection.session_id, goodbye=True)
+            raise
         self._connections[connection.session_id] = connection
+        self._of_user.setdefault(user_id, set()).add(connection)
         welcome = wire.Welcome(connection.session_id, user_id, username, self.worker_id, self.node_id)
         self.reply(connection, welcome)
         return connection
 
-    def disconnect(self, connection: Connection, *, goodbye: bool = False) -> None:
+    async def disconnect(self, connection: Connection, *, goodbye: bool = False) -> None:
         """The connection ended: with a `goodbye` its session, too; otherwise the client may come back to it."""
-        if self._connections.pop(connection.session_id, None) is not None:
-            self.keeper.close(connection.session_id, goodbye=goodbye)
+        if self._connections.pop(connection.session_id, None) is None:
+            return
+        _discard(self._of_user, connection.user_id, connection)
+        self.keeper.close(connection.session_id, goodbye=goodbye)
+        channels, connection.channels = connection.channels, set()
+        for channel in channels:
+            _discard(self._members, channel_key(channel), connection)
+        for channel in channels:
+            await self._unsubscribe_if_empty(channel)
+
+    async def join(self, connection: Connection, channel: str) -> None:
+        """Make a connection a member of a channel: from the return on it hears what is published there."""
+        key = channel_key(channel)
+        connection.channels.add(channel)
+        self._members.setdefault(key, set()).add(connection)
+        await self.broker.subscribe(key)
+        if channel not in connection.channels:  # it left while we waited
+            await self.leave(connection, channel)
+
+    async def leave(self, connection: Connection, channel: str) -> None:
+        connection.channels.discard(channel)
+        _discard(self._members, channel_key(channel), connection)
+        await self._unsubscribe_if_empty(channel)
+
+    async def _unsubscribe_if_empty(self, channel: str) -> None:
+        key = channel_key(channel)
+        if key not in self._members:
+            await self.broker.unsubscribe(key)
+
+    async def publish(self, channel: str, data: Raw, sender: Connection) -> bool:
+        """Send to all members of a channel on all workers; False when only this worker's members got it."""
+        payload = wire.encode(wire.Message(channel=channel, data=data, sender=self._sender(sender)))
+        return await self.broker.publish(channel_key(channel), payload)
+
+    async def send_to_user(self, user_id: str, data: Raw, sender: Connection) -> bool:
+        """Send to all connections of a user on all workers; False when only this worker's got it."""
+        text = wire.encode(wire.Message(data=data, sender=self._sender(sender))).decode()
+        self._send_here(user_id, text)
+        try:
+            sessions = await self.sessions.list_by_user(user_id)
+        except (RedisError, OSError) as exc:
+            logger.warning("cannot look for a user on other workers: %s", exc)
+            return False
+        workers = {s.worker_id for s in sessions if s.state is SessionState.CONNECTED} - {self.worker_id}
+        told = wire.encode(ToUser(user_id, text))
+        reached = [await self.broker.publish(worker_channel(worker), told) for worker in workers]
+        return all(reached)
 
     @staticmethod
     def guest_name() -> str:
@@ -131,14 +190,42 @@ class DistributedWebSocketManager:
                 self.reply(connection, wire.Pong(request_id))
             case wire.Broadcast(data=data, id=request_id):
                 await self.broadcast(data, connection)
-                if request_id is not None:
-                    self.reply(connection, wire.Ack(request_id))
+                self._ack(connection, request_id)
+            case wire.Direct(user_id=user_id, data=data, id=request_id):
+                await self.send_to_user(user_id, data, connection)
+                self._ack(connection, request_id)
+            case wire.Subscribe() | wire.Unsubscribe() | wire.Publish():
+                await self._handle_channel(connection, request)
+
+    async def _handle_channel(
+        self, connection: Connection, request: wire.Subscribe | wire.Unsubscribe | wire.Publish
+    ) -> None:
+        if problem := wire.channel_problem(request.channel):
+            self.reply(connection, wire.Error("invalid_channel", problem, request.id))
+            return
+        match request:
+            case wire.Subscribe(channel=channel) if len(connection.channels) >= MAX_CHANNELS:
+                problem = f"a connection may be in {MAX_CHANNELS} channels, {channel} is one too many"
+                self.reply(connection, wire.Error("too_many_channels", problem, request.id))
+                return
+            case wire.Subscribe(channel=channel):
+                await self.join(connection, channel)
+            case wire.Unsubscribe(channel=channel):
+                await self.leave(connection, channel)
+            case wire.Publish(channel=channel, data=data):
+                await self.publish(channel, data, connection)
+        self._ack(connection, request.id)
+
+    def _ack(self, connection: Connection, request_id: Any) -> None:
+        if request_id is not None:
+            self.reply(connection, wire.Ack(request_id))
+
+    def _sender(self, connection: Connection) -> wire.Sender:
+        return wire.Sender(connection.user_id, connection.username, self.worker_id)
 
     async def broadcast(self, data: Raw, sender: Connection) -> bool:
         """Send to every client of every worker; False when only this worker's clients got it."""
-        who = wire.Sender(sender.user_id, sender.username, self.worker_id)
-        payload = wire.encode(wire.Message(BROADCAST, data, who))
-        return await self.broker.publish(channel_key(BROADCAST), payload)
+        return await self.publish(BROADCAST, data, sender)
 
     def reply(self, connection: Connection, message: Any) -> None:
         self.messages_out += 1
@@ -157,15 +244,46 @@ class DistributedWebSocketManager:
         except UnicodeDecodeError:
             logger.warning("dropped a message on %s that is not UTF-8", channel)
             return
-        for connection in self._connections.values():
+        if channel == BROADCAST_KEY:
+            self._send_all(self._connections.values(), text)
+        else:
+            self._send_all(self._members.get(channel, ()), text)
+
+    def _send_here(self, user_id: str, text: str) -> None:
+        self._send_all(self._of_user.get(user_id, ()), text)
+
+    def _send_all(self, connections: Collection[Connection], text: str) -> None:
+        for connection in connections:
             connection.send(text)
-        self.messages_out += len(self._connections)
+        self.messages_out += len(connections)
 
     def _hear_worker(self, payload: bytes) -> None:
         """What other workers tell this one alone."""
         try:
-            told = msgspec.json.decode(payload, type=SessionChanged)
+            told = _worker_message.decode(payload)
         except msgspec.DecodeError as exc:
             logger.warning("dropped a message to this worker: %s", exc)
-        else:
-            self.keeper.changed(told.session_id)
+            return
+        match told:
+            case SessionChanged(session_id=session_id):
+                self.keeper.changed(session_id)
+            case ToUser(user_id=user_id, text=text):
+                self._send_here(user_id, text)
+
+
+class ToUser(Struct, frozen=True, tag="to_user"):
+    """From worker to worker: a message, as its clients get it, for a user who is connected there."""
+
+    user_id: str
+    text: str
+
+
+_worker_message: msgspec.json.Decoder[SessionChanged | ToUser] = msgspec.json.Decoder(SessionChanged | ToUser)
+
+
+def _discard(index: dict[str, set[Connection]], key: str, connection: Connection) -> None:
+    """Take a connection out of its set, and the set away when it is empty."""
+    if (found := index.get(key)) is not None:
+        found.discard(connection)
+        if not found:
+            del index[key]

@@ -3,13 +3,17 @@
 A client's object without a `type` is a broadcast of itself; with one, it must be a request we know.
 """
 
+import re
 import unicodedata
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
+from wsd.worker.contract import BROADCAST
+
 MAX_NAME_LENGTH = 128
+CHANNEL_NAME = re.compile(r"[A-Za-z0-9_.:@/#-]{1,255}")
 
 
 class WireError(Exception):
@@ -37,8 +41,10 @@ class Welcome(Struct, frozen=True, tag="welcome"):
     node_id: str
 
 
-class Message(Struct, frozen=True, tag="message", rename={"sender": "from"}):
-    channel: str
+class Message(Struct, frozen=True, kw_only=True, tag="message", omit_defaults=True, rename={"sender": "from"}):
+    """`channel` is absent when it was sent to the receiving user alone."""
+
+    channel: str = ""
     data: Raw
     sender: Sender
 
@@ -62,11 +68,36 @@ class Broadcast(Struct, frozen=True, tag="broadcast"):
     id: Any = None
 
 
+class Subscribe(Struct, frozen=True, tag="subscribe"):
+    channel: str
+    id: Any = None
+
+
+class Unsubscribe(Struct, frozen=True, tag="unsubscribe"):
+    channel: str
+    id: Any = None
+
+
+class Publish(Struct, frozen=True, tag="publish"):
+    channel: str
+    data: Raw
+    id: Any = None
+
+
+class Direct(Struct, frozen=True, tag="direct"):
+    """To all connections of one user."""
+
+    user_id: str
+    data: Raw
+    id: Any = None
+
+
 class Ping(Struct, frozen=True, tag="ping"):
     id: Any = None
 
 
-Request = Broadcast | Ping
+Request = Broadcast | Subscribe | Unsubscribe | Publish | Direct | Ping
+REQUEST_TYPES = ("broadcast", "subscribe", "unsubscribe", "publish", "direct", "ping")
 
 
 class _Envelope(Struct):
@@ -100,7 +131,7 @@ def decode(text: str | bytes) -> Request:
     try:
         return _request.decode(text)
     except (msgspec.DecodeError, RecursionError) as exc:
-        if envelope.type not in ("broadcast", "ping"):
+        if envelope.type not in REQUEST_TYPES:
             raise WireError("unknown_type", f"unknown type {envelope.type!r}", envelope.id) from None
         raise WireError("invalid_request", str(exc), envelope.id) from None
 
@@ -117,3 +148,10 @@ def name_problem(value: str) -> str | None:
         if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
             return f"must not contain U+{ord(character):04X}"
     return None
+
+
+def channel_problem(channel: str) -> str | None:
+    """Why a channel name is refused, or None."""
+    if not CHANNEL_NAME.fullmatch(channel):
+        return "a channel name has 1 to 255 characters of A-Z a-z 0-9 _ . : @ / # -"
+    return "the channel broadcast is heard by all, send a broadcast to it" if channel == BROADCAST else None

@@ -184,13 +184,17 @@ class Cluster:
         return await Client.welcomed(await connect(url, ping_interval=None))
 
     async def client_of(self, slot: int, user_id: str = "someone") -> "Client":
-        """A client of one worker, through nginx: connects until it gets there."""
-        for _ in range(200):
-            client = await self.client(user_id)
-            if client.slot == slot:
-                return client
-            await client.close()
-        raise AssertionError(f"no connection reached worker {slot}")
+        """A client of one worker, through nginx: connects until it gets there, keeping the others meanwhile so
+        that nginx goes on to the next worker."""
+        elsewhere: list[Client] = []
+        try:
+            while (client := await self.client(user_id)).slot != slot:
+                elsewhere.append(client)
+                assert len(elsewhere) < 200, f"no connection reached worker {slot}"
+            return client
+        finally:
+            for other in elsewhere:
+                await other.close()
 
 
 class Client:
@@ -199,6 +203,8 @@ class Client:
     def __init__(self, connection: ClientConnection, welcome: dict[str, Any]) -> None:
         self.connection = connection
         self.welcome = welcome
+        self.asked = 0
+        self.heard: list[dict[str, Any]] = []
 
     @classmethod
     async def welcomed(cls, connection: ClientConnection) -> Self:
@@ -223,6 +229,17 @@ class Client:
         async with asyncio.timeout(10):
             message: dict[str, Any] = json.loads(await self.connection.recv())
         return message
+
+    async def ask(self, **request: object) -> dict[str, Any]:
+        """Send a request with an id; its answer, whatever else arrives before it."""
+        self.asked += 1
+        await self.send({**request, "id": self.asked})
+        while (answer := await self.receive()).get("id") != self.asked:
+            self.heard.append(answer)
+        return answer
+
+    async def next_message(self) -> dict[str, Any]:
+        return self.heard.pop(0) if self.heard else await self.receive()
 
     async def wait_to_hear(self, sender: "Client") -> None:
         """Until a broadcast of `sender` arrives here: their workers may be on their way back to Redis."""

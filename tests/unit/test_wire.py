@@ -16,6 +16,10 @@ from wsd.worker import wire
         ('{"type":"broadcast","data":[1,2],"id":"x","more":1}', wire.Broadcast(msgspec.Raw(b"[1,2]"), "x")),
         ('{"text":"hi"}', wire.Broadcast(msgspec.Raw(b'{"text":"hi"}'))),
         ("{}", wire.Broadcast(msgspec.Raw(b"{}"))),
+        ('{"type":"subscribe","channel":"c"}', wire.Subscribe("c")),
+        ('{"type":"unsubscribe","channel":"c","id":1}', wire.Unsubscribe("c", 1)),
+        ('{"type":"publish","channel":"c","data":1}', wire.Publish("c", msgspec.Raw(b"1"))),
+        ('{"type":"direct","user_id":"u","data":1}', wire.Direct("u", msgspec.Raw(b"1"))),
         ('{"type":"ping"}', wire.Ping()),
         ('{"type":"ping","id":[1]}', wire.Ping([1])),
         (b'{"type":"ping"}', wire.Ping()),
@@ -45,6 +49,9 @@ def test_what_is_understood(text: str | bytes, expected: wire.Request) -> None:
         ('{"type":null}', "unknown_type", None),
         ('{"type":{"a":1}}', "unknown_type", None),
         ('{"type":"broadcast","id":4}', "invalid_request", 4),
+        ('{"type":"subscribe","id":4}', "invalid_request", 4),
+        ('{"type":"subscribe","channel":7,"id":4}', "invalid_request", 4),
+        ('{"type":"publish","channel":"c","id":4}', "invalid_request", 4),
     ],
 )
 def test_what_is_refused(text: str | bytes, code: str, request_id: object) -> None:
@@ -56,7 +63,7 @@ def test_what_is_refused(text: str | bytes, code: str, request_id: object) -> No
 
 def test_an_answer_fits_the_wire() -> None:
     sender = wire.Sender("1", "Ann", "worker-1-aaaa")
-    message = wire.Message("chat", msgspec.Raw(b'{"a":1}'), sender)
+    message = wire.Message(channel="chat", data=msgspec.Raw(b'{"a":1}'), sender=sender)
     assert json.loads(wire.encode(message)) == {
         "type": "message",
         "channel": "chat",
@@ -79,3 +86,13 @@ def test_names_that_are_fine(name: str) -> None:
 @pytest.mark.parametrize("name", ["", "x" * 129, "a\nb", "a\0b", "a\u202eb", "a\u200bb", "a\u2028b", "\ud800"])
 def test_names_that_could_deceive(name: str) -> None:
     assert wire.name_problem(name) is not None
+
+
+@pytest.mark.parametrize("channel", ["a", "chat:room-1", "a.b/c@d#e_f", "x" * 255])
+def test_channel_names_that_are_fine(channel: str) -> None:
+    assert wire.channel_problem(channel) is None
+
+
+@pytest.mark.parametrize("channel", ["", "x" * 256, "a b", "a\n", "ü", "{a}", "a*", "broadcast"])
+def test_channel_names_that_are_refused(channel: str) -> None:
+    assert wire.channel_problem(channel) is not None

@@ -12,6 +12,7 @@ from tests.conftest import unused_port
 from tests.valkey import valkey
 from wsd.worker.contract import (
     CLEANUP_KEY,
+    SESSION_WORKERS_KEY,
     SESSIONS_KEY,
     heartbeat_key,
     session_key,
