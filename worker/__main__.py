@@ -8,10 +8,11 @@ from pathlib import Path
 import uvicorn
 
 from wsd.worker import hub
-from wsd.worker.app import BadAppError, WorkerApp, load_application
+from wsd.worker.app import BadAppError, load_application
 from wsd.worker.contract import EXIT_BAD_APP, EXIT_STARTUP_FAILED, WorkerEnv
 from wsd.worker.protocol import WebSocketProtocol
 from wsd.worker.server import WorkerServer, bind_shared, bind_unix
+from wsd.worker.websocket_middleware import WebSocketMiddleware
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than nginx keeps its idle connections to us, so that it never sends into one that we just closed."""
@@ -34,7 +35,7 @@ def main() -> int:
         inner = load_application(env.app) if env.app else hub.app
     except BadAppError as exc:
         return _fail(str(exc), EXIT_BAD_APP)
-    app = WorkerApp(inner, env)
+    app = WebSocketMiddleware(inner, env)
     try:
         sockets = [bind_unix(Path(env.bind_path))] if env.bind_path else []
         if env.listen:
