@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 from msgspec import inspect as types
 
 from wsd.supervisor.errors import ConfigError
-from wsd.worker.contract import INTERNAL_ENV_NAMES
+from wsd.worker.contract import INTERNAL_ENV_NAMES, SENSITIVE_FIELDS
 
 Seconds = Annotated[float, Meta(gt=0)]
 SecondsOrZero = Annotated[float, Meta(ge=0)]
@@ -94,6 +94,10 @@ class WebSocketConfig(Section, frozen=True):
     ping_timeout: Seconds = 10.0
 
 
+class SecurityConfig(Section, frozen=True):
+    sensitive_fields: tuple[str, ...] = SENSITIVE_FIELDS
+
+
 class LogConfig(Section, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -105,6 +109,7 @@ class Config(Section, frozen=True):
     health: HealthConfig = HealthConfig()
     restart: RestartConfig = RestartConfig()
     websocket: WebSocketConfig = WebSocketConfig()
+    security: SecurityConfig = SecurityConfig()
     log: LogConfig = LogConfig()
 
 
@@ -306,6 +311,9 @@ def _check_whole(config: Config, settings: Mapping[Key, Setting]) -> None:
     for proxy in nginx.trusted_proxies:
         if not re.fullmatch(r"[0-9a-fA-F.:]+(/\d{1,3})?", proxy):
             refuse("nginx", "trusted_proxies", f"must hold addresses or networks, got {_show(proxy)}")
+    for field in config.security.sensitive_fields:
+        if not field or "," in field:
+            refuse("security", "sensitive_fields", f"must hold names without a comma, got {_show(field)}")
     if health.heartbeat_timeout < 2 * health.heartbeat_interval:
         refuse("health", "heartbeat_timeout", "must be at least twice health.heartbeat_interval")
 

@@ -54,6 +54,7 @@ class WorkerService(Service):
             ping_interval=config.websocket.ping_interval,
             ping_timeout=config.websocket.ping_timeout,
             max_message_bytes=config.websocket.max_message_bytes,
+            sensitive_fields=",".join(config.security.sensitive_fields),
             redis_connect_timeout=config.redis.connect_timeout,
             redis_timeout=config.redis.timeout,
             log_level=config.log.level,

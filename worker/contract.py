@@ -16,6 +16,9 @@ EXIT_OK = 0
 EXIT_STARTUP_FAILED = 3  # as uvicorn's own STARTUP_FAILURE
 EXIT_BAD_APP = 4
 
+SENSITIVE_FIELDS = ("password", "token", "secret", "api_key", "authorization", "cookie")
+"""Taken out of whatever clients send to each other, unless the configuration says otherwise."""
+
 ACCEPT_GRACE_SECONDS = 0.2
 """How long a stopping worker goes on accepting after its socket has left the path nginx knows."""
 
@@ -47,6 +50,7 @@ class WorkerEnv:
     ping_interval: float = _env("WSD_WORKER_PING_INTERVAL", 25.0)
     ping_timeout: float = _env("WSD_WORKER_PING_TIMEOUT", 10.0)
     max_message_bytes: int = _env("WSD_WORKER_MAX_MESSAGE_BYTES", 65536)
+    sensitive_fields: str = _env("WSD_WORKER_SENSITIVE_FIELDS", ",".join(SENSITIVE_FIELDS))
     redis_connect_timeout: float = _env("WSD_WORKER_REDIS_CONNECT_TIMEOUT", 1.0)
     redis_timeout: float = _env("WSD_WORKER_REDIS_TIMEOUT", 4.0)
     log_level: str = _env("WSD_WORKER_LOG_LEVEL", "info")

@@ -14,6 +14,7 @@ from wsd.worker import wire
 from wsd.worker.contract import BROADCAST, channel_key, worker_channel
 from wsd.worker.link import RedisError
 from wsd.worker.message_broker import MessageBroker, Receive
+from wsd.worker.payload import PayloadFilter
 from wsd.worker.session_keeper import SessionKeeper
 from wsd.worker.session_store import SessionChanged, SessionInfo, SessionState, SessionStore
 
@@ -74,12 +75,19 @@ class DistributedWebSocketManager:
     """Connections of this worker, and messages to those of all workers through the broker."""
 
     def __init__(
-        self, worker_id: str, node_id: str, make_broker: Callable[[Receive], MessageBroker], sessions: SessionStore
+        self,
+        worker_id: str,
+        node_id: str,
+        *,
+        make_broker: Callable[[Receive], MessageBroker],
+        sessions: SessionStore,
+        payload_filter: PayloadFilter,
     ) -> None:
         self.worker_id = worker_id
         self.node_id = node_id
         self.broker = make_broker(self._deliver)
         self.sessions = sessions
+        self._filter = payload_filter
         interval = min(TOUCH_SECONDS, sessions.ttl / 4)
         self.keeper = SessionKeeper(sessions, interval=interval, timeout=STORE_SECONDS, on_ended=self._session_ended)
         self.messages_in = 0
@@ -181,42 +189,32 @@ class DistributedWebSocketManager:
         """Carry out one message of a client and answer it."""
         self.messages_in += 1
         try:
-            request = wire.decode(text)
+            await self._carry_out(connection, wire.decode(text))
         except wire.WireError as exc:
             self.reply(connection, wire.Error(exc.code, str(exc), exc.request_id))
-            return
+
+    async def _carry_out(self, connection: Connection, request: wire.Request) -> None:
+        """Raises WireError."""
         match request:
             case wire.Ping(id=request_id):
                 self.reply(connection, wire.Pong(request_id))
-            case wire.Broadcast(data=data, id=request_id):
-                await self.broadcast(data, connection)
-                self._ack(connection, request_id)
-            case wire.Direct(user_id=user_id, data=data, id=request_id):
-                await self.send_to_user(user_id, data, connection)
-                self._ack(connection, request_id)
-            case wire.Subscribe() | wire.Unsubscribe() | wire.Publish():
-                await self._handle_channel(connection, request)
-
-    async def _handle_channel(
-        self, connection: Connection, request: wire.Subscribe | wire.Unsubscribe | wire.Publish
-    ) -> None:
-        if problem := wire.channel_problem(request.channel):
-            self.reply(connection, wire.Error("invalid_channel", problem, request.id))
-            return
-        match request:
-            case wire.Subscribe(channel=channel) if len(connection.channels) >= MAX_CHANNELS:
-                problem = f"a connection may be in {MAX_CHANNELS} channels, {channel} is one too many"
-                self.reply(connection, wire.Error("too_many_channels", problem, request.id))
                 return
-            case wire.Subscribe(channel=channel):
+            case wire.Broadcast(data=data, id=request_id):
+                await self.broadcast(self._filter(data, request_id), connection)
+            case wire.Direct(user_id=user_id, data=data, id=request_id):
+                await self.send_to_user(user_id, self._filter(data, request_id), connection)
+            case wire.Subscribe(channel=channel, id=request_id):
+                wire.check_channel(channel, request_id)
+                if len(connection.channels | {channel}) > MAX_CHANNELS:
+                    problem = f"a connection may be in {MAX_CHANNELS} channels, {channel} is one too many"
+                    raise wire.WireError("too_many_channels", problem, request_id)
                 await self.join(connection, channel)
-            case wire.Unsubscribe(channel=channel):
+            case wire.Unsubscribe(channel=channel, id=request_id):
+                wire.check_channel(channel, request_id)
                 await self.leave(connection, channel)
-            case wire.Publish(channel=channel, data=data):
-                await self.publish(channel, data, connection)
-        self._ack(connection, request.id)
-
-    def _ack(self, connection: Connection, request_id: Any) -> None:
+            case wire.Publish(channel=channel, data=data, id=request_id):
+                wire.check_channel(channel, request_id)
+                await self.publish(channel, self._filter(data, request_id), connection)
         if request_id is not None:
             self.reply(connection, wire.Ack(request_id))
 

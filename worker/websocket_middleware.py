@@ -17,6 +17,7 @@ from wsd.worker.heartbeat import HeartbeatTask
 from wsd.worker.link import Redis, open_redis
 from wsd.worker.message_broker import InMemoryMessageBroker, MessageBroker
 from wsd.worker.message_broker import Receive as BrokerReceive
+from wsd.worker.payload import PayloadFilter
 from wsd.worker.redis_broker import RedisMessageBroker
 from wsd.worker.redis_session_store import RedisSessionStore
 from wsd.worker.session_store import InMemorySessionStore, SessionStore
@@ -55,7 +56,13 @@ class WebSocketMiddleware:
         self._headers = frozenset(headers)
         self.redis_clients: list[Redis] = []
         self._commands = self._redis(timeout=env.redis_timeout) if self._distributed else None
-        self.manager = DistributedWebSocketManager(env.worker_id, env.node_id, self._broker, self._store())
+        self.manager = DistributedWebSocketManager(
+            env.worker_id,
+            env.node_id,
+            make_broker=self._broker,
+            sessions=self._store(),
+            payload_filter=PayloadFilter(env.sensitive_fields.split(",")),
+        )
         beat_redis = self._redis(timeout=env.heartbeat_interval) if self._distributed else None
         self.heartbeat = HeartbeatTask(env, self.manager, beat_redis)
         self.startup_failure: str | None = None

@@ -150,8 +150,12 @@ def name_problem(value: str) -> str | None:
     return None
 
 
-def channel_problem(channel: str) -> str | None:
-    """Why a channel name is refused, or None."""
+def check_channel(channel: str, request_id: Any) -> None:
+    """Raises WireError `invalid_channel`."""
     if not CHANNEL_NAME.fullmatch(channel):
-        return "a channel name has 1 to 255 characters of A-Z a-z 0-9 _ . : @ / # -"
-    return "the channel broadcast is heard by all, send a broadcast to it" if channel == BROADCAST else None
+        problem = "a channel name has 1 to 255 characters of A-Z a-z 0-9 _ . : @ / # -"
+    elif channel == BROADCAST:
+        problem = "the channel broadcast is heard by all, send a broadcast to it"
+    else:
+        return
+    raise WireError("invalid_channel", problem, request_id)

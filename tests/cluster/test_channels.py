@@ -144,3 +144,21 @@ async def test_nobody_can_forge_who_a_message_is_from(cluster: Cluster) -> None:
     assert got["from"]["user_id"] == "mallory"
     await client.close()
     await eventually(cluster.is_healthy)
+
+
+async def test_secrets_and_deep_data_are_not_relayed(cluster: Cluster) -> None:
+    async with AsyncExitStack() as stack:
+        sender, member = await clients_on(cluster, stack, 1, 2)
+        await member.ask(type="subscribe", channel="clean")
+        data = {"user": "ann", "Password": "x", "nested": [{"token": 1, "kept": 2}]}
+        await sender.ask(type="publish", channel="clean", data=data)
+        cleaned = {"user": "ann", "nested": [{"kept": 2}]}
+        assert await member.next_message() == message(sender, cleaned, "clean")
+        await sender.ask(type="direct", user_id=member.welcome["user_id"], data=data)
+        assert await member.next_message() == message(sender, cleaned)
+        await sender.send({"text": "to all", "api_key": "x"})
+        assert await member.next_message() == message(sender, {"text": "to all"}, "broadcast")
+        deep: object = 1
+        for _ in range(33):
+            deep = [deep]
+        assert (await sender.ask(type="publish", channel="clean", data=deep))["code"] == "too_deep"

@@ -90,9 +90,11 @@ def test_names_that_could_deceive(name: str) -> None:
 
 @pytest.mark.parametrize("channel", ["a", "chat:room-1", "a.b/c@d#e_f", "x" * 255])
 def test_channel_names_that_are_fine(channel: str) -> None:
-    assert wire.channel_problem(channel) is None
+    wire.check_channel(channel, None)
 
 
 @pytest.mark.parametrize("channel", ["", "x" * 256, "a b", "a\n", "ü", "{a}", "a*", "broadcast"])
 def test_channel_names_that_are_refused(channel: str) -> None:
-    assert wire.channel_problem(channel) is not None
+    with pytest.raises(wire.WireError) as refused:
+        wire.check_channel(channel, 7)
+    assert (refused.value.code, refused.value.request_id) == ("invalid_channel", 7)

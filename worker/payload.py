@@ -1,0 +1,50 @@
+"""What a client's data must be before it is relayed: not too deep, and without secrets. Pure.
+
+Most data needs neither a look nor a change, so it is searched as bytes first, and only taken apart where that finds
+something: a key that could be sensitive, an escape that could hide one, or many brackets.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from wsd.worker.wire import WireError
+
+MAX_DEPTH = 32
+
+
+class PayloadFilter:
+    """Removes the fields of these names, at any depth, whatever their case; refuses more than `max_depth` levels."""
+
+    def __init__(self, sensitive_fields: Iterable[str], max_depth: int = MAX_DEPTH) -> None:
+        self._names = frozenset(name.casefold() for name in sensitive_fields if name)
+        self._max_depth = max_depth
+        hints = [rb"\\u", *(re.escape(name.encode()) for name in self._names)]
+        self._suspect = re.compile(b"|".join(hints), re.IGNORECASE)
+        # Bytes are compared without case for ASCII only.
+        self._always = not all(name.isascii() for name in self._names)
+
+    def __call__(self, data: Raw, request_id: Any = None) -> Raw:
+        """The data as it may be relayed. Raises WireError: `too_deep`, or `invalid_request` for what is no JSON."""
+        text = bytes(data)
+        shallow = text.count(b"{") + text.count(b"[") <= self._max_depth
+        if shallow and not self._always and not self._suspect.search(text):
+            return data
+        try:
+            return Raw(msgspec.json.encode(self._clean(msgspec.json.decode(text), self._max_depth)))
+        except RecursionError:
+            raise WireError("too_deep", f"data may have {self._max_depth} levels", request_id) from None
+        except msgspec.DecodeError as exc:
+            raise WireError("invalid_request", str(exc), request_id) from None
+
+    def _clean(self, value: Any, levels: int) -> Any:
+        if not isinstance(value, dict | list):
+            return value
+        if levels == 0:
+            raise RecursionError
+        if isinstance(value, list):
+            return [self._clean(item, levels - 1) for item in value]
+        return {k: self._clean(v, levels - 1) for k, v in value.items() if k.casefold() not in self._names}
