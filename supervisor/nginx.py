@@ -160,6 +160,7 @@ class NginxService(Service):
         self._config = config
         self._prefix = state_dir.nginx
         self._config_path = state_dir.nginx / "nginx.conf"
+        self._pid_path = state_dir.nginx / "nginx.pid"
         self._sockets = [state_dir.worker_socket(n + 1) for n in range(config.cluster.workers)]
 
     def prepare(self) -> None:
@@ -170,11 +171,17 @@ class NginxService(Service):
             raise StartError(f"nginx refuses its configuration: {problem}")
 
     def command(self, incarnation: int) -> Command:
+        self._pid_path.unlink(missing_ok=True)  # of one that was killed
         argv = (str(self._binary), "-p", str(self._prefix), "-e", "stderr", "-c", str(self._config_path))
         return Command(argv, os.environ)
 
     async def is_ready(self, incarnation: int) -> bool:
-        """Whether something listens on its port; whether that is nginx itself is known by its being alive."""
+        """Whether it has written its pid file, which it does once it holds the port.
+
+        The port alone tells nothing: processes of a killed nginx may still listen for a moment.
+        """
+        if not self._pid_path.exists():
+            return False
         cluster = self._config.cluster
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(cluster.host.strip("[]"), cluster.host.strip("[]"))
         try:
