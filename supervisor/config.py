@@ -5,6 +5,7 @@ an error and `wsd config` can say it.
 """
 
 import difflib
+import ipaddress
 import re
 import socket
 import tomllib
@@ -18,7 +19,7 @@ from msgspec import Meta, Struct
 from msgspec import inspect as types
 
 from wsd.supervisor.errors import ConfigError
-from wsd.worker.contract import INTERNAL_ENV_NAMES, SENSITIVE_FIELDS
+from wsd.worker.contract import ADMIN_ALLOW, INTERNAL_ENV_NAMES, SENSITIVE_FIELDS
 
 Seconds = Annotated[float, Meta(gt=0)]
 SecondsOrZero = Annotated[float, Meta(ge=0)]
@@ -46,7 +47,13 @@ class RedisConfig(Section, frozen=True):
     embedded: bool = True
     max_memory: PositiveCount = 268_435_456
     connect_timeout: Seconds = 1.0
-    timeout: Seconds = 4.0
+    timeout: Seconds = 2.0
+    stand_in: bool = True
+    breaker_failures: PositiveCount = 1
+    breaker_pause: Seconds = 0.5
+    breaker_successes: PositiveCount = 1
+    spool_messages: Annotated[int, Meta(ge=0, le=16_000)] = 10_000
+    spool_bytes: Count = 16_777_216
 
 
 class NginxConfig(Section, frozen=True):
@@ -64,6 +71,7 @@ class NginxConfig(Section, frozen=True):
     handshake_burst: Count = 200
     max_connections_per_address: Count = 0
     trusted_proxies: tuple[str, ...] = ()
+    admin_allow: tuple[str, ...] = ADMIN_ALLOW
     debug_headers: bool = False
     access_log: bool = False
     tls_certificate: str = ""
@@ -92,10 +100,26 @@ class WebSocketConfig(Section, frozen=True):
     max_message_bytes: PositiveCount = 65_536
     ping_interval: Seconds = 25.0
     ping_timeout: Seconds = 10.0
+    idle_timeout: SecondsOrZero = 0.0
 
 
 class SecurityConfig(Section, frozen=True):
     sensitive_fields: tuple[str, ...] = SENSITIVE_FIELDS
+    allowed_origins: tuple[str, ...] = ()
+    api_key: str = ""
+    handshake_timeout: Seconds = 10.0
+    messages_per_second: SecondsOrZero = 200.0
+    message_burst: PositiveCount = 400
+    max_connections_per_user: Count = 0
+    authenticate: str = ""
+    jwt_secret: str = ""
+    jwt_public_key_file: str = ""
+    jwt_jwks_file: str = ""
+    jwt_algorithms: tuple[str, ...] = ("HS256",)
+    jwt_audience: str = ""
+    jwt_issuer: str = ""
+    jwt_user_claim: str = "sub"
+    jwt_username_claim: str = "name"
 
 
 class LogConfig(Section, frozen=True):
@@ -116,8 +140,17 @@ class Config(Section, frozen=True):
 SECTIONS: dict[str, type[Section]] = {field.name: field.type for field in msgspec.structs.fields(Config)}
 FIXED_ENV_NAMES = {"REDIS_URL": ("redis", "url"), "NODE_ID": ("cluster", "node_id")}
 OTHER_ENV_NAMES = frozenset({"WSD_CONFIG", "WSD_READY_FD"}) | INTERNAL_ENV_NAMES
-PATH_KEYS = {("cluster", "state_dir"), ("nginx", "tls_certificate"), ("nginx", "tls_key")}
+PATH_KEYS = {
+    ("cluster", "state_dir"),
+    ("nginx", "tls_certificate"),
+    ("nginx", "tls_key"),
+    ("security", "jwt_public_key_file"),
+    ("security", "jwt_jwks_file"),
+}
 """In wsd.toml a relative path starts from the file's directory, elsewhere from the current one."""
+
+SECRET_KEYS = {("security", "api_key"), ("security", "jwt_secret")}
+"""Shown to nobody."""
 
 CONFIG_FILE = "wsd.toml"
 
@@ -259,7 +292,10 @@ def describe(loaded: Loaded) -> Iterator[str]:
         values = getattr(loaded.config, section)
         for key in values.__struct_fields__:
             source = loaded.sources.get((section, key), "default")
-            yield f"{key} = {_toml(getattr(values, key))}  # {source}"
+            value = getattr(values, key)
+            if (section, key) in SECRET_KEYS and value:
+                value = "***"
+            yield f"{key} = {_toml(value)}  # {source}"
         yield ""
 
 
@@ -308,14 +344,30 @@ def _check_whole(config: Config, settings: Mapping[Key, Setting]) -> None:
     for section, key, value in (("cluster", "node_id", cluster.node_id), ("cluster", "host", cluster.host)):
         if not re.fullmatch(r"[\w.:\[\]-]*", value):
             refuse(section, key, f"may hold letters, digits and . : _ - only, got {_show(value)}")
-    for proxy in nginx.trusted_proxies:
-        if not re.fullmatch(r"[0-9a-fA-F.:]+(/\d{1,3})?", proxy):
-            refuse("nginx", "trusted_proxies", f"must hold addresses or networks, got {_show(proxy)}")
+    for key in ("trusted_proxies", "admin_allow"):
+        for address in getattr(nginx, key):
+            if not is_network(address):
+                refuse("nginx", key, f"must hold addresses or networks, got {_show(address)}")
+    security = config.security
+    for origin in security.allowed_origins:
+        if not re.fullmatch(r"\*|null|https?://[^/,\s]+", origin):
+            refuse("security", "allowed_origins", f'must hold origins like "https://example.com", got {_show(origin)}')
+    if security.authenticate and not re.fullmatch(r"[\w.]+:[\w.]+", security.authenticate):
+        problem = f"must have the form module:function, got {_show(security.authenticate)}"
+        refuse("security", "authenticate", problem)
     for field in config.security.sensitive_fields:
         if not field or "," in field:
             refuse("security", "sensitive_fields", f"must hold names without a comma, got {_show(field)}")
     if health.heartbeat_timeout < 2 * health.heartbeat_interval:
         refuse("health", "heartbeat_timeout", "must be at least twice health.heartbeat_interval")
+
+
+def is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _describe(wanted: Any) -> str:

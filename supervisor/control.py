@@ -43,6 +43,7 @@ class ControlServer:
         app = Starlette(
             routes=[
                 Route("/v1/status", self._status),
+                Route("/v1/metrics", self._metrics),
                 Route("/v1/stop", self._stop, methods=["POST"]),
             ],
             exception_handlers={WsdError: _refuse, msgspec.MsgspecError: _refuse},
@@ -82,6 +83,11 @@ class ControlServer:
 
     async def _status(self, request: Request) -> Response:
         return Response(msgspec.json.encode(self._supervisor.status()), media_type="application/json")
+
+    async def _metrics(self, request: Request) -> Response:
+        from wsd.supervisor import metrics  # noqa: PLC0415 - 2 MB that only who scrapes needs
+
+        return Response(await metrics.collect(self._supervisor), media_type=metrics.CONTENT_TYPE)
 
     async def _stop(self, request: Request) -> Response:
         body = await request.body()

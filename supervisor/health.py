@@ -15,6 +15,7 @@ class Verdict(StrEnum):
     PROBE = "probe"  # ask it directly
     HUNG = "hung"
     OVERWEIGHT = "overweight"
+    DEAF = "deaf"
     ZOMBIE = "zombie"
 
 
@@ -41,6 +42,7 @@ class Observation:
     probing_for: float | None = None  # since the probe that is still unanswered was sent
     zombie: bool = False  # the main thread is gone, others keep the process
     rss: int = 0
+    deaf: bool = False  # it says that it hears nothing of Redis, while others of its node do
 
 
 def verdict(seen: Observation, limits: Limits) -> Verdict:
@@ -48,6 +50,8 @@ def verdict(seen: Observation, limits: Limits) -> Verdict:
         return Verdict.ZOMBIE
     if limits.max_rss and seen.rss > limits.max_rss:
         return Verdict.OVERWEIGHT
+    if seen.deaf:
+        return Verdict.DEAF
     silent_for = min(seen.heartbeat_age, seen.answer_age if seen.answer_age is not None else float("inf"))
     if silent_for <= limits.suspect_after:
         return Verdict.HEALTHY
@@ -85,11 +89,12 @@ class Pulse:
         self.answered_at = now
         self.probing_since = None
 
-    def observe(self, now: float, *, zombie: bool, rss: int) -> Observation:
+    def observe(self, now: float, *, zombie: bool, rss: int, others_hear: bool) -> Observation:
         return Observation(
             heartbeat_age=now - self.seen_at,
             answer_age=now - self.answered_at if self.answered_at is not None else None,
             probing_for=now - self.probing_since if self.probing_since is not None else None,
             zombie=zombie,
             rss=rss,
+            deaf=self.beat is not None and self.beat.deaf and others_hear,
         )

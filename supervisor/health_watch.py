@@ -17,14 +17,17 @@ from wsd.supervisor.workers import WorkerService
 class HealthWatch:
     """`run` watches until cancelled; `usage` and `cpu_percent` are the supervisor's own."""
 
-    def __init__(self, children: Children, redis: RedisWatch | None, limits: Limits, interval: float) -> None:
-        """`interval`: seconds between looks."""
+    def __init__(
+        self, children: Children, redis: RedisWatch | None, limits: Limits, interval: float, *, stand_in: bool
+    ) -> None:
+        """`interval`: seconds between looks; `stand_in`: the own Valkey is not the Redis that `redis` watches."""
         self.usage: Usage | None = None
         self.cpu_percent: float | None = None
         self._children = children
         self._redis = redis
         self._limits = limits
         self._interval = interval
+        self._stand_in = stand_in
         self._tasks: asyncio.TaskGroup
 
     async def run(self) -> None:
@@ -32,6 +35,8 @@ class HealthWatch:
             if self._redis is not None:
                 # Apart from the rest: a Redis that hangs must not hold up the watch over the workers.
                 self._tasks.create_task(self._listen(self._redis), name="heartbeats")
+            if self._stand_in:
+                self._tasks.create_task(self._ping_stand_in(), name="stand-in")
             while True:
                 await asyncio.sleep(self._interval)
                 self._measure()
@@ -65,7 +70,13 @@ class HealthWatch:
             return
         self._feel(child.service, pulse, now)
         usage = child.usage
-        seen = pulse.observe(now, zombie=usage is not None and usage.zombie, rss=usage.rss if usage else 0)
+        seen = pulse.observe(
+            now,
+            zombie=usage is not None and usage.zombie,
+            rss=usage.rss if usage else 0,
+            # If nobody hears, the fault is not in the workers, and new ones would not help.
+            others_hear=any(c.pulse and c.pulse.beat and c.pulse.beat.redis for c in self._children),
+        )
         match verdict(seen, self._limits):
             case Verdict.PROBE:
                 if isinstance(child.service, WorkerService) and pulse.probing_since is None:
@@ -79,15 +90,29 @@ class HealthWatch:
             case Verdict.OVERWEIGHT:
                 reason = f"uses {seen.rss} bytes of memory, health.max_rss is {self._limits.max_rss}"
                 self._children.post(child, Recycle(current.number, reason, child.service.patience))
+            case Verdict.DEAF:
+                reason = "hears nothing of Redis, whatever it tries"
+                self._children.post(child, Recycle(current.number, reason, child.service.patience))
 
     def _feel(self, service: Service, pulse: Pulse, now: float) -> None:
         """Workers send heartbeats. Our own talk with Valkey is its heartbeat and its probe in one; nginx is
         only seen by its being there."""
         if isinstance(service, ValkeyService):
+            if self._stand_in:
+                return
             answered_at = self._redis.answered_at if self._redis is not None else now
             pulse.seen_at = pulse.probing_since = max(pulse.seen_at, answered_at)
         elif not isinstance(service, WorkerService):
             pulse.seen_at = now
+
+    async def _ping_stand_in(self) -> None:
+        """Nobody talks to it while the Redis it stands in for is well: so we do."""
+        while True:
+            await asyncio.sleep(self._interval)
+            for child in self._children:
+                pulse = child.pulse
+                if isinstance(child.service, ValkeyService) and pulse is not None and await child.service.is_ready(0):
+                    pulse.seen_at = pulse.probing_since = time.monotonic()
 
     async def _probe(self, child: Child, service: WorkerService, pulse: Pulse) -> None:
         """Ask once; while there is no answer, `probing_since` stays, and a later verdict is HUNG."""

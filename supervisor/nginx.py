@@ -51,9 +51,9 @@ def find_binary(configured: str) -> Path | None:
     return Path(found) if found else None
 
 
-def render(config: Config, *, prefix: Path, sockets: Sequence[Path], user: str = "") -> str:
-    """The configuration as text. `prefix`: where nginx keeps its files; `user`: whom its processes run as,
-    to be given by root only."""
+def render(config: Config, *, prefix: Path, sockets: Sequence[Path], control: Path, user: str = "") -> str:
+    """The configuration as text. `prefix`: where nginx keeps its files; `control`: the supervisor's socket;
+    `user`: whom its processes run as, to be given by root only."""
     nginx, cluster = config.nginx, config.cluster
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("wsd.templates", "."),
@@ -68,6 +68,7 @@ def render(config: Config, *, prefix: Path, sockets: Sequence[Path], user: str =
         nginx=nginx,
         prefix=prefix,
         sockets=sockets,
+        control=control,
         user=user,
         worker_processes=nginx.workers or min(os.cpu_count() or 1, len(sockets)),
         affinity=affinity(nginx.affinity, cluster.host),
@@ -86,6 +87,7 @@ def render_for(loaded: Loaded, *, with_check: bool) -> str:
     """The configuration that `wsd start` would use, tested by the real nginx if asked to. Raises WsdError."""
     state_dir = StateDir(loaded.state_dir)
     sockets = [state_dir.worker_socket(slot) for slot in range(1, loaded.config.cluster.workers + 1)]
+    control = state_dir.control_socket
     if with_check:
         binary = find_binary(loaded.config.nginx.binary)
         if binary is None:
@@ -94,10 +96,12 @@ def render_for(loaded: Loaded, *, with_check: bool) -> str:
         with tempfile.TemporaryDirectory(prefix="wsd-check-") as scratch:
             prefix = Path(scratch)
             path = prefix / "nginx.conf"
-            path.write_text(render(loaded.config, prefix=prefix, sockets=sockets, user=own_user()), "utf-8")
+            path.write_text(
+                render(loaded.config, prefix=prefix, sockets=sockets, control=control, user=own_user()), "utf-8"
+            )
             if problem := check(binary, path, prefix):
                 raise WsdError(f"nginx refuses its configuration: {problem}")
-    return render(loaded.config, prefix=state_dir.nginx, sockets=sockets, user=own_user())
+    return render(loaded.config, prefix=state_dir.nginx, sockets=sockets, control=control, user=own_user())
 
 
 def affinity(configured: str, host: str) -> str:
@@ -161,11 +165,12 @@ class NginxService(Service):
         self._prefix = state_dir.nginx
         self._config_path = state_dir.nginx / "nginx.conf"
         self._pid_path = state_dir.nginx / "nginx.pid"
+        self._control = state_dir.control_socket
         self._sockets = [state_dir.worker_socket(n + 1) for n in range(config.cluster.workers)]
 
     def prepare(self) -> None:
         """Write the configuration and let nginx check it. Raises StartError."""
-        text = render(self._config, prefix=self._prefix, sockets=self._sockets, user=own_user())
+        text = render(self._config, prefix=self._prefix, sockets=self._sockets, control=self._control, user=own_user())
         self._config_path.write_text(text, "utf-8")
         if problem := check(self._binary, self._config_path, self._prefix):
             raise StartError(f"nginx refuses its configuration: {problem}")

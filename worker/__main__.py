@@ -35,7 +35,10 @@ def main() -> int:
         inner = load_application(env.app) if env.app else hub.app
     except BadAppError as exc:
         return _fail(str(exc), EXIT_BAD_APP)
-    app = WebSocketMiddleware(inner, env)
+    try:
+        app = WebSocketMiddleware(inner, env)
+    except ValueError as exc:
+        return _fail(str(exc), EXIT_STARTUP_FAILED)
     try:
         sockets = [bind_unix(Path(env.bind_path))] if env.bind_path else []
         if env.listen:
@@ -61,7 +64,7 @@ def main() -> int:
         timeout_graceful_shutdown=REQUEST_SECONDS,
     )
     paths = [Path(path) for path in (env.bind_path, env.public_path) if path]
-    server = WorkerServer(config, drain_seconds=env.drain_seconds, on_drain=app.drain, paths=paths)
+    server = WorkerServer(config, drain_seconds=env.drain_seconds, on_drain=app.worker.drain, paths=paths)
     try:
         server.run(sockets=sockets)
     except SystemExit:

@@ -5,9 +5,12 @@ Standard library only: the supervisor imports this module and nothing else of th
 
 import json
 import os
+import re
+import secrets
 import socket
+import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self
 
@@ -18,6 +21,15 @@ EXIT_BAD_APP = 4
 
 SENSITIVE_FIELDS = ("password", "token", "secret", "api_key", "authorization", "cookie")
 """Taken out of whatever clients send to each other, unless the configuration says otherwise."""
+
+ADMIN_ALLOW = ("127.0.0.1", "::1")
+"""Addresses and networks that may ask for statistics and metrics."""
+
+# What every worker answers over HTTP; nginx treats some of them apart.
+HEALTH_PATH = "/health"
+STATS_PATH = "/api/websocket/stats"
+PUBLISH_PATH = "/api/websocket/publish"
+METRICS_PATH = "/metrics"
 
 ACCEPT_GRACE_SECONDS = 0.2
 """How long a stopping worker goes on accepting after its socket has left the path nginx knows."""
@@ -50,9 +62,34 @@ class WorkerEnv:
     ping_interval: float = _env("WSD_WORKER_PING_INTERVAL", 25.0)
     ping_timeout: float = _env("WSD_WORKER_PING_TIMEOUT", 10.0)
     max_message_bytes: int = _env("WSD_WORKER_MAX_MESSAGE_BYTES", 65536)
-    sensitive_fields: str = _env("WSD_WORKER_SENSITIVE_FIELDS", ",".join(SENSITIVE_FIELDS))
+    idle_timeout: float = _env("WSD_WORKER_IDLE_TIMEOUT", 0.0)
     redis_connect_timeout: float = _env("WSD_WORKER_REDIS_CONNECT_TIMEOUT", 1.0)
-    redis_timeout: float = _env("WSD_WORKER_REDIS_TIMEOUT", 4.0)
+    redis_timeout: float = _env("WSD_WORKER_REDIS_TIMEOUT", 2.0)
+    stand_in_url: str = _env("WSD_WORKER_STAND_IN_URL", "")  # the node's own Valkey, beside redis_url
+    breaker_failures: int = _env("WSD_WORKER_BREAKER_FAILURES", 1)
+    breaker_pause: float = _env("WSD_WORKER_BREAKER_PAUSE", 0.5)
+    breaker_successes: int = _env("WSD_WORKER_BREAKER_SUCCESSES", 1)
+    spool_messages: int = _env("WSD_WORKER_SPOOL_MESSAGES", 10_000)
+    spool_bytes: int = _env("WSD_WORKER_SPOOL_BYTES", 16_777_216)
+    sensitive_fields: str = _env("WSD_WORKER_SENSITIVE_FIELDS", ",".join(SENSITIVE_FIELDS))
+    allowed_origins: str = _env("WSD_WORKER_ALLOWED_ORIGINS", "")
+    handshake_timeout: float = _env("WSD_WORKER_HANDSHAKE_TIMEOUT", 10.0)
+    handshakes_per_second: float = _env("WSD_WORKER_HANDSHAKES_PER_SECOND", 0.0)
+    handshake_burst: float = _env("WSD_WORKER_HANDSHAKE_BURST", 200.0)
+    messages_per_second: float = _env("WSD_WORKER_MESSAGES_PER_SECOND", 200.0)
+    message_burst: float = _env("WSD_WORKER_MESSAGE_BURST", 400.0)
+    max_connections_per_user: int = _env("WSD_WORKER_MAX_CONNECTIONS_PER_USER", 0)
+    admin_allow: str = _env("WSD_WORKER_ADMIN_ALLOW", ",".join(ADMIN_ALLOW))
+    api_key: str = _env("WSD_WORKER_API_KEY", "")
+    authenticate: str = _env("WSD_WORKER_AUTHENTICATE", "")
+    jwt_secret: str = _env("WSD_WORKER_JWT_SECRET", "")
+    jwt_public_key_file: str = _env("WSD_WORKER_JWT_PUBLIC_KEY_FILE", "")
+    jwt_jwks_file: str = _env("WSD_WORKER_JWT_JWKS_FILE", "")
+    jwt_algorithms: str = _env("WSD_WORKER_JWT_ALGORITHMS", "HS256")
+    jwt_audience: str = _env("WSD_WORKER_JWT_AUDIENCE", "")
+    jwt_issuer: str = _env("WSD_WORKER_JWT_ISSUER", "")
+    jwt_user_claim: str = _env("WSD_WORKER_JWT_USER_CLAIM", "sub")
+    jwt_username_claim: str = _env("WSD_WORKER_JWT_USERNAME_CLAIM", "name")
     log_level: str = _env("WSD_WORKER_LOG_LEVEL", "info")
 
     def to_env(self) -> dict[str, str]:
@@ -61,7 +98,10 @@ class WorkerEnv:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
-        """Read the record; unset names mean the defaults, WORKER_ID is then `worker-<pid>`.
+        """Read the record; unset names mean the defaults.
+
+        WORKER_ID is then `worker-<pid>-<4 hex>`: pids alone repeat, over time and from container to container. One that
+        several processes inherit (uvicorn --workers) gets the pid of each.
 
         Raises ValueError that names the variable and its value.
         """
@@ -70,9 +110,22 @@ class WorkerEnv:
             name = f.metadata["env"]
             if name in environ:
                 values[f.name] = _from_text(name, environ[name], type(f.default))
-        values["worker_id"] = values.get("worker_id") or f"worker-{os.getpid()}"
+        worker_id = values.get("worker_id")
+        if not worker_id:
+            worker_id = f"worker-{os.getpid()}-{secrets.token_hex(2)}"
+        elif not re.fullmatch(r"[\w.:-]{1,128}", worker_id):
+            raise ValueError(f"WORKER_ID may hold letters, digits and . : _ - only, got {worker_id!r}")
+        elif _is_one_of_many():
+            worker_id = f"{worker_id}-{os.getpid()}"
+        values["worker_id"] = worker_id
         values["node_id"] = values.get("node_id") or socket.gethostname()
         return cls(**values)
+
+
+def _is_one_of_many() -> bool:
+    """Whether multiprocessing started this process, which then shares its environment with its siblings."""
+    process = sys.modules.get("multiprocessing.process")  # loaded in such a process, and costly to load elsewhere
+    return process is not None and process.parent_process() is not None
 
 
 def _to_text(value: object) -> str:
@@ -121,6 +174,7 @@ class Heartbeat:
     loop_lag: float  # seconds, the worst since the last beat
     rss: int  # bytes
     redis: bool  # the worker can talk to Redis, and hears the others through it
+    deaf: bool = False  # it can talk to Redis, and hears nothing, whatever it tried
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"))
@@ -139,7 +193,7 @@ class Heartbeat:
     @classmethod
     def _from_raw(cls, raw: Any) -> Self:
         try:
-            known = {f.name: raw[f.name] for f in fields(cls)}
+            known = {f.name: raw[f.name] for f in fields(cls) if f.name in raw or f.default is MISSING}
         except (TypeError, KeyError) as exc:
             raise ValueError(f"not a heartbeat: {exc!r}") from None
         known["state"] = WorkerState(known["state"])
@@ -183,10 +237,35 @@ def worker_channel(worker_id: str) -> str:
     return "ws_worker:{" + worker_id + "}"
 
 
+EVERY_WORKER = "ws_workers"
+"""The pub/sub channel that all workers hear."""
+
 BROADCAST = "broadcast"
 """The name of the channel that every connection hears; no client may use it for another."""
+
+CHANNEL_PREFIX = "ws_channel:{"
 
 
 def channel_key(channel: str) -> str:
     """The pub/sub channel that carries a channel's messages between workers."""
-    return "ws_channel:{" + channel + "}"
+    return CHANNEL_PREFIX + channel + "}"
+
+
+def channel_of(key: str) -> str:
+    """The reverse of `channel_key`."""
+    return key[len(CHANNEL_PREFIX) : -1]
+
+
+def presence_key(channel: str, worker_id: str) -> str:
+    """Hash: the members of a channel on one worker."""
+    return "ws_presence:{" + channel + "}:" + worker_id
+
+
+def presence_workers_key(channel: str) -> str:
+    """Sorted set: ids of workers with members of a channel, by when their entry expires (seconds since the epoch)."""
+    return "ws_presence:{" + channel + "}"
+
+
+def user_connections_key(user_id: str) -> str:
+    """Sorted set: `<worker id> <session id>` of a user's connections, by when each was last seen."""
+    return "ws_user_connections:" + user_id

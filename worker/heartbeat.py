@@ -24,14 +24,15 @@ LAG_SAMPLE_SECONDS = 0.25
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 # One script, by the server's clock: no worker's clock can make another look dead.
-# KEYS heartbeat, live workers, sessions; ARGV record, ttl in ms, worker id. Answers how many workers and sessions live.
+# KEYS heartbeat, live workers, sessions; ARGV record, ttl in ms, worker id.
+# Answers the live workers' ids and how many sessions live.
 BEAT_SCRIPT = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 redis.call('ZADD', KEYS[2], now + ARGV[2], ARGV[3])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
-return {redis.call('ZCARD', KEYS[2]), redis.call('ZCOUNT', KEYS[3], now / 1000, '+inf')}
+return {redis.call('ZRANGE', KEYS[2], 0, -1), redis.call('ZCOUNT', KEYS[3], now / 1000, '+inf')}
 """
 
 
@@ -59,6 +60,7 @@ class HeartbeatTask:
         self._count = 0
         self._lag = 0.0
         self._totals: ClusterTotals | None = None
+        self.live_workers: frozenset[str] = frozenset()  # ids, as of the last beat that Redis answered
 
     @property
     def totals(self) -> ClusterTotals:
@@ -82,6 +84,7 @@ class HeartbeatTask:
             loop_lag=self._lag,
             rss=_rss(),
             redis=self.redis_healthy and self._manager.broker.healthy,
+            deaf=self._manager.broker.health.deaf,
         )
 
     async def run(self) -> None:
@@ -116,7 +119,8 @@ class HeartbeatTask:
             self.redis_healthy = False
         else:
             self.redis_healthy = True
-            self._totals = ClusterTotals(workers, sessions)
+            self.live_workers = frozenset(map(bytes.decode, workers))
+            self._totals = ClusterTotals(len(workers), sessions)
 
     async def _say_goodbye(self) -> None:
         if self._redis is None or not self.redis_healthy:

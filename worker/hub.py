@@ -11,14 +11,15 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from wsd.worker import wire
-from wsd.worker.websocket_manager import Connection, DistributedWebSocketManager
+from wsd.worker.admission import IDENTITY_KEY
+from wsd.worker.authentication import Identity
+from wsd.worker.client_requests import handle
+from wsd.worker.connection import Connection
+from wsd.worker.websocket_manager import DistributedWebSocketManager, TooManyConnectionsError
+from wsd.worker.wire import CloseCode
 
 CLOSE_SECONDS = 1.0
 """How long a close frame may wait for a client that does not read."""
-
-
-GOODBYES = (1000, 1001)
-"""Close codes of a client that leaves on purpose: done, or its page is closed (RFC 6455, 7.4.1)."""
 
 
 async def page(request: Request) -> Response:
@@ -26,30 +27,42 @@ async def page(request: Request) -> Response:
 
 
 async def endpoint(websocket: WebSocket) -> None:
-    """`/ws?user_id=..&username=..`; a guest's name is made up, a user name defaults to the id."""
+    """`/ws?user_id=..&username=..`, unless authentication says who it is; a guest's name is made up."""
     manager: DistributedWebSocketManager = websocket.state.websocket_manager
-    user_id = websocket.query_params.get("user_id") or manager.guest_name()
-    username = websocket.query_params.get("username") or user_id
+    identity: Identity | None = getattr(websocket.state, IDENTITY_KEY, None)
+    if identity is None:
+        user_id = websocket.query_params.get("user_id") or manager.guest_name()
+        identity = Identity(user_id, websocket.query_params.get("username") or user_id)
     await websocket.accept()
-    for name, value in (("user_id", user_id), ("username", username)):
+    for name, value in (("user_id", identity.user_id), ("username", identity.username)):
         if problem := wire.name_problem(value):
-            await websocket.close(1008, f"{name} {problem}")
+            manager.refusals["name"] += 1
+            await websocket.close(CloseCode.POLICY, f"{name} {problem}")
             return
-    await serve(websocket, manager, await manager.connect(user_id, username))
+    try:
+        connection = await manager.connect(identity.user_id, identity.username)
+    except TooManyConnectionsError as exc:
+        await websocket.close(CloseCode.POLICY, str(exc))
+        return
+    await serve(websocket, manager, connection)
 
 
 async def serve(websocket: WebSocket, manager: DistributedWebSocketManager, connection: Connection) -> None:
-    """Run an accepted WebSocket as a member of the cluster, until either side ends it."""
+    """Until either side ends it."""
     receiver = asyncio.create_task(_receive(websocket, manager, connection))
     sender = asyncio.create_task(connection.pump(websocket.send_text))
+    code: int = CloseCode.LOST
     try:
         ends: set[asyncio.Future[Any]] = {receiver, sender, connection.closing}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if receiver.done() and receiver.exception() is None:
+            code = receiver.result()
+        elif connection.closing.done():
+            code = connection.closing.result()[0]
     finally:
-        said_goodbye = receiver.done() and not receiver.cancelled() and receiver.exception() is None
         receiver.cancel()
         sender.cancel()
-        await manager.disconnect(connection, goodbye=said_goodbye and receiver.result() in GOODBYES)
+        manager.disconnect(connection, code)
         results = await asyncio.gather(receiver, sender, return_exceptions=True)
     for result in results:
         if isinstance(result, Exception) and not isinstance(result, WebSocketDisconnect):
@@ -66,7 +79,7 @@ async def _receive(websocket: WebSocket, manager: DistributedWebSocketManager, c
             code: int = message["code"]
             return code
         text = message.get("text")
-        await manager.handle(connection, message["bytes"] if text is None else text)
+        await handle(manager, connection, message["bytes"] if text is None else text)
 
 
 async def _close(websocket: WebSocket, code: int, reason: str) -> None:

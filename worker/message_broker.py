@@ -3,9 +3,49 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from wsd.worker.circuit_breaker import BreakerState
 
 Receive = Callable[[str, bytes], None]
 """Called with channel and payload for every message heard; must not block."""
+
+UNNUMBERED = b"- 0 "
+"""What a message begins with that is published by something that is no broker (a script, say)."""
+
+
+class Mode(StrEnum):
+    """How far a message gets now."""
+
+    MEMORY = "memory"  # this worker is all there is
+    DISTRIBUTED = "distributed"  # to all workers
+    STAND_IN = "stand-in"  # to this node's workers now, to the others once Redis is back
+    LOCAL = "local"  # to this worker now, to the others once Redis is back
+
+
+@dataclass(frozen=True)
+class BrokerHealth:
+    mode: Mode
+    breaker: BreakerState = BreakerState.CLOSED
+    reason: str = ""  # why messages do not cross workers
+    deaf: bool = False  # connected, but hears nothing, not even itself: only a new process may help
+
+
+@dataclass(frozen=True)
+class BrokerStatistics:
+    """Counters start at 0."""
+
+    channels: int = 0  # subscribed now
+    published: int = 0
+    heard: int = 0
+    duplicates: int = 0  # heard again, not delivered again
+    reconnects: int = 0  # of the listening connection, the first connection included
+    spooled: int = 0  # waiting for Redis now
+    spool_bytes: int = 0
+    dropped: int = 0  # could never be sent
+    breaker_opened: int = 0
+    hearing_failures: int = 0
 
 
 class MessageBroker(ABC):
@@ -17,6 +57,7 @@ class MessageBroker(ABC):
 
     def __init__(self, receive: Receive) -> None:
         self.receive = receive
+        self.on_return: Callable[[], None] = lambda: None  # called whenever messages cross workers again
 
     @abstractmethod
     async def run(self) -> None:
@@ -35,12 +76,23 @@ class MessageBroker(ABC):
 
     @abstractmethod
     async def publish(self, channel: str, payload: bytes) -> bool:
-        """Send; True when it went to all workers, False when only this worker's members got it."""
+        """Send; True when it went to all workers, False when those out of reach get it later, if ever."""
+
+    def suspect(self, reason: str) -> None:  # noqa: B027 - for who depends on no server
+        """Somebody else found that the server does not answer."""
 
     @property
     @abstractmethod
+    def health(self) -> BrokerHealth: ...
+
+    @property
+    @abstractmethod
+    def statistics(self) -> BrokerStatistics: ...
+
+    @property
     def healthy(self) -> bool:
-        """Whether messages cross workers now."""
+        """Whether a message reaches all whom it should now."""
+        return self.health.mode in (Mode.MEMORY, Mode.DISTRIBUTED)
 
 
 class InMemoryMessageBroker(MessageBroker):
@@ -49,6 +101,7 @@ class InMemoryMessageBroker(MessageBroker):
     def __init__(self, receive: Receive) -> None:
         super().__init__(receive)
         self._channels: set[str] = set()
+        self._published = self._heard = 0
 
     async def run(self) -> None:
         await asyncio.get_running_loop().create_future()
@@ -63,10 +116,16 @@ class InMemoryMessageBroker(MessageBroker):
         self._channels.discard(channel)
 
     async def publish(self, channel: str, payload: bytes) -> bool:
+        self._published += 1
         if channel in self._channels:
+            self._heard += 1
             self.receive(channel, payload)
         return True
 
     @property
-    def healthy(self) -> bool:
-        return True
+    def health(self) -> BrokerHealth:
+        return BrokerHealth(Mode.MEMORY)
+
+    @property
+    def statistics(self) -> BrokerStatistics:
+        return BrokerStatistics(channels=len(self._channels), published=self._published, heard=self._heard)

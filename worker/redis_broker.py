@@ -1,146 +1,235 @@
-"""Messages between workers over Redis pub/sub: one listening connection a worker, reconnecting for ever."""
+"""Messages between workers over Redis, and what happens to them while Redis is away.
+
+    DISTRIBUTED  Redis carries everything.
+    STAND_IN     it is away: the node's own Valkey reaches this node's workers, the spool keeps all for the others.
+    LOCAL        it is away, and there is no stand-in: this worker's members get it at once, the others by the spool.
+
+A publish that failed may have been carried out all the same, and what the spool sends later was heard here already.
+So every message has a number, and nobody delivers one twice: `seen_messages`. The way back is proven, not assumed: a
+worker counts as distributed again once it heard itself through Redis, and goes on to use the stand-in for a moment,
+for neighbours that are not back yet.
+"""
 
 import asyncio
 import logging
-import random
+import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
-from redis.exceptions import ConnectionError as RedisConnectionError
-
-from wsd.worker.link import Redis, RedisError, raise_if_cancelled
-from wsd.worker.message_broker import MessageBroker, Receive
-
-if TYPE_CHECKING:
-    from redis.asyncio.client import PubSub
+from wsd.worker.circuit_breaker import CircuitBreaker
+from wsd.worker.link import raise_if_cancelled
+from wsd.worker.message_broker import BrokerHealth, BrokerStatistics, MessageBroker, Mode, Receive
+from wsd.worker.pubsub import LOST, RedisPubSub, is_refusal
+from wsd.worker.seen_messages import SeenMessages
+from wsd.worker.spool import Spool
 
 logger = logging.getLogger(__name__)
 
-RETRY_FIRST_SECONDS = 0.25
-RETRY_MAX_SECONDS = 2.0
-SETTLE_SECONDS = 2.0
+HEARING_SECONDS = 5.0
+"""Who heard nothing for so long sends a message to itself, to see whether it hears."""
+
+DEAF_AFTER = 3
+"""Failed hearing tests in a row, each with a new connection, after which the worker calls itself deaf."""
+
+BOTH_WAYS_SECONDS = 5.0
+"""How long after its return Redis is not trusted to reach the neighbours: they come back each by themselves."""
+
+FLUSH_BATCH = 200
 
 
 class RedisMessageBroker(MessageBroker):
-    """Hears `own_channel` always, so that the connection is never without a subscription.
-
-    `listener` must have no read timeout: a quiet minute is not a broken connection. While it is down,
-    messages reach the members of this worker only, and `healthy` says so.
-    """
-
-    def __init__(self, receive: Receive, publisher: Redis, listener: Redis, own_channel: str) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        worker_id: str,
+        primary: RedisPubSub,
+        stand_in: RedisPubSub | None,
+        breaker: CircuitBreaker,
+        spool: Spool,
+    ) -> None:
         super().__init__(receive)
-        self._publisher = publisher
-        self._listener = listener
-        self._channels = {own_channel}
-        self._sent: set[str] = set()  # told to the present connection
-        self._confirmed: set[str] = set()  # heard back from it
-        self._confirmations: dict[str, asyncio.Event] = {}
-        self._telling = asyncio.Lock()
-        self._hearing = False  # connected, and all that was subscribed before is again
-        self._pubsub: PubSub | None = None
-        self._settled = asyncio.Event()
-        self.reconnects = 0
+        self._origin = worker_id.encode()
+        self._primary = primary
+        self._stand_in = stand_in
+        self._breaker = breaker
+        self._spool = spool
+        self._seen = SeenMessages()
+        self._channels: set[str] = set()
+        self._look = asyncio.Event()  # for the watch: something changed
+        self._both_ways_until = 0.0
+        self._deaf = 0
+        self._hearing_failures = 0
+        self._published = self._heard = self._duplicates = self._refused = 0
+        primary.on_lost = self.suspect
 
     async def run(self) -> None:
-        attempt = 0
-        while True:
-            try:
-                await self._hear()
-            except (RedisError, OSError) as exc:
-                raise_if_cancelled()
-                self._settled.set()
-                was_connected, self._hearing = self._hearing, False
-                self._pubsub = None
-                self._sent.clear()
-                self._confirmed.clear()
-                # What waits in the pool was connected to the same dead server.
-                await self._publisher.connection_pool.disconnect(inuse_connections=False)
-                if was_connected:
-                    attempt = 0
-                    logger.warning("lost Redis, messages stay on this worker until it is back: %s", exc)
-                elif attempt == 0:
-                    logger.warning("cannot reach Redis, messages stay on this worker: %s", exc)
-            ceiling = min(RETRY_MAX_SECONDS, RETRY_FIRST_SECONDS * 2**attempt)
-            attempt = min(attempt + 1, 8)
-            await asyncio.sleep(random.uniform(0, ceiling))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._primary.run(self._hear), name="redis")
+            if self._stand_in is not None:
+                tasks.create_task(self._stand_in.run(self._hear), name="stand-in")
+            tasks.create_task(self._watch(), name="redis-watch")
 
     async def settle(self) -> None:
-        with suppress(TimeoutError):  # a server that takes the connection and says nothing
-            async with asyncio.timeout(SETTLE_SECONDS):
-                await self._settled.wait()
+        await asyncio.gather(*(way.settle() for way in self._ways))
 
     async def subscribe(self, channel: str) -> None:
         self._channels.add(channel)
-        await self._follow(channel)
-        if channel in self._sent and channel not in self._confirmed:
-            confirmed = self._confirmations.setdefault(channel, asyncio.Event())
-            with suppress(TimeoutError):
-                async with asyncio.timeout(SETTLE_SECONDS):
-                    await confirmed.wait()
+        await asyncio.gather(*(way.subscribe(channel, confirm=self._distributed) for way in self._ways))
 
     async def unsubscribe(self, channel: str) -> None:
         self._channels.discard(channel)
-        await self._follow(channel)
-
-    async def _follow(self, channel: str) -> None:
-        """Tell Redis what is wanted of a channel by now. One at a time: the last word must be the last sent."""
-        async with self._telling:
-            wanted, pubsub = channel in self._channels, self._pubsub
-            if pubsub is None or wanted == (channel in self._sent):
-                return
-            with suppress(RedisError, OSError):  # the listening task sees the same broken connection and replaces it
-                if wanted:
-                    self._sent.add(channel)
-                    await pubsub.subscribe(channel)
-                else:
-                    self._sent.discard(channel)
-                    self._confirmed.discard(channel)
-                    await pubsub.unsubscribe(channel)
+        await asyncio.gather(*(way.unsubscribe(channel) for way in self._ways))
 
     async def publish(self, channel: str, payload: bytes) -> bool:
-        if self.healthy:
+        self._published += 1
+        message = b"%s %d %s" % (self._origin, self._published, payload)
+        # What waits in the spool goes first: messages keep their order.
+        if self._distributed and not self._spool:
             try:
-                await self._publisher.publish(channel, payload)
-            except RedisConnectionError as exc:
-                logger.warning("publish failed, delivered on this worker only: %s", exc)
-            except RedisError as exc:
-                # It may have been carried out: delivering it here as well could double it.
-                logger.warning("publish unanswered: %s", exc)
-                return False
+                await self._primary.publish(channel, message)
+            except LOST as exc:
+                raise_if_cancelled()
+                if is_refusal(exc):
+                    self._refused += 1
+                    logger.warning("Redis refuses a message on %s: %s", channel, exc)
+                    await self._publish_nearby(channel, message)
+                    return False
+                self.suspect(str(exc) or "no answer in time")
             else:
+                if self._stand_in is not None and time.monotonic() < self._both_ways_until:
+                    await self._publish_nearby(channel, message)
                 return True
-        if channel in self._channels:
-            self.receive(channel, payload)
+        self._spool.append(channel, message)
+        if self._breaker.closed:
+            self._look.set()  # it will not be long
+        await self._publish_nearby(channel, message)
         return False
 
+    def suspect(self, reason: str) -> None:
+        if self._breaker.failed(time.monotonic(), reason):
+            logger.warning("Redis is away, %s: %s", self._consequence, reason)
+            self._look.set()
+
     @property
-    def healthy(self) -> bool:
-        return self._hearing
+    def health(self) -> BrokerHealth:
+        reason = self._breaker.reason
+        if self._distributed:
+            mode = Mode.DISTRIBUTED
+        else:
+            mode = Mode.STAND_IN if self._stand_in is not None and self._stand_in.hearing else Mode.LOCAL
+            reason = reason or "not connected yet"
+        return BrokerHealth(mode, self._breaker.state, reason, deaf=self._deaf >= DEAF_AFTER)
 
-    async def _hear(self) -> None:
-        async with self._listener.pubsub() as pubsub:
-            async with self._telling:
-                self._sent = set(self._channels)
-                await pubsub.subscribe(*self._sent)
-                self._pubsub = pubsub
-            while True:
-                message = await pubsub.get_message(timeout=None)
-                if message is None:
-                    continue
-                channel = message["channel"].decode()
-                if message["type"] == "message":
-                    self.receive(channel, message["data"])
-                elif message["type"] == "subscribe":
-                    self._confirm(channel)
+    @property
+    def statistics(self) -> BrokerStatistics:
+        return BrokerStatistics(
+            channels=len(self._channels),
+            published=self._published,
+            heard=self._heard,
+            duplicates=self._duplicates,
+            reconnects=self._primary.connections,
+            spooled=len(self._spool),
+            spool_bytes=self._spool.bytes,
+            dropped=self._spool.dropped + self._refused,
+            breaker_opened=self._breaker.opened,
+            hearing_failures=self._hearing_failures,
+        )
 
-    def _confirm(self, channel: str) -> None:
-        if channel in self._sent:
-            self._confirmed.add(channel)
-        if (waiting := self._confirmations.pop(channel, None)) is not None:
-            waiting.set()
-        if not self._hearing and self._confirmed >= self._sent:
-            self._hearing = True
-            self.reconnects += 1
-            self._settled.set()
-            logger.info("hearing %d channels over Redis", len(self._channels))
+    @property
+    def _ways(self) -> list[RedisPubSub]:
+        return [self._primary] if self._stand_in is None else [self._primary, self._stand_in]
+
+    @property
+    def _distributed(self) -> bool:
+        return self._breaker.closed and self._primary.hearing
+
+    @property
+    def _consequence(self) -> str:
+        return "messages stay on this node" if self._stand_in is not None else "messages stay on this worker"
+
+    def _hear(self, channel: str, message: bytes) -> None:
+        try:
+            origin, number, payload = message.split(b" ", 2)
+            is_new = number == b"0" or self._seen.add(origin, int(number))
+        except ValueError:
+            logger.warning("dropped what is no message of a worker on %s", channel)
+            return
+        if not is_new:
+            self._duplicates += 1
+        elif channel in self._channels:
+            self._heard += 1
+            self.receive(channel, payload)
+
+    async def _publish_nearby(self, channel: str, message: bytes) -> None:
+        """To whom can be reached without Redis: this node's workers, or just this one."""
+        if self._stand_in is not None and self._stand_in.hearing:
+            try:
+                await self._stand_in.publish(channel, message)
+            except LOST as exc:
+                raise_if_cancelled()
+                logger.warning("the stand-in does not answer, delivered on this worker only: %s", exc)
+            else:
+                return
+        self._hear(channel, message)
+
+    # The way back
+
+    async def _watch(self) -> None:
+        """Prove that we hear: now and then while all is well, again and again while it is not."""
+        await self._primary.settle()
+        while True:
+            await self._until_due()
+            if not self._breaker.try_again(time.monotonic()):
+                continue
+            if not self._primary.hearing:
+                self.suspect(self._breaker.reason or "not connected")
+                continue
+            try:
+                hears = await self._primary.proves_hearing()
+            except LOST as exc:
+                raise_if_cancelled()
+                self._deaf = 0  # it is away: that is another matter
+                self.suspect(str(exc) or "no answer in time")
+                continue
+            raise_if_cancelled()
+            if not hears:
+                await self._reconnect_deaf()
+                continue
+            self._deaf = 0
+            if self._breaker.succeeded():
+                self._both_ways_until = time.monotonic() + BOTH_WAYS_SECONDS
+                logger.info("Redis is back, %d messages were waiting for it", len(self._spool))
+                self.on_return()
+            await self._flush()
+
+    async def _until_due(self) -> None:
+        if self._breaker.closed and self._primary.hearing and not self._spool:
+            quiet = time.monotonic() - self._primary.heard_at
+            wait = max(0.0, HEARING_SECONDS - quiet)
+        else:
+            wait = self._breaker.wait(time.monotonic())
+        self._look.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                await self._look.wait()
+
+    async def _reconnect_deaf(self) -> None:
+        self._deaf += 1
+        self._hearing_failures += 1
+        logger.error("what we publish through Redis is not heard (%d in a row), connecting anew", self._deaf)
+        self.suspect("connected, but nothing is heard")
+        await self._primary.reconnect()
+
+    async def _flush(self) -> None:
+        """Send what waits, the oldest first; what is published meanwhile queues up behind it."""
+        while self._spool and self._distributed:
+            batch = self._spool.first(FLUSH_BATCH)
+            dropped = self._spool.dropped
+            try:
+                refused = await self._primary.publish_all(batch)
+            except LOST as exc:
+                raise_if_cancelled()
+                self.suspect(str(exc) or "no answer in time")
+                return
+            self._refused += refused
+            # The spool may have dropped some of them meanwhile, being full.
+            self._spool.pop(max(0, len(batch) - (self._spool.dropped - dropped)))

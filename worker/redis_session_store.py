@@ -24,6 +24,7 @@ from wsd.worker.contract import (
     worker_sessions_key,
 )
 from wsd.worker.link import Redis
+from wsd.worker.message_broker import UNNUMBERED
 from wsd.worker.session_store import (
     Clock,
     SessionChanged,
@@ -287,7 +288,7 @@ class RedisSessionStore(SessionStore):
 
     @staticmethod
     def _message(session_id: str) -> bytes:
-        return msgspec.json.encode(SessionChanged(session_id))
+        return UNNUMBERED + msgspec.json.encode(SessionChanged(session_id))
 
     @property
     def _ttl_ms(self) -> int:

@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 MAX_UNWRITTEN = 100_000
 """Ended sessions that wait for Redis; those beyond it expire there by themselves."""
 
+RETRY_SECONDS = 2.0
+"""How often a store that failed is tried again."""
+
 
 @dataclass
 class _Unwritten:
@@ -48,6 +51,7 @@ class SessionKeeper:
         self._connected: set[str] = set()
         self._unwritten = _Unwritten()
         self._wake = asyncio.Event()
+        self._hurry = asyncio.Event()
 
     async def open(self, session: SessionInfo) -> None:
         """Store a session before its client is told of it; where Redis is away it is left to `run`."""
@@ -73,6 +77,10 @@ class SessionKeeper:
         """Another worker changed one of our sessions."""
         self._unwritten.changed.add(session_id)
         self._wake.set()
+
+    def hurry(self) -> None:
+        """The store is back: write now what it missed."""
+        self._hurry.set()
 
     async def run(self) -> None:
         """Write and keep alive until cancelled; then write what is left, as far as Redis answers."""
@@ -122,7 +130,10 @@ class SessionKeeper:
 
     async def _keep_alive(self) -> None:
         while True:
-            await asyncio.sleep(self._interval)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._interval if self.healthy else min(self._interval, RETRY_SECONDS)):
+                    await self._hurry.wait()
+            self._hurry.clear()
             for session_id in self._connected:
                 self.store.touch(session_id)
             try:

@@ -4,269 +4,70 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from wsd.worker import wire
-from wsd.worker.contract import BROADCAST, channel_key, worker_channel
-from wsd.worker.link import RedisError
-from wsd.worker.message_broker import MessageBroker, Receive
+from wsd.worker.connection import Connection, ConnectionLimits, Outbox
+from wsd.worker.contract import BROADCAST, EVERY_WORKER, channel_key, channel_of, worker_channel
+from wsd.worker.fanout import Fanout
+from wsd.worker.link import RedisError, raise_if_cancelled
+from wsd.worker.message_broker import MessageBroker, Mode, Receive
 from wsd.worker.payload import PayloadFilter
+from wsd.worker.presence import Presence
 from wsd.worker.session_keeper import SessionKeeper
 from wsd.worker.session_store import SessionChanged, SessionInfo, SessionState, SessionStore
+from wsd.worker.statistics import (
+    Answer,
+    AskStatistics,
+    ClusterStatistics,
+    StatisticsExchange,
+    WorkerStatistics,
+    merge,
+    top,
+)
+from wsd.worker.user_connections import UserConnections
+from wsd.worker.wire import CloseCode
 
 logger = logging.getLogger(__name__)
 
-MAX_QUEUED_MESSAGES = 1000
-"""A client that has this many messages waiting reads too slowly and is closed with 1013."""
-
-STORE_SECONDS = 2.0
-"""How long a client that connects waits for its session to be stored."""
+CALL_SECONDS = 2.0
+"""No call waits longer for Redis; half of it, where it asks twice."""
 
 TOUCH_SECONDS = 30.0
 """How often sessions are kept alive, at most."""
 
-MAX_CHANNELS = 100
-"""Channels that one connection may be in."""
+MAX_LISTED_MEMBERS = 1000
 
 BROADCAST_KEY = channel_key(BROADCAST)
 
-CLOSE_SESSION_ENDED = 4500
-"""Close code: do not come back with this session."""
-
-SendText = Callable[[str], Awaitable[None]]
+GOODBYES = (CloseCode.GOODBYE, CloseCode.GOING_AWAY)
+"""Close codes of a client that leaves on purpose: done, or its page is closed (RFC 6455, 7.4.1)."""
 
 
-class Connection:
-    """One client: who it is, and what waits to be sent to it.
-
-    Messages are queued, so that a slow reader never holds up the others; `pump` sends them in order.
-    `closing` gets the close code and reason once the server wants the connection to end.
-    """
-
-    def __init__(self, user_id: str, username: str) -> None:
-        self.session_id = secrets.token_hex(16)
-        self.user_id = user_id
-        self.username = username
-        self.channels: set[str] = set()
-        self.closing: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
-        self._queue: asyncio.Queue[str] = asyncio.Queue(MAX_QUEUED_MESSAGES)
-
-    def send(self, text: str) -> None:
-        try:
-            self._queue.put_nowait(text)
-        except asyncio.QueueFull:
-            self.close(1013, "reading too slowly")
-
-    def close(self, code: int, reason: str) -> None:
-        if not self.closing.done():
-            self.closing.set_result((code, reason))
-
-    async def pump(self, send_text: SendText) -> None:
-        """Send what is queued, until cancelled or `send_text` raises."""
-        while True:
-            await send_text(await self._queue.get())
+class TooManyConnectionsError(Exception):
+    """The user has as many as allowed."""
 
 
-class DistributedWebSocketManager:
-    """Connections of this worker, and messages to those of all workers through the broker."""
+NO_LIMITS = ConnectionLimits()
 
-    def __init__(
-        self,
-        worker_id: str,
-        node_id: str,
-        *,
-        make_broker: Callable[[Receive], MessageBroker],
-        sessions: SessionStore,
-        payload_filter: PayloadFilter,
-    ) -> None:
-        self.worker_id = worker_id
-        self.node_id = node_id
-        self.broker = make_broker(self._deliver)
-        self.sessions = sessions
-        self._filter = payload_filter
-        interval = min(TOUCH_SECONDS, sessions.ttl / 4)
-        self.keeper = SessionKeeper(sessions, interval=interval, timeout=STORE_SECONDS, on_ended=self._session_ended)
-        self.messages_in = 0
-        self.messages_out = 0
-        self._connections: dict[str, Connection] = {}
-        self._of_user: dict[str, set[Connection]] = {}
-        self._members: dict[str, set[Connection]] = {}
 
-    async def run(self) -> None:
-        """Hear the other workers, and keep the sessions, until cancelled."""
-        await self.broker.subscribe(BROADCAST_KEY)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.broker.run(), name="broker")
-            tasks.create_task(self.keeper.run(), name="sessions")
+@dataclass(frozen=True)
+class Parts:
+    """What a manager works with."""
 
-    async def connect(self, user_id: str, username: str) -> Connection:
-        """Register a client, with a session of its own; its first message is the welcome."""
-        connection = Connection(user_id, username)
-        now = time.time()
-        session = SessionInfo(
-            session_id=connection.session_id,
-            user_id=user_id,
-            username=username,
-            node_id=self.node_id,
-            worker_id=self.worker_id,
-            connected_at=now,
-            last_seen=now,
-        )
-        try:
-            await self.keeper.open(session)
-        except asyncio.CancelledError:
-            self.keeper.close(connection.session_id, goodbye=True)
-            raise
-        self._connections[connection.session_id] = connection
-        self._of_user.setdefault(user_id, set()).add(connection)
-        welcome = wire.Welcome(connection.session_id, user_id, username, self.worker_id, self.node_id)
-        self.reply(connection, welcome)
-        return connection
-
-    async def disconnect(self, connection: Connection, *, goodbye: bool = False) -> None:
-        """The connection ended: with a `goodbye` its session, too; otherwise the client may come back to it."""
-        if self._connections.pop(connection.session_id, None) is None:
-            return
-        _discard(self._of_user, connection.user_id, connection)
-        self.keeper.close(connection.session_id, goodbye=goodbye)
-        channels, connection.channels = connection.channels, set()
-        for channel in channels:
-            _discard(self._members, channel_key(channel), connection)
-        for channel in channels:
-            await self._unsubscribe_if_empty(channel)
-
-    async def join(self, connection: Connection, channel: str) -> None:
-        """Make a connection a member of a channel: from the return on it hears what is published there."""
-        key = channel_key(channel)
-        connection.channels.add(channel)
-        self._members.setdefault(key, set()).add(connection)
-        await self.broker.subscribe(key)
-        if channel not in connection.channels:  # it left while we waited
-            await self.leave(connection, channel)
-
-    async def leave(self, connection: Connection, channel: str) -> None:
-        connection.channels.discard(channel)
-        _discard(self._members, channel_key(channel), connection)
-        await self._unsubscribe_if_empty(channel)
-
-    async def _unsubscribe_if_empty(self, channel: str) -> None:
-        key = channel_key(channel)
-        if key not in self._members:
-            await self.broker.unsubscribe(key)
-
-    async def publish(self, channel: str, data: Raw, sender: Connection) -> bool:
-        """Send to all members of a channel on all workers; False when only this worker's members got it."""
-        payload = wire.encode(wire.Message(channel=channel, data=data, sender=self._sender(sender)))
-        return await self.broker.publish(channel_key(channel), payload)
-
-    async def send_to_user(self, user_id: str, data: Raw, sender: Connection) -> bool:
-        """Send to all connections of a user on all workers; False when only this worker's got it."""
-        text = wire.encode(wire.Message(data=data, sender=self._sender(sender))).decode()
-        self._send_here(user_id, text)
-        try:
-            sessions = await self.sessions.list_by_user(user_id)
-        except (RedisError, OSError) as exc:
-            logger.warning("cannot look for a user on other workers: %s", exc)
-            return False
-        workers = {s.worker_id for s in sessions if s.state is SessionState.CONNECTED} - {self.worker_id}
-        told = wire.encode(ToUser(user_id, text))
-        reached = [await self.broker.publish(worker_channel(worker), told) for worker in workers]
-        return all(reached)
-
-    @staticmethod
-    def guest_name() -> str:
-        return f"guest-{secrets.token_hex(3)}"
-
-    @property
-    def connection_count(self) -> int:
-        return len(self._connections)
-
-    async def handle(self, connection: Connection, text: str | bytes) -> None:
-        """Carry out one message of a client and answer it."""
-        self.messages_in += 1
-        try:
-            await self._carry_out(connection, wire.decode(text))
-        except wire.WireError as exc:
-            self.reply(connection, wire.Error(exc.code, str(exc), exc.request_id))
-
-    async def _carry_out(self, connection: Connection, request: wire.Request) -> None:
-        """Raises WireError."""
-        match request:
-            case wire.Ping(id=request_id):
-                self.reply(connection, wire.Pong(request_id))
-                return
-            case wire.Broadcast(data=data, id=request_id):
-                await self.broadcast(self._filter(data, request_id), connection)
-            case wire.Direct(user_id=user_id, data=data, id=request_id):
-                await self.send_to_user(user_id, self._filter(data, request_id), connection)
-            case wire.Subscribe(channel=channel, id=request_id):
-                wire.check_channel(channel, request_id)
-                if len(connection.channels | {channel}) > MAX_CHANNELS:
-                    problem = f"a connection may be in {MAX_CHANNELS} channels, {channel} is one too many"
-                    raise wire.WireError("too_many_channels", problem, request_id)
-                await self.join(connection, channel)
-            case wire.Unsubscribe(channel=channel, id=request_id):
-                wire.check_channel(channel, request_id)
-                await self.leave(connection, channel)
-            case wire.Publish(channel=channel, data=data, id=request_id):
-                wire.check_channel(channel, request_id)
-                await self.publish(channel, self._filter(data, request_id), connection)
-        if request_id is not None:
-            self.reply(connection, wire.Ack(request_id))
-
-    def _sender(self, connection: Connection) -> wire.Sender:
-        return wire.Sender(connection.user_id, connection.username, self.worker_id)
-
-    async def broadcast(self, data: Raw, sender: Connection) -> bool:
-        """Send to every client of every worker; False when only this worker's clients got it."""
-        return await self.publish(BROADCAST, data, sender)
-
-    def reply(self, connection: Connection, message: Any) -> None:
-        self.messages_out += 1
-        connection.send(wire.encode(message).decode())
-
-    def _session_ended(self, session_id: str) -> None:
-        if (connection := self._connections.get(session_id)) is not None:
-            connection.close(CLOSE_SESSION_ENDED, "session ended")
-
-    def _deliver(self, channel: str, payload: bytes) -> None:
-        if channel == worker_channel(self.worker_id):
-            self._hear_worker(payload)
-            return
-        try:
-            text = payload.decode()
-        except UnicodeDecodeError:
-            logger.warning("dropped a message on %s that is not UTF-8", channel)
-            return
-        if channel == BROADCAST_KEY:
-            self._send_all(self._connections.values(), text)
-        else:
-            self._send_all(self._members.get(channel, ()), text)
-
-    def _send_here(self, user_id: str, text: str) -> None:
-        self._send_all(self._of_user.get(user_id, ()), text)
-
-    def _send_all(self, connections: Collection[Connection], text: str) -> None:
-        for connection in connections:
-            connection.send(text)
-        self.messages_out += len(connections)
-
-    def _hear_worker(self, payload: bytes) -> None:
-        """What other workers tell this one alone."""
-        try:
-            told = _worker_message.decode(payload)
-        except msgspec.DecodeError as exc:
-            logger.warning("dropped a message to this worker: %s", exc)
-            return
-        match told:
-            case SessionChanged(session_id=session_id):
-                self.keeper.changed(session_id)
-            case ToUser(user_id=user_id, text=text):
-                self._send_here(user_id, text)
+    make_broker: Callable[[Receive], MessageBroker]
+    sessions: SessionStore
+    presence: Presence
+    payload_filter: PayloadFilter
+    user_connections: UserConnections | None = None
+    limits: ConnectionLimits = NO_LIMITS
 
 
 class ToUser(Struct, frozen=True, tag="to_user"):
@@ -276,12 +77,340 @@ class ToUser(Struct, frozen=True, tag="to_user"):
     text: str
 
 
-_worker_message: msgspec.json.Decoder[SessionChanged | ToUser] = msgspec.json.Decoder(SessionChanged | ToUser)
+WorkerMessage = SessionChanged | ToUser | AskStatistics | Answer
+
+_worker_message: msgspec.json.Decoder[WorkerMessage] = msgspec.json.Decoder(WorkerMessage)
 
 
-def _discard(index: dict[str, set[Connection]], key: str, connection: Connection) -> None:
-    """Take a connection out of its set, and the set away when it is empty."""
-    if (found := index.get(key)) is not None:
-        found.discard(connection)
-        if not found:
-            del index[key]
+class DistributedWebSocketManager:
+    """Connections of this worker, and messages to those of all workers through the broker.
+
+    Where a method sends and returns a bool, it is False when somebody could not be reached now: members on this worker
+    (with a stand-in Valkey: on this node) have it, the others get it when Redis is back. No call waits longer than
+    CALL_SECONDS for Redis, and none fails because it is away.
+    """
+
+    def __init__(self, worker_id: str, node_id: str, parts: Parts) -> None:
+        self.worker_id = worker_id
+        self.node_id = node_id
+        self.broker = parts.make_broker(self._deliver)
+        self.broker.on_return = self._returned
+        self.sessions = parts.sessions
+        self.limits = parts.limits
+        self.payload_filter = parts.payload_filter
+        self.messages_in = 0
+        self.closes: Counter[str] = Counter()
+        self.refusals: Counter[str] = Counter()
+        self._presence = parts.presence
+        self._user_connections = parts.user_connections
+        interval = min(TOUCH_SECONDS, self.sessions.ttl / 4)
+        self.keeper = SessionKeeper(
+            self.sessions, interval=interval, timeout=CALL_SECONDS, on_ended=self._session_ended
+        )
+        self._exchange = StatisticsExchange(worker_id, self._tell_all)
+        self._fanout = Fanout()
+        self._left_empty: asyncio.Queue[str] = asyncio.Queue()
+        self._questions: asyncio.Queue[AskStatistics] = asyncio.Queue(100)
+
+    async def run(self) -> None:
+        """Hear the other workers, and keep the sessions, until cancelled."""
+        for key in (worker_channel(self.worker_id), EVERY_WORKER, BROADCAST_KEY):
+            await self.broker.subscribe(key)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.broker.run(), name="broker")
+            tasks.create_task(self.keeper.run(), name="sessions")
+            tasks.create_task(self._presence.run(), name="presence")
+            tasks.create_task(self._unsubscribe_for_ever(), name="unsubscribe")
+            tasks.create_task(self._answer_for_ever(), name="statistics")
+            if self._user_connections is not None:
+                tasks.create_task(self._user_connections.run(), name="user-connections")
+            if self.limits.idle_timeout:
+                tasks.create_task(self._close_idle(self.limits.idle_timeout), name="idle")
+
+    # Connections
+
+    async def connect(
+        self, user_id: str, username: str = "", *, metadata: Mapping[str, Any] | None = None, welcome: bool = True
+    ) -> Connection:
+        """Register a client, with a session of its own; its first message is the welcome, if it gets one.
+
+        Raises TooManyConnectionsError.
+        """
+        username = username or user_id
+        outbox = Outbox(secrets.token_hex(16), user_id, username)
+        now = time.time()
+        session = SessionInfo(
+            session_id=outbox.session_id,
+            user_id=user_id,
+            username=username,
+            node_id=self.node_id,
+            worker_id=self.worker_id,
+            connected_at=now,
+            last_seen=now,
+            metadata=dict(metadata or {}),
+        )
+        await self._admit(outbox)
+        try:
+            await self.keeper.open(session)
+        except asyncio.CancelledError:
+            self._leave_user(outbox)
+            self.keeper.close(outbox.session_id, goodbye=True)
+            raise
+        self._fanout.add(outbox)
+        connection = Connection(outbox, self.limits.bucket(), self._forgotten)
+        if welcome:
+            self.reply(connection, wire.Welcome(outbox.session_id, user_id, username, self.worker_id, self.node_id))
+        return connection
+
+    async def _admit(self, outbox: Outbox) -> None:
+        """Enter the connection with its user. Raises TooManyConnectionsError."""
+        limit = self.limits.per_user
+        here = self._fanout.add_to_user(outbox)  # at once: who connects next must count it
+        try:
+            admitted = not limit or (here <= limit and await self._admit_everywhere(outbox, limit))
+        except asyncio.CancelledError:
+            self._leave_user(outbox)
+            raise
+        if not admitted:
+            self._leave_user(outbox)
+            self.refusals["too_many_connections"] += 1
+            raise TooManyConnectionsError(f"a user may have {limit} connections")
+
+    async def _admit_everywhere(self, outbox: Outbox, limit: int) -> bool:
+        """True as well where Redis is away: the limit then holds for each worker by itself."""
+        if self._user_connections is None or not self.broker.healthy:
+            return True
+        try:
+            async with asyncio.timeout(CALL_SECONDS / 2):
+                return await self._user_connections.enter(outbox.user_id, outbox.session_id, limit)
+        except (RedisError, OSError, TimeoutError) as exc:
+            raise_if_cancelled()
+            self.broker.suspect(f"a user's connections were not counted: {exc}")
+            return True
+
+    def _leave_user(self, outbox: Outbox) -> None:
+        self._fanout.remove_from_user(outbox)
+        if self._user_connections is not None:
+            self._user_connections.leave(outbox.session_id)
+
+    def disconnect(self, connection: Connection, code: int = CloseCode.LOST) -> None:
+        """The connection ended, with this close code: after a goodbye (1000, 1001) its session, too; otherwise the
+        client may come back to it."""
+        self._remove(connection.outbox, code)
+
+    def _forgotten(self, outbox: Outbox) -> None:
+        """The application let go of a connection; on whatever thread the garbage collector runs."""
+        if outbox in self._fanout and not (loop := outbox.closing.get_loop()).is_closed():
+            loop.call_soon_threadsafe(self._remove, outbox, CloseCode.LOST)
+            loop.call_soon_threadsafe(outbox.close, CloseCode.LOST, "forgotten")
+
+    def _remove(self, outbox: Outbox, code: int) -> None:
+        if outbox not in self._fanout:
+            return
+        self._fanout.remove(outbox)
+        self.closes[reason_of(code)] += 1
+        self._leave_user(outbox)
+        self.keeper.close(outbox.session_id, goodbye=code in GOODBYES)
+        for channel in list(outbox.channels):
+            self._leave(outbox, channel)
+
+    @staticmethod
+    def guest_name() -> str:
+        return f"guest-{secrets.token_hex(3)}"
+
+    @property
+    def connection_count(self) -> int:
+        return len(self._fanout)
+
+    @property
+    def messages_out(self) -> int:
+        return self._fanout.sent
+
+    # Channels
+
+    async def join(self, connection: Connection, channel: str) -> None:
+        """Make a connection a member of a channel: from the return on it hears what is published there."""
+        outbox = connection.outbox
+        if channel not in outbox.channels:
+            self._fanout.join(outbox, channel)
+            self._presence.joined(channel, _presence_id(outbox), self._member(outbox))
+        await self.broker.subscribe(channel_key(channel))
+
+    def leave(self, connection: Connection, channel: str) -> None:
+        self._leave(connection.outbox, channel)
+
+    def _leave(self, outbox: Outbox, channel: str) -> None:
+        if self._fanout.leave(outbox, channel):
+            self._left_empty.put_nowait(channel)
+        self._presence.left(channel, _presence_id(outbox))
+
+    async def _unsubscribe_for_ever(self) -> None:
+        """A worker hears only the channels that have members here."""
+        while True:
+            channel = await self._left_empty.get()
+            if not self._fanout.members(channel):
+                await self.broker.unsubscribe(channel_key(channel))
+
+    async def presence(self, channel: str, limit: int = MAX_LISTED_MEMBERS) -> tuple[int, list[wire.Member]]:
+        """How many connections are in a channel, on all workers, and `limit` of them at most.
+
+        While Redis is away: those of this worker.
+        """
+        here = self._fanout.members(channel)
+        members = [self._member(outbox) for outbox in islice(here, limit)]
+        count, others = 0, list[wire.Member]()
+        if self.broker.healthy:
+            try:
+                async with asyncio.timeout(CALL_SECONDS):
+                    count, others = await self._presence.others(channel, limit)
+            except (RedisError, OSError, TimeoutError) as exc:
+                raise_if_cancelled()
+                self.broker.suspect(f"presence was not answered: {exc}")
+        return len(here) + count, [*members, *others][:limit]
+
+    def _member(self, outbox: Outbox) -> wire.Member:
+        return wire.Member(outbox.user_id, outbox.username, self.node_id, self.worker_id)
+
+    # Messages
+
+    async def broadcast(self, data: Any, sender: Connection | None = None) -> bool:
+        """Send to every client of every worker. `data`: what JSON can say; without a `sender` it has no `from`."""
+        return await self.publish(BROADCAST, data, sender)
+
+    async def publish(self, channel: str, data: Any, sender: Connection | None = None) -> bool:
+        """Send to all members of a channel on all workers."""
+        message = wire.Message(channel=channel, data=data, sender=self._sender(sender))
+        return await self.broker.publish(channel_key(channel), wire.encode(message))
+
+    async def publish_text(self, channel: str, text: str) -> bool:
+        """Send a text to all members of a channel as it is, not as a message of the hub's protocol."""
+        return await self.broker.publish(channel_key(channel), text.encode())
+
+    async def send_to_user(self, user_id: str, data: Any, sender: Connection | None = None) -> bool:
+        """Send to all connections of a user, on whatever worker and node."""
+        text = wire.encode(wire.Message(data=data, sender=self._sender(sender))).decode()
+        told = wire.encode(ToUser(user_id, text))
+        if self.broker.health.mode is not Mode.DISTRIBUTED:
+            return await self.broker.publish(EVERY_WORKER, told)
+        try:
+            async with asyncio.timeout(CALL_SECONDS / 2):
+                sessions = await self.sessions.list_by_user(user_id)
+        except (RedisError, OSError, TimeoutError) as exc:
+            raise_if_cancelled()
+            self.broker.suspect(f"a user's sessions were not found: {exc}")
+            return await self.broker.publish(EVERY_WORKER, told)
+        workers = {s.worker_id for s in sessions if s.state is SessionState.CONNECTED}
+        if self._fanout.of_user(user_id):
+            workers.add(self.worker_id)
+        reached = await asyncio.gather(*(self.broker.publish(worker_channel(worker), told) for worker in workers))
+        return all(reached)
+
+    def send_to_connection(self, connection: Connection, data: Any, sender: Connection | None = None) -> None:
+        """Send to one connection of this worker."""
+        self.reply(connection, wire.Message(data=data, sender=self._sender(sender)))
+
+    def reply(self, connection: Connection, message: Struct) -> None:
+        self._fanout.send([connection.outbox], wire.encode(message).decode())
+
+    def _sender(self, connection: Connection | None) -> wire.Sender | None:
+        if connection is None:
+            return None
+        return wire.Sender(connection.user_id, connection.username, self.worker_id)
+
+    # Statistics and time
+
+    async def _close_idle(self, timeout: float) -> None:
+        while True:
+            await asyncio.sleep(timeout / 4)
+            since = time.monotonic() - timeout
+            for outbox in self._fanout:
+                if outbox.heard_at < since:
+                    outbox.close(CloseCode.IDLE, f"nothing heard for {timeout:g} s")
+
+    def statistics(self, listed: int = 0) -> WorkerStatistics:
+        """Of this worker, with as many of its largest users and channels."""
+        return WorkerStatistics(
+            worker_id=self.worker_id,
+            node_id=self.node_id,
+            mode=self.broker.health.mode,
+            connections=len(self._fanout),
+            messages_in=self.messages_in,
+            messages_out=self.messages_out,
+            users=self._fanout.users,
+            channels=self._fanout.channels,
+            closes=dict(self.closes),
+            refusals=dict(self.refusals),
+            broker=self.broker.statistics,
+            top_users=top(self._fanout.user_sizes(), listed) if listed else [],
+            top_channels=top(self._fanout.channel_sizes(), listed) if listed else [],
+        )
+
+    async def cluster_statistics(self, workers: int, *, offset: int = 0, limit: int = 10) -> ClusterStatistics:
+        """Of all workers that answer within a second, of `workers` that should."""
+        found, complete = await self._exchange.ask(workers, listed=offset + limit)
+        return merge(found, complete=complete, offset=offset, limit=limit)
+
+    async def _tell_all(self, message: Struct) -> bool:
+        return await self.broker.publish(EVERY_WORKER, wire.encode(message))
+
+    async def _answer_for_ever(self) -> None:
+        while True:
+            asked = await self._questions.get()
+            answer = Answer(asked.question, self.statistics(asked.listed))
+            await self.broker.publish(worker_channel(asked.asker), wire.encode(answer))
+
+    # What is heard from the broker
+
+    def _deliver(self, channel: str, payload: bytes) -> None:
+        if channel in (worker_channel(self.worker_id), EVERY_WORKER):
+            self._hear_worker(payload)
+            return
+        try:
+            text = payload.decode()
+        except UnicodeDecodeError:
+            logger.warning("dropped a message on %s that is not UTF-8", channel)
+            return
+        if channel == BROADCAST_KEY:
+            self._fanout.send(self._fanout, text)
+        else:
+            self._fanout.send(self._fanout.members(channel_of(channel)), text)
+
+    def _hear_worker(self, payload: bytes) -> None:
+        try:
+            told = _worker_message.decode(payload)
+        except msgspec.DecodeError as exc:
+            logger.warning("dropped a message to this worker: %s", exc)
+            return
+        match told:
+            case SessionChanged(session_id=session_id):
+                self.keeper.changed(session_id)
+            case ToUser(user_id=user_id, text=text):
+                self._fanout.send(self._fanout.of_user(user_id), text)
+            case AskStatistics() if not self._questions.full():
+                self._questions.put_nowait(told)
+            case Answer():
+                self._exchange.answered(told)
+
+    def _session_ended(self, session_id: str) -> None:
+        if (outbox := self._fanout.get(session_id)) is not None:
+            outbox.close(CloseCode.SESSION_ENDED, "session ended")
+
+    def _returned(self) -> None:
+        """Redis is back, and may have forgotten what we told it."""
+        self.keeper.hurry()
+        self._presence.refresh()
+
+
+def reason_of(code: int) -> str:
+    """A close code as it is counted: `restart` for 1012."""
+    if code in GOODBYES:
+        return "goodbye"
+    try:
+        return CloseCode(code).name.lower()
+    except ValueError:
+        return "other"
+
+
+def _presence_id(outbox: Outbox) -> str:
+    """Tells this worker's connections apart, and resumes nothing."""
+    return outbox.session_id[:16]

@@ -5,6 +5,7 @@ A client's object without a `type` is a broadcast of itself; with one, it must b
 
 import re
 import unicodedata
+from enum import IntEnum
 from typing import Any
 
 import msgspec
@@ -14,6 +15,21 @@ from wsd.worker.contract import BROADCAST
 
 MAX_NAME_LENGTH = 128
 CHANNEL_NAME = re.compile(r"[A-Za-z0-9_.:@/#-]{1,255}")
+
+
+class CloseCode(IntEnum):
+    """Why a connection ended (RFC 6455, 7.4). Of our own, 4000 to 4499 mean: come back; 4500 to 4999: do not."""
+
+    GOODBYE = 1000
+    GOING_AWAY = 1001
+    LOST = 1006  # without a close frame
+    INVALID_TEXT = 1007
+    POLICY = 1008
+    TOO_BIG = 1009
+    RESTART = 1012
+    SLOW_READER = 1013
+    IDLE = 4000
+    SESSION_ENDED = 4500
 
 
 class WireError(Exception):
@@ -42,11 +58,29 @@ class Welcome(Struct, frozen=True, tag="welcome"):
 
 
 class Message(Struct, frozen=True, kw_only=True, tag="message", omit_defaults=True, rename={"sender": "from"}):
-    """`channel` is absent when it was sent to the receiving user alone."""
+    """`channel` is absent when it was sent to the receiving user alone, `from` when the server itself sent it."""
 
     channel: str = ""
-    data: Raw
-    sender: Sender
+    data: Any
+    sender: Sender | None = None
+
+
+class Member(Struct, frozen=True):
+    """One connection in a channel; its session id is nobody else's business."""
+
+    user_id: str
+    username: str
+    node_id: str
+    worker_id: str
+
+
+class Members(Struct, frozen=True, tag="presence", omit_defaults=True):
+    """`members` may be a part of them, `count` is all."""
+
+    channel: str
+    count: int
+    members: list[Member]
+    id: Any = None
 
 
 class Ack(Struct, frozen=True, tag="ack"):
@@ -92,12 +126,19 @@ class Direct(Struct, frozen=True, tag="direct"):
     id: Any = None
 
 
+class Presence(Struct, frozen=True, tag="presence"):
+    """Who is in a channel?"""
+
+    channel: str
+    id: Any = None
+
+
 class Ping(Struct, frozen=True, tag="ping"):
     id: Any = None
 
 
-Request = Broadcast | Subscribe | Unsubscribe | Publish | Direct | Ping
-REQUEST_TYPES = ("broadcast", "subscribe", "unsubscribe", "publish", "direct", "ping")
+Request = Broadcast | Subscribe | Unsubscribe | Publish | Direct | Presence | Ping
+REQUEST_TYPES = ("broadcast", "subscribe", "unsubscribe", "publish", "direct", "presence", "ping")
 
 
 class _Envelope(Struct):

@@ -1,5 +1,7 @@
 """A Redis that is not ours: absent, back again, closed to us, shared by nodes."""
 
+import os
+import signal
 import socket
 from pathlib import Path
 
@@ -17,7 +19,8 @@ FAST_HEALTH = "[health]\nheartbeat_interval = 0.2\n"
 async def test_a_start_without_its_redis_is_degraded_and_recovers_by_itself(tmp_path: Path) -> None:
     port = unused_port()
     url = f"redis://127.0.0.1:{port}"
-    with Cluster(tmp_path, "--workers", "2", "--redis-url", url, config=FAST_HEALTH) as cluster:
+    alone = FAST_HEALTH + "[redis]\nstand_in = false\n"
+    with Cluster(tmp_path, "--workers", "2", "--redis-url", url, config=alone) as cluster:
         assert f"Redis {url} is not reachable, starting in local mode" in cluster.output
         assert "wsd is up, but degraded" in cluster.output
         status = cluster.status()
@@ -26,7 +29,8 @@ async def test_a_start_without_its_redis_is_degraded_and_recovers_by_itself(tmp_
         assert not status.redis.reachable
         assert cluster.wsd("status").returncode == 1
         code, health = cluster.health()
-        assert (code, health["status"]) == (200, "degraded")
+        assert (code, health["status"], health["websocket"]["mode"]) == (200, "degraded", "local")
+        assert health["reason"].startswith("Redis is not reachable, messages stay on this worker: ")
         one, two = await cluster.client_of(1), await cluster.client_of(2)
         other = await cluster.client_of(1)
         await one.send({"text": "local"})
@@ -34,12 +38,55 @@ async def test_a_start_without_its_redis_is_degraded_and_recovers_by_itself(tmp_
         assert (await one.receive())["data"] == {"text": "local"}
         with valkey(tmp_path / "redis", port):
             await eventually(cluster.is_healthy, "recovery")
-            await two.wait_to_hear(one)
+            assert (await two.receive())["data"] == {"text": "local"}  # it waited
+            await one.send({"text": "all"})
+            assert (await two.receive())["data"] == {"text": "all"}
             assert [worker.restarts for worker in cluster.status().workers] == [0, 0]
         await eventually(lambda: cluster.status().state == "degraded")
         for client in (one, two, other):
             await client.send({"type": "ping"})  # nobody was disconnected
             await client.close()
+
+
+@pytest.mark.anyio
+async def test_without_its_redis_a_node_is_whole_through_its_own_valkey(tmp_path: Path) -> None:
+    url = f"redis://127.0.0.1:{unused_port()}"
+    with Cluster(tmp_path, "--workers", "2", "--redis-url", url, config=FAST_HEALTH) as cluster:
+        status = cluster.status()
+        assert status.valkey is not None
+        assert (status.valkey.state, status.redis.embedded) == ("ready", False)
+        assert any("messages stay on this node" in problem for problem in status.problems)
+        assert cluster.health()[1]["websocket"]["mode"] == "stand-in"
+        one, two = await cluster.client_of(1, "ann"), await cluster.client_of(2, "bob")
+        await one.send({"text": "hi"})
+        assert (await two.receive())["data"] == {"text": "hi"}
+        await two.ask(type="subscribe", channel="room")
+        await one.ask(type="publish", channel="room", data=1)
+        assert (await two.receive())["channel"] == "room"
+        await one.ask(type="direct", user_id="bob", data=2)
+        assert (await two.receive())["data"] == 2
+        await one.close()
+        await two.close()
+
+
+@pytest.mark.anyio
+async def test_a_stand_in_that_dies_or_hangs_is_replaced(tmp_path: Path) -> None:
+    url = f"redis://127.0.0.1:{unused_port()}"
+    config = "[health]\nheartbeat_interval = 0.2\nheartbeat_timeout = 1.0\nprobe_timeout = 0.5\n"
+    with Cluster(tmp_path, "--workers", "1", "--redis-url", url, config=config) as cluster:
+        for signum in (signal.SIGKILL, signal.SIGSTOP):
+            before = cluster.status().valkey
+            assert before is not None
+            assert before.pid is not None
+            old = before.pid
+            os.kill(old, signum)
+            await eventually(lambda: is_replaced(cluster, old))  # noqa: B023 - awaited within the round
+            await eventually(lambda: cluster.health()[1]["websocket"]["mode"] == "stand-in")
+
+
+def is_replaced(cluster: Cluster, old_pid: int) -> bool:
+    valkey = cluster.status().valkey
+    return valkey is not None and valkey.state == "ready" and valkey.pid != old_pid
 
 
 def test_a_wrong_password_fails_the_start(tmp_path: Path) -> None:

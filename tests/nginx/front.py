@@ -139,7 +139,13 @@ async def front(
     port = unused_port()
     if nginx.get("tls_redirect_port"):
         nginx["tls_redirect_port"] = unused_port()
-    text = render(config(port, **nginx), prefix=directory, sockets=[up.path for up in behind], user=own_user())
+    text = render(
+        config(port, **nginx),
+        prefix=directory,
+        sockets=[up.path for up in behind],
+        control=directory / "control.sock",
+        user=own_user(),
+    )
     path = directory / "nginx.conf"
     path.write_text(text)
     async with AsyncExitStack() as stack:

@@ -43,7 +43,13 @@ def refusal(
     if nginx.pop("tls", False):
         nginx |= {"tls_certificate": certificate.path, "tls_key": certificate.key}
     sockets = [directory / f"worker-{number}.sock" for number in range(workers)]
-    text = render(config(host=host, **nginx), prefix=directory, sockets=sockets, user=own_user())
+    text = render(
+        config(host=host, **nginx),
+        prefix=directory,
+        sockets=sockets,
+        control=directory / "control.sock",
+        user=own_user(),
+    )
     path = directory / "nginx.conf"
     path.write_text(text)
     return check(binary, path, directory)
@@ -104,7 +110,12 @@ def test_every_key_reaches_the_text(key: str, tmp_path: Path) -> None:
         changed = 9999
 
     def text(**nginx: Any) -> str:
-        return render(config(**{**tls, **limits, **nginx}), prefix=tmp_path, sockets=[tmp_path / "a.sock"])
+        return render(
+            config(**{**tls, **limits, **nginx}),
+            prefix=tmp_path,
+            sockets=[tmp_path / "a.sock"],
+            control=tmp_path / "c.sock",
+        )
 
     assert text(**{key: changed}) != text(), key
     if not isinstance(changed, bool):
@@ -150,7 +161,9 @@ def test_the_linter_finds_nothing_that_matters(tmp_path: Path, certificate: Cert
     if nginx.pop("tls", False):
         nginx |= {"tls_certificate": certificate.path, "tls_key": certificate.key}
     path = tmp_path / "nginx.conf"
-    path.write_text(render(config(**nginx), prefix=tmp_path, sockets=[tmp_path / "worker-1.sock"]))
+    path.write_text(
+        render(config(**nginx), prefix=tmp_path, sockets=[tmp_path / "worker-1.sock"], control=tmp_path / "c.sock")
+    )
     gixy = Path(sys.executable).with_name("gixy")
     result = subprocess.run([gixy, "-ll", "-f", "json", path], capture_output=True, text=True)
     findings = json.loads(result.stdout)

@@ -82,6 +82,10 @@ def test_rates_are_between_the_last_two_beats() -> None:
 
 def test_an_observation_has_ages() -> None:
     pulse = Pulse(seen_at=1, probing_since=4)
-    assert pulse.observe(10, zombie=False, rss=5) == Observation(heartbeat_age=9, probing_for=6, rss=5)
+    assert pulse.observe(10, zombie=False, rss=5, others_hear=True) == Observation(
+        heartbeat_age=9, probing_for=6, rss=5
+    )
     pulse.answer(8)
-    assert pulse.observe(10, zombie=True, rss=5) == Observation(heartbeat_age=9, answer_age=2, zombie=True, rss=5)
+    assert pulse.observe(10, zombie=True, rss=5, others_hear=True) == Observation(
+        heartbeat_age=9, answer_age=2, zombie=True, rss=5
+    )

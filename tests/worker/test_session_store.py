@@ -19,6 +19,7 @@ from wsd.worker.contract import (
     worker_channel,
 )
 from wsd.worker.link import Redis, open_redis
+from wsd.worker.message_broker import UNNUMBERED
 from wsd.worker.redis_session_store import BATCH, RedisSessionStore
 from wsd.worker.session_store import InMemorySessionStore, SessionInfo, SessionState, SessionStore
 
@@ -222,7 +223,7 @@ async def test_the_owner_hears_of_changes_by_another_worker(
         async def told() -> Any:
             message = await pubsub.get_message(timeout=5)
             assert message is not None
-            return json.loads(message["data"])
+            return json.loads(message["data"].removeprefix(UNNUMBERED))
 
         await store_of_a.update_metadata("session-1", {"own": 1})  # is no news to itself
         assert await store_of_b.update_metadata("session-1", {"b": 2}) is True

@@ -31,6 +31,9 @@ async def test_a_worker_without_redis_stands_alone_and_is_healthy(tmp_path: Path
             "local_connections": 2,
             "total_sessions": 2,
             "total_workers": 1,
+            "mode": "memory",
+            "breaker": "closed",
+            "loop_lag": health["heartbeat"]["loop_lag"],
         }
         await one.close()
         await two.close()
@@ -133,7 +136,7 @@ async def test_what_is_not_text_on_the_channel_harms_nobody(tmp_path: Path) -> N
 
 
 async def test_a_slow_reader_is_closed_and_holds_up_nobody(tmp_path: Path) -> None:
-    with worker(tmp_path) as serving:
+    with worker(tmp_path, messages_per_second=0.0) as serving:
         reader, writer = await asyncio.open_unix_connection(serving.path)
         writer.write(
             b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -1,0 +1,75 @@
+"""What Prometheus may scrape of the node: the supervisor's own view of its processes, and what each worker counts."""
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from wsd.supervisor.status import ClusterStatus
+from wsd.supervisor.workers import WorkerService
+
+if TYPE_CHECKING:
+    from wsd.supervisor.supervisor import Supervisor
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+WORKER_SECONDS = 2.0
+"""How long one worker may take: a hung one must not keep the others' figures back."""
+
+
+async def collect(supervisor: "Supervisor") -> str:
+    services = [child.service for child in supervisor.children if isinstance(child.service, WorkerService)]
+    texts = await asyncio.gather(*(service.metrics(WORKER_SECONDS) for service in services))
+    registry = CollectorRegistry()
+    registry.register(_NodeCollector(supervisor.status()))
+    return merge([generate_latest(registry).decode(), *texts])
+
+
+def merge(texts: Iterable[str]) -> str:
+    """Several texts as one: the samples of a metric must stand together, below one description. Pure."""
+    families: dict[str, list[str]] = {}
+    for text in texts:
+        family: list[str] = []
+        is_new = True
+        for line in text.splitlines():
+            if line.startswith("# HELP "):
+                name = line.split(" ", 3)[2]
+                is_new = name not in families
+                family = families.setdefault(name, [])
+                if is_new:
+                    family.append(line)
+            elif line.startswith("#"):
+                if is_new:
+                    family.append(line)
+            else:
+                family.append(line)
+    return "".join(f"{line}\n" for family in families.values() for line in family)
+
+
+class _NodeCollector(Collector):
+    def __init__(self, status: ClusterStatus) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        status = self._status
+        others = (status.supervisor, status.nginx, status.valkey)
+        processes = [*status.workers, *(process for process in others if process is not None)]
+        labels = ["node", "process"]
+        up = GaugeMetricFamily("wsd_process_up", "1 while the process is ready", labels=labels)
+        restarts = CounterMetricFamily("wsd_process_restarts", "Restarts of the slot", labels=labels)
+        rss = GaugeMetricFamily("wsd_process_resident_memory_bytes", "Memory of the process", labels=labels)
+        cpu = GaugeMetricFamily("wsd_process_cpu_percent", "Of one core, over the last second", labels=labels)
+        for process in processes:
+            values = [status.node_id, process.name]
+            up.add_metric(values, int(process.state in ("ready", "running")))
+            restarts.add_metric(values, process.restarts)
+            rss.add_metric(values, process.rss_bytes or 0)
+            cpu.add_metric(values, process.cpu_percent or 0.0)
+        healthy = GaugeMetricFamily("wsd_node_healthy", "1 while nothing is degraded", labels=["node"])
+        healthy.add_metric([status.node_id], int(status.state == "healthy"))
+        connections = GaugeMetricFamily("wsd_node_connections", "WebSockets of all workers now", labels=["node"])
+        connections.add_metric([status.node_id], sum(worker.connections or 0 for worker in status.workers))
+        yield from (up, restarts, rss, cpu, healthy, connections)

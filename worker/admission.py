@@ -1,0 +1,128 @@
+"""Who may open a WebSocket: not too many at once, from a known origin, as somebody."""
+
+import logging
+import math
+import time
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive, Scope, Send
+
+from wsd.worker.authentication import (
+    BEARER_SUBPROTOCOL,
+    Authenticate,
+    AuthenticationError,
+    JWTAuthenticator,
+    JWTSettings,
+    identify,
+    load_hook,
+)
+from wsd.worker.contract import WorkerEnv
+from wsd.worker.limits import TokenBucket, origin_allowed
+from wsd.worker.wire import CloseCode
+
+logger = logging.getLogger(__name__)
+
+IDENTITY_KEY = "identity"
+"""In `scope["state"]`, once a client is authenticated."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Before the handshake is answered: `status` and headers. An authentication that failed is told in a close frame,
+    since a browser shows its page nothing of an HTTP answer."""
+
+    reason: str  # as it is counted
+    text: str
+    status: int = 0  # 0: accept, then close with 1008
+    retry_after: int = 0  # seconds
+
+
+class Admission:
+    """Raises ValueError from its constructor when the settings make no sense."""
+
+    def __init__(self, env: WorkerEnv, authenticate: Authenticate | None) -> None:
+        """`authenticate`: the application's own; by default what `env` says."""
+        self._authenticate = authenticate or authenticator(env)
+        self._timeout = env.handshake_timeout
+        self._origins = frozenset(filter(None, env.allowed_origins.split(",")))
+        self._bucket: TokenBucket | None = None
+        if env.handshakes_per_second:
+            self._bucket = TokenBucket(env.handshakes_per_second, max(1.0, env.handshake_burst), time.monotonic())
+
+    async def refusal(self, scope: Scope, *, authentication_only: bool = False) -> Refusal | None:
+        """None for who is welcome; its identity, if it has one, is then in the scope's state."""
+        found = None if authentication_only else self._door(scope)
+        if found is None and self._authenticate is not None:
+            try:
+                scope["state"][IDENTITY_KEY] = await identify(scope, self._authenticate, self._timeout)
+            except AuthenticationError as exc:
+                found = Refusal("unauthenticated", str(exc))
+        if found is not None:
+            logger.info("refused a handshake: %s", found.text)
+        return found
+
+    def _door(self, scope: Scope) -> Refusal | None:
+        now = time.monotonic()
+        if self._bucket is not None and not self._bucket.take(now):
+            wait = math.ceil(self._bucket.wait(now))
+            return Refusal("busy", "too many handshakes", 503, retry_after=max(1, wait))
+        headers = Headers(scope=scope)
+        origin = headers.get("origin")
+        if not origin_allowed(origin, headers.get("host", ""), self._origins):
+            return Refusal("origin", f"origin {origin} is not allowed", 403)
+        return None
+
+
+def authenticator(env: WorkerEnv) -> Authenticate | None:
+    """What the settings ask for, or None: then clients say themselves who they are. Raises ValueError."""
+    settings = JWTSettings(
+        secret=env.jwt_secret,
+        public_key_file=env.jwt_public_key_file,
+        jwks_file=env.jwt_jwks_file,
+        algorithms=tuple(filter(None, env.jwt_algorithms.split(","))),
+        audience=env.jwt_audience,
+        issuer=env.jwt_issuer,
+        user_claim=env.jwt_user_claim,
+        username_claim=env.jwt_username_claim,
+    )
+    if env.authenticate and settings.configured:
+        raise ValueError("security.authenticate and security.jwt_* exclude each other: choose one")
+    if env.authenticate:
+        return load_hook(env.authenticate)
+    return JWTAuthenticator(settings).authenticate if settings.configured else None
+
+
+async def refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a handshake that is not welcome."""
+    await receive()  # websocket.connect
+    if not refusal.status:
+        await send({"type": "websocket.accept", "subprotocol": subprotocol(scope)})
+        await send({"type": "websocket.close", "code": CloseCode.POLICY, "reason": refusal.text[:120]})
+    elif "websocket.http.response" in scope.get("extensions", {}):
+        headers = [(b"content-type", b"text/plain; charset=utf-8")]
+        if refusal.retry_after:
+            headers.append((b"retry-after", str(refusal.retry_after).encode()))
+        await send({"type": "websocket.http.response.start", "status": refusal.status, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": refusal.text.encode()})
+    else:
+        await send({"type": "websocket.close"})
+
+
+def subprotocol(scope: Scope) -> str | None:
+    """A client that sent its token as a subprotocol must get the one beside it back (RFC 6455, 4.1)."""
+    return BEARER_SUBPROTOCOL if BEARER_SUBPROTOCOL in scope.get("subprotocols", ()) else None
+
+
+def with_subprotocol(scope: Scope, send: Send) -> Send:
+    """For an application that accepts without one."""
+    chosen = subprotocol(scope)
+    if chosen is None:
+        return send
+
+    async def send_with_subprotocol(message: Message) -> None:
+        if message["type"] == "websocket.accept" and not message.get("subprotocol"):
+            message = {**message, "subprotocol": chosen}
+        await send(message)
+
+    return send_with_subprotocol

@@ -1,0 +1,233 @@
+"""Who a client is: by a JSON Web Token (RFC 7519), or by the application's own word."""
+
+import asyncio
+import importlib
+import inspect
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import parse_qs
+
+import msgspec
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from wsd.worker.wire import name_problem
+
+if TYPE_CHECKING:
+    import jwt
+
+logger = logging.getLogger(__name__)
+
+BEARER_SUBPROTOCOL = "wsd.bearer"
+"""A browser cannot set headers, but subprotocols: `new WebSocket(url, ["wsd.bearer", token])`."""
+
+MIN_SECRET_BYTES = 32
+"""RFC 7518, 3.2: a key as long as the hash."""
+
+FILE_CHECK_SECONDS = 5.0
+UNKNOWN_KEY_CHECK_SECONDS = 1.0
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """A client that is known; an empty `username` means the user id."""
+
+    user_id: str
+    username: str = ""
+    claims: dict[str, Any] = {}
+
+
+Authenticate = Callable[[Scope], Identity | Awaitable[Identity | None] | None]
+"""An application's own: None refuses the client."""
+
+
+class AuthenticationError(Exception):
+    """The text is for the client: one line, without what it sent."""
+
+
+@dataclass(frozen=True)
+class JWTSettings:
+    """One kind of key: a shared secret, a public key (PEM), or a set of them (JWKS, RFC 7517)."""
+
+    secret: str = ""
+    public_key_file: str = ""
+    jwks_file: str = ""
+    algorithms: tuple[str, ...] = ("HS256",)
+    audience: str = ""
+    issuer: str = ""
+    user_claim: str = "sub"
+    username_claim: str = "name"
+    leeway: float = 10.0  # seconds that clocks may differ
+
+    @property
+    def configured(self) -> bool:
+        return bool(self.secret or self.public_key_file or self.jwks_file)
+
+
+class JWTAuthenticator:
+    def __init__(self, settings: JWTSettings, clock: Callable[[], float] = time.monotonic) -> None:
+        """Raises ValueError when the settings contradict each other, or a file has no key."""
+        import jwt  # noqa: PLC0415 - 5 MB that only who authenticates so needs
+
+        self._jwt = jwt
+        self._settings = settings
+        _check(settings)
+        self._keys: Callable[[str | None], Any]
+        if settings.jwks_file:
+            self._keys = JWKSFile(Path(settings.jwks_file), clock).key
+        else:
+            key = settings.secret or _read(Path(settings.public_key_file), "security.jwt_public_key_file")
+            for algorithm in settings.algorithms:
+                try:
+                    jwt.get_algorithm_by_name(algorithm).prepare_key(key)
+                except (jwt.InvalidKeyError, ValueError, TypeError) as exc:
+                    raise ValueError(f"security.jwt_*: no key for {algorithm}: {exc}") from None
+            self._keys = lambda kid: key
+
+    def authenticate(self, scope: Scope) -> Identity:
+        """Raises AuthenticationError."""
+        token = token_of(scope)
+        if token is None:
+            raise AuthenticationError("a token is missing")
+        settings, jwt = self._settings, self._jwt
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                self._keys(jwt.get_unverified_header(token).get("kid")),
+                algorithms=list(settings.algorithms),
+                audience=settings.audience or None,
+                issuer=settings.issuer or None,
+                leeway=settings.leeway,
+                options={"require": ["exp"], "verify_aud": bool(settings.audience)},
+            )
+        except jwt.ExpiredSignatureError:
+            raise AuthenticationError("the token has expired") from None
+        except jwt.PyJWTError as exc:
+            logger.info("refused a token: %s", type(exc).__name__)
+            raise AuthenticationError("the token is not valid") from None
+        user_id = claims.get(settings.user_claim)
+        if isinstance(user_id, bool) or not isinstance(user_id, str | int) or user_id == "":
+            raise AuthenticationError(f"the token has no {settings.user_claim}")
+        username = claims.get(settings.username_claim)
+        return Identity(str(user_id), username if isinstance(username, str) else "", claims)
+
+
+class JWKSFile:
+    """Keys by their id; the file is read again when it has changed, so that they can be rotated."""
+
+    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
+        """Raises ValueError when the file is no key set."""
+        self._path = path
+        self._clock = clock
+        self._checked_at = clock()
+        self._changed_at, self._set = self._read()
+
+    def key(self, kid: str | None) -> "jwt.PyJWK":
+        """Without an id, the only key there is. Raises jwt.PyJWTError when there is no such key."""
+        import jwt  # noqa: PLC0415
+
+        age = self._clock() - self._checked_at
+        known = kid is None or any(key.key_id == kid for key in self._set.keys)
+        if age >= (FILE_CHECK_SECONDS if known else UNKNOWN_KEY_CHECK_SECONDS):
+            self._read_again()
+        if kid is None and len(self._set.keys) == 1:
+            return self._set.keys[0]
+        for key in self._set.keys:
+            if kid is not None and key.key_id == kid:
+                return key
+        raise jwt.InvalidKeyError("no such key")
+
+    def _read(self) -> tuple[int, "jwt.PyJWKSet"]:
+        import jwt  # noqa: PLC0415
+
+        text = _read(self._path, "security.jwt_jwks_file")
+        try:
+            return self._path.stat().st_mtime_ns, jwt.PyJWKSet.from_json(text)
+        except (jwt.PyJWTError, ValueError, AttributeError, TypeError) as exc:
+            raise ValueError(f"security.jwt_jwks_file {self._path} is no JSON Web Key Set: {exc}") from None
+
+    def _read_again(self) -> None:
+        self._checked_at = self._clock()
+        try:
+            if self._path.stat().st_mtime_ns != self._changed_at:
+                self._changed_at, self._set = self._read()
+        except (OSError, ValueError) as exc:
+            logger.warning("the keys stay as they were: %s", exc)
+
+
+def _check(settings: JWTSettings) -> None:
+    """Raises ValueError. A public key must never serve as the secret of an HMAC, nor may a token go unsigned."""
+    sources = {
+        "jwt_secret": settings.secret,
+        "jwt_public_key_file": settings.public_key_file,
+        "jwt_jwks_file": settings.jwks_file,
+    }
+    given = [name for name, value in sources.items() if value]
+    if len(given) != 1:
+        raise ValueError(f"security: exactly one of {', '.join(sources)} must be set, got {', '.join(given) or 'none'}")
+    if not settings.algorithms:
+        raise ValueError("security.jwt_algorithms must name an algorithm")
+    for algorithm in settings.algorithms:
+        if algorithm.lower() == "none":
+            raise ValueError('security.jwt_algorithms must not hold "none": anybody could be anybody')
+        if algorithm.startswith("HS") != bool(settings.secret):
+            raise ValueError(f"security.jwt_algorithms: {algorithm} does not go with {given[0]}")
+    if settings.secret and len(settings.secret.encode()) < MIN_SECRET_BYTES:
+        size = len(settings.secret.encode())
+        raise ValueError(f"security.jwt_secret must have {MIN_SECRET_BYTES} bytes at least, got {size}")
+
+
+def _read(path: Path, setting: str) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ValueError(f"{setting} {path} cannot be read: {exc}") from None
+
+
+def token_of(scope: Scope) -> str | None:
+    """From `Authorization: Bearer`, the subprotocol after `wsd.bearer`, or `?token=`, in this order."""
+    scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    offered = list(scope.get("subprotocols", ()))
+    if BEARER_SUBPROTOCOL in offered[:-1]:
+        return str(offered[offered.index(BEARER_SUBPROTOCOL) + 1])
+    found = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [])
+    return found[0] if found else None
+
+
+def load_hook(spec: str) -> Authenticate:
+    """The function that `module:function` names. Raises ValueError."""
+    module_name, _, name = spec.partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError, ValueError) as exc:
+        raise ValueError(f'security.authenticate "{spec}" cannot be imported: {exc}') from None
+    if not callable(found):
+        raise ValueError(f'security.authenticate "{spec}" is not a function')  # noqa: TRY004 - of a setting
+    return cast(Authenticate, found)
+
+
+async def identify(scope: Scope, authenticate: Authenticate, timeout: float) -> Identity:
+    """Ask who it is, for `timeout` seconds at most. Raises AuthenticationError."""
+    try:
+        async with asyncio.timeout(timeout):
+            answer = authenticate(scope)
+            identity = await answer if inspect.isawaitable(answer) else answer
+    except AuthenticationError:
+        raise
+    except TimeoutError:
+        raise AuthenticationError("authentication took too long") from None
+    except Exception:
+        logger.exception("the application's authentication failed")
+        raise AuthenticationError("authentication failed") from None
+    if identity is None:
+        raise AuthenticationError("not authenticated")
+    identity = msgspec.structs.replace(identity, username=identity.username or identity.user_id)
+    for field in ("user_id", "username"):
+        if problem := name_problem(getattr(identity, field)):
+            raise AuthenticationError(f"{field} {problem}")
+    return identity

@@ -1,0 +1,80 @@
+"""Whether Redis is asked at all: a pure state machine, so that nobody waits again and again for one that is away.
+
+    CLOSED --failures in a row--> OPEN --after a pause--> HALF_OPEN --successes--> CLOSED
+                                   ^                          |
+                                   +--------- a failure ------+
+
+CLOSED: ask. OPEN: do not. HALF_OPEN: one may try, the rest do not ask. Nothing here waits or reads a clock.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class BreakerState(StrEnum):
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
+
+
+@dataclass(frozen=True)
+class BreakerPolicy:
+    """One failure is enough by default: what is published meanwhile is spooled, so that opening costs little."""
+
+    failures: int = 1  # in a row that open it
+    pause: float = 0.5  # seconds from a failure to the next try
+    successes: int = 1  # in a row that close it again
+
+
+class CircuitBreaker:
+    """`reason` is what failed last, empty while closed; `opened` counts how often it opened."""
+
+    def __init__(self, policy: BreakerPolicy) -> None:
+        self.state = BreakerState.CLOSED
+        self.reason = ""
+        self.opened = 0
+        self._policy = policy
+        self._in_a_row = 0
+        self._retry_at = 0.0
+
+    @property
+    def closed(self) -> bool:
+        return self.state is BreakerState.CLOSED
+
+    def wait(self, now: float) -> float:
+        """Seconds until a try makes sense: 0 unless it is open."""
+        return max(0.0, self._retry_at - now) if self.state is BreakerState.OPEN else 0.0
+
+    def try_again(self, now: float) -> bool:
+        """Whether who asks may try: OPEN becomes HALF_OPEN when its pause is over."""
+        if self.state is BreakerState.OPEN and now >= self._retry_at:
+            self.state = BreakerState.HALF_OPEN
+            self._in_a_row = 0
+        return self.state is not BreakerState.OPEN
+
+    def failed(self, now: float, reason: str) -> bool:
+        """Note a failure; True when that opened a closed breaker."""
+        was_closed = self.closed
+        self._in_a_row = self._in_a_row + 1 if was_closed else 0
+        if was_closed and self._in_a_row < self._policy.failures:
+            return False
+        self.state = BreakerState.OPEN
+        self.reason = reason
+        self._retry_at = now + self._policy.pause
+        self._in_a_row = 0
+        self.opened += was_closed
+        return was_closed
+
+    def succeeded(self) -> bool:
+        """Note a success; True when that closed it. One that comes late, while it is open, says nothing."""
+        match self.state:
+            case BreakerState.CLOSED:
+                self._in_a_row = 0
+            case BreakerState.HALF_OPEN:
+                self._in_a_row += 1
+                if self._in_a_row >= self._policy.successes:
+                    self.state = BreakerState.CLOSED
+                    self.reason = ""
+                    self._in_a_row = 0
+                    return True
+        return False

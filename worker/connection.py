@@ -1,0 +1,112 @@
+"""One client of this worker: what waits to be sent to it, and the handle that its application holds."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from wsd.worker.limits import TokenBucket
+
+MAX_QUEUED_MESSAGES = 1000
+"""A client that has this many messages waiting reads too slowly and is closed with 1013."""
+
+SendText = Callable[[str], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class ConnectionLimits:
+    """0 means no limit; times in seconds."""
+
+    per_user: int = 0  # connections on all workers
+    messages_per_second: float = 0.0  # from one connection
+    message_burst: float = 0.0
+    idle_timeout: float = 0.0  # for a client that says nothing; pongs do not count
+
+    def bucket(self) -> TokenBucket | None:
+        if not self.messages_per_second:
+            return None
+        return TokenBucket(self.messages_per_second, max(1.0, self.message_burst), time.monotonic())
+
+
+class Outbox:
+    """What waits to be sent to one client, so that a slow reader never holds up the others.
+
+    `closing` gets the close code and reason once the server wants the connection to end.
+    """
+
+    __slots__ = ("_queue", "channels", "closing", "heard_at", "session_id", "user_id", "username")
+
+    def __init__(self, session_id: str, user_id: str, username: str) -> None:
+        self.session_id = session_id
+        self.user_id = user_id
+        self.username = username
+        self.channels: set[str] = set()
+        self.heard_at = time.monotonic()  # when it last said anything
+        self.closing: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
+        self._queue: asyncio.Queue[str] = asyncio.Queue(MAX_QUEUED_MESSAGES)
+
+    def send(self, text: str) -> None:
+        try:
+            self._queue.put_nowait(text)
+        except asyncio.QueueFull:
+            self.close(1013, "reading too slowly")
+
+    def close(self, code: int, reason: str) -> None:
+        if not self.closing.done():
+            self.closing.set_result((code, reason))
+
+    async def pump(self, send_text: SendText) -> None:
+        """Send what is queued, in order, until cancelled or `send_text` raises."""
+        while True:
+            await send_text(await self._queue.get())
+
+
+class Connection:
+    """A connected client, for as long as its application holds this.
+
+    The manager keeps only the outbox: an application that forgets a connection without a `disconnect` (an endpoint that
+    raised, say) has it ended when the handle is collected.
+    """
+
+    __slots__ = ("__weakref__", "_on_forgotten", "bucket", "outbox", "refused_in_a_row")
+
+    def __init__(self, outbox: Outbox, bucket: TokenBucket | None, on_forgotten: Callable[[Outbox], None]) -> None:
+        """`bucket`: how many messages it may send; `on_forgotten` is called on the event loop's thread."""
+        self.outbox = outbox
+        self.bucket = bucket
+        self.refused_in_a_row = 0  # messages over the rate
+        self._on_forgotten = on_forgotten
+
+    def __del__(self) -> None:
+        self._on_forgotten(self.outbox)
+
+    @property
+    def session_id(self) -> str:
+        return self.outbox.session_id
+
+    @property
+    def user_id(self) -> str:
+        return self.outbox.user_id
+
+    @property
+    def username(self) -> str:
+        return self.outbox.username
+
+    @property
+    def channels(self) -> set[str]:
+        return self.outbox.channels
+
+    @property
+    def closing(self) -> asyncio.Future[tuple[int, str]]:
+        return self.outbox.closing
+
+    def send(self, text: str) -> None:
+        """Queue a text for this client; one that reads too slowly is closed with 1013."""
+        self.outbox.send(text)
+
+    def close(self, code: int, reason: str) -> None:
+        self.outbox.close(code, reason)
+
+    async def pump(self, send_text: SendText) -> None:
+        """Send what is queued, in order, until cancelled or `send_text` raises."""
+        await self.outbox.pump(send_text)

@@ -1,0 +1,88 @@
+"""Who is connected to this worker, as whom and in which channels; and the way out to many of them at once."""
+
+from collections.abc import Iterable, Iterator
+
+from wsd.worker.connection import Outbox
+
+
+class Fanout:
+    """Three indexes over the same outboxes. Empty groups are taken away, so that nothing grows but with clients."""
+
+    def __init__(self) -> None:
+        self.sent = 0  # messages, to however many
+        self._outboxes: dict[str, Outbox] = {}
+        self._of_user: dict[str, set[Outbox]] = {}
+        self._members: dict[str, set[Outbox]] = {}
+
+    def __len__(self) -> int:
+        return len(self._outboxes)
+
+    def __iter__(self) -> Iterator[Outbox]:
+        return iter(self._outboxes.values())
+
+    def __contains__(self, outbox: Outbox) -> bool:
+        return outbox.session_id in self._outboxes
+
+    def get(self, session_id: str) -> Outbox | None:
+        return self._outboxes.get(session_id)
+
+    def add(self, outbox: Outbox) -> None:
+        self._outboxes[outbox.session_id] = outbox
+
+    def remove(self, outbox: Outbox) -> None:
+        self._outboxes.pop(outbox.session_id, None)
+
+    def add_to_user(self, outbox: Outbox) -> int:
+        """How many connections that user now has here."""
+        outboxes = self._of_user.setdefault(outbox.user_id, set())
+        outboxes.add(outbox)
+        return len(outboxes)
+
+    def remove_from_user(self, outbox: Outbox) -> None:
+        _discard(self._of_user, outbox.user_id, outbox)
+
+    def join(self, outbox: Outbox, channel: str) -> None:
+        outbox.channels.add(channel)
+        self._members.setdefault(channel, set()).add(outbox)
+
+    def leave(self, outbox: Outbox, channel: str) -> bool:
+        """True when it was the channel's last member."""
+        outbox.channels.discard(channel)
+        return _discard(self._members, channel, outbox)
+
+    def of_user(self, user_id: str) -> set[Outbox]:
+        return self._of_user.get(user_id, set())
+
+    def members(self, channel: str) -> set[Outbox]:
+        return self._members.get(channel, set())
+
+    def user_sizes(self) -> Iterator[tuple[str, int]]:
+        return ((user_id, len(outboxes)) for user_id, outboxes in self._of_user.items())
+
+    def channel_sizes(self) -> Iterator[tuple[str, int]]:
+        return ((channel, len(outboxes)) for channel, outboxes in self._members.items())
+
+    @property
+    def users(self) -> int:
+        return len(self._of_user)
+
+    @property
+    def channels(self) -> int:
+        return len(self._members)
+
+    def send(self, outboxes: Iterable[Outbox], text: str) -> None:
+        for outbox in outboxes:
+            outbox.send(text)
+            self.sent += 1
+
+
+def _discard(index: dict[str, set[Outbox]], key: str, outbox: Outbox) -> bool:
+    """Take an outbox out of its group, and the group away when it is empty: then True."""
+    group = index.get(key)
+    if group is None:
+        return False
+    group.discard(outbox)
+    if group:
+        return False
+    del index[key]
+    return True

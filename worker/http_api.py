@@ -1,0 +1,157 @@
+"""What a worker answers over HTTP beside its application: /health, statistics, metrics, and publishing from outside."""
+
+import hmac
+import ipaddress
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+from starlette.requests import Request
+from starlette.responses import Response
+
+from wsd.worker import wire
+from wsd.worker.contract import HEALTH_PATH, METRICS_PATH, PUBLISH_PATH, STATS_PATH
+from wsd.worker.worker import Worker
+
+MAX_BATCH = 1000
+"""Messages in one request to publish."""
+
+MAX_BODY_BYTES = 1_048_576
+
+MAX_PAGE = 100
+
+Endpoint = Callable[[Worker, Request], Awaitable[Response]]
+
+
+class Outgoing(Struct, forbid_unknown_fields=True):
+    """A message from outside: to a channel, to a user, or to all with `broadcast`."""
+
+    data: Raw
+    channel: str = ""
+    user_id: str = ""
+    broadcast: bool = False
+
+
+_outgoing = msgspec.json.Decoder(list[Outgoing])
+
+
+async def health(worker: Worker, request: Request) -> Response:
+    status, body = worker.health()
+    return _json(body, status)
+
+
+async def stats(worker: Worker, request: Request) -> Response:
+    """`?limit=` (10) of the largest users and channels, from `?offset=` (0); `?scope=worker` asks this worker alone."""
+    try:
+        limit = _number(request, "limit", 10, MAX_PAGE)
+        offset = _number(request, "offset", 0, 10_000)
+    except ValueError as exc:
+        return _error(400, str(exc))
+    if request.query_params.get("scope") == "worker":
+        return _json(worker.manager.statistics(limit))
+    workers = worker.heartbeat.totals.workers
+    return _json(await worker.manager.cluster_statistics(workers, offset=offset, limit=limit))
+
+
+async def metrics(worker: Worker, request: Request) -> Response:
+    from wsd.worker.metrics import CONTENT_TYPE, render  # noqa: PLC0415 - 2 MB that only who scrapes needs
+
+    return Response(render(worker), media_type=CONTENT_TYPE)
+
+
+async def publish(worker: Worker, request: Request) -> Response:
+    """One message or a list of them, with the API key in `Authorization: Bearer` or `X-API-Key`."""
+    if not worker.env.api_key:
+        return _error(404, "publishing from outside is off: set security.api_key")
+    given = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
+    if not hmac.compare_digest(given.encode(), worker.env.api_key.encode()):
+        return _error(401, "wrong or missing API key")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            return _error(413, f"a request may have {MAX_BODY_BYTES} bytes")
+    try:
+        messages = _outgoing.decode(body if body.lstrip().startswith(b"[") else b"[%b]" % bytes(body))
+        for number, message in enumerate(messages):
+            _check(worker, message, number)
+    except (msgspec.DecodeError, wire.WireError, UnicodeDecodeError) as exc:
+        return _error(400, str(exc))
+    if len(messages) > MAX_BATCH:
+        return _error(400, f"a request may have {MAX_BATCH} messages, got {len(messages)}")
+    reached = [await _send(worker, message) for message in messages]
+    return _json({"published": len(reached), "distributed": all(reached)})
+
+
+def _check(worker: Worker, message: Outgoing, number: int) -> None:
+    """Raises WireError."""
+    targets = [bool(message.channel), bool(message.user_id), message.broadcast]
+    if sum(targets) != 1:
+        raise wire.WireError("invalid_request", f"message {number}: needs one of channel, user_id, broadcast")
+    if message.channel:
+        wire.check_channel(message.channel, None)
+    size = len(bytes(message.data))
+    if size > worker.env.max_message_bytes:
+        limit = worker.env.max_message_bytes
+        raise wire.WireError("too_big", f"message {number}: data may have {limit} bytes, got {size}")
+    bytes(message.data).decode()  # msgspec skips over it unread
+
+
+async def _send(worker: Worker, message: Outgoing) -> bool:
+    manager = worker.manager
+    if message.channel:
+        return await manager.publish(message.channel, message.data)
+    if message.user_id:
+        return await manager.send_to_user(message.user_id, message.data)
+    return await manager.broadcast(message.data)
+
+
+def _may_look(worker: Worker, request: Request) -> bool:
+    """nginx refuses others before they come here; without it we do. Who comes over a unix socket has no address."""
+    if request.client is None or not request.client.host:
+        return True
+    try:
+        address = ipaddress.ip_address(request.client.host)
+    except ValueError:
+        return False
+    networks = (ipaddress.ip_network(text, strict=False) for text in worker.env.admin_allow.split(",") if text)
+    return any(address in network for network in networks)
+
+
+def _number(request: Request, name: str, default: int, highest: int) -> int:
+    text = request.query_params.get(name, str(default))
+    if not text.isascii() or not text.isdigit() or int(text) > highest:
+        raise ValueError(f"{name} must be an integer from 0 to {highest}, got {text!r}")
+    return int(text)
+
+
+def _json(body: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(body), status, media_type="application/json")
+
+
+def _error(status: int, message: str) -> Response:
+    return _json({"error": message}, status)
+
+
+ENDPOINTS: dict[tuple[str, str], Endpoint] = {
+    ("GET", HEALTH_PATH): health,
+    ("HEAD", HEALTH_PATH): health,
+    ("GET", STATS_PATH): stats,
+    ("GET", METRICS_PATH): metrics,
+    ("POST", PUBLISH_PATH): publish,
+}
+PATHS = frozenset(path for _, path in ENDPOINTS)
+
+
+async def answer(worker: Worker, request: Request) -> Response:
+    """To a request for one of PATHS."""
+    if request.url.path in (STATS_PATH, METRICS_PATH) and not _may_look(worker, request):
+        return _error(403, "not from this address: see nginx.admin_allow")
+    endpoint = ENDPOINTS.get((request.method, request.url.path))
+    if endpoint is None:
+        allowed = ", ".join(method for method, path in ENDPOINTS if path == request.url.path)
+        response = _error(405, f"{request.method} is not for {request.url.path}")
+        response.headers["Allow"] = allowed
+        return response
+    return await endpoint(worker, request)

@@ -1,0 +1,79 @@
+"""What Prometheus may scrape: plain counters of the worker, put into its text format when somebody asks."""
+
+from collections.abc import Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from wsd.worker.circuit_breaker import BreakerState
+from wsd.worker.worker import Worker
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def render(worker: Worker) -> bytes:
+    registry = CollectorRegistry()
+    registry.register(WorkerCollector(worker))
+    return generate_latest(registry)
+
+
+class WorkerCollector(Collector):
+    """Labelled with the slot where there is one: it is stable, worker ids are not."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        slot = worker.env.slot
+        self._labels = {"node": worker.env.node_id, "worker": f"worker-{slot}" if slot else worker.env.worker_id}
+
+    def collect(self) -> Iterator[Metric]:
+        worker, beat = self._worker, self._worker.heartbeat.record()
+        seen = worker.manager.statistics()
+        broker, health = seen.broker, worker.manager.broker.health
+        totals = worker.heartbeat.totals
+        yield self._gauge("connections", "WebSockets connected now", seen.connections)
+        yield self._gauge("users", "Users connected to this worker now", seen.users)
+        yield self._gauge("channels", "Channels with members on this worker now", seen.channels)
+        yield self._counter("messages_received", "Messages from clients", seen.messages_in)
+        yield self._counter("messages_sent", "Messages to clients", seen.messages_out)
+        yield self._counters("connections_closed", "WebSockets that ended, by reason", "reason", seen.closes)
+        yield self._counters("refused", "Handshakes and messages refused, by reason", "reason", seen.refusals)
+        yield self._gauge("loop_lag_seconds", "How late the event loop was at worst, lately", beat.loop_lag)
+        yield self._gauge("resident_memory_bytes", "Memory of the process", beat.rss)
+        yield self._gauge("distributed", "1 while messages cross workers", int(worker.manager.broker.healthy))
+        states = {state.value: int(state is health.breaker) for state in BreakerState}
+        yield self._gauges("breaker_state", "1 for the state the circuit breaker is in", "state", states)
+        yield self._counter("breaker_opened", "Times that Redis was given up", broker.breaker_opened)
+        yield self._counter("redis_reconnects", "Listening connections made to Redis", broker.reconnects)
+        yield self._counter("hearing_failures", "Messages to itself that were not heard", broker.hearing_failures)
+        yield self._gauge("broker_channels", "Channels subscribed at Redis now", broker.channels)
+        yield self._counter("broker_published", "Messages published to other workers", broker.published)
+        yield self._counter("broker_heard", "Messages heard from workers", broker.heard)
+        yield self._counter("broker_duplicates", "Messages heard again and not delivered again", broker.duplicates)
+        yield self._counter("broker_dropped", "Messages that could never be published", broker.dropped)
+        yield self._gauge("spool_messages", "Messages that wait for Redis now", broker.spooled)
+        yield self._gauge("spool_bytes", "Their bytes", broker.spool_bytes)
+        yield self._gauge("cluster_workers", "Live workers of all nodes", totals.workers)
+        yield self._gauge("cluster_sessions", "Sessions on all nodes", totals.sessions)
+
+    def _gauge(self, name: str, text: str, value: float) -> Metric:
+        metric = GaugeMetricFamily(f"wsd_{name}", text, labels=list(self._labels))
+        metric.add_metric(list(self._labels.values()), value)
+        return metric
+
+    def _counter(self, name: str, text: str, value: float) -> Metric:
+        metric = CounterMetricFamily(f"wsd_{name}", text, labels=list(self._labels))
+        metric.add_metric(list(self._labels.values()), value)
+        return metric
+
+    def _gauges(self, name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
+        metric = GaugeMetricFamily(f"wsd_{name}", text, labels=[*self._labels, label])
+        for key, value in values.items():
+            metric.add_metric([*self._labels.values(), key], value)
+        return metric
+
+    def _counters(self, name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
+        metric = CounterMetricFamily(f"wsd_{name}", text, labels=[*self._labels, label])
+        for key, value in values.items():
+            metric.add_metric([*self._labels.values(), key], value)
+        return metric

@@ -1,0 +1,54 @@
+"""Which messages were delivered here already: the same one may come over two ways, or be sent again. Pure.
+
+Every worker numbers what it publishes. Per worker we keep a window of its latest numbers, as IPsec does against
+replays (RFC 4303, 3.4.3): numbers need not come in order, nor all of them, and it costs a byte each.
+"""
+
+from collections import OrderedDict
+
+WINDOW = 16_384
+"""Numbers remembered of one worker. A spool that is sent again must fit into it."""
+
+MAX_ORIGINS = 512
+"""Workers remembered; beyond it the one that was silent for longest is forgotten."""
+
+
+class _Window:
+    __slots__ = ("highest", "seen")
+
+    def __init__(self) -> None:
+        self.highest = 0
+        self.seen = bytearray(WINDOW)
+
+    def add(self, number: int) -> bool:
+        ahead = number - self.highest
+        place = number % WINDOW
+        if ahead > 0:
+            if ahead == 1:
+                pass
+            elif ahead >= WINDOW:
+                self.seen = bytearray(WINDOW)
+            else:
+                for skipped in range(self.highest + 1, number):
+                    self.seen[skipped % WINDOW] = 0
+            self.highest = number
+        elif -ahead >= WINDOW or self.seen[place]:
+            return False
+        self.seen[place] = 1
+        return True
+
+
+class SeenMessages:
+    def __init__(self) -> None:
+        self._windows: OrderedDict[bytes, _Window] = OrderedDict()
+
+    def add(self, origin: bytes, number: int) -> bool:
+        """Note a message; False when it was seen before (or is too old to tell). Numbers begin with 1."""
+        window = self._windows.get(origin)
+        if window is None:
+            window = self._windows[origin] = _Window()
+            if len(self._windows) > MAX_ORIGINS:
+                self._windows.popitem(last=False)
+        else:
+            self._windows.move_to_end(origin)
+        return window.add(number)

@@ -1,0 +1,198 @@
+"""One worker's parts, from its environment: built, started and stopped together."""
+
+import asyncio
+import logging
+import os
+import signal
+from dataclasses import asdict
+from typing import Any
+
+from wsd.worker.circuit_breaker import BreakerPolicy, CircuitBreaker
+from wsd.worker.connection import ConnectionLimits
+from wsd.worker.contract import WorkerEnv, WorkerState, worker_channel
+from wsd.worker.heartbeat import HeartbeatTask
+from wsd.worker.link import Redis, open_redis
+from wsd.worker.message_broker import InMemoryMessageBroker, MessageBroker, Mode, Receive
+from wsd.worker.payload import PayloadFilter
+from wsd.worker.presence import InMemoryPresence, Presence, RedisPresence
+from wsd.worker.pubsub import RedisPubSub
+from wsd.worker.redis_broker import RedisMessageBroker
+from wsd.worker.redis_session_store import RedisSessionStore
+from wsd.worker.session_store import InMemorySessionStore, SessionStore
+from wsd.worker.spool import Spool
+from wsd.worker.user_connections import UserConnections
+from wsd.worker.websocket_manager import DistributedWebSocketManager, Parts
+
+logger = logging.getLogger(__name__)
+
+
+class Worker:
+    """The manager of this process, and what works for it in the background.
+
+    Distributed when `env` names a Redis and does not forbid it, else in memory. Which of them messages take at a moment
+    is the broker's to decide.
+    """
+
+    def __init__(self, env: WorkerEnv) -> None:
+        """Nothing is connected yet. Raises ValueError when a Redis URL is malformed."""
+        self.env = env
+        self.pid = os.getpid()
+        self._clients: list[Redis] = []
+        self.distributed = env.distributed and bool(env.redis_url)
+        self._commands = self._open(env.redis_url, env.redis_timeout) if self.distributed else None
+        user_connections = None
+        if self._commands is not None and env.max_connections_per_user:
+            user_connections = UserConnections(self._commands, env.worker_id, lambda: self.heartbeat.live_workers)
+        self.manager = DistributedWebSocketManager(
+            env.worker_id,
+            env.node_id,
+            Parts(
+                make_broker=self._broker,
+                sessions=self._sessions(),
+                presence=self._presence(),
+                payload_filter=PayloadFilter(env.sensitive_fields.split(",")),
+                user_connections=user_connections,
+                limits=ConnectionLimits(
+                    per_user=env.max_connections_per_user,
+                    messages_per_second=env.messages_per_second,
+                    message_burst=env.message_burst,
+                    idle_timeout=env.idle_timeout,
+                ),
+            ),
+        )
+        beat_redis = self._open(env.redis_url, env.heartbeat_interval) if self.distributed else None
+        self.heartbeat = HeartbeatTask(env, self.manager, beat_redis)
+        self._tasks: asyncio.Task[None] | None = None
+
+    def _open(self, url: str, timeout: float | None) -> Redis:
+        client = open_redis(url, connect_timeout=self.env.redis_connect_timeout, timeout=timeout)
+        self._clients.append(client)
+        return client
+
+    def _sessions(self) -> SessionStore:
+        if self._commands is None:
+            return InMemorySessionStore(self.env.session_ttl)
+        return RedisSessionStore(self._commands, self.env.worker_id, self.env.session_ttl)
+
+    def _presence(self) -> Presence:
+        if self._commands is None:
+            return InMemoryPresence()
+        return RedisPresence(self._commands, self.env.worker_id)
+
+    def _broker(self, receive: Receive) -> MessageBroker:
+        env = self.env
+        if not self.distributed:
+            return InMemoryMessageBroker(receive)
+        policy = BreakerPolicy(env.breaker_failures, env.breaker_pause, env.breaker_successes)
+        return RedisMessageBroker(
+            receive,
+            env.worker_id,
+            primary=self._pubsub("Redis", env.redis_url),
+            stand_in=self._pubsub("the stand-in", env.stand_in_url) if env.stand_in_url else None,
+            breaker=CircuitBreaker(policy),
+            spool=Spool(env.spool_messages, env.spool_bytes),
+        )
+
+    def _pubsub(self, name: str, url: str) -> RedisPubSub:
+        return RedisPubSub(
+            name,
+            publisher=self._open(url, self.env.redis_timeout),
+            listener=self._open(url, None),
+            own_channel=worker_channel(self.env.worker_id),
+            timeout=self.env.redis_timeout / 2,  # a message may try Redis, then the stand-in
+        )
+
+    async def start(self, *, ready: bool = True) -> None:
+        """Return once it hears, or has seen that it stands alone: who connects then misses nothing.
+
+        May be called again. `ready`: whether it may get traffic then; otherwise once `ready` is called.
+        """
+        if self.heartbeat.begun.is_set():
+            return
+        if self._tasks is None:
+            self._tasks = asyncio.create_task(self._run(), name="worker")
+            self._tasks.add_done_callback(self._ended)
+        begun = asyncio.create_task(self.heartbeat.begun.wait())
+        await asyncio.wait([begun, self._tasks], return_when=asyncio.FIRST_COMPLETED)
+        begun.cancel()
+        if ready:
+            self.ready()
+
+    def ready(self) -> None:
+        self.heartbeat.state = WorkerState.READY
+
+    async def stop(self) -> None:
+        if self._tasks is not None:
+            self._tasks.cancel()
+            await asyncio.wait([self._tasks])
+        for client in self._clients:
+            await client.aclose()
+
+    def drain(self) -> None:
+        """From now on /health answers 503: this worker gets no new connections."""
+        self.heartbeat.state = WorkerState.DRAINING
+
+    def health(self) -> tuple[int, dict[str, Any]]:
+        """200 while the worker can serve, healthy or degraded; 503 while it starts, drains, or is deaf."""
+        beat = self.heartbeat.record()
+        broker = self.manager.broker.health
+        broker_healthy = broker.mode in (Mode.MEMORY, Mode.DISTRIBUTED)
+        store_healthy = self.manager.keeper.healthy and (self.heartbeat.redis_healthy or not self.distributed)
+        totals = self.heartbeat.totals
+        serves = beat.state is WorkerState.READY and not broker.deaf
+        status: str = "healthy" if broker_healthy and store_healthy else "degraded"
+        if beat.state is not WorkerState.READY:
+            status = beat.state
+        elif broker.deaf:
+            status = "deaf"
+        body: dict[str, Any] = {
+            "status": status,
+            "websocket": {
+                "worker_id": beat.worker_id,
+                "session_store_healthy": store_healthy,
+                "message_broker_healthy": broker_healthy,
+                "local_connections": beat.connections,
+                "total_sessions": totals.sessions,
+                "total_workers": totals.workers,
+                "mode": broker.mode,
+                "breaker": broker.breaker,
+                "loop_lag": beat.loop_lag,
+            },
+            "heartbeat": asdict(beat),
+        }
+        if not (broker_healthy and store_healthy):
+            reason = broker.reason or "sessions cannot be written"
+            body["reason"] = f"Redis is not reachable, {CONSEQUENCES.get(broker.mode, 'messages cross')}: {reason}"
+        return (200 if serves else 503), body
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.manager.run(), name="manager")
+            await self.manager.broker.settle()
+            tasks.create_task(self.heartbeat.run(), name="heartbeat")
+
+    def _ended(self, tasks: asyncio.Task[None]) -> None:
+        """A worker whose background work died would look alive and do nothing: it ends instead."""
+        if not tasks.cancelled() and (exc := tasks.exception()) is not None:
+            logger.critical("background work failed, the worker stops", exc_info=exc)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+CONSEQUENCES = {
+    Mode.STAND_IN: "messages stay on this node",
+    Mode.LOCAL: "messages stay on this worker",
+}
+
+
+_current: Worker | None = None
+
+
+def current_worker(env: WorkerEnv | None = None) -> Worker:
+    """The worker that this process is; made of `env`, or of the environment, when first asked for.
+
+    Raises ValueError when a value of the environment is wrong.
+    """
+    global _current  # noqa: PLW0603 - a process is one worker
+    if _current is None or _current.pid != os.getpid():
+        _current = Worker(env or WorkerEnv.from_env(os.environ))
+    return _current
