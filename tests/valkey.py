@@ -1,4 +1,4 @@
-"""A Redis that is not wsd's: what a test starts for itself."""
+"""A Redis that is not wsd's: what a test starts for itself, and what can happen to it."""
 
 import contextlib
 import signal
@@ -10,29 +10,47 @@ from tests.waiting import until
 from wsd.supervisor.valkey import find_binary
 
 
+class Valkey:
+    """A server on a TCP port of loopback, as others run it."""
+
+    def __init__(self, directory: Path, port: int, *options: str) -> None:
+        self.url = f"redis://127.0.0.1:{port}"
+        self._directory = directory
+        self._options = ("--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory), *options)
+        directory.mkdir(exist_ok=True)
+        self.start()
+
+    def start(self) -> None:
+        binary = find_binary()
+        assert binary is not None
+        log = self._directory / "valkey.log"
+        with log.open("wb") as output:
+            self.process = subprocess.Popen([str(binary), *self._options], stdout=output, stderr=output)
+        until(lambda: b"Ready to accept connections" in log.read_bytes())
+
+    def freeze(self) -> None:
+        """It keeps its connections and says nothing."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def server(directory: Path, port: int, *options: str) -> Iterator[Valkey]:
+    running = Valkey(directory, port, *options)
+    try:
+        yield running
+    finally:
+        running.kill()
+
+
 @contextlib.contextmanager
 def valkey(directory: Path, port: int, *options: str) -> Iterator[str]:
-    """A server on a TCP port of loopback, as others run it; yields its URL."""
-    binary = find_binary()
-    assert binary is not None
-    directory.mkdir(exist_ok=True)
-    with (directory / "valkey.log").open("wb") as log:
-        command = [
-            str(binary),
-            "--port",
-            str(port),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--dir",
-            str(directory),
-            *options,
-        ]
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        until(lambda: b"Ready to accept connections" in (directory / "valkey.log").read_bytes())
-        yield f"redis://127.0.0.1:{port}"
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    """As `server`, for who only needs its URL."""
+    with server(directory, port, *options) as running:
+        yield running.url

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 BEARER_SUBPROTOCOL = "wsd.bearer"
 """A browser cannot set headers, but subprotocols: `new WebSocket(url, ["wsd.bearer", token])`."""
 
-MIN_SECRET_BYTES = 32
+MIN_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 """RFC 7518, 3.2: a key as long as the hash."""
 
 FILE_CHECK_SECONDS = 5.0
@@ -75,6 +75,9 @@ class JWTAuthenticator:
         self._jwt = jwt
         self._settings = settings
         _check(settings)
+        for name in settings.algorithms:
+            if name not in jwt.algorithms.get_default_algorithms():
+                raise ValueError(f'security.jwt_algorithms: there is no "{name}"')
         self._keys: Callable[[str | None], Any]
         if settings.jwks_file:
             self._keys = JWKSFile(Path(settings.jwks_file), clock).key
@@ -175,9 +178,9 @@ def _check(settings: JWTSettings) -> None:
             raise ValueError('security.jwt_algorithms must not hold "none": anybody could be anybody')
         if algorithm.startswith("HS") != bool(settings.secret):
             raise ValueError(f"security.jwt_algorithms: {algorithm} does not go with {given[0]}")
-    if settings.secret and len(settings.secret.encode()) < MIN_SECRET_BYTES:
-        size = len(settings.secret.encode())
-        raise ValueError(f"security.jwt_secret must have {MIN_SECRET_BYTES} bytes at least, got {size}")
+        size, needed = len(settings.secret.encode()), MIN_SECRET_BYTES.get(algorithm, 0)
+        if size < needed:
+            raise ValueError(f"security.jwt_secret must have {needed} bytes at least for {algorithm}, got {size}")
 
 
 def _read(path: Path, setting: str) -> str:

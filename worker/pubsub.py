@@ -172,6 +172,12 @@ class RedisPubSub:
         finally:
             del self._tokens[token]
 
+    async def count_hearers(self, channel: str) -> int:
+        """How many connections are subscribed to a channel. Raises one of LOST."""
+        async with asyncio.timeout(self._timeout):
+            ((_, count),) = await self._publisher.pubsub_numsub(channel)
+        return int(count)
+
     async def reconnect(self) -> None:
         """Give the listening connection up for a new one."""
         connection: Any = self._pubsub.connection if self._pubsub is not None else None

@@ -13,9 +13,11 @@ for neighbours that are not back yet.
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from wsd.worker.circuit_breaker import CircuitBreaker
+from wsd.worker.contract import EVERY_WORKER
 from wsd.worker.link import raise_if_cancelled
 from wsd.worker.message_broker import BrokerHealth, BrokerStatistics, MessageBroker, Mode, Receive
 from wsd.worker.pubsub import LOST, RedisPubSub, is_refusal
@@ -33,6 +35,9 @@ DEAF_AFTER = 3
 BOTH_WAYS_SECONDS = 5.0
 """How long after its return Redis is not trusted to reach the neighbours: they come back each by themselves."""
 
+OTHERS_SECONDS = 1.0
+"""How long what the spool holds waits, after our own return, for the other workers to be back, too."""
+
 FLUSH_BATCH = 200
 
 
@@ -45,13 +50,17 @@ class RedisMessageBroker(MessageBroker):
         stand_in: RedisPubSub | None,
         breaker: CircuitBreaker,
         spool: Spool,
+        *,
+        expected_workers: Callable[[], int],
     ) -> None:
+        """`expected_workers`: how many workers there were when last counted."""
         super().__init__(receive)
         self._origin = worker_id.encode()
-        self._primary = primary
+        self.primary = primary
         self._stand_in = stand_in
         self._breaker = breaker
         self._spool = spool
+        self._expected_workers = expected_workers
         self._seen = SeenMessages()
         self._channels: set[str] = set()
         self._look = asyncio.Event()  # for the watch: something changed
@@ -62,8 +71,9 @@ class RedisMessageBroker(MessageBroker):
         primary.on_lost = self.suspect
 
     async def run(self) -> None:
+        await self.subscribe(EVERY_WORKER)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._primary.run(self._hear), name="redis")
+            tasks.create_task(self.primary.run(self._hear), name="redis")
             if self._stand_in is not None:
                 tasks.create_task(self._stand_in.run(self._hear), name="stand-in")
             tasks.create_task(self._watch(), name="redis-watch")
@@ -85,7 +95,7 @@ class RedisMessageBroker(MessageBroker):
         # What waits in the spool goes first: messages keep their order.
         if self._distributed and not self._spool:
             try:
-                await self._primary.publish(channel, message)
+                await self.primary.publish(channel, message)
             except LOST as exc:
                 raise_if_cancelled()
                 if is_refusal(exc):
@@ -126,7 +136,7 @@ class RedisMessageBroker(MessageBroker):
             published=self._published,
             heard=self._heard,
             duplicates=self._duplicates,
-            reconnects=self._primary.connections,
+            reconnects=self.primary.connections,
             spooled=len(self._spool),
             spool_bytes=self._spool.bytes,
             dropped=self._spool.dropped + self._refused,
@@ -136,11 +146,11 @@ class RedisMessageBroker(MessageBroker):
 
     @property
     def _ways(self) -> list[RedisPubSub]:
-        return [self._primary] if self._stand_in is None else [self._primary, self._stand_in]
+        return [self.primary] if self._stand_in is None else [self.primary, self._stand_in]
 
     @property
     def _distributed(self) -> bool:
-        return self._breaker.closed and self._primary.hearing
+        return self._breaker.closed and self.primary.hearing
 
     @property
     def _consequence(self) -> str:
@@ -175,16 +185,16 @@ class RedisMessageBroker(MessageBroker):
 
     async def _watch(self) -> None:
         """Prove that we hear: now and then while all is well, again and again while it is not."""
-        await self._primary.settle()
+        await self.primary.settle()
         while True:
             await self._until_due()
             if not self._breaker.try_again(time.monotonic()):
                 continue
-            if not self._primary.hearing:
+            if not self.primary.hearing:
                 self.suspect(self._breaker.reason or "not connected")
                 continue
             try:
-                hears = await self._primary.proves_hearing()
+                hears = await self.primary.proves_hearing()
             except LOST as exc:
                 raise_if_cancelled()
                 self._deaf = 0  # it is away: that is another matter
@@ -199,11 +209,12 @@ class RedisMessageBroker(MessageBroker):
                 self._both_ways_until = time.monotonic() + BOTH_WAYS_SECONDS
                 logger.info("Redis is back, %d messages were waiting for it", len(self._spool))
                 self.on_return()
+                await self._await_the_others()
             await self._flush()
 
     async def _until_due(self) -> None:
-        if self._breaker.closed and self._primary.hearing and not self._spool:
-            quiet = time.monotonic() - self._primary.heard_at
+        if self._breaker.closed and self.primary.hearing and not self._spool:
+            quiet = time.monotonic() - self.primary.heard_at
             wait = max(0.0, HEARING_SECONDS - quiet)
         else:
             wait = self._breaker.wait(time.monotonic())
@@ -217,7 +228,17 @@ class RedisMessageBroker(MessageBroker):
         self._hearing_failures += 1
         logger.error("what we publish through Redis is not heard (%d in a row), connecting anew", self._deaf)
         self.suspect("connected, but nothing is heard")
-        await self._primary.reconnect()
+        await self.primary.reconnect()
+
+    async def _await_the_others(self) -> None:
+        """Those who are not back yet would miss what the spool holds; but they have their time."""
+        gives_up_at = time.monotonic() + OTHERS_SECONDS
+        with suppress(*LOST):
+            while self._spool and time.monotonic() < gives_up_at:
+                if await self.primary.count_hearers(EVERY_WORKER) >= self._expected_workers():
+                    return
+                await asyncio.sleep(OTHERS_SECONDS / 20)
+        raise_if_cancelled()
 
     async def _flush(self) -> None:
         """Send what waits, the oldest first; what is published meanwhile queues up behind it."""
@@ -225,7 +246,7 @@ class RedisMessageBroker(MessageBroker):
             batch = self._spool.first(FLUSH_BATCH)
             dropped = self._spool.dropped
             try:
-                refused = await self._primary.publish_all(batch)
+                refused = await self.primary.publish_all(batch)
             except LOST as exc:
                 raise_if_cancelled()
                 self.suspect(str(exc) or "no answer in time")

@@ -91,6 +91,7 @@ class Worker:
             stand_in=self._pubsub("the stand-in", env.stand_in_url) if env.stand_in_url else None,
             breaker=CircuitBreaker(policy),
             spool=Spool(env.spool_messages, env.spool_bytes),
+            expected_workers=lambda: len(self.heartbeat.live_workers),
         )
 
     def _pubsub(self, name: str, url: str) -> RedisPubSub:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -10,16 +10,11 @@ import pytest
 from tests.conftest import unused_port
 from tests.valkey import valkey
 from tests.waiting import eventually
-from wsd.worker.circuit_breaker import BreakerPolicy, CircuitBreaker
-from wsd.worker.link import Redis, open_redis
+from tests.worker.brokers import Heard, running_broker
 from wsd.worker.message_broker import InMemoryMessageBroker, MessageBroker
-from wsd.worker.pubsub import RedisPubSub
-from wsd.worker.redis_broker import RedisMessageBroker
-from wsd.worker.spool import Spool
 
 pytestmark = pytest.mark.anyio
 
-Heard = list[tuple[str, bytes]]
 Make = Callable[..., Awaitable[tuple[MessageBroker, Heard]]]  # name, server URL
 
 
@@ -32,41 +27,19 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
     """Makes a running broker and the list of what it hears. `memory` has one process: all share the one broker."""
-    brokers: list[asyncio.Task[None]] = []
-    clients: list[Redis] = []
+    async with AsyncExitStack() as stack:
 
-    async def running(name: str, server: str = "", stand_in: str = "") -> tuple[MessageBroker, Heard]:
-        heard: Heard = []
+        async def running(name: str, server: str = "") -> tuple[MessageBroker, Heard]:
+            if request.param == "redis":
+                url = server or request.getfixturevalue("url")
+                return await stack.enter_async_context(running_broker(name, url))
+            heard: Heard = []
+            broker = InMemoryMessageBroker(lambda channel, payload: heard.append((channel, payload)))
+            task = asyncio.create_task(broker.run())
+            stack.callback(task.cancel)
+            return broker, heard
 
-        def receive(channel: str, payload: bytes) -> None:
-            heard.append((channel, payload))
-
-        broker: MessageBroker
-        if request.param == "memory":
-            broker = InMemoryMessageBroker(receive)
-        else:
-            where = server or request.getfixturevalue("url")
-            breaker, spool = CircuitBreaker(BreakerPolicy()), Spool(1000, 1_000_000)
-            near = pubsub(name, stand_in, clients) if stand_in else None
-            broker = RedisMessageBroker(receive, name, pubsub(name, where, clients), near, breaker, spool)
-        brokers.append(asyncio.create_task(broker.run()))
-        await broker.settle()
-        return broker, heard
-
-    yield running
-    for task in brokers:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-    for client in clients:
-        await client.aclose()
-
-
-def pubsub(name: str, url: str, clients: list[Redis]) -> RedisPubSub:
-    publisher = open_redis(url, connect_timeout=1, timeout=2)
-    listener = open_redis(url, connect_timeout=1, timeout=None)
-    clients.extend([publisher, listener])
-    return RedisPubSub(url, publisher, listener, f"own-{name}", timeout=1.0)
+        yield running
 
 
 both = pytest.mark.parametrize("make", ["memory", "redis"], indirect=True)
@@ -146,20 +119,3 @@ async def test_it_starts_without_a_server(make: Make) -> None:
     assert not broker.healthy
     assert await broker.publish("c", b"local") is False
     assert heard == [("c", b"local")]
-
-
-@redis
-async def test_reconnects_leave_no_connection_behind(make: Make, url: str) -> None:
-    broker, _ = await make("a")
-    assert isinstance(broker, RedisMessageBroker)
-    await subscribed(broker, "c")
-    admin = open_redis(url, connect_timeout=1, timeout=4)
-    try:
-        before = len(await admin.client_list())
-        for reconnects in range(1, 21):
-            expected = broker.statistics.reconnects + 1
-            assert await admin.client_kill_filter(_type="pubsub") == 1, reconnects
-            await eventually(lambda: broker.statistics.reconnects == expected)  # noqa: B023 - awaited within the round
-        assert len(await admin.client_list()) <= before
-    finally:
-        await admin.aclose()

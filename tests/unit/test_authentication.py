@@ -1,0 +1,241 @@
+"""Who a client is: tokens signed with real keys, and applications' own answers."""
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from starlette.types import Scope
+
+from wsd.worker.authentication import (
+    Authenticate,
+    AuthenticationError,
+    Identity,
+    JWTAuthenticator,
+    JWTSettings,
+    identify,
+    load_hook,
+    token_of,
+)
+
+SECRET = "0123456789abcdef0123456789abcdef"
+KEYS = [rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2)]
+
+
+def scope(token: str = "", *, headers: dict[str, str] | None = None, subprotocols: tuple[str, ...] = ()) -> Scope:
+    return {
+        "type": "websocket",
+        "headers": [(k.encode(), v.encode()) for k, v in (headers or {}).items()],
+        "subprotocols": list(subprotocols),
+        "query_string": f"user_id=x&token={token}".encode() if token else b"",
+    }
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    return {"sub": "42", "name": "Ann", "exp": time.time() + 60, **changes}
+
+
+def signed(key: Any = SECRET, algorithm: str = "HS256", kid: str = "", **changes: Any) -> Scope:
+    return scope(jwt.encode(claims(**changes), key, algorithm, headers={"kid": kid} if kid else None))
+
+
+def public_pem(key: rsa.RSAPrivateKey) -> bytes:
+    return key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def jwks(*kids: str) -> str:
+    keys = [json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key())) for key in KEYS[: len(kids)]]
+    return json.dumps({"keys": [{**key, "kid": kid, "alg": "RS256"} for key, kid in zip(keys, kids, strict=True)]})
+
+
+def hs256(**changes: Any) -> JWTAuthenticator:
+    return JWTAuthenticator(JWTSettings(secret=SECRET, **changes))
+
+
+def test_a_token_says_who_it_is() -> None:
+    identity = hs256().authenticate(signed(role="admin"))
+    assert (identity.user_id, identity.username, identity.claims["role"]) == ("42", "Ann", "admin")
+
+
+def test_other_claims_may_hold_the_names() -> None:
+    settings = hs256(user_claim="uid", username_claim="nick")
+    assert settings.authenticate(signed(uid=7, nick="A.")).user_id == "7"
+    assert settings.authenticate(signed(uid="7", nick=["no", "text"])).username == ""
+
+
+@pytest.mark.parametrize(
+    ("sent", "problem"),
+    [
+        (scope(), "a token is missing"),
+        (scope("rubbish"), "the token is not valid"),
+        (signed("f" * 32), "the token is not valid"),
+        (signed(algorithm="HS512", key="f" * 64), "the token is not valid"),
+        (signed(exp=time.time() - 60), "the token has expired"),
+        (signed(exp=None), "the token is not valid"),
+        (signed(nbf=time.time() + 60), "the token is not valid"),
+        (signed(sub=""), "the token has no sub"),
+        (signed(sub=None), "the token is not valid"),
+        (scope(jwt.encode(claims(), "", "none")), "the token is not valid"),
+    ],
+)
+def test_what_is_refused_and_what_the_client_is_told(sent: Scope, problem: str) -> None:
+    with pytest.raises(AuthenticationError, match=f"^{problem}$"):
+        hs256().authenticate(sent)
+
+
+def test_clocks_may_differ_by_a_few_seconds() -> None:
+    assert hs256().authenticate(signed(exp=time.time() - 5)).user_id == "42"
+
+
+def test_audience_and_issuer_are_checked_where_they_are_set() -> None:
+    checked = hs256(audience="chat", issuer="us")
+    assert checked.authenticate(signed(aud="chat", iss="us")).user_id == "42"
+    assert hs256().authenticate(signed(aud="whatever", iss="whoever")).user_id == "42"
+    for wrong in ({"aud": "other", "iss": "us"}, {"aud": "chat", "iss": "them"}, {"iss": "us"}, {"aud": "chat"}):
+        with pytest.raises(AuthenticationError):
+            checked.authenticate(signed(**wrong))
+
+
+def test_a_public_key_checks_and_does_not_sign(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    path.write_bytes(public_pem(KEYS[0]))
+    authenticator = JWTAuthenticator(JWTSettings(public_key_file=str(path), algorithms=("RS256",)))
+    assert authenticator.authenticate(signed(KEYS[0], "RS256")).user_id == "42"
+    with pytest.raises(AuthenticationError):
+        authenticator.authenticate(signed(KEYS[1], "RS256"))
+    # The public key, which everybody has, as the secret of an HMAC: PyJWT itself would not sign it.
+    header, payload = signed()["query_string"].decode().partition("token=")[2].split(".")[:2]
+    key = jwt.get_algorithm_by_name("HS256")
+    forged = key.sign(f"{header}.{payload}".encode(), public_pem(KEYS[0]))
+    with pytest.raises(AuthenticationError):
+        authenticator.authenticate(scope(f"{header}.{payload}.{jwt.utils.base64url_encode(forged).decode()}"))
+
+
+def test_keys_of_a_set_are_chosen_by_id_and_may_be_rotated(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text(jwks("first"))
+    now = 0.0
+    authenticator = JWTAuthenticator(JWTSettings(jwks_file=str(path), algorithms=("RS256",)), lambda: now)
+    assert authenticator.authenticate(signed(KEYS[0], "RS256")).user_id == "42"  # there is only one
+    assert authenticator.authenticate(signed(KEYS[0], "RS256", kid="first")).user_id == "42"
+    second = signed(KEYS[1], "RS256", kid="second")
+    with pytest.raises(AuthenticationError):
+        authenticator.authenticate(second)
+    path.write_text(jwks("first", "second"))
+    now = 2.0
+    assert authenticator.authenticate(second).user_id == "42"
+    with pytest.raises(AuthenticationError):
+        authenticator.authenticate(signed(KEYS[1], "RS256"))  # which of them?
+    path.write_text("broken")
+    now = 60.0
+    assert authenticator.authenticate(second).user_id == "42", "a broken file takes no keys away"
+    path.write_text(jwks("first"))
+    now = 120.0
+    with pytest.raises(AuthenticationError):
+        authenticator.authenticate(second)
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"secret": "short"}, "security.jwt_secret must have 32 bytes at least for HS256, got 5"),
+        ({"secret": SECRET, "jwks_file": "x"}, "exactly one of .* must be set, got jwt_secret, jwt_jwks_file"),
+        ({"secret": SECRET, "algorithms": ()}, "jwt_algorithms must name an algorithm"),
+        ({"secret": SECRET, "algorithms": ("none",)}, 'must not hold "none"'),
+        ({"secret": SECRET, "algorithms": ("RS256",)}, "RS256 does not go with jwt_secret"),
+        ({"public_key_file": "x", "algorithms": ("HS256",)}, "HS256 does not go with jwt_public_key_file"),
+        ({"jwks_file": "x", "algorithms": ("RS256", "HS256")}, "HS256 does not go with jwt_jwks_file"),
+        ({"public_key_file": "/does/not/exist", "algorithms": ("RS256",)}, "/does/not/exist cannot be read"),
+        ({"jwks_file": "/does/not/exist", "algorithms": ("RS256",)}, "/does/not/exist cannot be read"),
+        ({"jwks_file": __file__, "algorithms": ("RS256",)}, "is no JSON Web Key Set"),
+        ({"public_key_file": __file__, "algorithms": ("RS256",)}, "no key for RS256"),
+        ({"secret": SECRET, "algorithms": ("HS999",)}, 'there is no "HS999"'),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_at_once(settings: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem) as failure:
+        JWTAuthenticator(JWTSettings(**settings))
+    assert "\n" not in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (scope(headers={"authorization": "Bearer t"}), "t"),
+        (scope(headers={"authorization": "bearer  t "}), "t"),
+        (scope(headers={"authorization": "Basic t"}), None),
+        (scope(headers={"authorization": "Bearer "}), None),
+        (scope(subprotocols=("chat", "wsd.bearer", "t")), "t"),
+        (scope(subprotocols=("wsd.bearer",)), None),
+        (scope("t"), "t"),
+        (scope("query", headers={"authorization": "Bearer header"}, subprotocols=("wsd.bearer", "sub")), "header"),
+        (scope("query", subprotocols=("wsd.bearer", "sub")), "sub"),
+        (scope(), None),
+    ],
+)
+def test_where_a_token_may_be(sent: Scope, expected: str | None) -> None:
+    assert token_of(sent) == expected
+
+
+def known(scope: Scope) -> Identity:
+    return Identity("ann")
+
+
+async def known_later(scope: Scope) -> Identity:
+    await asyncio.sleep(0)
+    return Identity("ann", "Ann")
+
+
+def unknown(scope: Scope) -> None:
+    return None
+
+
+def invisible(scope: Scope) -> Identity:
+    return Identity("a\u202eb")
+
+
+def broken(scope: Scope) -> Identity:
+    raise RuntimeError("the database is away: secret")
+
+
+def unwilling(scope: Scope) -> Identity:
+    raise AuthenticationError("your trial is over")
+
+
+async def slow(scope: Scope) -> Identity:
+    await asyncio.sleep(60)
+    return Identity("ann")
+
+
+@pytest.mark.anyio
+async def test_an_applications_own_answer_may_come_later() -> None:
+    assert await identify(scope(), known, 5) == Identity("ann", "ann")
+    assert await identify(scope(), known_later, 5) == Identity("ann", "Ann")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("hook", "problem"),
+    [
+        (unknown, "not authenticated"),
+        (invisible, r"user_id must not contain U\+202E"),
+        (broken, "authentication failed"),
+        (unwilling, "your trial is over"),
+        (slow, "authentication took too long"),
+    ],
+)
+async def test_an_applications_refusal(hook: Authenticate, problem: str) -> None:
+    with pytest.raises(AuthenticationError, match=f"^{problem}$"):
+        await identify(scope(), hook, 0.05)
+
+
+def test_a_hook_is_found_by_name() -> None:
+    assert load_hook(f"{__name__}:known") is known
+    for wrong in (f"{__name__}:missing", "no.such.module:f", f"{__name__}:SECRET", "rubbish"):
+        with pytest.raises(ValueError, match=r"security\.authenticate"):
+            load_hook(wrong)

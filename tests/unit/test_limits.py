@@ -1,0 +1,68 @@
+import pytest
+
+from wsd.worker.limits import TokenBucket, origin_allowed
+
+
+def test_a_bucket_is_full_at_first_and_fills_at_its_rate() -> None:
+    bucket = TokenBucket(rate=2, burst=3, now=10)
+    assert [bucket.take(10) for _ in range(4)] == [True, True, True, False]
+    assert bucket.wait(10) == 0.5
+    assert [bucket.take(10.5), bucket.take(10.5)] == [True, False]
+    assert [bucket.take(20) for _ in range(4)] == [True, True, True, False], "never more than its burst"
+
+
+def test_a_rate_below_one() -> None:
+    bucket = TokenBucket(rate=0.1, burst=1, now=0)
+    assert bucket.take(0)
+    assert bucket.wait(4) == pytest.approx(6)
+    assert not bucket.take(9.9)
+    assert bucket.take(10)
+
+
+def test_a_clock_that_steps_back_neither_gives_nor_takes() -> None:
+    bucket = TokenBucket(rate=1, burst=2, now=100)
+    assert bucket.take(100)
+    assert bucket.take(50)
+    assert not bucket.take(50)
+    assert not bucket.take(100.5)
+    assert bucket.take(101)
+
+
+@pytest.mark.parametrize(("rate", "burst"), [(0, 1), (1, 0), (-1, 5)])
+def test_a_bucket_that_never_has_a_token_is_refused(rate: float, burst: float) -> None:
+    with pytest.raises(ValueError, match="must be above 0"):
+        TokenBucket(rate, burst, 0)
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "allowed", "expected"),
+    [
+        (None, "a.example", [], True),  # no browser
+        ("https://a.example", "a.example", [], True),
+        ("http://a.example:80", "a.example", [], True),
+        ("https://A.Example", "a.example:443", [], True),
+        ("http://localhost:8000", "localhost:8000", [], True),
+        ("http://localhost:8001", "localhost:8000", [], False),
+        ("http://[::1]:8000", "[::1]:8000", [], True),
+        ("http://[::1]", "[::1]", [], True),
+        ("https://evil.example", "a.example", [], False),
+        ("https://a.example.evil.example", "a.example", [], False),
+        ("null", "a.example", [], False),
+        ("", "a.example", [], False),
+        ("", "", [], False),
+        ("file://", "", [], False),
+        ("https://[broken", "a.example", [], False),
+        ("https://evil.example", "a.example", ["*"], True),
+        ("https://a.example", "a.example", ["https://b.example"], False),
+        ("https://b.example:443", "a.example", ["https://B.example"], True),
+        ("http://b.example", "a.example", ["https://b.example"], False),
+        ("https://x.b.example", "a.example", ["https://*.b.example"], True),
+        ("https://x.y.b.example", "a.example", ["https://*.b.example"], True),
+        ("https://b.example", "a.example", ["https://*.b.example"], False),
+        ("https://evilb.example", "a.example", ["https://*.b.example"], False),
+        ("https://.b.example", "a.example", ["https://*.b.example"], False),
+        ("null", "a.example", ["null"], True),
+    ],
+)
+def test_origins(origin: str | None, host: str, allowed: list[str], expected: bool) -> None:
+    assert origin_allowed(origin, host, allowed) is expected

@@ -1,0 +1,53 @@
+from wsd.supervisor.metrics import merge as merge_texts
+from wsd.worker.message_broker import BrokerStatistics
+from wsd.worker.statistics import Counted, WorkerStatistics, merge, top
+
+
+def worker(name: str, users: dict[str, int], channels: dict[str, int]) -> WorkerStatistics:
+    return WorkerStatistics(
+        worker_id=name,
+        node_id="n",
+        mode="distributed",
+        connections=sum(users.values()),
+        messages_in=1,
+        messages_out=2,
+        users=len(users),
+        channels=len(channels),
+        closes={},
+        refusals={},
+        broker=BrokerStatistics(),
+        top_users=top(users.items(), 10),
+        top_channels=top(channels.items(), 10),
+    )
+
+
+def test_the_largest_first_and_names_where_they_are_equal() -> None:
+    sizes = {"b": 2, "a": 2, "c": 5, "d": 1}
+    assert top(sizes.items(), 3) == [Counted("c", 5), Counted("a", 2), Counted("b", 2)]
+
+
+def test_users_and_channels_of_all_workers_are_summed_and_paged() -> None:
+    workers = [worker("w2", {"ann": 1, "bob": 2}, {"x": 1}), worker("w1", {"ann": 3}, {"x": 1, "y": 5})]
+    page = merge(workers, complete=True, offset=0, limit=1)
+    assert page.users == [Counted("ann", 4)]
+    assert page.channels == [Counted("y", 5)]
+    assert (page.connections, page.messages_in, page.messages_out) == (6, 2, 4)
+    assert [w.worker_id for w in page.workers] == ["w1", "w2"]
+    assert page.workers[0].top_users == []
+    page = merge(workers, complete=False, offset=1, limit=5)
+    assert page.users == [Counted("bob", 2)]
+    assert page.channels == [Counted("x", 2)]
+    assert not page.complete
+
+
+def test_metrics_of_several_workers_stand_together_below_one_description() -> None:
+    one = (
+        '# HELP a_total Things\n# TYPE a_total counter\na_total{w="1"} 1.0\n# HELP b B\n# TYPE b gauge\nb{w="1"} 2.0\n'
+    )
+    two = (
+        '# HELP a_total Things\n# TYPE a_total counter\na_total{w="2"} 3.0\n# HELP c C\n# TYPE c gauge\nc{w="2"} 4.0\n'
+    )
+    assert merge_texts([one, "", two]) == (
+        '# HELP a_total Things\n# TYPE a_total counter\na_total{w="1"} 1.0\na_total{w="2"} 3.0\n'
+        '# HELP b B\n# TYPE b gauge\nb{w="1"} 2.0\n# HELP c C\n# TYPE c gauge\nc{w="2"} 4.0\n'
+    )

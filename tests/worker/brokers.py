@@ -1,0 +1,56 @@
+"""A real broker for a test."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from wsd.worker.circuit_breaker import BreakerPolicy, CircuitBreaker
+from wsd.worker.link import open_redis
+from wsd.worker.pubsub import RedisPubSub
+from wsd.worker.redis_broker import RedisMessageBroker
+from wsd.worker.spool import Spool
+
+Heard = list[tuple[str, bytes]]
+
+DEFAULT_POLICY = BreakerPolicy(pause=0.3)
+
+
+@asynccontextmanager
+async def running_broker(
+    name: str,
+    url: str,
+    stand_in: str = "",
+    *,
+    policy: BreakerPolicy = DEFAULT_POLICY,
+    spool_messages: int = 10_000,
+    workers: int = 0,
+) -> AsyncIterator[tuple[RedisMessageBroker, Heard]]:
+    """A broker, and the list of what it hears. `workers`: how many there are, as its heartbeat would know."""
+    heard: Heard = []
+    clients = []
+
+    def way(url: str) -> RedisPubSub:
+        publisher = open_redis(url, connect_timeout=1, timeout=2)
+        listener = open_redis(url, connect_timeout=1, timeout=None)
+        clients.extend([publisher, listener])
+        return RedisPubSub(url, publisher, listener, f"own-{name}", timeout=1.0)
+
+    broker = RedisMessageBroker(
+        lambda channel, payload: heard.append((channel, payload)),
+        name,
+        way(url),
+        way(stand_in) if stand_in else None,
+        CircuitBreaker(policy),
+        Spool(spool_messages, 1_000_000),
+        expected_workers=lambda: workers,
+    )
+    running = asyncio.create_task(broker.run())
+    await broker.settle()
+    try:
+        yield broker, heard
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        for client in clients:
+            await client.aclose()

@@ -1,0 +1,312 @@
+"""Redis freezes, dies, comes back, cuts connections: what the brokers of a node do meanwhile, and after.
+
+Every test runs brokers against real servers; `near` is the node's own Valkey.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from tests.conftest import unused_port
+from tests.valkey import Valkey, server
+from tests.waiting import eventually
+from tests.worker.brokers import Heard, running_broker
+from wsd.worker import redis_broker
+from wsd.worker.circuit_breaker import BreakerPolicy, BreakerState
+from wsd.worker.link import open_redis
+from wsd.worker.message_broker import UNNUMBERED, Mode
+from wsd.worker.redis_broker import RedisMessageBroker
+
+pytestmark = pytest.mark.anyio
+
+CALL_SECONDS = 3.0  # 2 s are promised; a machine that runs other tests, too, may stand still for a moment
+RETURN_SECONDS = 4.0
+
+Brokers = list[tuple[RedisMessageBroker, Heard]]
+
+
+@pytest.fixture
+def far(tmp_path: Path) -> Iterator[Valkey]:
+    with server(tmp_path / "far", unused_port()) as running:
+        yield running
+
+
+@pytest.fixture
+def near(tmp_path: Path) -> Iterator[Valkey]:
+    with server(tmp_path / "near", unused_port()) as running:
+        yield running
+
+
+@asynccontextmanager
+async def brokers(far: Valkey, near: Valkey | None, count: int = 2) -> AsyncIterator[Brokers]:
+    """Of one node; each is subscribed to `c`."""
+    async with AsyncExitStack() as stack:
+        made: Brokers = []
+        for number in range(count):
+            broker, heard = await stack.enter_async_context(
+                running_broker(f"w{number}", far.url, near.url if near else "", workers=count)
+            )
+            await broker.subscribe("c")
+            await eventually(lambda broker=broker: broker.health.mode is Mode.DISTRIBUTED)  # type: ignore[misc]
+            made.append((broker, heard))
+        yield made
+
+
+def numbers(heard: Heard) -> list[int]:
+    return [int(payload) for _, payload in heard]
+
+
+async def publish_until(broker: RedisMessageBroker, stop: asyncio.Event) -> int:
+    """Numbers from 0, one after the other; how many."""
+    number = 0
+    while not stop.is_set():
+        started = time.monotonic()
+        await broker.publish("c", b"%d" % number)
+        assert time.monotonic() - started < CALL_SECONDS
+        number += 1
+        await asyncio.sleep(0.002)
+    return number
+
+
+@pytest.mark.parametrize("fault", ["freeze", "kill"])
+@pytest.mark.parametrize("with_stand_in", [True, False])
+async def test_an_outage_under_load_loses_and_doubles_nothing(
+    far: Valkey, near: Valkey, fault: str, with_stand_in: bool
+) -> None:
+    async with brokers(far, near if with_stand_in else None, count=3) as made:
+        stop = asyncio.Event()
+        load = asyncio.create_task(publish_until(made[0][0], stop))
+        await eventually(lambda: len(made[1][1]) > 20)
+        if fault == "freeze":
+            far.freeze()
+        else:
+            far.kill()
+        away = Mode.STAND_IN if with_stand_in else Mode.LOCAL
+        await eventually(lambda: made[0][0].health.mode is away)
+        reached = made[1][1] if with_stand_in else made[0][1]
+        seen = len(reached)
+        await eventually(lambda: len(reached) > seen + 50)  # it goes on without Redis
+        if fault == "freeze":
+            far.thaw()
+        else:
+            far.start()
+        await eventually(lambda: made[0][0].health.mode is Mode.DISTRIBUTED and not made[0][0].statistics.spooled)
+        stop.set()
+        count = await load
+        for _, heard in made:
+            await eventually(lambda heard=heard: len(heard) >= count)  # type: ignore[misc]
+            assert sorted(numbers(heard)) == list(range(count))
+            assert numbers(heard) == list(range(count)), "and the order is kept"
+
+
+async def test_it_is_distributed_again_soon_after_its_return(far: Valkey) -> None:
+    async with brokers(far, None) as made:
+        for _ in range(3):
+            far.kill()
+            await eventually(lambda: made[0][0].health.mode is Mode.LOCAL)
+            far.start()
+            back = time.monotonic()
+            await eventually(lambda: all(broker.health.mode is Mode.DISTRIBUTED for broker, _ in made))
+            assert time.monotonic() - back < RETURN_SECONDS
+        for _ in range(3):
+            far.freeze()
+            await made[0][0].publish("c", b"0")
+            await eventually(lambda: made[0][0].health.mode is Mode.LOCAL)
+            far.thaw()
+            back = time.monotonic()
+            await eventually(lambda: all(broker.health.mode is Mode.DISTRIBUTED for broker, _ in made))
+            assert time.monotonic() - back < RETURN_SECONDS
+
+
+async def test_what_the_spool_must_drop_is_the_oldest_and_counted(far: Valkey) -> None:
+    async with brokers(far, None, count=1) as made:
+        listener, heard = made[0]
+        async with running_broker("small", far.url, spool_messages=5) as (small, _):
+            await eventually(lambda: small.health.mode is Mode.DISTRIBUTED)
+            far.kill()
+            await eventually(lambda: small.health.mode is Mode.LOCAL)
+            for number in range(8):
+                assert await small.publish("c", b"%d" % number) is False
+            assert (small.statistics.spooled, small.statistics.dropped) == (5, 3)
+            far.start()
+            await eventually(lambda: small.statistics.spooled == 0)
+            await eventually(lambda: listener.health.mode is Mode.DISTRIBUTED)
+            await eventually(lambda: not small.statistics.spooled)
+        assert numbers(heard) in ([3, 4, 5, 6, 7], [])  # those who came back later than it was sent hear nothing
+
+
+async def test_a_breaker_of_several_failures_spools_what_failed_before_it_opened(far: Valkey) -> None:
+    async with brokers(far, None, count=1) as made:
+        _, heard = made[0]
+        policy = BreakerPolicy(failures=1000, pause=0.2)
+        async with running_broker("patient", far.url, policy=policy) as (patient, _):
+            await eventually(lambda: patient.health.mode is Mode.DISTRIBUTED)
+            far.freeze()
+            assert await patient.publish("c", b"1") is False
+            assert patient.health.breaker is BreakerState.CLOSED
+            far.thaw()
+            await eventually(lambda: numbers(heard) == [1])
+            await eventually(lambda: patient.statistics.spooled == 0)
+            assert await patient.publish("c", b"2") is True
+            await eventually(lambda: numbers(heard) == [1, 2])
+
+
+async def test_calls_are_quick_while_redis_is_known_to_be_away(far: Valkey, near: Valkey) -> None:
+    async with brokers(far, near, count=1) as made:
+        broker, _ = made[0]
+        far.freeze()
+        near.freeze()
+        started = time.monotonic()
+        await broker.publish("c", b"0")  # finds out, twice
+        assert time.monotonic() - started < CALL_SECONDS
+        await eventually(lambda: broker.health.breaker is not BreakerState.CLOSED)
+        started = time.monotonic()
+        await broker.subscribe("d")
+        assert time.monotonic() - started < 0.5
+        far.thaw()
+        near.thaw()
+
+
+async def test_killed_listening_connections_come_back_and_none_is_left_over(far: Valkey) -> None:
+    async with brokers(far, None) as made:
+        admin = open_redis(far.url, connect_timeout=1, timeout=4)
+        try:
+            for round_ in range(1, 31):
+                before = [broker.statistics.reconnects for broker, _ in made]
+                await admin.client_kill_filter(_type="pubsub")
+                await eventually(
+                    lambda before=before: all(  # type: ignore[misc]
+                        broker.statistics.reconnects > count and broker.health.mode is Mode.DISTRIBUTED
+                        for (broker, _), count in zip(made, before, strict=True)
+                    ),
+                    f"round {round_}",
+                )
+            await made[0][0].publish("c", b"1")
+            for _, heard in made:
+                await eventually(lambda heard=heard: numbers(heard) == [1])  # type: ignore[misc]
+            clients = await admin.client_list()
+            assert len([client for client in clients if "P" in client["flags"]]) == 2
+            assert len(clients) <= 1 + 2 * 3
+        finally:
+            await admin.aclose()
+
+
+async def test_a_publish_over_the_output_limit_costs_a_reconnect_and_no_hearing(tmp_path: Path) -> None:
+    limit = ("--client-output-buffer-limit", "pubsub 64kb 64kb 0")
+    with server(tmp_path / "small", unused_port(), *limit) as far:
+        async with brokers(far, None) as made:
+            before = made[1][0].statistics.reconnects
+            # Published in one go, more than a listener's buffer takes: Redis cuts all of them off.
+            admin = open_redis(far.url, connect_timeout=1, timeout=4)
+            flood = "for i = 1, 100 do redis.call('PUBLISH', 'c', ARGV[1]) end"
+            await cast(Awaitable[None], admin.eval(flood, 0, UNNUMBERED + b"1" * 8000))
+            await admin.aclose()
+            await eventually(lambda: made[1][0].statistics.reconnects > before)
+            await eventually(lambda: all(broker.health.mode is Mode.DISTRIBUTED for broker, _ in made))
+            await made[0][0].publish("c", b"2")
+            for _, heard in made:
+                await eventually(lambda heard=heard: heard[-1:] == [("c", b"2")])  # type: ignore[misc]
+
+
+async def test_a_quiet_connection_is_not_a_broken_one(far: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_broker, "HEARING_SECONDS", 0.1)
+    async with brokers(far, None, count=1) as made:
+        broker, _ = made[0]
+        heard_at = broker.primary.heard_at
+        await eventually(lambda: broker.primary.heard_at > heard_at + 1.0)  # it heard itself, ten times
+        assert broker.statistics.reconnects == 1
+        assert broker.statistics.hearing_failures == 0
+
+
+class Proxy:
+    """Between a broker and its Redis. `deaf`: what Redis says to listeners is swallowed, the connection stays."""
+
+    def __init__(self, target: int) -> None:
+        self.port = unused_port()
+        self.deaf = False
+        self._target = target
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> "Proxy":
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        listens = asyncio.Event()
+
+        async def up() -> None:
+            while data := await reader.read(65536):
+                if b"SUBSCRIBE" in data:
+                    listens.set()
+                up_writer.write(data)
+
+        async def down() -> None:
+            while data := await up_reader.read(65536):
+                if not (self.deaf and listens.is_set() and b"message" in data):
+                    writer.write(data)
+
+        ways = [asyncio.create_task(up()), asyncio.create_task(down())]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            writer.close()
+            up_writer.close()
+
+
+async def test_a_deaf_worker_notices_tries_again_and_says_so(far: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_broker, "HEARING_SECONDS", 0.2)
+    async with Proxy(int(far.url.rpartition(":")[2])) as proxy, brokers(far, None, count=1) as made:
+        hearing, heard = made[0]
+        async with running_broker("deaf", f"redis://127.0.0.1:{proxy.port}") as (broker, heard_by_deaf):
+            await broker.subscribe("c")
+            await eventually(lambda: broker.health.mode is Mode.DISTRIBUTED)
+            proxy.deaf = True
+            await eventually(lambda: broker.health.mode is Mode.LOCAL)
+            assert broker.statistics.hearing_failures >= 1
+            await broker.publish("c", b"1")  # its own members hear it all the same
+            assert numbers(heard_by_deaf) == [1]
+            await eventually(lambda: broker.health.deaf)
+            assert broker.statistics.reconnects > 2
+            assert not hearing.health.deaf
+            proxy.deaf = False
+            await eventually(lambda: broker.health.mode is Mode.DISTRIBUTED)
+            assert not broker.health.deaf
+            await eventually(lambda: numbers(heard) == [1])
+            assert numbers(heard_by_deaf) == [1]
+
+
+async def test_a_message_that_redis_refuses_holds_up_nobody(far: Valkey) -> None:
+    admin = open_redis(far.url, connect_timeout=1, timeout=4)
+    try:
+        await admin.execute_command(  # type: ignore[no-untyped-call]
+            "ACL", "SETUSER", "limited", "on", "nopass", "+@all", "~*", "resetchannels", "&c", "&own-*", "&ws_*"
+        )
+        async with brokers(far, None, count=1) as made:
+            url = far.url.replace("//", "//limited:x@")
+            async with running_broker("limited", url) as (broker, _):
+                await eventually(lambda: broker.health.mode is Mode.DISTRIBUTED)
+                assert await broker.publish("forbidden", b"0") is False
+                assert await broker.publish("c", b"1") is True
+                assert broker.statistics.dropped == 1
+            await eventually(lambda: numbers(made[0][1]) == [1])
+    finally:
+        await admin.aclose()
