@@ -8,6 +8,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route, WebSocketRoute
+from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from wsd.worker import wire
@@ -17,6 +18,8 @@ from wsd.worker.client_requests import handle
 from wsd.worker.connection import Connection
 from wsd.worker.websocket_manager import DistributedWebSocketManager, TooManyConnectionsError
 from wsd.worker.wire import CloseCode
+
+NO_STATUS = 1005
 
 CLOSE_SECONDS = 1.0
 """How long a close frame may wait for a client that does not read."""
@@ -76,10 +79,18 @@ async def _receive(websocket: WebSocket, manager: DistributedWebSocketManager, c
     while True:
         message = await websocket.receive()
         if message["type"] == "websocket.disconnect":
-            code: int = message["code"]
-            return code
+            return close_code(message)
         text = message.get("text")
         await handle(manager, connection, message["bytes"] if text is None else text)
+
+
+def close_code(disconnect: Message) -> int:
+    """uvicorn says 1005 both for a connection that was lost and for a close frame without a code, as browsers send it
+    for `close()`; only the frame has a reason, if an empty one."""
+    code: int = disconnect.get("code", CloseCode.LOST)
+    if code == NO_STATUS:
+        return CloseCode.GOODBYE if disconnect.get("reason") is not None else CloseCode.LOST
+    return code
 
 
 async def _close(websocket: WebSocket, code: int, reason: str) -> None:

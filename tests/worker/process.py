@@ -12,7 +12,7 @@ from websockets.asyncio.client import ClientConnection, unix_connect
 
 from tests.cluster.harness import clean_env
 from tests.waiting import until
-from wsd.supervisor.client import request
+from wsd.supervisor.client import UnixConnection, request
 from wsd.worker.contract import WorkerEnv
 
 
@@ -34,13 +34,30 @@ class Worker:
             return 0, {}
         return status, json.loads(body)
 
+    def request(
+        self, method: str, target: str, body: object = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, Any]:
+        """Status, and the body as JSON or else as text."""
+        connection = UnixConnection(self.path, 10)
+        try:
+            connection.request(method, target, None if body is None else json.dumps(body), headers or {})
+            response = connection.getresponse()
+            text = response.read().decode()
+            return response.status, json.loads(text) if text.startswith(("{", "[")) else text
+        finally:
+            connection.close()
+
     async def connect(self, user_id: str = "a") -> ClientConnection:
         connection, _ = await self.join(user_id)
         return connection
 
+    async def open(self, query: str = "", **options: Any) -> ClientConnection:
+        """A client that may yet be refused."""
+        return await unix_connect(str(self.path), f"ws://localhost/ws?{query}", ping_interval=None, **options)
+
     async def join(self, user_id: str = "a") -> tuple[ClientConnection, str]:
         """A welcomed client, and its session id."""
-        connection = await unix_connect(str(self.path), f"ws://localhost/ws?user_id={user_id}", ping_interval=None)
+        connection = await self.open(f"user_id={user_id}")
         welcome = json.loads(await connection.recv())
         assert welcome["type"] == "welcome"
         return connection, welcome["session_id"]

@@ -1,0 +1,196 @@
+"""Statistics, metrics and publishing over HTTP."""
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.conftest import unused_port
+from tests.valkey import server, valkey
+from tests.waiting import eventually
+from tests.worker.clients import ask, receive
+from tests.worker.process import Worker, worker
+
+pytestmark = pytest.mark.anyio
+
+KEY = {"X-API-Key": "sesame"}
+
+
+def samples(text: str) -> dict[tuple[str, str], float]:
+    """Values by metric name and, where there is one, reason or state."""
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            label = sample.labels.get("reason") or sample.labels.get("state") or ""
+            found[sample.name, label] = sample.value
+    return found
+
+
+def metrics_of(serving: Worker) -> dict[tuple[str, str], float]:
+    status, text = serving.request("GET", "/metrics")
+    assert status == 200
+    return samples(text)
+
+
+async def test_statistics_are_of_all_workers_and_paged(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        url = stack.enter_context(valkey(tmp_path / "redis", unused_port()))
+        workers = []
+        for number in (1, 2):
+            (tmp_path / str(number)).mkdir()
+            settings: dict[str, Any] = {"worker_id": f"worker-{number}", "heartbeat_interval": 0.1}
+            workers.append(stack.enter_context(worker(tmp_path / str(number), redis_url=url, **settings)))
+        one, two = workers
+        await eventually(lambda: one.health()[1]["websocket"]["total_workers"] == 2)
+        connections = [await one.connect("ann"), await one.connect("bob"), await two.connect("ann")]
+        for connection in connections:
+            await ask(connection, type="subscribe", channel="room")
+        await ask(connections[0], type="subscribe", channel="lonely")
+        status, stats = one.request("GET", "/api/websocket/stats?limit=1")
+        assert status == 200
+        assert (stats["complete"], stats["connections"]) == (True, 3)
+        assert [w["worker_id"] for w in stats["workers"]] == ["worker-1", "worker-2"]
+        assert [w["connections"] for w in stats["workers"]] == [2, 1]
+        assert stats["users"] == [{"name": "ann", "connections": 2}]
+        assert stats["channels"] == [{"name": "room", "connections": 3}]
+        _, stats = two.request("GET", "/api/websocket/stats?limit=5&offset=1")
+        assert stats["users"] == [{"name": "bob", "connections": 1}]
+        assert stats["channels"] == [{"name": "lonely", "connections": 1}]
+        _, stats = two.request("GET", "/api/websocket/stats?scope=worker")
+        assert (stats["worker_id"], stats["connections"], stats["mode"]) == ("worker-2", 1, "distributed")
+        for connection in connections:
+            await connection.close()
+
+
+@pytest.mark.parametrize("query", ["limit=x", "limit=101", "offset=-1", "limit=1.5"])
+def test_a_wrong_page_is_named(tmp_path: Path, query: str) -> None:
+    with worker(tmp_path) as serving:
+        status, body = serving.request("GET", f"/api/websocket/stats?{query}")
+        assert status == 400
+        assert "must be an integer from 0 to" in body["error"]
+
+
+async def test_metrics_count_connections_messages_and_why_connections_ended(tmp_path: Path) -> None:
+    with worker(tmp_path, slot=3, max_message_bytes=1000) as serving:
+        one, two, big = await serving.connect("ann"), await serving.connect("bob"), await serving.connect("bob")
+        await ask(one, type="subscribe", channel="room")
+        await ask(one, type="broadcast", data=1)
+        now = metrics_of(serving)
+        assert now["wsd_connections", ""] == 3
+        assert now["wsd_users", ""] == 2
+        assert now["wsd_channels", ""] == 1
+        assert now["wsd_messages_received_total", ""] == 2
+        assert now["wsd_messages_sent_total", ""] == 3 + 1 + 3 + 1  # welcomes, ack, broadcast, ack
+        assert now["wsd_breaker_state", "closed"] == 1
+        assert now["wsd_cluster_workers", ""] == 1
+        await one.close()
+        two.transport.abort()
+        await big.send("x" * 2000)
+        await big.wait_closed()
+        await eventually(lambda: metrics_of(serving)["wsd_connections", ""] == 0)
+        now = metrics_of(serving)
+        for reason in ("goodbye", "lost", "too_big"):
+            assert now["wsd_connections_closed_total", reason] == 1
+        _, text = serving.request("GET", "/metrics")
+        assert 'wsd_connections{node="n",worker="worker-3"} 0.0' in text
+
+
+async def test_metrics_tell_of_redis(tmp_path: Path) -> None:
+    with server(tmp_path / "redis", unused_port()) as redis, worker(tmp_path, redis_url=redis.url) as serving:
+        connection = await serving.connect()
+        await eventually(lambda: metrics_of(serving)["wsd_distributed", ""] == 1)
+        assert metrics_of(serving)["wsd_redis_reconnects_total", ""] == 1
+        redis.kill()
+        await eventually(lambda: metrics_of(serving)["wsd_distributed", ""] == 0)
+        await ask(connection, type="broadcast", data="kept")
+        now = metrics_of(serving)
+        assert now["wsd_breaker_opened_total", ""] == 1
+        assert now["wsd_spool_messages", ""] == 1
+        assert now["wsd_spool_bytes", ""] > 0
+        redis.start()
+        await eventually(lambda: metrics_of(serving)["wsd_spool_messages", ""] == 0)
+        now = metrics_of(serving)
+        assert now["wsd_redis_reconnects_total", ""] == 2
+        assert now["wsd_breaker_state", "closed"] == 1
+        await eventually(lambda: metrics_of(serving)["wsd_broker_duplicates_total", ""] == 1)  # it was heard already
+        await connection.close()
+
+
+async def test_others_publish_with_the_key(tmp_path: Path) -> None:
+    with worker(tmp_path, api_key="sesame") as serving:
+        ann, bob = await serving.connect("ann"), await serving.connect("bob")
+        await ask(ann, type="subscribe", channel="room")
+        target = "/api/websocket/publish"
+        answer = serving.request("POST", target, {"channel": "room", "data": {"n": 1}}, KEY)
+        assert answer == (200, {"published": 1, "distributed": True})
+        assert await receive(ann) == {"type": "message", "channel": "room", "data": {"n": 1}}
+        batch = [{"broadcast": True, "data": [2]}, {"user_id": "bob", "data": "three"}]
+        status, body = serving.request("POST", target, batch, {"Authorization": "Bearer sesame"})
+        assert (status, body["published"]) == (200, 2)
+        assert (await receive(ann))["data"] == [2]
+        assert (await receive(bob))["data"] == [2]
+        assert await receive(bob) == {"type": "message", "data": "three"}
+        await ann.close()
+        await bob.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ({"data": 1}, "message 0: needs one of channel, user_id, broadcast"),
+        ({"data": 1, "channel": "a", "broadcast": True}, "message 0: needs one of"),
+        ([{"channel": "a", "data": 1}, {"user_id": "b"}], "missing required field `data`"),
+        ({"channel": "no name!", "data": 1}, "a channel name has"),
+        ({"channel": "a", "data": 1, "from": "me"}, "unknown field `from`"),
+        ({"channel": "a", "data": "x" * 70_000}, "data may have 65536 bytes, got 70002"),
+        ([{"channel": "a", "data": 1}] * 1001, "a request may have 1000 messages, got 1001"),
+        (["a"], "Expected `object`"),
+        ("text", "Expected `object`"),
+    ],
+)
+def test_what_cannot_be_published_is_named_and_nothing_is_sent(tmp_path: Path, body: object, problem: str) -> None:
+    with worker(tmp_path, api_key="sesame") as serving:
+        status, answer = serving.request("POST", "/api/websocket/publish", body, KEY)
+        assert status == 400
+        assert problem in answer["error"]
+        assert metrics_of(serving)["wsd_broker_published_total", ""] == 0
+
+
+def test_without_the_key_nobody_publishes(tmp_path: Path) -> None:
+    message = {"broadcast": True, "data": 1}
+    target = "/api/websocket/publish"
+    with worker(tmp_path, api_key="sesame") as serving:
+        for headers in ({}, {"X-API-Key": "wrong"}, {"Authorization": "Bearer "}, {"X-API-Key": "s\xe9same"}):
+            assert serving.request("POST", target, message, headers)[0] == 401
+        assert serving.request("GET", target, None, KEY)[0] == 405
+        status, _ = serving.request("POST", target, {"broadcast": True, "data": "x" * 1_100_000}, KEY)
+        assert status == 413
+        assert serving.request("POST", "/health")[0] == 405
+
+
+def test_without_a_key_publishing_is_off(tmp_path: Path) -> None:
+    with worker(tmp_path) as serving:
+        status, body = serving.request(
+            "POST", "/api/websocket/publish", {"broadcast": True, "data": 1}, {"X-API-Key": ""}
+        )
+        assert status == 404
+        assert "set security.api_key" in body["error"]
+
+
+def test_statistics_and_metrics_are_not_for_strangers(tmp_path: Path) -> None:
+    with worker(tmp_path, admin_allow="127.0.0.1,10.0.0.0/8") as serving:
+        for address, expected in (("127.0.0.1", 200), ("10.1.2.3", 200), ("192.0.2.1", 403), ("rubbish", 403)):
+            headers = {"X-Forwarded-For": address}  # as nginx says it
+            assert serving.request("GET", "/metrics", None, headers)[0] == expected
+            assert serving.request("GET", "/api/websocket/stats", None, headers)[0] == expected
+            assert serving.request("GET", "/health", None, headers)[0] == 200
+
+
+def test_health_is_json_for_people_and_programs(tmp_path: Path) -> None:
+    with worker(tmp_path) as serving:
+        status, body = serving.request("GET", "/health")
+        assert (status, body["websocket"]["mode"]) == (200, "memory")
+        assert json.dumps(body)

@@ -1,0 +1,110 @@
+"""Who is in a channel, on all workers: right after joins, goodbyes, lost connections, dead workers, a lost Redis."""
+
+import asyncio
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import ClientConnection
+
+from tests.conftest import unused_port
+from tests.valkey import server, valkey
+from tests.waiting import eventually
+from tests.worker.clients import ask
+from tests.worker.process import Worker, worker
+
+pytestmark = pytest.mark.anyio
+
+
+def two_workers(stack: ExitStack, tmp_path: Path, url: str) -> list[Worker]:
+    workers = []
+    for number in (1, 2):
+        directory = tmp_path / f"worker-{number}"
+        directory.mkdir()
+        settings = {"worker_id": f"worker-{number}", "node_id": f"node-{number}", "heartbeat_interval": 0.2}
+        workers.append(stack.enter_context(worker(directory, redis_url=url, heartbeat_ttl=1.0, **settings)))
+    return workers
+
+
+async def members(connection: ClientConnection) -> list[tuple[str, str]]:
+    answer = await ask(connection, type="presence", channel="room")
+    assert answer["type"] == "presence"
+    assert answer["count"] == len(answer["members"])
+    return sorted((member["user_id"], member["node_id"]) for member in answer["members"])
+
+
+async def until_members(connection: ClientConnection, *expected: tuple[str, str]) -> None:
+    async with asyncio.timeout(20):
+        while await members(connection) != sorted(expected):  # noqa: ASYNC110 - it is another process that changes
+            await asyncio.sleep(0.05)
+
+
+async def test_alone_in_memory(tmp_path: Path) -> None:
+    with worker(tmp_path) as alone:
+        ann, bob = await alone.connect("ann"), await alone.connect("bob")
+        assert await members(ann) == []
+        await ask(ann, type="subscribe", channel="room")
+        await ask(bob, type="subscribe", channel="room")
+        assert await members(bob) == [("ann", "n"), ("bob", "n")]
+        await ask(ann, type="unsubscribe", channel="room")
+        assert await members(bob) == [("bob", "n")]
+        await bob.close()
+        await until_members(ann)
+        await ann.close()
+
+
+async def test_across_workers_and_nodes(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        url = stack.enter_context(valkey(tmp_path / "redis", unused_port()))
+        one, two = two_workers(stack, tmp_path, url)
+        ann, bob, twin = await one.connect("ann"), await two.connect("bob"), await two.connect("bob")
+        for connection in (ann, bob, twin):
+            await ask(connection, type="subscribe", channel="room")
+        everybody = [("ann", "node-1"), ("bob", "node-2"), ("bob", "node-2")]
+        await until_members(ann, *everybody)
+        await until_members(bob, *everybody)
+        answer = await ask(ann, type="presence", channel="room")
+        assert set(answer["members"][0]) == {"user_id", "username", "node_id", "worker_id"}
+        await ask(twin, type="unsubscribe", channel="room")
+        await until_members(ann, ("ann", "node-1"), ("bob", "node-2"))
+        bob.transport.abort()  # without a goodbye
+        await until_members(ann, ("ann", "node-1"))
+        answer = await ask(ann, type="presence", channel="no such name!")
+        assert answer["code"] == "invalid_channel"
+        await ann.close()
+        await twin.close()
+
+
+async def test_a_dead_workers_members_are_gone_with_its_heartbeat(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        url = stack.enter_context(valkey(tmp_path / "redis", unused_port()))
+        one, two = two_workers(stack, tmp_path, url)
+        ann = await one.connect("ann")
+        await ask(ann, type="subscribe", channel="room")
+        others = await asyncio.gather(*(two.connect(f"user-{number}") for number in range(50)))
+        await asyncio.gather(*(ask(other, type="subscribe", channel="room") for other in others))
+        await until_members(ann, ("ann", "node-1"), *((f"user-{number}", "node-2") for number in range(50)))
+        two.process.send_signal(signal.SIGKILL)
+        await until_members(ann, ("ann", "node-1"))
+        await ann.close()
+
+
+async def test_a_redis_that_forgot_everything_is_told_again(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        redis = stack.enter_context(server(tmp_path / "redis", unused_port()))
+        one, two = two_workers(stack, tmp_path, redis.url)
+        ann, bob, leaver = await one.connect("ann"), await two.connect("bob"), await two.connect("leaver")
+        for connection in (ann, bob, leaver):
+            await ask(connection, type="subscribe", channel="room")
+        everybody = [("ann", "node-1"), ("bob", "node-2"), ("leaver", "node-2")]
+        await until_members(ann, *everybody)
+        redis.kill()
+        await eventually(lambda: two.health()[1]["status"] == "degraded")
+        assert await members(bob) == [("bob", "node-2"), ("leaver", "node-2")], "this worker's own, meanwhile"
+        await leaver.close()
+        redis.start()
+        await until_members(ann, ("ann", "node-1"), ("bob", "node-2"))
+        await until_members(bob, ("ann", "node-1"), ("bob", "node-2"))
+        await ann.close()
+        await bob.close()
