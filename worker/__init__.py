@@ -3,22 +3,26 @@
 Kept lazy, so that the supervisor can read `wsd.worker.contract` without loading Starlette or redis.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wsd.worker.authentication import Identity
+    from wsd.worker.compat import get_websocket_manager
     from wsd.worker.websocket_manager import DistributedWebSocketManager
     from wsd.worker.websocket_middleware import WebSocketMiddleware
 
-__all__ = ["DistributedWebSocketManager", "WebSocketMiddleware"]
+__all__ = ["DistributedWebSocketManager", "Identity", "WebSocketMiddleware", "get_websocket_manager"]
+
+_HOMES = {
+    "DistributedWebSocketManager": "websocket_manager",
+    "Identity": "authentication",
+    "WebSocketMiddleware": "websocket_middleware",
+    "get_websocket_manager": "compat",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "DistributedWebSocketManager":
-        from wsd.worker.websocket_manager import DistributedWebSocketManager  # noqa: PLC0415
-
-        return DistributedWebSocketManager
-    if name == "WebSocketMiddleware":
-        from wsd.worker.websocket_middleware import WebSocketMiddleware  # noqa: PLC0415
-
-        return WebSocketMiddleware
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -87,7 +87,8 @@ class JWTAuthenticator:
                 try:
                     jwt.get_algorithm_by_name(algorithm).prepare_key(key)
                 except (jwt.InvalidKeyError, ValueError, TypeError) as exc:
-                    raise ValueError(f"security.jwt_*: no key for {algorithm}: {exc}") from None
+                    source = settings.public_key_file or "security.jwt_secret"
+                    raise ValueError(f"{source} is no key for {algorithm}: {exc}") from None
             self._keys = lambda kid: key
 
     def authenticate(self, scope: Scope) -> Identity:
@@ -104,7 +105,8 @@ class JWTAuthenticator:
                 audience=settings.audience or None,
                 issuer=settings.issuer or None,
                 leeway=settings.leeway,
-                options={"require": ["exp"], "verify_aud": bool(settings.audience)},
+                # PyJWT takes no number for `sub`; whether the user's claim will do is decided below.
+                options={"require": ["exp"], "verify_aud": bool(settings.audience), "verify_sub": False},
             )
         except jwt.ExpiredSignatureError:
             raise AuthenticationError("the token has expired") from None
@@ -128,8 +130,11 @@ class JWKSFile:
         self._checked_at = clock()
         self._changed_at, self._set = self._read()
 
-    def key(self, kid: str | None) -> "jwt.PyJWK":
-        """Without an id, the only key there is. Raises jwt.PyJWTError when there is no such key."""
+    def key(self, kid: str | None) -> Any:
+        """Without an id, the only key there is. Raises jwt.PyJWTError when there is no such key.
+
+        The bare key: a set need not say which algorithm its keys are for (RFC 7517, 4.4).
+        """
         import jwt  # noqa: PLC0415
 
         age = self._clock() - self._checked_at
@@ -137,25 +142,30 @@ class JWKSFile:
         if age >= (FILE_CHECK_SECONDS if known else UNKNOWN_KEY_CHECK_SECONDS):
             self._read_again()
         if kid is None and len(self._set.keys) == 1:
-            return self._set.keys[0]
+            return self._set.keys[0].key
         for key in self._set.keys:
             if kid is not None and key.key_id == kid:
-                return key
+                return key.key
         raise jwt.InvalidKeyError("no such key")
 
     def _read(self) -> tuple[int, "jwt.PyJWKSet"]:
         import jwt  # noqa: PLC0415
 
+        try:  # the time first: what changes while it is read, is read again
+            changed_at = self._path.stat().st_mtime_ns
+        except OSError as exc:
+            raise ValueError(f"security.jwt_jwks_file {self._path} cannot be read: {exc}") from None
         text = _read(self._path, "security.jwt_jwks_file")
         try:
-            return self._path.stat().st_mtime_ns, jwt.PyJWKSet.from_json(text)
-        except (jwt.PyJWTError, ValueError, AttributeError, TypeError) as exc:
+            return changed_at, jwt.PyJWKSet.from_json(text)
+        except (jwt.PyJWTError, ValueError, AttributeError, TypeError, RecursionError) as exc:
             raise ValueError(f"security.jwt_jwks_file {self._path} is no JSON Web Key Set: {exc}") from None
 
     def _read_again(self) -> None:
         self._checked_at = self._clock()
         try:
             if self._path.stat().st_mtime_ns != self._changed_at:
+                self._changed_at = self._path.stat().st_mtime_ns  # said once, if it is broken
                 self._changed_at, self._set = self._read()
         except (OSError, ValueError) as exc:
             logger.warning("the keys stay as they were: %s", exc)
@@ -207,7 +217,7 @@ def load_hook(spec: str) -> Authenticate:
     module_name, _, name = spec.partition(":")
     try:
         found = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError) as exc:
+    except Exception as exc:  # noqa: BLE001 - whatever their module raises
         raise ValueError(f'security.authenticate "{spec}" cannot be imported: {exc}') from None
     if not callable(found):
         raise ValueError(f'security.authenticate "{spec}" is not a function')  # noqa: TRY004 - of a setting
@@ -216,15 +226,18 @@ def load_hook(spec: str) -> Authenticate:
 
 async def identify(scope: Scope, authenticate: Authenticate, timeout: float) -> Identity:
     """Ask who it is, for `timeout` seconds at most. Raises AuthenticationError."""
+    limit = asyncio.timeout(timeout)
     try:
-        async with asyncio.timeout(timeout):
+        async with limit:
             answer = authenticate(scope)
             identity = await answer if inspect.isawaitable(answer) else answer
+            if identity is not None:  # from code that nobody may have type-checked
+                identity = msgspec.convert(msgspec.structs.asdict(identity), Identity)
     except AuthenticationError:
         raise
-    except TimeoutError:
-        raise AuthenticationError("authentication took too long") from None
-    except Exception:
+    except Exception as exc:
+        if isinstance(exc, TimeoutError) and limit.expired():  # and not one of the application's own
+            raise AuthenticationError("authentication took too long") from None
         logger.exception("the application's authentication failed")
         raise AuthenticationError("authentication failed") from None
     if identity is None:

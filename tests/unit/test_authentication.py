@@ -50,7 +50,7 @@ def public_pem(key: rsa.RSAPrivateKey) -> bytes:
 
 def jwks(*kids: str) -> str:
     keys = [json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key())) for key in KEYS[: len(kids)]]
-    return json.dumps({"keys": [{**key, "kid": kid, "alg": "RS256"} for key, kid in zip(keys, kids, strict=True)]})
+    return json.dumps({"keys": [{**key, "kid": kid} for key, kid in zip(keys, kids, strict=True)]})
 
 
 def hs256(**changes: Any) -> JWTAuthenticator:
@@ -60,6 +60,10 @@ def hs256(**changes: Any) -> JWTAuthenticator:
 def test_a_token_says_who_it_is() -> None:
     identity = hs256().authenticate(signed(role="admin"))
     assert (identity.user_id, identity.username, identity.claims["role"]) == ("42", "Ann", "admin")
+
+
+def test_a_number_is_a_name_too() -> None:
+    assert hs256().authenticate(signed(sub=42)).user_id == "42"
 
 
 def test_other_claims_may_hold_the_names() -> None:
@@ -79,7 +83,8 @@ def test_other_claims_may_hold_the_names() -> None:
         (signed(exp=None), "the token is not valid"),
         (signed(nbf=time.time() + 60), "the token is not valid"),
         (signed(sub=""), "the token has no sub"),
-        (signed(sub=None), "the token is not valid"),
+        (signed(sub=None), "the token has no sub"),
+        (signed(sub=["42"]), "the token has no sub"),
         (scope(jwt.encode(claims(), "", "none")), "the token is not valid"),
     ],
 )
@@ -114,6 +119,16 @@ def test_a_public_key_checks_and_does_not_sign(tmp_path: Path) -> None:
     forged = key.sign(f"{header}.{payload}".encode(), public_pem(KEYS[0]))
     with pytest.raises(AuthenticationError):
         authenticator.authenticate(scope(f"{header}.{payload}.{jwt.utils.base64url_encode(forged).decode()}"))
+
+
+def test_keys_that_do_not_name_their_algorithm_serve_all_that_are_allowed(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text(jwks("only"))
+    authenticator = JWTAuthenticator(JWTSettings(jwks_file=str(path), algorithms=("RS512", "PS256")))
+    for algorithm in ("RS512", "PS256"):
+        assert authenticator.authenticate(signed(KEYS[0], algorithm, kid="only")).user_id == "42"
+    with pytest.raises(AuthenticationError):
+        authenticator.authenticate(signed(KEYS[0], "RS256", kid="only"))
 
 
 def test_keys_of_a_set_are_chosen_by_id_and_may_be_rotated(tmp_path: Path) -> None:
@@ -153,7 +168,7 @@ def test_keys_of_a_set_are_chosen_by_id_and_may_be_rotated(tmp_path: Path) -> No
         ({"public_key_file": "/does/not/exist", "algorithms": ("RS256",)}, "/does/not/exist cannot be read"),
         ({"jwks_file": "/does/not/exist", "algorithms": ("RS256",)}, "/does/not/exist cannot be read"),
         ({"jwks_file": __file__, "algorithms": ("RS256",)}, "is no JSON Web Key Set"),
-        ({"public_key_file": __file__, "algorithms": ("RS256",)}, "no key for RS256"),
+        ({"public_key_file": __file__, "algorithms": ("RS256",)}, "is no key for RS256"),
         ({"secret": SECRET, "algorithms": ("HS999",)}, 'there is no "HS999"'),
     ],
 )
@@ -207,6 +222,18 @@ def unwilling(scope: Scope) -> Identity:
     raise AuthenticationError("your trial is over")
 
 
+def nobody_we_know(scope: Scope) -> Identity:
+    return {"user_id": "ann"}  # type: ignore[return-value]
+
+
+def numbered(scope: Scope) -> Identity:
+    return Identity(42)  # type: ignore[arg-type]
+
+
+def timed_out(scope: Scope) -> Identity:
+    raise TimeoutError("of the database")
+
+
 async def slow(scope: Scope) -> Identity:
     await asyncio.sleep(60)
     return Identity("ann")
@@ -225,6 +252,9 @@ async def test_an_applications_own_answer_may_come_later() -> None:
         (unknown, "not authenticated"),
         (invisible, r"user_id must not contain U\+202E"),
         (broken, "authentication failed"),
+        (nobody_we_know, "authentication failed"),
+        (numbered, "authentication failed"),
+        (timed_out, "authentication failed"),
         (unwilling, "your trial is over"),
         (slow, "authentication took too long"),
     ],

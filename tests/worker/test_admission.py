@@ -1,0 +1,276 @@
+"""Who may connect, how many, how often, and how long in silence."""
+
+import asyncio
+import json
+import socket
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from tests.conftest import unused_port
+from tests.valkey import server, valkey
+from tests.waiting import eventually
+from tests.worker.clients import ask, close_of, receive
+from tests.worker.process import Worker, worker
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+def token(**changes: Any) -> str:
+    return jwt.encode({"sub": "42", "name": "Ann", "exp": time.time() + 60, **changes}, SECRET, "HS256")
+
+
+def refusals(serving: Worker) -> dict[str, int]:
+    found: dict[str, int] = serving.request("GET", "/api/websocket/stats?scope=worker")[1]["refusals"]
+    return found
+
+
+async def refused(serving: Worker, query: str = "", **options: Any) -> tuple[int, str, Any]:
+    """Status, body and headers of a handshake that fails."""
+    with pytest.raises(InvalidStatus) as failure:
+        await serving.open(query, **options)
+    response = failure.value.response
+    return response.status_code, bytes(response.body or b"").decode(), response.headers
+
+
+# Origins
+
+
+async def test_pages_of_other_origins_are_refused(tmp_path: Path) -> None:
+    with worker(tmp_path) as serving:
+        for origin in ("http://evil.example", "null", "http://localhost.evil.example"):
+            status, body, _ = await refused(serving, origin=origin)
+            assert (status, body) == (403, f"origin {origin} is not allowed")
+        same = await serving.open(origin="http://localhost")
+        assert (await receive(same))["type"] == "welcome"
+        await same.close()
+        assert refusals(serving) == {"origin": 3}
+
+
+async def test_origins_that_are_allowed(tmp_path: Path) -> None:
+    with worker(tmp_path, allowed_origins="https://*.friends.example,https://one.example") as serving:
+        for origin in ("https://a.friends.example", "https://one.example"):
+            connection = await serving.open(origin=origin)
+            assert (await receive(connection))["type"] == "welcome"
+            await connection.close()
+        assert (await refused(serving, origin="http://localhost"))[0] == 403
+
+
+# Authentication
+
+
+async def test_a_token_in_any_of_three_places_says_who_it_is(tmp_path: Path) -> None:
+    with worker(tmp_path, jwt_secret=SECRET) as serving:
+        for connection in (
+            await serving.open(f"user_id=forged&token={token()}"),
+            await serving.open("user_id=forged", additional_headers={"Authorization": f"Bearer {token()}"}),
+            await serving.open("user_id=forged", subprotocols=["wsd.bearer", token()]),
+        ):
+            welcome = await receive(connection)
+            assert (welcome["user_id"], welcome["username"]) == ("42", "Ann")
+            await connection.close()
+        assert "eyJ" not in serving.log.read_text(), "tokens are not logged"
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("user_id=42", "a token is missing"),
+        (f"token={token(exp=time.time() - 600)}", "the token has expired"),
+        (f"token={token()[:-4]}AAAA", "the token is not valid"),
+        (f"token={token(sub='')}", "the token has no sub"),
+    ],
+)
+async def test_without_a_valid_token_it_is_closed_with_1008_and_told_why(
+    tmp_path: Path, query: str, reason: str
+) -> None:
+    with worker(tmp_path, jwt_secret=SECRET) as serving:
+        connection = await serving.open(query)
+        assert await close_of(connection) == (1008, reason)
+        assert refusals(serving) == {"unauthenticated": 1}
+        assert serving.health()[1]["websocket"]["local_connections"] == 0
+
+
+async def test_an_applications_own_hook(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from wsd.worker import Identity\n"
+        "async def authenticate(scope):\n"
+        "    name = dict(scope['headers']).get(b'x-user', b'').decode()\n"
+        "    return Identity(name) if name else None\n"
+    )
+    with worker(tmp_path, authenticate="mine:authenticate") as serving:
+        connection = await serving.open("user_id=forged", additional_headers={"X-User": "ann"})
+        assert (await receive(connection))["user_id"] == "ann"
+        assert await close_of(await serving.open("user_id=forged")) == (1008, "not authenticated")
+        await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"jwt_secret": "short"}, "security.jwt_secret must have 32 bytes at least for HS256, got 5"),
+        ({"authenticate": "no.such:hook"}, 'security.authenticate "no.such:hook" cannot be imported'),
+        ({"authenticate": "os:getcwd", "jwt_secret": SECRET}, "exclude each other"),
+    ],
+)
+def test_settings_that_make_no_sense_stop_the_start(tmp_path: Path, settings: dict[str, Any], problem: str) -> None:
+    failing = Worker(tmp_path, **settings)
+    assert failing.process.wait(20) == 3
+    lines = failing.log.read_text().splitlines()
+    assert problem in lines[-1]
+    assert not any("Traceback" in line for line in lines)
+
+
+# How many, how often
+
+
+async def test_a_users_connections_are_limited_across_workers(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        url = stack.enter_context(valkey(tmp_path / "redis", unused_port()))
+        workers = []
+        for number in (1, 2):
+            (tmp_path / str(number)).mkdir()
+            settings: dict[str, Any] = {"worker_id": f"worker-{number}", "heartbeat_interval": 0.1}
+            settings |= {"max_connections_per_user": 10, "redis_url": url}
+            workers.append(stack.enter_context(worker(tmp_path / str(number), **settings)))
+        await eventually(lambda: workers[0].health()[1]["websocket"]["total_workers"] == 2)
+
+        async def attempt(number: int) -> Any:
+            connection = await workers[number % 2].open("user_id=ann")
+            message = await asyncio.wait_for(_first(connection), 10)
+            return connection, message
+
+        tried = await asyncio.gather(*(attempt(number) for number in range(30)))
+        welcomed = [connection for connection, message in tried if message]
+        assert len(welcomed) == 10, "exactly, whoever comes first"
+        for connection, message in tried:
+            if not message:
+                assert await close_of(connection) == (1008, "a user may have 10 connections")
+        assert sum(refusals(w).get("too_many_connections", 0) for w in workers) == 20
+        other = await workers[0].connect("bob")
+        await welcomed[0].close()
+
+        async def one_more() -> bool:
+            connection, message = await attempt(0)
+            if message:
+                welcomed.append(connection)
+            return bool(message)
+
+        async with asyncio.timeout(10):
+            while not await one_more():
+                pass
+        assert not await one_more()
+        # A worker that died does not lock its users out.
+        workers[1].process.kill()
+        async with asyncio.timeout(30):
+            while not await one_more():  # noqa: ASYNC110 - it is another process that changes
+                await asyncio.sleep(0.1)
+        for connection in [other, *welcomed]:
+            await connection.close()
+
+
+async def _first(connection: Any) -> str | None:
+    """The welcome, or None when it was closed instead."""
+    try:
+        return str(await connection.recv())
+    except ConnectionClosed:
+        return None
+
+
+async def test_the_limit_holds_for_each_worker_while_redis_is_away(tmp_path: Path) -> None:
+    with (
+        server(tmp_path / "redis", unused_port()) as redis,
+        worker(tmp_path, redis_url=redis.url, max_connections_per_user=2) as serving,
+    ):
+        redis.freeze()
+        started = time.monotonic()
+        first = await serving.connect("ann")
+        assert time.monotonic() - started < 4
+        second = await serving.connect("ann")
+        assert (await close_of(await serving.open("user_id=ann")))[0] == 1008
+        redis.thaw()
+        await first.close()
+        await second.close()
+
+
+async def test_messages_above_the_rate_are_refused_and_who_goes_on_is_closed(tmp_path: Path) -> None:
+    with worker(tmp_path, messages_per_second=1.0, message_burst=5.0) as serving:
+        connection = await serving.connect()
+        for _ in range(5):
+            assert (await ask(connection, type="ping"))["type"] == "pong"
+        await connection.send('{"type": "ping"}')
+        answer = await receive(connection)
+        assert (answer["type"], answer["code"]) == ("error", "rate_limited")
+        assert answer["message"] == "not more than 1 messages a second"
+        await asyncio.sleep(1.1)  # a second's message is there again
+        assert (await ask(connection, type="ping"))["type"] == "pong"
+        for _ in range(10):
+            await connection.send('{"type": "ping"}')
+        assert await close_of(connection) == (1008, "too many messages")
+        stats = serving.request("GET", "/api/websocket/stats?scope=worker")[1]
+        assert stats["refusals"]["rate_limited"] >= 6
+        assert stats["closes"] == {"policy": 1}
+
+
+async def test_handshakes_above_the_rate_get_503_and_when_to_come_back(tmp_path: Path) -> None:
+    with worker(tmp_path, handshakes_per_second=0.5, handshake_burst=3.0) as serving:
+        connections = [await serving.connect() for _ in range(3)]
+        status, body, headers = await refused(serving)
+        assert (status, body) == (503, "too many handshakes")
+        assert int(headers["Retry-After"]) in (1, 2)
+        assert refusals(serving) == {"busy": 1}
+        for connection in connections:
+            await connection.close()
+
+
+# Silence
+
+
+async def test_who_says_nothing_for_too_long_is_closed_and_may_come_back(tmp_path: Path) -> None:
+    with worker(tmp_path, idle_timeout=1.0) as serving:
+        silent, talker = await serving.connect(), await serving.connect()
+        closed = asyncio.create_task(close_of(silent))
+        while not closed.done():
+            await ask(talker, type="ping")
+            await asyncio.sleep(0.1)
+        assert await closed == (4000, "nothing heard for 1 s")
+        assert (await ask(talker, type="ping"))["type"] == "pong"
+        await eventually(
+            lambda: serving.request("GET", "/api/websocket/stats?scope=worker")[1]["closes"] == {"idle": 1}
+        )
+        await talker.close()
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /ws HTTP/1.1\r\nHost: x\r\n"])
+async def test_who_never_finishes_its_request_is_cut_off(tmp_path: Path, sent: bytes) -> None:
+    with worker(tmp_path, handshake_timeout=0.5) as serving:
+        connection = await serving.connect()
+        with socket.socket(socket.AF_UNIX) as slow:
+            slow.connect(str(serving.path))
+            slow.sendall(sent)
+            slow.settimeout(10)
+            assert await asyncio.to_thread(slow.recv, 100) == b""
+        await asyncio.sleep(0.6)
+        assert (await ask(connection, type="ping"))["type"] == "pong", "one that was welcomed stays"
+        await connection.close()
+
+
+async def test_session_ids_are_long_and_not_logged(tmp_path: Path) -> None:
+    with worker(tmp_path, log_level="debug") as serving:
+        ids = set()
+        for _ in range(5):
+            connection, session_id = await serving.join()
+            assert len(bytes.fromhex(session_id)) == 16
+            ids.add(session_id)
+            await connection.send(json.dumps({"type": "presence", "channel": "x"}))
+            await connection.close()
+        assert len(ids) == 5
+        log = serving.log.read_text()
+        assert not any(session_id in log for session_id in ids)
