@@ -3,7 +3,6 @@
 from chat_page import PAGE
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from fastapi.responses import HTMLResponse
-
 from wsd.worker.compat import ConnectionManager
 
 app = FastAPI()

@@ -1,15 +1,9 @@
 """Without a supervisor: the hub and one's own application under plain uvicorn, in memory and over Redis."""
 
-import http.client
 import json
-import os
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -18,6 +12,7 @@ from tests.cluster.harness import Cluster, clean_env
 from tests.conftest import unused_port
 from tests.valkey import valkey
 from tests.waiting import until
+from tests.worker.servers import get, join, serving, uvicorn
 from wsd.worker.websocket_middleware import HEADERS
 
 pytestmark = pytest.mark.anyio
@@ -34,50 +29,6 @@ async def home(request):
 app = Starlette(routes=[Route("/", home)])
 app.add_middleware(WebSocketMiddleware, headers=["X-WebSocket-Worker-ID"])
 """
-
-
-@contextmanager
-def uvicorn(directory: Path, app: str, *options: str, **env: str) -> Iterator[int]:
-    """Plain uvicorn on a free port; yields it once /health answers."""
-    port = unused_port()
-    command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--log-level", "warning", *options]
-    with (directory / "uvicorn.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=directory, env=clean_env(**env), stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        until(lambda: process.poll() is not None or ready(port))
-        assert process.poll() is None, (directory / "uvicorn.log").read_text()
-        yield port
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def ready(port: int) -> bool:
-    try:
-        return get(port, "/health")[0] == 200
-    except (OSError, http.client.HTTPException):
-        return False
-
-
-def get(port: int, path: str) -> tuple[int, http.client.HTTPMessage, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        return response.status, response.headers, response.read()
-    finally:
-        connection.close()
-
-
-async def join(port: int) -> tuple[ClientConnection, dict[str, Any]]:
-    connection = await connect(f"ws://127.0.0.1:{port}/ws?user_id=a", ping_interval=None)
-    return connection, json.loads(await connection.recv())
 
 
 async def test_the_hub_alone_in_memory(tmp_path: Path) -> None:
@@ -152,3 +103,71 @@ def test_a_wrong_variable_is_named(tmp_path: Path, name: str, value: str) -> Non
     )
     assert result.returncode != 0
     assert f"{name} must be" in result.stderr
+
+
+OWN_HOOK = """
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from wsd.worker import Identity, WebSocketMiddleware
+
+def authenticate(scope):
+    return Identity("ann") if scope["query_string"] == b"secret" else None
+
+async def who(websocket):
+    await websocket.accept()
+    await websocket.send_text(websocket.state.identity.user_id)
+    await websocket.close()
+
+app = Starlette(routes=[WebSocketRoute("/who", who)])
+app.add_middleware(WebSocketMiddleware, authenticate=authenticate)
+"""
+
+
+async def test_an_applications_own_authentication_holds_under_any_server(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OWN_HOOK)
+
+    async def check(port: int) -> None:
+        known = await connect(f"ws://127.0.0.1:{port}/who?secret")
+        assert await known.recv() == "ann"
+        unknown = await connect(f"ws://127.0.0.1:{port}/who?wrong")
+        await unknown.wait_closed()
+        assert (unknown.close_code, unknown.close_reason) == (1008, "not authenticated")
+
+    with uvicorn(tmp_path, "mine:app") as port:
+        await check(port)
+    with Cluster(tmp_path, "--workers", "1", "--app", "mine:app") as cluster:
+        await check(cluster.port)
+
+
+async def test_a_server_without_lifespan_events_starts_it_with_the_first_request(tmp_path: Path) -> None:
+    with uvicorn(tmp_path, "wsd.worker.app:app", "--lifespan", "off") as port:
+        one, _ = await join(port)
+        await one.send('{"text": "hi"}')
+        assert json.loads(await one.recv())["data"] == {"text": "hi"}
+        await one.close()
+
+
+async def test_gunicorn_with_its_configuration(tmp_path: Path) -> None:
+    port = unused_port()
+    root = Path(__file__).parent.parent.parent
+    command = [sys.executable, "-m", "gunicorn", "-c", str(root / "deploy/gunicorn.conf.py"), "wsd.worker.app:app"]
+    with valkey(tmp_path / "redis", unused_port()) as url:
+        env = {"REDIS_URL": url, "BIND": f"127.0.0.1:{port}", "WORKERS": "2", "WORKER_ID": "unit"}
+        with serving(tmp_path, command, port, env):
+            connections: dict[str, ClientConnection] = {}
+            spare = []
+            for _ in range(200):
+                connection, welcome = await join(port)
+                if welcome["worker_id"] in connections:
+                    spare.append(connection)
+                else:
+                    connections[welcome["worker_id"]] = connection
+                if len(connections) == 2:
+                    break
+            assert len(connections) == 2
+            assert all(worker_id.startswith("unit-") for worker_id in connections)
+            one, two = connections.values()
+            await one.send('{"text": "hi"}')
+            assert json.loads(await two.recv())["data"] == {"text": "hi"}
+            for connection in [*connections.values(), *spare]:
+                await connection.close()

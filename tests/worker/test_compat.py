@@ -1,0 +1,166 @@
+"""The connection manager that applications start with, for all workers; and the example that shows it."""
+
+import asyncio
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+
+from tests.cluster.harness import ROOT, Cluster
+from tests.conftest import unused_port
+from tests.valkey import valkey
+from tests.waiting import eventually
+from tests.worker.servers import get, uvicorn
+from wsd.worker.compat import ConnectionManager
+
+pytestmark = pytest.mark.anyio
+
+TESTED = """
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route, WebSocketRoute
+from wsd.worker import WebSocketMiddleware, get_websocket_manager
+from wsd.worker.compat import ConnectionManager
+
+manager = ConnectionManager()
+other = ConnectionManager()
+
+async def chat(websocket):
+    await manager.connect(websocket)
+    async for text in websocket.iter_text():
+        if text == "leave":
+            manager.disconnect(websocket)
+        elif text == "fail":
+            raise RuntimeError("an endpoint that forgets to disconnect")
+        elif text == "stop":
+            break
+        else:
+            await manager.send_personal_message(f"you: {text}", websocket)
+            await manager.broadcast({"all": text})
+
+async def quiet(websocket):
+    await other.connect(websocket)
+    async for text in websocket.iter_text():
+        await other.broadcast(text)
+
+async def counts(request):
+    found = get_websocket_manager()
+    return JSONResponse({"here": found.connection_count, "active": len(manager.active_connections)})
+
+app = Starlette(routes=[WebSocketRoute("/chat", chat), WebSocketRoute("/quiet", quiet), Route("/health", counts)])
+"""
+
+
+async def hear(connection: ClientConnection) -> str:
+    async with asyncio.timeout(10):
+        return str(await connection.recv())
+
+
+async def test_alone_and_without_a_middleware_it_works_in_memory(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(TESTED)
+    with uvicorn(tmp_path, "mine:app") as port:
+        one, two = [await connect(f"ws://127.0.0.1:{port}/chat") for _ in range(2)]
+        elsewhere = await connect(f"ws://127.0.0.1:{port}/quiet")
+        await one.send("hi")
+        assert await hear(one) == "you: hi"
+        assert json.loads(await hear(one)) == json.loads(await hear(two)) == {"all": "hi"}
+        await elsewhere.send("only here")
+        assert await hear(elsewhere) == "only here", "two managers do not hear each other"
+        await two.send("leave")
+        await one.send("again")
+        assert await hear(one) == "you: again"
+        assert await hear(one) == '{"all": "again"}'
+        await two.send("mine")  # it may still send: to leave is not to close
+        assert await hear(one) == '{"all": "mine"}'
+        for connection in (one, two, elsewhere):
+            await connection.close()
+
+
+@pytest.mark.parametrize("end", ["fail", "stop", "close"])
+async def test_a_connection_that_the_application_forgot_is_let_go(tmp_path: Path, end: str) -> None:
+    (tmp_path / "mine.py").write_text(TESTED)
+    with uvicorn(tmp_path, "mine:app") as port:
+
+        def counts() -> object:
+            return json.loads(get(port, "/health")[2])
+
+        connections = [await connect(f"ws://127.0.0.1:{port}/chat") for _ in range(20)]
+        await eventually(lambda: counts() == {"here": 20, "active": 20})
+        for connection in connections:
+            if end == "close":
+                await connection.close()
+            else:
+                await connection.send(end)
+        await eventually(lambda: counts() == {"here": 0, "active": 0})
+        for connection in connections:
+            await connection.close()
+
+
+async def test_all_workers_hear_a_broadcast(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(TESTED)
+    with (
+        valkey(tmp_path / "redis", unused_port()) as url,
+        uvicorn(tmp_path, "mine:app", "--workers", "3", REDIS_URL=url) as port,
+    ):
+        connections = [await connect(f"ws://127.0.0.1:{port}/chat") for _ in range(30)]
+        await connections[0].send("hi")
+        assert await hear(connections[0]) == "you: hi"
+        for connection in connections:
+            assert await hear(connection) == '{"all": "hi"}'
+        for connection in connections:
+            await connection.close()
+
+
+def test_managers_made_by_one_line_must_be_told_apart() -> None:
+    made = []
+    with pytest.raises(ValueError, match="makes more than one ConnectionManager: give each a name"):
+        for _ in range(2):
+            made.append(ConnectionManager())  # noqa: PERF401 - the line is what matters
+    rooms = {name: ConnectionManager(name) for name in ("a", "b")}
+    assert [room.name for room in rooms.values()] == ["a", "b"]
+
+
+def examples(directory: Path) -> None:
+    for path in (ROOT / "examples").glob("*.py"):
+        shutil.copy(path, directory)
+
+
+def test_the_examples_differ_in_one_import() -> None:
+    before, after = ((ROOT / "examples" / f"chat_{name}.py").read_text().splitlines() for name in ("before", "after"))
+    changed = [(a, b) for a, b in zip(before, after, strict=True) if a != b]
+    assert len(changed) == 2  # the docstring, too
+    assert changed[1] == (
+        "from single_process import ConnectionManager",
+        "from wsd.worker.compat import ConnectionManager",
+    )
+
+
+async def test_the_example_runs_on_four_workers(tmp_path: Path) -> None:
+    examples(tmp_path)
+    with Cluster(tmp_path, "--workers", "4", "--app", "chat_after:app") as cluster:
+        url = f"ws://127.0.0.1:{cluster.port}/ws"
+        connections = [await connect(f"{url}/{number}") for number in range(12)]
+        await eventually(lambda: all(worker.connections for worker in cluster.status().workers), "a client on each")
+        await connections[3].send("hello")
+        assert await hear(connections[3]) == "You wrote: hello"
+        for connection in connections:
+            assert await hear(connection) == "Client #3 says: hello"
+        await connections[0].close()
+        for connection in connections[1:]:
+            assert await hear(connection) == "Client #0 left the chat"
+        for connection in connections[1:]:
+            await connection.close()
+
+
+async def test_the_example_as_it_was_before_runs_under_plain_uvicorn(tmp_path: Path) -> None:
+    examples(tmp_path)
+    (tmp_path / "served.py").write_text(
+        "from chat_before import app\n\n@app.get('/health')\nasync def health():\n    return {}\n"
+    )
+    with uvicorn(tmp_path, "served:app") as port:
+        one = await connect(f"ws://127.0.0.1:{port}/ws/1")
+        await one.send("hello")
+        assert [await hear(one), await hear(one)] == ["You wrote: hello", "Client #1 says: hello"]
+        await one.close()
