@@ -170,6 +170,11 @@ class Cluster:
         finally:
             connection.close()
 
+    def worker_health(self, slot: int) -> Any:
+        """What one worker itself answers to GET /health."""
+        _, body = request(self.state_dir.worker_socket(slot), "GET", "/health", 10)
+        return json.loads(body)
+
     def pids(self) -> list[int]:
         status = self.status()
         seen: Sequence[ProcessStatus | None] = [status.supervisor, *status.workers, status.nginx, status.valkey]

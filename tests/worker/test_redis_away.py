@@ -13,6 +13,7 @@ from typing import cast
 import pytest
 
 from tests.conftest import unused_port
+from tests.proxy import Proxy
 from tests.valkey import Valkey, server
 from tests.waiting import eventually
 from tests.worker.brokers import Heard, running_broker
@@ -223,63 +224,14 @@ async def test_a_quiet_connection_is_not_a_broken_one(far: Valkey, monkeypatch: 
         assert broker.statistics.hearing_failures == 0
 
 
-class Proxy:
-    """Between a broker and its Redis. `deaf`: what Redis says to listeners is swallowed, the connection stays."""
-
-    def __init__(self, target: int) -> None:
-        self.port = unused_port()
-        self.deaf = False
-        self._target = target
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def __aenter__(self) -> "Proxy":
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        listens = asyncio.Event()
-
-        async def up() -> None:
-            while data := await reader.read(65536):
-                if b"SUBSCRIBE" in data:
-                    listens.set()
-                up_writer.write(data)
-
-        async def down() -> None:
-            while data := await up_reader.read(65536):
-                if not (self.deaf and listens.is_set() and b"message" in data):
-                    writer.write(data)
-
-        ways = [asyncio.create_task(up()), asyncio.create_task(down())]
-        try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-            writer.close()
-            up_writer.close()
-
-
 async def test_a_deaf_worker_notices_tries_again_and_says_so(far: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_broker, "HEARING_SECONDS", 0.2)
-    async with Proxy(int(far.url.rpartition(":")[2])) as proxy, brokers(far, None, count=1) as made:
+    async with Proxy(far.url) as proxy, brokers(far, None, count=1) as made:
         hearing, heard = made[0]
-        async with running_broker("deaf", f"redis://127.0.0.1:{proxy.port}") as (broker, heard_by_deaf):
+        async with running_broker("deaf", proxy.url) as (broker, heard_by_deaf):
             await broker.subscribe("c")
             await eventually(lambda: broker.health.mode is Mode.DISTRIBUTED)
-            proxy.deaf = True
+            proxy.deaf_to = b"own-deaf"
             await eventually(lambda: broker.health.mode is Mode.LOCAL)
             assert broker.statistics.hearing_failures >= 1
             await broker.publish("c", b"1")  # its own members hear it all the same
@@ -287,7 +239,7 @@ async def test_a_deaf_worker_notices_tries_again_and_says_so(far: Valkey, monkey
             await eventually(lambda: broker.health.deaf)
             assert broker.statistics.reconnects > 2
             assert not hearing.health.deaf
-            proxy.deaf = False
+            proxy.deaf_to = None
             await eventually(lambda: broker.health.mode is Mode.DISTRIBUTED)
             assert not broker.health.deaf
             await eventually(lambda: numbers(heard) == [1])

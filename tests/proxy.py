@@ -1,0 +1,57 @@
+"""Something between a worker and its Redis that can make the worker deaf."""
+
+import asyncio
+
+from tests.conftest import unused_port
+
+
+class Proxy:
+    """Passes everything on, but to listeners who subscribed to what `deaf_to` names no message: as a network does that
+    forgets a connection of which both ends think that it is there."""
+
+    def __init__(self, url: str) -> None:
+        self.deaf_to: bytes | None = None
+        port = unused_port()
+        self.url = f"redis://127.0.0.1:{port}"
+        self._port = port
+        self._target = int(url.rpartition(":")[2])
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> "Proxy":
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        subscribed = bytearray()
+
+        async def up() -> None:
+            while data := await reader.read(65536):
+                if b"SUBSCRIBE" in data:
+                    subscribed.extend(data)
+                up_writer.write(data)
+
+        async def down() -> None:
+            while data := await up_reader.read(65536):
+                if not (self.deaf_to and self.deaf_to in subscribed and b"message" in data):
+                    writer.write(data)
+
+        ways = [asyncio.create_task(up()), asyncio.create_task(down())]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            writer.close()
+            up_writer.close()
