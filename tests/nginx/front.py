@@ -94,6 +94,7 @@ async def read_head(reader: asyncio.StreamReader) -> tuple[str, dict[str, str]] 
 class Front:
     port: int
     upstreams: list[Upstream]
+    supervisor: Upstream
     redirect_port: int = 0
     tls: ssl.SSLContext | None = None
 
@@ -149,7 +150,8 @@ async def front(
     path = directory / "nginx.conf"
     path.write_text(text)
     async with AsyncExitStack() as stack:
-        for up in behind:
+        supervisor = Upstream(directory / "control.sock")
+        for up in (*behind, supervisor):
             await stack.enter_async_context(await asyncio.start_unix_server(up.serve, up.path))
         with (directory / "error.log").open("wb") as log:
             command = (binary, "-p", directory, "-e", "stderr", "-c", path)
@@ -157,7 +159,7 @@ async def front(
         try:
             await eventually(lambda: (directory / "nginx.pid").exists() or process.returncode is not None)
             assert process.returncode is None, (directory / "error.log").read_text()
-            yield Front(port, behind, nginx.get("tls_redirect_port", 0), tls)
+            yield Front(port, behind, supervisor, nginx.get("tls_redirect_port", 0), tls)
         finally:
             if process.returncode is None:
                 process.terminate()

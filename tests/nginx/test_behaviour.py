@@ -198,3 +198,30 @@ async def test_old_tls_is_refused(nginx_binary: Path, tmp_path: Path, certificat
     async with front(nginx_binary, tmp_path, tls=old, **settings) as nginx:
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await nginx.ask("/")
+
+
+async def test_metrics_are_the_supervisors_and_for_those_who_may_look(nginx_binary: Path, tmp_path: Path) -> None:
+    async with front(nginx_binary, tmp_path, upstreams=1) as nginx:
+        assert (await nginx.ask("/metrics")).body == b"ok"
+        (seen,) = nginx.supervisor.requests
+        assert seen["request"] == "GET /v1/metrics HTTP/1.1"
+        assert (await nginx.ask("/metrics", body=b"x")).status == 403
+        for target in ("/v1/status", "/metrics/v1/status", "/metrics/../v1/stop"):
+            await nginx.ask(target)  # is the application's, whatever it says
+        assert len(nginx.supervisor.requests) == 1
+        assert (await nginx.ask("/api/websocket/stats?limit=5")).status == 200
+        assert nginx.upstreams[0].requests[-1]["request"] == "GET /api/websocket/stats?limit=5 HTTP/1.1"
+
+
+@pytest.mark.parametrize("target", ["/metrics", "/api/websocket/stats", "/x/../metrics", "//metrics", "/%6Detrics"])
+async def test_who_may_not_look_does_not_get_through(nginx_binary: Path, tmp_path: Path, target: str) -> None:
+    async with front(nginx_binary, tmp_path, upstreams=1, admin_allow=["192.0.2.0/24"]) as nginx:
+        assert (await nginx.ask(target)).status == 403
+        assert nginx.supervisor.requests == nginx.upstreams[0].requests == []
+        assert (await nginx.ask("/health")).status == 200
+
+
+async def test_a_visitor_of_a_trusted_proxy_is_not_taken_for_the_proxy(nginx_binary: Path, tmp_path: Path) -> None:
+    async with front(nginx_binary, tmp_path, upstreams=1, trusted_proxies=["127.0.0.1"]) as nginx:
+        assert (await nginx.ask("/metrics", "X-Forwarded-For: 198.51.100.7")).status == 403
+        assert (await nginx.ask("/metrics")).status == 200

@@ -1,0 +1,102 @@
+"""What a cluster answers over HTTP: metrics of all its processes, statistics of all its workers, publishing."""
+
+import http.client
+import json
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.cluster.harness import Cluster, wsd
+from tests.conftest import unused_port
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+CONFIG = '[security]\napi_key = "sesame"\n\n[health]\nheartbeat_interval = 0.2\n'
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with Cluster(tmp_path_factory.mktemp("http"), "--workers", "3", config=CONFIG) as running:
+        yield running
+
+
+def ask(cluster: Cluster, method: str, target: str, body: object = None, **headers: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", cluster.port, timeout=10)
+    try:
+        text = None if body is None else json.dumps(body)
+        connection.request(method, target, text, {name.replace("_", "-"): value for name, value in headers.items()})
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
+
+
+async def test_metrics_are_of_all_processes_of_the_node(cluster: Cluster) -> None:
+    clients = [await cluster.client_of(slot) for slot in (1, 2, 3)]
+    await eventually(lambda: sum(worker.connections or 0 for worker in cluster.status().workers) == 3)
+    status, text = ask(cluster, "GET", "/metrics")
+    assert status == 200
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    up = {sample.labels["process"]: sample.value for sample in families["wsd_process_up"].samples}
+    assert up == {"supervisor": 1, "nginx": 1, "valkey": 1, "worker-1": 1, "worker-2": 1, "worker-3": 1}
+    connections = {sample.labels["worker"]: sample.value for sample in families["wsd_connections"].samples}
+    assert connections == {"worker-1": 1, "worker-2": 1, "worker-3": 1}
+    assert families["wsd_node_connections"].samples[0].value == 3
+    assert families["wsd_cluster_workers"].samples[0].value == 3
+    for client in clients:
+        await client.close()
+
+
+async def test_statistics_are_of_all_workers(cluster: Cluster) -> None:
+    clients = [await cluster.client_of(slot, "ann") for slot in (1, 2)]
+    status, text = ask(cluster, "GET", "/api/websocket/stats")
+    stats = json.loads(text)
+    assert (status, stats["complete"], len(stats["workers"])) == (200, True, 3)
+    assert {"name": "ann", "connections": 2} in stats["users"]
+    for client in clients:
+        await client.close()
+
+
+async def test_another_process_publishes_to_clients_of_any_worker(cluster: Cluster) -> None:
+    clients = [await cluster.client_of(slot, f"user-{slot}") for slot in (1, 2, 3)]
+    for client in clients:
+        await client.ask(type="subscribe", channel="news")
+    message = {"channel": "news", "data": {"headline": "hi"}}
+    status, text = ask(cluster, "POST", "/api/websocket/publish", message, X_API_Key="sesame")
+    assert (status, json.loads(text)) == (200, {"published": 1, "distributed": True})
+    for client in clients:
+        assert await client.next_message() == {"type": "message", "channel": "news", "data": {"headline": "hi"}}
+    status, _ = ask(cluster, "POST", "/api/websocket/publish", {"user_id": "user-2", "data": 1}, X_API_Key="sesame")
+    assert status == 200
+    assert (await clients[1].next_message())["data"] == 1
+    assert ask(cluster, "POST", "/api/websocket/publish", message, X_API_Key="wrong")[0] == 401
+    for client in clients:
+        await client.close()
+
+
+def test_keys_are_shown_to_nobody(cluster: Cluster) -> None:
+    shown = cluster.wsd("config").stdout
+    assert 'api_key = "***"' in shown
+    assert "sesame" not in shown + cluster.wsd("status", "--json").stdout
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        ('[security]\njwt_secret = "short"', "security.jwt_secret must have 32 bytes at least for HS256, got 5"),
+        ('[security]\nauthenticate = "no.such:hook"', 'security.authenticate "no.such:hook" cannot be imported'),
+        ('[security]\nallowed_origins = ["example.com"]', "security.allowed_origins must hold origins like"),
+        ('[nginx]\nadmin_allow = ["everybody"]', "nginx.admin_allow must hold addresses or networks"),
+    ],
+)
+def test_security_settings_that_make_no_sense_stop_the_start(
+    tmp_path_factory: pytest.TempPathFactory, config: str, problem: str
+) -> None:
+    directory = tmp_path_factory.mktemp("wrong")
+    (directory / "wsd.toml").write_text(config)
+    result = wsd("start", "--port", str(unused_port()), cwd=directory)
+    assert result.returncode in (1, 2)
+    assert problem in result.stderr
+    assert "Traceback" not in result.stderr
