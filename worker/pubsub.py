@@ -26,8 +26,7 @@ RETRY_FIRST_SECONDS = 0.25
 RETRY_MAX_SECONDS = 1.0
 """Full jitter up to this: with the breaker's pause, a Redis that is back is in use again within 2 s."""
 
-CONFIRM_SECONDS = 2.0
-"""How long a subscription may wait for Redis to confirm it."""
+SETTLE_SECONDS = 2.0
 
 PIPELINE_MESSAGES = 500
 
@@ -45,7 +44,7 @@ class RedisPubSub:
     """
 
     def __init__(self, name: str, publisher: Redis, listener: Redis, own_channel: str, timeout: float) -> None:
-        """`name` is for the log; `timeout`: seconds that a publish may take."""
+        """`name` is for the log; `timeout`: seconds that a publish or a subscription may take."""
         self.name = name
         self.hearing = False  # connected, and all that was subscribed before is again
         self.heard_at = 0.0  # when anything came, by the monotonic clock
@@ -93,14 +92,14 @@ class RedisPubSub:
     async def settle(self) -> None:
         """Wait until it hears, or has seen that it cannot for now."""
         with suppress(TimeoutError):  # a server that takes the connection and says nothing
-            async with asyncio.timeout(CONFIRM_SECONDS):
+            async with asyncio.timeout(SETTLE_SECONDS):
                 await self._settled.wait()
 
     async def subscribe(self, channel: str, *, confirm: bool) -> None:
         """With `confirm` the channel is heard from its return on; where there is no connection, once there is one."""
         self._channels.add(channel)
         with suppress(TimeoutError):
-            async with asyncio.timeout(CONFIRM_SECONDS):
+            async with asyncio.timeout(self._timeout):
                 await self._follow(channel)
                 if confirm and channel in self._sent and channel not in self._confirmed:
                     await self._confirmations.setdefault(channel, asyncio.Event()).wait()
@@ -108,7 +107,7 @@ class RedisPubSub:
     async def unsubscribe(self, channel: str) -> None:
         self._channels.discard(channel)
         with suppress(TimeoutError):
-            async with asyncio.timeout(CONFIRM_SECONDS):
+            async with asyncio.timeout(self._timeout):
                 await self._follow(channel)
 
     async def publish(self, channel: str, payload: bytes) -> None:

@@ -37,9 +37,6 @@ from wsd.worker.wire import CloseCode
 
 logger = logging.getLogger(__name__)
 
-CALL_SECONDS = 2.0
-"""No call waits longer for Redis; half of it, where it asks twice."""
-
 TOUCH_SECONDS = 30.0
 """How often sessions are kept alive, at most."""
 
@@ -68,6 +65,7 @@ class Parts:
     payload_filter: PayloadFilter
     user_connections: UserConnections | None = None
     limits: ConnectionLimits = NO_LIMITS
+    call_timeout: float = 2.0  # seconds that a call may wait for Redis
 
 
 class ToUser(Struct, frozen=True, tag="to_user"):
@@ -86,8 +84,8 @@ class DistributedWebSocketManager:
     """Connections of this worker, and messages to those of all workers through the broker.
 
     Where a method sends and returns a bool, it is False when somebody could not be reached now: members on this worker
-    (with a stand-in Valkey: on this node) have it, the others get it when Redis is back. No call waits longer than
-    CALL_SECONDS for Redis, and none fails because it is away.
+    (with a stand-in Valkey: on this node) have it, the others get it when Redis is back. No call waits for Redis longer
+    than its timeout, and none fails because it is away.
     """
 
     def __init__(self, worker_id: str, node_id: str, parts: Parts) -> None:
@@ -97,6 +95,7 @@ class DistributedWebSocketManager:
         self.broker.on_return = self._returned
         self.sessions = parts.sessions
         self.limits = parts.limits
+        self._step_timeout = parts.call_timeout / 2  # a call asks twice at most: to find out, then to act
         self.payload_filter = parts.payload_filter
         self.messages_in = 0
         self.closes: Counter[str] = Counter()
@@ -105,7 +104,7 @@ class DistributedWebSocketManager:
         self._user_connections = parts.user_connections
         interval = min(TOUCH_SECONDS, self.sessions.ttl / 4)
         self.keeper = SessionKeeper(
-            self.sessions, interval=interval, timeout=CALL_SECONDS, on_ended=self._session_ended
+            self.sessions, interval=interval, timeout=self._step_timeout, on_ended=self._session_ended
         )
         self._exchange = StatisticsExchange(worker_id, self._tell_all)
         self._fanout = Fanout()
@@ -181,7 +180,7 @@ class DistributedWebSocketManager:
         if self._user_connections is None or not self.broker.healthy:
             return True
         try:
-            async with asyncio.timeout(CALL_SECONDS / 2):
+            async with asyncio.timeout(self._step_timeout):
                 return await self._user_connections.enter(outbox.user_id, outbox.session_id, limit)
         except (RedisError, OSError, TimeoutError) as exc:
             raise_if_cancelled()
@@ -261,7 +260,7 @@ class DistributedWebSocketManager:
         count, others = 0, list[wire.Member]()
         if self.broker.healthy:
             try:
-                async with asyncio.timeout(CALL_SECONDS):
+                async with asyncio.timeout(self._step_timeout):
                     count, others = await self._presence.others(channel, limit)
             except (RedisError, OSError, TimeoutError) as exc:
                 raise_if_cancelled()
@@ -293,7 +292,7 @@ class DistributedWebSocketManager:
         if self.broker.health.mode is not Mode.DISTRIBUTED:
             return await self.broker.publish(EVERY_WORKER, told)
         try:
-            async with asyncio.timeout(CALL_SECONDS / 2):
+            async with asyncio.timeout(self._step_timeout):
                 sessions = await self.sessions.list_by_user(user_id)
         except (RedisError, OSError, TimeoutError) as exc:
             raise_if_cancelled()

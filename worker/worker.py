@@ -52,6 +52,7 @@ class Worker:
                 presence=self._presence(),
                 payload_filter=PayloadFilter(env.sensitive_fields.split(",")),
                 user_connections=user_connections,
+                call_timeout=env.redis_timeout,
                 limits=ConnectionLimits(
                     per_user=env.max_connections_per_user,
                     messages_per_second=env.messages_per_second,

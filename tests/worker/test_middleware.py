@@ -51,7 +51,7 @@ async def test_the_hub_alone_in_memory(tmp_path: Path) -> None:
 async def test_four_plain_uvicorn_workers_are_one_cluster(tmp_path: Path) -> None:
     with (
         valkey(tmp_path / "redis", unused_port()) as url,
-        uvicorn(tmp_path, "wsd.worker.app:app", "--workers", "4", REDIS_URL=url) as port,
+        uvicorn(tmp_path, "wsd.worker.app:app", "--workers", "4", REDIS_URL=url, WORKER_ID="unit") as port,
     ):
         connections: dict[str, ClientConnection] = {}
         spare = []
@@ -64,6 +64,7 @@ async def test_four_plain_uvicorn_workers_are_one_cluster(tmp_path: Path) -> Non
             if len(connections) == 4:
                 break
         assert len(connections) == 4, "each process has an id of its own"
+        assert all(worker_id.startswith("unit-") for worker_id in connections)
         first, *others = connections.values()
         await first.send('{"text": "to all"}')
         for other in others:

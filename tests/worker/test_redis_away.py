@@ -17,6 +17,8 @@ from tests.proxy import Proxy
 from tests.valkey import Valkey, server
 from tests.waiting import eventually
 from tests.worker.brokers import Heard, running_broker
+from tests.worker.clients import ask
+from tests.worker.process import worker
 from wsd.worker import redis_broker
 from wsd.worker.circuit_breaker import BreakerPolicy, BreakerState
 from wsd.worker.link import open_redis
@@ -262,3 +264,36 @@ async def test_a_message_that_redis_refuses_holds_up_nobody(far: Valkey) -> None
             await eventually(lambda: numbers(made[0][1]) == [1])
     finally:
         await admin.aclose()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"type": "subscribe", "channel": "other"},
+        {"type": "unsubscribe", "channel": "room"},
+        {"type": "publish", "channel": "room", "data": 1},
+        {"type": "broadcast", "data": 1},
+        {"type": "direct", "user_id": "a", "data": 1},
+        {"type": "presence", "channel": "room"},
+    ],
+    ids=lambda request_: request_["type"],
+)
+async def test_no_request_waits_long_for_a_redis_that_just_froze(
+    tmp_path: Path, far: Valkey, near: Valkey, request_: dict[str, object]
+) -> None:
+    with worker(tmp_path, redis_url=far.url, stand_in_url=near.url) as serving:
+        connection = await serving.connect()
+        await ask(connection, type="subscribe", channel="room")
+        far.freeze()
+        near.freeze()
+        started = time.monotonic()
+        answer = await ask(connection, **request_)
+        assert answer["type"] in ("ack", "presence")
+        assert time.monotonic() - started < CALL_SECONDS
+        started = time.monotonic()
+        newcomer = await serving.connect("b")
+        assert time.monotonic() - started < CALL_SECONDS
+        far.thaw()
+        near.thaw()
+        await newcomer.close()
+        await connection.close()

@@ -150,5 +150,6 @@ async def test_a_slow_reader_is_closed_and_holds_up_nobody(tmp_path: Path) -> No
             await fast.send(text)
             await fast.recv()
         await eventually(lambda: serving.health()[1]["websocket"]["local_connections"] == 1)
+        assert serving.request("GET", "/api/websocket/stats?scope=worker")[1]["closes"] == {"slow_reader": 1}
         await fast.close()
         writer.close()
