@@ -25,6 +25,7 @@ format: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/cluster.py
+	$(BIN)/python benchmarks/messages.py
 
 clean:
 	rm -rf $(VENV) .types .mypy_cache .ruff_cache .pytest_cache *.egg-info

@@ -1,0 +1,233 @@
+"""Figures of workers and their sessions: `python benchmarks/messages.py [--seconds 10]`.
+
+Starts real workers and a real Valkey in directories of their own. Latencies are from a client's send to a client's
+receipt, both in this process: what Redis adds is the difference between the rows. Linux only.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, unix_connect
+
+from wsd.supervisor.client import request
+from wsd.supervisor.valkey import find_binary
+from wsd.worker.contract import WorkerEnv
+from wsd.worker.link import Redis, open_redis
+from wsd.worker.redis_session_store import RedisSessionStore
+from wsd.worker.session_store import SessionInfo
+
+RATE = 1000
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Worker:
+    def __init__(self, directory: Path, number: int, redis_url: str) -> None:
+        self.path = directory / f"{number}.sock"
+        env = WorkerEnv(
+            worker_id=f"worker-{number}",
+            node_id="bench",
+            redis_url=redis_url,
+            bind_path=str(self.path),
+            messages_per_second=0.0,
+            log_level="error",
+        )
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "wsd.worker"], env={**os.environ, **env.to_env()}, cwd=directory
+        )
+        wait_for(lambda: self.path.exists() and request(self.path, "GET", "/health", 5)[0] == 200)
+
+    async def connect(self, user_id: str) -> ClientConnection:
+        connection = await unix_connect(
+            str(self.path), f"ws://localhost/ws?user_id={user_id}", ping_interval=None, compression=None
+        )
+        await connection.recv()
+        return connection
+
+    def pss(self) -> int:
+        """Bytes (proc(5), smaps_rollup)."""
+        for line in Path(f"/proc/{self.process.pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+        raise AssertionError("no Pss")
+
+    def cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
+
+
+@contextmanager
+def workers(count: int, redis_url: str) -> Iterator[list[Worker]]:
+    with tempfile.TemporaryDirectory(prefix="wsd-bench-") as directory, ExitStack() as stack:
+        made = []
+        for number in range(count):
+            made.append(Worker(Path(directory), number + 1, redis_url))
+            stack.callback(made[-1].process.kill)
+        yield made
+
+
+@contextmanager
+def valkey() -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="wsd-bench-") as directory:
+        path = Path(directory) / "valkey.sock"
+        command = [str(find_binary()), "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", directory]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            wait_for(path.exists)
+            yield f"unix://{path}"
+        finally:
+            process.kill()
+            process.wait()
+
+
+def wait_for(condition: Any, patience: float = 30) -> None:
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        try:
+            if condition():
+                return
+        except OSError:
+            pass
+        time.sleep(0.01)
+    raise TimeoutError
+
+
+async def latencies(publisher: Worker, listener: Worker, seconds: float) -> list[float]:
+    """Seconds from send to receipt of each of RATE messages a second."""
+    sender, hearer = await publisher.connect("sender"), await listener.connect("hearer")
+    await hearer.send('{"type":"subscribe","channel":"bench","id":1}')
+    await hearer.recv()
+    found: list[float] = []
+    count = int(seconds * RATE)
+
+    async def hear() -> None:
+        for _ in range(count):
+            message = json.loads(await hearer.recv())
+            found.append(time.perf_counter() - message["data"]["at"])
+
+    hearing = asyncio.create_task(hear())
+    started = time.perf_counter()
+    padding = "x" * 100
+    for number in range(count):
+        await asyncio.sleep(max(0.0, started + number / RATE - time.perf_counter()))
+        data = {"at": time.perf_counter(), "padding": padding}
+        await sender.send(json.dumps({"type": "publish", "channel": "bench", "data": data}))
+    await hearing
+    await sender.close()
+    await hearer.close()
+    return found[RATE:]  # the first second warms up
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * percent / 100))]
+
+
+async def latency_rows(seconds: float, rounds: int) -> None:
+    print(f"\n| {RATE} messages a second, 128 bytes | p50 | p99 |\n|---|---|---|")
+    found: dict[str, list[tuple[float, float]]] = {}
+    with valkey() as url, workers(1, "") as (alone,), workers(2, url) as (one, two):
+        pairs = {
+            "in one worker, in memory": (alone, alone),
+            "in one worker, through Redis": (one, one),
+            "between two workers, through Redis": (one, two),
+        }
+        for _ in range(rounds):
+            for name, (publisher, listener) in pairs.items():
+                values = await latencies(publisher, listener, seconds)
+                found.setdefault(name, []).append((percentile(values, 50), percentile(values, 99)))
+    for name, figures in found.items():
+        p50, p99 = (statistics.median(figure) * 1000 for figure in zip(*figures, strict=True))
+        print(f"| {name} | {p50:.2f} ms | {p99:.2f} ms |")
+
+
+@asynccontextmanager
+async def client(url: str) -> AsyncIterator[Redis]:
+    redis = open_redis(url, connect_timeout=1, timeout=10)
+    try:
+        yield redis
+    finally:
+        await redis.aclose()
+
+
+def session(number: int) -> SessionInfo:
+    now = time.time()
+    return SessionInfo(
+        session_id=f"{number:032x}",
+        user_id=f"user-{number}",
+        username="somebody",
+        node_id="bench",
+        worker_id="worker-1",
+        connected_at=now,
+        last_seen=now,
+    )
+
+
+async def session_rows(seconds: float) -> None:
+    print("\n| sessions, one worker's store | create + delete a second |\n|---|---|")
+    with valkey() as url:
+        async with client(url) as redis:
+            store = RedisSessionStore(redis, "worker-1", 3600)
+            for batch in (1, 10, 100):
+                done, started = 0, time.perf_counter()
+                while time.perf_counter() - started < seconds:
+                    group = [session(done + number) for number in range(batch)]
+                    await store.create_many(group)
+                    await store.delete_many([made.session_id for made in group])
+                    done += batch
+                print(f"| {batch} at a time | {done / (time.perf_counter() - started):,.0f} |")
+
+
+async def connection_rows(count: int) -> None:
+    """What a connection costs: CPU, Redis commands, memory while it is idle."""
+    print(f"\n| a connection to the hub, {count} of them | |\n|---|---|")
+    with valkey() as url, workers(1, url) as (worker,):
+        async with client(url) as redis:
+            for connection in [await worker.connect("warm-up") for _ in range(50)]:
+                await connection.close()
+            await asyncio.sleep(1)
+            cpu, pss = worker.cpu_seconds(), worker.pss()
+            before = await asked(redis)
+            connections = [await worker.connect(f"user-{number}") for number in range(count)]
+            connect_cpu = worker.cpu_seconds() - cpu
+            round_trips = (await asked(redis) - before) / count
+            await asyncio.sleep(1)
+            idle = (worker.pss() - pss) / count
+            print(f"| CPU of the worker to connect, with its session | {connect_cpu / count * 1000:.2f} ms |")
+            print(f"| round trips to Redis to connect, heartbeats included | {round_trips:.2f} |")
+            print(f"| PSS while idle, with its session | {idle / 1000:.1f} KB |")
+            for connection in connections:
+                await connection.close()
+
+
+async def asked(redis: Redis) -> int:
+    """Round trips of all clients so far."""
+    stats: dict[str, Any] = await redis.info("stats")
+    reads: int = stats["total_reads_processed"]
+    return reads
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--connections", type=int, default=1000)
+    options = parser.parse_args()
+    print(f"Python {platform.python_version()}, {os.cpu_count()} cores")
+    asyncio.run(latency_rows(options.seconds, options.rounds))
+    asyncio.run(session_rows(3))
+    asyncio.run(connection_rows(options.connections))
+
+
+if __name__ == "__main__":
+    main()
