@@ -57,23 +57,19 @@ class WorkerCollector(Collector):
         yield self._gauge("cluster_sessions", "Sessions on all nodes", totals.sessions)
 
     def _gauge(self, name: str, text: str, value: float) -> Metric:
-        metric = GaugeMetricFamily(f"wsd_{name}", text, labels=list(self._labels))
-        metric.add_metric(list(self._labels.values()), value)
-        return metric
+        return self._filled(GaugeMetricFamily(f"wsd_{name}", text, labels=list(self._labels)), {"": value})
 
     def _counter(self, name: str, text: str, value: float) -> Metric:
-        metric = CounterMetricFamily(f"wsd_{name}", text, labels=list(self._labels))
-        metric.add_metric(list(self._labels.values()), value)
-        return metric
+        return self._filled(CounterMetricFamily(f"wsd_{name}", text, labels=list(self._labels)), {"": value})
 
-    def _gauges(self, name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
-        metric = GaugeMetricFamily(f"wsd_{name}", text, labels=[*self._labels, label])
-        for key, value in values.items():
-            metric.add_metric([*self._labels.values(), key], value)
-        return metric
+    def _gauges(self, name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+        return self._filled(GaugeMetricFamily(f"wsd_{name}", text, labels=[*self._labels, label]), values)
 
-    def _counters(self, name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
-        metric = CounterMetricFamily(f"wsd_{name}", text, labels=[*self._labels, label])
+    def _counters(self, name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+        return self._filled(CounterMetricFamily(f"wsd_{name}", text, labels=[*self._labels, label]), values)
+
+    def _filled(self, metric: GaugeMetricFamily | CounterMetricFamily, values: Mapping[str, float]) -> Metric:
+        """`values` by what stands in the last label; "" where there is none."""
         for key, value in values.items():
-            metric.add_metric([*self._labels.values(), key], value)
+            metric.add_metric([*self._labels.values(), *([key] if key else [])], value)
         return metric

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +73,17 @@ def worker(directory: Path, **changes: Any) -> Iterator[Worker]:
     finally:
         running.process.kill()
         running.process.wait()
+
+
+@contextmanager
+def workers(directory: Path, count: int, **changes: Any) -> Iterator[list[Worker]]:
+    """worker-1 on node-1, and so on, once each knows of all."""
+    with ExitStack() as stack:
+        running = []
+        for number in range(1, count + 1):
+            own = directory / f"worker-{number}"
+            own.mkdir()
+            names = {"worker_id": f"worker-{number}", "node_id": f"node-{number}", "heartbeat_interval": 0.2}
+            running.append(stack.enter_context(worker(own, **{**names, **changes})))
+        until(lambda: all(one.health()[1]["websocket"]["total_workers"] == count for one in running))
+        yield running

@@ -68,3 +68,18 @@ def get(port: int, path: str) -> tuple[int, http.client.HTTPMessage, bytes]:
 async def join(port: int) -> tuple[ClientConnection, dict[str, Any]]:
     connection = await connect(f"ws://127.0.0.1:{port}/ws?user_id=a", ping_interval=None)
     return connection, json.loads(await connection.recv())
+
+
+async def join_each_of(port: int, workers: int) -> tuple[dict[str, ClientConnection], list[ClientConnection]]:
+    """A client of each worker by its id, and those who came to a worker that had one already: the kernel picks."""
+    connections: dict[str, ClientConnection] = {}
+    spare = []
+    for _ in range(200):
+        connection, welcome = await join(port)
+        if welcome["worker_id"] in connections:
+            spare.append(connection)
+        else:
+            connections[welcome["worker_id"]] = connection
+        if len(connections) == workers:
+            return connections, spare
+    raise AssertionError(f"only {list(connections)} were reached")

@@ -4,7 +4,6 @@ import asyncio
 import json
 import socket
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from tests.conftest import unused_port
 from tests.valkey import server, valkey
 from tests.waiting import eventually
 from tests.worker.clients import ask, close_of, receive
-from tests.worker.process import Worker, worker
+from tests.worker.process import Worker, worker, workers
 
 pytestmark = pytest.mark.anyio
 
@@ -132,18 +131,13 @@ def test_settings_that_make_no_sense_stop_the_start(tmp_path: Path, settings: di
 
 
 async def test_a_users_connections_are_limited_across_workers(tmp_path: Path) -> None:
-    with ExitStack() as stack:
-        url = stack.enter_context(valkey(tmp_path / "redis", unused_port()))
-        workers = []
-        for number in (1, 2):
-            (tmp_path / str(number)).mkdir()
-            settings: dict[str, Any] = {"worker_id": f"worker-{number}", "heartbeat_interval": 0.1}
-            settings |= {"max_connections_per_user": 10, "redis_url": url}
-            workers.append(stack.enter_context(worker(tmp_path / str(number), **settings)))
-        await eventually(lambda: workers[0].health()[1]["websocket"]["total_workers"] == 2)
+    with (
+        valkey(tmp_path / "redis", unused_port()) as url,
+        workers(tmp_path, 2, redis_url=url, max_connections_per_user=10) as serving,
+    ):
 
         async def attempt(number: int) -> Any:
-            connection = await workers[number % 2].open("user_id=ann")
+            connection = await serving[number % 2].open("user_id=ann")
             message = await asyncio.wait_for(_first(connection), 10)
             return connection, message
 
@@ -153,8 +147,8 @@ async def test_a_users_connections_are_limited_across_workers(tmp_path: Path) ->
         for connection, message in tried:
             if not message:
                 assert await close_of(connection) == (1008, "a user may have 10 connections")
-        assert sum(refusals(w).get("too_many_connections", 0) for w in workers) == 20
-        other = await workers[0].connect("bob")
+        assert sum(refusals(w).get("too_many_connections", 0) for w in serving) == 20
+        other = await serving[0].connect("bob")
         await welcomed[0].close()
 
         async def one_more() -> bool:
@@ -168,7 +162,7 @@ async def test_a_users_connections_are_limited_across_workers(tmp_path: Path) ->
                 pass
         assert not await one_more()
         # A worker that died does not lock its users out.
-        workers[1].process.kill()
+        serving[1].process.kill()
         async with asyncio.timeout(30):
             while not await one_more():  # noqa: ASYNC110 - it is another process that changes
                 await asyncio.sleep(0.1)

@@ -1,9 +1,7 @@
 """Statistics, metrics and publishing over HTTP."""
 
 import json
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -12,7 +10,7 @@ from tests.conftest import unused_port
 from tests.valkey import server, valkey
 from tests.waiting import eventually
 from tests.worker.clients import ask, receive
-from tests.worker.process import Worker, worker
+from tests.worker.process import Worker, worker, workers
 
 pytestmark = pytest.mark.anyio
 
@@ -36,15 +34,7 @@ def metrics_of(serving: Worker) -> dict[tuple[str, str], float]:
 
 
 async def test_statistics_are_of_all_workers_and_paged(tmp_path: Path) -> None:
-    with ExitStack() as stack:
-        url = stack.enter_context(valkey(tmp_path / "redis", unused_port()))
-        workers = []
-        for number in (1, 2):
-            (tmp_path / str(number)).mkdir()
-            settings: dict[str, Any] = {"worker_id": f"worker-{number}", "heartbeat_interval": 0.1}
-            workers.append(stack.enter_context(worker(tmp_path / str(number), redis_url=url, **settings)))
-        one, two = workers
-        await eventually(lambda: one.health()[1]["websocket"]["total_workers"] == 2)
+    with valkey(tmp_path / "redis", unused_port()) as url, workers(tmp_path, 2, redis_url=url) as (one, two):
         connections = [await one.connect("ann"), await one.connect("bob"), await two.connect("ann")]
         for connection in connections:
             await ask(connection, type="subscribe", channel="room")

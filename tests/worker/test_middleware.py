@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 
 from tests.cluster.harness import Cluster, clean_env
 from tests.conftest import unused_port
 from tests.valkey import valkey
 from tests.waiting import until
-from tests.worker.servers import get, join, serving, uvicorn
+from tests.worker.servers import get, join, join_each_of, serving, uvicorn
 from wsd.worker.websocket_middleware import HEADERS
 
 pytestmark = pytest.mark.anyio
@@ -53,17 +53,7 @@ async def test_four_plain_uvicorn_workers_are_one_cluster(tmp_path: Path) -> Non
         valkey(tmp_path / "redis", unused_port()) as url,
         uvicorn(tmp_path, "wsd.worker.app:app", "--workers", "4", REDIS_URL=url, WORKER_ID="unit") as port,
     ):
-        connections: dict[str, ClientConnection] = {}
-        spare = []
-        for _ in range(200):  # the kernel picks the worker
-            connection, welcome = await join(port)
-            if welcome["worker_id"] in connections:
-                spare.append(connection)
-            else:
-                connections[welcome["worker_id"]] = connection
-            if len(connections) == 4:
-                break
-        assert len(connections) == 4, "each process has an id of its own"
+        connections, spare = await join_each_of(port, 4)
         assert all(worker_id.startswith("unit-") for worker_id in connections)
         first, *others = connections.values()
         await first.send('{"text": "to all"}')
@@ -155,17 +145,7 @@ async def test_gunicorn_with_its_configuration(tmp_path: Path) -> None:
     with valkey(tmp_path / "redis", unused_port()) as url:
         env = {"REDIS_URL": url, "BIND": f"127.0.0.1:{port}", "WORKERS": "2", "WORKER_ID": "unit"}
         with serving(tmp_path, command, port, env):
-            connections: dict[str, ClientConnection] = {}
-            spare = []
-            for _ in range(200):
-                connection, welcome = await join(port)
-                if welcome["worker_id"] in connections:
-                    spare.append(connection)
-                else:
-                    connections[welcome["worker_id"]] = connection
-                if len(connections) == 2:
-                    break
-            assert len(connections) == 2
+            connections, spare = await join_each_of(port, 2)
             assert all(worker_id.startswith("unit-") for worker_id in connections)
             one, two = connections.values()
             await one.send('{"text": "hi"}')

@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,19 +11,9 @@ from tests.conftest import unused_port
 from tests.valkey import server, valkey
 from tests.waiting import eventually
 from tests.worker.clients import ask
-from tests.worker.process import Worker, worker
+from tests.worker.process import worker, workers
 
 pytestmark = pytest.mark.anyio
-
-
-def two_workers(stack: ExitStack, tmp_path: Path, url: str) -> list[Worker]:
-    workers = []
-    for number in (1, 2):
-        directory = tmp_path / f"worker-{number}"
-        directory.mkdir()
-        settings = {"worker_id": f"worker-{number}", "node_id": f"node-{number}", "heartbeat_interval": 0.2}
-        workers.append(stack.enter_context(worker(directory, redis_url=url, heartbeat_ttl=1.0, **settings)))
-    return workers
 
 
 async def members(connection: ClientConnection) -> list[tuple[str, str]]:
@@ -55,9 +44,10 @@ async def test_alone_in_memory(tmp_path: Path) -> None:
 
 
 async def test_across_workers_and_nodes(tmp_path: Path) -> None:
-    with ExitStack() as stack:
-        url = stack.enter_context(valkey(tmp_path / "redis", unused_port()))
-        one, two = two_workers(stack, tmp_path, url)
+    with (
+        valkey(tmp_path / "redis", unused_port()) as url,
+        workers(tmp_path, 2, redis_url=url, heartbeat_ttl=1.0) as (one, two),
+    ):
         ann, bob, twin = await one.connect("ann"), await two.connect("bob"), await two.connect("bob")
         for connection in (ann, bob, twin):
             await ask(connection, type="subscribe", channel="room")
@@ -77,9 +67,10 @@ async def test_across_workers_and_nodes(tmp_path: Path) -> None:
 
 
 async def test_a_dead_workers_members_are_gone_with_its_heartbeat(tmp_path: Path) -> None:
-    with ExitStack() as stack:
-        url = stack.enter_context(valkey(tmp_path / "redis", unused_port()))
-        one, two = two_workers(stack, tmp_path, url)
+    with (
+        valkey(tmp_path / "redis", unused_port()) as url,
+        workers(tmp_path, 2, redis_url=url, heartbeat_ttl=1.0) as (one, two),
+    ):
         ann = await one.connect("ann")
         await ask(ann, type="subscribe", channel="room")
         others = await asyncio.gather(*(two.connect(f"user-{number}") for number in range(50)))
@@ -91,9 +82,10 @@ async def test_a_dead_workers_members_are_gone_with_its_heartbeat(tmp_path: Path
 
 
 async def test_a_redis_that_forgot_everything_is_told_again(tmp_path: Path) -> None:
-    with ExitStack() as stack:
-        redis = stack.enter_context(server(tmp_path / "redis", unused_port()))
-        one, two = two_workers(stack, tmp_path, redis.url)
+    with (
+        server(tmp_path / "redis", unused_port()) as redis,
+        workers(tmp_path, 2, redis_url=redis.url, heartbeat_ttl=1.0) as (one, two),
+    ):
         ann, bob, leaver = await one.connect("ann"), await two.connect("bob"), await two.connect("leaver")
         for connection in (ann, bob, leaver):
             await ask(connection, type="subscribe", channel="room")
