@@ -111,7 +111,11 @@ class HealthWatch:
             await asyncio.sleep(self._interval)
             for child in self._children:
                 pulse = child.pulse
-                if isinstance(child.service, ValkeyService) and pulse is not None and await child.service.is_ready(0):
+                if not isinstance(child.service, ValkeyService) or pulse is None:
+                    continue
+                if pulse.probing_since is None:
+                    pulse.probing_since = time.monotonic()
+                if await child.service.is_ready(0):
                     pulse.seen_at = pulse.probing_since = time.monotonic()
 
     async def _probe(self, child: Child, service: WorkerService, pulse: Pulse) -> None:
