@@ -12,6 +12,7 @@ for neighbours that are not back yet.
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -45,7 +46,6 @@ class RedisMessageBroker(MessageBroker):
     def __init__(
         self,
         receive: Receive,
-        worker_id: str,
         primary: RedisPubSub,
         stand_in: RedisPubSub | None,
         breaker: CircuitBreaker,
@@ -55,7 +55,8 @@ class RedisMessageBroker(MessageBroker):
     ) -> None:
         """`expected_workers`: how many workers there were when last counted."""
         super().__init__(receive)
-        self._origin = worker_id.encode()
+        # Of this process, not of the worker's name: its numbers begin with 1, and a name may come back.
+        self._origin = secrets.token_hex(6).encode()
         self.primary = primary
         self._stand_in = stand_in
         self._breaker = breaker

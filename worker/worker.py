@@ -87,7 +87,6 @@ class Worker:
         policy = BreakerPolicy(env.breaker_failures, env.breaker_pause, env.breaker_successes)
         return RedisMessageBroker(
             receive,
-            env.worker_id,
             primary=self._pubsub("Redis", env.redis_url),
             stand_in=self._pubsub("the stand-in", env.stand_in_url) if env.stand_in_url else None,
             breaker=CircuitBreaker(policy),

@@ -37,7 +37,6 @@ async def running_broker(
 
     broker = RedisMessageBroker(
         lambda channel, payload: heard.append((channel, payload)),
-        name,
         way(url),
         way(stand_in) if stand_in else None,
         CircuitBreaker(policy),

@@ -119,3 +119,15 @@ async def test_it_starts_without_a_server(make: Make) -> None:
     assert not broker.healthy
     assert await broker.publish("c", b"local") is False
     assert heard == [("c", b"local")]
+
+
+@redis
+async def test_a_broker_that_comes_back_under_its_name_is_heard(make: Make, url: str) -> None:
+    listener, heard = await make("listener")
+    await subscribed(listener, "c")
+    for life in (b"first", b"second"):
+        async with running_broker("named", url) as (broker, _):
+            await eventually(lambda: broker.healthy)
+            for _ in range(3):
+                assert await broker.publish("c", life)
+    await eventually(lambda: len(heard) == 6)
