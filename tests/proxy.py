@@ -1,4 +1,4 @@
-"""Something between a worker and its Redis that can make the worker deaf."""
+"""Something between a worker and its Redis that can make the worker deaf, or late."""
 
 import asyncio
 
@@ -11,6 +11,7 @@ class Proxy:
 
     def __init__(self, url: str) -> None:
         self.deaf_to: bytes | None = None
+        self.delay = 0.0  # seconds that a new connection takes
         port = unused_port()
         self.url = f"redis://127.0.0.1:{port}"
         self._port = port
@@ -32,7 +33,25 @@ class Proxy:
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        try:
+            await asyncio.sleep(self.delay)
+            up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            try:
+                await self._pass_on(reader, writer, up_reader, up_writer)
+            finally:
+                up_writer.close()
+        except OSError:
+            pass  # what is behind us is down
+        finally:
+            writer.close()
+
+    async def _pass_on(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        up_reader: asyncio.StreamReader,
+        up_writer: asyncio.StreamWriter,
+    ) -> None:
         subscribed = bytearray()
 
         async def up() -> None:
@@ -53,5 +72,3 @@ class Proxy:
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            writer.close()
-            up_writer.close()

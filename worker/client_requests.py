@@ -49,6 +49,7 @@ async def _carry_out(manager: DistributedWebSocketManager, connection: Connectio
         case wire.Broadcast(data=data, id=request_id):
             await manager.broadcast(manager.payload_filter(data, request_id), connection)
         case wire.Direct(user_id=user_id, data=data, id=request_id):
+            wire.check_user(user_id, request_id)
             await manager.send_to_user(user_id, manager.payload_filter(data, request_id), connection)
         case wire.Subscribe(channel=channel, id=request_id):
             wire.check_channel(channel, request_id)

@@ -95,8 +95,7 @@ class HeartbeatTask:
     async def _beat_for_ever(self) -> None:
         try:
             while True:
-                self._count += 1
-                await self._send()
+                await self.beat_now()
                 raise_if_cancelled()
                 self.begun.set()
                 self._lag = 0.0
@@ -104,7 +103,9 @@ class HeartbeatTask:
         finally:
             await self._say_goodbye()
 
-    async def _send(self) -> None:
+    async def beat_now(self) -> None:
+        """Beat, and count the others."""
+        self._count += 1
         if self._beat is None:
             return
         # Whoever reads it there knows that it came through; what is left to say is whether we hear, too.

@@ -50,6 +50,7 @@ async def stats(worker: Worker, request: Request) -> Response:
         return _error(400, str(exc))
     if request.query_params.get("scope") == "worker":
         return _json(worker.manager.statistics(limit))
+    await worker.heartbeat.beat_now()  # a worker that has just started is to be counted
     workers = worker.heartbeat.totals.workers
     return _json(await worker.manager.cluster_statistics(workers, offset=offset, limit=limit))
 
@@ -91,6 +92,8 @@ def _check(worker: Worker, message: Outgoing, number: int) -> None:
         raise wire.WireError("invalid_request", f"message {number}: needs one of channel, user_id, broadcast")
     if message.channel:
         wire.check_channel(message.channel, None)
+    if message.user_id:
+        wire.check_user(message.user_id, None)
     size = len(bytes(message.data))
     if size > worker.env.max_message_bytes:
         limit = worker.env.max_message_bytes

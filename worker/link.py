@@ -5,9 +5,12 @@ import asyncio
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
-__all__ = ["Redis", "RedisError", "open_redis", "raise_if_cancelled"]
+__all__ = ["LOST", "Redis", "RedisError", "is_refusal", "open_redis", "raise_if_cancelled"]
+
+LOST = (RedisError, OSError, TimeoutError)
+"""What says that Redis does not answer, or answers with an error."""
 
 
 def open_redis(url: str, *, connect_timeout: float, timeout: float | None) -> Redis:
@@ -32,3 +35,8 @@ def raise_if_cancelled() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
+
+
+def is_refusal(exc: BaseException) -> bool:
+    """Whether Redis answered, and will not: it is not away, and to ask again would not help."""
+    return isinstance(exc, ResponseError)

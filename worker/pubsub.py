@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import ResponseError
-
-from wsd.worker.link import Redis, RedisError, raise_if_cancelled
+from wsd.worker.link import LOST, Redis, RedisError, is_refusal, raise_if_cancelled
 from wsd.worker.message_broker import Receive
 from wsd.worker.spool import Entry
 
@@ -32,9 +30,6 @@ PIPELINE_MESSAGES = 500
 
 TOKEN = b"hear "
 """What a worker sends to itself to prove that it hears begins with this, and no message does."""
-
-LOST = (RedisError, OSError, TimeoutError)
-"""What says that Redis does not answer, or answers with an error."""
 
 
 class RedisPubSub:
@@ -236,8 +231,3 @@ class RedisPubSub:
             self.connections += 1
             self._settled.set()
             logger.info("hearing %d channels over %s", len(self._channels), self.name)
-
-
-def is_refusal(exc: BaseException) -> bool:
-    """Whether Redis answered, and will not: to send it again would not help."""
-    return isinstance(exc, ResponseError)

@@ -19,9 +19,9 @@ from contextlib import suppress
 
 from wsd.worker.circuit_breaker import CircuitBreaker
 from wsd.worker.contract import EVERY_WORKER
-from wsd.worker.link import raise_if_cancelled
+from wsd.worker.link import LOST, is_refusal, raise_if_cancelled
 from wsd.worker.message_broker import BrokerHealth, BrokerStatistics, MessageBroker, Mode, Receive
-from wsd.worker.pubsub import LOST, RedisPubSub, is_refusal
+from wsd.worker.pubsub import RedisPubSub
 from wsd.worker.seen_messages import SeenMessages
 from wsd.worker.spool import Spool
 
@@ -36,7 +36,7 @@ DEAF_AFTER = 3
 BOTH_WAYS_SECONDS = 5.0
 """How long after its return Redis is not trusted to reach the neighbours: they come back each by themselves."""
 
-OTHERS_SECONDS = 1.0
+OTHERS_SECONDS = 2.0
 """How long what the spool holds waits, after our own return, for the other workers to be back, too."""
 
 FLUSH_BATCH = 200
@@ -53,7 +53,7 @@ class RedisMessageBroker(MessageBroker):
         *,
         expected_workers: Callable[[], int],
     ) -> None:
-        """`expected_workers`: how many workers there were when last counted."""
+        """`expected_workers`: how many workers there were when last counted, in a Redis that may have begun anew."""
         super().__init__(receive)
         # Of this process, not of the worker's name: its numbers begin with 1, and a name may come back.
         self._origin = secrets.token_hex(6).encode()
@@ -62,6 +62,7 @@ class RedisMessageBroker(MessageBroker):
         self._breaker = breaker
         self._spool = spool
         self._expected_workers = expected_workers
+        self._workers_before = 0  # Redis went away
         self._seen = SeenMessages()
         self._channels: set[str] = set()
         self._look = asyncio.Event()  # for the watch: something changed
@@ -118,6 +119,7 @@ class RedisMessageBroker(MessageBroker):
     def suspect(self, reason: str) -> None:
         if self._breaker.failed(time.monotonic(), reason):
             logger.warning("Redis is away, %s: %s", self._consequence, reason)
+            self._workers_before = self._expected_workers()
             self._look.set()
 
     @property
@@ -234,9 +236,10 @@ class RedisMessageBroker(MessageBroker):
     async def _await_the_others(self) -> None:
         """Those who are not back yet would miss what the spool holds; but they have their time."""
         gives_up_at = time.monotonic() + OTHERS_SECONDS
+        expected = max(self._workers_before, self._expected_workers())
         with suppress(*LOST):
             while self._spool and time.monotonic() < gives_up_at:
-                if await self.primary.count_hearers(EVERY_WORKER) >= self._expected_workers():
+                if await self.primary.count_hearers(EVERY_WORKER) >= expected:
                     return
                 await asyncio.sleep(OTHERS_SECONDS / 20)
         raise_if_cancelled()

@@ -17,7 +17,7 @@ from wsd.worker import wire
 from wsd.worker.connection import Connection, ConnectionLimits, Outbox
 from wsd.worker.contract import BROADCAST, EVERY_WORKER, channel_key, channel_of, worker_channel
 from wsd.worker.fanout import Fanout
-from wsd.worker.link import RedisError, raise_if_cancelled
+from wsd.worker.link import LOST, is_refusal, raise_if_cancelled
 from wsd.worker.message_broker import MessageBroker, Mode, Receive
 from wsd.worker.payload import PayloadFilter
 from wsd.worker.presence import Presence
@@ -133,8 +133,9 @@ class DistributedWebSocketManager:
     ) -> Connection:
         """Register a client, with a session of its own; its first message is the welcome, if it gets one.
 
-        Raises TooManyConnectionsError.
+        Raises TooManyConnectionsError, and TypeError when `metadata` is not what JSON can say.
         """
+        msgspec.json.encode(metadata)
         username = username or user_id
         outbox = Outbox(secrets.token_hex(16), user_id, username)
         now = time.time()
@@ -182,9 +183,8 @@ class DistributedWebSocketManager:
         try:
             async with asyncio.timeout(self._step_timeout):
                 return await self._user_connections.enter(outbox.user_id, outbox.session_id, limit)
-        except (RedisError, OSError, TimeoutError) as exc:
-            raise_if_cancelled()
-            self.broker.suspect(f"a user's connections were not counted: {exc}")
+        except LOST as exc:
+            self._not_answered("a user's connections were not counted", exc)
             return True
 
     def _leave_user(self, outbox: Outbox) -> None:
@@ -230,6 +230,8 @@ class DistributedWebSocketManager:
     async def join(self, connection: Connection, channel: str) -> None:
         """Make a connection a member of a channel: from the return on it hears what is published there."""
         outbox = connection.outbox
+        if outbox not in self._fanout:
+            return  # it ended meanwhile
         if channel not in outbox.channels:
             self._fanout.join(outbox, channel)
             self._presence.joined(channel, _presence_id(outbox), self._member(outbox))
@@ -262,9 +264,8 @@ class DistributedWebSocketManager:
             try:
                 async with asyncio.timeout(self._step_timeout):
                     count, others = await self._presence.others(channel, limit)
-            except (RedisError, OSError, TimeoutError) as exc:
-                raise_if_cancelled()
-                self.broker.suspect(f"presence was not answered: {exc}")
+            except LOST as exc:
+                self._not_answered("presence was not answered", exc)
         return len(here) + count, [*members, *others][:limit]
 
     def _member(self, outbox: Outbox) -> wire.Member:
@@ -294,9 +295,8 @@ class DistributedWebSocketManager:
         try:
             async with asyncio.timeout(self._step_timeout):
                 sessions = await self.sessions.list_by_user(user_id)
-        except (RedisError, OSError, TimeoutError) as exc:
-            raise_if_cancelled()
-            self.broker.suspect(f"a user's sessions were not found: {exc}")
+        except LOST as exc:
+            self._not_answered("a user's sessions were not found", exc)
             return await self.broker.publish(EVERY_WORKER, told)
         workers = {s.worker_id for s in sessions if s.state is SessionState.CONNECTED}
         if self._fanout.of_user(user_id):
@@ -315,6 +315,14 @@ class DistributedWebSocketManager:
         if connection is None:
             return None
         return wire.Sender(connection.user_id, connection.username, self.worker_id)
+
+    def _not_answered(self, what: str, exc: Exception) -> None:
+        raise_if_cancelled()
+        reason = f"{what}: {exc or 'no answer in time'}"
+        if is_refusal(exc):
+            logger.warning(reason)
+        else:
+            self.broker.suspect(reason)
 
     # Statistics and time
 

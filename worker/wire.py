@@ -191,6 +191,12 @@ def name_problem(value: str) -> str | None:
     return None
 
 
+def check_user(user_id: str, request_id: Any) -> None:
+    """Raises WireError `invalid_user`."""
+    if problem := name_problem(user_id):
+        raise WireError("invalid_user", f"user_id {problem}", request_id)
+
+
 def check_channel(channel: str, request_id: Any) -> None:
     """Raises WireError `invalid_channel`."""
     if not CHANNEL_NAME.fullmatch(channel):

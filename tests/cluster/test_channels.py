@@ -123,6 +123,14 @@ async def test_a_bad_channel_is_refused(cluster: Cluster, channel: str) -> None:
     await client.close()
 
 
+async def test_a_user_that_cannot_be_is_refused(cluster: Cluster) -> None:
+    client = await cluster.client()
+    for user_id in ("", "x" * 129, "a\u202eb"):
+        answer = await client.ask(type="direct", user_id=user_id, data=1)
+        assert (answer["type"], answer["code"]) == ("error", "invalid_user")
+    await client.close()
+
+
 async def test_a_connection_may_be_in_so_many_channels_only(cluster: Cluster) -> None:
     client = await cluster.client()
     answers = [await client.ask(type="subscribe", channel=f"many-{number}") for number in range(101)]

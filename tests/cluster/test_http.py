@@ -36,6 +36,7 @@ def ask(cluster: Cluster, method: str, target: str, body: object = None, **heade
 async def test_metrics_are_of_all_processes_of_the_node(cluster: Cluster) -> None:
     clients = [await cluster.client_of(slot) for slot in (1, 2, 3)]
     await eventually(lambda: sum(worker.connections or 0 for worker in cluster.status().workers) == 3)
+    await eventually(lambda: all(cluster.worker_health(n)["websocket"]["total_workers"] == 3 for n in (1, 2, 3)))
     status, text = ask(cluster, "GET", "/metrics")
     assert status == 200
     families = {family.name: family for family in text_string_to_metric_families(text)}

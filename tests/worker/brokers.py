@@ -1,7 +1,7 @@
 """A real broker for a test."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from wsd.worker.circuit_breaker import BreakerPolicy, CircuitBreaker
@@ -23,7 +23,7 @@ async def running_broker(
     *,
     policy: BreakerPolicy = DEFAULT_POLICY,
     spool_messages: int = 10_000,
-    workers: int = 0,
+    workers: Callable[[], int] = lambda: 0,
 ) -> AsyncIterator[tuple[RedisMessageBroker, Heard]]:
     """A broker, and the list of what it hears. `workers`: how many there are, as its heartbeat would know."""
     heard: Heard = []
@@ -41,7 +41,7 @@ async def running_broker(
         way(stand_in) if stand_in else None,
         CircuitBreaker(policy),
         Spool(spool_messages, 1_000_000),
-        expected_workers=lambda: workers,
+        expected_workers=workers,
     )
     running = asyncio.create_task(broker.run())
     await broker.settle()

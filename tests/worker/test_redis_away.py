@@ -52,7 +52,7 @@ async def brokers(far: Valkey, near: Valkey | None, count: int = 2) -> AsyncIter
         made: Brokers = []
         for number in range(count):
             broker, heard = await stack.enter_async_context(
-                running_broker(f"w{number}", far.url, near.url if near else "", workers=count)
+                running_broker(f"w{number}", far.url, near.url if near else "", workers=lambda: count)
             )
             await broker.subscribe("c")
             await eventually(lambda broker=broker: broker.health.mode is Mode.DISTRIBUTED)  # type: ignore[misc]
@@ -124,6 +124,25 @@ async def test_it_is_distributed_again_soon_after_its_return(far: Valkey) -> Non
             back = time.monotonic()
             await eventually(lambda: all(broker.health.mode is Mode.DISTRIBUTED for broker, _ in made))
             assert time.monotonic() - back < RETURN_SECONDS
+
+
+async def test_what_was_spooled_waits_for_others_that_an_empty_redis_does_not_know(far: Valkey) -> None:
+    known = 2
+    async with (
+        Proxy(far.url) as proxy,
+        running_broker("early", far.url, workers=lambda: known) as (early, _),
+        running_broker("late", proxy.url, workers=lambda: known) as (late, heard),
+    ):
+        await late.subscribe("c")
+        await eventually(lambda: early.health.mode is late.health.mode is Mode.DISTRIBUTED)
+        far.kill()
+        await eventually(lambda: early.health.mode is Mode.LOCAL)
+        await early.publish("c", b"1")
+        known = 1  # who comes back first counts itself
+        proxy.delay = 0.5
+        far.start()
+        await eventually(lambda: not early.statistics.spooled)
+        await eventually(lambda: numbers(heard) == [1])
 
 
 async def test_what_the_spool_must_drop_is_the_oldest_and_counted(far: Valkey) -> None:
