@@ -81,6 +81,8 @@ class WorkerEnv:
     max_connections_per_user: int = _env("WSD_WORKER_MAX_CONNECTIONS_PER_USER", 0)
     admin_allow: str = _env("WSD_WORKER_ADMIN_ALLOW", ",".join(ADMIN_ALLOW))
     api_key: str = _env("WSD_WORKER_API_KEY", "")
+    authorize: str = _env("WSD_WORKER_AUTHORIZE", "")
+    channels: str = _env("WSD_WORKER_CHANNELS", "")  # JSON: options by pattern
     authenticate: str = _env("WSD_WORKER_AUTHENTICATE", "")
     jwt_secret: str = _env("WSD_WORKER_JWT_SECRET", "")
     jwt_public_key_file: str = _env("WSD_WORKER_JWT_PUBLIC_KEY_FILE", "")
@@ -243,6 +245,18 @@ EVERY_WORKER = "ws_workers"
 BROADCAST = "broadcast"
 """The name of the channel that every connection hears; no client may use it for another."""
 
+DIRECT = "direct"
+"""The name that a client's own channel has for it, the one with messages to its user alone."""
+
+USER_PREFIX = "!"
+"""No client can name such a channel."""
+
+
+def user_channel(user_id: str) -> str:
+    """The name of the channel that carries the messages to one user."""
+    return USER_PREFIX + user_id
+
+
 CHANNEL_PREFIX = "ws_channel:{"
 
 
@@ -254,6 +268,26 @@ def channel_key(channel: str) -> str:
 def channel_of(key: str) -> str:
     """The reverse of `channel_key`."""
     return key[len(CHANNEL_PREFIX) : -1]
+
+
+def history_key(channel: str) -> str:
+    """Stream: the latest messages of a channel; an entry's id is its offset."""
+    return "ws_history:{" + channel + "}"
+
+
+def history_meta_key(channel: str) -> str:
+    """Hash: epoch and top offset of a channel, and the last number of each worker that publishes there."""
+    return "ws_history_meta:{" + channel + "}"
+
+
+def idempotency_key(channel: str, key: str) -> str:
+    """String: the position that a message with an idempotency key got."""
+    return "ws_idempotency:{" + channel + "}:" + key
+
+
+def receipts_key(channel: str) -> str:
+    """Hash: user id by the highest offset that one of its connections has confirmed."""
+    return "ws_receipts:{" + channel + "}"
 
 
 def presence_key(channel: str, worker_id: str) -> str:

@@ -1,18 +1,30 @@
 """How messages reach the other workers: the interface, and the broker of a worker that stands alone."""
 
 import asyncio
+import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from wsd.worker.circuit_breaker import BreakerState
+from wsd.worker.history import Entry, Keep, MemoryHistory, Page, Position, Stored, Wanted
 
 Receive = Callable[[str, bytes], None]
 """Called with channel and payload for every message heard; must not block."""
 
-UNNUMBERED = b"- 0 "
+OnEntry = Callable[[str, Entry], None]
+"""Called with channel and entry; must not block."""
+
+UNNUMBERED = b"- - 0 "
 """What a message begins with that is published by something that is no broker (a script, say)."""
+
+
+CLEANUP_SECONDS = 60.0
+
+
+class RefusedError(Exception):
+    """The server is there, and will not take a message: it is full, say, or read-only."""
 
 
 class Mode(StrEnum):
@@ -53,11 +65,16 @@ class MessageBroker(ABC):
 
     Promise: a payload published to a channel reaches `receive` of every healthy broker subscribed to it,
     the publisher's own included, at most once, and in the order in which one publisher sent them.
+
+    What is appended to a channel's history comes to `on_entry` instead: with its position, in the order of offsets, and
+    with holes where something was lost on the way, which `read` fills.
     """
 
     def __init__(self, receive: Receive) -> None:
         self.receive = receive
+        self.on_entry: OnEntry = lambda channel, entry: None
         self.on_return: Callable[[], None] = lambda: None  # called whenever messages cross workers again
+        self.on_hearing: Callable[[], None] = lambda: None  # called when it hears again, and may have missed something
 
     @abstractmethod
     async def run(self) -> None:
@@ -77,6 +94,24 @@ class MessageBroker(ABC):
     @abstractmethod
     async def publish(self, channel: str, payload: bytes) -> bool:
         """Send; True when it went to all workers, False when those out of reach get it later, if ever."""
+
+    @abstractmethod
+    async def append(
+        self, channel: str, payload: bytes, keep: Keep, on_stored: Callable[[Position], None] | None = None
+    ) -> Stored | None:
+        """Store a message in the channel's history and send it, in one step.
+
+        None when it could not be stored yet: who can be reached has it, without a position, and once it is stored,
+        everybody has it with one; then `on_stored` is called. Raises RefusedError: then nobody has it, nor will.
+        """
+
+    @abstractmethod
+    async def read(self, wanted: Sequence[Wanted]) -> list[Page]:
+        """Parts of histories, all in one round trip. Raises one of LOST."""
+
+    @abstractmethod
+    async def renew_epoch(self, channel: str, epoch: str) -> None:
+        """The history lost something that had been sent: end this epoch. Raises one of LOST."""
 
     def suspect(self, reason: str) -> None:  # noqa: B027 - for who depends on no server
         """Somebody else found that the server does not answer."""
@@ -102,9 +137,15 @@ class InMemoryMessageBroker(MessageBroker):
         super().__init__(receive)
         self._channels: set[str] = set()
         self._published = self._heard = 0
+        self._origin = secrets.token_hex(6).encode()
+        self._histories: dict[str, MemoryHistory] = {}
 
     async def run(self) -> None:
-        await asyncio.get_running_loop().create_future()
+        while True:
+            await asyncio.sleep(CLEANUP_SECONDS)
+            for channel in [c for c, history in self._histories.items() if history.forgotten]:
+                if channel not in self._channels:
+                    del self._histories[channel]
 
     async def settle(self) -> None:
         pass
@@ -121,6 +162,28 @@ class InMemoryMessageBroker(MessageBroker):
             self._heard += 1
             self.receive(channel, payload)
         return True
+
+    async def append(
+        self, channel: str, payload: bytes, keep: Keep, on_stored: Callable[[Position], None] | None = None
+    ) -> Stored | None:
+        self._published += 1
+        stored = self._history(channel).append(self._origin, self._published, payload, keep)
+        if stored.entry is not None and channel in self._channels:
+            self._heard += 1
+            self.on_entry(channel, stored.entry)
+        return stored
+
+    async def read(self, wanted: Sequence[Wanted]) -> list[Page]:
+        return [self._history(one.channel).read(one.since, one.count, reverse=one.reverse) for one in wanted]
+
+    async def renew_epoch(self, channel: str, epoch: str) -> None:
+        raise NotImplementedError("memory loses nothing that it has sent")
+
+    def _history(self, channel: str) -> MemoryHistory:
+        history = self._histories.get(channel)
+        if history is None:
+            history = self._histories[channel] = MemoryHistory()
+        return history
 
     @property
     def health(self) -> BrokerHealth:

@@ -9,11 +9,26 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from redis.exceptions import NoScriptError
+
+from wsd.worker.contract import channel_of, history_meta_key
+from wsd.worker.history import Page, Position, Wanted, new_epoch
 from wsd.worker.link import LOST, Redis, RedisError, is_refusal, raise_if_cancelled
 from wsd.worker.message_broker import Receive
-from wsd.worker.spool import Entry
+from wsd.worker.redis_history import (
+    APPEND_SCRIPT,
+    APPEND_SHA,
+    READ_SCRIPT,
+    RENEW_SCRIPT,
+    append_arguments,
+    parse_page,
+    parse_stored,
+    read_arguments,
+)
+from wsd.worker.spool import Outgoing
 
 if TYPE_CHECKING:
     from redis.asyncio.client import PubSub
@@ -28,8 +43,17 @@ SETTLE_SECONDS = 2.0
 
 PIPELINE_MESSAGES = 500
 
-TOKEN = b"hear "
+TOKEN = b"- hear "
 """What a worker sends to itself to prove that it hears begins with this, and no message does."""
+
+
+StoredAt = tuple[Position, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sending:
+    outgoing: Outgoing
+    result: "asyncio.Future[StoredAt | None]"
 
 
 class RedisPubSub:
@@ -38,17 +62,22 @@ class RedisPubSub:
     `listener` must have no read timeout: a quiet minute is not a broken connection, `proves_hearing` tells.
     """
 
-    def __init__(self, name: str, publisher: Redis, listener: Redis, own_channel: str, timeout: float) -> None:
-        """`name` is for the log; `timeout`: seconds that a publish or a subscription may take."""
+    def __init__(
+        self, name: str, publisher: Redis, listener: Redis, own_channel: str, timeout: float, *, stores: bool = True
+    ) -> None:
+        """`name` is for the log; `timeout`: seconds that a publish or a subscription may take; `stores`: whether
+        histories are kept here, else what is to be kept is only told."""
         self.name = name
         self.hearing = False  # connected, and all that was subscribed before is again
         self.heard_at = 0.0  # when anything came, by the monotonic clock
         self.connections = 0
         self.on_lost: Callable[[str], None] = lambda reason: None
+        self.on_hearing: Callable[[], None] = lambda: None  # called at every connection, once all is subscribed
         self._publisher = publisher
         self._listener = listener
         self._own_channel = own_channel
         self._timeout = timeout
+        self._stores = stores
         self._channels = {own_channel}
         self._sent: set[str] = set()  # told to the present connection
         self._confirmed: set[str] = set()  # heard back from it
@@ -57,7 +86,8 @@ class RedisPubSub:
         self._pubsub: PubSub | None = None
         self._settled = asyncio.Event()
         self._tokens: dict[bytes, asyncio.Event] = {}
-        self._unsent: deque[tuple[str, bytes, asyncio.Future[None]]] = deque()
+        self._unsent: deque[_Sending] = deque()
+        self._on_the_way: list[_Sending] = []
         self._wake = asyncio.Event()
 
     async def run(self, receive: Receive) -> None:
@@ -105,26 +135,34 @@ class RedisPubSub:
             async with asyncio.timeout(self._timeout):
                 await self._follow(channel)
 
-    async def publish(self, channel: str, payload: bytes) -> None:
-        """In the order of the calls. Raises one of LOST; the message may have been sent all the same."""
-        async with asyncio.timeout(self._timeout):
-            await self._enqueue(channel, payload)
+    async def publish(self, outgoing: Outgoing) -> StoredAt | None:
+        """In the order of the calls. Answers for what is to be kept: its position, and whether it is new there.
 
-    async def publish_all(self, entries: Iterable[Entry]) -> int:
-        """How many Redis refused. Raises one of LOST when it does not answer."""
+        Raises one of LOST, also when `give_up` is called meanwhile; the message may have been sent all the same.
+        """
         async with asyncio.timeout(self._timeout):
-            results = await asyncio.gather(*(self._enqueue(*entry) for entry in entries), return_exceptions=True)
-        failures = [result for result in results if isinstance(result, BaseException)]
-        for failure in failures:
-            if not is_refusal(failure):
-                raise failure
-        return len(failures)
+            return await self._enqueue(outgoing)
 
-    def _enqueue(self, channel: str, payload: bytes) -> "asyncio.Future[None]":
-        sent = asyncio.get_running_loop().create_future()
-        self._unsent.append((channel, payload, sent))
+    async def publish_all(self, batch: Iterable[Outgoing]) -> list[StoredAt | BaseException | None]:
+        """What became of each, refusals among it. Raises one of LOST when Redis does not answer."""
+        async with asyncio.timeout(self._timeout):
+            results = await asyncio.gather(*map(self._enqueue, batch), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not is_refusal(result):
+                raise result
+        return results
+
+    def give_up(self, reason: str) -> None:
+        """Tell all who wait for an answer now that there is none: each finds another way for its message."""
+        for sending in [*self._on_the_way, *self._unsent]:
+            if not sending.result.done():
+                sending.result.set_exception(RedisError(reason))
+
+    def _enqueue(self, outgoing: Outgoing) -> "asyncio.Future[StoredAt | None]":
+        sending = _Sending(outgoing, asyncio.get_running_loop().create_future())
+        self._unsent.append(sending)
         self._wake.set()
-        return sent
+        return sending.result
 
     async def _send_for_ever(self) -> None:
         while True:
@@ -133,38 +171,67 @@ class RedisPubSub:
             while self._unsent:
                 batch = [self._unsent.popleft() for _ in range(min(PIPELINE_MESSAGES, len(self._unsent)))]
                 # Who does not wait any more has found another way for its message.
-                await self._send([entry for entry in batch if not entry[2].done()])
+                self._on_the_way = [sending for sending in batch if not sending.result.done()]
+                await self._send(self._on_the_way)
+                self._on_the_way = []
 
-    async def _send(self, batch: list[tuple[str, bytes, asyncio.Future[None]]]) -> None:
+    async def _send(self, batch: list["_Sending"]) -> None:
         results: list[object]
         try:
-            async with asyncio.timeout(self._timeout), self._publisher.pipeline(transaction=False) as pipe:
-                for channel, payload, _ in batch:
-                    pipe.publish(channel, payload)
-                results = await pipe.execute(raise_on_error=False)
+            async with asyncio.timeout(self._timeout):
+                results = await self._execute([sending.outgoing for sending in batch])
+                if unknown := [n for n, result in enumerate(results) if isinstance(result, NoScriptError)]:
+                    # A server that has just started. All that were for the script failed alike: the order holds.
+                    await self._publisher.script_load(APPEND_SCRIPT)
+                    again = await self._execute([batch[n].outgoing for n in unknown])
+                    for n, result in zip(unknown, again, strict=True):
+                        results[n] = result
         except LOST as exc:
             results = [exc] * len(batch)
         raise_if_cancelled()
-        for (_, _, sent), result in zip(batch, results, strict=True):
-            if sent.done():
+        for sending, result in zip(batch, results, strict=True):
+            if sending.result.done():
                 continue
             if isinstance(result, Exception):
-                sent.set_exception(result)
+                sending.result.set_exception(result)
             else:
-                sent.set_result(None)
+                sending.result.set_result(parse_stored(result) if isinstance(result, bytes) else None)
+
+    async def _execute(self, batch: list[Outgoing]) -> list[object]:
+        async with self._publisher.pipeline(transaction=False) as pipe:
+            for outgoing in batch:
+                if outgoing.keep is None:
+                    pipe.publish(outgoing.channel, b"- " + outgoing.message)
+                elif self._stores:
+                    pipe.evalsha(APPEND_SHA, *append_arguments(outgoing.channel, outgoing.message, outgoing.keep))
+                else:
+                    pipe.publish(outgoing.channel, b"~ " + outgoing.message)
+            return await pipe.execute(raise_on_error=False)
+
+    async def read(self, wanted: Iterable[Wanted]) -> list[Page]:
+        """Pages of histories, in one round trip. Raises one of LOST, refusals among them."""
+        async with asyncio.timeout(self._timeout), self._publisher.pipeline(transaction=False) as pipe:
+            for one in wanted:
+                pipe.eval(READ_SCRIPT, *read_arguments(one))
+            return [parse_page(answer) for answer in await pipe.execute()]
+
+    async def renew_epoch(self, channel: str, epoch: str) -> None:
+        """End an epoch of which messages were lost. Raises one of LOST."""
+        async with asyncio.timeout(self._timeout):
+            await self._publisher.eval(RENEW_SCRIPT, 1, history_meta_key(channel_of(channel)), epoch, new_epoch())
 
     async def proves_hearing(self) -> bool:
         """Send a token to ourselves: whether it was heard. Raises one of LOST when it could not even be sent."""
-        token = TOKEN + secrets.token_hex(8).encode()
-        heard = self._tokens[token] = asyncio.Event()
+        token = b"hear " + secrets.token_hex(8).encode()
+        heard = self._tokens[b"- " + token] = asyncio.Event()
         try:
-            await self.publish(self._own_channel, token)
+            await self.publish(Outgoing(0, self._own_channel, token))
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._timeout):
                     await heard.wait()
             return heard.is_set()
         finally:
-            del self._tokens[token]
+            del self._tokens[b"- " + token]
 
     async def count_hearers(self, channel: str) -> int:
         """How many connections are subscribed to a channel. Raises one of LOST."""
@@ -231,3 +298,4 @@ class RedisPubSub:
             self.connections += 1
             self._settled.set()
             logger.info("hearing %d channels over %s", len(self._channels), self.name)
+            self.on_hearing()

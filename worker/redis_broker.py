@@ -14,16 +14,18 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from wsd.worker.circuit_breaker import CircuitBreaker
 from wsd.worker.contract import EVERY_WORKER
-from wsd.worker.link import LOST, is_refusal, raise_if_cancelled
-from wsd.worker.message_broker import BrokerHealth, BrokerStatistics, MessageBroker, Mode, Receive
+from wsd.worker.history import Entry, Keep, Page, Position, Stored, Wanted
+from wsd.worker.link import LOST, RedisError, is_refusal, raise_if_cancelled
+from wsd.worker.message_broker import BrokerHealth, BrokerStatistics, MessageBroker, Mode, Receive, RefusedError
 from wsd.worker.pubsub import RedisPubSub
+from wsd.worker.redis_history import parse_message
 from wsd.worker.seen_messages import SeenMessages
-from wsd.worker.spool import Spool
+from wsd.worker.spool import Outgoing, Spool
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +75,7 @@ class RedisMessageBroker(MessageBroker):
         primary.on_lost = self.suspect
 
     async def run(self) -> None:
+        self.primary.on_hearing = self.on_hearing
         await self.subscribe(EVERY_WORKER)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.primary.run(self._hear), name="redis")
@@ -92,34 +95,64 @@ class RedisMessageBroker(MessageBroker):
         await asyncio.gather(*(way.unsubscribe(channel) for way in self._ways))
 
     async def publish(self, channel: str, payload: bytes) -> bool:
-        self._published += 1
-        message = b"%s %d %s" % (self._origin, self._published, payload)
-        # What waits in the spool goes first: messages keep their order.
-        if self._distributed and not self._spool:
+        outgoing = self._numbered(channel, payload)
+        if self._direct:
             try:
-                await self.primary.publish(channel, message)
+                await self.primary.publish(outgoing)
             except LOST as exc:
                 raise_if_cancelled()
                 if is_refusal(exc):
                     self._refused += 1
                     logger.warning("Redis refuses a message on %s: %s", channel, exc)
-                    await self._publish_nearby(channel, message)
+                    await self._publish_nearby(outgoing)
                     return False
                 self.suspect(str(exc) or "no answer in time")
             else:
                 if self._stand_in is not None and time.monotonic() < self._both_ways_until:
-                    await self._publish_nearby(channel, message)
+                    await self._publish_nearby(outgoing)
                 return True
-        self._spool.append(channel, message)
-        if self._breaker.closed:
-            self._look.set()  # it will not be long
-        await self._publish_nearby(channel, message)
+        await self._publish_later(outgoing)
         return False
+
+    async def append(
+        self, channel: str, payload: bytes, keep: Keep, on_stored: Callable[[Position], None] | None = None
+    ) -> Stored | None:
+        outgoing = self._numbered(channel, payload, keep, on_stored)
+        if self._direct:
+            try:
+                stored = await self.primary.publish(outgoing)
+            except LOST as exc:
+                raise_if_cancelled()
+                if is_refusal(exc):
+                    self._refused += 1
+                    raise RefusedError(str(exc)) from None
+                self.suspect(str(exc) or "no answer in time")
+            else:
+                assert stored is not None
+                position, is_new = stored
+                return Stored(position, Entry(self._origin, outgoing.number, payload, position) if is_new else None)
+        await self._publish_later(outgoing)
+        return None
+
+    async def read(self, wanted: Sequence[Wanted]) -> list[Page]:
+        if not self._distributed:
+            raise RedisError(self._breaker.reason or "not connected yet")
+        try:
+            return await self.primary.read(wanted)
+        except LOST as exc:
+            raise_if_cancelled()
+            if not is_refusal(exc):
+                self.suspect(str(exc) or "no answer in time")
+            raise
+
+    async def renew_epoch(self, channel: str, epoch: str) -> None:
+        await self.primary.renew_epoch(channel, epoch)
 
     def suspect(self, reason: str) -> None:
         if self._breaker.failed(time.monotonic(), reason):
             logger.warning("Redis is away, %s: %s", self._consequence, reason)
             self._workers_before = self._expected_workers()
+            self.primary.give_up(reason)
             self._look.set()
 
     @property
@@ -159,30 +192,58 @@ class RedisMessageBroker(MessageBroker):
     def _consequence(self) -> str:
         return "messages stay on this node" if self._stand_in is not None else "messages stay on this worker"
 
-    def _hear(self, channel: str, message: bytes) -> None:
+    @property
+    def _direct(self) -> bool:
+        """What waits in the spool goes first: messages keep their order."""
+        return self._distributed and not self._spool
+
+    def _numbered(
+        self,
+        channel: str,
+        payload: bytes,
+        keep: Keep | None = None,
+        on_stored: Callable[[Position], None] | None = None,
+    ) -> Outgoing:
+        self._published += 1
+        message = b"%s %d %s" % (self._origin, self._published, payload)
+        return Outgoing(self._published, channel, message, keep, on_stored)
+
+    def _hear(self, channel: str, text: bytes) -> None:
+        """`text` begins with `-`, or, for a channel with history, with a position or with `~` for none yet."""
         try:
-            origin, number, payload = message.split(b" ", 2)
-            is_new = number == b"0" or self._seen.add(origin, int(number))
+            position, message = text.split(b" ", 1)
+            origin, number, payload = parse_message(message)
+            where = Position.parse(position) if position not in (b"-", b"~") else None
         except ValueError:
             logger.warning("dropped what is no message of a worker on %s", channel)
             return
-        if not is_new:
+        if position != b"-":
+            if channel in self._channels:
+                self._heard += 1
+                self.on_entry(channel, Entry(origin, number, payload, where))
+        elif number != 0 and not self._seen.add(origin, number):
             self._duplicates += 1
         elif channel in self._channels:
             self._heard += 1
             self.receive(channel, payload)
 
-    async def _publish_nearby(self, channel: str, message: bytes) -> None:
+    async def _publish_later(self, outgoing: Outgoing) -> None:
+        self._spool.add(outgoing)
+        if self._breaker.closed:
+            self._look.set()  # it will not be long
+        await self._publish_nearby(outgoing)
+
+    async def _publish_nearby(self, outgoing: Outgoing) -> None:
         """To whom can be reached without Redis: this node's workers, or just this one."""
         if self._stand_in is not None and self._stand_in.hearing:
             try:
-                await self._stand_in.publish(channel, message)
+                await self._stand_in.publish(outgoing)
             except LOST as exc:
                 raise_if_cancelled()
                 logger.warning("the stand-in does not answer, delivered on this worker only: %s", exc)
             else:
                 return
-        self._hear(channel, message)
+        self._hear(outgoing.channel, (b"- " if outgoing.keep is None else b"~ ") + outgoing.message)
 
     # The way back
 
@@ -234,7 +295,10 @@ class RedisMessageBroker(MessageBroker):
         await self.primary.reconnect()
 
     async def _await_the_others(self) -> None:
-        """Those who are not back yet would miss what the spool holds; but they have their time."""
+        """Those who are not back yet would miss what the spool holds; but they have their time. What is kept in a
+        history waits for nobody."""
+        if all(outgoing.keep is not None for outgoing in self._spool.first(len(self._spool))):
+            return
         gives_up_at = time.monotonic() + OTHERS_SECONDS
         expected = max(self._workers_before, self._expected_workers())
         with suppress(*LOST):
@@ -248,13 +312,16 @@ class RedisMessageBroker(MessageBroker):
         """Send what waits, the oldest first; what is published meanwhile queues up behind it."""
         while self._spool and self._distributed:
             batch = self._spool.first(FLUSH_BATCH)
-            dropped = self._spool.dropped
             try:
-                refused = await self.primary.publish_all(batch)
+                results = await self.primary.publish_all(batch)
             except LOST as exc:
                 raise_if_cancelled()
                 self.suspect(str(exc) or "no answer in time")
                 return
-            self._refused += refused
-            # The spool may have dropped some of them meanwhile, being full.
-            self._spool.pop(max(0, len(batch) - (self._spool.dropped - dropped)))
+            self._spool.remove(batch)
+            for outgoing, result in zip(batch, results, strict=True):
+                if isinstance(result, BaseException):
+                    self._refused += 1
+                    logger.warning("Redis refuses a message on %s that waited for it: %s", outgoing.channel, result)
+                elif result is not None and outgoing.on_stored is not None:
+                    outgoing.on_stored(result[0])

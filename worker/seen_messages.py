@@ -20,6 +20,9 @@ class _Window:
         self.highest = 0
         self.seen = bytearray(WINDOW)
 
+    def __contains__(self, number: int) -> bool:
+        return self.highest - WINDOW < number <= self.highest and bool(self.seen[number % WINDOW])
+
     def add(self, number: int) -> bool:
         ahead = number - self.highest
         place = number % WINDOW
@@ -41,6 +44,11 @@ class _Window:
 class SeenMessages:
     def __init__(self) -> None:
         self._windows: OrderedDict[bytes, _Window] = OrderedDict()
+
+    def __contains__(self, message: tuple[bytes, int]) -> bool:
+        """Whether it was seen for sure: one that is too old to tell is none."""
+        window = self._windows.get(message[0])
+        return window is not None and message[1] in window
 
     def add(self, origin: bytes, number: int) -> bool:
         """Note a message; False when it was seen before (or is too old to tell). Numbers begin with 1."""

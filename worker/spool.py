@@ -1,9 +1,22 @@
 """What could not be published, in order, until Redis is back. Pure, and bounded in messages and in bytes."""
 
 from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import islice
 
-Entry = tuple[str, bytes]  # channel, payload
+from wsd.worker.history import Keep, Position
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message on its way, with the number that this worker gave it, as its text says, too."""
+
+    number: int
+    channel: str
+    message: bytes
+    keep: Keep | None = None  # None: for who hears it now, no history
+    on_stored: Callable[[Position], None] | None = None
 
 
 class Spool:
@@ -14,23 +27,39 @@ class Spool:
         self.bytes = 0
         self._max_messages = max_messages
         self._max_bytes = max_bytes
-        self._entries: deque[Entry] = deque()
+        self._waiting: deque[Outgoing] = deque()
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._waiting)
 
-    def append(self, channel: str, payload: bytes) -> None:
-        self._entries.append((channel, payload))
-        self.bytes += len(payload)
-        while len(self._entries) > self._max_messages or self.bytes > self._max_bytes:
-            self.pop(1)
+    def add(self, outgoing: Outgoing) -> None:
+        """In the order of numbers: one that was on its way when Redis went may come after one that never was."""
+        later = []
+        while self._waiting and self._waiting[-1].number > outgoing.number:
+            later.append(self._waiting.pop())
+        self._waiting.append(outgoing)
+        self._waiting.extend(reversed(later))
+        self.bytes += len(outgoing.message)
+        while len(self._waiting) > self._max_messages or self.bytes > self._max_bytes:
+            self.bytes -= len(self._waiting.popleft().message)
             self.dropped += 1
 
-    def first(self, count: int) -> list[Entry]:
-        """The oldest, which stay until `pop`: one that is being sent may yet fail."""
-        return list(islice(self._entries, count))
+    def first(self, count: int) -> list[Outgoing]:
+        """The oldest, which stay until `remove`: one that is being sent may yet fail."""
+        return list(islice(self._waiting, count))
 
-    def pop(self, count: int) -> None:
-        for _ in range(min(count, len(self._entries))):
-            _, payload = self._entries.popleft()
-            self.bytes -= len(payload)
+    def remove(self, sent: Iterable[Outgoing]) -> None:
+        """Those of the first that are there yet: some may have been dropped meanwhile, or others come before them."""
+        numbers = {outgoing.number for outgoing in sent}
+        before = []
+        while self._waiting and numbers:
+            outgoing = self._waiting.popleft()
+            if outgoing.number > max(numbers):
+                before.append(outgoing)
+                break
+            if outgoing.number in numbers:
+                numbers.discard(outgoing.number)
+                self.bytes -= len(outgoing.message)
+            else:
+                before.append(outgoing)
+        self._waiting.extendleft(reversed(before))

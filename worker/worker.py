@@ -88,19 +88,20 @@ class Worker:
         return RedisMessageBroker(
             receive,
             primary=self._pubsub("Redis", env.redis_url),
-            stand_in=self._pubsub("the stand-in", env.stand_in_url) if env.stand_in_url else None,
+            stand_in=self._pubsub("the stand-in", env.stand_in_url, stores=False) if env.stand_in_url else None,
             breaker=CircuitBreaker(policy),
             spool=Spool(env.spool_messages, env.spool_bytes),
             expected_workers=lambda: len(self.heartbeat.live_workers),
         )
 
-    def _pubsub(self, name: str, url: str) -> RedisPubSub:
+    def _pubsub(self, name: str, url: str, *, stores: bool = True) -> RedisPubSub:
         return RedisPubSub(
             name,
             publisher=self._open(url, self.env.redis_timeout),
             listener=self._open(url, None),
             own_channel=worker_channel(self.env.worker_id),
             timeout=self.env.redis_timeout / 2,  # a message may try Redis, then the stand-in
+            stores=stores,
         )
 
     async def start(self, *, ready: bool = True) -> None:

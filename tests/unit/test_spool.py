@@ -1,36 +1,62 @@
-from wsd.worker.spool import Spool
+from wsd.worker.spool import Outgoing, Spool
+
+
+def message(number: int, text: bytes = b"x") -> Outgoing:
+    return Outgoing(number, "c", text)
+
+
+def numbers(spool: Spool) -> list[int]:
+    return [outgoing.number for outgoing in spool.first(100)]
 
 
 def filled(count: int, max_messages: int = 100, max_bytes: int = 1000) -> Spool:
     spool = Spool(max_messages, max_bytes)
     for number in range(count):
-        spool.append("c", b"%d" % number)
+        spool.add(message(number))
     return spool
 
 
 def test_it_keeps_the_order_and_what_is_not_taken_out() -> None:
     spool = filled(5)
-    assert spool.first(2) == [("c", b"0"), ("c", b"1")]
+    batch = spool.first(2)
+    assert batch == [message(0), message(1)]
     assert len(spool) == 5
-    spool.pop(2)
-    assert spool.first(10) == [("c", b"2"), ("c", b"3"), ("c", b"4")]
+    spool.remove(batch)
+    assert numbers(spool) == [2, 3, 4]
     assert spool.bytes == 3
+
+
+def test_one_that_comes_late_stands_where_its_number_says() -> None:
+    spool = Spool(100, 1000)
+    for number in (1, 5, 6, 3, 4, 2):
+        spool.add(message(number))
+    assert numbers(spool) == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_came_before_those_that_are_taken_out_stays() -> None:
+    spool = filled(0)
+    for number in (2, 3, 4):
+        spool.add(message(number))
+    batch = spool.first(2)
+    spool.add(message(1))
+    spool.remove(batch)
+    assert numbers(spool) == [1, 4]
 
 
 def test_beyond_its_messages_the_oldest_go_and_are_counted() -> None:
     spool = filled(8, max_messages=5)
-    assert spool.first(10) == [("c", b"%d" % number) for number in range(3, 8)]
+    assert numbers(spool) == [3, 4, 5, 6, 7]
     assert (len(spool), spool.dropped, spool.bytes) == (5, 3, 5)
 
 
 def test_beyond_its_bytes_too() -> None:
     spool = Spool(100, 10)
-    spool.append("a", b"1234")
-    spool.append("b", b"567890")
+    spool.add(message(1, b"1234"))
+    spool.add(message(2, b"567890"))
     assert (len(spool), spool.dropped) == (2, 0)
-    spool.append("c", b"x")
-    assert spool.first(10) == [("b", b"567890"), ("c", b"x")]
-    spool.append("d", b"y" * 11)
+    spool.add(message(3, b"x"))
+    assert numbers(spool) == [2, 3]
+    spool.add(message(4, b"y" * 11))
     assert (len(spool), spool.bytes, spool.dropped) == (0, 0, 4)
 
 
@@ -39,7 +65,9 @@ def test_none_may_be_kept_at_all() -> None:
     assert (len(spool), spool.dropped) == (0, 3)
 
 
-def test_popping_more_than_there_is() -> None:
-    spool = filled(2)
-    spool.pop(5)
-    assert (len(spool), spool.bytes, spool.dropped) == (0, 0, 0)
+def test_those_that_were_dropped_meanwhile_are_not_taken_out_again() -> None:
+    spool = filled(3, max_messages=3)
+    batch = spool.first(2)
+    spool.add(message(3))
+    spool.remove(batch)
+    assert (numbers(spool), spool.bytes, spool.dropped) == ([2, 3], 2, 1)

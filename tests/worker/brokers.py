@@ -29,16 +29,16 @@ async def running_broker(
     heard: Heard = []
     clients = []
 
-    def way(url: str) -> RedisPubSub:
+    def way(url: str, *, stores: bool = True) -> RedisPubSub:
         publisher = open_redis(url, connect_timeout=1, timeout=2)
         listener = open_redis(url, connect_timeout=1, timeout=None)
         clients.extend([publisher, listener])
-        return RedisPubSub(url, publisher, listener, f"own-{name}", timeout=1.0)
+        return RedisPubSub(url, publisher, listener, f"own-{name}", timeout=1.0, stores=stores)
 
     broker = RedisMessageBroker(
         lambda channel, payload: heard.append((channel, payload)),
         way(url),
-        way(stand_in) if stand_in else None,
+        way(stand_in, stores=False) if stand_in else None,
         CircuitBreaker(policy),
         Spool(spool_messages, 1_000_000),
         expected_workers=workers,

@@ -1,0 +1,214 @@
+"""Both brokers keep histories by one promise: offsets without a hole, pages, epochs, and a retry that counts once."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import unused_port
+from tests.valkey import Valkey, server
+from tests.waiting import eventually
+from tests.worker.brokers import running_broker
+from wsd.worker.contract import channel_key, history_key, history_meta_key
+from wsd.worker.history import Entry, Keep, Position, Wanted, offset_of
+from wsd.worker.link import open_redis
+from wsd.worker.message_broker import InMemoryMessageBroker, MessageBroker, RefusedError
+from wsd.worker.redis_broker import RedisMessageBroker
+
+pytestmark = pytest.mark.anyio
+
+KEEP = Keep(100, 60)
+C = channel_key("c")
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    with server(tmp_path_factory.mktemp("valkey"), unused_port()) as running:
+        yield running
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def broker(request: pytest.FixtureRequest) -> AsyncIterator[MessageBroker]:
+    async with AsyncExitStack() as stack:
+        if request.param == "redis":
+            valkey: Valkey = request.getfixturevalue("redis")
+            client = open_redis(valkey.url, connect_timeout=1, timeout=2)
+            await client.flushall()
+            await client.aclose()
+            made, _ = await stack.enter_async_context(running_broker("a", valkey.url))
+            await eventually(lambda: made.healthy)
+            yield made
+        else:
+            memory = InMemoryMessageBroker(lambda channel, payload: None)
+            task = asyncio.create_task(memory.run())
+            stack.callback(task.cancel)
+            yield memory
+
+
+@pytest.fixture
+async def entries(broker: MessageBroker) -> list[Entry]:
+    """What it hears on C."""
+    heard: list[Entry] = []
+    broker.on_entry = lambda channel, entry: heard.append(entry)
+    await broker.subscribe(C)
+    return heard
+
+
+async def append(broker: MessageBroker, payload: bytes, keep: Keep = KEEP) -> Position:
+    stored = await broker.append(C, payload, keep)
+    assert stored is not None
+    return stored.position
+
+
+async def payloads(broker: MessageBroker, since: int, count: int = 500, *, reverse: bool = False) -> list[bytes]:
+    [page] = await broker.read([Wanted(C, KEEP, since, count, reverse)])
+    return [entry.payload for entry in page.entries]
+
+
+async def test_offsets_are_without_a_hole_and_what_is_heard_says_them(
+    broker: MessageBroker, entries: list[Entry]
+) -> None:
+    positions = [await append(broker, b"%d" % number) for number in range(20)]
+    assert [position.offset for position in positions] == list(range(1, 21))
+    assert len({position.epoch for position in positions}) == 1
+    await eventually(lambda: len(entries) == 20)
+    assert [(entry.position, entry.payload) for entry in entries] == [(p, b"%d" % n) for n, p in enumerate(positions)]
+
+
+async def test_a_channel_that_never_had_a_message_has_a_position(broker: MessageBroker) -> None:
+    [page] = await broker.read([Wanted(C, KEEP)])
+    assert page.top.offset == 0
+    assert (await append(broker, b"first")) == Position(1, page.top.epoch)
+
+
+async def test_pages(broker: MessageBroker) -> None:
+    for number in range(1, 11):
+        await append(broker, b"%d" % number)
+    assert await payloads(broker, 7) == [b"8", b"9", b"10"]
+    assert await payloads(broker, 0, 2) == [b"1", b"2"]
+    assert await payloads(broker, 10) == []
+    assert await payloads(broker, 0, 2, reverse=True) == [b"10", b"9"]
+    assert await payloads(broker, 3, reverse=True) == [b"2", b"1"]
+    [page] = await broker.read([Wanted(C, KEEP)])
+    assert (page.top.offset, page.entries) == (10, ())
+
+
+async def test_a_history_holds_so_many(broker: MessageBroker) -> None:
+    for number in range(1, 11):
+        await append(broker, b"%d" % number, Keep(3, 60))
+    assert await payloads(broker, 0) == [b"8", b"9", b"10"]
+
+
+async def test_a_history_that_expired_goes_on_counting(broker: MessageBroker) -> None:
+    first = await append(broker, b"1", Keep(100, 0.05))
+
+    async def is_empty() -> bool:
+        return await payloads(broker, 0) == []
+
+    async with asyncio.timeout(10):
+        while not await is_empty():
+            pass
+    assert await append(broker, b"2") == Position(2, first.epoch)
+
+
+async def test_an_idempotency_key_makes_a_second_try_count_once(broker: MessageBroker, entries: list[Entry]) -> None:
+    keep = Keep(100, 60, "ann:1")
+    first = await broker.append(C, b"a", keep)
+    second = await broker.append(C, b"a", keep)
+    assert first is not None and second is not None
+    assert second.position == first.position
+    assert (first.entry is None, second.entry is None) == (False, True)
+    other = await append(broker, b"b", Keep(100, 60, "ann:2"))
+    assert other.offset == first.position.offset + 1
+    await eventually(lambda: len(entries) == 2)
+
+
+async def test_many_at_once_keep_their_order(broker: MessageBroker, entries: list[Entry]) -> None:
+    stored = await asyncio.gather(*(append(broker, b"%d" % number) for number in range(1000)))
+    assert [position.offset for position in stored] == list(range(1, 1001))
+    await eventually(lambda: len(entries) == 1000)
+    assert [int(entry.payload) for entry in entries] == list(range(1000))
+
+
+@pytest.fixture
+async def redis_broker(broker: MessageBroker) -> RedisMessageBroker:
+    if not isinstance(broker, RedisMessageBroker):
+        pytest.skip("about Redis")
+    return broker
+
+
+async def test_a_message_that_was_stored_by_a_try_without_an_answer_is_not_stored_again(
+    redis_broker: RedisMessageBroker, entries: list[Entry]
+) -> None:
+    await append(redis_broker, b"a")
+    outgoing = redis_broker._numbered(C, b"b", KEEP)
+    first = await redis_broker.primary.publish(outgoing)
+    await append(redis_broker, b"c")
+    second = await redis_broker.primary.publish(outgoing)
+    assert first is not None and second is not None
+    assert (first, second) == ((first[0], True), (first[0], False))
+    await eventually(lambda: len(entries) == 3)
+    assert await payloads(redis_broker, 0) == [b"a", b"b", b"c"]
+
+
+@pytest.mark.parametrize("lost", [[history_meta_key("c")], [history_meta_key("c"), history_key("c")]])
+async def test_a_history_that_was_lost_begins_a_new_epoch(redis_broker: RedisMessageBroker, lost: list[str]) -> None:
+    before = await append(redis_broker, b"a")
+    client = redis_broker.primary._publisher
+    await client.delete(*lost)
+    after = await append(redis_broker, b"b")
+    assert after.offset == 1
+    assert after.epoch != before.epoch
+    assert await payloads(redis_broker, 0) == [b"b"]
+
+
+async def test_a_stream_that_was_lost_alone_leaves_a_hole_that_shows(redis_broker: RedisMessageBroker) -> None:
+    before = await append(redis_broker, b"a")
+    await redis_broker.primary._publisher.delete(history_key("c"))
+    assert await append(redis_broker, b"b") == Position(2, before.epoch)
+    [page] = await redis_broker.read([Wanted(C, KEEP, 0)])
+    assert [offset_of(entry) for entry in page.entries] == [2]
+
+
+async def test_an_epoch_is_renewed_once(redis_broker: RedisMessageBroker) -> None:
+    first = await append(redis_broker, b"a")
+    await redis_broker.renew_epoch(C, first.epoch)
+    second = await append(redis_broker, b"b")
+    await redis_broker.renew_epoch(C, first.epoch)
+    assert second.epoch != first.epoch
+    assert await append(redis_broker, b"c") == Position(second.offset + 1, second.epoch)
+
+
+async def test_a_server_that_forgot_its_scripts_is_told_again(redis_broker: RedisMessageBroker) -> None:
+    await append(redis_broker, b"a")
+    await redis_broker.primary._publisher.script_flush()
+    stored = await asyncio.gather(*(append(redis_broker, b"%d" % number) for number in range(10)))
+    assert [position.offset for position in stored] == list(range(2, 12))
+    assert redis_broker.healthy
+
+
+async def test_a_server_that_is_full_refuses_clearly(redis_broker: RedisMessageBroker) -> None:
+    client = redis_broker.primary._publisher
+    await client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(RefusedError, match="maxmemory"):
+            await append(redis_broker, b"a")
+        assert redis_broker.healthy
+    finally:
+        await client.config_set("maxmemory", 0)
+    await append(redis_broker, b"b")
+
+
+def test_the_meta_key_is_of_one_slot_with_the_stream() -> None:
+    assert history_key("c").partition("{")[2] == history_meta_key("c").partition("{")[2] == "c}"
+
+
+async def test_a_history_of_a_message_lives_as_long_as_it_says(
+    tmp_path: Path, redis_broker: RedisMessageBroker
+) -> None:
+    await append(redis_broker, b"a", Keep(10, 30))
+    client = redis_broker.primary._publisher
+    assert 29_000 < await client.pttl(history_key("c")) <= 30_000
+    assert 299_000 < await client.pttl(history_meta_key("c")) <= 300_000

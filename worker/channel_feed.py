@@ -1,0 +1,291 @@
+"""What this worker hands out of one channel with history, and what it lacks. Pure: no clock, no Redis, no clients.
+
+Entries are heard in the order of their offsets, as long as nothing is lost on the way. An entry beyond the next offset
+is held, a page is read, and what was missing goes out before it: once for all members here, and nobody reconnects.
+
+    WAITING  a page is wanted: the position is not known yet, or there is a hole   -> LIVE, by a page
+    LIVE     handed out all up to `position`                                       -> WAITING, by a hole, a new epoch
+
+Before they have a position, entries may come from this node alone (Redis is away). They are handed out at once; when
+they come again, with a position, members only learn the position.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from itertools import dropwhile
+
+from wsd.worker.history import PAGE_ENTRIES, Entry, Origin, Page, Position, offset_of
+from wsd.worker.seen_messages import SeenMessages
+
+MAX_HELD = 2000
+"""Entries held beyond a hole; those after them are in the history."""
+
+MAX_EARLY = 20_000
+
+
+class Loss(StrEnum):
+    """Why messages are missing."""
+
+    EXPIRED = "expired"  # the history's time was over
+    TRIMMED = "trimmed"  # there were more than it holds
+    EPOCH_CHANGED = "epoch_changed"  # the history itself was lost
+    UNAVAILABLE = "unavailable"  # Redis is away
+    NO_HISTORY = "no_history"  # the channel has none
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Send it to all members; without a position when it has none yet."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """Members have it already, those excepted who joined after tick `early`: the others learn its position."""
+
+    entry: Entry
+    early: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """Members are at this position now, and may have missed something before it."""
+
+    position: Position
+    reason: Loss
+
+
+Step = Deliver | Advance | Jump
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFirst:
+    """`prepend` a page of the entries after `since`, or `page` one if it is behind itself; then ask again."""
+
+    since: int
+    behind: bool = False
+
+
+Recovery = Recovered | ReadFirst | Loss
+
+
+class ChannelFeed:
+    def __init__(self, seen: SeenMessages) -> None:
+        """`seen`: what this worker handed out, of whatever channel."""
+        self.position: Position | None = None  # of the last entry that was handed out
+        self.live = False
+        self.rolled_back = False  # the history has lost what we handed out: its epoch must be renewed
+        self.tick = 0  # counts entries that were handed out without a position
+        self._seen = seen
+        self._last: tuple[Origin, int] | None = None  # the entry at `position`
+        self._lost_epoch = False
+        self._held: dict[tuple[str, int], Entry] = {}
+        self._held_before: set[tuple[str, int]] = set()  # the read that is under way
+        self._offset_before = 0
+        self._early: OrderedDict[tuple[Origin, int], int] = OrderedDict()
+        self._recent: deque[Entry] | None = None
+
+    # What is heard
+
+    def hear(self, entry: Entry) -> list[Step]:
+        position = entry.position
+        if position is None:
+            return self._hear_early(entry)
+        at = self.position
+        if self.live and at is not None and position.epoch == at.epoch:
+            if position.offset <= at.offset:
+                return []
+            if position.offset == at.offset + 1:
+                return [self._take(entry), *self._take_held()] if self._held else [self._take(entry)]
+        self.live = False
+        self._hold(entry, position)
+        return []
+
+    def echo(self, entry: Entry) -> list[Step]:
+        """An entry of this worker's own that was stored: it will be heard, too, after all that is before it."""
+        position, at = entry.position, self.position
+        if position is None:
+            return []
+        if self.live and at is not None and position.epoch == at.epoch and position.offset <= at.offset + 1:
+            return self.hear(entry)
+        self._hold(entry, position)
+        return []
+
+    def _hear_early(self, entry: Entry) -> list[Step]:
+        # What is held was said before: who said it, or heard it, must not see it later than this.
+        held = sorted(self._held)
+        steps: list[Step] = []
+        for each in [*(self._held[key] for key in held), entry]:
+            key = (each.origin, each.number)
+            if key in self._seen:
+                continue
+            self._seen.add(*key)
+            self.tick += 1
+            self._early[key] = self.tick
+            if len(self._early) > MAX_EARLY:
+                self._early.popitem(last=False)
+            steps.append(Deliver(replace(each, position=None)))
+        return steps
+
+    @property
+    def has_early(self) -> bool:
+        """Whether anything that was handed out has no position yet."""
+        return bool(self._early)
+
+    # What is read
+
+    @property
+    def wanted_since(self) -> int | None:
+        """Where to read: one entry too many, to see that the history is still the one we know."""
+        if self.position is None:
+            return None
+        return max(0, self.position.offset - 1)
+
+    def reading(self) -> None:
+        """A page is being asked for."""
+        self._held_before = set(self._held)
+        self._offset_before = self.position.offset if self.position is not None else 0
+
+    def page(self, page: Page, asked: int = PAGE_ENTRIES) -> list[Step]:
+        """The answer. Where the feed is not live after it, another one is wanted."""
+        at = self.position
+        if at is None:
+            # Who is here already joined while Redis was away: what was heard since is theirs.
+            heard = [offset for epoch, offset in self._held if epoch == page.top.epoch and offset <= page.top.offset]
+            start = Position(min(heard) - 1 if heard else page.top.offset, page.top.epoch)
+            steps: list[Step] = [self._jump(start, Loss.UNAVAILABLE)]
+            return steps if heard else [*steps, *self._become_live(start.epoch)]
+        if page.top.epoch != at.epoch:
+            # Whatever it holds is new to us; it is read from its beginning.
+            self.live = False
+            self._lost_epoch = True
+            self._last = None
+            self._forget_recent()
+            self.position = Position(0, page.top.epoch)
+            return []
+        if page.top.offset < self._offset_before or self._is_another_history(page.entries, at):
+            self.live = False
+            self.rolled_back = True
+            return []
+        steps = []
+        new = [e for e in page.entries if e.position is not None and e.position.offset > at.offset]
+        complete = len(page.entries) < asked
+        first = offset_of(new[0]) if new else page.top.offset + 1
+        if self._lost_epoch:
+            self._lost_epoch = False
+            steps.append(self._jump(Position(first - 1, at.epoch), Loss.EPOCH_CHANGED))
+        elif new and first > at.offset + 1:
+            steps.append(self._jump(Position(first - 1, at.epoch), Loss.TRIMMED))
+        elif not new and complete and page.top.offset > at.offset:
+            steps.append(self._jump(page.top, Loss.EXPIRED))
+        steps += [self._take(entry) for entry in new]
+        if complete:
+            steps += self._become_live(at.epoch)
+        else:
+            self.live = False
+        return steps
+
+    def renewed(self) -> None:
+        """The epoch that was rolled back has ended."""
+        self.rolled_back = False
+
+    def _is_another_history(self, entries: Iterable[Entry], at: Position) -> bool:
+        known = next((e for e in entries if offset_of(e) == at.offset), None)
+        return known is not None and self._last is not None and (known.origin, known.number) != self._last
+
+    def _become_live(self, epoch: str) -> list[Step]:
+        # What we held before we asked, and of another epoch, is of one that has ended.
+        for key in self._held_before:
+            if key[0] != epoch:
+                self._held.pop(key, None)
+        self._held_before = set()
+        self.live = True
+        steps = self._take_held()
+        self.live = not self._held
+        return steps
+
+    def _take_held(self) -> list[Step]:
+        steps: list[Step] = []
+        while self.position is not None:
+            epoch, offset = self.position.epoch, self.position.offset
+            entry = self._held.pop((epoch, offset + 1), None)
+            if entry is None:
+                for key in [key for key in self._held if key[0] == epoch and key[1] <= offset]:
+                    del self._held[key]
+                break
+            steps.append(self._take(entry))
+        return steps
+
+    def _take(self, entry: Entry) -> Step:
+        self.position = entry.position
+        key = self._last = (entry.origin, entry.number)
+        if self._recent is not None:
+            self._recent.append(entry)
+        if key in self._seen:
+            return Advance(entry, self._early.pop(key, None))
+        self._seen.add(*key)
+        return Deliver(entry)
+
+    def _jump(self, position: Position, reason: Loss) -> Step:
+        self.position = position
+        self._last = None
+        self._forget_recent()
+        return Jump(position, reason)
+
+    def _hold(self, entry: Entry, position: Position) -> None:
+        if len(self._held) < MAX_HELD:
+            self._held[position.epoch, position.offset] = entry
+
+    # Who comes back
+
+    def retain(self) -> None:
+        """From now on keep what is handed out, for those who come back."""
+        if self._recent is None:
+            self._recent = deque()
+
+    def release(self) -> None:
+        self._recent = None
+
+    def recover(self, since: Position) -> Recovery:
+        """What a client has missed that saw all up to `since`: with it, it is where this feed is."""
+        at = self.position
+        if at is None:
+            return Loss.UNAVAILABLE
+        if since.epoch != at.epoch or self._lost_epoch:
+            return Loss.EPOCH_CHANGED
+        if since.offset > at.offset:
+            return ReadFirst(since.offset, behind=True)
+        if since.offset == at.offset:
+            return Recovered(())
+        recent = self._recent
+        if recent and offset_of(recent[0]) <= since.offset + 1:
+            return Recovered(tuple(dropwhile(lambda entry: offset_of(entry) <= since.offset, recent)))
+        return ReadFirst(since.offset)
+
+    def prepend(self, since: Position, page: Page) -> Loss | None:
+        """Add what was read after `since` to what is retained; why that is not possible, if it is not."""
+        at = self.position
+        if self._recent is None or at is None or page.top.epoch != since.epoch or at.epoch != since.epoch:
+            return Loss.EPOCH_CHANGED
+        end = offset_of(self._recent[0]) if self._recent else at.offset + 1
+        missing = [e for e in page.entries if offset_of(e) < end]
+        if not missing:
+            return Loss.EXPIRED
+        if offset_of(missing[0]) > since.offset + 1:
+            return Loss.TRIMMED
+        if len(missing) != end - offset_of(missing[0]):
+            return Loss.TRIMMED
+        self._recent.extendleft(reversed(missing))
+        return None
+
+    def _forget_recent(self) -> None:
+        if self._recent is not None:
+            self._recent.clear()

@@ -1,0 +1,137 @@
+"""A channel's history in Redis: a stream whose entry ids are the offsets, and a hash with the epoch and the top offset.
+
+One script does all of a publish, so that the order in the stream is the order on the wire, and a message is either
+stored and sent or neither. The publisher's worker numbers its messages; a number that is not above its last one in a
+channel is a message that was stored already, by a try whose answer was lost (as Kafka's idempotent producer does it).
+All keys of a channel share a hash tag, and so a server of a Redis Cluster.
+"""
+
+import hashlib
+import time
+from typing import Any
+
+from wsd.worker.contract import channel_of, history_key, history_meta_key, idempotency_key
+from wsd.worker.history import (
+    IDEMPOTENCY_SECONDS,
+    META_LIFETIMES,
+    Entry,
+    Keep,
+    Page,
+    Position,
+    Wanted,
+    new_epoch,
+)
+
+PRODUCERS = 64
+"""Workers that are remembered by channel before those of yesterday are forgotten."""
+
+PRODUCER_SECONDS = 86_400
+
+# KEYS meta, stream, and the idempotency key if there is one. ARGV message (origin, number, payload), pub/sub channel,
+# an epoch in case there is none, history size, its ttl in ms, seconds now. Answers the position, after a "=" where the
+# message was there already. The first command that writes must be one that a full server refuses: after a write, it
+# lets a script have all it wants.
+# The meta hash outlives the stream, so that a client that comes late learns that it missed something; if it was lost
+# alone (evicted), what is left of the stream belongs to another epoch and must go.
+APPEND_SCRIPT = f"""
+local origin, number = string.match(ARGV[1], '^(%S+) (%d+) ')
+local producer = 'p:' .. origin
+local epoch, offset, last = unpack(redis.call('HMGET', KEYS[1], 'epoch', 'offset', producer))
+if last and tonumber(number) <= tonumber(string.match(last, '^%d+')) then
+    local head = origin .. ' ' .. number .. ' '
+    for _, entry in ipairs(redis.call('XREVRANGE', KEYS[2], '+', '-')) do
+        if string.sub(entry[2][2], 1, #head) == head then
+            return '=' .. string.match(entry[1], '^%d+') .. ':' .. epoch
+        end
+    end
+    return '=0:' .. epoch
+end
+if KEYS[3] then
+    local seen = redis.call('GET', KEYS[3])
+    if seen then return '=' .. seen end
+end
+epoch = epoch or ARGV[3]
+offset = (offset or 0) + 1
+redis.call('HSET', KEYS[1], 'epoch', epoch, 'offset', offset, producer, number .. ' ' .. ARGV[6])
+if offset == 1 then redis.call('DEL', KEYS[2]) end
+if not last and redis.call('HLEN', KEYS[1]) > {PRODUCERS} then
+    local all = redis.call('HGETALL', KEYS[1])
+    for i = 1, #all, 2 do
+        local seen_at = string.match(all[i + 1], '^%d+ (%d+)')
+        if seen_at and tonumber(seen_at) < ARGV[6] - {PRODUCER_SECONDS} then redis.call('HDEL', KEYS[1], all[i]) end
+    end
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[5] * {META_LIFETIMES})
+redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[4], offset .. '-0', 'm', ARGV[1])
+redis.call('PEXPIRE', KEYS[2], ARGV[5])
+local position = string.format('%d', offset) .. ':' .. epoch
+redis.call('PUBLISH', ARGV[2], position .. ' ' .. ARGV[1])
+if KEYS[3] then redis.call('SET', KEYS[3], position, 'EX', {IDEMPOTENCY_SECONDS}) end
+return position
+"""
+APPEND_SHA = hashlib.sha1(APPEND_SCRIPT.encode()).hexdigest()  # noqa: S324 - EVALSHA's own
+
+# KEYS meta, stream; ARGV an epoch in case there is none, ttl in ms, offset to read after ('' for the top only), count,
+# and 1 to read backwards, from before the offset.
+READ_SCRIPT = f"""
+local epoch, offset = unpack(redis.call('HMGET', KEYS[1], 'epoch', 'offset'))
+if not epoch then
+    epoch, offset = ARGV[1], '0'
+    redis.call('HSET', KEYS[1], 'epoch', epoch, 'offset', offset)
+    redis.call('DEL', KEYS[2])
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[2] * {META_LIFETIMES})
+local entries = {{}}
+if ARGV[5] == '1' then
+    local before = ARGV[3] == '0' and '+' or string.format('%d', ARGV[3] - 1)
+    entries = redis.call('XREVRANGE', KEYS[2], before, '-', 'COUNT', ARGV[4])
+elseif ARGV[3] ~= '' then
+    entries = redis.call('XRANGE', KEYS[2], string.format('%d', ARGV[3] + 1), '+', 'COUNT', ARGV[4])
+end
+return {{offset .. ':' .. epoch, entries}}
+"""
+
+# KEYS meta; ARGV the epoch to end, a new one. What it holds stays: it is only that nobody may count on it.
+RENEW_SCRIPT = """
+if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 0 end
+return redis.call('HSET', KEYS[1], 'epoch', ARGV[2])
+"""
+
+
+def append_arguments(channel: str, message: bytes, keep: Keep) -> list[Any]:
+    """Of EVALSHA, after the script."""
+    name = channel_of(channel)
+    keys = [history_meta_key(name), history_key(name)]
+    if keep.idempotency_key:
+        keys.append(idempotency_key(name, keep.idempotency_key))
+    return [len(keys), *keys, message, channel, new_epoch(), keep.size, int(keep.ttl * 1000), int(time.time())]
+
+
+def read_arguments(wanted: Wanted) -> list[Any]:
+    name = channel_of(wanted.channel)
+    since = "" if wanted.since is None else wanted.since
+    ttl_ms = int(wanted.keep.ttl * 1000)
+    return [2, history_meta_key(name), history_key(name), new_epoch(), ttl_ms, since, wanted.count, int(wanted.reverse)]
+
+
+def parse_stored(answer: bytes) -> tuple[Position, bool]:
+    """What the append script answers: the position, and whether the message is new there."""
+    return Position.parse(answer.removeprefix(b"=")), not answer.startswith(b"=")
+
+
+def parse_page(answer: Any) -> Page:
+    """What the read script answers."""
+    top, entries = answer
+    position = Position.parse(top)
+    return Page(position, tuple(_entry(offset_id, fields, position.epoch) for offset_id, fields in entries))
+
+
+def parse_message(message: bytes) -> tuple[bytes, int, bytes]:
+    """Origin, number and payload. Raises ValueError."""
+    origin, number, payload = message.split(b" ", 2)
+    return origin, int(number), payload
+
+
+def _entry(offset_id: bytes, fields: list[bytes], epoch: str) -> Entry:
+    origin, number, payload = parse_message(fields[1])
+    return Entry(origin, number, payload, Position(int(offset_id.partition(b"-")[0]), epoch))
