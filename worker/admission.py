@@ -89,7 +89,7 @@ def authenticator(env: WorkerEnv) -> Authenticate | None:
     if env.authenticate and settings.configured:
         raise ValueError("security.authenticate and security.jwt_* exclude each other: choose one")
     if env.authenticate:
-        return load_hook(env.authenticate)
+        return load_hook("security.authenticate", env.authenticate)
     return JWTAuthenticator(settings).authenticate if settings.configured else None
 
 

@@ -212,16 +212,16 @@ def token_of(scope: Scope) -> str | None:
     return found[0] if found else None
 
 
-def load_hook(spec: str) -> Authenticate:
-    """The function that `module:function` names. Raises ValueError."""
+def load_hook(setting: str, spec: str) -> Callable[..., Any]:
+    """The function that `module:function` names in this setting. Raises ValueError."""
     module_name, _, name = spec.partition(":")
     try:
         found = getattr(importlib.import_module(module_name), name)
     except Exception as exc:  # noqa: BLE001 - whatever their module raises
-        raise ValueError(f'security.authenticate "{spec}" cannot be imported: {exc}') from None
+        raise ValueError(f'{setting} "{spec}" cannot be imported: {exc}') from None
     if not callable(found):
-        raise ValueError(f'security.authenticate "{spec}" is not a function')  # noqa: TRY004 - of a setting
-    return cast(Authenticate, found)
+        raise ValueError(f'{setting} "{spec}" is not a function')  # noqa: TRY004 - of a setting
+    return cast(Callable[..., Any], found)
 
 
 async def identify(scope: Scope, authenticate: Authenticate, timeout: float) -> Identity:

@@ -61,19 +61,19 @@ class ConnectionManager:
         return list(self._connections)
 
     async def connect(self, websocket: WebSocket) -> None:
-        """Accept it. Its user is the authenticated one, else `?user_id=` or a guest."""
+        """Accept it, as one who hears all from now on. Its user is the authenticated one, else `?user_id=` or a guest."""
         worker = current_worker()
         await worker.start()
-        await websocket.accept()
         identity = getattr(websocket.state, IDENTITY_KEY, None)
         user_id = identity.user_id if identity else websocket.query_params.get("user_id")
         username = identity.username if identity else websocket.query_params.get("username", "")
         connection = await worker.manager.connect(user_id or worker.manager.guest_name(), username, welcome=False)
+        await worker.manager.join(connection, self._channel)
+        await websocket.accept()
         self._connections[websocket] = connection
         sender = asyncio.create_task(_send(weakref.ref(websocket), connection.outbox))
         self._senders[connection.session_id] = sender
         sender.add_done_callback(lambda _, key=connection.session_id: self._senders.pop(key, None))  # type: ignore[misc]
-        await worker.manager.join(connection, self._channel)
 
     def disconnect(self, websocket: WebSocket) -> None:
         """The client is gone. One that is forgotten without this is noticed when its WebSocket is collected."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -34,7 +35,7 @@ class Outbox:
     `closing` gets the close code and reason once the server wants the connection to end.
     """
 
-    __slots__ = ("_queue", "channels", "closing", "heard_at", "session_id", "user_id", "username")
+    __slots__ = ("_queue", "_wake", "channels", "closing", "heard_at", "session_id", "user_id", "username")
 
     def __init__(self, session_id: str, user_id: str, username: str) -> None:
         self.session_id = session_id
@@ -43,13 +44,26 @@ class Outbox:
         self.channels: set[str] = set()
         self.heard_at = time.monotonic()  # when it last said anything
         self.closing: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
-        self._queue: asyncio.Queue[str] = asyncio.Queue(MAX_QUEUED_MESSAGES)
+        self._queue: deque[str | list[str]] = deque()
+        self._wake = asyncio.Event()
 
     def send(self, text: str) -> None:
-        try:
-            self._queue.put_nowait(text)
-        except asyncio.QueueFull:
+        if len(self._queue) >= MAX_QUEUED_MESSAGES:
             self.close(1013, "reading too slowly")
+            return
+        self._queue.append(text)
+        self._wake.set()
+
+    def send_all(self, texts: list[str]) -> None:
+        """What a client missed; however many, they wait as one."""
+        if texts:
+            self._queue.append(texts)
+            self._wake.set()
+
+    def send_first(self, text: str) -> None:
+        """Before all that waits."""
+        self._queue.appendleft(text)
+        self._wake.set()
 
     def close(self, code: int, reason: str) -> None:
         if not self.closing.done():
@@ -58,7 +72,12 @@ class Outbox:
     async def pump(self, send_text: SendText) -> None:
         """Send what is queued, in order, until cancelled or `send_text` raises."""
         while True:
-            await send_text(await self._queue.get())
+            await self._wake.wait()
+            self._wake.clear()
+            while self._queue:
+                waiting = self._queue.popleft()
+                for text in (waiting,) if isinstance(waiting, str) else waiting:
+                    await send_text(text)
 
 
 class Connection:
@@ -68,11 +87,19 @@ class Connection:
     raised, say) has it ended when the handle is collected.
     """
 
-    __slots__ = ("__weakref__", "_on_forgotten", "bucket", "outbox", "refused_in_a_row")
+    __slots__ = ("__weakref__", "_on_forgotten", "bucket", "outbox", "refused_in_a_row", "resumed")
 
-    def __init__(self, outbox: Outbox, bucket: TokenBucket | None, on_forgotten: Callable[[Outbox], None]) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        bucket: TokenBucket | None,
+        on_forgotten: Callable[[Outbox], None],
+        *,
+        resumed: bool = False,
+    ) -> None:
         """`bucket`: how many messages it may send; `on_forgotten` is called on the event loop's thread."""
         self.outbox = outbox
+        self.resumed = resumed  # it goes on with the session of an earlier connection
         self.bucket = bucket
         self.refused_in_a_row = 0  # messages over the rate
         self._on_forgotten = on_forgotten

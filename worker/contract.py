@@ -29,6 +29,7 @@ ADMIN_ALLOW = ("127.0.0.1", "::1")
 HEALTH_PATH = "/health"
 STATS_PATH = "/api/websocket/stats"
 PUBLISH_PATH = "/api/websocket/publish"
+HISTORY_PATH = "/api/websocket/history/"  # and a channel
 METRICS_PATH = "/metrics"
 
 ACCEPT_GRACE_SECONDS = 0.2

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from wsd.worker.connection import Outbox
+from wsd.worker.contract import USER_PREFIX
 
 
 class Fanout:
@@ -21,7 +22,7 @@ class Fanout:
         return iter(self._outboxes.values())
 
     def __contains__(self, outbox: Outbox) -> bool:
-        return outbox.session_id in self._outboxes
+        return self._outboxes.get(outbox.session_id) is outbox
 
     def get(self, session_id: str) -> Outbox | None:
         return self._outboxes.get(session_id)
@@ -30,7 +31,8 @@ class Fanout:
         self._outboxes[outbox.session_id] = outbox
 
     def remove(self, outbox: Outbox) -> None:
-        self._outboxes.pop(outbox.session_id, None)
+        if outbox in self:
+            del self._outboxes[outbox.session_id]
 
     def add_to_user(self, outbox: Outbox) -> int:
         """How many connections that user now has here."""
@@ -42,12 +44,10 @@ class Fanout:
         _discard(self._of_user, outbox.user_id, outbox)
 
     def join(self, outbox: Outbox, channel: str) -> None:
-        outbox.channels.add(channel)
         self._members.setdefault(channel, set()).add(outbox)
 
     def leave(self, outbox: Outbox, channel: str) -> bool:
         """True when it was the channel's last member."""
-        outbox.channels.discard(channel)
         return _discard(self._members, channel, outbox)
 
     def of_user(self, user_id: str) -> set[Outbox]:
@@ -60,7 +60,8 @@ class Fanout:
         return ((user_id, len(outboxes)) for user_id, outboxes in self._of_user.items())
 
     def channel_sizes(self) -> Iterator[tuple[str, int]]:
-        return ((channel, len(outboxes)) for channel, outboxes in self._members.items())
+        named = ((channel, len(outboxes)) for channel, outboxes in self._members.items())
+        return ((channel, size) for channel, size in named if not channel.startswith(USER_PREFIX))
 
     @property
     def users(self) -> int:
@@ -68,7 +69,7 @@ class Fanout:
 
     @property
     def channels(self) -> int:
-        return len(self._members)
+        return sum(1 for _ in self.channel_sizes())
 
     def send(self, outboxes: Iterable[Outbox], text: str) -> None:
         for outbox in outboxes:

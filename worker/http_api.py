@@ -11,7 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from wsd.worker import wire
-from wsd.worker.contract import HEALTH_PATH, METRICS_PATH, PUBLISH_PATH, STATS_PATH
+from wsd.worker.contract import BROADCAST, HEALTH_PATH, HISTORY_PATH, METRICS_PATH, PUBLISH_PATH, STATS_PATH
+from wsd.worker.message_broker import RefusedError
+from wsd.worker.websocket_manager import Published
 from wsd.worker.worker import Worker
 
 MAX_BATCH = 1000
@@ -31,6 +33,7 @@ class Outgoing(Struct, forbid_unknown_fields=True):
     channel: str = ""
     user_id: str = ""
     broadcast: bool = False
+    idempotency_key: wire.IdempotencyKey | None = None
 
 
 _outgoing = msgspec.json.Decoder(list[Outgoing])
@@ -62,12 +65,9 @@ async def metrics(worker: Worker, request: Request) -> Response:
 
 
 async def publish(worker: Worker, request: Request) -> Response:
-    """One message or a list of them, with the API key in `Authorization: Bearer` or `X-API-Key`."""
-    if not worker.env.api_key:
-        return _error(404, "publishing from outside is off: set security.api_key")
-    given = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
-    if not hmac.compare_digest(given.encode(), worker.env.api_key.encode()):
-        return _error(401, "wrong or missing API key")
+    """One message or a list of them, with the API key."""
+    if (refusal := _check_key(worker, request)) is not None:
+        return refusal
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -81,8 +81,42 @@ async def publish(worker: Worker, request: Request) -> Response:
         return _error(400, str(exc))
     if len(messages) > MAX_BATCH:
         return _error(400, f"a request may have {MAX_BATCH} messages, got {len(messages)}")
-    reached = [await _send(worker, message) for message in messages]
-    return _json({"published": len(reached), "distributed": all(reached)})
+    done: list[Published] = []
+    for message in messages:
+        try:
+            done.append(await _send(worker, message))
+        except RefusedError as exc:
+            return _error(503, f"Redis does not take message {len(done)}, those before it are published: {exc}")
+    return _json({"published": len(done), "distributed": all(published.everywhere for published in done)})
+
+
+async def history(worker: Worker, request: Request) -> Response:
+    """`?since=&limit=&reverse=` as a client asks for it, with the API key."""
+    if (refusal := _check_key(worker, request)) is not None:
+        return refusal
+    channel = request.url.path.removeprefix(HISTORY_PATH)
+    try:
+        since = _number(request, "since", 0, 2**53)
+        limit = _number(request, "limit", 100, wire.MAX_HISTORY_PAGE)
+        if channel != BROADCAST:
+            wire.check_channel(channel, None)
+    except (ValueError, wire.WireError) as exc:
+        return _error(400, str(exc))
+    reverse = request.query_params.get("reverse", "").lower() in ("1", "true")
+    try:
+        return _json(await worker.manager.history(channel, since, max(1, limit), reverse=reverse))
+    except ConnectionError as exc:
+        return _error(503, f"Redis does not answer: {exc}")
+
+
+def _check_key(worker: Worker, request: Request) -> Response | None:
+    """The key is in `Authorization: Bearer` or `X-API-Key`."""
+    if not worker.env.api_key:
+        return _error(404, "this is off: set security.api_key")
+    given = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
+    if not hmac.compare_digest(given.encode(), worker.env.api_key.encode()):
+        return _error(401, "wrong or missing API key")
+    return None
 
 
 def _check(worker: Worker, message: Outgoing, number: int) -> None:
@@ -101,13 +135,14 @@ def _check(worker: Worker, message: Outgoing, number: int) -> None:
     bytes(message.data).decode()  # msgspec skips over it unread
 
 
-async def _send(worker: Worker, message: Outgoing) -> bool:
-    manager = worker.manager
+async def _send(worker: Worker, message: Outgoing) -> Published:
+    """Raises RefusedError."""
+    manager, key = worker.manager, message.idempotency_key or ""
     if message.channel:
-        return await manager.publish(message.channel, message.data)
+        return await manager.publish(message.channel, message.data, idempotency_key=key)
     if message.user_id:
-        return await manager.send_to_user(message.user_id, message.data)
-    return await manager.broadcast(message.data)
+        return await manager.send_to_user(message.user_id, message.data, idempotency_key=key)
+    return await manager.broadcast(message.data, idempotency_key=key)
 
 
 def _may_look(worker: Worker, request: Request) -> bool:
@@ -143,18 +178,24 @@ ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("GET", STATS_PATH): stats,
     ("GET", METRICS_PATH): metrics,
     ("POST", PUBLISH_PATH): publish,
+    ("GET", HISTORY_PATH): history,
 }
 PATHS = frozenset(path for _, path in ENDPOINTS)
 
 
+def answers(path: str) -> bool:
+    """Whether a request for this path is answered here, and not by the application."""
+    return path in PATHS or path.startswith(HISTORY_PATH)
+
+
 async def answer(worker: Worker, request: Request) -> Response:
-    """To a request for one of PATHS."""
-    if request.url.path in (STATS_PATH, METRICS_PATH) and not _may_look(worker, request):
+    path = HISTORY_PATH if request.url.path.startswith(HISTORY_PATH) else request.url.path
+    if path in (STATS_PATH, METRICS_PATH) and not _may_look(worker, request):
         return _error(403, "not from this address: see nginx.admin_allow")
-    endpoint = ENDPOINTS.get((request.method, request.url.path))
+    endpoint = ENDPOINTS.get((request.method, path))
     if endpoint is None:
-        allowed = ", ".join(method for method, path in ENDPOINTS if path == request.url.path)
-        response = _error(405, f"{request.method} is not for {request.url.path}")
+        allowed = ", ".join(method for method, known in ENDPOINTS if known == path)
+        response = _error(405, f"{request.method} is not for {path}")
         response.headers["Allow"] = allowed
         return response
     return await endpoint(worker, request)

@@ -16,10 +16,14 @@ from wsd.worker.admission import IDENTITY_KEY
 from wsd.worker.authentication import Identity
 from wsd.worker.client_requests import handle
 from wsd.worker.connection import Connection
-from wsd.worker.websocket_manager import DistributedWebSocketManager, TooManyConnectionsError
+from wsd.worker.history import Position
+from wsd.worker.websocket_manager import MAX_CHANNELS, DistributedWebSocketManager, TooManyConnectionsError
 from wsd.worker.wire import CloseCode
 
 NO_STATUS = 1005
+
+RESUME_SECONDS = 10.0
+"""How long a client that connected with a resume token may take to say what it has seen."""
 
 CLOSE_SECONDS = 1.0
 """How long a close frame may wait for a client that does not read."""
@@ -42,12 +46,40 @@ async def endpoint(websocket: WebSocket) -> None:
             manager.refusals["name"] += 1
             await websocket.close(CloseCode.POLICY, f"{name} {problem}")
             return
+    token = websocket.query_params.get("session", "")
+    since: dict[str, Position] = {}
+    if token:
+        try:
+            since = await _receive_resume(websocket)
+        except WebSocketDisconnect:
+            return
+        except wire.WireError as exc:
+            await websocket.close(CloseCode.POLICY, str(exc)[:120])
+            return
     try:
-        connection = await manager.connect(identity.user_id, identity.username)
+        connection = await manager.connect(identity.user_id, identity.username, resume_token=token, since=since)
     except TooManyConnectionsError as exc:
         await websocket.close(CloseCode.POLICY, str(exc))
         return
     await serve(websocket, manager, connection)
+
+
+async def _receive_resume(websocket: WebSocket) -> dict[str, Position]:
+    """The last positions of a client that comes back: its first message. Raises WireError, WebSocketDisconnect."""
+    try:
+        async with asyncio.timeout(RESUME_SECONDS):
+            message = await websocket.receive()
+    except TimeoutError:
+        raise wire.WireError("invalid_request", "resume did not come in time") from None
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message.get("code", CloseCode.LOST))
+    text = message.get("text")
+    request = wire.decode(message["bytes"] if text is None else text)
+    if not isinstance(request, wire.Resume):
+        raise wire.WireError("invalid_request", "the first message after ?session= is resume")
+    if len(request.since) > MAX_CHANNELS + 2:
+        raise wire.WireError("too_many_channels", f"a connection may be in {MAX_CHANNELS} channels")
+    return {channel: Position(since.offset, since.epoch) for channel, since in request.since.items()}
 
 
 async def serve(websocket: WebSocket, manager: DistributedWebSocketManager, connection: Connection) -> None:

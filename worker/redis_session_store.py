@@ -26,6 +26,7 @@ from wsd.worker.contract import (
 from wsd.worker.link import Redis
 from wsd.worker.message_broker import UNNUMBERED
 from wsd.worker.session_store import (
+    Claim,
     Clock,
     SessionChanged,
     SessionInfo,
@@ -33,12 +34,15 @@ from wsd.worker.session_store import (
     SessionStore,
     merged,
     oldest_first,
+    resubscribed,
 )
 
 logger = logging.getLogger(__name__)
 
 METADATA_PREFIX = "m:"
 """Each metadata key is a field of the hash, so that two workers can change two keys at once."""
+
+CHANNEL_PREFIX = "c:"
 
 BATCH = 500
 """Sessions in one pipeline: a reply of a few 100 KB."""
@@ -69,6 +73,29 @@ if ARGV[3] ~= '' then
     redis.call('PEXPIRE', KEYS[1], ARGV[1])
 end
 return 1
+"""
+
+# KEYS session; ARGV its worker, then field and value ('' removes it).
+CHANNELS_SCRIPT = """
+if redis.call('HGET', KEYS[1], 'worker_id') ~= ARGV[1] then return 0 end
+for i = 2, #ARGV, 2 do
+    if ARGV[i + 1] == '' then redis.call('HDEL', KEYS[1], ARGV[i])
+    else redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+end
+return 1
+"""
+
+# KEYS session; ARGV user id, token, new token, worker id, node id, last seen, ttl in ms, the message for its owner.
+# Answers whose it was, and the session.
+CLAIM_SCRIPT = f"""
+local user, owner, token, last = unpack(redis.call('HMGET', KEYS[1], 'user_id', 'worker_id', 'token', 'last_token'))
+if not owner or user ~= ARGV[1] or ARGV[2] == '' then return false end
+if token ~= ARGV[2] and last ~= ARGV[2] then return false end
+redis.call('HSET', KEYS[1], 'token', ARGV[3], 'last_token', ARGV[2], 'worker_id', ARGV[4], 'node_id', ARGV[5],
+    'last_seen', ARGV[6], 'state', 'connected')
+redis.call('PEXPIRE', KEYS[1], ARGV[7])
+if owner ~= ARGV[4] then redis.call('PUBLISH', {OWNER_CHANNEL}, ARGV[8]) end
+return {{owner, redis.call('HGETALL', KEYS[1])}}
 """
 
 # KEYS session; ARGV worker id of the caller, the message for its owner, then field and value ('' removes it).
@@ -158,6 +185,40 @@ class RedisSessionStore(SessionStore):
         arguments = [self._worker_id, self._message(session_id), *fields]
         found = await self._redis.eval(METADATA_SCRIPT, 1, session_key(session_id), *arguments)
         return bool(found)
+
+    async def update_channels(self, changes: Mapping[str, Mapping[str, bool]]) -> None:
+        for session_id, channels in changes.items():
+            if (own := self._own.get(session_id)) is not None:
+                self._own[session_id] = msgspec.structs.replace(own, channels=resubscribed(own.channels, channels))
+        for group in _batches(list(changes.items())):
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for session_id, channels in group:
+                    fields: list[Any] = []
+                    for channel, member in channels.items():
+                        fields += [CHANNEL_PREFIX + channel, "1" if member else ""]
+                    pipe.eval(CHANNELS_SCRIPT, 1, session_key(session_id), self._worker_id, *fields)
+                await pipe.execute()
+
+    async def claim(self, claim: Claim) -> SessionInfo | None:
+        key, now = session_key(claim.session_id), self._clock()
+        secrets = [claim.user_id, claim.token, claim.new_token]
+        message = self._message(claim.session_id)
+        answer = await self._redis.eval(
+            CLAIM_SCRIPT, 1, key, *secrets, claim.worker_id, claim.node_id, now, self._ttl_ms, message
+        )
+        if not answer:
+            return None
+        owner, fields = answer
+        session = from_fields(dict(zip(fields[::2], fields[1::2], strict=True)))
+        if session is None:
+            return None
+        self._own[session.session_id] = session
+        async with self._redis.pipeline(transaction=False) as pipe:
+            if _text(owner) != self._worker_id:
+                pipe.zrem(worker_sessions_key(_text(owner)), session.session_id)
+            self._index(pipe, [session])
+            await pipe.execute()
+        return session
 
     async def detach_many(self, session_ids: Sequence[str]) -> None:
         for session_id in session_ids:
@@ -305,7 +366,10 @@ def to_fields(session: SessionInfo) -> dict[Any, Any]:
         "connected_at": session.connected_at,
         "last_seen": session.last_seen,
         "state": session.state.value,
+        "token": session.token,
+        "last_token": session.last_token,
     }
+    fields.update((CHANNEL_PREFIX + channel, "1") for channel in session.channels)
     for key, value in session.metadata.items():
         fields[METADATA_PREFIX + key] = msgspec.json.encode(value)
     return fields
@@ -329,6 +393,9 @@ def from_fields(fields: Mapping[Any, Any]) -> SessionInfo | None:
                 for name, value in named.items()
                 if name.startswith(METADATA_PREFIX)
             },
+            channels=frozenset(n.removeprefix(CHANNEL_PREFIX) for n in named if n.startswith(CHANNEL_PREFIX)),
+            token=_text(named.get("token")),
+            last_token=_text(named.get("last_token")),
         )
     except (KeyError, ValueError):
         return None

@@ -29,10 +29,11 @@ class _Unwritten:
     detached: set[str] = field(default_factory=set)
     deleted: set[str] = field(default_factory=set)
     changed: set[str] = field(default_factory=set)
+    channels: dict[str, dict[str, bool]] = field(default_factory=dict)
     written: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __bool__(self) -> bool:
-        return bool(self.opened or self.detached or self.deleted or self.changed)
+        return bool(self.opened or self.detached or self.deleted or self.changed or self.channels)
 
 
 class SessionKeeper:
@@ -64,6 +65,17 @@ class SessionKeeper:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._timeout):
                 await batch.written.wait()
+
+    def adopt(self, session_id: str) -> None:
+        """A session that the store has given to this worker: its client came back."""
+        self._connected.add(session_id)
+        self._unwritten.detached.discard(session_id)
+        self._unwritten.deleted.discard(session_id)
+
+    def subscribed(self, session_id: str, channel: str, *, member: bool) -> None:
+        """It joined a channel, or left it: known to the store in a moment, so that no crash forgets it."""
+        self._unwritten.channels.setdefault(session_id, {})[channel] = member
+        self._wake.set()
 
     def close(self, session_id: str, *, goodbye: bool) -> None:
         """Its connection ended: with a goodbye the session ends, too, otherwise its client may come back to it."""
@@ -107,6 +119,7 @@ class SessionKeeper:
             return
         try:
             await self.store.create_many(list(batch.opened.values()))
+            await self.store.update_channels(batch.channels)
             await self.store.detach_many(list(batch.detached))
             await self.store.delete_many(list(batch.deleted))
             for session_id in batch.changed:
@@ -118,6 +131,8 @@ class SessionKeeper:
             self._unwritten.detached |= batch.detached
             self._unwritten.deleted |= batch.deleted
             self._unwritten.changed |= batch.changed
+            for session_id, channels in batch.channels.items():
+                self._unwritten.channels[session_id] = {**channels, **self._unwritten.channels.get(session_id, {})}
         else:
             self._succeeded()
         finally:

@@ -32,6 +32,9 @@ class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
     last_seen: float
     state: SessionState = SessionState.CONNECTED
     metadata: dict[str, Any] = {}
+    channels: frozenset[str] = frozenset()
+    token: str = ""  # digest of the resume token's secret
+    last_token: str = ""  # of the one before, good until the client has shown that it got the new one
 
     def to_json(self) -> bytes:
         return msgspec.json.encode(self)
@@ -40,6 +43,28 @@ class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
     def from_json(cls, text: str | bytes) -> Self:
         """Raises ValueError (msgspec.DecodeError) when the text is not a session."""
         return msgspec.json.decode(text, type=cls)
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """Who wants to go on with a session, and how it is protected from then on."""
+
+    session_id: str
+    user_id: str
+    token: str  # digest of the one that the client showed
+    new_token: str
+    worker_id: str
+    node_id: str
+
+    def taken(self, session: SessionInfo, now: float) -> SessionInfo:
+        return msgspec.structs.replace(
+            session,
+            worker_id=self.worker_id,
+            node_id=self.node_id,
+            state=SessionState.CONNECTED,
+            last_seen=now,
+            token=self.new_token,
+            last_token=self.token,
+        )
 
 
 class SessionChanged(msgspec.Struct, frozen=True, tag="session"):
@@ -81,6 +106,17 @@ class SessionStore(ABC):
         """Merge `changes` into the metadata; a value of None removes its key. False when there is no session.
 
         Updates of different keys by different workers at one time all hold.
+        """
+
+    @abstractmethod
+    async def update_channels(self, changes: Mapping[str, Mapping[str, bool]]) -> None:
+        """By session id and channel: whether the session is subscribed to it now. Of this worker's sessions."""
+
+    @abstractmethod
+    async def claim(self, claim: "Claim") -> SessionInfo | None:
+        """Take a session over, for a client that came back with its token; None when there is none to have.
+
+        The worker that has it, if it lives, is told. Of two clients with one token both succeed, the last one has it.
         """
 
     async def detach(self, session_id: str) -> None:
@@ -157,6 +193,20 @@ class InMemorySessionStore(SessionStore):
         self._change(session_id, metadata=merged(session.metadata, changes))
         return True
 
+    async def update_channels(self, changes: Mapping[str, Mapping[str, bool]]) -> None:
+        for session_id, channels in changes.items():
+            if (session := self._sessions.get(session_id)) is not None:
+                self._change(session_id, channels=resubscribed(session.channels, channels))
+
+    async def claim(self, claim: Claim) -> SessionInfo | None:
+        session = await self.get(claim.session_id)
+        if session is None or session.user_id != claim.user_id or not claim.token:
+            return None
+        if claim.token not in (session.token, session.last_token):
+            return None
+        self._sessions[claim.session_id] = claim.taken(session, self._clock())
+        return self._sessions[claim.session_id]
+
     async def detach_many(self, session_ids: Sequence[str]) -> None:
         for session_id in session_ids:
             self._change(session_id, state=SessionState.DETACHED, last_seen=self._clock())
@@ -197,6 +247,11 @@ class InMemorySessionStore(SessionStore):
 
 def merged(metadata: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in {**metadata, **changes}.items() if value is not None}
+
+
+def resubscribed(channels: frozenset[str], changes: Mapping[str, bool]) -> frozenset[str]:
+    joined = {channel for channel, member in changes.items() if member}
+    return (channels | joined) - (changes.keys() - joined)
 
 
 def oldest_first(sessions: Iterable[SessionInfo]) -> list[SessionInfo]:

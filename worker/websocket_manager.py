@@ -1,6 +1,7 @@
 """The one object that applications talk to: connections here, messages everywhere."""
 
 import asyncio
+import hashlib
 import logging
 import secrets
 import time
@@ -14,15 +15,29 @@ import msgspec
 from msgspec import Struct
 
 from wsd.worker import wire
+from wsd.worker.authentication import Identity
+from wsd.worker.authorization import Authorize, is_allowed
+from wsd.worker.channel_options import ChannelRules
+from wsd.worker.channels import Channels, Joined
 from wsd.worker.connection import Connection, ConnectionLimits, Outbox
-from wsd.worker.contract import BROADCAST, EVERY_WORKER, channel_key, channel_of, worker_channel
+from wsd.worker.contract import (
+    BROADCAST,
+    DIRECT,
+    EVERY_WORKER,
+    USER_PREFIX,
+    channel_key,
+    channel_of,
+    user_channel,
+    worker_channel,
+)
 from wsd.worker.fanout import Fanout
+from wsd.worker.history import Position
 from wsd.worker.link import LOST, is_refusal, raise_if_cancelled
-from wsd.worker.message_broker import MessageBroker, Mode, Receive
+from wsd.worker.message_broker import MessageBroker, Receive
 from wsd.worker.payload import PayloadFilter
 from wsd.worker.presence import Presence
 from wsd.worker.session_keeper import SessionKeeper
-from wsd.worker.session_store import SessionChanged, SessionInfo, SessionState, SessionStore
+from wsd.worker.session_store import Claim, SessionChanged, SessionInfo, SessionStore
 from wsd.worker.statistics import (
     Answer,
     AskStatistics,
@@ -42,7 +57,8 @@ TOUCH_SECONDS = 30.0
 
 MAX_LISTED_MEMBERS = 1000
 
-BROADCAST_KEY = channel_key(BROADCAST)
+MAX_CHANNELS = 100
+"""Channels that one connection may be in."""
 
 GOODBYES = (CloseCode.GOODBYE, CloseCode.GOING_AWAY)
 """Close codes of a client that leaves on purpose: done, or its page is closed (RFC 6455, 7.4.1)."""
@@ -50,6 +66,19 @@ GOODBYES = (CloseCode.GOODBYE, CloseCode.GOING_AWAY)
 
 class TooManyConnectionsError(Exception):
     """The user has as many as allowed."""
+
+
+class ChannelFullError(Exception):
+    """The channel has as many members as allowed."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What became of a message. `everywhere` is False when those out of reach get it later: once Redis is back."""
+
+    everywhere: bool
+    position: Position | None = None  # in a channel with history, once it is stored
+    kept: bool = False  # whether the channel has a history
 
 
 NO_LIMITS = ConnectionLimits()
@@ -63,19 +92,14 @@ class Parts:
     sessions: SessionStore
     presence: Presence
     payload_filter: PayloadFilter
+    rules: ChannelRules
+    authorize: Authorize | None = None
     user_connections: UserConnections | None = None
     limits: ConnectionLimits = NO_LIMITS
     call_timeout: float = 2.0  # seconds that a call may wait for Redis
 
 
-class ToUser(Struct, frozen=True, tag="to_user"):
-    """From worker to worker: a message, as its clients get it, for a user who is connected there."""
-
-    user_id: str
-    text: str
-
-
-WorkerMessage = SessionChanged | ToUser | AskStatistics | Answer
+WorkerMessage = SessionChanged | AskStatistics | Answer
 
 _worker_message: msgspec.json.Decoder[WorkerMessage] = msgspec.json.Decoder(WorkerMessage)
 
@@ -83,9 +107,9 @@ _worker_message: msgspec.json.Decoder[WorkerMessage] = msgspec.json.Decoder(Work
 class DistributedWebSocketManager:
     """Connections of this worker, and messages to those of all workers through the broker.
 
-    Where a method sends and returns a bool, it is False when somebody could not be reached now: members on this worker
-    (with a stand-in Valkey: on this node) have it, the others get it when Redis is back. No call waits for Redis longer
-    than its timeout, and none fails because it is away.
+    What is sent while Redis is away reaches members on this worker (with a stand-in Valkey: on this node) now, and the
+    others when it is back. No call waits for Redis longer than its timeout, and none but `history` fails because it is
+    away.
     """
 
     def __init__(self, worker_id: str, node_id: str, parts: Parts) -> None:
@@ -100,6 +124,7 @@ class DistributedWebSocketManager:
         self.messages_in = 0
         self.closes: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
+        self.authorize = parts.authorize
         self._presence = parts.presence
         self._user_connections = parts.user_connections
         interval = min(TOUCH_SECONDS, self.sessions.ttl / 4)
@@ -108,59 +133,142 @@ class DistributedWebSocketManager:
         )
         self._exchange = StatisticsExchange(worker_id, self._tell_all)
         self._fanout = Fanout()
-        self._left_empty: asyncio.Queue[str] = asyncio.Queue()
+        self._channels = Channels(self.broker, self._fanout, parts.rules, self._step_timeout)
+        self._uid_prefix = secrets.token_hex(5)
+        self._uids = 0
         self._questions: asyncio.Queue[AskStatistics] = asyncio.Queue(100)
 
     async def run(self) -> None:
         """Hear the other workers, and keep the sessions, until cancelled."""
-        for key in (worker_channel(self.worker_id), EVERY_WORKER, BROADCAST_KEY):
+        for key in (worker_channel(self.worker_id), EVERY_WORKER):
             await self.broker.subscribe(key)
+        self._channels.hold(BROADCAST)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.broker.run(), name="broker")
             tasks.create_task(self.keeper.run(), name="sessions")
             tasks.create_task(self._presence.run(), name="presence")
-            tasks.create_task(self._unsubscribe_for_ever(), name="unsubscribe")
+            tasks.create_task(self._channels.run(), name="channels")
             tasks.create_task(self._answer_for_ever(), name="statistics")
             if self._user_connections is not None:
                 tasks.create_task(self._user_connections.run(), name="user-connections")
             if self.limits.idle_timeout:
                 tasks.create_task(self._close_idle(self.limits.idle_timeout), name="idle")
 
+    async def settle(self) -> None:
+        """Wait until it hears the other workers, or has seen that it cannot for now."""
+        await self.broker.settle()
+        await self._channels.settle()
+
     # Connections
 
     async def connect(
-        self, user_id: str, username: str = "", *, metadata: Mapping[str, Any] | None = None, welcome: bool = True
+        self,
+        user_id: str,
+        username: str = "",
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        welcome: bool = True,
+        resume_token: str = "",
+        since: Mapping[str, Position] | None = None,
     ) -> Connection:
-        """Register a client, with a session of its own; its first message is the welcome, if it gets one.
+        """Register a client; its first message is the welcome, if it gets one.
+
+        With a `resume_token` of its user's it goes on with an earlier session: it is in that one's channels again, and
+        in those of `since`, and gets what it missed in them. Otherwise it has a new session.
 
         Raises TooManyConnectionsError, and TypeError when `metadata` is not what JSON can say.
         """
         msgspec.json.encode(metadata)
-        username = username or user_id
-        outbox = Outbox(secrets.token_hex(16), user_id, username)
-        now = time.time()
-        session = SessionInfo(
-            session_id=outbox.session_id,
-            user_id=user_id,
-            username=username,
-            node_id=self.node_id,
-            worker_id=self.worker_id,
-            connected_at=now,
-            last_seen=now,
-            metadata=dict(metadata or {}),
-        )
+        secret = secrets.token_urlsafe(16)
+        session = await self._claim(resume_token, user_id, digest(secret)) if resume_token else None
+        resumed = session is not None
+        if session is None:
+            now = time.time()
+            session = SessionInfo(
+                session_id=secrets.token_hex(16),
+                user_id=user_id,
+                username=username or user_id,
+                node_id=self.node_id,
+                worker_id=self.worker_id,
+                connected_at=now,
+                last_seen=now,
+                metadata=dict(metadata or {}),
+                token=digest(secret),
+            )
+        outbox = Outbox(session.session_id, user_id, session.username)
+        if (earlier := self._fanout.get(session.session_id)) is not None:
+            self._replace(earlier)
         await self._admit(outbox)
         try:
-            await self.keeper.open(session)
-        except asyncio.CancelledError:
-            self._leave_user(outbox)
-            self.keeper.close(outbox.session_id, goodbye=True)
+            own = user_channel(user_id)
+            self._channels.prefetch(own)
+            if resumed:
+                self.keeper.adopt(session.session_id)
+            else:
+                await self.keeper.open(session)
+            states = await self._enter_channels(outbox, session, since or {})
+        except BaseException:
+            self._unhook(outbox)
+            self.keeper.close(outbox.session_id, goodbye=not resumed)
             raise
-        self._fanout.add(outbox)
-        connection = Connection(outbox, self.limits.bucket(), self._forgotten)
+        connection = Connection(outbox, self.limits.bucket(), self._forgotten, resumed=resumed)
         if welcome:
-            self.reply(connection, wire.Welcome(outbox.session_id, user_id, username, self.worker_id, self.node_id))
+            greeting = wire.Welcome(
+                session_id=session.session_id,
+                user_id=user_id,
+                username=session.username,
+                worker_id=self.worker_id,
+                node_id=self.node_id,
+                resumed=resumed,
+                resume_token=f"{session.session_id}.{secret}",
+                channels=states,
+            )
+            outbox.send_first(wire.encode(greeting).decode())
+            self._fanout.sent += 1
         return connection
+
+    async def _claim(self, resume_token: str, user_id: str, new_token: str) -> SessionInfo | None:
+        session_id, _, secret = resume_token.partition(".")
+        claim = Claim(session_id, user_id, digest(secret), new_token, self.worker_id, self.node_id)
+        try:
+            async with asyncio.timeout(self._step_timeout):
+                return await self.sessions.claim(claim)
+        except LOST as exc:
+            self._not_answered("a session was not resumed", exc)
+            return None
+
+    async def _enter_channels(
+        self, outbox: Outbox, session: SessionInfo, since: Mapping[str, Position]
+    ) -> dict[str, wire.ChannelState]:
+        """The broadcast channel, its own, and those that it was in; where it stands in each."""
+        states: dict[str, wire.ChannelState] = {}
+
+        def note(label: str) -> Callable[[Joined], None]:
+            return lambda joined: states.update({label: joined.state()})
+
+        own = user_channel(outbox.user_id)
+        add = self._fanout.add
+        join = self._channels.join
+        await join(BROADCAST, since.get(BROADCAST), lambda: add(outbox), note(BROADCAST), outbox)
+        await join(own, since.get(DIRECT), lambda: self._fanout.join(outbox, own), note(DIRECT), outbox)
+        if not session.channels and not since:
+            return states
+        named = sorted(name for name in session.channels | since.keys() if wire.is_channel(name))[:MAX_CHANNELS]
+        identity = Identity(outbox.user_id, outbox.username)
+        allowed = [name for name in named if await is_allowed(self.authorize, identity, "subscribe", name)]
+        for name in allowed:
+            self._channels.prefetch(name)
+        for name in allowed:
+            await join(name, since.get(name), self._adder(outbox, name), note(name), outbox)
+        for name in session.channels - set(allowed):
+            self.keeper.subscribed(outbox.session_id, name, member=False)
+        return states
+
+    def _replace(self, earlier: Outbox) -> None:
+        """Its client has come back to this same worker; its session goes on."""
+        self.closes[reason_of(CloseCode.SESSION_ENDED)] += 1
+        self._unhook(earlier)
+        earlier.close(CloseCode.SESSION_ENDED, "resumed by another connection")
 
     async def _admit(self, outbox: Outbox) -> None:
         """Enter the connection with its user. Raises TooManyConnectionsError."""
@@ -206,12 +314,20 @@ class DistributedWebSocketManager:
     def _remove(self, outbox: Outbox, code: int) -> None:
         if outbox not in self._fanout:
             return
-        self._fanout.remove(outbox)
         self.closes[reason_of(code)] += 1
-        self._leave_user(outbox)
+        self._unhook(outbox)
         self.keeper.close(outbox.session_id, goodbye=code in GOODBYES)
+
+    def _unhook(self, outbox: Outbox) -> None:
+        """Nothing more is sent to it, and nobody sees it any more."""
+        self._fanout.remove(outbox)
+        self._leave_user(outbox)
         for channel in list(outbox.channels):
             self._leave(outbox, channel)
+        own = user_channel(outbox.user_id)
+        self._fanout.leave(outbox, own)
+        self._channels.left(own, outbox)
+        self._channels.left(BROADCAST, outbox)
 
     @staticmethod
     def guest_name() -> str:
@@ -227,30 +343,47 @@ class DistributedWebSocketManager:
 
     # Channels
 
-    async def join(self, connection: Connection, channel: str) -> None:
-        """Make a connection a member of a channel: from the return on it hears what is published there."""
+    async def join(
+        self,
+        connection: Connection,
+        channel: str,
+        since: Position | None = None,
+        announce: Callable[[Joined], None] = lambda joined: None,
+    ) -> None:
+        """Make a connection a member of a channel: from the return on it hears what is published there.
+
+        `announce` is called when it is one, before anything of the channel is sent to it: all that came after `since`,
+        if that is given and the history has it.
+
+        Raises ChannelFullError.
+        """
         outbox = connection.outbox
-        if outbox not in self._fanout:
-            return  # it ended meanwhile
-        if channel not in outbox.channels:
-            self._fanout.join(outbox, channel)
-            self._presence.joined(channel, _presence_id(outbox), self._member(outbox))
-        await self.broker.subscribe(channel_key(channel))
+        limit = self._channels.options(channel).max_members
+        if limit and channel not in outbox.channels and len(self._fanout.members(channel)) >= limit:
+            raise ChannelFullError(f"{channel} may have {limit} members on a worker")
+        await self._channels.join(channel, since, self._adder(outbox, channel), announce, outbox)
+        if channel in outbox.channels:
+            self.keeper.subscribed(outbox.session_id, channel, member=True)
+
+    def _adder(self, outbox: Outbox, channel: str) -> Callable[[], None]:
+        def add() -> None:
+            if outbox in self._fanout and channel not in outbox.channels:  # and has not ended meanwhile
+                outbox.channels.add(channel)
+                self._fanout.join(outbox, channel)
+                self._presence.joined(channel, _presence_id(outbox), self._member(outbox))
+
+        return add
 
     def leave(self, connection: Connection, channel: str) -> None:
-        self._leave(connection.outbox, channel)
+        if channel in connection.channels:
+            self.keeper.subscribed(connection.session_id, channel, member=False)
+            self._leave(connection.outbox, channel)
 
     def _leave(self, outbox: Outbox, channel: str) -> None:
-        if self._fanout.leave(outbox, channel):
-            self._left_empty.put_nowait(channel)
+        outbox.channels.discard(channel)
+        self._fanout.leave(outbox, channel)
+        self._channels.left(channel, outbox)
         self._presence.left(channel, _presence_id(outbox))
-
-    async def _unsubscribe_for_ever(self) -> None:
-        """A worker hears only the channels that have members here."""
-        while True:
-            channel = await self._left_empty.get()
-            if not self._fanout.members(channel):
-                await self.broker.unsubscribe(channel_key(channel))
 
     async def presence(self, channel: str, limit: int = MAX_LISTED_MEMBERS) -> tuple[int, list[wire.Member]]:
         """How many connections are in a channel, on all workers, and `limit` of them at most.
@@ -273,36 +406,78 @@ class DistributedWebSocketManager:
 
     # Messages
 
-    async def broadcast(self, data: Any, sender: Connection | None = None) -> bool:
+    async def broadcast(
+        self,
+        data: Any,
+        sender: Connection | None = None,
+        *,
+        idempotency_key: str = "",
+        on_stored: Callable[[Position], None] | None = None,
+    ) -> Published:
         """Send to every client of every worker. `data`: what JSON can say; without a `sender` it has no `from`."""
-        return await self.publish(BROADCAST, data, sender)
+        return await self.publish(BROADCAST, data, sender, idempotency_key=idempotency_key, on_stored=on_stored)
 
-    async def publish(self, channel: str, data: Any, sender: Connection | None = None) -> bool:
-        """Send to all members of a channel on all workers."""
-        message = wire.Message(channel=channel, data=data, sender=self._sender(sender))
-        return await self.broker.publish(channel_key(channel), wire.encode(message))
+    async def send_to_user(
+        self,
+        user_id: str,
+        data: Any,
+        sender: Connection | None = None,
+        *,
+        idempotency_key: str = "",
+        on_stored: Callable[[Position], None] | None = None,
+    ) -> Published:
+        """Send to all connections of a user, on whatever worker and node, and to those that it comes back with."""
+        return await self.publish(
+            user_channel(user_id), data, sender, idempotency_key=idempotency_key, on_stored=on_stored
+        )
+
+    async def publish(
+        self,
+        channel: str,
+        data: Any,
+        sender: Connection | None = None,
+        *,
+        idempotency_key: str = "",
+        on_stored: Callable[[Position], None] | None = None,
+    ) -> Published:
+        """Send to all members of a channel on all workers.
+
+        Of messages with the same `idempotency_key` (of one sender, within two minutes) the first one counts. Where the
+        channel has a history, and the message could not be stored yet, `on_stored` is called once it is.
+
+        Raises RefusedError when Redis will not store it: then nobody has it.
+        """
+        label = DIRECT if channel.startswith(USER_PREFIX) else channel
+        options = self._channels.options(channel)
+        if not options.history_size:
+            message = wire.Message(channel=label, data=data, sender=self._sender(sender))
+            everywhere = await self.broker.publish(channel_key(channel), wire.encode(message))
+            return Published(everywhere)
+        key = f"{sender.user_id if sender is not None else ''}:{idempotency_key}" if idempotency_key else ""
+        self._uids += 1
+        uid = key or f"{self._uid_prefix}-{self._uids}"
+        message = wire.Message(channel=label, data=data, sender=self._sender(sender), uid=uid)
+        stored = await self._channels.publish(channel, wire.encode(message), key, on_stored)
+        return Published(stored is not None, stored.position if stored is not None else None, kept=True)
 
     async def publish_text(self, channel: str, text: str) -> bool:
-        """Send a text to all members of a channel as it is, not as a message of the hub's protocol."""
+        """Send a text to all members of a channel as it is, not as a message of the hub's protocol, nor kept."""
         return await self.broker.publish(channel_key(channel), text.encode())
 
-    async def send_to_user(self, user_id: str, data: Any, sender: Connection | None = None) -> bool:
-        """Send to all connections of a user, on whatever worker and node."""
-        text = wire.encode(wire.Message(data=data, sender=self._sender(sender))).decode()
-        told = wire.encode(ToUser(user_id, text))
-        if self.broker.health.mode is not Mode.DISTRIBUTED:
-            return await self.broker.publish(EVERY_WORKER, told)
+    async def history(
+        self, channel: str, since: int = 0, limit: int = 100, *, reverse: bool = False
+    ) -> wire.HistoryPage:
+        """Messages of a channel as its members got them: after offset `since`, or before it and backwards.
+
+        Raises ConnectionError while Redis is away.
+        """
         try:
-            async with asyncio.timeout(self._step_timeout):
-                sessions = await self.sessions.list_by_user(user_id)
+            page = await self._channels.history(channel, since, limit, reverse=reverse)
         except LOST as exc:
-            self._not_answered("a user's sessions were not found", exc)
-            return await self.broker.publish(EVERY_WORKER, told)
-        workers = {s.worker_id for s in sessions if s.state is SessionState.CONNECTED}
-        if self._fanout.of_user(user_id):
-            workers.add(self.worker_id)
-        reached = await asyncio.gather(*(self.broker.publish(worker_channel(worker), told) for worker in workers))
-        return all(reached)
+            raise_if_cancelled()
+            raise ConnectionError(str(exc) or "no answer in time") from None
+        messages = [msgspec.Raw(self._channels.text(entry).encode()) for entry in page.entries]
+        return wire.HistoryPage(channel, page.top.offset, page.top.epoch, messages)
 
     def send_to_connection(self, connection: Connection, data: Any, sender: Connection | None = None) -> None:
         """Send to one connection of this worker."""
@@ -377,10 +552,9 @@ class DistributedWebSocketManager:
         except UnicodeDecodeError:
             logger.warning("dropped a message on %s that is not UTF-8", channel)
             return
-        if channel == BROADCAST_KEY:
-            self._fanout.send(self._fanout, text)
-        else:
-            self._fanout.send(self._fanout.members(channel_of(channel)), text)
+        name = channel_of(channel)
+        members = self._fanout if name == BROADCAST else self._fanout.members(name)
+        self._fanout.send(members, text)
 
     def _hear_worker(self, payload: bytes) -> None:
         try:
@@ -391,8 +565,6 @@ class DistributedWebSocketManager:
         match told:
             case SessionChanged(session_id=session_id):
                 self.keeper.changed(session_id)
-            case ToUser(user_id=user_id, text=text):
-                self._fanout.send(self._fanout.of_user(user_id), text)
             case AskStatistics() if not self._questions.full():
                 self._questions.put_nowait(told)
             case Answer():
@@ -406,6 +578,7 @@ class DistributedWebSocketManager:
         """Redis is back, and may have forgotten what we told it."""
         self.keeper.hurry()
         self._presence.refresh()
+        self._channels.check_all()
 
 
 def reason_of(code: int) -> str:
@@ -416,6 +589,11 @@ def reason_of(code: int) -> str:
         return CloseCode(code).name.lower()
     except ValueError:
         return "other"
+
+
+def digest(secret: str) -> str:
+    """What is stored of a resume token's secret."""
+    return hashlib.sha256(secret.encode()).hexdigest() if secret else ""
 
 
 def _presence_id(outbox: Outbox) -> str:

@@ -77,7 +77,7 @@ class WebSocketMiddleware:
             return
         await self.worker.start()  # no more than a look, unless the server sends no lifespan events
         if scope["type"] == "http":
-            app = self._api if scope["path"] in http_api.PATHS else self.app
+            app = self._api if http_api.answers(scope["path"]) else self.app
             await app(scope, receive, self._with_headers(send) if self._headers else send)
         else:
             await self._admit(scope, receive, send)

@@ -6,14 +6,15 @@ A client's object without a `type` is a broadcast of itself; with one, it must b
 import re
 import unicodedata
 from enum import IntEnum
-from typing import Any
+from typing import Annotated, Any, get_args
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
-from wsd.worker.contract import BROADCAST
+from wsd.worker.contract import BROADCAST, DIRECT
 
 MAX_NAME_LENGTH = 128
+MAX_HISTORY_PAGE = 500
 CHANNEL_NAME = re.compile(r"[A-Za-z0-9_.:@/#-]{1,255}")
 
 
@@ -49,20 +50,58 @@ class Sender(Struct, frozen=True, omit_defaults=True):
     worker_id: str
 
 
-class Welcome(Struct, frozen=True, tag="welcome"):
+class ChannelState(Struct, omit_defaults=True):
+    """Where a client stands in a channel; without a position while Redis is away, or where there is no history."""
+
+    offset: int | None = None
+    epoch: str | None = None
+    recovered: bool | None = None  # whether all that it missed follows; None when it did not ask
+    count: int | None = None  # of messages that follow
+    reason: str | None = None  # why not
+
+
+class Welcome(Struct, frozen=True, kw_only=True, tag="welcome"):
     session_id: str
     user_id: str
     username: str
     worker_id: str
     node_id: str
+    resumed: bool
+    resume_token: str
+    channels: dict[str, ChannelState]
+
+
+class Subscribed(ChannelState, frozen=False, kw_only=True, tag="subscribed", omit_defaults=True):
+    channel: str
+
+
+class PositionNotice(Struct, frozen=True, tag="position"):
+    """What a client got without an offset has one now."""
+
+    channel: str
+    offset: int
+    epoch: str
+
+
+class Gap(Struct, frozen=True, tag="gap"):
+    """A client that is connected has missed something; it is at this position now."""
+
+    channel: str
+    reason: str
+    offset: int
+    epoch: str
 
 
 class Message(Struct, frozen=True, kw_only=True, tag="message", omit_defaults=True, rename={"sender": "from"}):
-    """`channel` is absent when it was sent to the receiving user alone, `from` when the server itself sent it."""
+    """`from` is absent when the server itself sent it; `channel` and `uid` when it was sent to one connection.
+
+    In a channel with history, `offset` and `epoch` are added once they are known.
+    """
 
     channel: str = ""
     data: Any
     sender: Sender | None = None
+    uid: str = ""  # names the message: two with the same are one
 
 
 class Member(Struct, frozen=True):
@@ -83,8 +122,23 @@ class Members(Struct, frozen=True, tag="presence", omit_defaults=True):
     id: Any = None
 
 
-class Ack(Struct, frozen=True, tag="ack"):
+class Ack(Struct, frozen=True, tag="ack", omit_defaults=True):
+    """`durable` is None for what is not kept: nobody promises anything about it."""
+
     id: Any
+    offset: int | None = None
+    epoch: str | None = None
+    durable: bool | None = None
+
+
+class HistoryPage(Struct, frozen=True, tag="history", omit_defaults=True):
+    """`messages` are as they were when they were new; `offset` and `epoch` are the newest there is."""
+
+    channel: str
+    offset: int
+    epoch: str
+    messages: list[Raw]
+    id: Any = None
 
 
 class Pong(Struct, frozen=True, tag="pong", omit_defaults=True):
@@ -97,14 +151,33 @@ class Error(Struct, frozen=True, tag="error", omit_defaults=True):
     id: Any = None
 
 
+IdempotencyKey = Annotated[str, Meta(min_length=1, max_length=128)]
+
+
+class Since(Struct, frozen=True):
+    """The last position that a client has seen."""
+
+    offset: Annotated[int, Meta(ge=0)]
+    epoch: str
+
+
+class Resume(Struct, frozen=True, tag="resume"):
+    """The first message of a client that connected with `?session=`: what it has seen, by channel."""
+
+    since: dict[str, Since] = {}
+    id: Any = None
+
+
 class Broadcast(Struct, frozen=True, tag="broadcast"):
     data: Raw
     id: Any = None
+    idempotency_key: IdempotencyKey | None = None
 
 
 class Subscribe(Struct, frozen=True, tag="subscribe"):
     channel: str
     id: Any = None
+    since: Since | None = None
 
 
 class Unsubscribe(Struct, frozen=True, tag="unsubscribe"):
@@ -116,6 +189,7 @@ class Publish(Struct, frozen=True, tag="publish"):
     channel: str
     data: Raw
     id: Any = None
+    idempotency_key: IdempotencyKey | None = None
 
 
 class Direct(Struct, frozen=True, tag="direct"):
@@ -124,6 +198,7 @@ class Direct(Struct, frozen=True, tag="direct"):
     user_id: str
     data: Raw
     id: Any = None
+    idempotency_key: IdempotencyKey | None = None
 
 
 class Presence(Struct, frozen=True, tag="presence"):
@@ -133,12 +208,22 @@ class Presence(Struct, frozen=True, tag="presence"):
     id: Any = None
 
 
+class History(Struct, frozen=True, tag="history"):
+    """What was said in a channel: after `since`, or with `reverse` before it and backwards (0: from the newest)."""
+
+    channel: str
+    since: Annotated[int, Meta(ge=0)] = 0
+    limit: Annotated[int, Meta(ge=1, le=MAX_HISTORY_PAGE)] = 100
+    reverse: bool = False
+    id: Any = None
+
+
 class Ping(Struct, frozen=True, tag="ping"):
     id: Any = None
 
 
-Request = Broadcast | Subscribe | Unsubscribe | Publish | Direct | Presence | Ping
-REQUEST_TYPES = ("broadcast", "subscribe", "unsubscribe", "publish", "direct", "presence", "ping")
+Request = Broadcast | Subscribe | Unsubscribe | Publish | Direct | Presence | History | Ping | Resume
+REQUEST_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in get_args(Request))
 
 
 class _Envelope(Struct):
@@ -172,7 +257,7 @@ def decode(text: str | bytes) -> Request:
     try:
         return _request.decode(text)
     except (msgspec.DecodeError, RecursionError) as exc:
-        if envelope.type not in REQUEST_TYPES:
+        if not isinstance(envelope.type, str) or envelope.type not in REQUEST_TYPES:
             raise WireError("unknown_type", f"unknown type {envelope.type!r}", envelope.id) from None
         raise WireError("invalid_request", str(exc), envelope.id) from None
 
@@ -197,12 +282,19 @@ def check_user(user_id: str, request_id: Any) -> None:
         raise WireError("invalid_user", f"user_id {problem}", request_id)
 
 
+def is_channel(name: str) -> bool:
+    """Whether a client may name a channel so."""
+    return CHANNEL_NAME.fullmatch(name) is not None and name not in (BROADCAST, DIRECT)
+
+
 def check_channel(channel: str, request_id: Any) -> None:
     """Raises WireError `invalid_channel`."""
     if not CHANNEL_NAME.fullmatch(channel):
         problem = "a channel name has 1 to 255 characters of A-Z a-z 0-9 _ . : @ / # -"
     elif channel == BROADCAST:
         problem = "the channel broadcast is heard by all, send a broadcast to it"
+    elif channel == DIRECT:
+        problem = "the channel direct is each client's own, send a direct message to it"
     else:
         return
     raise WireError("invalid_channel", problem, request_id)

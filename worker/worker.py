@@ -7,6 +7,8 @@ import signal
 from dataclasses import asdict
 from typing import Any
 
+from wsd.worker.authentication import load_hook
+from wsd.worker.channel_options import ChannelRules
 from wsd.worker.circuit_breaker import BreakerPolicy, CircuitBreaker
 from wsd.worker.connection import ConnectionLimits
 from wsd.worker.contract import WorkerEnv, WorkerState, worker_channel
@@ -51,6 +53,8 @@ class Worker:
                 sessions=self._sessions(),
                 presence=self._presence(),
                 payload_filter=PayloadFilter(env.sensitive_fields.split(",")),
+                rules=ChannelRules(env.channels),
+                authorize=load_hook("security.authorize", env.authorize) if env.authorize else None,
                 user_connections=user_connections,
                 call_timeout=env.redis_timeout,
                 limits=ConnectionLimits(
@@ -170,7 +174,7 @@ class Worker:
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.manager.run(), name="manager")
-            await self.manager.broker.settle()
+            await self.manager.settle()
             tasks.create_task(self.heartbeat.run(), name="heartbeat")
 
     def _ended(self, tasks: asyncio.Task[None]) -> None:

@@ -37,7 +37,7 @@ def scope(token: str = "", *, headers: dict[str, str] | None = None, subprotocol
 
 
 def claims(**changes: Any) -> dict[str, Any]:
-    return {"sub": "42", "name": "Ann", "exp": time.time() + 60, **changes}
+    return {"sub": "42", "name": "Ann", "exp": time.time() + 3600, **changes}
 
 
 def signed(key: Any = SECRET, algorithm: str = "HS256", kid: str = "", **changes: Any) -> Scope:
@@ -81,7 +81,7 @@ def test_other_claims_may_hold_the_names() -> None:
         (signed(algorithm="HS512", key="f" * 64), "the token is not valid"),
         (signed(exp=time.time() - 60), "the token has expired"),
         (signed(exp=None), "the token is not valid"),
-        (signed(nbf=time.time() + 60), "the token is not valid"),
+        (signed(nbf=time.time() + 3600), "the token is not valid"),
         (signed(sub=""), "the token has no sub"),
         (signed(sub=None), "the token has no sub"),
         (signed(sub=["42"]), "the token has no sub"),
@@ -265,7 +265,7 @@ async def test_an_applications_refusal(hook: Authenticate, problem: str) -> None
 
 
 def test_a_hook_is_found_by_name() -> None:
-    assert load_hook(f"{__name__}:known") is known
+    assert load_hook("security.authenticate", f"{__name__}:known") is known
     for wrong in (f"{__name__}:missing", "no.such.module:f", f"{__name__}:SECRET", "rubbish"):
         with pytest.raises(ValueError, match=r"security\.authenticate"):
-            load_hook(wrong)
+            load_hook("security.authenticate", wrong)

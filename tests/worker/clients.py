@@ -16,6 +16,11 @@ async def receive(connection: ClientConnection) -> dict[str, Any]:
     return message
 
 
+def said(message: dict[str, Any]) -> dict[str, Any]:
+    """A message without where it stands in the history."""
+    return {key: value for key, value in message.items() if key not in ("offset", "epoch", "uid")}
+
+
 async def ask(connection: ClientConnection, **request: object) -> dict[str, Any]:
     """Send a request with an id; its answer, whatever else arrives before it is dropped."""
     request_id = next(_ids)

@@ -23,7 +23,7 @@ SECRET = "0123456789abcdef0123456789abcdef"
 
 
 def token(**changes: Any) -> str:
-    return jwt.encode({"sub": "42", "name": "Ann", "exp": time.time() + 60, **changes}, SECRET, "HS256")
+    return jwt.encode({"sub": "42", "name": "Ann", "exp": time.time() + 3600, **changes}, SECRET, "HS256")
 
 
 def refusals(serving: Worker) -> dict[str, int]:

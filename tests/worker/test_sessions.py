@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import unused_port
 from tests.valkey import valkey
 from tests.waiting import eventually
+from tests.worker.clients import ask
 from tests.worker.process import worker
 from wsd.worker.link import open_redis
 from wsd.worker.redis_session_store import RedisSessionStore
@@ -55,6 +56,7 @@ async def test_a_client_has_a_session_before_it_is_welcomed(tmp_path: Path) -> N
                 worker_id="worker-1-test",
                 connected_at=session.connected_at if session else 0,
                 last_seen=session.last_seen if session else 0,
+                token=session.token if session else "",
             )
             assert await store.list_by_user("ann") == [session]
             await eventually(lambda: serving.health()[1]["websocket"]["total_sessions"] == 1)
@@ -163,8 +165,7 @@ async def test_sessions_made_and_lost_while_redis_is_away_are_right_once_it_is_b
                 await wait_for(written)
                 assert await state_of(store, gone_id) is None
                 await eventually(lambda: serving.health()[1]["websocket"]["session_store_healthy"])
-        await connected.send('{"type":"ping"}')
-        assert await connected.recv() == '{"type":"pong"}'
+        assert (await ask(connected, type="ping"))["type"] == "pong"
         await connected.close()
 
 

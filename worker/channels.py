@@ -1,0 +1,388 @@
+"""The channels that have members on this worker: joined, heard, repaired when something was missed, and left.
+
+`channel_feed` decides, this asks Redis and tells the members. What many channels lack is read in one round trip: after
+Redis was away, say, or when a thousand clients connect at once.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+
+from wsd.worker import wire
+from wsd.worker.channel_feed import Advance, ChannelFeed, Deliver, Jump, Loss, ReadFirst, Recovered, Step
+from wsd.worker.channel_options import NO_HISTORY, ChannelOptions, ChannelRules
+from wsd.worker.connection import Outbox
+from wsd.worker.contract import BROADCAST, DIRECT, USER_PREFIX, channel_key, channel_of
+from wsd.worker.fanout import Fanout
+from wsd.worker.history import PAGE_ENTRIES, Entry, Keep, Page, Position, Stored, Wanted, offset_of
+from wsd.worker.link import LOST, raise_if_cancelled
+from wsd.worker.message_broker import MessageBroker
+from wsd.worker.seen_messages import SeenMessages
+
+logger = logging.getLogger(__name__)
+
+CHECK_SECONDS = 40.0
+"""How often each position is compared with the history's: it finds what was lost and had no successor."""
+
+RETAIN_SECONDS = 2.0
+"""How long what one client missed is kept for the next: they often come back together."""
+
+BATCH_CHANNELS = 200
+
+MAX_READS = 10
+"""For one client that comes back; more than these and the channel is moving too fast for it."""
+
+UNNUMBERED_PREFIX = "~"
+"""Channels of applications that speak their own language: nothing is added to their messages."""
+
+
+class Joined:
+    """Where a new member stands: at `position` (None while Redis is away), with all after `since` or with a `loss`."""
+
+    __slots__ = ("count", "loss", "position", "since")
+
+    def __init__(self, position: Position | None, since: Position | None, count: int, loss: Loss | None) -> None:
+        self.position = position
+        self.since = since
+        self.count = count
+        self.loss = loss
+
+    def state(self) -> wire.ChannelState:
+        at = self.position
+        state = wire.ChannelState(at.offset, at.epoch) if at is not None else wire.ChannelState()
+        if self.since is not None:
+            state.recovered = self.loss is None
+            state.count = self.count if self.loss is None else None
+            state.reason = None if self.loss is None else self.loss.value
+        return state
+
+
+class _Channel:
+    def __init__(self, name: str, options: ChannelOptions, seen: SeenMessages) -> None:
+        self.name = name
+        self.key = channel_key(name)
+        self.keep = Keep(options.history_size, options.history_ttl_seconds)
+        self.options = options
+        self.feed = ChannelFeed(seen) if options.history_size else None
+        self.holders = 0  # who is about to join, and does not want it closed
+        self.subscribed = False
+        self.settled = asyncio.Event()  # subscribed, and at a position, as far as Redis answers
+        self.recovering = asyncio.Lock()
+        self.release: asyncio.TimerHandle | None = None
+        self.texts: dict[int, str] = {}  # by offset, while entries are retained
+        self.late: dict[Outbox, int] = {}  # members who joined while entries had no position yet
+
+    @property
+    def label(self) -> str:
+        """What its members call it."""
+        return DIRECT if self.name.startswith(USER_PREFIX) else self.name
+
+
+class Channels:
+    """`run` must run."""
+
+    def __init__(self, broker: MessageBroker, fanout: Fanout, rules: ChannelRules, timeout: float) -> None:
+        """`timeout`: seconds that a member-to-be may wait for Redis."""
+        self.lost: Counter[str] = Counter()  # times that members had to be told of a loss, by reason
+        self.repaired = 0  # entries that were missed, and read
+        self._broker = broker
+        self._fanout = fanout
+        self._rules = rules
+        self._timeout = timeout
+        self._seen = SeenMessages()
+        self._channels: dict[str, _Channel] = {}
+        self._behind: dict[str, _Channel] = {}
+        self._wake = asyncio.Event()
+        self._left_empty: asyncio.Queue[str] = asyncio.Queue()
+        broker.on_entry = self._hear
+        broker.on_hearing = self.check_all
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._catch_up_for_ever(), name="catch-up")
+            tasks.create_task(self._check_for_ever(), name="positions")
+            tasks.create_task(self._unsubscribe_for_ever(), name="unsubscribe")
+
+    async def settle(self) -> None:
+        """Wait until what is open is at its position, as far as Redis answers."""
+        self.check_all()
+        for channel in list(self._channels.values()):
+            channel.settled.clear()
+            await self._settled(channel)
+
+    def options(self, name: str) -> ChannelOptions:
+        return NO_HISTORY if name.startswith(UNNUMBERED_PREFIX) else self._rules.of(name)
+
+    # Members
+
+    def hold(self, name: str) -> None:
+        """Open a channel for as long as this worker lives."""
+        self._opened(name).holders += 1
+
+    def prefetch(self, name: str) -> None:
+        """Somebody will join in a moment: ask for what that needs."""
+        self._opened(name)
+
+    async def join(
+        self,
+        name: str,
+        since: Position | None,
+        add: Callable[[], None],
+        announce: Callable[[Joined], None],
+        outbox: Outbox,
+    ) -> None:
+        """Make a client a member: `add` it, `announce` where it stands, then send it what it missed after `since`, in
+        one moment, so that nothing comes between."""
+        channel = self._opened(name)
+        channel.holders += 1
+        try:
+            await self._settled(channel)
+            found = await self._recover(channel, since) if since is not None else ()
+            # From here on nothing waits.
+            add()
+            feed = channel.feed
+            if feed is not None and feed.has_early:
+                channel.late[outbox] = feed.tick
+            entries = found if isinstance(found, tuple) else ()
+            position = feed.position if feed is not None else None
+            announce(Joined(position, since, len(entries), None if isinstance(found, tuple) else found))
+            outbox.send_all([self._text(channel, entry) for entry in entries])
+        finally:
+            channel.holders -= 1
+            self._maybe_left_empty(channel)
+
+    def left(self, name: str, outbox: Outbox) -> None:
+        """It is no member any more."""
+        if (channel := self._channels.get(name)) is not None:
+            channel.late.pop(outbox, None)
+            self._maybe_left_empty(channel)
+
+    def _members(self, name: str) -> Iterable[Outbox]:
+        return self._fanout if name == BROADCAST else self._fanout.members(name)
+
+    def _opened(self, name: str) -> _Channel:
+        channel = self._channels.get(name)
+        if channel is None:
+            channel = self._channels[name] = _Channel(name, self.options(name), self._seen)
+            self._fall_behind(channel)
+        return channel
+
+    def _maybe_left_empty(self, channel: _Channel) -> None:
+        if not channel.holders and not self._fanout.members(channel.name):
+            self._left_empty.put_nowait(channel.name)
+
+    async def _unsubscribe_for_ever(self) -> None:
+        """A worker hears only the channels that have members here."""
+        while True:
+            name = await self._left_empty.get()
+            channel = self._channels.get(name)
+            if channel is not None and not channel.holders and not self._fanout.members(name):
+                del self._channels[name]
+                self._behind.pop(name, None)
+                if channel.release is not None:
+                    channel.release.cancel()
+                await self._broker.unsubscribe(channel.key)
+                if name in self._channels:  # somebody came meanwhile
+                    self._channels[name].subscribed = False
+                    self._fall_behind(self._channels[name])
+
+    # Messages
+
+    async def publish(
+        self, name: str, body: bytes, idempotency_key: str, on_stored: Callable[[Position], None] | None
+    ) -> Stored | None:
+        """Store a message of a channel with history, and send it; None when it waits for Redis. Raises RefusedError."""
+        options = self.options(name)
+        keep = Keep(options.history_size, options.history_ttl_seconds, idempotency_key)
+        stored = await self._broker.append(channel_key(name), body, keep, on_stored)
+        if stored is not None and stored.entry is not None and (channel := self._channels.get(name)) is not None:
+            # It is stored, so members here get it, even if Redis goes away before we hear it from there.
+            self._echo(channel, stored.entry)
+        return stored
+
+    async def history(self, name: str, since: int, count: int, *, reverse: bool) -> Page:
+        """Raises one of LOST."""
+        options = self.options(name)
+        keep = Keep(options.history_size, options.history_ttl_seconds)
+        async with asyncio.timeout(self._timeout):
+            [page] = await self._broker.read([Wanted(channel_key(name), keep, since, count, reverse)])
+        return page
+
+    def text(self, entry: Entry) -> str:
+        """Of an entry, as clients get it."""
+        if entry.position is None:
+            return entry.payload.decode()
+        return f'{entry.payload.decode()[:-1]},"offset":{entry.position.offset},"epoch":"{entry.position.epoch}"}}'
+
+    def _text(self, channel: _Channel, entry: Entry) -> str:
+        offset = offset_of(entry)
+        text = channel.texts.get(offset)
+        if text is None:
+            text = channel.texts[offset] = self.text(entry)
+        return text
+
+    def _hear(self, key: str, entry: Entry) -> None:
+        channel = self._channels.get(channel_of(key))
+        if channel is None or channel.feed is None:
+            return
+        self._tell(channel, channel.feed.hear(entry))
+        if not channel.feed.live:
+            self._fall_behind(channel)
+
+    def _echo(self, channel: _Channel, entry: Entry) -> None:
+        if channel.feed is not None:
+            self._tell(channel, channel.feed.echo(entry))
+
+    def _tell(self, channel: _Channel, steps: Sequence[Step]) -> None:
+        for number, step in enumerate(steps):
+            members = self._members(channel.name)
+            match step:
+                case Deliver(entry):
+                    self._send(channel, members, entry)
+                case Advance(entry, early):
+                    late = {o for o, tick in channel.late.items() if early is not None and early <= tick}
+                    if late:
+                        self._send(channel, late, entry)
+                    if number + 1 == len(steps) or late or not isinstance(steps[number + 1], Advance):
+                        at = entry.position
+                        assert at is not None
+                        notice = wire.PositionNotice(channel.label, at.offset, at.epoch)
+                        rest = [outbox for outbox in members if outbox not in late] if late else members
+                        self._fanout.send(rest, wire.encode(notice).decode())
+                case Jump(at, reason):
+                    members = list(members)
+                    if members:
+                        self.lost[reason] += 1
+                        logger.warning("members of %s are told of a loss: %s", channel.label, reason)
+                        gap = wire.Gap(channel.label, reason.value, at.offset, at.epoch)
+                        self._fanout.send(members, wire.encode(gap).decode())
+        if channel.late and channel.feed is not None and not channel.feed.has_early:
+            channel.late.clear()
+
+    def _send(self, channel: _Channel, outboxes: Iterable[Outbox], entry: Entry) -> None:
+        self._fanout.send(outboxes, self.text(entry))
+
+    # Repair
+
+    def check_all(self) -> None:
+        """Compare all positions with the histories': something may have been missed."""
+        for channel in self._channels.values():
+            if channel.feed is not None or not channel.subscribed:
+                self._behind[channel.name] = channel
+        self._wake.set()
+
+    def _fall_behind(self, channel: _Channel) -> None:
+        channel.settled.clear()
+        self._behind[channel.name] = channel
+        self._wake.set()
+
+    async def _settled(self, channel: _Channel) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._timeout):
+                await channel.settled.wait()
+
+    async def _check_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            self.check_all()
+
+    async def _catch_up_for_ever(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._behind:
+                names = [name for name, _ in zip(self._behind, range(BATCH_CHANNELS), strict=False)]
+                batch = [self._behind.pop(name) for name in names]
+                try:
+                    await self._subscribe(batch)
+                    await self._catch_up([channel for channel in batch if channel.feed is not None])
+                except LOST as exc:
+                    # All are checked when Redis is back.
+                    raise_if_cancelled()
+                    logger.debug("histories cannot be read now: %s", exc)
+                for channel in batch:
+                    if channel.name not in self._behind:
+                        channel.settled.set()
+
+    async def _subscribe(self, batch: Iterable[_Channel]) -> None:
+        new = [channel for channel in batch if not channel.subscribed]
+        if new:
+            await asyncio.gather(*(self._broker.subscribe(channel.key) for channel in new))
+            for channel in new:
+                channel.subscribed = True
+
+    async def _catch_up(self, batch: Sequence[_Channel]) -> None:
+        """One page of each. Raises one of LOST."""
+        if not batch:
+            return
+        feeds = [(channel, channel.feed) for channel in batch if channel.feed is not None]
+        for _, feed in feeds:
+            feed.reading()
+        pages = await self._broker.read([Wanted(c.key, c.keep, feed.wanted_since) for c, feed in feeds])
+        for (channel, feed), page in zip(feeds, pages, strict=True):
+            was = feed.position
+            self._tell(channel, feed.page(page))
+            if was is not None and feed.position is not None and feed.position.epoch == was.epoch:
+                self.repaired += feed.position.offset - was.offset
+            if feed.rolled_back and was is not None:
+                logger.error("the history of %s has lost messages that were sent, its epoch ends", channel.label)
+                await self._broker.renew_epoch(channel.key, was.epoch)
+                feed.renewed()
+            if not feed.live:
+                self._fall_behind(channel)
+
+    # Clients that come back
+
+    async def _recover(self, channel: _Channel, since: Position) -> tuple[Entry, ...] | Loss:
+        """What a client has missed. After its return nothing has happened in the channel until the caller waits."""
+        feed = channel.feed
+        if feed is None:
+            return Loss.NO_HISTORY
+        async with channel.recovering:  # one reads, the others find it read
+            self._retain(channel, feed)
+            for _ in range(MAX_READS):
+                match feed.recover(since):
+                    case Recovered(entries):
+                        return entries
+                    case ReadFirst(behind=True):
+                        self._fall_behind(channel)
+                        await self._settled(channel)
+                        at = feed.position
+                        if at is not None and feed.live and at.epoch == since.epoch and at.offset < since.offset:
+                            return Loss.EPOCH_CHANGED  # it has seen what this history never had
+                    case ReadFirst():
+                        try:
+                            page = await self._read_after(channel, feed, since)
+                        except LOST:
+                            raise_if_cancelled()
+                            return Loss.UNAVAILABLE
+                        if (loss := feed.prepend(since, page)) is not None:
+                            return loss
+                    case Loss() as loss:
+                        return loss
+            return Loss.UNAVAILABLE
+
+    async def _read_after(self, channel: _Channel, feed: ChannelFeed, since: Position) -> Page:
+        """All entries after `since` that the feed is past. Raises one of LOST."""
+        entries: list[Entry] = []
+        last = since.offset
+        while True:
+            [page] = await self._broker.read([Wanted(channel.key, channel.keep, last)])
+            entries += page.entries
+            at = feed.position
+            if len(page.entries) < PAGE_ENTRIES or at is None or offset_of(entries[-1]) >= at.offset:
+                return Page(page.top, tuple(entries))
+            last = offset_of(entries[-1])
+
+    def _retain(self, channel: _Channel, feed: ChannelFeed) -> None:
+        def release() -> None:
+            feed.release()
+            channel.texts.clear()
+            channel.release = None
+
+        feed.retain()
+        if channel.release is not None:
+            channel.release.cancel()
+        channel.release = asyncio.get_running_loop().call_later(RETAIN_SECONDS, release)
