@@ -112,6 +112,7 @@ class SecurityConfig(Section, frozen=True):
     message_burst: PositiveCount = 400
     max_connections_per_user: Count = 0
     authenticate: str = ""
+    authorize: str = ""
     jwt_secret: str = ""
     jwt_public_key_file: str = ""
     jwt_jwks_file: str = ""
@@ -120,6 +121,17 @@ class SecurityConfig(Section, frozen=True):
     jwt_issuer: str = ""
     jwt_user_claim: str = "sub"
     jwt_username_claim: str = "name"
+
+
+class ChannelConfig(Section, frozen=True):
+    """Of the channels whose name a pattern matches."""
+
+    history_size: Annotated[int, Meta(ge=0, le=100_000)] = 1000
+    history_ttl_seconds: Seconds = 300.0
+    presence: Literal["off", "snapshot", "events"] = "snapshot"
+    max_members: Count = 0
+    slow_readers: Literal["close_and_resume", "conflate", "drop_oldest"] = "close_and_resume"
+    receipts: bool = False
 
 
 class LogConfig(Section, frozen=True):
@@ -135,9 +147,13 @@ class Config(Section, frozen=True):
     websocket: WebSocketConfig = WebSocketConfig()
     security: SecurityConfig = SecurityConfig()
     log: LogConfig = LogConfig()
+    channels: dict[str, ChannelConfig] = msgspec.field(default_factory=lambda: {"*": ChannelConfig()})  # by pattern
 
 
-SECTIONS: dict[str, type[Section]] = {field.name: field.type for field in msgspec.structs.fields(Config)}
+CHANNELS = "channels"
+SECTIONS: dict[str, type[Section]] = {
+    field.name: field.type for field in msgspec.structs.fields(Config) if field.name != CHANNELS
+}
 FIXED_ENV_NAMES = {"REDIS_URL": ("redis", "url"), "NODE_ID": ("cluster", "node_id")}
 OTHER_ENV_NAMES = frozenset({"WSD_CONFIG", "WSD_READY_FD"}) | INTERNAL_ENV_NAMES
 PATH_KEYS = {
@@ -154,7 +170,7 @@ SECRET_KEYS = {("security", "api_key"), ("security", "jwt_secret")}
 
 CONFIG_FILE = "wsd.toml"
 
-Key = tuple[str, str]  # section, name
+Key = tuple[str, str]  # section, name; of a channel pattern the section is `channels."room:*"`
 
 
 @dataclass(frozen=True)
@@ -217,7 +233,12 @@ def build(settings: Mapping[Key, Setting]) -> Config:
             key: _convert(section, key, setting) for (section, key), setting in settings.items() if section == name
         }
         sections[name] = kind(**values)
-    config = Config(**sections)  # type: ignore[arg-type]
+    given: dict[str, dict[str, Any]] = {"*": {}}
+    for (section, key), setting in settings.items():
+        if (pattern := _pattern_of(section)) is not None:
+            given.setdefault(pattern, {})[key] = _convert(section, key, setting)
+    channels = {pattern: ChannelConfig(**values) for pattern, values in given.items()}
+    config = Config(**sections, channels=channels)  # type: ignore[arg-type]
     _check_whole(config, settings)
     return config
 
@@ -234,8 +255,11 @@ def read_toml(path: Path) -> Layer:
     layer: Layer = {}
     for section, content in document.items():
         line = _line_of(text, section, None)
+        if section == CHANNELS and isinstance(content, dict):
+            layer.update(_read_channels(path, text, content))
+            continue
         if section not in SECTIONS:
-            hint = _did_you_mean(section, SECTIONS)
+            hint = _did_you_mean(section, [*SECTIONS, CHANNELS])
             raise ConfigError(f"{path.name} line {line}: unknown section [{section}]{hint}")
         if not isinstance(content, dict):
             raise ConfigError(f"{path.name} line {line}: {section} must be a section, [{section}]")
@@ -248,6 +272,35 @@ def read_toml(path: Path) -> Layer:
                 value = str(path.parent.absolute() / value)  # noqa: PLW2901
             layer[section, key] = Setting(value, source)
     return layer
+
+
+def _read_channels(path: Path, text: str, content: dict[str, Any]) -> Layer:
+    """Raises ConfigError."""
+    layer: Layer = {}
+    for pattern, options in content.items():
+        section = _channels_section(pattern)
+        written = section if _line_of(text, section, None) else f"{CHANNELS}.{pattern}"
+        source = f"{path.name} line {_line_of(text, written, None) or _line_of(text, CHANNELS, None)}"
+        if not isinstance(options, dict):
+            raise ConfigError(f'{source}: {CHANNELS}.{pattern} must be a section, [{CHANNELS}."room:*"] say')
+        if not re.fullmatch(r"[A-Za-z0-9_.:@/#*-]{1,255}", pattern):
+            problem = 'is a pattern of names: A-Z a-z 0-9 _ . : @ / # - and "*" for any of them'
+            raise ConfigError(f"{source}: {section} {problem}")
+        for key, value in options.items():
+            if key not in ChannelConfig.__struct_fields__:
+                hint = _did_you_mean(key, ChannelConfig.__struct_fields__)
+                raise ConfigError(f"{source}: unknown key {section}.{key}{hint}")
+            layer[section, key] = Setting(value, f"{path.name} line {_line_of(text, written, key)}")
+    return layer
+
+
+def _channels_section(pattern: str) -> str:
+    return f'{CHANNELS}."{pattern}"'
+
+
+def _pattern_of(section: str) -> str | None:
+    """The reverse of `_channels_section`, None for another section."""
+    return section[len(CHANNELS) + 2 : -1] if section.startswith(CHANNELS + '."') else None
 
 
 def read_environ(environ: Mapping[str, str]) -> tuple[Layer, tuple[str, ...]]:
@@ -287,9 +340,10 @@ def mask_url(url: str) -> str:
 
 def describe(loaded: Loaded) -> Iterator[str]:
     """The effective configuration as TOML, each value with its source."""
-    for section in SECTIONS:
+    sections: dict[str, Section] = {section: getattr(loaded.config, section) for section in SECTIONS}
+    sections |= {_channels_section(pattern): chosen for pattern, chosen in loaded.config.channels.items()}
+    for section, values in sections.items():
         yield f"[{section}]"
-        values = getattr(loaded.config, section)
         for key in values.__struct_fields__:
             source = loaded.sources.get((section, key), "default")
             value = getattr(values, key)
@@ -306,7 +360,7 @@ def _toml(value: Any) -> str:
 
 
 def _convert(section: str, key: str, setting: Setting) -> Any:
-    fields = msgspec.structs.fields(SECTIONS[section])
+    fields = msgspec.structs.fields(SECTIONS.get(section, ChannelConfig))
     wanted = next(field.type for field in fields if field.name == key)
     value = setting.value
     if setting.is_text:
@@ -352,9 +406,9 @@ def _check_whole(config: Config, settings: Mapping[Key, Setting]) -> None:
     for origin in security.allowed_origins:
         if not re.fullmatch(r"\*|null|https?://[^/,\s]+", origin):
             refuse("security", "allowed_origins", f'must hold origins like "https://example.com", got {_show(origin)}')
-    if security.authenticate and not re.fullmatch(r"[\w.]+:[\w.]+", security.authenticate):
-        problem = f"must have the form module:function, got {_show(security.authenticate)}"
-        refuse("security", "authenticate", problem)
+    for key, hook in (("authenticate", security.authenticate), ("authorize", security.authorize)):
+        if hook and not re.fullmatch(r"[\w.]+:[\w.]+", hook):
+            refuse("security", key, f"must have the form module:function, got {_show(hook)}")
     for field in config.security.sensitive_fields:
         if not field or "," in field:
             refuse("security", "sensitive_fields", f"must hold names without a comma, got {_show(field)}")
@@ -399,8 +453,11 @@ def _show(value: object) -> str:
 
 
 def _line_of(text: str, section: str, key: str | None) -> int:
-    """The line a section or key of a TOML text stands in; the section's, where the key has an unusual form."""
-    found = 1
+    """The line a section or key of a TOML text stands in; the section's, where the key has an unusual form.
+
+    0 where it is not found.
+    """
+    found = 0
     inside = False
     for number, line in enumerate(text.splitlines(), 1):
         if re.match(rf"\s*\[?\s*[\"']?{re.escape(section)}[\"']?\s*[\].=]", line):

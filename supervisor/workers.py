@@ -6,6 +6,8 @@ import os
 import secrets
 import sys
 
+import msgspec
+
 from wsd.supervisor.client import request
 from wsd.supervisor.config import Config
 from wsd.supervisor.service import Command, Service
@@ -86,6 +88,8 @@ class WorkerService(Service):
             max_connections_per_user=security.max_connections_per_user,
             admin_allow=",".join(nginx.admin_allow),
             api_key=security.api_key,
+            authorize=security.authorize,
+            channels=msgspec.json.encode(config.channels).decode(),
             authenticate=security.authenticate,
             jwt_secret=security.jwt_secret,
             jwt_public_key_file=security.jwt_public_key_file,

@@ -7,8 +7,8 @@ Redis was away, say, or when a thousand clients connect at once.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from wsd.worker import wire
 from wsd.worker.channel_feed import Advance, ChannelFeed, Deliver, Jump, Loss, ReadFirst, Recovered, Step
@@ -113,17 +113,22 @@ class Channels:
             await self._settled(channel)
 
     def options(self, name: str) -> ChannelOptions:
-        return NO_HISTORY if name.startswith(UNNUMBERED_PREFIX) else self._rules.of(name)
+        if name.startswith(UNNUMBERED_PREFIX):
+            return NO_HISTORY
+        return self._rules.of(DIRECT if name.startswith(USER_PREFIX) else name)
 
     # Members
 
-    def hold(self, name: str) -> None:
-        """Open a channel for as long as this worker lives."""
-        self._opened(name).holders += 1
-
-    def prefetch(self, name: str) -> None:
-        """Somebody will join in a moment: ask for what that needs."""
-        self._opened(name)
+    @contextmanager
+    def holding(self, name: str) -> Iterator[None]:
+        """Open a channel for who will join in a moment: what that needs is asked for meanwhile."""
+        channel = self._opened(name)
+        channel.holders += 1
+        try:
+            yield
+        finally:
+            channel.holders -= 1
+            self._maybe_left_empty(channel)
 
     async def join(
         self,
@@ -135,9 +140,8 @@ class Channels:
     ) -> None:
         """Make a client a member: `add` it, `announce` where it stands, then send it what it missed after `since`, in
         one moment, so that nothing comes between."""
-        channel = self._opened(name)
-        channel.holders += 1
-        try:
+        with self.holding(name):
+            channel = self._channels[name]
             await self._settled(channel)
             found = await self._recover(channel, since) if since is not None else ()
             # From here on nothing waits.
@@ -149,9 +153,6 @@ class Channels:
             position = feed.position if feed is not None else None
             announce(Joined(position, since, len(entries), None if isinstance(found, tuple) else found))
             outbox.send_all([self._text(channel, entry) for entry in entries])
-        finally:
-            channel.holders -= 1
-            self._maybe_left_empty(channel)
 
     def left(self, name: str, outbox: Outbox) -> None:
         """It is no member any more."""

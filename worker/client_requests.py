@@ -57,7 +57,7 @@ async def _carry_out(manager: DistributedWebSocketManager, connection: Connectio
             await _subscribe(manager, connection, request)
         case wire.Unsubscribe(channel=channel, id=request_id):
             wire.check_channel(channel, request_id)
-            manager.leave(connection, channel)
+            await manager.leave(connection, channel)
             if request_id is not None:
                 manager.reply(connection, wire.Ack(request_id))
         case wire.Presence(channel=channel, id=request_id):

@@ -61,7 +61,7 @@ class ConnectionManager:
         return list(self._connections)
 
     async def connect(self, websocket: WebSocket) -> None:
-        """Accept it, as one who hears all from now on. Its user is the authenticated one, else `?user_id=` or a guest."""
+        """Accept it once it hears the others. Its user is the authenticated one, else `?user_id=` or a guest."""
         worker = current_worker()
         await worker.start()
         identity = getattr(websocket.state, IDENTITY_KEY, None)

@@ -55,10 +55,19 @@ class SessionKeeper:
         self._hurry = asyncio.Event()
 
     async def open(self, session: SessionInfo) -> None:
-        """Store a session before its client is told of it; where Redis is away it is left to `run`."""
+        """Store a session before its client is told of it."""
         self._connected.add(session.session_id)
+        self._unwritten.opened[session.session_id] = session
+        await self._written()
+
+    async def subscribed(self, session_id: str, channel: str, *, member: bool) -> None:
+        """Note that it joined a channel, or left it, before its client is told, so that no crash forgets it."""
+        self._unwritten.channels.setdefault(session_id, {})[channel] = member
+        await self._written()
+
+    async def _written(self) -> None:
+        """Wait until what is noted is in the store; where Redis is away, `run` will see to it."""
         batch = self._unwritten
-        batch.opened[session.session_id] = session
         self._wake.set()
         if not self.healthy:
             return  # nobody waits for a Redis that is known to be away
@@ -71,11 +80,6 @@ class SessionKeeper:
         self._connected.add(session_id)
         self._unwritten.detached.discard(session_id)
         self._unwritten.deleted.discard(session_id)
-
-    def subscribed(self, session_id: str, channel: str, *, member: bool) -> None:
-        """It joined a channel, or left it: known to the store in a moment, so that no crash forgets it."""
-        self._unwritten.channels.setdefault(session_id, {})[channel] = member
-        self._wake.set()
 
     def close(self, session_id: str, *, goodbye: bool) -> None:
         """Its connection ended: with a goodbye the session ends, too, otherwise its client may come back to it."""

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -142,7 +143,10 @@ class DistributedWebSocketManager:
         """Hear the other workers, and keep the sessions, until cancelled."""
         for key in (worker_channel(self.worker_id), EVERY_WORKER):
             await self.broker.subscribe(key)
-        self._channels.hold(BROADCAST)
+        with self._channels.holding(BROADCAST):
+            await self._run()
+
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.broker.run(), name="broker")
             tasks.create_task(self.keeper.run(), name="sessions")
@@ -200,13 +204,12 @@ class DistributedWebSocketManager:
             self._replace(earlier)
         await self._admit(outbox)
         try:
-            own = user_channel(user_id)
-            self._channels.prefetch(own)
-            if resumed:
-                self.keeper.adopt(session.session_id)
-            else:
-                await self.keeper.open(session)
-            states = await self._enter_channels(outbox, session, since or {})
+            with self._channels.holding(user_channel(user_id)):
+                if resumed:
+                    self.keeper.adopt(session.session_id)
+                else:
+                    await self.keeper.open(session)
+                states = await self._enter_channels(outbox, session, since or {})
         except BaseException:
             self._unhook(outbox)
             self.keeper.close(outbox.session_id, goodbye=not resumed)
@@ -256,12 +259,13 @@ class DistributedWebSocketManager:
         named = sorted(name for name in session.channels | since.keys() if wire.is_channel(name))[:MAX_CHANNELS]
         identity = Identity(outbox.user_id, outbox.username)
         allowed = [name for name in named if await is_allowed(self.authorize, identity, "subscribe", name)]
-        for name in allowed:
-            self._channels.prefetch(name)
-        for name in allowed:
-            await join(name, since.get(name), self._adder(outbox, name), note(name), outbox)
-        for name in session.channels - set(allowed):
-            self.keeper.subscribed(outbox.session_id, name, member=False)
+        with ExitStack() as stack:
+            for name in allowed:
+                stack.enter_context(self._channels.holding(name))
+            for name in session.channels ^ set(allowed):
+                await self.keeper.subscribed(outbox.session_id, name, member=name in allowed)
+            for name in allowed:
+                await join(name, since.get(name), self._adder(outbox, name), note(name), outbox)
         return states
 
     def _replace(self, earlier: Outbox) -> None:
@@ -361,9 +365,10 @@ class DistributedWebSocketManager:
         limit = self._channels.options(channel).max_members
         if limit and channel not in outbox.channels and len(self._fanout.members(channel)) >= limit:
             raise ChannelFullError(f"{channel} may have {limit} members on a worker")
-        await self._channels.join(channel, since, self._adder(outbox, channel), announce, outbox)
-        if channel in outbox.channels:
-            self.keeper.subscribed(outbox.session_id, channel, member=True)
+        with self._channels.holding(channel):
+            if channel not in outbox.channels:
+                await self.keeper.subscribed(outbox.session_id, channel, member=True)
+            await self._channels.join(channel, since, self._adder(outbox, channel), announce, outbox)
 
     def _adder(self, outbox: Outbox, channel: str) -> Callable[[], None]:
         def add() -> None:
@@ -374,10 +379,10 @@ class DistributedWebSocketManager:
 
         return add
 
-    def leave(self, connection: Connection, channel: str) -> None:
+    async def leave(self, connection: Connection, channel: str) -> None:
         if channel in connection.channels:
-            self.keeper.subscribed(connection.session_id, channel, member=False)
             self._leave(connection.outbox, channel)
+            await self.keeper.subscribed(connection.session_id, channel, member=False)
 
     def _leave(self, outbox: Outbox, channel: str) -> None:
         outbox.channels.discard(channel)

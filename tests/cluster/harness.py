@@ -19,6 +19,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from tests.conftest import unused_port
 from tests.waiting import until
+from tests.worker.clients import said
 from wsd.supervisor.client import request
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.state_dir import StateDir
@@ -230,7 +231,6 @@ class Client:
         await self.connection.send(message if isinstance(message, str) else json.dumps(message))
 
     async def receive(self) -> dict[str, Any]:
-
         async with asyncio.timeout(10):
             message: dict[str, Any] = json.loads(await self.connection.recv())
         return message
@@ -244,7 +244,11 @@ class Client:
         return answer
 
     async def next_message(self) -> dict[str, Any]:
-        return self.heard.pop(0) if self.heard else await self.receive()
+        """The next that somebody said, without where it stands in the history."""
+        while True:
+            heard = self.heard.pop(0) if self.heard else await self.receive()
+            if heard["type"] == "message":
+                return said(heard)
 
     async def wait_to_hear(self, sender: "Client") -> None:
         """Until a broadcast of `sender` arrives here: their workers may be on their way back to Redis."""

@@ -34,13 +34,13 @@ async def test_a_start_without_its_redis_is_degraded_and_recovers_by_itself(tmp_
         one, two = await cluster.client_of(1), await cluster.client_of(2)
         other = await cluster.client_of(1)
         await one.send({"text": "local"})
-        assert (await other.receive())["data"] == {"text": "local"}
-        assert (await one.receive())["data"] == {"text": "local"}
+        assert (await other.next_message())["data"] == {"text": "local"}
+        assert (await one.next_message())["data"] == {"text": "local"}
         with valkey(tmp_path / "redis", port):
             await eventually(cluster.is_healthy, "recovery")
-            assert (await two.receive())["data"] == {"text": "local"}  # it waited
+            assert (await two.next_message())["data"] == {"text": "local"}  # it waited
             await one.send({"text": "all"})
-            assert (await two.receive())["data"] == {"text": "all"}
+            assert (await two.next_message())["data"] == {"text": "all"}
             assert [worker.restarts for worker in cluster.status().workers] == [0, 0]
         await eventually(lambda: cluster.status().state == "degraded")
         for client in (one, two, other):
@@ -59,12 +59,12 @@ async def test_without_its_redis_a_node_is_whole_through_its_own_valkey(tmp_path
         assert cluster.health()[1]["websocket"]["mode"] == "stand-in"
         one, two = await cluster.client_of(1, "ann"), await cluster.client_of(2, "bob")
         await one.send({"text": "hi"})
-        assert (await two.receive())["data"] == {"text": "hi"}
+        assert (await two.next_message())["data"] == {"text": "hi"}
         await two.ask(type="subscribe", channel="room")
         await one.ask(type="publish", channel="room", data=1)
-        assert (await two.receive())["channel"] == "room"
+        assert (await two.next_message())["channel"] == "room"
         await one.ask(type="direct", user_id="bob", data=2)
-        assert (await two.receive())["data"] == 2
+        assert (await two.next_message())["data"] == 2
         await one.close()
         await two.close()
 
@@ -132,7 +132,7 @@ async def test_nodes_that_share_a_redis_are_one_cluster(tmp_path: Path) -> None:
         on_a, on_b = await a.client(), await b.client()
         assert (on_a.welcome["node_id"], on_b.welcome["node_id"]) == ("node-a", "node-b")
         await on_a.send({"text": "across"})
-        assert (await on_b.receive())["data"] == {"text": "across"}
+        assert (await on_b.next_message())["data"] == {"text": "across"}
         await eventually(lambda: a.health()[1]["websocket"]["total_workers"] == 2)
         await on_a.close()
         await on_b.close()

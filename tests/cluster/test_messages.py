@@ -28,7 +28,7 @@ async def test_a_broadcast_crosses_between_all_pairs_of_workers(cluster: Cluster
     for sender in clients:
         await sender.send({"type": "broadcast", "data": {"from_slot": sender.slot}})
         for receiver in clients:
-            message = await receiver.receive()
+            message = await receiver.next_message()
             assert message == {
                 "type": "message",
                 "channel": "broadcast",
@@ -62,8 +62,9 @@ async def test_any_object_without_a_type_is_a_broadcast(cluster: Cluster) -> Non
 async def test_a_request_with_an_id_is_acknowledged(cluster: Cluster) -> None:
     client = await cluster.client()
     await client.send({"type": "broadcast", "data": 1, "id": "a1"})
-    answers = [await client.receive(), await client.receive()]
-    assert {"type": "ack", "id": "a1"} in answers
+    message, ack = sorted([await client.receive(), await client.receive()], key=lambda answer: "id" in answer)
+    position = {"offset": message["offset"], "epoch": message["epoch"]}
+    assert ack == {"type": "ack", "id": "a1", "durable": True, **position}
     await client.send({"type": "ping", "id": 5})
     assert await client.receive() == {"type": "pong", "id": 5}
     await client.close()

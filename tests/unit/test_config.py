@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from wsd.supervisor.config import Config, Setting, all_keys, build, describe, env_name, load, mask_url
+from wsd.supervisor.config import ChannelConfig, Config, Setting, all_keys, build, describe, env_name, load, mask_url
 from wsd.supervisor.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -36,6 +36,7 @@ def problem_of(text: str = "", environ: dict[str, str] | None = None) -> str:
 
 def test_wsd_toml_at_the_root_documents_every_key_with_its_default() -> None:
     document = tomllib.loads((ROOT / "wsd.toml").read_text("utf-8"))
+    assert tuple(document.pop("channels")["*"]) == ChannelConfig.__struct_fields__
     assert [(section, key) for section, keys in document.items() for key in keys] == list(all_keys())
     assert load({}, {}, str(ROOT / "wsd.toml")).config == Config()
 
@@ -59,12 +60,29 @@ def test_the_configuration_describes_itself_as_toml_with_sources() -> None:
     assert 'url = "redis://:***@h:1/0"  # REDIS_URL' in lines
     assert "port = 8000  # default" in lines
     values = tomllib.loads("\n".join(lines))
+    assert tuple(values.pop("channels")["*"]) == ChannelConfig.__struct_fields__
     assert [(section, key) for section in values for key in values[section]] == list(all_keys())
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
+        (
+            '[channels."a b"]\nhistory_size = 1\n',
+            'wsd.toml line 1: channels."a b" is a pattern of names: A-Z a-z 0-9 _ . : @ / # - and "*" for any of them',
+        ),
+        (
+            '[channels]\n"room:*" = 3\n',
+            'wsd.toml line 1: channels.room:* must be a section, [channels."room:*"] say',
+        ),
+        (
+            '[channels."room:*"]\nhistory_sise = 1\n',
+            'wsd.toml line 1: unknown key channels."room:*".history_sise, did you mean history_size?',
+        ),
+        (
+            '[channels."room:*"]\n\nhistory_size = -1\n',
+            'wsd.toml line 3: channels."room:*".history_size must be an integer from 0 to 100000, got -1',
+        ),
         ("[clutser]\n", "wsd.toml line 1: unknown section [clutser], did you mean cluster?"),
         ("[cluster]\n\nwokers = 1\n", "wsd.toml line 3: unknown key cluster.wokers, did you mean workers?"),
         ("[cluster]\naffinity = 1\n", "wsd.toml line 2: unknown key cluster.affinity, did you mean nginx.affinity?"),
@@ -190,3 +208,14 @@ def test_the_tree_is_frozen() -> None:
     with pytest.raises(AttributeError):
         build({}).cluster.port = 1  # type: ignore[misc]
     assert msgspec.structs.asdict(build({}).log) == {"level": "info"}
+
+
+def test_channels_have_options_by_pattern() -> None:
+    write('[channels."room:*"]\nhistory_size = 5\n[channels.news]\npresence = "off"\n')
+    loaded = load({}, {}, None)
+    assert loaded.config.channels == {
+        "*": ChannelConfig(),
+        "room:*": ChannelConfig(history_size=5),
+        "news": ChannelConfig(presence="off"),
+    }
+    assert 'presence = "off"  # wsd.toml line 4' in list(describe(loaded))

@@ -15,6 +15,16 @@ from tests.waiting import until
 from wsd.supervisor.client import UnixConnection, request
 from wsd.worker.contract import WorkerEnv
 
+_opened: list[ClientConnection] = []
+
+
+async def close_opened() -> None:
+    """Close what a test has opened so far, and left open."""
+    while _opened:
+        connection = _opened.pop()
+        connection.transport.abort()
+        await connection.wait_closed()
+
 
 class Worker:
     def __init__(self, directory: Path, **changes: Any) -> None:
@@ -53,7 +63,9 @@ class Worker:
 
     async def open(self, query: str = "", **options: Any) -> ClientConnection:
         """A client that may yet be refused."""
-        return await unix_connect(str(self.path), f"ws://localhost/ws?{query}", ping_interval=None, **options)
+        connection = await unix_connect(str(self.path), f"ws://localhost/ws?{query}", ping_interval=None, **options)
+        _opened.append(connection)
+        return connection
 
     async def join(self, user_id: str = "a") -> tuple[ClientConnection, str]:
         """A welcomed client, and its session id."""

@@ -1,0 +1,437 @@
+"""Clients that come back have every message, once and in order, or are told that they have not."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection
+
+from tests.conftest import unused_port
+from tests.valkey import Valkey, server
+from tests.waiting import eventually
+from tests.worker.clients import ask, close_of, receive
+from tests.worker.process import Worker, close_opened, worker, workers
+from wsd.worker.contract import history_key, history_meta_key
+from wsd.worker.link import Redis, open_redis
+
+pytestmark = pytest.mark.anyio
+
+CHANNELS = json.dumps(
+    {"short": {"history_size": 3}, "brief": {"history_ttl_seconds": 0.2}, "plain": {"history_size": 0}}
+)
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    with server(tmp_path_factory.mktemp("valkey"), unused_port()) as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=["memory", "redis"])
+def serving(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Worker]]:
+    """Workers of one cluster; in memory it is one, which comes twice."""
+    directory = tmp_path_factory.mktemp("workers")
+    if request.param == "memory":
+        with worker(directory, channels=CHANNELS, messages_per_second=0.0) as alone:
+            yield [alone, alone]
+    else:
+        redis: Valkey = request.getfixturevalue("redis")
+        with workers(directory, 2, redis_url=redis.url, channels=CHANNELS, messages_per_second=0.0) as both:
+            yield both
+
+
+@pytest.fixture(autouse=True)
+async def connections_are_closed() -> AsyncIterator[None]:
+    yield
+    await close_opened()
+
+
+@pytest.fixture
+async def commands(redis: Valkey) -> AsyncIterator[Redis]:
+    client = open_redis(redis.url, connect_timeout=1, timeout=2)
+    yield client
+    await client.aclose()
+
+
+class Reader:
+    """A client that keeps what it needs to come back."""
+
+    def __init__(self, user_id: str) -> None:
+        self.user_id = user_id
+        self.connection: ClientConnection
+        self.welcome: dict[str, Any] = {}
+        self.since: dict[str, dict[str, Any]] = {}
+
+    async def connect(self, to: Worker, *, resume: bool = True) -> dict[str, Any]:
+        token = self.welcome.get("resume_token", "") if resume else ""
+        self.connection = await to.open(f"user_id={self.user_id}&session={token}")
+        if token:
+            await self.connection.send(json.dumps({"type": "resume", "since": self.since}))
+        self.welcome = await receive(self.connection)
+        assert self.welcome["type"] == "welcome"
+        for channel, state in self.welcome["channels"].items():
+            self.since[channel] = {"offset": state["offset"] - (state.get("count") or 0), "epoch": state["epoch"]}
+        return self.welcome
+
+    async def subscribe(self, channel: str, **more: Any) -> dict[str, Any]:
+        await self.connection.send(json.dumps({"type": "subscribe", "channel": channel, **more}))
+        state = await receive(self.connection)
+        assert (state["type"], state["channel"]) == ("subscribed", channel)
+        if "offset" in state:
+            offset = state["offset"] - (state.get("count") or 0)
+            self.since[channel] = {"offset": offset, "epoch": state["epoch"]}
+        return state
+
+    async def read(self, count: int) -> list[Any]:
+        """The next messages; each must follow the one before in its channel."""
+        found = []
+        for _ in range(count):
+            message = await receive(self.connection)
+            assert message["type"] == "message", message
+            at = self.since[message["channel"]]
+            assert (message["offset"], message["epoch"]) == (at["offset"] + 1, at["epoch"])
+            at["offset"] += 1
+            found.append(message["data"])
+        return found
+
+    async def drop(self) -> None:
+        """Lose the connection, without a goodbye."""
+        self.connection.transport.abort()
+        await self.connection.wait_closed()
+
+    async def hears_nothing(self) -> None:
+        assert (await ask(self.connection, type="ping"))["type"] == "pong"
+
+
+async def reader(user_id: str, to: Worker, *channels: str) -> Reader:
+    made = Reader(user_id)
+    await made.connect(to)
+    for channel in channels:
+        await made.subscribe(channel)
+    return made
+
+
+async def publisher(to: Worker) -> ClientConnection:
+    return await to.connect("publisher")
+
+
+async def publish(connection: ClientConnection, channel: str, *data: Any) -> list[int]:
+    answers = [await ask(connection, type="publish", channel=channel, data=each) for each in data]
+    assert all(answer["durable"] for answer in answers)
+    return [answer["offset"] for answer in answers]
+
+
+async def test_who_comes_back_has_all_it_missed_and_goes_on(serving: list[Worker]) -> None:
+    ann, source = await reader("ann", serving[0], "room", "other"), await publisher(serving[1])
+    await publish(source, "room", 1, 2)
+    assert await ann.read(2) == [1, 2]
+    await ann.drop()
+    await publish(source, "room", 3, 4, 5)
+    await publish(source, "other", "x")
+    welcome = await ann.connect(serving[1])
+    assert welcome["resumed"] is True
+    assert (welcome["channels"]["room"]["recovered"], welcome["channels"]["room"]["count"]) == (True, 3)
+    assert (welcome["channels"]["other"]["recovered"], welcome["channels"]["other"]["count"]) == (True, 1)
+    await publish(source, "room", 6)
+    assert sorted(map(str, await ann.read(5))) == ["3", "4", "5", "6", "x"]
+    await ann.hears_nothing()
+
+
+async def test_broadcasts_and_direct_messages_are_not_missed(serving: list[Worker]) -> None:
+    ann, source = await reader("ann-2", serving[0]), await publisher(serving[1])
+    await ann.drop()
+    await ask(source, type="broadcast", data="to all")
+    await ask(source, type="direct", user_id="ann-2", data="to ann")
+    welcome = await ann.connect(serving[1])
+    assert welcome["channels"]["broadcast"]["count"] == 1
+    assert welcome["channels"]["direct"]["count"] == 1
+    assert await ann.read(2) == ["to all", "to ann"]
+
+
+async def test_a_session_goes_on_under_its_id_and_a_new_token(serving: list[Worker]) -> None:
+    ann = await reader("ann-3", serving[0])
+    first = ann.welcome
+    await ann.drop()
+    second = await ann.connect(serving[1])
+    assert second["session_id"] == first["session_id"]
+    assert second["resume_token"] != first["resume_token"]
+
+
+async def test_a_token_holds_until_the_next_one_was_used(serving: list[Worker]) -> None:
+    ann = await reader("ann-4", serving[0])
+    first = ann.welcome
+    await ann.drop()
+    await ann.connect(serving[1])
+    await ann.drop()
+    ann.welcome = first  # the welcome with the second did not reach it
+    assert (await ann.connect(serving[0]))["resumed"] is True
+    await ann.drop()
+    assert (await ann.connect(serving[0]))["resumed"] is True
+    await ann.drop()
+    ann.welcome = first
+    assert (await ann.connect(serving[0]))["resumed"] is False
+
+
+async def test_a_token_is_its_users_alone(serving: list[Worker]) -> None:
+    ann = await reader("ann-5", serving[0], "room")
+    await ann.drop()
+    mallory = Reader("mallory")
+    mallory.welcome = ann.welcome
+    welcome = await mallory.connect(serving[1])
+    assert welcome["resumed"] is False
+    assert welcome["session_id"] != ann.welcome["session_id"]
+    assert (await ann.connect(serving[1]))["resumed"] is True
+
+
+@pytest.mark.parametrize("token", ["x", "a" * 32, "a" * 32 + ".b", ".", "a.b.c"])
+async def test_a_token_of_nobody_gives_a_new_session(serving: list[Worker], token: str) -> None:
+    guess = Reader("guess")
+    guess.welcome = {"resume_token": token}
+    assert (await guess.connect(serving[0]))["resumed"] is False
+
+
+async def test_the_digest_of_a_token_is_no_token(serving: list[Worker]) -> None:
+    ann = await reader("ann-6", serving[0])
+    await ann.drop()
+    ann.welcome["resume_token"] = ann.welcome["session_id"] + "."
+    assert (await ann.connect(serving[0]))["resumed"] is False
+
+
+async def test_the_earlier_connection_of_a_session_is_closed(serving: list[Worker]) -> None:
+    for to in serving:
+        ann = await reader("ann-7", serving[0], "room-7")
+        earlier = ann.connection
+        assert (await ann.connect(to))["resumed"] is True
+        assert (await close_of(earlier))[0] == 4500
+        source = await publisher(serving[0])
+        await publish(source, "room-7", to.path.parent.name)
+        assert await ann.read(1) == [to.path.parent.name]
+        await ann.drop()
+        assert (await ann.connect(to))["resumed"] is True
+
+
+async def test_subscribe_takes_since_without_a_session(serving: list[Worker]) -> None:
+    ann, source = await reader("ann-8", serving[0], "since"), await publisher(serving[1])
+    await publish(source, "since", 1)
+    assert await ann.read(1) == [1]
+    await ann.drop()
+    await publish(source, "since", 2, 3)
+    await ann.connect(serving[1], resume=False)
+    state = await ann.subscribe("since", since=ann.since["since"])
+    assert (state["recovered"], state["count"]) == (True, 2)
+    assert await ann.read(2) == [2, 3]
+
+
+async def test_a_channel_that_never_had_a_message_has_a_position_to_come_back_to(serving: list[Worker]) -> None:
+    ann, source = await reader("ann-9", serving[0], "virgin"), await publisher(serving[1])
+    assert ann.since["virgin"]["offset"] == 0
+    await ann.drop()
+    await publish(source, "virgin", "first")
+    await ann.connect(serving[1])
+    assert await ann.read(1) == ["first"]
+
+
+async def test_what_was_trimmed_is_told_and_nothing_comes_in_part(serving: list[Worker]) -> None:
+    ann, source = await reader("ann-10", serving[0], "short"), await publisher(serving[1])
+    await ann.drop()
+    await publish(source, "short", *range(5))
+    state = (await ann.connect(serving[1]))["channels"]["short"]
+    assert (state["recovered"], state["reason"], state.get("count")) == (False, "trimmed", None)
+    await publish(source, "short", "on")
+    assert await ann.read(1) == ["on"]
+
+
+async def test_what_expired_is_told(serving: list[Worker]) -> None:
+    ann, source = await reader("ann-11", serving[0], "brief"), await publisher(serving[1])
+    await ann.drop()
+    [offset] = await publish(source, "brief", 1)
+
+    async def expired() -> bool:
+        page = await ask(source, type="history", channel="brief")
+        return not page["messages"] and page["offset"] == offset
+
+    async with asyncio.timeout(10):
+        while not await expired():  # noqa: ASYNC110 - it is another process that changes
+            await asyncio.sleep(0.05)
+    state = (await ann.connect(serving[1]))["channels"]["brief"]
+    assert (state["recovered"], state["reason"]) == (False, "expired")
+
+
+async def test_another_epoch_is_told(serving: list[Worker]) -> None:
+    ann = await reader("ann-12", serving[0], "epochs")
+    await ann.drop()
+    ann.since["epochs"]["epoch"] = "another"
+    state = (await ann.connect(serving[1]))["channels"]["epochs"]
+    assert (state["recovered"], state["reason"]) == (False, "epoch_changed")
+
+
+async def test_a_position_beyond_the_top_is_of_another_history(serving: list[Worker]) -> None:
+    ann = await reader("ann-13", serving[0], "beyond")
+    await ann.drop()
+    ann.since["beyond"]["offset"] = 17
+    state = (await ann.connect(serving[1]))["channels"]["beyond"]
+    assert (state["recovered"], state["reason"]) == (False, "epoch_changed")
+
+
+async def test_a_channel_without_history_cannot_be_recovered(serving: list[Worker]) -> None:
+    ann = Reader("ann-14")
+    await ann.connect(serving[0])
+    state = await ann.subscribe("plain", since={"offset": 0, "epoch": "x"})
+    assert (state["recovered"], state["reason"]) == (False, "no_history")
+    assert await ask(ann.connection, type="publish", channel="plain", data=1) == {"type": "ack", "id": 1} | {
+        "id": pytest.approx(1, abs=1e9)
+    }
+
+
+async def test_channels_that_were_left_are_not_entered_again(serving: list[Worker]) -> None:
+    ann = await reader("ann-15", serving[0], "left", "kept")
+    await ask(ann.connection, type="unsubscribe", channel="left")
+    del ann.since["left"]
+    await ann.drop()
+    welcome = await ann.connect(serving[1])
+    assert set(welcome["channels"]) == {"broadcast", "direct", "kept"}
+
+
+async def test_a_resume_that_is_none_is_refused(serving: list[Worker]) -> None:
+    for first in ('{"type": "ping"}', "rubbish", '{"type": "resume", "since": {"room": 3}}'):
+        connection = await serving[0].open("user_id=ann&session=x.y")
+        await connection.send(first)
+        assert (await close_of(connection))[0] == 1008
+
+
+async def test_many_missed_messages_come_in_pages(serving: list[Worker]) -> None:
+    ann, source = await reader("ann-16", serving[0], "pages"), await publisher(serving[1])
+    await ann.drop()
+    for number in range(900):
+        await source.send(json.dumps({"type": "publish", "channel": "pages", "data": number}))
+    assert (await ask(source, type="ping"))["type"] == "pong"
+    welcome = await ann.connect(serving[1])
+    assert welcome["channels"]["pages"]["count"] == 900
+    assert await ann.read(900) == list(range(900))
+
+
+async def test_a_hundred_come_back_at_once_while_others_talk(serving: list[Worker]) -> None:
+    source = await publisher(serving[1])
+    crowd = [await reader(f"crowd-{number}", serving[number % 2], "crowd") for number in range(100)]
+    for number, each in enumerate(crowd):
+        await each.drop()
+        if number % 10 == 0:
+            await publish(source, "crowd", number)
+    talking = asyncio.create_task(publish(source, "crowd", *range(1000, 1050)))
+    await asyncio.gather(*(each.connect(serving[number % 2]) for number, each in enumerate(crowd)))
+    await talking
+    for number, each in enumerate(crowd):
+        assert await each.read(60) == [*range(0, 100, 10), *range(1000, 1050)], number
+
+
+async def test_history_on_request_and_over_http(tmp_path: Path) -> None:
+    with worker(tmp_path, api_key="sesame") as alone:
+        source = await publisher(alone)
+        await publish(source, "room", *range(1, 6))
+        page = await ask(source, type="history", channel="room", since=2, limit=2)
+        assert [(m["data"], m["offset"]) for m in page["messages"]] == [(3, 3), (4, 4)]
+        assert (page["offset"], page["messages"][0]["epoch"]) == (5, page["epoch"])
+        page = await ask(source, type="history", channel="room", reverse=True, limit=2)
+        assert [m["data"] for m in page["messages"]] == [5, 4]
+        page = await ask(source, type="history", channel="room", since=2, reverse=True)
+        assert [m["data"] for m in page["messages"]] == [1]
+        assert (await ask(source, type="history", channel="room", limit=501))["code"] == "invalid_request"
+        key = {"X-API-Key": "sesame"}
+        status, page = alone.request("GET", "/api/websocket/history/room?since=3", headers=key)
+        assert (status, [m["data"] for m in page["messages"]]) == (200, [4, 5])
+        status, page = alone.request("GET", "/api/websocket/history/room?reverse=true&limit=1", headers=key)
+        assert (status, [m["data"] for m in page["messages"]]) == (200, [5])
+        assert alone.request("GET", "/api/websocket/history/room")[0] == 401
+        assert alone.request("GET", "/api/websocket/history/no%20name", headers=key)[0] == 400
+        assert alone.request("GET", "/api/websocket/history/room?since=x", headers=key)[0] == 400
+
+
+async def test_an_idempotency_key_is_of_its_user(serving: list[Worker]) -> None:
+    ann = await reader("ann-17", serving[0], "once")
+    one, two = await serving[0].connect("one"), await serving[1].connect("two")
+    retried = {"type": "publish", "channel": "once", "idempotency_key": "k"}
+    first = await ask(one, **retried, data=1)
+    again = await ask(await serving[1].connect("one"), **retried, data=1)
+    other = await ask(two, **retried, data=2)
+    assert (first["offset"], again["offset"], other["offset"]) == (1, 1, 2)
+    assert await ann.read(2) == [1, 2]
+    await ann.hears_nothing()
+    assert (await ask(one, type="publish", channel="once", data=1, idempotency_key="x" * 129))["type"] == "error"
+
+
+async def test_who_is_killed_leaves_sessions_that_go_on_elsewhere(tmp_path: Path, redis: Valkey) -> None:
+    with workers(tmp_path, 2, redis_url=redis.url) as both:
+        ann, source = await reader("ann-18", both[0], "killed"), await publisher(both[1])
+        await publish(source, "killed", 1)
+        assert await ann.read(1) == [1]
+        both[0].process.kill()
+        await ann.connection.wait_closed()
+        await publish(source, "killed", 2)
+        welcome = await ann.connect(both[1])
+        assert welcome["resumed"] is True
+        assert await ann.read(1) == [2]
+
+
+async def test_a_lost_history_is_told_to_who_is_connected(tmp_path: Path, redis: Valkey, commands: Redis) -> None:
+    with worker(tmp_path, redis_url=redis.url) as alone:
+        ann, source = await reader("ann-19", alone, "lost"), await publisher(alone)
+        await publish(source, "lost", 1)
+        assert await ann.read(1) == [1]
+        await commands.delete(history_key("lost"), history_meta_key("lost"))
+        await publish(source, "lost", 2)
+        gap = await receive(ann.connection)
+        assert (gap["type"], gap["channel"], gap["reason"], gap["offset"]) == ("gap", "lost", "epoch_changed", 0)
+        ann.since["lost"] = {"offset": 0, "epoch": gap["epoch"]}
+        assert await ann.read(1) == [2]
+
+
+async def test_what_a_worker_missed_is_read_and_nobody_reconnects(
+    tmp_path: Path, redis: Valkey, commands: Redis
+) -> None:
+    with workers(tmp_path, 2, redis_url=redis.url) as both:
+        ann, source = await reader("ann-20", both[0], "cut"), await publisher(both[1])
+        for number in range(20):
+            if number % 5 == 2:
+                for client in await commands.client_list("pubsub"):
+                    await commands.client_kill_filter(_id=client["id"])
+            await ask(source, type="publish", channel="cut", data=number)
+        await eventually(lambda: all(one.health()[1]["status"] == "healthy" for one in both))
+        heard: set[int] = set()
+        order: list[int] = []
+        while len(heard) < 20:
+            message = await receive(ann.connection)
+            if message["type"] == "message":
+                assert message["uid"] not in heard
+                heard.add(message["uid"])
+                order.append(message["data"])
+            else:
+                assert message["type"] == "position"
+        assert order == list(range(20))
+
+
+async def test_the_application_says_who_may(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "allowed = {'subscribe', 'publish'}\n"
+        "def authorize(identity, action, channel):\n"
+        "    if channel == 'broken': raise RuntimeError\n"
+        "    return channel != 'secret' and (action in allowed or identity.user_id == 'root')\n"
+    )
+    with worker(tmp_path, authorize="mine:authorize") as alone:
+        ann = await reader("ann", alone, "room")
+        assert (await ask(ann.connection, type="publish", channel="room", data=1))["type"] == "ack"
+        for request in (
+            {"type": "subscribe", "channel": "secret"},
+            {"type": "publish", "channel": "secret", "data": 1},
+            {"type": "presence", "channel": "room"},
+            {"type": "history", "channel": "room"},
+            {"type": "subscribe", "channel": "broken"},
+        ):
+            assert (await ask(ann.connection, **request))["code"] == "forbidden"
+        root = await alone.connect("root")
+        assert (await ask(root, type="history", channel="room"))["type"] == "history"
+        ann.since["secret"] = {"offset": 0, "epoch": "x"}
+        await ann.drop()
+        assert set((await ann.connect(alone))["channels"]) == {"broadcast", "direct", "room"}
