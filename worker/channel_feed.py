@@ -22,7 +22,7 @@ from wsd.worker.seen_messages import SeenMessages
 MAX_HELD = 2000
 """Entries held beyond a hole; those after them are in the history."""
 
-MAX_EARLY = 20_000
+MAX_EARLY = 10_000
 
 
 class Loss(StrEnum):
@@ -44,10 +44,9 @@ class Deliver:
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """Members have it already, those excepted who joined after tick `early`: the others learn its position."""
+    """Members have it already, and learn its position."""
 
     entry: Entry
-    early: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +62,8 @@ Step = Deliver | Advance | Jump
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
+    """With these, and what is `early`, a client is where the feed is."""
+
     entries: tuple[Entry, ...]
 
 
@@ -83,14 +84,13 @@ class ChannelFeed:
         self.position: Position | None = None  # of the last entry that was handed out
         self.live = False
         self.rolled_back = False  # the history has lost what we handed out: its epoch must be renewed
-        self.tick = 0  # counts entries that were handed out without a position
         self._seen = seen
         self._last: tuple[Origin, int] | None = None  # the entry at `position`
         self._lost_epoch = False
         self._held: dict[tuple[str, int], Entry] = {}
         self._held_before: set[tuple[str, int]] = set()  # the read that is under way
         self._offset_before = 0
-        self._early: OrderedDict[tuple[Origin, int], int] = OrderedDict()
+        self._early: OrderedDict[tuple[Origin, int], Entry] = OrderedDict()
         self._recent: deque[Entry] | None = None
 
     # What is heard
@@ -120,25 +120,29 @@ class ChannelFeed:
         return []
 
     def _hear_early(self, entry: Entry) -> list[Step]:
-        # What is held was said before: who said it, or heard it, must not see it later than this.
-        held = sorted(self._held)
+        # What is held of the same origin was said before: nobody must see it later than this.
+        held = (each for each in self._held.values() if each.origin == entry.origin and each.number < entry.number)
         steps: list[Step] = []
-        for each in [*(self._held[key] for key in held), entry]:
+        for each in [*sorted(held, key=lambda each: each.number), entry]:
             key = (each.origin, each.number)
             if key in self._seen:
                 continue
             self._seen.add(*key)
-            self.tick += 1
-            self._early[key] = self.tick
+            early = self._early[key] = replace(each, position=None)
             if len(self._early) > MAX_EARLY:
                 self._early.popitem(last=False)
-            steps.append(Deliver(replace(each, position=None)))
+            steps.append(Deliver(early))
         return steps
 
     @property
-    def has_early(self) -> bool:
-        """Whether anything that was handed out has no position yet."""
-        return bool(self._early)
+    def early(self) -> tuple[Entry, ...]:
+        """What was handed out and has no position yet. It will stand after `position`, so every new member gets it; one
+        that had it knows it by its uid."""
+        return tuple(self._early.values())
+
+    def forget_early(self) -> None:
+        """Entries that were never stored will not be: who said them was lost with them."""
+        self._early.clear()
 
     # What is read
 
@@ -230,7 +234,8 @@ class ChannelFeed:
         if self._recent is not None:
             self._recent.append(entry)
         if key in self._seen:
-            return Advance(entry, self._early.pop(key, None))
+            self._early.pop(key, None)
+            return Advance(entry)
         self._seen.add(*key)
         return Deliver(entry)
 
@@ -267,7 +272,8 @@ class ChannelFeed:
             return Recovered(())
         recent = self._recent
         if recent and offset_of(recent[0]) <= since.offset + 1:
-            return Recovered(tuple(dropwhile(lambda entry: offset_of(entry) <= since.offset, recent)))
+            missed = dropwhile(lambda entry: offset_of(entry) <= since.offset, recent)
+            return Recovered(tuple(missed))
         return ReadFirst(since.offset)
 
     def prepend(self, since: Position, page: Page) -> Loss | None:

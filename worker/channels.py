@@ -72,7 +72,6 @@ class _Channel:
         self.recovering = asyncio.Lock()
         self.release: asyncio.TimerHandle | None = None
         self.texts: dict[int, str] = {}  # by offset, while entries are retained
-        self.late: dict[Outbox, int] = {}  # members who joined while entries had no position yet
 
     @property
     def label(self) -> str:
@@ -143,21 +142,18 @@ class Channels:
         with self.holding(name):
             channel = self._channels[name]
             await self._settled(channel)
-            found = await self._recover(channel, since) if since is not None else ()
+            found = await self._recover(channel, since) if since is not None else None
             # From here on nothing waits.
             add()
             feed = channel.feed
-            if feed is not None and feed.has_early:
-                channel.late[outbox] = feed.tick
-            entries = found if isinstance(found, tuple) else ()
-            position = feed.position if feed is not None else None
-            announce(Joined(position, since, len(entries), None if isinstance(found, tuple) else found))
+            loss = found if isinstance(found, Loss) else None
+            entries = (*(found if isinstance(found, tuple) else ()), *(feed.early if feed is not None else ()))
+            announce(Joined(feed.position if feed is not None else None, since, len(entries), loss))
             outbox.send_all([self._text(channel, entry) for entry in entries])
 
-    def left(self, name: str, outbox: Outbox) -> None:
-        """It is no member any more."""
+    def left(self, name: str) -> None:
+        """Somebody is no member any more."""
         if (channel := self._channels.get(name)) is not None:
-            channel.late.pop(outbox, None)
             self._maybe_left_empty(channel)
 
     def _members(self, name: str) -> Iterable[Outbox]:
@@ -218,10 +214,11 @@ class Channels:
         return f'{entry.payload.decode()[:-1]},"offset":{entry.position.offset},"epoch":"{entry.position.epoch}"}}'
 
     def _text(self, channel: _Channel, entry: Entry) -> str:
-        offset = offset_of(entry)
-        text = channel.texts.get(offset)
+        if entry.position is None:
+            return self.text(entry)
+        text = channel.texts.get(entry.position.offset)
         if text is None:
-            text = channel.texts[offset] = self.text(entry)
+            text = channel.texts[entry.position.offset] = self.text(entry)
         return text
 
     def _hear(self, key: str, entry: Entry) -> None:
@@ -242,16 +239,13 @@ class Channels:
             match step:
                 case Deliver(entry):
                     self._send(channel, members, entry)
-                case Advance(entry, early):
-                    late = {o for o, tick in channel.late.items() if early is not None and early <= tick}
-                    if late:
-                        self._send(channel, late, entry)
-                    if number + 1 == len(steps) or late or not isinstance(steps[number + 1], Advance):
-                        at = entry.position
-                        assert at is not None
-                        notice = wire.PositionNotice(channel.label, at.offset, at.epoch)
-                        rest = [outbox for outbox in members if outbox not in late] if late else members
-                        self._fanout.send(rest, wire.encode(notice).decode())
+                case Advance(entry):
+                    if number + 1 < len(steps) and isinstance(steps[number + 1], Advance):
+                        continue
+                    at = entry.position
+                    assert at is not None
+                    notice = wire.PositionNotice(channel.label, at.offset, at.epoch)
+                    self._fanout.send(members, wire.encode(notice).decode())
                 case Jump(at, reason):
                     members = list(members)
                     if members:
@@ -259,8 +253,6 @@ class Channels:
                         logger.warning("members of %s are told of a loss: %s", channel.label, reason)
                         gap = wire.Gap(channel.label, reason.value, at.offset, at.epoch)
                         self._fanout.send(members, wire.encode(gap).decode())
-        if channel.late and channel.feed is not None and not channel.feed.has_early:
-            channel.late.clear()
 
     def _send(self, channel: _Channel, outboxes: Iterable[Outbox], entry: Entry) -> None:
         self._fanout.send(outboxes, self.text(entry))
@@ -285,9 +277,15 @@ class Channels:
                 await channel.settled.wait()
 
     async def _check_for_ever(self) -> None:
+        was_healthy = False
         while True:
             await asyncio.sleep(CHECK_SECONDS)
             self.check_all()
+            if was_healthy and self._broker.healthy:
+                for channel in self._channels.values():
+                    if channel.feed is not None:
+                        channel.feed.forget_early()
+            was_healthy = self._broker.healthy
 
     async def _catch_up_for_ever(self) -> None:
         while True:

@@ -330,8 +330,7 @@ class DistributedWebSocketManager:
             self._leave(outbox, channel)
         own = user_channel(outbox.user_id)
         self._fanout.leave(outbox, own)
-        self._channels.left(own, outbox)
-        self._channels.left(BROADCAST, outbox)
+        self._channels.left(own)
 
     @staticmethod
     def guest_name() -> str:
@@ -387,7 +386,7 @@ class DistributedWebSocketManager:
     def _leave(self, outbox: Outbox, channel: str) -> None:
         outbox.channels.discard(channel)
         self._fanout.leave(outbox, channel)
-        self._channels.left(channel, outbox)
+        self._channels.left(channel)
         self._presence.left(channel, _presence_id(outbox))
 
     async def presence(self, channel: str, limit: int = MAX_LISTED_MEMBERS) -> tuple[int, list[wire.Member]]:

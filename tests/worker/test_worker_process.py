@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,7 +116,8 @@ async def test_its_heartbeat_is_in_redis_expires_and_is_taken_away(tmp_path: Pat
                 beating.process.send_signal(signal.SIGTERM)
                 await eventually(lambda: beating.process.poll() is not None)
                 # What was said stays for those who come back.
-                assert [key for key in await redis.keys("*") if not key.startswith(b"ws_history")] == []
+                keys: list[Any] = await redis.keys("*")
+                assert [key for key in keys if not key.startswith(b"ws_history")] == []
         finally:
             await redis.aclose()
 

@@ -1,0 +1,263 @@
+"""The feed of a channel under all that can happen to it: what is published, lost on the way, trimmed, rolled back or
+forgotten, in whatever order, each client has every message once and in order, or was told that it has not."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import hypothesis.strategies as st
+from hypothesis import given, settings
+
+from wsd.worker.channel_feed import Advance, ChannelFeed, Deliver, Jump, Loss, ReadFirst, Recovered, Step
+from wsd.worker.history import Entry, Page, Position, offset_of
+from wsd.worker.seen_messages import SeenMessages
+
+PAGE = 3  # so small that histories take several
+
+
+class History:
+    """What Redis does, and the wire from there to the worker."""
+
+    def __init__(self) -> None:
+        self.epochs = 1
+        self.top = 0
+        self.entries: list[Entry] = []
+        self.wire: list[Entry] = []
+
+    @property
+    def epoch(self) -> str:
+        return f"e{self.epochs}"
+
+    def append(self, origin: bytes, number: int) -> Entry:
+        self.top += 1
+        entry = Entry(origin, number, b"%s-%d" % (origin, number), Position(self.top, self.epoch))
+        self.entries.append(entry)
+        self.wire.append(entry)
+        return entry
+
+    def read(self, since: int | None) -> Page:
+        top = Position(self.top, self.epoch)
+        if since is None:
+            return Page(top)
+        return Page(top, tuple(e for e in self.entries if offset_of(e) > since)[:PAGE])
+
+    def forget(self) -> None:
+        self.epochs += 1
+        self.top = 0
+        self.entries = []
+
+
+@dataclass
+class Client:
+    position: Position
+    owed_from: int  # in the order of all messages that were ever published
+    got: list[bytes] = field(default_factory=list)
+    gaps: int = 0
+
+    def deliver(self, entry: Entry) -> None:
+        assert entry.payload not in self.got, "twice"
+        self.got.append(entry.payload)
+        if entry.position is not None:
+            self.advance(entry.position)
+
+    def deliver_again(self, entry: Entry) -> None:
+        """What it may have: a client knows messages by their uid."""
+        if entry.payload not in self.got:
+            self.deliver(entry)
+        elif entry.position is not None:
+            self.advance(entry.position)
+
+    def advance(self, position: Position) -> None:
+        assert position == Position(self.position.offset + 1, self.position.epoch), "a hole"
+        self.position = position
+
+    def jump(self, position: Position) -> None:
+        assert position.epoch != self.position.epoch or position.offset > self.position.offset
+        self.position = position
+        self.gaps += 1
+
+
+class Worker:
+    """A feed, and members as `channels` keeps them."""
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self.feed = ChannelFeed(SeenMessages())
+        self.members: list[Client] = []
+        self.gone: list[Client] = []
+        self.page: Page | None = None  # read, and not yet applied
+        self.numbers: dict[bytes, int] = defaultdict(int)
+        self.spool: list[tuple[bytes, int]] = []
+        self.published: list[bytes] = []
+
+    def tell(self, steps: Iterable[Step]) -> None:
+        for step in steps:
+            for client in self.members:
+                match step:
+                    case Deliver(entry):
+                        client.deliver(entry)
+                    case Advance(entry):
+                        assert entry.position is not None
+                        client.advance(entry.position)
+                    case Jump(position, _):
+                        client.jump(position)
+
+    def hear(self) -> None:
+        if self.history.wire:
+            self.tell(self.feed.hear(self.history.wire.pop(0)))
+
+    def hear_more(self) -> None:
+        for _ in range(5):
+            self.hear()
+
+    def ask(self) -> None:
+        self.feed.reading()
+        self.page = self.history.read(self.feed.wanted_since)
+
+    def answer(self) -> None:
+        if self.page is not None:
+            page, self.page = self.page, None
+            self.tell(self.feed.page(page, PAGE))
+            if self.feed.rolled_back:
+                self.history.forget()
+                self.feed.renewed()
+
+    def catch_up(self) -> None:
+        self.answer()
+        for _ in range(100):
+            self.ask()
+            self.answer()
+            if self.feed.live:
+                return
+        raise AssertionError("it never catches up")
+
+    def settle(self) -> None:
+        if not self.feed.live:
+            self.catch_up()
+
+    def next_message(self, origin: bytes) -> int:
+        self.numbers[origin] += 1
+        self.published.append(b"%s-%d" % (origin, self.numbers[origin]))
+        return self.numbers[origin]
+
+    def publish(self, origin: bytes) -> None:
+        """By another worker."""
+        self.history.append(origin, self.next_message(origin))
+
+    def publish_own(self) -> None:
+        """By this worker, which hears itself before the wire brings it; what waits in the spool goes first."""
+        if self.spool:
+            self.publish_later()
+        else:
+            self.tell(self.feed.echo(self.history.append(b"own", self.next_message(b"own"))))
+
+    def publish_later(self) -> None:
+        """By this worker, while it cannot reach Redis."""
+        number = self.next_message(b"own")
+        self.spool.append((b"own", number))
+        self.tell(self.feed.hear(Entry(b"own", number, b"own-%d" % number, None)))
+
+    def flush(self) -> None:
+        for origin, number in self.spool:
+            self.history.append(origin, number)
+        self.spool = []
+
+    def join(self) -> None:
+        self.settle()
+        if self.feed.position is not None:
+            client = Client(self.feed.position, len(self.published))
+            for entry in self.feed.early:
+                client.deliver(entry)
+            self.members.append(client)
+
+    def drop(self) -> None:
+        if self.members:
+            self.gone.append(self.members.pop(0))
+
+    def resume(self) -> None:
+        if not self.gone:
+            return
+        self.settle()
+        client = self.gone.pop(0)
+        self.feed.retain()
+        for _ in range(10):
+            match self.feed.recover(client.position):
+                case Recovered(entries):
+                    for entry in entries:
+                        client.deliver_again(entry)
+                    break
+                case ReadFirst(behind=True):
+                    self.catch_up()
+                    at = self.feed.position
+                    if at is not None and at.epoch == client.position.epoch and at.offset < client.position.offset:
+                        client.position, client.gaps = at, client.gaps + 1
+                        break
+                case ReadFirst(since):
+                    entries = tuple(e for e in self.history.entries if offset_of(e) > since)
+                    page = Page(Position(self.history.top, self.history.epoch), entries)
+                    if self.feed.prepend(client.position, page) is not None:
+                        assert self.feed.position is not None
+                        client.position, client.gaps = self.feed.position, client.gaps + 1
+                        break
+                case Loss():
+                    assert self.feed.position is not None
+                    client.position, client.gaps = self.feed.position, client.gaps + 1
+                    break
+        else:
+            raise AssertionError("it never recovers")
+        for entry in self.feed.early:
+            client.deliver_again(entry)
+        self.members.append(client)
+
+
+OPERATIONS: dict[str, Callable[[Worker], object]] = {
+    "publish a": lambda w: w.publish(b"a"),
+    "publish b": lambda w: w.publish(b"b"),
+    "publish own": Worker.publish_own,
+    "publish later": Worker.publish_later,
+    "flush": Worker.flush,
+    "hear": Worker.hear,
+    "hear more": Worker.hear_more,
+    "lose": lambda w: w.history.wire and w.history.wire.pop(0),
+    "lose all": lambda w: w.history.wire.clear(),
+    "ask": Worker.ask,
+    "answer": Worker.answer,
+    "catch up": Worker.catch_up,
+    "join": Worker.join,
+    "drop": Worker.drop,
+    "resume": Worker.resume,
+    "release": lambda w: w.feed.release(),
+    "expire": lambda w: w.history.entries.clear(),
+    "trim": lambda w: w.history.entries and w.history.entries.pop(0),
+    "forget": lambda w: w.history.forget(),
+}
+
+
+def settle(worker: Worker) -> None:
+    worker.flush()
+    while worker.history.wire:
+        worker.hear()
+    worker.catch_up()
+    while worker.gone:
+        worker.resume()
+
+
+@settings(max_examples=3000, deadline=None)
+@given(st.lists(st.sampled_from(sorted(OPERATIONS)), max_size=60))
+def test_every_message_once_and_in_order_or_told(operations: list[str]) -> None:
+    worker = Worker(History())
+    worker.catch_up()
+    worker.join()
+    for name in operations:
+        OPERATIONS[name](worker)
+    settle(worker)
+    at = worker.feed.position
+    assert at == Position(worker.history.top, worker.history.epoch)
+    for client in worker.members:
+        assert client.position == at
+        for origin in (b"a", b"b", b"own"):
+            numbers = [int(payload.split(b"-")[1]) for payload in client.got if payload.startswith(origin + b"-")]
+            assert numbers == sorted(numbers), "out of order"
+        if not client.gaps:
+            missed = set(worker.published[client.owed_from :]) - set(client.got)
+            assert not missed, f"lost without a word: {missed}"
