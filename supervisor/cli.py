@@ -161,6 +161,35 @@ def show_config(config: ConfigOption = None, state_dir: StateDirOption = None) -
         typer.echo(line)
 
 
+@app.command()
+def chaos(
+    config: ConfigOption = None,
+    state_dir: StateDirOption = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="The same seed, the same schedule")] = 1,
+    duration: Annotated[float, typer.Option(metavar="S", min=11, max=86_400, help="Seconds of load")] = 60.0,
+    faults: Annotated[str | None, typer.Option(metavar="A,B", help="Only these; default: all")] = None,
+    subscribers: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="Each in all channels")] = 40,
+    publishers: Annotated[int, typer.Option(metavar="N", min=1, max=50, help="Each with a channel")] = 4,
+    rate: Annotated[float, typer.Option(metavar="N", min=0.1, max=100, help="Messages a second by each")] = 25.0,
+    as_json: Annotated[bool, typer.Option("--json", help="The verdict, for programs")] = False,
+) -> None:
+    """Break the running cluster under load, and see whether it loses anything.
+
+    Kills, freezes and restarts workers, nginx and the embedded Valkey, and cuts connections. Not for production: it
+    disconnects clients.
+
+    Exit code 0: every acked message came once and in order; 1: not so, or the cluster was not healthy to begin with.
+    """
+    from wsd.supervisor import chaos_report  # noqa: PLC0415
+    from wsd.supervisor.chaos import Settings  # noqa: PLC0415
+    from wsd.supervisor.chaos_faults import Fault, parse_faults  # noqa: PLC0415
+
+    chosen = parse_faults(faults) if faults is not None else frozenset(Fault)
+    loaded = _load(config, {"--state-dir": (("cluster", "state_dir"), state_dir)})
+    settings = Settings(seed, duration, chosen, publishers, subscribers, rate)
+    raise typer.Exit(chaos_report.run(loaded, settings, as_json=as_json))
+
+
 def _load(config: str | None, options: "dict[str, tuple[Key, str | None]]") -> "Loaded":
     from wsd.supervisor.config import Setting, load  # noqa: PLC0415
 

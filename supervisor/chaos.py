@@ -1,0 +1,172 @@
+"""`wsd chaos`: load of its own through the cluster, faults by a seeded schedule, and a verdict on what was lost."""
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import msgspec
+
+from wsd.supervisor.chaos_clients import ChaosClient, Publisher, Subscriber
+from wsd.supervisor.chaos_faults import Fault, Injector, Planned, choose, plan
+from wsd.supervisor.chaos_verdict import Ledger, Verdict
+from wsd.supervisor.client import ControlClient
+from wsd.supervisor.errors import WsdError
+from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.status import ClusterStatus
+
+READY_SECONDS = 20.0
+"""In which all subscribers must be there."""
+
+SETTLE_SECONDS = 30.0
+"""After the last fault, for what is on its way."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    seed: int
+    duration: float  # seconds
+    faults: frozenset[Fault]
+    publishers: int = 4
+    subscribers: int = 40
+    rate: float = 25.0  # messages a second of each publisher
+
+
+@dataclass(frozen=True)
+class Progress:
+    seconds: float
+    published: int
+    missing: int  # acked, and on their way
+    told: int
+    reconnects: int
+    events: tuple[str, ...]  # the latest
+
+
+class ChaosRun:
+    def __init__(self, state_dir: StateDir, redis_url: str, settings: Settings) -> None:
+        """Raises NotRunningError, or WsdError when the cluster is not healthy to begin with."""
+        self._control = ControlClient(state_dir)
+        self._settings = settings
+        self._ledger = Ledger()
+        self._faults: Counter[str] = Counter()
+        self._events: deque[str] = deque(maxlen=5)
+        status = self._status()
+        if status.state != "healthy":
+            raise WsdError(f"the cluster is {status.state} before anything was done: {'; '.join(status.problems)}")
+        self._redis_url = redis_url or (status.redis.url or "")
+        run = f"{time.time_ns() // 1_000_000:x}"  # no messages of an earlier run
+        channels = [f"chaos:{run}:{number}" for number in range(settings.publishers)]
+        self._publishers = [
+            Publisher(status.websocket_url, f"chaos-{run}-p{number}", self._ledger, channel, settings.rate)
+            for number, channel in enumerate(channels)
+        ]
+        self._subscribers = [
+            Subscriber(status.websocket_url, f"chaos-{run}-s{number}", self._ledger, channels)
+            for number in range(settings.subscribers)
+        ]
+
+    @property
+    def _clients(self) -> list[ChaosClient]:
+        return [*self._publishers, *self._subscribers]
+
+    async def run(self, show: Callable[[Progress], None]) -> Verdict:
+        """`show` is called about twice a second. Raises WsdError when the clients cannot connect."""
+        clients = [asyncio.create_task(client.run()) for client in self._clients]
+        load = asyncio.create_task(self._run(show))
+        try:
+            # A client that ends is a bug, not a fault.
+            done, _ = await asyncio.wait([load, *clients], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in [load, *clients]:
+                task.cancel()
+            await asyncio.gather(load, *clients, return_exceptions=True)
+        names = [subscriber.user_id for subscriber in self._subscribers]
+        return self._ledger.verdict(self._settings.seed, self._settings.duration, self._faults, names)
+
+    async def _run(self, show: Callable[[Progress], None]) -> None:
+        await self._all_ready()
+        began = time.monotonic()
+        display = asyncio.create_task(self._show_for_ever(show, began))
+        publishing = [asyncio.create_task(publisher.publish_for_ever()) for publisher in self._publishers]
+        try:
+            await self._inject_all(began)
+            for task in publishing:
+                task.cancel()
+            await self._settle()
+        finally:
+            for task in [display, *publishing]:
+                task.cancel()
+            await asyncio.gather(display, *publishing, return_exceptions=True)
+
+    async def _all_ready(self) -> None:
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                for publisher in self._publishers:
+                    await publisher.connected.wait()
+                for subscriber in self._subscribers:
+                    await subscriber.ready.wait()
+        except TimeoutError:
+            raise WsdError(
+                "chaos's clients are not welcome; the built-in hub must serve, without authentication"
+            ) from None
+
+    async def _inject_all(self, began: float) -> None:
+        settings = self._settings
+        injector = Injector(self._status, self._kill_listeners, self._drop_client)
+        async with asyncio.TaskGroup() as group:
+            for planned in plan(settings.seed, settings.duration, settings.faults):
+                await asyncio.sleep(max(0.0, began + planned.at - time.monotonic()))
+                group.create_task(self._inject(injector, planned, began))
+            await asyncio.sleep(max(0.0, began + settings.duration - time.monotonic()))
+
+    async def _inject(self, injector: Injector, planned: Planned, began: float) -> None:
+        self._faults[planned.fault.value] += 1
+        try:
+            done = await injector.inject(planned)
+        except (WsdError, OSError) as exc:
+            done = f"{planned.fault}: {exc}"
+        self._events.append(f"{time.monotonic() - began:6.1f} s  {done}")
+
+    async def _settle(self) -> None:
+        """Until all that was acked has arrived everywhere, or it has had its time."""
+        names = [subscriber.user_id for subscriber in self._subscribers]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_SECONDS):
+                while self._ledger.missing(names):  # noqa: ASYNC110 - a count, told by nobody
+                    await asyncio.sleep(0.2)
+        await asyncio.sleep(1.0)  # what comes twice, comes now
+
+    async def _show_for_ever(self, show: Callable[[Progress], None], began: float) -> None:
+        names = [subscriber.user_id for subscriber in self._subscribers]
+        while True:
+            ledger = self._ledger
+            show(
+                Progress(
+                    time.monotonic() - began,
+                    ledger.published,
+                    ledger.missing(names),
+                    ledger.told,
+                    ledger.reconnects,
+                    tuple(self._events),
+                )
+            )
+            await asyncio.sleep(0.5)
+
+    def _status(self) -> ClusterStatus:
+        return msgspec.json.decode(self._control.call("GET", "/v1/status"), type=ClusterStatus)
+
+    def _kill_listeners(self) -> None:
+        import redis  # noqa: PLC0415 - 40 ms that only this fault needs
+
+        try:
+            with redis.Redis.from_url(self._redis_url, socket_timeout=2, socket_connect_timeout=2) as client:
+                client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        except redis.RedisError as exc:
+            raise WsdError(f"Redis was not asked: {exc}") from None
+
+    def _drop_client(self, which: float) -> None:
+        choose(self._clients, which).drop()

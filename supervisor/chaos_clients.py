@@ -1,0 +1,203 @@
+"""The load of `wsd chaos`: publishers and subscribers that come back, whatever happens to their connections."""
+
+import asyncio
+import json
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlencode
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import WebSocketException
+
+from wsd.supervisor.chaos_verdict import Ledger
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
+"""Seconds before a client comes back: full jitter up to this and doubling."""
+
+KEPT_UIDS = 5000
+
+Message = dict[str, Any]
+
+
+class ChaosClient:
+    """One user, over as many connections as it takes."""
+
+    def __init__(self, url: str, user_id: str, ledger: Ledger) -> None:
+        self.user_id = user_id
+        self.connected = asyncio.Event()
+        self._url = url
+        self._ledger = ledger
+        self._connection: ClientConnection | None = None
+        self._token = ""
+        self._lost_at: float | None = None
+
+    async def run(self) -> None:
+        attempt = 0
+        while True:
+            try:
+                query = {"user_id": self.user_id} | ({"session": self._token} if self._token else {})
+                async with connect(
+                    f"{self._url}?{urlencode(query)}", ping_interval=2, ping_timeout=3, open_timeout=5, compression=None
+                ) as self._connection:
+                    if self._token:
+                        await self.send({"type": "resume", "since": self._since()})
+                    async for text in self._connection:
+                        message = json.loads(text)
+                        if message["type"] == "welcome":
+                            attempt = 0
+                            await self._welcomed(message)
+                        else:
+                            self._heard(message)
+            except (OSError, WebSocketException, TimeoutError):
+                pass
+            self.connected.clear()
+            self._lost_at = self._lost_at or time.monotonic()
+            await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt)))
+            attempt += 1
+
+    async def send(self, message: Message) -> None:
+        """Raises ConnectionError while it has no connection."""
+        if self._connection is None:
+            raise ConnectionError
+        await self._connection.send(json.dumps(message))
+
+    def drop(self) -> None:
+        """As a network does that fails: no goodbye."""
+        if self._connection is not None:
+            self._connection.transport.abort()
+
+    def _since(self) -> dict[str, Message]:
+        return {}
+
+    async def _welcomed(self, message: Message) -> None:
+        self._token = message["resume_token"]
+        if self._lost_at is not None:
+            self._ledger.reconnects += 1
+            self._ledger.resumed += message["resumed"]
+            self._ledger.recoveries.append(time.monotonic() - self._lost_at)
+            self._lost_at = None
+        self.connected.set()
+
+    def _heard(self, message: Message) -> None:
+        pass
+
+
+class Subscriber(ChaosClient):
+    def __init__(self, url: str, user_id: str, ledger: Ledger, channels: Iterable[str]) -> None:
+        super().__init__(url, user_id, ledger)
+        self.ready = asyncio.Event()  # subscribed to all
+        self._positions: dict[str, Message | None] = dict.fromkeys(channels)
+        self._uids: OrderedDict[str, None] = OrderedDict()
+
+    def _since(self) -> dict[str, Message]:
+        return {channel: at for channel, at in self._positions.items() if at is not None}
+
+    async def _welcomed(self, message: Message) -> None:
+        await super()._welcomed(message)
+        known = message["channels"]
+        for channel, at in self._positions.items():
+            if channel in known:
+                self._joined(channel, known[channel])
+            else:
+                since = {"since": at} if at is not None else {}
+                await self.send({"type": "subscribe", "channel": channel, **since})
+
+    def _joined(self, channel: str, state: Message) -> None:
+        """Where recovery succeeded, what was missed follows from where we are."""
+        if not state.get("recovered", False) and "offset" in state:
+            if self._positions[channel] is not None:
+                self._ledger.told += 1
+            self._positions[channel] = {"offset": state["offset"], "epoch": state["epoch"]}
+        if all(at is not None for at in self._positions.values()):
+            self.ready.set()
+
+    def _heard(self, message: Message) -> None:
+        channel = message.get("channel", "")
+        if channel not in self._positions:
+            return
+        match message["type"]:
+            case "subscribed":
+                self._joined(channel, message)
+            case "gap":
+                self._ledger.told += 1
+                self._positions[channel] = {"offset": message["offset"], "epoch": message["epoch"]}
+            case "position":
+                self._positions[channel] = {"offset": message["offset"], "epoch": message["epoch"]}
+            case "message":
+                if "offset" in message:
+                    self._advance(channel, message)
+                if message["uid"] not in self._uids:
+                    self._remember(message["uid"])
+                    self._ledger.deliver(self.user_id, message["from"]["user_id"], message["data"]["number"])
+
+    def _advance(self, channel: str, message: Message) -> None:
+        at = self._positions[channel]
+        expected = at["offset"] + 1 if at is not None and at["epoch"] == message["epoch"] else None
+        if message["offset"] != expected:
+            self._ledger.holes += 1
+        self._positions[channel] = {"offset": message["offset"], "epoch": message["epoch"]}
+
+    def _remember(self, uid: str) -> None:
+        self._uids[uid] = None
+        if len(self._uids) > KEPT_UIDS:
+            self._uids.popitem(last=False)
+
+
+class Publisher(ChaosClient):
+    """Publishes a message once the one before is stored; tries again with the same idempotency key until it is."""
+
+    def __init__(self, url: str, user_id: str, ledger: Ledger, channel: str, rate: float) -> None:
+        """`rate`: messages a second, at most."""
+        super().__init__(url, user_id, ledger)
+        self.errors = 0
+        self._channel = channel
+        self._interval = 1 / rate
+        self._acks: dict[int, asyncio.Event] = {}
+
+    async def publish_for_ever(self) -> None:
+        number = 0
+        while True:
+            number += 1
+            started = time.monotonic()
+            await self._publish(number)
+            self._ledger.ack(self.user_id, number, time.monotonic() - started)
+            await asyncio.sleep(max(0.0, started + self._interval - time.monotonic()))
+
+    async def _publish(self, number: int) -> None:
+        self._ledger.published += 1
+        acked = self._acks[number] = asyncio.Event()
+        request = {
+            "type": "publish",
+            "channel": self._channel,
+            "data": {"number": number},
+            "id": number,
+            "idempotency_key": str(number),
+        }
+        while not acked.is_set():
+            await self.connected.wait()
+            with suppress(OSError, WebSocketException):
+                await self.send(request)
+                await self._answered(acked)
+        del self._acks[number]
+
+    async def _answered(self, acked: asyncio.Event) -> None:
+        """Until it is acked, or there is reason to try again: the connection is another one, or an error came."""
+        connection = self._connection
+        errors = self.errors
+        while not acked.is_set() and connection is self._connection and self.connected.is_set():
+            if self.errors > errors:
+                await asyncio.sleep(0.2)
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await acked.wait()
+
+    def _heard(self, message: Message) -> None:
+        if message["type"] == "ack" and message.get("durable") and message["id"] in self._acks:
+            self._acks[message["id"]].set()
+        elif message["type"] == "error":
+            self.errors += 1

@@ -1,0 +1,65 @@
+"""What a person sees of `wsd chaos`: how it goes, and the verdict."""
+
+import asyncio
+
+import msgspec
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from wsd.supervisor.chaos import ChaosRun, Progress, Settings
+from wsd.supervisor.chaos_verdict import Verdict
+from wsd.supervisor.config import Loaded
+from wsd.supervisor.errors import ExitCode
+from wsd.supervisor.state_dir import StateDir
+
+
+def run(loaded: Loaded, settings: Settings, *, as_json: bool) -> ExitCode:
+    """Raises WsdError."""
+    chaos = ChaosRun(StateDir(loaded.state_dir), loaded.config.redis.url, settings)
+    verdict = asyncio.run(_with_display(chaos, settings))
+    if as_json:
+        Console(soft_wrap=True).print_json(data=msgspec.structs.asdict(verdict))
+    else:
+        Console().print(table(verdict))
+    return ExitCode.OK if verdict.passed else ExitCode.FAILURE
+
+
+async def _with_display(chaos: ChaosRun, settings: Settings) -> Verdict:
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return await chaos.run(lambda progress: None)
+    with Live(console=console, transient=True, refresh_per_second=4) as live:
+        return await chaos.run(lambda progress: live.update(_progress(progress, settings)))
+
+
+def _progress(progress: Progress, settings: Settings) -> Group:
+    line = (
+        f"{min(progress.seconds, settings.duration):5.1f} of {settings.duration:g} s"
+        f"   {progress.published} published   {progress.missing} on their way"
+        f"   {progress.reconnects} reconnects   {progress.told} told of a loss"
+    )
+    return Group(Text(line, style="bold"), *map(Text, progress.events))
+
+
+def table(verdict: Verdict) -> Table:
+    made = Table(title="passed" if verdict.passed else "FAILED", show_header=False, title_justify="left")
+    made.title_style = "bold green" if verdict.passed else "bold red"
+    rows: list[tuple[str, object]] = [
+        ("seed, duration", f"{verdict.seed}, {verdict.duration:g} s"),
+        ("faults", ", ".join(f"{count} {name}" for name, count in verdict.faults.items()) or "none"),
+        ("messages published, acked", f"{verdict.published}, {verdict.acked}"),
+        ("deliveries expected, made", f"{verdict.expected}, {verdict.delivered}"),
+        ("acked and lost", verdict.lost),
+        ("duplicated", verdict.duplicated),
+        ("out of order", verdict.out_of_order),
+        ("missed without a word", verdict.holes),
+        ("told of a loss", verdict.told),
+        ("reconnects, session resumed", f"{verdict.reconnects}, {verdict.resumed}"),
+        ("away for, p50, p99", f"{verdict.recovery_p50:.2f} s, {verdict.recovery_p99:.2f} s"),
+        ("publish to ack, p50, p99", f"{verdict.ack_p50 * 1000:.1f} ms, {verdict.ack_p99 * 1000:.1f} ms"),
+    ]
+    for name, value in rows:
+        made.add_row(name, str(value))
+    return made
