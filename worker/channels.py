@@ -6,6 +6,7 @@ Redis was away, say, or when a thousand clients connect at once.
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -30,6 +31,11 @@ RETAIN_SECONDS = 2.0
 """How long what one client missed is kept for the next: they often come back together."""
 
 BATCH_CHANNELS = 200
+
+PATIENCE_SECONDS = 15.0
+"""How long a client that comes back waits for Redis: a restart is shorter, and then nothing was lost."""
+
+RETRY_SECONDS = 0.1
 
 MAX_READS = 10
 """For one client that comes back; more than these and the channel is moving too fast for it."""
@@ -336,6 +342,17 @@ class Channels:
 
     async def _recover(self, channel: _Channel, since: Position) -> tuple[Entry, ...] | Loss:
         """What a client has missed. After its return nothing has happened in the channel until the caller waits."""
+        gives_up_at = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            found = await self._try_to_recover(channel, since)
+            if found is not Loss.UNAVAILABLE or time.monotonic() > gives_up_at:
+                return found
+            await asyncio.sleep(RETRY_SECONDS)
+            if self._broker.healthy:
+                self._fall_behind(channel)
+                await self._settled(channel)
+
+    async def _try_to_recover(self, channel: _Channel, since: Position) -> tuple[Entry, ...] | Loss:
         feed = channel.feed
         if feed is None:
             return Loss.NO_HISTORY

@@ -19,7 +19,7 @@ from wsd.worker import wire
 from wsd.worker.authentication import Identity
 from wsd.worker.authorization import Authorize, is_allowed
 from wsd.worker.channel_options import ChannelRules
-from wsd.worker.channels import Channels, Joined
+from wsd.worker.channels import PATIENCE_SECONDS, RETRY_SECONDS, Channels, Joined
 from wsd.worker.connection import Connection, ConnectionLimits, Outbox
 from wsd.worker.contract import (
     BROADCAST,
@@ -109,8 +109,8 @@ class DistributedWebSocketManager:
     """Connections of this worker, and messages to those of all workers through the broker.
 
     What is sent while Redis is away reaches members on this worker (with a stand-in Valkey: on this node) now, and the
-    others when it is back. No call waits for Redis longer than its timeout, and none but `history` fails because it is
-    away.
+    others when it is back. No call waits for Redis longer than its timeout, but those of a client that comes back for
+    what it missed: they wait for a Redis that is about to be back. None but `history` fails because it is away.
     """
 
     def __init__(self, worker_id: str, node_id: str, parts: Parts) -> None:
@@ -231,14 +231,20 @@ class DistributedWebSocketManager:
         return connection
 
     async def _claim(self, resume_token: str, user_id: str, new_token: str) -> SessionInfo | None:
+        """The session of a token, if there is one; a client that comes back waits a while for a Redis that is away."""
         session_id, _, secret = resume_token.partition(".")
         claim = Claim(session_id, user_id, digest(secret), new_token, self.worker_id, self.node_id)
-        try:
-            async with asyncio.timeout(self._step_timeout):
-                return await self.sessions.claim(claim)
-        except LOST as exc:
-            self._not_answered("a session was not resumed", exc)
-            return None
+        gives_up_at = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            if self.broker.healthy:
+                try:
+                    async with asyncio.timeout(self._step_timeout):
+                        return await self.sessions.claim(claim)
+                except LOST as exc:
+                    self._not_answered("a session was not resumed", exc)
+            if time.monotonic() > gives_up_at:
+                return None
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def _enter_channels(
         self, outbox: Outbox, session: SessionInfo, since: Mapping[str, Position]
