@@ -1,0 +1,108 @@
+"""The schedule and the verdict of `wsd chaos`, without a cluster."""
+
+from collections import Counter
+
+import pytest
+
+from wsd.supervisor.chaos_faults import CALM_SECONDS, Fault, choose, parse_faults, plan
+from wsd.supervisor.chaos_verdict import Ledger, Verdict, percentile
+from wsd.supervisor.errors import ConfigError
+
+
+def test_the_same_seed_gives_the_same_schedule() -> None:
+    assert plan(7, 60, Fault) == plan(7, 60, list(reversed(list(Fault))))
+    assert plan(7, 60, Fault) != plan(8, 60, Fault)
+
+
+def test_faults_leave_a_beginning_and_an_end_alone() -> None:
+    times = [planned.at for planned in plan(1, 600, Fault)]
+    assert times == sorted(times)
+    assert times[0] == CALM_SECONDS
+    assert times[-1] < 600 - CALM_SECONDS
+    assert 600 / 4.5 - 5 < len(times) < 600 / 1.5
+
+
+def test_every_fault_comes_in_ten_minutes_and_no_other_than_asked() -> None:
+    assert {planned.fault for planned in plan(1, 600, Fault)} == set(Fault)
+    assert {planned.fault for planned in plan(1, 600, [Fault.CLIENT_DROP])} == {Fault.CLIENT_DROP}
+    assert plan(1, 600, []) == []
+
+
+def test_faults_by_name() -> None:
+    assert parse_faults("worker-kill, client-drop") == {Fault.WORKER_KILL, Fault.CLIENT_DROP}
+    with pytest.raises(ConfigError, match='there is no fault "meteor", choose from worker-kill, '):
+        parse_faults("worker-kill,meteor")
+
+
+def test_each_can_be_chosen() -> None:
+    assert [choose("abc", which) for which in (0.0, 0.34, 0.67, 1.0)] == ["a", "b", "c", "c"]
+
+
+def verdict(ledger: Ledger) -> Verdict:
+    return ledger.verdict(1, 60, Counter({"worker-kill": 2}), ["s1", "s2"])
+
+
+def filled() -> Ledger:
+    """Three messages that both subscribers got."""
+    ledger = Ledger()
+    for number in (1, 2, 3):
+        ledger.published += 1
+        ledger.ack("p", number, 0.01 * number)
+        for subscriber in ("s1", "s2"):
+            ledger.deliver(subscriber, "p", number)
+    return ledger
+
+
+def test_all_once_and_in_order_passes() -> None:
+    made = verdict(filled())
+    assert made.passed
+    assert (made.acked, made.expected, made.delivered) == (3, 6, 6)
+    assert (made.lost, made.duplicated, made.out_of_order, made.holes) == (0, 0, 0, 0)
+    assert made.faults == {"worker-kill": 2}
+
+
+def test_what_was_acked_and_did_not_arrive_is_lost() -> None:
+    ledger = filled()
+    ledger.ack("p", 4, 0.01)
+    ledger.deliver("s1", "p", 4)
+    assert (verdict(ledger).lost, verdict(ledger).passed) == (1, False)
+
+
+def test_what_was_not_acked_may_arrive_or_not() -> None:
+    ledger = filled()
+    ledger.published += 1
+    ledger.deliver("s1", "p", 4)
+    assert verdict(ledger).passed
+
+
+def test_twice_is_once_too_often() -> None:
+    ledger = filled()
+    ledger.deliver("s1", "p", 2)
+    made = verdict(ledger)
+    assert (made.duplicated, made.out_of_order, made.passed) == (1, 0, False)
+
+
+def test_late_is_out_of_order_for_one_publisher() -> None:
+    ledger = filled()
+    for publisher, number in (("p", 5), ("q", 1), ("p", 4)):
+        ledger.deliver("s1", publisher, number)
+    made = verdict(ledger)
+    assert (made.out_of_order, made.passed) == (1, False)
+
+
+def test_a_hole_that_nobody_spoke_of_fails_and_a_told_one_counts() -> None:
+    ledger = filled()
+    ledger.told = 3
+    assert verdict(ledger).passed
+    ledger.holes = 1
+    assert not verdict(ledger).passed
+
+
+def test_nothing_acked_proves_nothing() -> None:
+    assert not verdict(Ledger()).passed
+
+
+def test_percentiles_are_values_that_were_seen() -> None:
+    values = [float(number) for number in range(1, 101)]
+    assert (percentile(values, 0.5), percentile(values, 0.99)) == (51, 100)
+    assert percentile([], 0.5) == 0
