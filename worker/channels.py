@@ -261,7 +261,11 @@ class Channels:
                         self._fanout.send(members, wire.encode(gap).decode())
 
     def _send(self, channel: _Channel, outboxes: Iterable[Outbox], entry: Entry) -> None:
-        self._fanout.send(outboxes, self.text(entry))
+        policy = channel.options.slow_readers
+        if policy == "close_and_resume" or entry.position is None:
+            self._fanout.send(outboxes, self.text(entry))
+        else:
+            self._fanout.send_droppable(outboxes, channel.label, entry.position, self.text(entry), policy)
 
     # Repair
 

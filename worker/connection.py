@@ -3,13 +3,18 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from wsd.worker import wire
+from wsd.worker.history import Position
 from wsd.worker.limits import TokenBucket
 
 MAX_QUEUED_MESSAGES = 1000
 """A client that has this many messages waiting reads too slowly and is closed with 1013."""
+
+SLOW_READER = "slow_reader"
+"""Why a client is told of a gap that only it has."""
 
 SendText = Callable[[str], Awaitable[None]]
 
@@ -29,22 +34,46 @@ class ConnectionLimits:
         return TokenBucket(self.messages_per_second, max(1.0, self.message_burst), time.monotonic())
 
 
+class Droppable:
+    """A message of a channel that does not wait for slow readers for ever. Without a text it has been dropped."""
+
+    __slots__ = ("channel", "position", "text")
+
+    def __init__(self, channel: str, position: Position, text: str) -> None:
+        self.channel = channel
+        self.position = position
+        self.text: str | None = text
+
+
 class Outbox:
     """What waits to be sent to one client, so that a slow reader never holds up the others.
 
     `closing` gets the close code and reason once the server wants the connection to end.
     """
 
-    __slots__ = ("_queue", "_wake", "channels", "closing", "heard_at", "session_id", "user_id", "username")
+    __slots__ = (
+        "_latest",
+        "_queue",
+        "_wake",
+        "channels",
+        "closing",
+        "dropped",
+        "heard_at",
+        "session_id",
+        "user_id",
+        "username",
+    )
 
     def __init__(self, session_id: str, user_id: str, username: str) -> None:
         self.session_id = session_id
         self.user_id = user_id
         self.username = username
         self.channels: set[str] = set()
+        self.dropped = 0  # messages that it was too slow for
         self.heard_at = time.monotonic()  # when it last said anything
         self.closing: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
-        self._queue: deque[str | list[str]] = deque()
+        self._queue: deque[str | list[str] | Droppable] = deque()
+        self._latest: dict[str, Droppable] = {}
         self._wake = asyncio.Event()
 
     def send(self, text: str) -> None:
@@ -53,6 +82,43 @@ class Outbox:
             return
         self._queue.append(text)
         self._wake.set()
+
+    def send_latest(self, channel: str, position: Position, text: str) -> None:
+        """Instead of an earlier one of the channel, if that still waits."""
+        waiting = self._latest.get(channel)
+        if waiting is not None:
+            waiting.position, waiting.text = position, text
+            return
+        self._latest[channel] = waiting = Droppable(channel, position, text)
+        self._queue.append(waiting)
+        self._wake.set()
+
+    def send_droppable(self, channel: str, position: Position, text: str) -> None:
+        """Where too much waits, the channel's oldest goes, and the client is told where it would have been."""
+        if len(self._queue) >= MAX_QUEUED_MESSAGES and not self._drop_oldest(channel):
+            self.close(1013, "reading too slowly")
+            return
+        self._queue.append(Droppable(channel, position, text))
+        self._wake.set()
+
+    def _drop_oldest(self, channel: str) -> bool:
+        """Leaves one notice before the rest of the channel, however many go."""
+        gap = None
+        for index, waiting in enumerate(self._queue):
+            if not isinstance(waiting, Droppable) or waiting.channel != channel:
+                continue
+            if gap is None:
+                gap = waiting
+                if waiting.text is not None:
+                    waiting.text = None
+                    self.dropped += 1
+                    return True
+            else:
+                gap.position = waiting.position
+                del self._queue[index]
+                self.dropped += 1
+                return True
+        return False
 
     def send_all(self, texts: list[str]) -> None:
         """What a client missed; however many, they wait as one."""
@@ -75,9 +141,20 @@ class Outbox:
             await self._wake.wait()
             self._wake.clear()
             while self._queue:
-                waiting = self._queue.popleft()
-                for text in (waiting,) if isinstance(waiting, str) else waiting:
+                for text in self._texts(self._queue.popleft()):
                     await send_text(text)
+
+    def _texts(self, waiting: str | list[str] | Droppable) -> Sequence[str]:
+        if isinstance(waiting, str):
+            return (waiting,)
+        if isinstance(waiting, list):
+            return waiting
+        if self._latest.get(waiting.channel) is waiting:
+            del self._latest[waiting.channel]
+        if waiting.text is not None:
+            return (waiting.text,)
+        at = waiting.position
+        return (wire.encode(wire.Gap(waiting.channel, SLOW_READER, at.offset, at.epoch)).decode(),)
 
 
 class Connection:

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 
+from wsd.worker.channel_options import SlowReaders
 from wsd.worker.connection import Outbox
 from wsd.worker.contract import USER_PREFIX
+from wsd.worker.history import Position
 
 
 class Fanout:
@@ -74,6 +76,16 @@ class Fanout:
     def send(self, outboxes: Iterable[Outbox], text: str) -> None:
         for outbox in outboxes:
             outbox.send(text)
+            self.sent += 1
+
+    def send_droppable(
+        self, outboxes: Iterable[Outbox], channel: str, position: Position, text: str, policy: SlowReaders
+    ) -> None:
+        for outbox in outboxes:
+            if policy == "conflate":
+                outbox.send_latest(channel, position, text)
+            else:
+                outbox.send_droppable(channel, position, text)
             self.sent += 1
 
 
