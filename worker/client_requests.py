@@ -49,7 +49,9 @@ def _check_rate(manager: DistributedWebSocketManager, connection: Connection, no
 async def _carry_out(manager: DistributedWebSocketManager, connection: Connection, request: wire.Request) -> None:
     """Raises WireError."""
     match request:
-        case wire.Ping(id=request_id):
+        case wire.Ping(id=request_id, positions=positions):
+            for channel, at in positions.items():
+                manager.confirm(connection, channel, Position(at.offset, at.epoch))
             manager.reply(connection, wire.Pong(request_id))
         case wire.Broadcast() | wire.Publish() | wire.Direct():
             await _publish(manager, connection, request)
@@ -62,10 +64,14 @@ async def _carry_out(manager: DistributedWebSocketManager, connection: Connectio
                 manager.reply(connection, wire.Ack(request_id))
         case wire.Presence(channel=channel, id=request_id):
             await _check_allowed(manager, connection, "presence", channel, request_id)
+            if manager.options(channel).presence == "off":
+                raise WireError("no_presence", f"nobody keeps who is in {channel}", request_id)
             count, members = await manager.presence(channel)
             manager.reply(connection, wire.Members(channel, count, members, request_id))
         case wire.History():
             await _history(manager, connection, request)
+        case wire.Delivered():
+            await _delivered(manager, connection, request)
         case wire.Resume(id=request_id):
             raise WireError("invalid_request", "resume comes first, after connecting with ?session=", request_id)
 
@@ -137,6 +143,20 @@ async def _history(manager: DistributedWebSocketManager, connection: Connection,
     except ConnectionError as exc:
         raise WireError("unavailable", f"Redis does not answer: {exc}", request.id) from None
     manager.reply(connection, msgspec.structs.replace(page, id=request.id))
+
+
+async def _delivered(manager: DistributedWebSocketManager, connection: Connection, request: wire.Delivered) -> None:
+    channel, user_id, request_id = request.channel, request.user_id, request.id
+    await _check_allowed(manager, connection, "publish", channel, request_id)
+    wire.check_user(user_id, request_id)
+    if not manager.options(channel).receipts:
+        raise WireError("no_receipts", f"nobody keeps how far users have read {channel}", request_id)
+    try:
+        offset = await manager.read_by(channel, user_id, request.epoch)
+    except ConnectionError as exc:
+        raise WireError("unavailable", f"Redis does not answer: {exc}", request_id) from None
+    delivered = offset >= request.offset > 0
+    manager.reply(connection, wire.Receipt(channel, user_id, delivered, offset, request_id))
 
 
 async def _check_allowed(

@@ -286,9 +286,9 @@ def idempotency_key(channel: str, key: str) -> str:
     return "ws_idempotency:{" + channel + "}:" + key
 
 
-def receipts_key(channel: str) -> str:
-    """Hash: user id by the highest offset that one of its connections has confirmed."""
-    return "ws_receipts:{" + channel + "}"
+def receipts_key(channel: str, epoch: str) -> str:
+    """Sorted set: user id by the highest offset that one of its connections has confirmed."""
+    return "ws_receipts:{" + channel + "}:" + epoch
 
 
 def presence_key(channel: str, worker_id: str) -> str:

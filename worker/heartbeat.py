@@ -122,6 +122,7 @@ class HeartbeatTask:
             self.redis_healthy = True
             self.live_workers = frozenset(map(bytes.decode, workers))
             self._totals = ClusterTotals(len(workers), sessions)
+            self._manager.workers_seen(self.live_workers)
 
     async def _say_goodbye(self) -> None:
         if self._redis is None or not self.redis_healthy:

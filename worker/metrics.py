@@ -37,6 +37,8 @@ class WorkerCollector(Collector):
         yield self._counter("messages_received", "Messages from clients", seen.messages_in)
         yield self._counter("messages_sent", "Messages to clients", seen.messages_out)
         yield self._counters("connections_closed", "WebSockets that ended, by reason", "reason", seen.closes)
+        yield self._counter("history_repaired", "Messages that were missed, and read from a history", seen.repaired)
+        yield self._counters("history_losses", "Times that members were told of a loss", "reason", seen.losses)
         yield self._counters("refused", "Handshakes and messages refused, by reason", "reason", seen.refusals)
         yield self._gauge("loop_lag_seconds", "How late the event loop was at worst, lately", beat.loop_lag)
         yield self._gauge("resident_memory_bytes", "Memory of the process", beat.rss)

@@ -48,6 +48,10 @@ class Presence(ABC):
         """How many members other workers have, and `limit` of them at most. Raises RedisError or OSError."""
 
     @abstractmethod
+    async def of_worker(self, channel: str, worker_id: str, limit: int) -> tuple[int, list[Member]]:
+        """The members that a worker has, or had when it died a moment ago. Raises RedisError or OSError."""
+
+    @abstractmethod
     def refresh(self) -> None:
         """Enter all again: the server may have forgotten them."""
 
@@ -65,6 +69,9 @@ class InMemoryPresence(Presence):
         pass
 
     async def others(self, channel: str, limit: int) -> tuple[int, list[Member]]:
+        return 0, []
+
+    async def of_worker(self, channel: str, worker_id: str, limit: int) -> tuple[int, list[Member]]:
         return 0, []
 
     def refresh(self) -> None:
@@ -121,6 +128,14 @@ class RedisPresence(Presence):
                 count += length
                 found += [msgspec.json.decode(value, type=Member) for value in fields[1::2]]
         return count, found[:limit]
+
+    async def of_worker(self, channel: str, worker_id: str, limit: int) -> tuple[int, list[Member]]:
+        key = presence_key(channel, worker_id)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hlen(key)
+            pipe.hrandfield(key, limit, withvalues=True)
+            count, fields = await pipe.execute()
+        return count, [msgspec.json.decode(value, type=Member) for value in fields[1::2]]
 
     async def run(self) -> None:
         """Write what changed, and keep all alive, until cancelled; then take it away, as far as Redis answers."""

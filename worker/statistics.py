@@ -40,6 +40,8 @@ class WorkerStatistics(Struct, frozen=True, kw_only=True):
     channels: int
     closes: dict[str, int]  # by reason
     refusals: dict[str, int]  # of handshakes and messages, by reason
+    repaired: int  # messages that were missed, and read from a history
+    losses: dict[str, int]  # times that members had to be told of one, by reason
     broker: BrokerStatistics
     top_users: list[Counted] = []
     top_channels: list[Counted] = []

@@ -18,7 +18,7 @@ from msgspec import Struct
 from wsd.worker import wire
 from wsd.worker.authentication import Identity
 from wsd.worker.authorization import Authorize, is_allowed
-from wsd.worker.channel_options import ChannelRules
+from wsd.worker.channel_options import ChannelOptions, ChannelRules
 from wsd.worker.channels import PATIENCE_SECONDS, RETRY_SECONDS, Channels, Joined
 from wsd.worker.connection import Connection, ConnectionLimits, Outbox
 from wsd.worker.contract import (
@@ -37,6 +37,8 @@ from wsd.worker.link import LOST, is_refusal, raise_if_cancelled
 from wsd.worker.message_broker import MessageBroker, Receive
 from wsd.worker.payload import PayloadFilter
 from wsd.worker.presence import Presence
+from wsd.worker.presence_events import PresenceEvents
+from wsd.worker.receipts import Receipts
 from wsd.worker.session_keeper import SessionKeeper
 from wsd.worker.session_store import Claim, SessionChanged, SessionInfo, SessionStore
 from wsd.worker.statistics import (
@@ -94,6 +96,7 @@ class Parts:
     presence: Presence
     payload_filter: PayloadFilter
     rules: ChannelRules
+    receipts: Receipts
     authorize: Authorize | None = None
     user_connections: UserConnections | None = None
     limits: ConnectionLimits = NO_LIMITS
@@ -127,6 +130,7 @@ class DistributedWebSocketManager:
         self.refusals: Counter[str] = Counter()
         self.authorize = parts.authorize
         self._presence = parts.presence
+        self._receipts = parts.receipts
         self._user_connections = parts.user_connections
         interval = min(TOUCH_SECONDS, self.sessions.ttl / 4)
         self.keeper = SessionKeeper(
@@ -135,6 +139,11 @@ class DistributedWebSocketManager:
         self._exchange = StatisticsExchange(worker_id, self._tell_all)
         self._fanout = Fanout()
         self._channels = Channels(self.broker, self._fanout, parts.rules, self._step_timeout)
+        self._presence_events = PresenceEvents(
+            parts.presence,
+            publish=lambda channel, text: self.broker.publish(channel_key(channel), text),
+            tell_here=lambda channel, text: self._fanout.send(self._fanout.members(channel), text.decode()),
+        )
         self._uid_prefix = secrets.token_hex(5)
         self._uids = 0
         self._questions: asyncio.Queue[AskStatistics] = asyncio.Queue(100)
@@ -152,6 +161,8 @@ class DistributedWebSocketManager:
             tasks.create_task(self.keeper.run(), name="sessions")
             tasks.create_task(self._presence.run(), name="presence")
             tasks.create_task(self._channels.run(), name="channels")
+            tasks.create_task(self._receipts.run(), name="receipts")
+            tasks.create_task(self._presence_events.run(), name="presence-events")
             tasks.create_task(self._answer_for_ever(), name="statistics")
             if self._user_connections is not None:
                 tasks.create_task(self._user_connections.run(), name="user-connections")
@@ -380,7 +391,7 @@ class DistributedWebSocketManager:
             if outbox in self._fanout and channel not in outbox.channels:  # and has not ended meanwhile
                 outbox.channels.add(channel)
                 self._fanout.join(outbox, channel)
-                self._presence.joined(channel, _presence_id(outbox), self._member(outbox))
+                self._enter(outbox, channel)
 
         return add
 
@@ -393,7 +404,17 @@ class DistributedWebSocketManager:
         outbox.channels.discard(channel)
         self._fanout.leave(outbox, channel)
         self._channels.left(channel)
-        self._presence.left(channel, _presence_id(outbox))
+        if self._channels.options(channel).presence != "off":
+            self._presence.left(channel, _presence_id(outbox))
+        if self._channels.options(channel).presence == "events":
+            self._presence_events.left(channel, _presence_id(outbox), self._member(outbox))
+
+    def _enter(self, outbox: Outbox, channel: str) -> None:
+        kind = self._channels.options(channel).presence
+        if kind != "off":
+            self._presence.joined(channel, _presence_id(outbox), self._member(outbox))
+        if kind == "events":
+            self._presence_events.joined(channel, _presence_id(outbox), self._member(outbox))
 
     async def presence(self, channel: str, limit: int = MAX_LISTED_MEMBERS) -> tuple[int, list[wire.Member]]:
         """How many connections are in a channel, on all workers, and `limit` of them at most.
@@ -410,6 +431,13 @@ class DistributedWebSocketManager:
             except LOST as exc:
                 self._not_answered("presence was not answered", exc)
         return len(here) + count, [*members, *others][:limit]
+
+    def workers_seen(self, live: frozenset[str]) -> None:
+        """The workers whose heartbeat is there now, told at every one of ours that Redis answered."""
+        names = [name for name, _ in self._fanout.channel_sizes()]
+        self._presence_events.workers_seen(
+            live, [name for name in names if self._channels.options(name).presence == "events"]
+        )
 
     def _member(self, outbox: Outbox) -> wire.Member:
         return wire.Member(outbox.user_id, outbox.username, self.node_id, self.worker_id)
@@ -489,6 +517,29 @@ class DistributedWebSocketManager:
         messages = [msgspec.Raw(self._channels.text(entry).encode()) for entry in page.entries]
         return wire.HistoryPage(channel, page.top.offset, page.top.epoch, messages)
 
+    # Receipts
+
+    def options(self, channel: str) -> ChannelOptions:
+        return self._channels.options(channel)
+
+    def confirm(self, connection: Connection, channel: str, at: Position) -> None:
+        """A client has read a channel that it is in up to a position; noted where the channel has receipts."""
+        options = self.options(channel)
+        if options.receipts and channel in connection.channels:
+            self._receipts.confirm(channel, connection.user_id, at, options.history_ttl_seconds)
+
+    async def read_by(self, channel: str, user_id: str, epoch: str) -> int:
+        """The highest offset that a user has read, by the word of its clients; 0 if none is known.
+
+        Raises ConnectionError while Redis is away.
+        """
+        try:
+            async with asyncio.timeout(self._step_timeout):
+                return await self._receipts.read_by(channel, user_id, epoch)
+        except LOST as exc:
+            raise_if_cancelled()
+            raise ConnectionError(str(exc) or "no answer in time") from None
+
     def send_to_connection(self, connection: Connection, data: Any, sender: Connection | None = None) -> None:
         """Send to one connection of this worker."""
         self.reply(connection, wire.Message(data=data, sender=self._sender(sender)))
@@ -532,6 +583,8 @@ class DistributedWebSocketManager:
             channels=self._fanout.channels,
             closes=dict(self.closes),
             refusals=dict(self.refusals),
+            repaired=self._channels.repaired,
+            losses=dict(self._channels.lost),
             broker=self.broker.statistics,
             top_users=top(self._fanout.user_sizes(), listed) if listed else [],
             top_channels=top(self._fanout.channel_sizes(), listed) if listed else [],

@@ -122,6 +122,16 @@ class Members(Struct, frozen=True, tag="presence", omit_defaults=True):
     id: Any = None
 
 
+class PresenceChanged(Struct, frozen=True, tag="presence_changed"):
+    """Who came and who left; the lists may be a part of them, the counts are all."""
+
+    channel: str
+    joined: list[Member]
+    left: list[Member]
+    joined_count: int
+    left_count: int
+
+
 class Ack(Struct, frozen=True, tag="ack", omit_defaults=True):
     """`durable` is None for what is not kept: nobody promises anything about it."""
 
@@ -138,6 +148,16 @@ class HistoryPage(Struct, frozen=True, tag="history", omit_defaults=True):
     offset: int
     epoch: str
     messages: list[Raw]
+    id: Any = None
+
+
+class Receipt(Struct, frozen=True, tag="delivered", omit_defaults=True):
+    """`offset` is the last that the user has read."""
+
+    channel: str
+    user_id: str
+    delivered: bool
+    offset: int
     id: Any = None
 
 
@@ -218,11 +238,24 @@ class History(Struct, frozen=True, tag="history"):
     id: Any = None
 
 
-class Ping(Struct, frozen=True, tag="ping"):
+class Delivered(Struct, frozen=True, tag="delivered"):
+    """Has a user read all up to this position?"""
+
+    channel: str
+    user_id: str
+    offset: Annotated[int, Meta(ge=0)]
+    epoch: str
     id: Any = None
 
 
-Request = Broadcast | Subscribe | Unsubscribe | Publish | Direct | Presence | History | Ping | Resume
+class Ping(Struct, frozen=True, tag="ping"):
+    """`positions`: what the client has read, for channels with receipts."""
+
+    id: Any = None
+    positions: dict[str, Since] = {}
+
+
+Request = Broadcast | Subscribe | Unsubscribe | Publish | Direct | Presence | History | Delivered | Ping | Resume
 REQUEST_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in get_args(Request))
 
 

@@ -18,6 +18,7 @@ from wsd.worker.message_broker import InMemoryMessageBroker, MessageBroker, Mode
 from wsd.worker.payload import PayloadFilter
 from wsd.worker.presence import InMemoryPresence, Presence, RedisPresence
 from wsd.worker.pubsub import RedisPubSub
+from wsd.worker.receipts import Receipts
 from wsd.worker.redis_broker import RedisMessageBroker
 from wsd.worker.redis_session_store import RedisSessionStore
 from wsd.worker.session_store import InMemorySessionStore, SessionStore
@@ -54,6 +55,7 @@ class Worker:
                 presence=self._presence(),
                 payload_filter=PayloadFilter(env.sensitive_fields.split(",")),
                 rules=ChannelRules(env.channels),
+                receipts=Receipts(self._commands),
                 authorize=load_hook("security.authorize", env.authorize) if env.authorize else None,
                 user_connections=user_connections,
                 call_timeout=env.redis_timeout,

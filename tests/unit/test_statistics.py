@@ -15,6 +15,8 @@ def worker(name: str, users: dict[str, int], channels: dict[str, int]) -> Worker
         channels=len(channels),
         closes={},
         refusals={},
+        repaired=0,
+        losses={},
         broker=BrokerStatistics(),
         top_users=top(users.items(), 10),
         top_channels=top(channels.items(), 10),

@@ -1,0 +1,64 @@
+"""How far each user has read a channel, where its options ask for it: clients say so with their pings.
+
+The highest position of all of a user's connections counts. It is written in batches, and forgotten with the channel.
+"""
+
+import asyncio
+import logging
+
+from wsd.worker.contract import receipts_key
+from wsd.worker.history import META_LIFETIMES, Position
+from wsd.worker.link import LOST, Redis, raise_if_cancelled
+
+logger = logging.getLogger(__name__)
+
+WRITE_SECONDS = 0.5
+
+Reader = tuple[str, str, str]  # channel, epoch, user id
+
+
+class Receipts:
+    """`run` must run. Without a Redis they are of this process alone."""
+
+    def __init__(self, redis: Redis | None) -> None:
+        self._redis = redis
+        self._read: dict[Reader, int] = {}  # with a Redis: not written yet
+        self._lifetimes: dict[str, float] = {}  # by channel
+        self._wake = asyncio.Event()
+
+    def confirm(self, channel: str, user_id: str, at: Position, ttl: float) -> None:
+        """A client has read all up to a position; `ttl`: seconds that the channel's history lives."""
+        reader = (channel, at.epoch, user_id)
+        self._read[reader] = max(at.offset, self._read.get(reader, 0))
+        self._lifetimes[channel] = ttl * META_LIFETIMES
+        self._wake.set()
+
+    async def read_by(self, channel: str, user_id: str, epoch: str) -> int:
+        """The highest offset that the user has read; 0 if none is known. Raises one of LOST."""
+        noted = self._read.get((channel, epoch, user_id), 0)
+        if self._redis is None:
+            return noted
+        stored = await self._redis.zscore(receipts_key(channel, epoch), user_id)
+        return max(noted, int(stored or 0))
+
+    async def run(self) -> None:
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(WRITE_SECONDS)
+            self._wake.clear()
+            if self._redis is not None:
+                await self._write(self._redis)
+                raise_if_cancelled()
+
+    async def _write(self, redis: Redis) -> None:
+        read, self._read = self._read, {}
+        try:
+            async with redis.pipeline(transaction=False) as pipe:
+                for (channel, epoch, user_id), offset in read.items():
+                    key = receipts_key(channel, epoch)
+                    pipe.zadd(key, {user_id: offset}, gt=True)
+                    pipe.expire(key, int(self._lifetimes[channel]))
+                await pipe.execute()
+        except LOST as exc:
+            # Clients say it again with their next ping.
+            logger.info("receipts are not written now: %s", exc)
