@@ -90,7 +90,7 @@ class HealthConfig(Section, frozen=True):
 class RestartConfig(Section, frozen=True):
     backoff_initial: Seconds = 0.5
     backoff_max: Seconds = 30.0
-    stable_after: Seconds = 30.0
+    stable_after: Seconds = 10.0
     max_restarts: Count = 10
     window: Seconds = 60.0
 

@@ -32,7 +32,7 @@ RETAIN_SECONDS = 2.0
 
 BATCH_CHANNELS = 200
 
-PATIENCE_SECONDS = 15.0
+PATIENCE_SECONDS = 20.0
 """How long a client that comes back waits for Redis: a restart is shorter, and then nothing was lost."""
 
 RETRY_SECONDS = 0.1
