@@ -26,6 +26,7 @@ format: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/cluster.py
 	$(BIN)/python benchmarks/messages.py
+	$(BIN)/python -m benchmarks.history
 
 clean:
 	rm -rf $(VENV) .types .mypy_cache .ruff_cache .pytest_cache *.egg-info

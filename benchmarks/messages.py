@@ -33,7 +33,7 @@ CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Worker:
-    def __init__(self, directory: Path, number: int, redis_url: str) -> None:
+    def __init__(self, directory: Path, number: int, redis_url: str, channels: str = "") -> None:
         self.path = directory / f"{number}.sock"
         env = WorkerEnv(
             worker_id=f"worker-{number}",
@@ -41,6 +41,7 @@ class Worker:
             redis_url=redis_url,
             bind_path=str(self.path),
             messages_per_second=0.0,
+            channels=channels,
             log_level="error",
         )
         self.process = subprocess.Popen(
@@ -49,11 +50,15 @@ class Worker:
         wait_for(lambda: self.path.exists() and request(self.path, "GET", "/health", 5)[0] == 200)
 
     async def connect(self, user_id: str) -> ClientConnection:
-        connection = await unix_connect(
-            str(self.path), f"ws://localhost/ws?user_id={user_id}", ping_interval=None, compression=None
-        )
+        connection = await self.open(user_id)
         await connection.recv()
         return connection
+
+    async def open(self, user_id: str, token: str = "") -> ClientConnection:
+        """Before the welcome."""
+        return await unix_connect(
+            str(self.path), f"ws://localhost/ws?user_id={user_id}&session={token}", ping_interval=None, compression=None
+        )
 
     def pss(self) -> int:
         """Bytes (proc(5), smaps_rollup)."""
@@ -63,16 +68,20 @@ class Worker:
         raise AssertionError("no Pss")
 
     def cpu_seconds(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
+        return cpu_seconds(self.process.pid)
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
 
 
 @contextmanager
-def workers(count: int, redis_url: str) -> Iterator[list[Worker]]:
+def workers(count: int, redis_url: str, channels: str = "") -> Iterator[list[Worker]]:
     with tempfile.TemporaryDirectory(prefix="wsd-bench-") as directory, ExitStack() as stack:
         made = []
         for number in range(count):
-            made.append(Worker(Path(directory), number + 1, redis_url))
+            made.append(Worker(Path(directory), number + 1, redis_url, channels))
             stack.callback(made[-1].process.kill)
         yield made
 
@@ -107,7 +116,8 @@ async def latencies(publisher: Worker, listener: Worker, seconds: float) -> list
     """Seconds from send to receipt of each of RATE messages a second."""
     sender, hearer = await publisher.connect("sender"), await listener.connect("hearer")
     await hearer.send('{"type":"subscribe","channel":"bench","id":1}')
-    await hearer.recv()
+    while json.loads(await hearer.recv())["type"] != "ack":
+        pass
     found: list[float] = []
     count = int(seconds * RATE)
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from wsd.worker import wire
@@ -12,6 +12,9 @@ from wsd.worker.limits import TokenBucket
 
 MAX_QUEUED_MESSAGES = 1000
 """A client that has this many messages waiting reads too slowly and is closed with 1013."""
+
+MESSAGES_A_TURN = 20
+"""Of those that a client missed."""
 
 SLOW_READER = "slow_reader"
 """Why a client is told of a gap that only it has."""
@@ -34,6 +37,29 @@ class ConnectionLimits:
         return TokenBucket(self.messages_per_second, max(1.0, self.message_burst), time.monotonic())
 
 
+class Turns:
+    """Work that many want to do at once gets a turn of the event loop each, so that nobody else waits for all of it."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def __call__(self) -> "asyncio.Future[None]":
+        """Await it before each piece of the work."""
+        loop = asyncio.get_running_loop()
+        turn = loop.create_future()
+        self._waiting.append(turn)
+        if len(self._waiting) == 1:
+            loop.call_soon(self._next)
+        return turn
+
+    def _next(self) -> None:
+        turn = self._waiting.popleft()
+        if not turn.done():
+            turn.set_result(None)
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._next)
+
+
 class Droppable:
     """A message of a channel that does not wait for slow readers for ever. Without a text it has been dropped."""
 
@@ -54,6 +80,7 @@ class Outbox:
     __slots__ = (
         "_latest",
         "_queue",
+        "_turns",
         "_wake",
         "channels",
         "closing",
@@ -64,7 +91,9 @@ class Outbox:
         "username",
     )
 
-    def __init__(self, session_id: str, user_id: str, username: str) -> None:
+    def __init__(self, session_id: str, user_id: str, username: str, turns: Turns) -> None:
+        """`turns`: of this worker, for those who get much at once."""
+        self._turns = turns
         self.session_id = session_id
         self.user_id = user_id
         self.username = username
@@ -141,20 +170,22 @@ class Outbox:
             await self._wake.wait()
             self._wake.clear()
             while self._queue:
-                for text in self._texts(self._queue.popleft()):
-                    await send_text(text)
+                waiting = self._queue.popleft()
+                if isinstance(waiting, list):
+                    for start in range(0, len(waiting), MESSAGES_A_TURN):
+                        await self._turns()
+                        for text in waiting[start : start + MESSAGES_A_TURN]:
+                            await send_text(text)
+                else:
+                    await send_text(waiting if isinstance(waiting, str) else self._text(waiting))
 
-    def _texts(self, waiting: str | list[str] | Droppable) -> Sequence[str]:
-        if isinstance(waiting, str):
-            return (waiting,)
-        if isinstance(waiting, list):
-            return waiting
+    def _text(self, waiting: Droppable) -> str:
         if self._latest.get(waiting.channel) is waiting:
             del self._latest[waiting.channel]
         if waiting.text is not None:
-            return (waiting.text,)
+            return waiting.text
         at = waiting.position
-        return (wire.encode(wire.Gap(waiting.channel, SLOW_READER, at.offset, at.epoch)).decode(),)
+        return wire.encode(wire.Gap(waiting.channel, SLOW_READER, at.offset, at.epoch)).decode()
 
 
 class Connection:

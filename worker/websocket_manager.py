@@ -20,7 +20,7 @@ from wsd.worker.authentication import Identity
 from wsd.worker.authorization import Authorize, is_allowed
 from wsd.worker.channel_options import ChannelOptions, ChannelRules
 from wsd.worker.channels import PATIENCE_SECONDS, RETRY_SECONDS, Channels, Joined
-from wsd.worker.connection import Connection, ConnectionLimits, Outbox
+from wsd.worker.connection import Connection, ConnectionLimits, Outbox, Turns
 from wsd.worker.contract import (
     BROADCAST,
     DIRECT,
@@ -144,6 +144,7 @@ class DistributedWebSocketManager:
             publish=lambda channel, text: self.broker.publish(channel_key(channel), text),
             tell_here=lambda channel, text: self._fanout.send(self._fanout.members(channel), text.decode()),
         )
+        self._turns = Turns()
         self._uid_prefix = secrets.token_hex(5)
         self._uids = 0
         self._questions: asyncio.Queue[AskStatistics] = asyncio.Queue(100)
@@ -210,7 +211,7 @@ class DistributedWebSocketManager:
                 metadata=dict(metadata or {}),
                 token=digest(secret),
             )
-        outbox = Outbox(session.session_id, user_id, session.username)
+        outbox = Outbox(session.session_id, user_id, session.username, self._turns)
         if (earlier := self._fanout.get(session.session_id)) is not None:
             self._replace(earlier)
         await self._admit(outbox)
@@ -246,6 +247,7 @@ class DistributedWebSocketManager:
         session_id, _, secret = resume_token.partition(".")
         claim = Claim(session_id, user_id, digest(secret), new_token, self.worker_id, self.node_id)
         gives_up_at = time.monotonic() + PATIENCE_SECONDS
+        await self._turns()  # clients come back together
         while True:
             if self.broker.healthy:
                 try:

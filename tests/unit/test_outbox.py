@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wsd.worker.connection import MAX_QUEUED_MESSAGES, Outbox
+from wsd.worker.connection import MAX_QUEUED_MESSAGES, Outbox, Turns
 from wsd.worker.history import Position
 
 pytestmark = pytest.mark.anyio
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def outbox() -> Outbox:
-    return Outbox("s", "ann", "Ann")
+    return Outbox("s", "ann", "Ann", Turns())
 
 
 async def read(outbox: Outbox, count: int) -> list[Any]:
@@ -96,3 +96,28 @@ async def test_who_cannot_be_helped_by_dropping_is_closed(outbox: Outbox) -> Non
         outbox.send(str(number))
     send_droppable(outbox, range(1, 2))
     assert outbox.closing.result() == (1013, "reading too slowly")
+
+
+async def test_who_wants_much_at_once_takes_turns() -> None:
+    turns = Turns()
+    done: list[str] = []
+
+    async def work(name: str) -> None:
+        for _ in range(3):
+            await turns()
+            done.append(name)
+
+    async def other() -> None:
+        for _ in range(3):
+            await asyncio.sleep(0)
+            done.append("other")
+
+    abandoned = turns()
+    abandoned.cancel()
+    async with asyncio.TaskGroup() as tasks:
+        for name in "abcde":
+            tasks.create_task(work(name))
+        tasks.create_task(other())
+    assert sorted(done) == sorted("abcde" * 3) + ["other"] * 3
+    assert done.index("other") < 3, "nobody else waits for all of it"
+    assert done[-1] != "other"
