@@ -215,9 +215,10 @@ class Channels:
 
     def text(self, entry: Entry) -> str:
         """Of an entry, as clients get it."""
+        text = entry.payload.decode(errors="replace")  # whoever wrote it there: nobody is cut off for it
         if entry.position is None:
-            return entry.payload.decode()
-        return f'{entry.payload.decode()[:-1]},"offset":{entry.position.offset},"epoch":"{entry.position.epoch}"}}'
+            return text
+        return f'{text[:-1]},"offset":{entry.position.offset},"epoch":"{entry.position.epoch}"}}'
 
     def _text(self, channel: _Channel, entry: Entry) -> str:
         if entry.position is None:

@@ -30,7 +30,15 @@ CLOSE_SECONDS = 1.0
 
 
 async def page(request: Request) -> Response:
-    return HTMLResponse(resources.files("wsd.templates").joinpath("hub.html").read_text("utf-8"))
+    return HTMLResponse(_template("hub.html"))
+
+
+async def client(request: Request) -> Response:
+    return Response(_template("client.js"), media_type="text/javascript")
+
+
+def _template(name: str) -> str:
+    return resources.files("wsd.templates").joinpath(name).read_text("utf-8")
 
 
 async def endpoint(websocket: WebSocket) -> None:
@@ -135,4 +143,4 @@ async def _close(websocket: WebSocket, code: int, reason: str) -> None:
         return
 
 
-app = Starlette(routes=[Route("/", page), WebSocketRoute("/ws", endpoint)])
+app = Starlette(routes=[Route("/", page), Route("/client.js", client), WebSocketRoute("/ws", endpoint)])

@@ -22,6 +22,7 @@ from wsd.worker.redis_history import (
     APPEND_SCRIPT,
     APPEND_SHA,
     READ_SCRIPT,
+    READ_SHA,
     RENEW_SCRIPT,
     append_arguments,
     parse_page,
@@ -210,10 +211,21 @@ class RedisPubSub:
 
     async def read(self, wanted: Iterable[Wanted]) -> list[Page]:
         """Pages of histories, in one round trip. Raises one of LOST, refusals among them."""
-        async with asyncio.timeout(self._timeout), self._publisher.pipeline(transaction=False) as pipe:
-            for one in wanted:
-                pipe.eval(READ_SCRIPT, *read_arguments(one))
-            return [parse_page(answer) for answer in await pipe.execute()]
+        questions = [read_arguments(one) for one in wanted]
+        async with asyncio.timeout(self._timeout):
+            try:
+                answers = await self._ask(questions)
+            except NoScriptError:
+                await self._publisher.script_load(READ_SCRIPT)
+                answers = await self._ask(questions)
+        return [parse_page(answer) for answer in answers]
+
+    async def _ask(self, questions: Iterable[list[Any]]) -> list[Any]:
+        async with self._publisher.pipeline(transaction=False) as pipe:
+            for question in questions:
+                pipe.evalsha(READ_SHA, *question)
+            answers: list[Any] = await pipe.execute()
+        return answers
 
     async def renew_epoch(self, channel: str, epoch: str) -> None:
         """End an epoch of which messages were lost. Raises one of LOST."""

@@ -91,6 +91,8 @@ end
 return {{offset .. ':' .. epoch, entries}}
 """
 
+READ_SHA = hashlib.sha1(READ_SCRIPT.encode()).hexdigest()  # noqa: S324
+
 # KEYS meta; ARGV the epoch to end, a new one. What it holds stays: it is only that nobody may count on it.
 RENEW_SCRIPT = """
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 0 end

@@ -16,11 +16,12 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from tests.cluster.harness import Cluster
-from tests.waiting import until
+from tests.cluster.test_clients import client_module, kill_worker
+from tests.waiting import eventually, until
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
+pytestmark = [pytest.mark.anyio, pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")]
 
 
 class Tab:
@@ -122,3 +123,23 @@ def test_the_page_comes_back_by_itself_when_its_worker_dies(tmp_path: Path) -> N
         os.kill(pid, signal.SIGKILL)
         until(lambda: tab.text("#worker") not in ("", before), "another worker")
         assert tab.wait_until_connected() != before
+
+
+async def test_the_page_loses_nothing_while_its_worker_is_killed(tmp_path: Path) -> None:
+    with (
+        Cluster(tmp_path, "--workers", "2") as running,
+        chromium(tmp_path) as port,
+        open_tab(port, f"http://127.0.0.1:{running.port}/") as tab,
+    ):
+        tab.wait_until_connected()
+        said = [f"number {number}." for number in range(150)]
+        async with client_module().WsdClient(f"ws://127.0.0.1:{running.port}/ws", "talker") as talker:
+            for number, text in enumerate(said):
+                if number % 50 == 25:
+                    before = tab.text("#worker")
+                    await kill_worker(running, before)
+                    await eventually(lambda before=before: tab.text("#worker") not in ("", before))  # type: ignore[misc]
+                await talker.broadcast({"text": text})
+        await eventually(lambda: tab.run("document.querySelectorAll('#messages li').length") >= len(said))
+        heard = str(tab.run("[...document.querySelectorAll('#messages li')].map(i => i.lastChild.data).join('|')"))
+        assert heard.split("|")[::-1] == said

@@ -1,0 +1,213 @@
+"""A client of the hub that loses nothing: it comes back by itself, goes on with its session, drops what it has seen.
+
+    python client.py ws://127.0.0.1:8000/ws ann room:1
+
+Needs only `pip install websockets`.
+"""
+
+import asyncio
+import contextlib
+import json
+import random
+import secrets
+import sys
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlencode
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, WebSocketException
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 20.0  # seconds
+KEPT_UIDS = 5000
+RETRIED = ("rate_limited", "not_stored", "unavailable")
+
+Message = dict[str, Any]
+
+
+class RefusedError(Exception):
+    """The hub's word, or the end of the client."""
+
+
+class WsdClient:
+    """`async with WsdClient(url, "ann") as client: async for message in client: ...`
+
+    What it yields are messages, and `{"type": "gap", "channel", "reason"}` where something was missed.
+    """
+
+    def __init__(self, url: str, user_id: str, username: str = "") -> None:
+        self.welcome: Message = {}  # the newest
+        self._url = url
+        self._query = {"user_id": user_id, "username": username or user_id}
+        self._connection: ClientConnection | None = None
+        self._heard: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._positions: dict[str, Message] = {}  # by channel: offset and epoch
+        self._channels: set[str] = set()
+        self._uids: OrderedDict[str, None] = OrderedDict()
+        self._waiting: dict[int, tuple[Message, asyncio.Future[Message]]] = {}
+        self._next_id = 1
+        self._run_id = secrets.token_hex(4)  # tells this client's idempotency keys from an earlier one's
+
+    async def __aenter__(self) -> "WsdClient":
+        self._running = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._connection is not None:
+            await self._connection.close(1000)  # for good: the session ends
+        self._running.cancel()
+        await asyncio.gather(self._running, return_exceptions=True)
+
+    async def __aiter__(self) -> AsyncIterator[Message]:
+        while (message := await self._heard.get()) is not None:
+            yield message
+
+    async def subscribe(self, channel: str) -> None:
+        self._channels.add(channel)
+        await self._ask({"type": "subscribe", "channel": channel})
+
+    async def unsubscribe(self, channel: str) -> None:
+        self._channels.discard(channel)
+        self._positions.pop(channel, None)
+        await self._ask({"type": "unsubscribe", "channel": channel})
+
+    async def publish(self, channel: str, data: object) -> Message:
+        """Return once it is stored; it is sent again until then, and counts once. Raises RefusedError."""
+        return await self._ask({"type": "publish", "channel": channel, "data": data, **self._key()})
+
+    async def broadcast(self, data: object) -> Message:
+        return await self._ask({"type": "broadcast", "data": data, **self._key()})
+
+    async def direct(self, user_id: str, data: object) -> Message:
+        return await self._ask({"type": "direct", "user_id": user_id, "data": data, **self._key()})
+
+    def _key(self) -> Message:
+        return {"idempotency_key": f"{self._run_id}-{self._next_id}"}
+
+    async def _ask(self, request: Message) -> Message:
+        request_id = self._next_id
+        self._next_id += 1
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._waiting[request_id] = ({**request, "id": request_id}, answer)
+        await self._transmit(request_id)
+        return await answer
+
+    async def _transmit(self, request_id: int) -> None:
+        """Now, if there is a connection, else after the next welcome."""
+        if request_id in self._waiting and self._connection is not None:
+            with contextlib.suppress(ConnectionClosed):
+                await self._connection.send(json.dumps(self._waiting[request_id][0]))
+
+    async def _retry(self) -> None:
+        await asyncio.sleep(1)
+        for request_id in list(self._waiting):
+            await self._transmit(request_id)
+
+    async def _run(self) -> None:
+        attempt = 0
+        while True:
+            token = self.welcome.get("resume_token", "")
+            try:
+                async with connect(f"{self._url}?{urlencode({**self._query, 'session': token})}") as connection:
+                    if token:
+                        await connection.send(json.dumps({"type": "resume", "since": self._positions}))
+                    async for text in connection:
+                        message = json.loads(text)
+                        if message["type"] == "welcome":
+                            attempt = 0
+                            self._connection = connection
+                            await self._welcomed(message)
+                        else:
+                            self._hear(message)
+                    code = connection.close_code or 1006
+            except ConnectionClosed as exc:
+                code = exc.rcvd.code if exc.rcvd is not None else 1006
+            except (OSError, WebSocketException):
+                code = 1006
+            self._connection = None
+            if code in (1000, 1008) or 4500 <= code < 5000:
+                break
+            # Full jitter: clients of one worker must not all come back in the same moment.
+            await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt)))
+            attempt += 1
+        for _, answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(RefusedError(f"closed with {code}"))
+        self._heard.put_nowait(None)
+
+    async def _welcomed(self, message: Message) -> None:
+        self.welcome = message
+        for channel, state in message["channels"].items():
+            self._joined(channel, state)
+        for channel in self._channels - message["channels"].keys():
+            since = {"since": self._positions[channel]} if channel in self._positions else {}
+            assert self._connection is not None
+            await self._connection.send(json.dumps({"type": "subscribe", "channel": channel, **since}))
+        for request_id in list(self._waiting):
+            await self._transmit(request_id)
+
+    def _joined(self, channel: str, state: Message) -> None:
+        """Where nothing is lost, what was missed follows from where we are."""
+        known = channel in self._positions
+        if state.get("recovered") is not True and "offset" in state:
+            self._positions[channel] = {"offset": state["offset"], "epoch": state["epoch"]}
+        if known and state.get("recovered") is False:
+            self._heard.put_nowait({"type": "gap", "channel": channel, "reason": state["reason"]})
+
+    def _hear(self, message: Message) -> None:
+        match message["type"]:
+            case "subscribed":
+                self._joined(message["channel"], message)
+            case "gap" | "position":
+                self._positions[message["channel"]] = {"offset": message["offset"], "epoch": message["epoch"]}
+                if message["type"] == "gap":
+                    self._heard.put_nowait(message)
+            case "message":
+                if self._is_new(message):
+                    self._heard.put_nowait(message)
+            case _:
+                self._answered(message)
+
+    def _is_new(self, message: Message) -> bool:
+        if "offset" in message:
+            at = self._positions.get(message["channel"])
+            if at is not None and at["epoch"] == message["epoch"] and message["offset"] <= at["offset"]:
+                return False
+            self._positions[message["channel"]] = {"offset": message["offset"], "epoch": message["epoch"]}
+        uid = message.get("uid")
+        if uid is None:
+            return True
+        if uid in self._uids:  # it came before it was stored
+            return False
+        self._uids[uid] = None
+        if len(self._uids) > KEPT_UIDS:
+            self._uids.popitem(last=False)
+        return True
+
+    def _answered(self, message: Message) -> None:
+        waiting = self._waiting.get(message.get("id", 0))
+        if waiting is None or message.get("durable") is False:
+            return  # another ack comes once it is stored
+        if message["type"] == "error" and message["code"] in RETRIED:
+            self._retries = asyncio.create_task(self._retry())
+            return
+        del self._waiting[message["id"]]
+        if waiting[1].done():
+            return
+        if message["type"] == "error":
+            waiting[1].set_exception(RefusedError(f"{message['code']}: {message['message']}"))
+        else:
+            waiting[1].set_result(message)
+
+
+async def main(url: str, user_id: str, *channels: str) -> None:
+    async with WsdClient(url, user_id) as client:
+        for channel in channels:
+            await client.subscribe(channel)
+        async for message in client:
+            sys.stdout.write(f"{message['channel']}: {message.get('data', message)}\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,161 @@
+// A client of the hub that loses nothing: it comes back by itself, with a pause that grows and is random, goes on with
+// its session, and drops what it has seen. For browsers and for Node 22, without dependencies.
+//
+//   const client = new WsdClient("ws://127.0.0.1:8000/ws", { user_id: "ann" });
+//   client.onmessage = (message) => console.log(message.channel, message.data);
+//   client.subscribe("room:1");
+//   await client.publish("room:1", { text: "hi" });   // resolves once the message is stored
+
+const FIRST_PAUSE = 200, LONGEST_PAUSE = 20_000;      // milliseconds
+const KEPT_UIDS = 5000;
+const RETRIED = new Set(["rate_limited", "not_stored", "unavailable"]);
+
+export class WsdClient {
+  onmessage = (message) => {};                        // { channel, data, from, ... }
+  ongap = (gap) => {};                                // { channel, reason }: something was missed
+  onstate = (state, detail) => {};                    // "connecting", "open" (the welcome), "closed" (why, and for how long)
+
+  #url; #query; #socket = null; #token = ""; #attempt = 0; #timer; #stopped = false;
+  #positions = new Map();                             // by channel: { offset, epoch }
+  #channels = new Set();                              // subscribed, by the application's wish
+  #uids = new Set();
+  #waiting = new Map();                               // by id: { request, resolve, reject }
+  #nextId = 1;
+  #run = Math.random().toString(36).slice(2);         // tells this client's idempotency keys from an earlier one's
+
+  constructor(url, { user_id, username = user_id, ...query } = {}) {
+    this.#url = url;
+    this.#query = { ...query, ...(user_id ? { user_id, username } : {}) };
+    this.#connect();
+  }
+
+  subscribe(channel) { this.#channels.add(channel); return this.#ask({ type: "subscribe", channel }); }
+  unsubscribe(channel) {
+    this.#channels.delete(channel);
+    this.#positions.delete(channel);
+    return this.#ask({ type: "unsubscribe", channel });
+  }
+  publish(channel, data) { return this.#send({ type: "publish", channel, data }); }
+  broadcast(data) { return this.#send({ type: "broadcast", data }); }
+  direct(user_id, data) { return this.#send({ type: "direct", user_id, data }); }
+  presence(channel) { return this.#ask({ type: "presence", channel }); }
+  history(channel, options = {}) { return this.#ask({ type: "history", channel, ...options }); }
+
+  // A new connection, which may reach another worker.
+  reconnect() { this.#attempt = 0; this.#socket?.close(4000); }
+
+  // For good: the session ends.
+  close() {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+    this.#socket?.close(1000);
+    for (const { reject } of this.#waiting.values()) reject(new Error("closed"));
+    this.#waiting.clear();
+  }
+
+  // A message is sent again until it is stored; the key makes it count once.
+  #send(request) { return this.#ask({ ...request, idempotency_key: `${this.#run}-${this.#nextId}` }); }
+
+  #ask(request) {
+    const id = this.#nextId++;
+    const answer = new Promise((resolve, reject) => {
+      this.#waiting.set(id, { request: { ...request, id }, resolve, reject });
+    });
+    answer.catch(() => {});                           // whoever does not wait for it is not told
+    this.#transmit(id);
+    return answer;
+  }
+
+  #transmit(id) {
+    const waiting = this.#waiting.get(id);
+    if (waiting && this.#socket?.welcomed) this.#socket.send(JSON.stringify(waiting.request));
+  }
+
+  #connect() {
+    this.onstate("connecting");
+    const url = new URL(this.#url, globalThis.location?.href);
+    for (const [name, value] of Object.entries(this.#query)) url.searchParams.set(name, value);
+    if (this.#token) url.searchParams.set("session", this.#token);
+    const socket = this.#socket = new WebSocket(url);
+    socket.onopen = () => {
+      if (this.#token) socket.send(JSON.stringify({ type: "resume", since: Object.fromEntries(this.#positions) }));
+    };
+    socket.onmessage = (event) => { if (socket === this.#socket) this.#hear(JSON.parse(event.data)); };
+    socket.onclose = (event) => { if (socket === this.#socket) this.#closed(event); };
+  }
+
+  #closed({ code, reason }) {
+    this.#socket = null;
+    if (this.#stopped || code === 1008 || (code >= 4500 && code < 5000)) {
+      this.onstate("closed", { code, reason, again: null });
+      this.close();
+      return;
+    }
+    // Full jitter: clients of one worker must not all come back in the same moment.
+    const pause = Math.random() * Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** this.#attempt++);
+    this.onstate("closed", { code, reason, again: pause });
+    this.#timer = setTimeout(() => this.#connect(), pause);
+  }
+
+  #hear(message) {
+    switch (message.type) {
+      case "welcome": return this.#welcomed(message);
+      case "subscribed": return this.#joined(message.channel, message);
+      case "gap":
+        this.#positions.set(message.channel, { offset: message.offset, epoch: message.epoch });
+        return this.ongap(message);
+      case "position":
+        this.#positions.set(message.channel, { offset: message.offset, epoch: message.epoch });
+        return;
+      case "message": return this.#deliver(message);
+      default: return this.#answered(message);
+    }
+  }
+
+  #welcomed(message) {
+    this.#attempt = 0;
+    this.#token = message.resume_token;
+    this.#socket.welcomed = true;
+    for (const [channel, state] of Object.entries(message.channels)) this.#joined(channel, state);
+    for (const channel of this.#channels) {
+      if (channel in message.channels) continue;      // in it already
+      this.#socket.send(JSON.stringify({ type: "subscribe", channel, since: this.#positions.get(channel) }));
+    }
+    this.onstate("open", message);
+    for (const id of this.#waiting.keys()) this.#transmit(id);
+  }
+
+  // Where nothing is lost, what was missed follows from where we are.
+  #joined(channel, { offset, epoch, recovered, reason }) {
+    const known = this.#positions.has(channel);
+    if (recovered !== true && offset !== undefined) this.#positions.set(channel, { offset, epoch });
+    if (known && recovered === false) this.ongap({ type: "gap", channel, reason, offset, epoch });
+  }
+
+  #deliver(message) {
+    const { channel, uid, offset, epoch } = message;
+    if (offset !== undefined) {
+      const at = this.#positions.get(channel);
+      if (at?.epoch === epoch && offset <= at.offset) return;
+      this.#positions.set(channel, { offset, epoch });
+    }
+    if (uid) {                                        // it may have come before it was stored
+      if (this.#uids.has(uid)) return;
+      this.#uids.add(uid);
+      if (this.#uids.size > KEPT_UIDS) this.#uids.delete(this.#uids.values().next().value);
+    }
+    this.onmessage(message);
+  }
+
+  #answered(message) {
+    const waiting = this.#waiting.get(message.id);
+    if (!waiting || message.durable === false) return; // another ack comes once it is stored
+    if (message.type === "error" && RETRIED.has(message.code)) {
+      setTimeout(() => this.#transmit(message.id), 1000);
+      return;
+    }
+    this.#waiting.delete(message.id);
+    if (message.type === "error") waiting.reject(new Error(`${message.code}: ${message.message}`));
+    else waiting.resolve(message);
+  }
+}

@@ -1,0 +1,189 @@
+"""The clients of examples/ lose nothing and double nothing while their workers are killed."""
+
+import asyncio
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.harness import Cluster
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parent.parent.parent
+NODE = shutil.which("node")
+KILLS = 3
+
+READER = """
+import { WsdClient } from "./client.mjs";
+const client = new WsdClient(process.argv[2], { user_id: "reader" });
+const say = (message) => console.log(JSON.stringify(message));
+client.onmessage = say;
+client.ongap = say;
+client.onstate = (state, detail) => { if (state === "open") say({ type: "worker", id: detail.worker_id }); };
+await client.subscribe("numbers");
+say({ type: "ready" });
+for (let number = 1; ; number++) {
+  await client.publish("counted", number);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+}
+"""
+
+
+def node_options() -> list[str]:
+    """What Node needs to have a WebSocket; it has one by itself from 22 on."""
+    assert NODE is not None
+    version = subprocess.run([NODE, "--version"], capture_output=True, text=True, check=True).stdout
+    major = int(version.removeprefix("v").partition(".")[0])
+    if major < 20:
+        pytest.skip(f"node {version.strip()} has no WebSocket")
+    return [] if major >= 22 else ["--experimental-websocket", "--no-warnings"]
+
+
+def client_module() -> Any:
+    spec = importlib.util.spec_from_file_location("wsd_example_client", ROOT / "examples" / "client.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Any:
+    with Cluster(tmp_path, "--workers", "2") as running:
+        yield running
+
+
+async def publish_numbers(cluster: Cluster, count: int) -> None:
+    """From another client of examples/, which is cut off, too, when its worker dies."""
+    async with client_module().WsdClient(url(cluster), "source") as source:
+        for number in range(count):
+            ack = await source.publish("numbers", number)
+            assert ack["durable"] is True
+            await asyncio.sleep(0.01)
+
+
+async def kill_worker(cluster: Cluster, worker_id: str) -> None:
+    (pid,) = [worker.pid for worker in cluster.status().workers if worker.worker_id == worker_id]
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: all(worker.state == "ready" for worker in cluster.status().workers))
+
+
+def url(cluster: Cluster) -> str:
+    return f"ws://127.0.0.1:{cluster.port}/ws"
+
+
+async def counted(cluster: Cluster) -> list[Any]:
+    """All that was ever published to the channel `counted`."""
+    client = await cluster.client("auditor")
+    found: list[Any] = []
+    while True:
+        page = await client.ask(type="history", channel="counted", since=len(found), limit=500)
+        if not page["messages"]:
+            await client.close()
+            return found
+        found += [message["data"] for message in page["messages"]]
+
+
+async def test_the_python_client(cluster: Cluster) -> None:
+    heard: list[Any] = []
+    async with client_module().WsdClient(url(cluster), "reader") as client:
+        await client.subscribe("numbers")
+
+        async def read() -> None:
+            async for message in client:
+                assert message["type"] == "message", message
+                heard.append(message["data"])
+
+        reading = asyncio.create_task(read())
+        load = asyncio.create_task(publish_numbers(cluster, 400))
+        for number in range(1, KILLS + 1):
+            await eventually(lambda number=number: len(heard) > 100 * number)  # type: ignore[misc]
+            worker_id = client.welcome["worker_id"]
+            await kill_worker(cluster, worker_id)
+            await eventually(lambda worker_id=worker_id: client.welcome["worker_id"] != worker_id)  # type: ignore[misc]
+        await load
+        await eventually(lambda: len(heard) >= 400)
+        assert heard == list(range(400))
+        session_ids = {client.welcome["session_id"]}
+        assert client.welcome["resumed"] is True
+        assert len(session_ids) == 1
+        reading.cancel()
+
+
+async def test_what_was_under_way_when_its_worker_died_counts_once(cluster: Cluster) -> None:
+    async with client_module().WsdClient(url(cluster), "source") as client:
+        await client.publish("counted", -1)
+        publishing = [asyncio.create_task(client.publish("counted", number)) for number in range(50)]
+        await kill_worker(cluster, client.welcome["worker_id"])
+        acks = await asyncio.gather(*publishing)
+        assert all(ack["durable"] for ack in acks)
+        assert sorted(await counted(cluster)) == list(range(-1, 50))
+
+
+async def test_a_refused_client_does_not_come_back(cluster: Cluster) -> None:
+    module = client_module()
+    async with module.WsdClient(url(cluster), "a\u202eb") as client:
+        with pytest.raises(module.RefusedError, match="1008"):
+            await client.publish("room", 1)
+        assert [message async for message in client] == []
+
+
+async def lines(reader: asyncio.StreamReader) -> AsyncIterator[dict[str, Any]]:
+    while line := await reader.readline():
+        yield json.loads(line)
+
+
+@pytest.mark.skipif(NODE is None, reason="no node on PATH")
+async def test_the_javascript_client(cluster: Cluster, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "examples" / "client.js", tmp_path / "client.mjs")
+    (tmp_path / "reader.mjs").write_text(READER)
+    assert NODE is not None
+    process = await asyncio.create_subprocess_exec(
+        NODE, *node_options(), str(tmp_path / "reader.mjs"), url(cluster), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    heard: list[int] = []
+    others: list[dict[str, Any]] = []
+
+    async def read(stdout: asyncio.StreamReader) -> None:
+        async for message in lines(stdout):
+            if message.get("channel") == "numbers" and message["type"] == "message":
+                heard.append(message["data"])
+            else:
+                others.append(message)
+
+    def worker_id() -> str:
+        return str([message["id"] for message in others if message["type"] == "worker"][-1])
+
+    reading = asyncio.create_task(read(process.stdout))
+    try:
+        await eventually(lambda: {"type": "ready"} in others)
+        load = asyncio.create_task(publish_numbers(cluster, 400))
+        for number in range(1, KILLS + 1):
+            await eventually(lambda number=number: len(heard) > 100 * number)  # type: ignore[misc]
+            before = worker_id()
+            await kill_worker(cluster, before)
+            await eventually(lambda before=before: worker_id() != before)  # type: ignore[misc]
+        await load
+        await eventually(lambda: len(heard) >= 400)
+        assert heard == list(range(400))
+        assert {message["type"] for message in others} == {"worker", "ready"}
+    finally:
+        process.kill()
+        await process.wait()
+        await reading
+    published = await counted(cluster)
+    assert published == list(range(published[0], published[-1] + 1)), "each once, whatever happened to its worker"
+    assert len(published) > 100
