@@ -20,6 +20,8 @@ from wsd.supervisor.status import ClusterStatus
 READY_SECONDS = 20.0
 """In which all subscribers must be there."""
 
+CLOSE_SECONDS = 5.0
+
 SETTLE_SECONDS = 30.0
 """After the last fault, for what is on its way."""
 
@@ -83,7 +85,7 @@ class ChaosRun:
         finally:
             for task in [load, *clients]:
                 task.cancel()
-            await asyncio.gather(load, *clients, return_exceptions=True)
+            await asyncio.wait([load, *clients], timeout=CLOSE_SECONDS)
         names = [subscriber.user_id for subscriber in self._subscribers]
         return self._ledger.verdict(self._settings.seed, self._settings.duration, self._faults, names)
 
