@@ -51,7 +51,6 @@ class ChaosRun:
         """Raises NotRunningError, or WsdError when the cluster is not healthy to begin with."""
         self._control = ControlClient(state_dir)
         self._settings = settings
-        self._ledger = Ledger()
         self._faults: Counter[str] = Counter()
         self._events: deque[str] = deque(maxlen=5)
         status = self._status()
@@ -60,14 +59,13 @@ class ChaosRun:
         self._redis_url = redis_url or (status.redis.url or "")
         run = f"{time.time_ns() // 1_000_000:x}"  # no messages of an earlier run
         channels = [f"chaos:{run}:{number}" for number in range(settings.publishers)]
+        readers = [f"chaos-{run}-s{number}" for number in range(settings.subscribers)]
+        self._ledger = Ledger(readers)
         self._publishers = [
             Publisher(status.websocket_url, f"chaos-{run}-p{number}", self._ledger, channel, settings.rate)
             for number, channel in enumerate(channels)
         ]
-        self._subscribers = [
-            Subscriber(status.websocket_url, f"chaos-{run}-s{number}", self._ledger, channels)
-            for number in range(settings.subscribers)
-        ]
+        self._subscribers = [Subscriber(status.websocket_url, user_id, self._ledger, channels) for user_id in readers]
 
     @property
     def _clients(self) -> list[ChaosClient]:
@@ -86,8 +84,7 @@ class ChaosRun:
             for task in [load, *clients]:
                 task.cancel()
             await asyncio.wait([load, *clients], timeout=CLOSE_SECONDS)
-        names = [subscriber.user_id for subscriber in self._subscribers]
-        return self._ledger.verdict(self._settings.seed, self._settings.duration, self._faults, names)
+        return self._ledger.verdict(self._settings.seed, self._settings.duration, self._faults)
 
     async def _run(self, show: Callable[[Progress], None]) -> None:
         await self._all_ready()
@@ -135,22 +132,20 @@ class ChaosRun:
 
     async def _settle(self) -> None:
         """Until all that was acked has arrived everywhere, or it has had its time."""
-        names = [subscriber.user_id for subscriber in self._subscribers]
         with suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_SECONDS):
-                while self._ledger.missing(names):  # noqa: ASYNC110 - a count, told by nobody
+                while self._ledger.missing:  # noqa: ASYNC110 - a count, told by nobody
                     await asyncio.sleep(0.2)
         await asyncio.sleep(1.0)  # what comes twice, comes now
 
     async def _show_for_ever(self, show: Callable[[Progress], None], began: float) -> None:
-        names = [subscriber.user_id for subscriber in self._subscribers]
         while True:
             ledger = self._ledger
             show(
                 Progress(
                     time.monotonic() - began,
                     ledger.published,
-                    ledger.missing(names),
+                    ledger.missing,
                     ledger.told,
                     ledger.reconnects,
                     tuple(self._events),

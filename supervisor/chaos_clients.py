@@ -18,6 +18,8 @@ from wsd.supervisor.chaos_verdict import Ledger
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 """Seconds before a client comes back: full jitter up to this and doubling."""
 
+RETRY_SECONDS = 0.05
+
 KEPT_UIDS = 5000
 
 Message = dict[str, Any]
@@ -53,7 +55,7 @@ class ChaosClient:
                         else:
                             self._heard(message)
             except (OSError, WebSocketException, TimeoutError):
-                pass
+                pass  # it comes back
             self.connected.clear()
             self._lost_at = self._lost_at or time.monotonic()
             await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt)))
@@ -179,9 +181,11 @@ class Publisher(ChaosClient):
         }
         while not acked.is_set():
             await self.connected.wait()
-            with suppress(OSError, WebSocketException):
+            try:
                 await self.send(request)
                 await self._answered(acked)
+            except (OSError, WebSocketException):
+                await asyncio.sleep(RETRY_SECONDS)  # it may not have noticed yet that its connection is gone
         del self._acks[number]
 
     async def _answered(self, acked: asyncio.Event) -> None:

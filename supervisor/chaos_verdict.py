@@ -36,7 +36,8 @@ class Verdict(Struct, frozen=True, kw_only=True):
 class Ledger:
     """Publishers number their messages from 1; every subscriber is to get all that are acked."""
 
-    def __init__(self) -> None:
+    def __init__(self, subscribers: Sequence[str]) -> None:
+        self._subscribers = subscribers
         self.published = 0
         self.acked: dict[str, set[int]] = defaultdict(set)  # by publisher
         self.delivered: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))  # subscriber, publisher
@@ -46,6 +47,7 @@ class Ledger:
         self.holes = 0
         self.reconnects = 0
         self.resumed = 0
+        self.missing = 0  # acked messages that have not arrived yet, over all subscribers
         self.recoveries: list[float] = []
         self.acks: list[float] = []
         self._last: dict[tuple[str, str], int] = defaultdict(int)
@@ -53,6 +55,7 @@ class Ledger:
     def ack(self, publisher: str, number: int, seconds: float) -> None:
         self.acked[publisher].add(number)
         self.acks.append(seconds)
+        self.missing += sum(number not in self.delivered[subscriber][publisher] for subscriber in self._subscribers)
 
     def deliver(self, subscriber: str, publisher: str, number: int) -> None:
         seen = self.delivered[subscriber][publisher]
@@ -60,20 +63,13 @@ class Ledger:
             self.duplicated += 1
             return
         seen.add(number)
+        self.missing -= number in self.acked[publisher]
         if number < self._last[subscriber, publisher]:
             self.out_of_order += 1
         else:
             self._last[subscriber, publisher] = number
 
-    def missing(self, subscribers: Sequence[str]) -> int:
-        """Acked messages that have not arrived yet, over all subscribers."""
-        return sum(
-            len(numbers - self.delivered[subscriber][publisher])
-            for subscriber in subscribers
-            for publisher, numbers in self.acked.items()
-        )
-
-    def verdict(self, seed: int, duration: float, faults: Counter[str], subscribers: Sequence[str]) -> Verdict:
+    def verdict(self, seed: int, duration: float, faults: Counter[str]) -> Verdict:
         acked = sum(map(len, self.acked.values()))
         return Verdict(
             seed=seed,
@@ -81,9 +77,9 @@ class Ledger:
             faults=dict(sorted(faults.items())),
             published=self.published,
             acked=acked,
-            expected=acked * len(subscribers),
+            expected=acked * len(self._subscribers),
             delivered=sum(len(n) for by_publisher in self.delivered.values() for n in by_publisher.values()),
-            lost=self.missing(subscribers),
+            lost=self.missing,
             duplicated=self.duplicated,
             out_of_order=self.out_of_order,
             told=self.told,

@@ -39,12 +39,12 @@ def test_each_can_be_chosen() -> None:
 
 
 def verdict(ledger: Ledger) -> Verdict:
-    return ledger.verdict(1, 60, Counter({"worker-kill": 2}), ["s1", "s2"])
+    return ledger.verdict(1, 60, Counter({"worker-kill": 2}))
 
 
 def filled() -> Ledger:
     """Three messages that both subscribers got."""
-    ledger = Ledger()
+    ledger = Ledger(["s1", "s2"])
     for number in (1, 2, 3):
         ledger.published += 1
         ledger.ack("p", number, 0.01 * number)
@@ -99,7 +99,7 @@ def test_a_hole_that_nobody_spoke_of_fails_and_a_told_one_counts() -> None:
 
 
 def test_nothing_acked_proves_nothing() -> None:
-    assert not verdict(Ledger()).passed
+    assert not verdict(Ledger(["s1"])).passed
 
 
 def test_percentiles_are_values_that_were_seen() -> None:
