@@ -46,6 +46,7 @@ class WsdClient:
         self._channels: set[str] = set()
         self._uids: OrderedDict[str, None] = OrderedDict()
         self._waiting: dict[int, tuple[Message, asyncio.Future[Message]]] = {}
+        self._retrying: asyncio.Task[None] | None = None
         self._next_id = 1
         self._run_id = secrets.token_hex(4)  # tells this client's idempotency keys from an earlier one's
 
@@ -126,10 +127,13 @@ class WsdClient:
             except (OSError, WebSocketException):
                 code = 1006
             self._connection = None
+            if code == 1009 and self._waiting:  # the largest was too large: to send it again would not help
+                largest = max(self._waiting, key=lambda request_id: len(json.dumps(self._waiting[request_id][0])))
+                self._waiting.pop(largest)[1].set_exception(RefusedError("message too big"))
             if code in (1000, 1008) or 4500 <= code < 5000:
                 break
             # Full jitter: clients of one worker must not all come back in the same moment.
-            await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt)))
+            await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(attempt, 10))))
             attempt += 1
         for _, answer in self._waiting.values():
             if not answer.done():
@@ -186,12 +190,14 @@ class WsdClient:
         return True
 
     def _answered(self, message: Message) -> None:
+        if message["type"] == "error" and message["code"] in RETRIED:
+            # What is too much is refused unread, without its id.
+            if self._retrying is None or self._retrying.done():
+                self._retrying = asyncio.create_task(self._retry())
+            return
         waiting = self._waiting.get(message.get("id", 0))
         if waiting is None or message.get("durable") is False:
             return  # another ack comes once it is stored
-        if message["type"] == "error" and message["code"] in RETRIED:
-            self._retries = asyncio.create_task(self._retry())
-            return
         del self._waiting[message["id"]]
         if waiting[1].done():
             return

@@ -58,7 +58,7 @@ class ChaosClient:
                 pass  # it comes back
             self.connected.clear()
             self._lost_at = self._lost_at or time.monotonic()
-            await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt)))
+            await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(attempt, 10))))
             attempt += 1
 
     async def send(self, message: Message) -> None:

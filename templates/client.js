@@ -15,7 +15,7 @@ export class WsdClient {
   ongap = (gap) => {};                                // { channel, reason }: something was missed
   onstate = (state, detail) => {};                    // "connecting", "open" (the welcome), "closed" (why, and for how long)
 
-  #url; #query; #socket = null; #token = ""; #attempt = 0; #timer; #stopped = false;
+  #url; #query; #socket = null; #token = ""; #attempt = 0; #timer; #retry = null; #stopped = false;
   #positions = new Map();                             // by channel: { offset, epoch }
   #channels = new Set();                              // subscribed, by the application's wish
   #uids = new Set();
@@ -91,10 +91,19 @@ export class WsdClient {
       this.close();
       return;
     }
+    if (code === 1009) this.#rejectLargest();         // to send it again would not help
     // Full jitter: clients of one worker must not all come back in the same moment.
     const pause = Math.random() * Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** this.#attempt++);
     this.onstate("closed", { code, reason, again: pause });
     this.#timer = setTimeout(() => this.#connect(), pause);
+  }
+
+  #rejectLargest() {
+    const size = ([, { request }]) => JSON.stringify(request).length;
+    const [largest] = [...this.#waiting].sort((a, b) => size(b) - size(a));
+    if (!largest) return;
+    this.#waiting.delete(largest[0]);
+    largest[1].reject(new Error("message too big"));
   }
 
   #hear(message) {
@@ -148,12 +157,16 @@ export class WsdClient {
   }
 
   #answered(message) {
-    const waiting = this.#waiting.get(message.id);
-    if (!waiting || message.durable === false) return; // another ack comes once it is stored
     if (message.type === "error" && RETRIED.has(message.code)) {
-      setTimeout(() => this.#transmit(message.id), 1000);
+      // What is too much is refused unread, without its id.
+      this.#retry ??= setTimeout(() => {
+        this.#retry = null;
+        for (const id of this.#waiting.keys()) this.#transmit(id);
+      }, 1000);
       return;
     }
+    const waiting = this.#waiting.get(message.id);
+    if (!waiting || message.durable === false) return; // another ack comes once it is stored
     this.#waiting.delete(message.id);
     if (message.type === "error") waiting.reject(new Error(`${message.code}: ${message.message}`));
     else waiting.resolve(message);

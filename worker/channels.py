@@ -142,13 +142,17 @@ class Channels:
         add: Callable[[], None],
         announce: Callable[[Joined], None],
         outbox: Outbox,
+        gives_up_at: float | None = None,
     ) -> None:
         """Make a client a member: `add` it, `announce` where it stands, then send it what it missed after `since`, in
-        one moment, so that nothing comes between."""
+        one moment, so that nothing comes between. `gives_up_at`: when Redis must be back, by the monotonic clock.
+        """
         with self.holding(name):
             channel = self._channels[name]
             await self._settled(channel)
-            found = await self._recover(channel, since) if since is not None else None
+            found = None
+            if since is not None:
+                found = await self._recover(channel, since, gives_up_at or time.monotonic() + PATIENCE_SECONDS)
             # From here on nothing waits.
             add()
             feed = channel.feed
@@ -345,9 +349,8 @@ class Channels:
 
     # Clients that come back
 
-    async def _recover(self, channel: _Channel, since: Position) -> tuple[Entry, ...] | Loss:
+    async def _recover(self, channel: _Channel, since: Position, gives_up_at: float) -> tuple[Entry, ...] | Loss:
         """What a client has missed. After its return nothing has happened in the channel until the caller waits."""
-        gives_up_at = time.monotonic() + PATIENCE_SECONDS
         while True:
             found = await self._try_to_recover(channel, since)
             if found is not Loss.UNAVAILABLE or time.monotonic() > gives_up_at:

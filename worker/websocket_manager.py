@@ -269,10 +269,13 @@ class DistributedWebSocketManager:
             return lambda joined: states.update({label: joined.state()})
 
         own = user_channel(outbox.user_id)
-        add = self._fanout.add
-        join = self._channels.join
-        await join(BROADCAST, since.get(BROADCAST), lambda: add(outbox), note(BROADCAST), outbox)
-        await join(own, since.get(DIRECT), lambda: self._fanout.join(outbox, own), note(DIRECT), outbox)
+        gives_up_at = time.monotonic() + PATIENCE_SECONDS
+
+        async def join(name: str, label: str, add: Callable[[], None]) -> None:
+            await self._channels.join(name, since.get(label), add, note(label), outbox, gives_up_at)
+
+        await join(BROADCAST, BROADCAST, lambda: self._fanout.add(outbox))
+        await join(own, DIRECT, lambda: self._fanout.join(outbox, own))
         if not session.channels and not since:
             return states
         named = sorted(name for name in session.channels | since.keys() if wire.is_channel(name))[:MAX_CHANNELS]
@@ -284,7 +287,7 @@ class DistributedWebSocketManager:
             for name in session.channels ^ set(allowed):
                 await self.keeper.subscribed(outbox.session_id, name, member=name in allowed)
             for name in allowed:
-                await join(name, since.get(name), self._adder(outbox, name), note(name), outbox)
+                await join(name, name, self._adder(outbox, name))
         return states
 
     def _replace(self, earlier: Outbox) -> None:

@@ -187,3 +187,18 @@ async def test_the_javascript_client(cluster: Cluster, tmp_path: Path) -> None:
     published = await counted(cluster)
     assert published == list(range(published[0], published[-1] + 1)), "each once, whatever happened to its worker"
     assert len(published) > 100
+
+
+async def test_more_at_once_than_is_allowed_arrives_all_the_same(cluster: Cluster) -> None:
+    async with client_module().WsdClient(url(cluster), "hasty") as client:
+        acks = await asyncio.gather(*(client.publish("counted", number) for number in range(500)))
+        assert len({ack["offset"] for ack in acks}) == 500
+    assert sorted(await counted(cluster)) == list(range(500))
+
+
+async def test_a_message_that_is_too_big_is_refused_and_the_client_goes_on(cluster: Cluster) -> None:
+    module = client_module()
+    async with module.WsdClient(url(cluster), "big") as client:
+        with pytest.raises(module.RefusedError, match="too big"):
+            await client.publish("room", "x" * 100_000)
+        assert (await client.publish("room", "small"))["durable"] is True
