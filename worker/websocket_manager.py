@@ -214,8 +214,8 @@ class DistributedWebSocketManager:
         outbox = Outbox(session.session_id, user_id, session.username, self._turns)
         if (earlier := self._fanout.get(session.session_id)) is not None:
             self._replace(earlier)
-        await self._admit(outbox)
         try:
+            await self._admit(outbox)
             with self._channels.holding(user_channel(user_id)):
                 if resumed:
                     self.keeper.adopt(session.session_id)
