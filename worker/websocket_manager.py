@@ -144,7 +144,7 @@ class DistributedWebSocketManager:
             publish=lambda channel, text: self.broker.publish(channel_key(channel), text),
             tell_here=lambda channel, text: self._fanout.send(self._fanout.members(channel), text.decode()),
         )
-        self._turns = Turns()
+        self.turns = Turns()
         self._uid_prefix = secrets.token_hex(5)
         self._uids = 0
         self._questions: asyncio.Queue[AskStatistics] = asyncio.Queue(100)
@@ -211,7 +211,7 @@ class DistributedWebSocketManager:
                 metadata=dict(metadata or {}),
                 token=digest(secret),
             )
-        outbox = Outbox(session.session_id, user_id, session.username, self._turns)
+        outbox = Outbox(session.session_id, user_id, session.username, self.turns)
         if (earlier := self._fanout.get(session.session_id)) is not None:
             self._replace(earlier)
         try:
@@ -247,7 +247,7 @@ class DistributedWebSocketManager:
         session_id, _, secret = resume_token.partition(".")
         claim = Claim(session_id, user_id, digest(secret), new_token, self.worker_id, self.node_id)
         gives_up_at = time.monotonic() + PATIENCE_SECONDS
-        await self._turns()  # clients come back together
+        await self.turns()  # clients come back together
         while True:
             if self.broker.healthy:
                 try:

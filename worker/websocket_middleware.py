@@ -87,6 +87,7 @@ class WebSocketMiddleware:
         await response(scope, receive, send)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send, *, authentication_only: bool = False) -> None:
+        await self.manager.turns()  # clients come back together; who is here already must not wait for all of them
         refusal = await self._admission.refusal(scope, authentication_only=authentication_only)
         if refusal is not None:
             self.manager.refusals[refusal.reason] += 1
