@@ -26,7 +26,9 @@ class Valkey:
         log = self._directory / "valkey.log"
         with log.open("wb") as output:
             self.process = subprocess.Popen([str(binary), *self._options], stdout=output, stderr=output)
-        until(lambda: b"Ready to accept connections" in log.read_bytes())
+        ready = b"Ready to accept connections"
+        until(lambda: ready in log.read_bytes() or self.process.poll() is not None, f"Valkey: {log}")
+        assert ready in log.read_bytes(), log.read_text()
 
     def freeze(self) -> None:
         """It keeps its connections and says nothing."""

@@ -17,7 +17,7 @@ import msgspec
 import psutil
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.conftest import unused_port
+from tests.ports import unused_port
 from tests.waiting import until
 from tests.worker.clients import said
 from wsd.supervisor.client import request

@@ -8,7 +8,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from tests.cluster.harness import Cluster, wsd
-from tests.conftest import unused_port
+from tests.ports import unused_port
 
 STARLETTE_APP = """
 from starlette.applications import Starlette

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.harness import Cluster, wsd
-from tests.conftest import unused_port
+from tests.ports import unused_port
 from tests.valkey import valkey
 from tests.waiting import eventually
 

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.cluster.harness import Cluster, wsd
-from tests.conftest import unused_port
+from tests.ports import unused_port
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio

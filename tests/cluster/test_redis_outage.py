@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.harness import Client, Cluster
-from tests.conftest import unused_port
+from tests.ports import unused_port
 from tests.proxy import Proxy
 from tests.valkey import server
 from tests.waiting import eventually

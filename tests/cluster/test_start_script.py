@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.cluster.harness import ROOT, clean_env
-from tests.conftest import unused_port
+from tests.ports import unused_port
 from tests.waiting import until
 from tests.worker.servers import ready
 

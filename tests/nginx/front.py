@@ -11,7 +11,7 @@ from typing import Any, Self
 import msgspec
 import trustme
 
-from tests.conftest import unused_port
+from tests.ports import unused_port
 from tests.waiting import eventually
 from wsd.supervisor.config import ClusterConfig, Config, NginxConfig
 from wsd.supervisor.nginx import own_user, render

@@ -14,7 +14,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 
 from tests.cluster.harness import clean_env
-from tests.conftest import unused_port
+from tests.ports import unused_port
 from tests.waiting import until
 
 

@@ -9,7 +9,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from tests.cluster.harness import ROOT, Cluster
-from tests.conftest import unused_port
+from tests.ports import unused_port
 from tests.valkey import valkey
 from tests.waiting import eventually
 from tests.worker.servers import get, uvicorn

@@ -9,7 +9,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from tests.cluster.harness import Cluster, clean_env
-from tests.conftest import unused_port
+from tests.ports import unused_port
 from tests.valkey import valkey
 from tests.waiting import until
 from tests.worker.servers import get, join, join_each_of, serving, uvicorn

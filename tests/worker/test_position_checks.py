@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import unused_port
+from tests.ports import unused_port
 from tests.valkey import server
 from tests.waiting import eventually
 from tests.worker.brokers import running_broker

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.client import ClientConnection
 
-from tests.conftest import unused_port
+from tests.ports import unused_port
 from tests.valkey import server, valkey
 from tests.waiting import eventually
 from tests.worker.clients import ask

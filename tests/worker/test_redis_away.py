@@ -12,7 +12,7 @@ from typing import cast
 
 import pytest
 
-from tests.conftest import unused_port
+from tests.ports import unused_port
 from tests.proxy import Proxy
 from tests.valkey import Valkey, server
 from tests.waiting import eventually

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection
 
-from tests.conftest import unused_port
+from tests.ports import unused_port
 from tests.valkey import Valkey, server
 from tests.waiting import eventually
 from tests.worker.clients import ask, receive

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.conftest import unused_port
+from tests.ports import unused_port
 from tests.valkey import valkey
 from wsd.worker.contract import (
     CLEANUP_KEY,

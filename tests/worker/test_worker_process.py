@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import unused_port
+from tests.ports import unused_port
 from tests.valkey import valkey
 from tests.waiting import eventually
 from tests.worker.process import worker
