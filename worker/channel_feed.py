@@ -24,6 +24,9 @@ MAX_HELD = 2000
 
 MAX_EARLY = 10_000
 
+MAX_ENDED = 8
+"""Epochs remembered that have ended."""
+
 
 class Loss(StrEnum):
     """Why messages are missing."""
@@ -87,6 +90,7 @@ class ChannelFeed:
         self._seen = seen
         self._last: tuple[Origin, int] | None = None  # the entry at `position`
         self._lost_epoch = False
+        self._ended: tuple[str, ...] = ()
         self._held: dict[tuple[str, int], Entry] = {}
         self._held_before: set[tuple[str, int]] = set()  # the read that is under way
         self._offset_before = 0
@@ -173,6 +177,8 @@ class ChannelFeed:
             self._lost_epoch = True
             self._last = None
             self._forget_recent()
+            self._end(at.epoch)
+            self._ended = tuple(epoch for epoch in self._ended if epoch != page.top.epoch)
             self.position = Position(0, page.top.epoch)
             return []
         if page.top.offset < self._offset_before or self._is_another_history(page.entries, at):
@@ -210,6 +216,7 @@ class ChannelFeed:
         for key in self._held_before:
             if key[0] != epoch:
                 self._held.pop(key, None)
+                self._end(key[0])
         self._held_before = set()
         self.live = True
         steps = self._take_held()
@@ -246,8 +253,13 @@ class ChannelFeed:
         return Jump(position, reason)
 
     def _hold(self, entry: Entry, position: Position) -> None:
-        if len(self._held) < MAX_HELD:
+        # What comes late of an epoch that has ended: members were told of the change, and are beyond it.
+        if len(self._held) < MAX_HELD and position.epoch not in self._ended:
             self._held[position.epoch, position.offset] = entry
+
+    def _end(self, epoch: str) -> None:
+        if epoch not in self._ended:
+            self._ended = (*self._ended, epoch)[-MAX_ENDED:]
 
     # Who comes back
 

@@ -1,18 +1,22 @@
 """The feed of a channel under all that can happen to it: what is published, lost on the way, trimmed, rolled back or
 forgotten, in whatever order, each client has every message once and in order, or was told that it has not."""
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import hypothesis.strategies as st
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from wsd.worker.channel_feed import Advance, ChannelFeed, Deliver, Jump, Loss, ReadFirst, Recovered, Step
 from wsd.worker.history import Entry, Page, Position, offset_of
 from wsd.worker.seen_messages import SeenMessages
 
 PAGE = 3  # so small that histories take several
+
+SEQUENCES = os.environ.get("WSD_TEST_SEQUENCES", "")
+"""How many sequences of operations to try, others each time; without it a few thousand, always the same."""
 
 
 class History:
@@ -242,8 +246,10 @@ def settle(worker: Worker) -> None:
         worker.resume()
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=int(SEQUENCES or 3000), derandomize=not SEQUENCES, deadline=None)
 @given(st.lists(st.sampled_from(sorted(OPERATIONS)), max_size=60))
+@example(["forget", "publish own", "forget", "catch up", "publish later", "hear", "publish later"])
+@example(["publish a", "publish own", "forget", "catch up", "publish later", "hear more", "publish later"])
 def test_every_message_once_and_in_order_or_told(operations: list[str]) -> None:
     worker = Worker(History())
     worker.catch_up()

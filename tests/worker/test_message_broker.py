@@ -15,7 +15,7 @@ from wsd.worker.message_broker import InMemoryMessageBroker, MessageBroker
 
 pytestmark = pytest.mark.anyio
 
-Make = Callable[..., Awaitable[tuple[MessageBroker, Heard]]]  # name, server URL
+Make = Callable[..., Awaitable[tuple[MessageBroker, Heard]]]  # name, server URL, how many there are
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +29,10 @@ async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
     """Makes a running broker and the list of what it hears. `memory` has one process: all share the one broker."""
     async with AsyncExitStack() as stack:
 
-        async def running(name: str, server: str = "") -> tuple[MessageBroker, Heard]:
+        async def running(name: str, server: str = "", workers: int = 0) -> tuple[MessageBroker, Heard]:
             if request.param == "redis":
                 url = server or request.getfixturevalue("url")
-                return await stack.enter_async_context(running_broker(name, url))
+                return await stack.enter_async_context(running_broker(name, url, workers=lambda: workers))
             heard: Heard = []
             broker = InMemoryMessageBroker(lambda channel, payload: heard.append((channel, payload)))
             task = asyncio.create_task(broker.run())
@@ -97,8 +97,8 @@ async def test_all_brokers_of_a_channel_hear_it(make: Make) -> None:
 async def test_without_its_server_it_delivers_here_and_comes_back_by_itself(make: Make, tmp_path: Path) -> None:
     port = unused_port()
     with valkey(tmp_path / "first", port) as server:
-        a, heard_by_a = await make("a", server)
-        b, heard_by_b = await make("b", server)
+        a, heard_by_a = await make("a", server, workers=2)
+        b, heard_by_b = await make("b", server, workers=2)
         await subscribed(a, "c")
         await subscribed(b, "c")
     await eventually(lambda: not a.healthy and not b.healthy)
