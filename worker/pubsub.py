@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import NoScriptError
@@ -43,6 +43,11 @@ RETRY_MAX_SECONDS = 1.0
 SETTLE_SECONDS = 2.0
 
 PIPELINE_MESSAGES = 500
+
+RECENT_SECONDS = 1.0
+RECENT_MESSAGES = 500
+RECENT_BYTES = 1_000_000
+"""How much of what Redis took is remembered, see `just_sent`."""
 
 TOKEN = b"- hear "
 """What a worker sends to itself to prove that it hears begins with this, and no message does."""
@@ -90,6 +95,9 @@ class RedisPubSub:
         self._unsent: deque[_Sending] = deque()
         self._on_the_way: list[_Sending] = []
         self._wake = asyncio.Event()
+        self._answered_at = 0.0
+        self._recent: deque[tuple[float, Outgoing]] = deque()
+        self._recent_bytes = 0
 
     async def run(self, receive: Receive) -> None:
         """Hear and publish messages until cancelled."""
@@ -153,6 +161,15 @@ class RedisPubSub:
                 raise result
         return results
 
+    def post(self, outgoing: Outgoing) -> None:
+        """Publish without waiting; when it fails, nobody is told."""
+        self._enqueue(outgoing).add_done_callback(lambda result: result.cancelled() or result.exception())
+
+    def just_sent(self) -> list[Outgoing]:
+        """What the server took shortly before its last sign of life. It may have stopped before all had it."""
+        alive_until = max(self._answered_at, self.heard_at)
+        return [outgoing for at, outgoing in self._recent if at >= alive_until - RECENT_SECONDS]
+
     def give_up(self, reason: str) -> None:
         """Tell all who wait for an answer now that there is none: each finds another way for its message."""
         for sending in [*self._on_the_way, *self._unsent]:
@@ -187,26 +204,36 @@ class RedisPubSub:
                     again = await self._execute([batch[n].outgoing for n in unknown])
                     for n, result in zip(unknown, again, strict=True):
                         results[n] = result
+            self._answered_at = time.monotonic()
         except LOST as exc:
             results = [exc] * len(batch)
         raise_if_cancelled()
         for sending, result in zip(batch, results, strict=True):
-            if sending.result.done():
-                continue
             if isinstance(result, Exception):
-                sending.result.set_exception(result)
-            else:
-                sending.result.set_result(parse_stored(result) if isinstance(result, bytes) else None)
+                if not sending.result.done():
+                    sending.result.set_exception(result)
+                continue
+            stored = parse_stored(result) if isinstance(result, bytes) else None
+            self._remember(sending.outgoing, stored)
+            if not sending.result.done():
+                sending.result.set_result(stored)
+
+    def _remember(self, outgoing: Outgoing, stored: StoredAt | None) -> None:
+        position, is_new = stored or (None, True)
+        if not is_new or outgoing.number == 0:  # a hearing test
+            return
+        self._recent.append((self._answered_at, replace(outgoing, position=position)))
+        self._recent_bytes += len(outgoing.message)
+        while len(self._recent) > RECENT_MESSAGES or self._recent_bytes > RECENT_BYTES:
+            self._recent_bytes -= len(self._recent.popleft()[1].message)
 
     async def _execute(self, batch: list[Outgoing]) -> list[object]:
         async with self._publisher.pipeline(transaction=False) as pipe:
             for outgoing in batch:
-                if outgoing.keep is None:
-                    pipe.publish(outgoing.channel, b"- " + outgoing.message)
-                elif self._stores:
+                if outgoing.keep is not None and self._stores:
                     pipe.evalsha(APPEND_SHA, *append_arguments(outgoing.channel, outgoing.message, outgoing.keep))
                 else:
-                    pipe.publish(outgoing.channel, b"~ " + outgoing.message)
+                    pipe.publish(outgoing.channel, outgoing.text)
             return await pipe.execute(raise_on_error=False)
 
     async def read(self, wanted: Iterable[Wanted]) -> list[Page]:

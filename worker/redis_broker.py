@@ -4,14 +4,16 @@
     STAND_IN     it is away: the node's own Valkey reaches this node's workers, the spool keeps all for the others.
     LOCAL        it is away, and there is no stand-in: this worker's members get it at once, the others by the spool.
 
-A publish that failed may have been carried out all the same, and what the spool sends later was heard here already.
-So every message has a number, and nobody delivers one twice: `seen_messages`. The way back is proven, not assumed: a
-worker counts as distributed again once it heard itself through Redis, and goes on to use the stand-in for a moment,
-for neighbours that are not back yet.
+A publish that failed may have been carried out all the same, what Redis took just before it went may not have reached
+everybody, and what the spool sends later was heard here already. So what is in doubt is sent again, every message has a
+number, and nobody delivers one twice: `seen_messages`. The way back is proven, not assumed: a worker counts as
+distributed again once it heard itself through Redis, and goes on to use the stand-in for a moment, for neighbours that
+are not back yet.
 """
 
 import asyncio
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -65,6 +67,7 @@ class RedisMessageBroker(MessageBroker):
         self._spool = spool
         self._expected_workers = expected_workers
         self._workers_before = 0  # Redis went away
+        self._was_distributed = False
         self._seen = SeenMessages()
         self._channels: set[str] = set()
         self._look = asyncio.Event()  # for the watch: something changed
@@ -152,6 +155,8 @@ class RedisMessageBroker(MessageBroker):
         if self._breaker.failed(time.monotonic(), reason):
             logger.warning("Redis is away, %s: %s", self._consequence, reason)
             self._workers_before = self._expected_workers()
+            for outgoing in self.primary.just_sent():
+                self._send_again(outgoing)
             self.primary.give_up(reason)
             self._look.set()
 
@@ -209,7 +214,7 @@ class RedisMessageBroker(MessageBroker):
         return Outgoing(self._published, channel, message, keep, on_stored)
 
     def _hear(self, channel: str, text: bytes) -> None:
-        """`text` begins with `-`, or, for a channel with history, with a position or with `~` for none yet."""
+        """`text`: see `Outgoing.text`."""
         try:
             position, message = text.split(b" ", 1)
             origin, number, payload = parse_message(message)
@@ -227,6 +232,15 @@ class RedisMessageBroker(MessageBroker):
             self._heard += 1
             self.receive(channel, payload)
 
+    def _send_again(self, outgoing: Outgoing) -> None:
+        """Before anything newer, and once more when Redis is back. Who had it knows its number, or its position."""
+        if outgoing.keep is None:
+            self._spool.add(outgoing)
+        if self._stand_in is not None and self._stand_in.hearing:
+            self._stand_in.post(outgoing)
+        else:
+            self._hear(outgoing.channel, outgoing.text)
+
     async def _publish_later(self, outgoing: Outgoing) -> None:
         self._spool.add(outgoing)
         if self._breaker.closed:
@@ -243,7 +257,7 @@ class RedisMessageBroker(MessageBroker):
                 logger.warning("the stand-in does not answer, delivered on this worker only: %s", exc)
             else:
                 return
-        self._hear(outgoing.channel, (b"- " if outgoing.keep is None else b"~ ") + outgoing.message)
+        self._hear(outgoing.channel, outgoing.text)
 
     # The way back
 
@@ -274,6 +288,7 @@ class RedisMessageBroker(MessageBroker):
                 logger.info("Redis is back, %d messages were waiting for it", len(self._spool))
                 self.on_return()
                 await self._await_the_others()
+            self._was_distributed = True
             await self._flush()
 
     async def _until_due(self) -> None:
@@ -295,12 +310,15 @@ class RedisMessageBroker(MessageBroker):
         await self.primary.reconnect()
 
     async def _await_the_others(self) -> None:
-        """Those who are not back yet would miss what the spool holds; but they have their time. What is kept in a
-        history waits for nobody."""
-        if all(outgoing.keep is not None for outgoing in self._spool.first(len(self._spool))):
-            return
+        """Those who are not back yet would miss what the spool holds; but they have their time.
+
+        What is kept in a history waits for nobody, unless we began while Redis was away: others may have done so, too.
+        They do not know yet where the history is, and nobody how many they are.
+        """
         gives_up_at = time.monotonic() + OTHERS_SECONDS
-        expected = max(self._workers_before, self._expected_workers())
+        expected = max(self._workers_before, self._expected_workers()) if self._was_distributed else math.inf
+        if self._was_distributed and all(each.keep is not None for each in self._spool.first(len(self._spool))):
+            return
         with suppress(*LOST):
             while self._spool and time.monotonic() < gives_up_at:
                 if await self.primary.count_hearers(EVERY_WORKER) >= expected:

@@ -17,6 +17,16 @@ class Outgoing:
     message: bytes
     keep: Keep | None = None  # None: for who hears it now, no history
     on_stored: Callable[[Position], None] | None = None
+    position: Position | None = None  # in the history, once it is there
+
+    @property
+    def text(self) -> bytes:
+        """What others hear: it begins with `-`, or, where there is a history, with a position or `~` for none yet."""
+        if self.keep is None:
+            return b"- " + self.message
+        if self.position is None:
+            return b"~ " + self.message
+        return b"%d:%s %s" % (self.position.offset, self.position.epoch.encode(), self.message)
 
 
 class Spool:

@@ -109,6 +109,7 @@ async def test_without_its_server_it_delivers_here_and_comes_back_by_itself(make
         await a.publish("c", b"back")
         for heard in (heard_by_a, heard_by_b):
             await eventually(lambda heard=heard: heard == [("c", b"local"), ("c", b"back")])  # type: ignore[misc]
+        await eventually(lambda: not a.statistics.spooled)
         assert await a.publish("c", b"direct") is True
 
 

@@ -21,6 +21,7 @@ from tests.worker.clients import ask
 from tests.worker.process import worker
 from wsd.worker import redis_broker
 from wsd.worker.circuit_breaker import BreakerPolicy, BreakerState
+from wsd.worker.history import Entry, Keep
 from wsd.worker.link import open_redis
 from wsd.worker.message_broker import UNNUMBERED, Mode
 from wsd.worker.redis_broker import RedisMessageBroker
@@ -105,6 +106,56 @@ async def test_an_outage_under_load_loses_and_doubles_nothing(
             await eventually(lambda heard=heard: len(heard) >= count)  # type: ignore[misc]
             assert sorted(numbers(heard)) == list(range(count))
             assert numbers(heard) == list(range(count)), "and the order is kept"
+
+
+@pytest.mark.parametrize("with_stand_in", [True, False])
+async def test_what_redis_took_and_did_not_hand_out_is_sent_again(
+    far: Valkey, near: Valkey, with_stand_in: bool
+) -> None:
+    async with (
+        Proxy(far.url) as proxy,
+        running_broker("sender", far.url, near.url if with_stand_in else "", workers=lambda: 2) as (sender, at_sender),
+        running_broker("other", proxy.url, near.url if with_stand_in else "", workers=lambda: 2) as (other, at_other),
+    ):
+        for broker in (sender, other):
+            await broker.subscribe("c")
+        await eventually(lambda: sender.health.mode is other.health.mode is Mode.DISTRIBUTED)
+        proxy.deaf_to = b"own-other"
+        assert await sender.publish("c", b"0") is True
+        assert await sender.publish("c", b"1") is True
+        far.kill()
+        await eventually(lambda: sender.health.mode is not Mode.DISTRIBUTED)
+        assert await sender.publish("c", b"2") is False
+        if with_stand_in:
+            await eventually(lambda: numbers(at_other) == [0, 1, 2])
+        proxy.deaf_to = None
+        far.start()
+        await eventually(lambda: numbers(at_other) == [0, 1, 2])
+        await eventually(lambda: not sender.statistics.spooled)
+        assert numbers(at_sender) == numbers(at_other) == [0, 1, 2]
+
+
+async def test_what_redis_kept_and_did_not_hand_out_reaches_the_node_with_its_position(
+    far: Valkey, near: Valkey
+) -> None:
+    keep = Keep(size=10, ttl=60)
+    async with (
+        Proxy(far.url) as proxy,
+        running_broker("sender", far.url, near.url) as (sender, _),
+        running_broker("other", proxy.url, near.url) as (other, _),
+    ):
+        entries: list[Entry] = []
+        other.on_entry = lambda channel, entry: entries.append(entry)
+        await other.subscribe("c")
+        await eventually(lambda: sender.health.mode is other.health.mode is Mode.DISTRIBUTED)
+        proxy.deaf_to = b"own-other"
+        stored = await sender.append("c", b"0", keep)
+        assert stored is not None
+        far.kill()
+        await eventually(lambda: sender.health.mode is Mode.STAND_IN)
+        assert await sender.append("c", b"1", keep) is None
+        await eventually(lambda: len(entries) == 2)
+        assert [(entry.payload, entry.position) for entry in entries] == [(b"0", stored.position), (b"1", None)]
 
 
 async def test_it_is_distributed_again_soon_after_its_return(far: Valkey) -> None:
