@@ -87,7 +87,8 @@ class Children:
         self._tasks: asyncio.TaskGroup
 
     def __iter__(self) -> Iterator[Child]:
-        return iter(self._children.values())
+        """Over those that there are now: who looks at them one after the other may wait, and more are added."""
+        return iter(list(self._children.values()))
 
     def get(self, name: str) -> Child | None:
         return self._children.get(name)
