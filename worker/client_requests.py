@@ -165,5 +165,5 @@ async def _check_allowed(
     """Raises WireError."""
     wire.check_channel(channel, request_id)
     identity = Identity(connection.user_id, connection.username)
-    if manager.authorize is not None and not await is_allowed(manager.authorize, identity, action, channel):
+    if not await is_allowed(manager.authorize, identity, action, channel):
         raise WireError("forbidden", f"you may not {action} {channel}", request_id)

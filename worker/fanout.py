@@ -48,12 +48,8 @@ class Fanout:
     def join(self, outbox: Outbox, channel: str) -> None:
         self._members.setdefault(channel, set()).add(outbox)
 
-    def leave(self, outbox: Outbox, channel: str) -> bool:
-        """True when it was the channel's last member."""
-        return _discard(self._members, channel, outbox)
-
-    def of_user(self, user_id: str) -> set[Outbox]:
-        return self._of_user.get(user_id, set())
+    def leave(self, outbox: Outbox, channel: str) -> None:
+        _discard(self._members, channel, outbox)
 
     def members(self, channel: str) -> set[Outbox]:
         return self._members.get(channel, set())
@@ -89,13 +85,10 @@ class Fanout:
             self.sent += 1
 
 
-def _discard(index: dict[str, set[Outbox]], key: str, outbox: Outbox) -> bool:
-    """Take an outbox out of its group, and the group away when it is empty: then True."""
+def _discard(index: dict[str, set[Outbox]], key: str, outbox: Outbox) -> None:
+    """Take an outbox out of its group, and the group away when it is empty."""
     group = index.get(key)
-    if group is None:
-        return False
-    group.discard(outbox)
-    if group:
-        return False
-    del index[key]
-    return True
+    if group is not None:
+        group.discard(outbox)
+        if not group:
+            del index[key]

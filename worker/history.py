@@ -34,6 +34,9 @@ class Position:
         offset, _, epoch = (text if isinstance(text, str) else text.decode()).partition(":")
         return cls(int(offset), epoch)
 
+    def __str__(self) -> str:
+        return f"{self.offset}:{self.epoch}"
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:

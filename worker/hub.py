@@ -81,8 +81,7 @@ async def _receive_resume(websocket: WebSocket) -> dict[str, Position]:
         raise wire.WireError("invalid_request", "resume did not come in time") from None
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message.get("code", CloseCode.LOST))
-    text = message.get("text")
-    request = wire.decode(message["bytes"] if text is None else text)
+    request = wire.decode(_content(message))
     if not isinstance(request, wire.Resume):
         raise wire.WireError("invalid_request", "the first message after ?session= is resume")
     if len(request.since) > MAX_CHANNELS + 2:
@@ -120,8 +119,13 @@ async def _receive(websocket: WebSocket, manager: DistributedWebSocketManager, c
         message = await websocket.receive()
         if message["type"] == "websocket.disconnect":
             return close_code(message)
-        text = message.get("text")
-        await handle(manager, connection, message["bytes"] if text is None else text)
+        await handle(manager, connection, _content(message))
+
+
+def _content(message: Message) -> str | bytes:
+    text: str | None = message.get("text")
+    content: str | bytes = message["bytes"] if text is None else text
+    return content
 
 
 def close_code(disconnect: Message) -> int:

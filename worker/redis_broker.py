@@ -315,10 +315,12 @@ class RedisMessageBroker(MessageBroker):
         What is kept in a history waits for nobody, unless we began while Redis was away: others may have done so, too.
         They do not know yet where the history is, and nobody how many they are.
         """
+        expected = math.inf
+        if self._was_distributed:
+            if all(outgoing.keep is not None for outgoing in self._spool.first(len(self._spool))):
+                return
+            expected = max(self._workers_before, self._expected_workers())
         gives_up_at = time.monotonic() + OTHERS_SECONDS
-        expected = max(self._workers_before, self._expected_workers()) if self._was_distributed else math.inf
-        if self._was_distributed and all(each.keep is not None for each in self._spool.first(len(self._spool))):
-            return
         with suppress(*LOST):
             while self._spool and time.monotonic() < gives_up_at:
                 if await self.primary.count_hearers(EVERY_WORKER) >= expected:

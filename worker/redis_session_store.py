@@ -54,6 +54,14 @@ T = TypeVar("T")
 # In Lua: the channel of the worker whose id is in `owner`.
 OWNER_CHANNEL = "'" + worker_channel("' .. owner .. '") + "'"
 
+# In Lua: ARGV from `first` on are field and value, '' removes the field.
+SET_FIELDS = """
+for i = first, #ARGV, 2 do
+    if ARGV[i + 1] == '' then redis.call('HDEL', KEYS[1], ARGV[i])
+    else redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+end
+"""
+
 # KEYS session; ARGV ttl in ms, worker id, last seen. 1: kept alive, 0: there is none, 2: another worker has it now.
 TOUCH_SCRIPT = """
 local owner = redis.call('HGET', KEYS[1], 'worker_id')
@@ -75,13 +83,11 @@ end
 return 1
 """
 
-# KEYS session; ARGV its worker, then field and value ('' removes it).
-CHANNELS_SCRIPT = """
+# KEYS session; ARGV its worker, then fields and values.
+CHANNELS_SCRIPT = f"""
 if redis.call('HGET', KEYS[1], 'worker_id') ~= ARGV[1] then return 0 end
-for i = 2, #ARGV, 2 do
-    if ARGV[i + 1] == '' then redis.call('HDEL', KEYS[1], ARGV[i])
-    else redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
-end
+local first = 2
+{SET_FIELDS}
 return 1
 """
 
@@ -98,14 +104,12 @@ if owner ~= ARGV[4] then redis.call('PUBLISH', {OWNER_CHANNEL}, ARGV[8]) end
 return {{owner, redis.call('HGETALL', KEYS[1])}}
 """
 
-# KEYS session; ARGV worker id of the caller, the message for its owner, then field and value ('' removes it).
+# KEYS session; ARGV worker id of the caller, the message for its owner, then fields and values.
 METADATA_SCRIPT = f"""
 local owner = redis.call('HGET', KEYS[1], 'worker_id')
 if not owner then return 0 end
-for i = 3, #ARGV, 2 do
-    if ARGV[i + 1] == '' then redis.call('HDEL', KEYS[1], ARGV[i])
-    else redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
-end
+local first = 3
+{SET_FIELDS}
 if owner ~= ARGV[1] then redis.call('PUBLISH', {OWNER_CHANNEL}, ARGV[2]) end
 return 1
 """

@@ -113,7 +113,7 @@ class SessionStore(ABC):
         """By session id and channel: whether the session is subscribed to it now. Of this worker's sessions."""
 
     @abstractmethod
-    async def claim(self, claim: "Claim") -> SessionInfo | None:
+    async def claim(self, claim: Claim) -> SessionInfo | None:
         """Take a session over, for a client that came back with its token; None when there is none to have.
 
         The worker that has it, if it lives, is told. Of two clients with one token both succeed, the last one has it.

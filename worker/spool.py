@@ -26,7 +26,7 @@ class Outgoing:
             return b"- " + self.message
         if self.position is None:
             return b"~ " + self.message
-        return b"%d:%s %s" % (self.position.offset, self.position.epoch.encode(), self.message)
+        return b"%s %s" % (str(self.position).encode(), self.message)
 
 
 class Spool:

@@ -409,9 +409,10 @@ class DistributedWebSocketManager:
         outbox.channels.discard(channel)
         self._fanout.leave(outbox, channel)
         self._channels.left(channel)
-        if self._channels.options(channel).presence != "off":
+        kind = self._channels.options(channel).presence
+        if kind != "off":
             self._presence.left(channel, _presence_id(outbox))
-        if self._channels.options(channel).presence == "events":
+        if kind == "events":
             self._presence_events.left(channel, _presence_id(outbox), self._member(outbox))
 
     def _enter(self, outbox: Outbox, channel: str) -> None:
