@@ -1,50 +1,118 @@
-"""What was lost on the way and had no successor is found all the same: positions are compared now and then."""
+"""The channels of a worker over a real Redis, in this process: what is read, how often, and what members are told."""
 
 import asyncio
 import json
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from tests.ports import unused_port
-from tests.valkey import server
+from tests.valkey import Valkey, server
 from tests.waiting import eventually
 from tests.worker.brokers import running_broker
 from wsd.worker import channels
+from wsd.worker.channel_feed import Loss
 from wsd.worker.channel_options import ChannelRules
 from wsd.worker.channels import Channels, Joined
 from wsd.worker.connection import Outbox, Turns
 from wsd.worker.contract import history_key, history_meta_key
 from wsd.worker.fanout import Fanout
+from wsd.worker.history import Page, Position, Wanted
+from wsd.worker.redis_broker import RedisMessageBroker
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_loss_without_a_successor_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@dataclass
+class Room:
+    """A channel, and the broker below it."""
+
+    broker: RedisMessageBroker
+    channels: Channels
+    fanout: Fanout = field(default_factory=Fanout)
+
+    async def join(self, since: Position | None = None, gives_up_at: float | None = None) -> tuple[Joined, Outbox]:
+        outbox = Outbox("s", "ann", "Ann", Turns())
+        joined: list[Joined] = []
+        await self.channels.join(
+            "room", since, lambda: self.fanout.join(outbox, "room"), joined.append, outbox, gives_up_at
+        )
+        return joined[0], outbox
+
+    async def publish(self, number: int) -> Position:
+        stored = await self.channels.publish("room", b'{"n":%d}' % number, "", None)
+        assert stored is not None
+        return stored.position
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Valkey]:
+    with server(tmp_path / "redis", unused_port()) as running:
+        yield running
+
+
+@pytest.fixture
+async def room(redis: Valkey, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Room]:
     monkeypatch.setattr(channels, "CHECK_SECONDS", 0.2)
-    with server(tmp_path / "redis", unused_port()) as redis:
-        async with running_broker("a", redis.url) as (broker, _):
-            fanout, outbox = Fanout(), Outbox("s", "ann", "Ann", Turns())
-            checked = Channels(broker, fanout, ChannelRules(), timeout=1.0)
-            running = asyncio.create_task(checked.run())
-            heard: list[dict[str, object]] = []
-            joined: list[Joined] = []
+    async with running_broker("a", redis.url) as (broker, _):
+        fanout = Fanout()
+        made = Room(broker, Channels(broker, fanout, ChannelRules(), timeout=1.0), fanout)
+        running = asyncio.create_task(made.channels.run())
+        await eventually(lambda: broker.healthy)
+        yield made
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
-            async def send_text(text: str) -> None:
-                heard.append(json.loads(text))
 
-            pump = asyncio.create_task(outbox.pump(send_text))
-            await eventually(lambda: broker.healthy)
-            await checked.join("room", None, lambda: fanout.join(outbox, "room"), joined.append, outbox)
-            await checked.publish("room", b'{"n":1}', "", None)
-            await eventually(lambda: [message["n"] for message in heard] == [1])
-            # Stored, and never published: as if the message had been lost between Redis and us.
-            commands = broker.primary._publisher
-            await commands.hset(history_meta_key("room"), "offset", "2")
-            await commands.xadd(history_key("room"), {"m": 'another 1 {"n":2}'}, id="2-0")
-            await eventually(lambda: [message["n"] for message in heard] == [1, 2])
-            assert heard[1]["offset"] == 2
-            assert checked.repaired == 1
-            for task in (running, pump):
-                task.cancel()
-            await asyncio.gather(running, pump, return_exceptions=True)
+async def test_a_loss_without_a_successor_is_found(room: Room) -> None:
+    heard: list[dict[str, object]] = []
+
+    async def send_text(text: str) -> None:
+        heard.append(json.loads(text))
+
+    _, outbox = await room.join()
+    pump = asyncio.create_task(outbox.pump(send_text))
+    await room.publish(1)
+    await eventually(lambda: [message["n"] for message in heard] == [1])
+    # Stored, and never published: as if the message had been lost between Redis and us.
+    commands = room.broker.primary._publisher
+    await commands.hset(history_meta_key("room"), "offset", "2")
+    await commands.xadd(history_key("room"), {"m": 'another 1 {"n":2}'}, id="2-0")
+    await eventually(lambda: [message["n"] for message in heard] == [1, 2])
+    assert heard[1]["offset"] == 2
+    assert room.channels.repaired == 1
+    pump.cancel()
+    await asyncio.gather(pump, return_exceptions=True)
+
+
+async def test_what_many_have_missed_is_read_once(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    await room.join()
+    since = await room.publish(0)
+    for number in range(1, 21):
+        await room.publish(number)
+    asked: list[Wanted] = []
+    read = room.broker.read
+
+    async def counted(wanted: Sequence[Wanted]) -> list[Page]:
+        asked.extend(each for each in wanted if each.since == since.offset)
+        return await read(wanted)
+
+    monkeypatch.setattr(room.broker, "read", counted)
+    found = await asyncio.gather(*(room.join(since) for _ in range(50)))
+    assert [(joined.loss, joined.count) for joined, _ in found] == [(None, 20)] * 50
+    assert len(asked) == 1
+
+
+async def test_who_comes_back_waits_for_redis_and_is_told_when_that_takes_too_long(room: Room, redis: Valkey) -> None:
+    since = await room.publish(1)
+    redis.freeze()
+    room.broker.suspect("it is frozen")
+    joined, _ = await room.join(since, gives_up_at=time.monotonic() + 0.3)
+    assert joined.loss is Loss.UNAVAILABLE
+    waiting = asyncio.create_task(room.join(since))
+    redis.thaw()
+    joined, _ = await waiting
+    assert (joined.loss, joined.count) == (None, 0)

@@ -196,6 +196,23 @@ async def test_what_was_spooled_waits_for_others_that_an_empty_redis_does_not_kn
         await eventually(lambda: numbers(heard) == [1])
 
 
+async def test_what_is_kept_waits_for_others_where_all_began_without_redis(far: Valkey) -> None:
+    far.kill()
+    async with (
+        Proxy(far.url) as proxy,
+        running_broker("early", far.url) as (early, _),
+        running_broker("late", proxy.url) as (late, _),
+    ):
+        entries: list[Entry] = []
+        late.on_entry = lambda channel, entry: entries.append(entry)
+        await late.subscribe("c")
+        assert await early.append("c", b"1", Keep(size=10, ttl=60)) is None
+        proxy.delay = 0.5
+        far.start()
+        await eventually(lambda: not early.statistics.spooled)
+        await eventually(lambda: [entry.payload for entry in entries] == [b"1"])
+
+
 async def test_what_the_spool_must_drop_is_the_oldest_and_counted(far: Valkey) -> None:
     async with brokers(far, None, count=1) as made:
         listener, heard = made[0]

@@ -90,6 +90,26 @@ async def test_an_empty_server_is_another_epoch_and_all_are_told(tmp_path: Path)
         assert (state["recovered"], state["reason"]) == (False, "epoch_changed")
 
 
+async def test_what_is_said_while_redis_is_away_is_acked_again_once_it_is_stored(tmp_path: Path) -> None:
+    with (
+        server(tmp_path / "redis", unused_port()) as redis,
+        worker(tmp_path, redis_url=redis.url) as serving,
+    ):
+        (ann, _), source = await member(serving, "ann"), await serving.connect("source")
+        redis.kill()
+        await eventually(lambda: serving.health()[1]["status"] == "degraded")
+        first = await publish(source, "hi")
+        assert first == {"type": "ack", "id": first["id"], "durable": False}
+        early = await next_of(ann, "message")
+        assert early["data"] == "hi"
+        assert "offset" not in early
+        redis.start()
+        second = await next_of(source, "ack")
+        assert (second["id"], second["durable"], second["offset"]) == (first["id"], True, 1)
+        notice = await next_of(ann, "position")
+        assert notice == {"type": "position", "channel": "room", "offset": 1, "epoch": second["epoch"]}
+
+
 async def test_a_full_server_refuses_clearly_and_nothing_hangs(tmp_path: Path) -> None:
     with (
         server(tmp_path / "redis", unused_port()) as redis,
