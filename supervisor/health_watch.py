@@ -13,6 +13,9 @@ from wsd.supervisor.slot import Phase, Recycle, Unhealthy
 from wsd.supervisor.valkey import ValkeyService
 from wsd.supervisor.workers import WorkerService
 
+JUDGEMENTS = 2
+"""In each interval between looks: to look costs, to judge does not, and a hung process is known that much sooner."""
+
 
 class HealthWatch:
     """`run` watches until cancelled; `usage` and `cpu_percent` are the supervisor's own."""
@@ -37,9 +40,9 @@ class HealthWatch:
                 self._tasks.create_task(self._listen(self._redis), name="heartbeats")
             if self._stand_in:
                 self._tasks.create_task(self._ping_stand_in(), name="stand-in")
+            self._tasks.create_task(self._measure(), name="usage")
             while True:
-                await asyncio.sleep(self._interval)
-                self._measure()
+                await asyncio.sleep(self._interval / JUDGEMENTS)
                 now = time.monotonic()
                 for child in self._children:
                     self._judge(child, now)
@@ -57,12 +60,14 @@ class HealthWatch:
                     pulse.hear(beat, time.monotonic())
             await asyncio.sleep(self._interval)
 
-    def _measure(self) -> None:
-        for child in self._children:
-            child.measure()
-        if (usage := Usage.of(os.getpid())) is not None:
-            self.cpu_percent = usage.cpu_percent_since(self.usage)
-            self.usage = usage
+    async def _measure(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval)
+            for child in self._children:
+                child.measure()
+            if (usage := Usage.of(os.getpid())) is not None:
+                self.cpu_percent = usage.cpu_percent_since(self.usage)
+                self.usage = usage
 
     def _judge(self, child: Child, now: float) -> None:
         current, pulse = child.slot.current, child.pulse
