@@ -10,7 +10,7 @@ import uvicorn
 from wsd.worker import hub
 from wsd.worker.app import BadAppError, load_application
 from wsd.worker.contract import EXIT_BAD_APP, EXIT_STARTUP_FAILED, WorkerEnv
-from wsd.worker.protocol import WebSocketProtocol, http_protocol
+from wsd.worker.protocol import fanout_protocol, http_protocol
 from wsd.worker.server import WorkerServer, bind_shared, bind_unix
 from wsd.worker.websocket_middleware import WebSocketMiddleware
 
@@ -49,7 +49,7 @@ def main() -> int:
     config = uvicorn.Config(
         app,
         http=http_protocol(env.handshake_timeout),
-        ws=WebSocketProtocol,
+        ws=fanout_protocol(app.manager.outlet),
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -11,15 +11,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from msgspec import Struct
+
 from wsd.worker import wire
 from wsd.worker.channel_feed import Advance, ChannelFeed, Deliver, Jump, Loss, ReadFirst, Recovered, Step
 from wsd.worker.channel_options import NO_HISTORY, ChannelOptions, ChannelRules
-from wsd.worker.connection import Outbox
-from wsd.worker.contract import BROADCAST, DIRECT, USER_PREFIX, channel_key, channel_of
+from wsd.worker.contract import DIRECT, USER_PREFIX, channel_key, channel_of
+from wsd.worker.delivery import Batch, Message
 from wsd.worker.fanout import Fanout
 from wsd.worker.history import PAGE_ENTRIES, Entry, Keep, Page, Position, Stored, Wanted, offset_of
 from wsd.worker.link import LOST, raise_if_cancelled
-from wsd.worker.message_broker import MessageBroker
+from wsd.worker.message_broker import MessageBroker, RefusedError, ToldStored
+from wsd.worker.outbox import Outbox
 from wsd.worker.seen_messages import SeenMessages
 
 logger = logging.getLogger(__name__)
@@ -77,7 +80,7 @@ class _Channel:
         self.settled = asyncio.Event()  # subscribed, and at a position, as far as Redis answers
         self.recovering = asyncio.Lock()
         self.release: asyncio.TimerHandle | None = None
-        self.texts: dict[int, str] = {}  # by offset, while entries are retained
+        self.missed: dict[tuple[Entry, Entry, int], Batch] = {}  # while entries are retained
 
     @property
     def label(self) -> str:
@@ -159,15 +162,13 @@ class Channels:
             loss = found if isinstance(found, Loss) else None
             entries = (*(found if isinstance(found, tuple) else ()), *(feed.early if feed is not None else ()))
             announce(Joined(feed.position if feed is not None else None, since, len(entries), loss))
-            outbox.send_all([self._text(channel, entry) for entry in entries])
+            if entries:
+                outbox.send_missed(self._missed(channel, entries))
 
     def left(self, name: str) -> None:
         """Somebody is no member any more."""
         if (channel := self._channels.get(name)) is not None:
             self._maybe_left_empty(channel)
-
-    def _members(self, name: str) -> Iterable[Outbox]:
-        return self._fanout if name == BROADCAST else self._fanout.members(name)
 
     def _opened(self, name: str) -> _Channel:
         channel = self._channels.get(name)
@@ -197,17 +198,25 @@ class Channels:
 
     # Messages
 
-    async def publish(
-        self, name: str, body: bytes, idempotency_key: str, on_stored: Callable[[Position], None] | None
-    ) -> Stored | None:
-        """Store a message of a channel with history, and send it; None when it waits for Redis. Raises RefusedError."""
+    def publish_soon(
+        self,
+        name: str,
+        body: bytes,
+        idempotency_key: str,
+        told: ToldStored,
+        on_stored: Callable[[Position], None] | None,
+    ) -> None:
+        """Store a message of a channel with history, and send it; see `MessageBroker.append_soon`."""
+
+        def echo(stored: Stored | RefusedError | None) -> None:
+            if isinstance(stored, Stored) and stored.entry is not None and (channel := self._channels.get(name)):
+                # It is stored, so members here get it, even if Redis goes away before we hear it from there.
+                self._echo(channel, stored.entry)
+            told(stored)
+
         options = self.options(name)
         keep = Keep(options.history_size, options.history_ttl_seconds, idempotency_key)
-        stored = await self._broker.append(channel_key(name), body, keep, on_stored)
-        if stored is not None and stored.entry is not None and (channel := self._channels.get(name)) is not None:
-            # It is stored, so members here get it, even if Redis goes away before we hear it from there.
-            self._echo(channel, stored.entry)
-        return stored
+        self._broker.append_soon(channel_key(name), body, keep, echo, on_stored)
 
     async def history(self, name: str, since: int, count: int, *, reverse: bool) -> Page:
         """Raises one of LOST."""
@@ -217,20 +226,29 @@ class Channels:
             [page] = await self._broker.read([Wanted(channel_key(name), keep, since, count, reverse)])
         return page
 
-    def text(self, entry: Entry) -> str:
+    @staticmethod
+    def payload(entry: Entry) -> bytes:
         """Of an entry, as clients get it."""
-        text = entry.payload.decode(errors="replace")  # whoever wrote it there: nobody is cut off for it
+        payload = entry.payload
+        try:
+            payload.decode()
+        except UnicodeDecodeError:  # whoever wrote it there: nobody is cut off for it
+            payload = payload.decode(errors="replace").encode()
         if entry.position is None:
-            return text
-        return f'{text[:-1]},"offset":{entry.position.offset},"epoch":"{entry.position.epoch}"}}'
+            return payload
+        return b'%s,"offset":%d,"epoch":"%s"}' % (payload[:-1], entry.position.offset, entry.position.epoch.encode())
 
-    def _text(self, channel: _Channel, entry: Entry) -> str:
-        if entry.position is None:
-            return self.text(entry)
-        text = channel.texts.get(entry.position.offset)
-        if text is None:
-            text = channel.texts[entry.position.offset] = self.text(entry)
-        return text
+    def _message(self, entry: Entry) -> Message:
+        return Message(self.payload(entry), entry.position)
+
+    def _missed(self, channel: _Channel, entries: Sequence[Entry]) -> Batch:
+        """For one who comes back; those who come back with it have often missed the same."""
+        key = (entries[0], entries[-1], len(entries))
+        batch = channel.missed.get(key)
+        if batch is None:
+            batch = Batch(channel.label, "close_and_resume", [self._message(entry) for entry in entries])
+            channel.missed[key] = batch
+        return batch
 
     def _hear(self, key: str, entry: Entry) -> None:
         channel = self._channels.get(channel_of(key))
@@ -246,31 +264,24 @@ class Channels:
 
     def _tell(self, channel: _Channel, steps: Sequence[Step]) -> None:
         for number, step in enumerate(steps):
-            members = self._members(channel.name)
             match step:
                 case Deliver(entry):
-                    self._send(channel, members, entry)
+                    policy = channel.options.slow_readers
+                    self._fanout.send_to_members(channel.name, channel.label, self._message(entry), policy)
                 case Advance(entry):
                     if number + 1 < len(steps) and isinstance(steps[number + 1], Advance):
                         continue
                     at = entry.position
                     assert at is not None
-                    notice = wire.PositionNotice(channel.label, at.offset, at.epoch)
-                    self._fanout.send(members, wire.encode(notice).decode())
+                    self._tell_members(channel, wire.PositionNotice(channel.label, at.offset, at.epoch))
                 case Jump(at, reason):
-                    members = list(members)
-                    if members:
+                    if self._tell_members(channel, wire.Gap(channel.label, reason.value, at.offset, at.epoch)):
                         self.lost[reason] += 1
                         logger.warning("members of %s are told of a loss: %s", channel.label, reason)
-                        gap = wire.Gap(channel.label, reason.value, at.offset, at.epoch)
-                        self._fanout.send(members, wire.encode(gap).decode())
 
-    def _send(self, channel: _Channel, outboxes: Iterable[Outbox], entry: Entry) -> None:
-        policy = channel.options.slow_readers
-        if policy == "close_and_resume" or entry.position is None:
-            self._fanout.send(outboxes, self.text(entry))
-        else:
-            self._fanout.send_droppable(outboxes, channel.label, entry.position, self.text(entry), policy)
+    def _tell_members(self, channel: _Channel, notice: Struct) -> bool:
+        """Whether there are any."""
+        return self._fanout.send_to_members(channel.name, channel.label, Message(wire.encode(notice)))
 
     # Repair
 
@@ -403,7 +414,7 @@ class Channels:
     def _retain(self, channel: _Channel, feed: ChannelFeed) -> None:
         def release() -> None:
             feed.release()
-            channel.texts.clear()
+            channel.missed.clear()
             channel.release = None
 
         feed.retain()

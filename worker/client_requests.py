@@ -1,7 +1,13 @@
-"""Carries out what a client of the hub asks for, and answers it."""
+"""Carries out what a client of the hub asks for, and answers it.
 
+What needs no waiting is done at once, without a task; messages are on their way side by side, and keep their order.
+Whatever waits (for the store, a history, an application's authorization) holds up what the same client says after it.
+"""
+
+import asyncio
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -11,8 +17,10 @@ from wsd.worker.authentication import Identity
 from wsd.worker.authorization import Action, is_allowed
 from wsd.worker.channels import Joined
 from wsd.worker.connection import Connection
+from wsd.worker.contract import BROADCAST, user_channel
 from wsd.worker.history import Position
 from wsd.worker.message_broker import RefusedError
+from wsd.worker.outbox import WebSocketHandle
 from wsd.worker.websocket_manager import (
     MAX_CHANNELS,
     ChannelFullError,
@@ -21,81 +29,197 @@ from wsd.worker.websocket_manager import (
 )
 from wsd.worker.wire import CloseCode, WireError
 
+MAX_UNDER_WAY = 128
+"""Messages of one client that Redis has not answered yet."""
 
-async def handle(manager: DistributedWebSocketManager, connection: Connection, text: str | bytes) -> None:
-    """One message of a client."""
-    manager.messages_in += 1
-    connection.outbox.heard_at = now = time.monotonic()
-    try:
-        _check_rate(manager, connection, now)
-        await _carry_out(manager, connection, wire.decode(text))
-    except WireError as exc:
-        manager.reply(connection, wire.Error(exc.code, str(exc), exc.request_id))
+MAX_WAITING = 16
+"""Requests that wait, before nothing more is read from the client."""
 
+LAST_WORDS_SECONDS = 1.0
+"""How long what a client asked for goes on after its connection has ended."""
 
-def _check_rate(manager: DistributedWebSocketManager, connection: Connection, now: float) -> None:
-    """Raises WireError; who goes on regardless is closed."""
-    if connection.bucket is None or connection.bucket.take(now):
-        connection.refused_in_a_row = 0
-        return
-    manager.refusals["rate_limited"] += 1
-    connection.refused_in_a_row += 1
-    limits = manager.limits
-    if connection.refused_in_a_row > limits.message_burst:
-        connection.close(CloseCode.POLICY, "too many messages")
-    raise WireError("rate_limited", f"not more than {limits.messages_per_second:g} messages a second")
+Publishing = wire.Broadcast | wire.Publish | wire.Direct
 
 
-async def _carry_out(manager: DistributedWebSocketManager, connection: Connection, request: wire.Request) -> None:
-    """Raises WireError."""
-    match request:
-        case wire.Ping(id=request_id, positions=positions):
-            for channel, at in positions.items():
-                manager.confirm(connection, channel, Position(at.offset, at.epoch))
-            manager.reply(connection, wire.Pong(request_id))
-        case wire.Broadcast() | wire.Publish() | wire.Direct():
-            await _publish(manager, connection, request)
-        case wire.Subscribe():
-            await _subscribe(manager, connection, request)
-        case wire.Unsubscribe(channel=channel, id=request_id):
-            wire.check_channel(channel, request_id)
-            await manager.leave(connection, channel)
-            if request_id is not None:
-                manager.reply(connection, wire.Ack(request_id))
-        case wire.Presence(channel=channel, id=request_id):
-            await _check_allowed(manager, connection, "presence", channel, request_id)
-            if manager.options(channel).presence == "off":
-                raise WireError("no_presence", f"nobody keeps who is in {channel}", request_id)
-            count, members = await manager.presence(channel)
-            manager.reply(connection, wire.Members(channel, count, members, request_id))
-        case wire.History():
-            await _history(manager, connection, request)
-        case wire.Delivered():
-            await _delivered(manager, connection, request)
-        case wire.Resume(id=request_id):
-            raise WireError("invalid_request", "resume comes first, after connecting with ?session=", request_id)
+class Client:
+    """The receiver of what one client of the hub says, until it ends."""
 
+    __slots__ = ("_end", "_handle", "_manager", "_task", "_told", "_under_way", "_waiting", "connection")
 
-async def _publish(
-    manager: DistributedWebSocketManager, connection: Connection, request: wire.Broadcast | wire.Publish | wire.Direct
-) -> None:
-    data = manager.payload_filter(request.data, request.id)
-    key = request.idempotency_key or ""
-    answer = _later(manager, connection, request.id)
-    try:
+    def __init__(
+        self, manager: DistributedWebSocketManager, connection: Connection, handle: WebSocketHandle | None = None
+    ) -> None:
+        """`handle`: of the WebSocket, to slow it down."""
+        self.connection = connection
+        self._manager = manager
+        self._handle = handle
+        self._task: asyncio.Task[None] | None = None
+        self._waiting: deque[str | bytes] | None = None
+        self._under_way = 0
+        self._told: asyncio.Future[None] | None = None
+        self._end: int | None = None  # the close code
+
+    @property
+    def busy(self) -> bool:
+        return self._task is not None
+
+    def received(self, content: str | bytes) -> None:
+        if self._task is not None:
+            if self._waiting is None:
+                self._waiting = deque()
+            self._waiting.append(content)
+            if len(self._waiting) == MAX_WAITING and self._handle is not None:
+                self._handle.pause_reading()
+            return
+        todo = self._begin(content)
+        if todo is not None:
+            self._task = asyncio.create_task(self._work(todo))
+
+    def ended(self, code: int, reason: str) -> bool:
+        self._end = code
+        if self._task is not None:
+            asyncio.get_running_loop().call_later(LAST_WORDS_SECONDS, self._task.cancel)
+            return False
+        self._manager.disconnect(self.connection, code)
+        return not self._under_way
+
+    async def until_idle(self) -> None:
+        """Wait until nothing waits."""
+        while self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def _work(self, todo: Coroutine[Any, Any, None]) -> None:
+        """What cannot be done at once, and all that comes meanwhile."""
+        try:
+            await todo
+            while self._waiting:
+                content = self._waiting.popleft()
+                if len(self._waiting) == MAX_WAITING - 1 and self._handle is not None:
+                    self._handle.resume_reading()
+                more = self._begin(content)
+                if more is not None:
+                    await more
+        finally:
+            self._task = self._waiting = None
+            if self._end is not None:
+                self._manager.disconnect(self.connection, self._end)
+                self._answered()
+
+    def _answered(self) -> None:
+        if self._end is not None and not self._under_way and self._task is None and self._handle is not None:
+            self._handle.answered()
+
+    def _begin(self, content: str | bytes) -> Coroutine[Any, Any, None] | None:
+        """Carry out one message; what there is to wait for is returned."""
+        manager, connection = self._manager, self.connection
+        manager.messages_in += 1
+        connection.outbox.heard_at = now = time.monotonic()
+        try:
+            self._check_rate(now)
+            request = wire.decode(content)
+            if type(request) is wire.Ping:
+                for channel, at in request.positions.items():
+                    manager.confirm(connection, channel, Position(at.offset, at.epoch))
+                manager.reply(connection, wire.Pong(request.id))
+                return None
+            if isinstance(request, Publishing):
+                if type(request) is wire.Publish:
+                    wire.check_channel(request.channel, request.id)
+                    if manager.authorize is not None:
+                        return self._answer(request)
+                if self._under_way >= MAX_UNDER_WAY:
+                    return self._answer(request)
+                self._publish(request)
+                return None
+            return self._answer(request)
+        except WireError as exc:
+            self._refuse(exc)
+            return None
+
+    def _refuse(self, exc: WireError) -> None:
+        self._manager.reply(self.connection, wire.Error(exc.code, str(exc), exc.request_id))
+
+    async def _answer(self, request: wire.Request) -> None:
+        try:
+            await self._until_told(MAX_UNDER_WAY - 1 if isinstance(request, Publishing) else 0)
+            await self._carry_out(request)
+        except WireError as exc:
+            self._refuse(exc)
+
+    async def _until_told(self, left: int) -> None:
+        """Wait until so many messages are under way: what is asked after a message sees what became of it."""
+        while self._under_way > left:
+            self._told = asyncio.get_running_loop().create_future()
+            await self._told
+
+    def _check_rate(self, now: float) -> None:
+        """Raises WireError; who goes on regardless is closed."""
+        connection, manager = self.connection, self._manager
+        if connection.bucket is None or connection.bucket.take(now):
+            connection.refused_in_a_row = 0
+            return
+        manager.refusals["rate_limited"] += 1
+        connection.refused_in_a_row += 1
+        limits = manager.limits
+        if connection.refused_in_a_row > limits.message_burst:
+            connection.close(CloseCode.POLICY, "too many messages")
+        raise WireError("rate_limited", f"not more than {limits.messages_per_second:g} messages a second")
+
+    async def _carry_out(self, request: wire.Request) -> None:
+        """Raises WireError."""
+        manager, connection = self._manager, self.connection
+        match request:
+            case wire.Publish(channel=channel, id=request_id):
+                await _check_allowed(manager, connection, "publish", channel, request_id)
+                self._publish(request)
+            case wire.Broadcast() | wire.Direct():
+                self._publish(request)
+            case wire.Subscribe():
+                await _subscribe(manager, connection, request)
+            case wire.Unsubscribe(channel=channel, id=request_id):
+                wire.check_channel(channel, request_id)
+                await manager.leave(connection, channel)
+                if request_id is not None:
+                    manager.reply(connection, wire.Ack(request_id))
+            case wire.Presence(channel=channel, id=request_id):
+                await _check_allowed(manager, connection, "presence", channel, request_id)
+                if manager.options(channel).presence == "off":
+                    raise WireError("no_presence", f"nobody keeps who is in {channel}", request_id)
+                count, members = await manager.presence(channel)
+                manager.reply(connection, wire.Members(channel, count, members, request_id))
+            case wire.History():
+                await _history(manager, connection, request)
+            case wire.Delivered():
+                await _delivered(manager, connection, request)
+            case wire.Resume(id=request_id):
+                raise WireError("invalid_request", "resume comes first, after connecting with ?session=", request_id)
+
+    def _publish(self, request: Publishing) -> None:
+        """Raises WireError."""
+        manager, connection, request_id = self._manager, self.connection, request.id
         match request:
             case wire.Broadcast():
-                done = await manager.broadcast(data, connection, idempotency_key=key, on_stored=answer)
-            case wire.Publish(channel=channel):
-                await _check_allowed(manager, connection, "publish", channel, request.id)
-                done = await manager.publish(channel, data, connection, idempotency_key=key, on_stored=answer)
-            case wire.Direct(user_id=user_id):
-                wire.check_user(user_id, request.id)
-                done = await manager.send_to_user(user_id, data, connection, idempotency_key=key, on_stored=answer)
-    except RefusedError as exc:
-        raise WireError("not_stored", f"Redis does not take it: {exc}", request.id) from None
-    if request.id is not None:
-        manager.reply(connection, _ack(request.id, done))
+                channel = BROADCAST
+            case wire.Publish():
+                channel = request.channel
+            case wire.Direct():
+                wire.check_user(request.user_id, request_id)
+                channel = user_channel(request.user_id)
+        data = manager.payload_filter(request.data, request_id)
+        self._under_way += 1
+
+        def told(done: Published | RefusedError) -> None:
+            self._under_way -= 1
+            if self._told is not None and not self._told.done():
+                self._told.set_result(None)
+            if isinstance(done, RefusedError):
+                self._refuse(WireError("not_stored", f"Redis does not take it: {done}", request_id))
+            elif request_id is not None:
+                manager.reply(connection, _ack(request_id, done))
+            self._answered()
+
+        key, later = request.idempotency_key or "", _later(manager, connection, request_id)
+        manager.publish_soon(channel, data, told, connection, idempotency_key=key, on_stored=later)
 
 
 def _ack(request_id: Any, done: Published) -> wire.Ack:

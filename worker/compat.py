@@ -16,7 +16,8 @@ from typing import Any
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from wsd.worker.admission import IDENTITY_KEY
-from wsd.worker.connection import Connection, Outbox
+from wsd.worker.connection import Connection
+from wsd.worker.outbox import Outbox, handle_of
 from wsd.worker.websocket_manager import DistributedWebSocketManager
 from wsd.worker.wire import CloseCode
 from wsd.worker.worker import current_worker
@@ -67,10 +68,19 @@ class ConnectionManager:
         identity = getattr(websocket.state, IDENTITY_KEY, None)
         user_id = identity.user_id if identity else websocket.query_params.get("user_id")
         username = identity.username if identity else websocket.query_params.get("username", "")
-        connection = await worker.manager.connect(user_id or worker.manager.guest_name(), username, welcome=False)
+        handle = handle_of(websocket.scope)
+        connection = await worker.manager.connect(
+            user_id or worker.manager.guest_name(),
+            username,
+            welcome=False,
+            outbox=handle.outbox if handle is not None else None,
+        )
         await worker.manager.join(connection, self._channel)
         await websocket.accept()
         self._connections[websocket] = connection
+        if handle is not None:
+            connection.outbox.release()
+            return
         sender = asyncio.create_task(_send(weakref.ref(websocket), connection.outbox))
         self._senders[connection.session_id] = sender
         sender.add_done_callback(lambda _, key=connection.session_id: self._senders.pop(key, None))  # type: ignore[misc]

@@ -1,25 +1,13 @@
-"""One client of this worker: what waits to be sent to it, and the handle that its application holds."""
+"""One client of this worker: the handle that its application holds."""
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from wsd.worker import wire
-from wsd.worker.history import Position
 from wsd.worker.limits import TokenBucket
-
-MAX_QUEUED_MESSAGES = 1000
-"""A client that has this many messages waiting reads too slowly and is closed with 1013."""
-
-MESSAGES_A_TURN = 20
-"""Of those that a client missed."""
-
-SLOW_READER = "slow_reader"
-"""Why a client is told of a gap that only it has."""
-
-SendText = Callable[[str], Awaitable[None]]
+from wsd.worker.outbox import Outbox, SendText
 
 
 @dataclass(frozen=True)
@@ -58,134 +46,6 @@ class Turns:
             turn.set_result(None)
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._next)
-
-
-class Droppable:
-    """A message of a channel that does not wait for slow readers for ever. Without a text it has been dropped."""
-
-    __slots__ = ("channel", "position", "text")
-
-    def __init__(self, channel: str, position: Position, text: str) -> None:
-        self.channel = channel
-        self.position = position
-        self.text: str | None = text
-
-
-class Outbox:
-    """What waits to be sent to one client, so that a slow reader never holds up the others.
-
-    `closing` gets the close code and reason once the server wants the connection to end.
-    """
-
-    __slots__ = (
-        "_latest",
-        "_queue",
-        "_turns",
-        "_wake",
-        "channels",
-        "closing",
-        "dropped",
-        "heard_at",
-        "session_id",
-        "user_id",
-        "username",
-    )
-
-    def __init__(self, session_id: str, user_id: str, username: str, turns: Turns) -> None:
-        """`turns`: of this worker, for those who get much at once."""
-        self._turns = turns
-        self.session_id = session_id
-        self.user_id = user_id
-        self.username = username
-        self.channels: set[str] = set()
-        self.dropped = 0  # messages that it was too slow for
-        self.heard_at = time.monotonic()  # when it last said anything
-        self.closing: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
-        self._queue: deque[str | list[str] | Droppable] = deque()
-        self._latest: dict[str, Droppable] = {}
-        self._wake = asyncio.Event()
-
-    def send(self, text: str) -> None:
-        if len(self._queue) >= MAX_QUEUED_MESSAGES:
-            self.close(1013, "reading too slowly")
-            return
-        self._queue.append(text)
-        self._wake.set()
-
-    def send_latest(self, channel: str, position: Position, text: str) -> None:
-        """Instead of an earlier one of the channel, if that still waits."""
-        waiting = self._latest.get(channel)
-        if waiting is not None:
-            waiting.position, waiting.text = position, text
-            return
-        self._latest[channel] = waiting = Droppable(channel, position, text)
-        self._queue.append(waiting)
-        self._wake.set()
-
-    def send_droppable(self, channel: str, position: Position, text: str) -> None:
-        """Where too much waits, the channel's oldest goes, and the client is told where it would have been."""
-        if len(self._queue) >= MAX_QUEUED_MESSAGES and not self._drop_oldest(channel):
-            self.close(1013, "reading too slowly")
-            return
-        self._queue.append(Droppable(channel, position, text))
-        self._wake.set()
-
-    def _drop_oldest(self, channel: str) -> bool:
-        """Leaves one notice before the rest of the channel, however many go."""
-        gap = None
-        for index, waiting in enumerate(self._queue):
-            if not isinstance(waiting, Droppable) or waiting.channel != channel:
-                continue
-            if gap is None:
-                gap = waiting
-                if waiting.text is not None:
-                    waiting.text = None
-                    self.dropped += 1
-                    return True
-            else:
-                gap.position = waiting.position
-                del self._queue[index]
-                self.dropped += 1
-                return True
-        return False
-
-    def send_all(self, texts: list[str]) -> None:
-        """What a client missed; however many, they wait as one."""
-        if texts:
-            self._queue.append(texts)
-            self._wake.set()
-
-    def send_first(self, text: str) -> None:
-        """Before all that waits."""
-        self._queue.appendleft(text)
-        self._wake.set()
-
-    def close(self, code: int, reason: str) -> None:
-        if not self.closing.done():
-            self.closing.set_result((code, reason))
-
-    async def pump(self, send_text: SendText) -> None:
-        """Send what is queued, in order, until cancelled or `send_text` raises."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._queue:
-                waiting = self._queue.popleft()
-                if isinstance(waiting, list):
-                    for start in range(0, len(waiting), MESSAGES_A_TURN):
-                        await self._turns()
-                        for text in waiting[start : start + MESSAGES_A_TURN]:
-                            await send_text(text)
-                else:
-                    await send_text(waiting if isinstance(waiting, str) else self._text(waiting))
-
-    def _text(self, waiting: Droppable) -> str:
-        if self._latest.get(waiting.channel) is waiting:
-            del self._latest[waiting.channel]
-        if waiting.text is not None:
-            return waiting.text
-        at = waiting.position
-        return wire.encode(wire.Gap(waiting.channel, SLOW_READER, at.offset, at.epoch)).decode()
 
 
 class Connection:
@@ -237,7 +97,7 @@ class Connection:
 
     def send(self, text: str) -> None:
         """Queue a text for this client; one that reads too slowly is closed with 1013."""
-        self.outbox.send(text)
+        self.outbox.send(text.encode())
 
     def close(self, code: int, reason: str) -> None:
         self.outbox.close(code, reason)

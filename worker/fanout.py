@@ -1,11 +1,12 @@
 """Who is connected to this worker, as whom and in which channels; and the way out to many of them at once."""
 
+import asyncio
 from collections.abc import Iterable, Iterator
 
 from wsd.worker.channel_options import SlowReaders
-from wsd.worker.connection import Outbox
-from wsd.worker.contract import USER_PREFIX
-from wsd.worker.history import Position
+from wsd.worker.contract import BROADCAST, USER_PREFIX
+from wsd.worker.delivery import Batch, Message
+from wsd.worker.outbox import Outbox
 
 
 class Fanout:
@@ -16,6 +17,7 @@ class Fanout:
         self._outboxes: dict[str, Outbox] = {}
         self._of_user: dict[str, set[Outbox]] = {}
         self._members: dict[str, set[Outbox]] = {}
+        self._batches: dict[str, Batch] = {}  # the last of each channel, in this turn
 
     def __len__(self) -> int:
         return len(self._outboxes)
@@ -30,10 +32,12 @@ class Fanout:
         return self._outboxes.get(session_id)
 
     def add(self, outbox: Outbox) -> None:
+        self._seal(BROADCAST)
         self._outboxes[outbox.session_id] = outbox
 
     def remove(self, outbox: Outbox) -> None:
         if outbox in self:
+            self._seal(BROADCAST)
             del self._outboxes[outbox.session_id]
 
     def add_to_user(self, outbox: Outbox) -> int:
@@ -46,9 +50,11 @@ class Fanout:
         _discard(self._of_user, outbox.user_id, outbox)
 
     def join(self, outbox: Outbox, channel: str) -> None:
+        self._seal(channel)
         self._members.setdefault(channel, set()).add(outbox)
 
     def leave(self, outbox: Outbox, channel: str) -> None:
+        self._seal(channel)
         _discard(self._members, channel, outbox)
 
     def members(self, channel: str) -> set[Outbox]:
@@ -69,20 +75,39 @@ class Fanout:
     def channels(self) -> int:
         return sum(1 for _ in self.channel_sizes())
 
-    def send(self, outboxes: Iterable[Outbox], text: str) -> None:
+    def send(self, outboxes: Iterable[Outbox], payload: bytes) -> None:
+        message = Message(payload)
         for outbox in outboxes:
-            outbox.send(text)
+            outbox.put(message)
             self.sent += 1
 
-    def send_droppable(
-        self, outboxes: Iterable[Outbox], channel: str, position: Position, text: str, policy: SlowReaders
-    ) -> None:
-        for outbox in outboxes:
-            if policy == "conflate":
-                outbox.send_latest(channel, position, text)
-            else:
-                outbox.send_droppable(channel, position, text)
-            self.sent += 1
+    def send_to_members(
+        self, channel: str, label: str, message: Message, policy: SlowReaders = "close_and_resume"
+    ) -> bool:
+        """To all of a channel, which clients call `label`; what comes within one turn of the loop goes together.
+
+        False when it has no members here.
+        """
+        members = self._outboxes.values() if channel == BROADCAST else self._members.get(channel)
+        if not members:
+            return False
+        self.sent += len(members)
+        batch = self._batches.get(channel)
+        if batch is not None and batch.open:
+            batch.messages.append(message)
+            return True
+        if not self._batches:
+            asyncio.get_running_loop().call_soon(self._batches.clear)
+        batch = self._batches[channel] = Batch(label, policy, [message])
+        for outbox in members:
+            outbox.put(batch)
+        return True
+
+    def _seal(self, channel: str) -> None:
+        """Who is a member is about to change."""
+        batch = self._batches.pop(channel, None)
+        if batch is not None:
+            batch.open = False
 
 
 def _discard(index: dict[str, set[Outbox]], key: str, outbox: Outbox) -> None:

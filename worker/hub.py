@@ -14,9 +14,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from wsd.worker import wire
 from wsd.worker.admission import IDENTITY_KEY
 from wsd.worker.authentication import Identity
-from wsd.worker.client_requests import handle
-from wsd.worker.connection import Connection
+from wsd.worker.client_requests import Client
 from wsd.worker.history import Position
+from wsd.worker.outbox import handle_of
 from wsd.worker.websocket_manager import MAX_CHANNELS, DistributedWebSocketManager, TooManyConnectionsError
 from wsd.worker.wire import CloseCode
 
@@ -33,7 +33,7 @@ async def page(request: Request) -> Response:
     return HTMLResponse(_template("hub.html"))
 
 
-async def client(request: Request) -> Response:
+async def client_module(request: Request) -> Response:
     return Response(_template("client.js"), media_type="text/javascript")
 
 
@@ -64,12 +64,21 @@ async def endpoint(websocket: WebSocket) -> None:
         except wire.WireError as exc:
             await websocket.close(CloseCode.POLICY, str(exc)[:120])
             return
+    handle = handle_of(websocket.scope)
+    outbox = handle.outbox if handle is not None else None
     try:
-        connection = await manager.connect(identity.user_id, identity.username, resume_token=token, since=since)
+        connection = await manager.connect(
+            identity.user_id, identity.username, resume_token=token, since=since, outbox=outbox
+        )
     except TooManyConnectionsError as exc:
         await websocket.close(CloseCode.POLICY, str(exc))
         return
-    await serve(websocket, manager, connection)
+    client = Client(manager, connection, handle)
+    if handle is not None:
+        handle.give_to(client)
+        handle.outbox.release()
+    else:
+        await serve(websocket, manager, client)
 
 
 async def _receive_resume(websocket: WebSocket) -> dict[str, Position]:
@@ -89,9 +98,10 @@ async def _receive_resume(websocket: WebSocket) -> dict[str, Position]:
     return {channel: Position(since.offset, since.epoch) for channel, since in request.since.items()}
 
 
-async def serve(websocket: WebSocket, manager: DistributedWebSocketManager, connection: Connection) -> None:
-    """Until either side ends it."""
-    receiver = asyncio.create_task(_receive(websocket, manager, connection))
+async def serve(websocket: WebSocket, manager: DistributedWebSocketManager, client: Client) -> None:
+    """Until either side ends it; for servers that know no more than ASGI."""
+    connection = client.connection
+    receiver = asyncio.create_task(_receive(websocket, client))
     sender = asyncio.create_task(connection.pump(websocket.send_text))
     code: int = CloseCode.LOST
     try:
@@ -104,8 +114,9 @@ async def serve(websocket: WebSocket, manager: DistributedWebSocketManager, conn
     finally:
         receiver.cancel()
         sender.cancel()
-        manager.disconnect(connection, code)
+        client.ended(code, "")
         results = await asyncio.gather(receiver, sender, return_exceptions=True)
+        connection.outbox.gone()
     for result in results:
         if isinstance(result, Exception) and not isinstance(result, WebSocketDisconnect):
             raise result
@@ -113,13 +124,15 @@ async def serve(websocket: WebSocket, manager: DistributedWebSocketManager, conn
         await _close(websocket, *connection.closing.result())
 
 
-async def _receive(websocket: WebSocket, manager: DistributedWebSocketManager, connection: Connection) -> int:
+async def _receive(websocket: WebSocket, client: Client) -> int:
     """Handle messages until the connection ends; its close code."""
     while True:
         message = await websocket.receive()
         if message["type"] == "websocket.disconnect":
             return close_code(message)
-        await handle(manager, connection, _content(message))
+        client.received(_content(message))
+        if client.busy:
+            await client.until_idle()
 
 
 def _content(message: Message) -> str | bytes:
@@ -147,4 +160,4 @@ async def _close(websocket: WebSocket, code: int, reason: str) -> None:
         return
 
 
-app = Starlette(routes=[Route("/", page), Route("/client.js", client), WebSocketRoute("/ws", endpoint)])
+app = Starlette(routes=[Route("/", page), Route("/client.js", client_module), WebSocketRoute("/ws", endpoint)])

@@ -20,11 +20,18 @@ UNNUMBERED = b"- - 0 "
 """What a message begins with that is published by something that is no broker (a script, say)."""
 
 
+Told = Callable[[bool], None]
+"""Called with whether a message went to all workers; otherwise those out of reach get it later, if ever."""
+
 CLEANUP_SECONDS = 60.0
 
 
 class RefusedError(Exception):
     """The server is there, and will not take a message: it is full, say, or read-only."""
+
+
+ToldStored = Callable[[Stored | RefusedError | None], None]
+"""Called with what became of an entry: None when it could not be stored yet."""
 
 
 class Mode(StrEnum):
@@ -92,18 +99,52 @@ class MessageBroker(ABC):
     async def unsubscribe(self, channel: str) -> None: ...
 
     @abstractmethod
+    def publish_soon(self, channel: str, payload: bytes, told: Told) -> None:
+        """Send; `told` may be called before it returns. Messages keep the order of the calls."""
+
     async def publish(self, channel: str, payload: bytes) -> bool:
-        """Send; True when it went to all workers, False when those out of reach get it later, if ever."""
+        """`publish_soon`, and wait for what `told` is told."""
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def told(everywhere: bool) -> None:
+            if not answer.done():
+                answer.set_result(everywhere)
+
+        self.publish_soon(channel, payload, told)
+        return await answer
 
     @abstractmethod
+    def append_soon(
+        self,
+        channel: str,
+        payload: bytes,
+        keep: Keep,
+        told: ToldStored,
+        on_stored: Callable[[Position], None] | None = None,
+    ) -> None:
+        """Store a message in the channel's history and send it, in one step.
+
+        `told` gets None when it could not be stored yet: who can be reached has it, without a position, and once it is
+        stored, everybody has it with one; then `on_stored` is called. It gets a RefusedError when nobody has the
+        message, nor will.
+        """
+
     async def append(
         self, channel: str, payload: bytes, keep: Keep, on_stored: Callable[[Position], None] | None = None
     ) -> Stored | None:
-        """Store a message in the channel's history and send it, in one step.
+        """`append_soon`, and wait for what `told` is told. Raises RefusedError."""
+        answer: asyncio.Future[Stored | None] = asyncio.get_running_loop().create_future()
 
-        None when it could not be stored yet: who can be reached has it, without a position, and once it is stored,
-        everybody has it with one; then `on_stored` is called. Raises RefusedError: then nobody has it, nor will.
-        """
+        def told(stored: Stored | RefusedError | None) -> None:
+            if answer.done():
+                return
+            if isinstance(stored, RefusedError):
+                answer.set_exception(stored)
+            else:
+                answer.set_result(stored)
+
+        self.append_soon(channel, payload, keep, told, on_stored)
+        return await answer
 
     @abstractmethod
     async def read(self, wanted: Sequence[Wanted]) -> list[Page]:
@@ -156,22 +197,27 @@ class InMemoryMessageBroker(MessageBroker):
     async def unsubscribe(self, channel: str) -> None:
         self._channels.discard(channel)
 
-    async def publish(self, channel: str, payload: bytes) -> bool:
+    def publish_soon(self, channel: str, payload: bytes, told: Told) -> None:
         self._published += 1
         if channel in self._channels:
             self._heard += 1
             self.receive(channel, payload)
-        return True
+        told(True)
 
-    async def append(
-        self, channel: str, payload: bytes, keep: Keep, on_stored: Callable[[Position], None] | None = None
-    ) -> Stored | None:
+    def append_soon(
+        self,
+        channel: str,
+        payload: bytes,
+        keep: Keep,
+        told: ToldStored,
+        on_stored: Callable[[Position], None] | None = None,
+    ) -> None:
         self._published += 1
         stored = self._history(channel).append(self._origin, self._published, payload, keep)
         if stored.entry is not None and channel in self._channels:
             self._heard += 1
             self.on_entry(channel, stored.entry)
-        return stored
+        told(stored)
 
     async def read(self, wanted: Sequence[Wanted]) -> list[Page]:
         return [self._history(one.channel).read(one.since, one.count, reverse=one.reverse) for one in wanted]

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import NoScriptError
@@ -54,12 +54,23 @@ TOKEN = b"- hear "
 
 
 StoredAt = tuple[Position, bool]
+"""The position, and whether the message is new there."""
+
+Told = Callable[[StoredAt | Exception | None], None]
+"""Called with what became of a message: its position, if it was to be kept, or one of LOST."""
 
 
-@dataclass(frozen=True, slots=True)
 class _Sending:
-    outgoing: Outgoing
-    result: "asyncio.Future[StoredAt | None]"
+    __slots__ = ("outgoing", "told")
+
+    def __init__(self, outgoing: Outgoing, told: Told) -> None:
+        self.outgoing = outgoing
+        self.told: Told | None = told  # None once it was called
+
+    def tell(self, result: StoredAt | Exception | None) -> None:
+        told, self.told = self.told, None
+        if told is not None:
+            told(result)
 
 
 class RedisPubSub:
@@ -77,7 +88,8 @@ class RedisPubSub:
         self.hearing = False  # connected, and all that was subscribed before is again
         self.heard_at = 0.0  # when anything came, by the monotonic clock
         self.connections = 0
-        self.on_lost: Callable[[str], None] = lambda reason: None
+        self.on_lost: Callable[[str], None] = lambda reason: None  # called when it hears no more
+        self.on_failed: Callable[[str], None] = lambda reason: None  # called when what was sent was not answered
         self.on_hearing: Callable[[], None] = lambda: None  # called at every connection, once all is subscribed
         self._publisher = publisher
         self._listener = listener
@@ -144,26 +156,34 @@ class RedisPubSub:
             async with asyncio.timeout(self._timeout):
                 await self._follow(channel)
 
-    async def publish(self, outgoing: Outgoing) -> StoredAt | None:
-        """In the order of the calls. Answers for what is to be kept: its position, and whether it is new there.
+    def send(self, outgoing: Outgoing, told: Told) -> None:
+        """In the order of the calls. Where it fails, `on_failed` is called first; `told` also when `give_up` is called
+        meanwhile: the message may have been sent all the same."""
+        self._unsent.append(_Sending(outgoing, told))
+        self._wake.set()
 
-        Raises one of LOST, also when `give_up` is called meanwhile; the message may have been sent all the same.
-        """
-        async with asyncio.timeout(self._timeout):
-            return await self._enqueue(outgoing)
+    async def publish(self, outgoing: Outgoing) -> StoredAt | None:
+        """`send`, and wait for what is told. Raises one of LOST."""
+        answer: asyncio.Future[StoredAt | None] = asyncio.get_running_loop().create_future()
+
+        def told(result: StoredAt | Exception | None) -> None:
+            if answer.done():
+                return
+            if isinstance(result, Exception):
+                answer.set_exception(result)
+            else:
+                answer.set_result(result)
+
+        self.send(outgoing, told)
+        return await answer
 
     async def publish_all(self, batch: Iterable[Outgoing]) -> list[StoredAt | BaseException | None]:
         """What became of each, refusals among it. Raises one of LOST when Redis does not answer."""
-        async with asyncio.timeout(self._timeout):
-            results = await asyncio.gather(*map(self._enqueue, batch), return_exceptions=True)
+        results = await asyncio.gather(*map(self.publish, batch), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException) and not is_refusal(result):
                 raise result
         return results
-
-    def post(self, outgoing: Outgoing) -> None:
-        """Publish without waiting; when it fails, nobody is told."""
-        self._enqueue(outgoing).add_done_callback(lambda result: result.cancelled() or result.exception())
 
     def just_sent(self) -> list[Outgoing]:
         """What the server took shortly before its last sign of life. It may have stopped before all had it."""
@@ -172,15 +192,10 @@ class RedisPubSub:
 
     def give_up(self, reason: str) -> None:
         """Tell all who wait for an answer now that there is none: each finds another way for its message."""
-        for sending in [*self._on_the_way, *self._unsent]:
-            if not sending.result.done():
-                sending.result.set_exception(RedisError(reason))
-
-    def _enqueue(self, outgoing: Outgoing) -> "asyncio.Future[StoredAt | None]":
-        sending = _Sending(outgoing, asyncio.get_running_loop().create_future())
-        self._unsent.append(sending)
-        self._wake.set()
-        return sending.result
+        waiting = [*self._on_the_way, *self._unsent]
+        self._unsent.clear()
+        for sending in waiting:
+            sending.tell(RedisError(reason))
 
     async def _send_for_ever(self) -> None:
         while True:
@@ -188,13 +203,11 @@ class RedisPubSub:
             self._wake.clear()
             while self._unsent:
                 batch = [self._unsent.popleft() for _ in range(min(PIPELINE_MESSAGES, len(self._unsent)))]
-                # Who does not wait any more has found another way for its message.
-                self._on_the_way = [sending for sending in batch if not sending.result.done()]
-                await self._send(self._on_the_way)
+                self._on_the_way = batch
+                await self._send(batch)
                 self._on_the_way = []
 
     async def _send(self, batch: list["_Sending"]) -> None:
-        results: list[object]
         try:
             async with asyncio.timeout(self._timeout):
                 results = await self._execute([sending.outgoing for sending in batch])
@@ -204,19 +217,22 @@ class RedisPubSub:
                     again = await self._execute([batch[n].outgoing for n in unknown])
                     for n, result in zip(unknown, again, strict=True):
                         results[n] = result
-            self._answered_at = time.monotonic()
+            raise_if_cancelled()
         except LOST as exc:
-            results = [exc] * len(batch)
-        raise_if_cancelled()
+            raise_if_cancelled()
+            reason = str(exc) or "no answer in time"
+            if any(sending.told is not None for sending in batch):
+                self.on_failed(reason)
+            self.give_up(reason)
+            return
+        self._answered_at = time.monotonic()
         for sending, result in zip(batch, results, strict=True):
             if isinstance(result, Exception):
-                if not sending.result.done():
-                    sending.result.set_exception(result)
+                sending.tell(result)
                 continue
             stored = parse_stored(result) if isinstance(result, bytes) else None
             self._remember(sending.outgoing, stored)
-            if not sending.result.done():
-                sending.result.set_result(stored)
+            sending.tell(stored)
 
     def _remember(self, outgoing: Outgoing, stored: StoredAt | None) -> None:
         position, is_new = stored or (None, True)

@@ -23,8 +23,17 @@ from wsd.worker.circuit_breaker import CircuitBreaker
 from wsd.worker.contract import EVERY_WORKER
 from wsd.worker.history import Entry, Keep, Page, Position, Stored, Wanted
 from wsd.worker.link import LOST, RedisError, is_refusal, raise_if_cancelled
-from wsd.worker.message_broker import BrokerHealth, BrokerStatistics, MessageBroker, Mode, Receive, RefusedError
-from wsd.worker.pubsub import RedisPubSub
+from wsd.worker.message_broker import (
+    BrokerHealth,
+    BrokerStatistics,
+    MessageBroker,
+    Mode,
+    Receive,
+    RefusedError,
+    Told,
+    ToldStored,
+)
+from wsd.worker.pubsub import RedisPubSub, StoredAt
 from wsd.worker.redis_history import parse_message
 from wsd.worker.seen_messages import SeenMessages
 from wsd.worker.spool import Outgoing, Spool
@@ -75,7 +84,7 @@ class RedisMessageBroker(MessageBroker):
         self._deaf = 0
         self._hearing_failures = 0
         self._published = self._heard = self._duplicates = self._refused = 0
-        primary.on_lost = self.suspect
+        primary.on_lost = primary.on_failed = self.suspect
 
     async def run(self) -> None:
         self.primary.on_hearing = self.on_hearing
@@ -97,45 +106,52 @@ class RedisMessageBroker(MessageBroker):
         self._channels.discard(channel)
         await asyncio.gather(*(way.unsubscribe(channel) for way in self._ways))
 
-    async def publish(self, channel: str, payload: bytes) -> bool:
+    def publish_soon(self, channel: str, payload: bytes, told: Told) -> None:
         outgoing = self._numbered(channel, payload)
-        if self._direct:
-            try:
-                await self.primary.publish(outgoing)
-            except LOST as exc:
-                raise_if_cancelled()
-                if is_refusal(exc):
-                    self._refused += 1
-                    logger.warning("Redis refuses a message on %s: %s", channel, exc)
-                    await self._publish_nearby(outgoing)
-                    return False
-                self.suspect(str(exc) or "no answer in time")
-            else:
-                if self._stand_in is not None and time.monotonic() < self._both_ways_until:
-                    await self._publish_nearby(outgoing)
-                return True
-        await self._publish_later(outgoing)
-        return False
 
-    async def append(
-        self, channel: str, payload: bytes, keep: Keep, on_stored: Callable[[Position], None] | None = None
-    ) -> Stored | None:
-        outgoing = self._numbered(channel, payload, keep, on_stored)
-        if self._direct:
-            try:
-                stored = await self.primary.publish(outgoing)
-            except LOST as exc:
-                raise_if_cancelled()
-                if is_refusal(exc):
-                    self._refused += 1
-                    raise RefusedError(str(exc)) from None
-                self.suspect(str(exc) or "no answer in time")
+        def sent(result: StoredAt | Exception | None) -> None:
+            if not isinstance(result, Exception):
+                if self._stand_in is not None and time.monotonic() < self._both_ways_until:
+                    self._send_nearby(outgoing, lambda: told(True))
+                else:
+                    told(True)
+            elif is_refusal(result):
+                self._refused += 1
+                logger.warning("Redis refuses a message on %s: %s", channel, result)
+                self._send_nearby(outgoing, lambda: told(False))
             else:
-                assert stored is not None
-                position, is_new = stored
-                return Stored(position, Entry(self._origin, outgoing.number, payload, position) if is_new else None)
-        await self._publish_later(outgoing)
-        return None
+                self._send_later(outgoing, lambda: told(False))
+
+        if self._direct:
+            self.primary.send(outgoing, sent)
+        else:
+            self._send_later(outgoing, lambda: told(False))
+
+    def append_soon(
+        self,
+        channel: str,
+        payload: bytes,
+        keep: Keep,
+        told: ToldStored,
+        on_stored: Callable[[Position], None] | None = None,
+    ) -> None:
+        outgoing = self._numbered(channel, payload, keep, on_stored)
+
+        def sent(result: StoredAt | Exception | None) -> None:
+            if isinstance(result, tuple):
+                position, is_new = result
+                entry = Entry(self._origin, outgoing.number, payload, position) if is_new else None
+                told(Stored(position, entry))
+            elif result is not None and is_refusal(result):
+                self._refused += 1
+                told(RefusedError(str(result)))
+            else:
+                self._send_later(outgoing, lambda: told(None))
+
+        if self._direct:
+            self.primary.send(outgoing, sent)
+        else:
+            self._send_later(outgoing, lambda: told(None))
 
     async def read(self, wanted: Sequence[Wanted]) -> list[Page]:
         if not self._distributed:
@@ -236,28 +252,28 @@ class RedisMessageBroker(MessageBroker):
         """Before anything newer, and once more when Redis is back. Who had it knows its number, or its position."""
         if outgoing.keep is None:
             self._spool.add(outgoing)
-        if self._stand_in is not None and self._stand_in.hearing:
-            self._stand_in.post(outgoing)
-        else:
-            self._hear(outgoing.channel, outgoing.text)
+        self._send_nearby(outgoing, lambda: None)
 
-    async def _publish_later(self, outgoing: Outgoing) -> None:
+    def _send_later(self, outgoing: Outgoing, then: Callable[[], None]) -> None:
         self._spool.add(outgoing)
         if self._breaker.closed:
             self._look.set()  # it will not be long
-        await self._publish_nearby(outgoing)
+        self._send_nearby(outgoing, then)
 
-    async def _publish_nearby(self, outgoing: Outgoing) -> None:
+    def _send_nearby(self, outgoing: Outgoing, then: Callable[[], None]) -> None:
         """To whom can be reached without Redis: this node's workers, or just this one."""
+
+        def sent(result: StoredAt | Exception | None) -> None:
+            if isinstance(result, Exception):
+                logger.warning("the stand-in does not answer, delivered on this worker only: %s", result)
+                self._hear(outgoing.channel, outgoing.text)
+            then()
+
         if self._stand_in is not None and self._stand_in.hearing:
-            try:
-                await self._stand_in.publish(outgoing)
-            except LOST as exc:
-                raise_if_cancelled()
-                logger.warning("the stand-in does not answer, delivered on this worker only: %s", exc)
-            else:
-                return
-        self._hear(outgoing.channel, outgoing.text)
+            self._stand_in.send(outgoing, sent)
+        else:
+            self._hear(outgoing.channel, outgoing.text)
+            then()
 
     # The way back
 
@@ -273,10 +289,9 @@ class RedisMessageBroker(MessageBroker):
                 continue
             try:
                 hears = await self.primary.proves_hearing()
-            except LOST as exc:
+            except LOST:
                 raise_if_cancelled()
-                self._deaf = 0  # it is away: that is another matter
-                self.suspect(str(exc) or "no answer in time")
+                self._deaf = 0  # it is away: that is another matter, and `suspect` knows
                 continue
             raise_if_cancelled()
             if not hears:
@@ -334,9 +349,8 @@ class RedisMessageBroker(MessageBroker):
             batch = self._spool.first(FLUSH_BATCH)
             try:
                 results = await self.primary.publish_all(batch)
-            except LOST as exc:
+            except LOST:
                 raise_if_cancelled()
-                self.suspect(str(exc) or "no answer in time")
                 return
             self._spool.remove(batch)
             for outgoing, result in zip(batch, results, strict=True):

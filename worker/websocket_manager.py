@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -20,7 +20,7 @@ from wsd.worker.authentication import Identity
 from wsd.worker.authorization import Authorize, is_allowed
 from wsd.worker.channel_options import ChannelOptions, ChannelRules
 from wsd.worker.channels import PATIENCE_SECONDS, RETRY_SECONDS, Channels, Joined
-from wsd.worker.connection import Connection, ConnectionLimits, Outbox, Turns
+from wsd.worker.connection import Connection, ConnectionLimits, Turns
 from wsd.worker.contract import (
     BROADCAST,
     DIRECT,
@@ -31,10 +31,12 @@ from wsd.worker.contract import (
     user_channel,
     worker_channel,
 )
+from wsd.worker.delivery import Message
 from wsd.worker.fanout import Fanout
-from wsd.worker.history import Position
+from wsd.worker.history import Position, Stored
 from wsd.worker.link import LOST, is_refusal, raise_if_cancelled
-from wsd.worker.message_broker import MessageBroker, Receive
+from wsd.worker.message_broker import MessageBroker, Receive, RefusedError
+from wsd.worker.outbox import Outbox, Outlet
 from wsd.worker.payload import PayloadFilter
 from wsd.worker.presence import Presence
 from wsd.worker.presence_events import PresenceEvents
@@ -100,6 +102,7 @@ class Parts:
     authorize: Authorize | None = None
     user_connections: UserConnections | None = None
     limits: ConnectionLimits = NO_LIMITS
+    outlet: Outlet = field(default_factory=Outlet)
     call_timeout: float = 2.0  # seconds that a call may wait for Redis
 
 
@@ -142,8 +145,9 @@ class DistributedWebSocketManager:
         self._presence_events = PresenceEvents(
             parts.presence,
             publish=lambda channel, text: self.broker.publish(channel_key(channel), text),
-            tell_here=lambda channel, text: self._fanout.send(self._fanout.members(channel), text.decode()),
+            tell_here=lambda channel, text: self._fanout.send(self._fanout.members(channel), text),
         )
+        self.outlet = parts.outlet
         self.turns = Turns()
         self._uid_prefix = secrets.token_hex(5)
         self._uids = 0
@@ -186,8 +190,10 @@ class DistributedWebSocketManager:
         welcome: bool = True,
         resume_token: str = "",
         since: Mapping[str, Position] | None = None,
+        outbox: Outbox | None = None,
     ) -> Connection:
-        """Register a client; its first message is the welcome, if it gets one.
+        """Register a client; its first message is the welcome, if it gets one. `outbox`: of its WebSocket, under a
+        server that has our protocol (`handle_of`); nothing is sent before `Connection.pump` or `Outbox.release`.
 
         With a `resume_token` of its user's it goes on with an earlier session: it is in that one's channels again, and
         in those of `since`, and gets what it missed in them. Otherwise it has a new session.
@@ -211,7 +217,8 @@ class DistributedWebSocketManager:
                 metadata=dict(metadata or {}),
                 token=digest(secret),
             )
-        outbox = Outbox(session.session_id, user_id, session.username, self.turns)
+        outbox = outbox or Outbox(self.outlet)
+        outbox.belongs_to(session.session_id, user_id, session.username)
         if (earlier := self._fanout.get(session.session_id)) is not None:
             self._replace(earlier)
         try:
@@ -238,7 +245,7 @@ class DistributedWebSocketManager:
                 resume_token=f"{session.session_id}.{secret}",
                 channels=states,
             )
-            outbox.send_first(wire.encode(greeting).decode())
+            outbox.send_first(wire.encode(greeting))
             self._fanout.sent += 1
         return connection
 
@@ -491,18 +498,49 @@ class DistributedWebSocketManager:
 
         Raises RefusedError when Redis will not store it: then nobody has it.
         """
+        answer: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
+
+        def told(done: Published | RefusedError) -> None:
+            if answer.done():
+                return
+            if isinstance(done, RefusedError):
+                answer.set_exception(done)
+            else:
+                answer.set_result(done)
+
+        self.publish_soon(channel, data, told, sender, idempotency_key=idempotency_key, on_stored=on_stored)
+        return await answer
+
+    def publish_soon(
+        self,
+        channel: str,
+        data: Any,
+        told: Callable[[Published | RefusedError], None],
+        sender: Connection | None = None,
+        *,
+        idempotency_key: str = "",
+        on_stored: Callable[[Position], None] | None = None,
+    ) -> None:
+        """`publish`, without waiting: `told` is called with what became of it. Messages keep the order of the calls."""
         label = DIRECT if channel.startswith(USER_PREFIX) else channel
-        options = self._channels.options(channel)
-        if not options.history_size:
+        if not self._channels.options(channel).history_size:
             message = wire.Message(channel=label, data=data, sender=self._sender(sender))
-            everywhere = await self.broker.publish(channel_key(channel), wire.encode(message))
-            return Published(everywhere)
+            self.broker.publish_soon(
+                channel_key(channel), wire.encode(message), lambda everywhere: told(Published(everywhere))
+            )
+            return
         key = f"{sender.user_id if sender is not None else ''}:{idempotency_key}" if idempotency_key else ""
         self._uids += 1
         uid = key or f"{self._uid_prefix}-{self._uids}"
         message = wire.Message(channel=label, data=data, sender=self._sender(sender), uid=uid)
-        stored = await self._channels.publish(channel, wire.encode(message), key, on_stored)
-        return Published(stored is not None, stored.position if stored is not None else None, kept=True)
+
+        def stored(found: Stored | RefusedError | None) -> None:
+            if isinstance(found, RefusedError):
+                told(found)
+            else:
+                told(Published(found is not None, found.position if found is not None else None, kept=True))
+
+        self._channels.publish_soon(channel, wire.encode(message), key, stored, on_stored)
 
     async def publish_text(self, channel: str, text: str) -> bool:
         """Send a text to all members of a channel as it is, not as a message of the hub's protocol, nor kept."""
@@ -520,7 +558,7 @@ class DistributedWebSocketManager:
         except LOST as exc:
             raise_if_cancelled()
             raise ConnectionError(str(exc) or "no answer in time") from None
-        messages = [msgspec.Raw(self._channels.text(entry).encode()) for entry in page.entries]
+        messages = [msgspec.Raw(self._channels.payload(entry)) for entry in page.entries]
         return wire.HistoryPage(channel, page.top.offset, page.top.epoch, messages)
 
     # Receipts
@@ -551,7 +589,8 @@ class DistributedWebSocketManager:
         self.reply(connection, wire.Message(data=data, sender=self._sender(sender)))
 
     def reply(self, connection: Connection, message: Struct) -> None:
-        self._fanout.send([connection.outbox], wire.encode(message).decode())
+        connection.outbox.send(wire.encode(message))
+        self._fanout.sent += 1
 
     def _sender(self, connection: Connection | None) -> wire.Sender | None:
         if connection is None:
@@ -572,9 +611,8 @@ class DistributedWebSocketManager:
         while True:
             await asyncio.sleep(timeout / 4)
             since = time.monotonic() - timeout
-            for outbox in self._fanout:
-                if outbox.heard_at < since:
-                    outbox.close(CloseCode.IDLE, f"nothing heard for {timeout:g} s")
+            for outbox in [outbox for outbox in self._fanout if outbox.heard_at < since]:
+                outbox.close(CloseCode.IDLE, f"nothing heard for {timeout:g} s")
 
     def statistics(self, listed: int = 0) -> WorkerStatistics:
         """Of this worker, with as many of its largest users and channels."""
@@ -617,13 +655,12 @@ class DistributedWebSocketManager:
             self._hear_worker(payload)
             return
         try:
-            text = payload.decode()
+            payload.decode()
         except UnicodeDecodeError:
             logger.warning("dropped a message on %s that is not UTF-8", channel)
             return
         name = channel_of(channel)
-        members = self._fanout if name == BROADCAST else self._fanout.members(name)
-        self._fanout.send(members, text)
+        self._fanout.send_to_members(name, name, Message(payload))
 
     def _hear_worker(self, payload: bytes) -> None:
         try:

@@ -1,123 +1,239 @@
-"""What waits for one client, and what becomes of it when the client reads too slowly."""
+"""What is sent to one client: in order, once in each turn of the event loop, and never more than it takes."""
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from wsd.worker.connection import MAX_QUEUED_MESSAGES, Outbox, Turns
-from wsd.worker.history import Position
+from tests.waiting import eventually
+from wsd.worker.delivery import Batch, Item, Message
+from wsd.worker.fanout import Fanout
+from wsd.worker.outbox import Outbox, Outlet
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-async def outbox() -> Outbox:
-    return Outbox("s", "ann", "Ann", Turns())
+class Socket:
+    """A writer that takes as long as it is told to."""
+
+    def __init__(self, outlet: Outlet, name: str = "s") -> None:
+        self.writes: list[list[Any]] = []
+        self.full = False
+        self.ended: tuple[int, str] | None = None
+        self.outbox = Outbox(outlet, self)
+        self.outbox.belongs_to(name, "ann", "Ann")
+        self.outbox.release()
+
+    def write(self, items: Sequence[Item]) -> bool:
+        self.writes.append([json.loads(m.payload) for item in items for m in item.messages])
+        for item in items:
+            item.sealed()
+        return not self.full
+
+    def end(self, code: int, reason: str) -> None:
+        self.ended = (code, reason)
+
+    @property
+    def got(self) -> list[Any]:
+        return [content for write in self.writes for content in write]
+
+    def reads(self) -> None:
+        self.full = False
+        self.outbox.drained()
 
 
-async def read(outbox: Outbox, count: int) -> list[Any]:
-    """The next messages that a client would get."""
+def payload(content: Any) -> bytes:
+    return json.dumps(content).encode()
+
+
+async def turn() -> None:
+    """One turn of the event loop, and what it called for."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def test_what_comes_in_one_turn_is_written_once() -> None:
+    socket = Socket(Outlet())
+    for number in range(5):
+        socket.outbox.send(payload(number))
+    assert socket.writes == []
+    await turn()
+    socket.outbox.send(payload(5))
+    await turn()
+    assert socket.writes == [[0, 1, 2, 3, 4], [5]]
+
+
+async def test_nothing_is_sent_before_the_welcome() -> None:
+    socket = Socket(Outlet())
+    socket.outbox.belongs_to("t", "ann", "Ann")
+    socket.outbox.send(payload("early"))
+    await turn()
+    assert socket.writes == []
+    socket.outbox.send_first(payload("welcome"))
+    socket.outbox.release()
+    assert socket.got == ["welcome", "early"]
+    assert not socket.outbox.blocked
+
+
+async def test_messages_of_a_channel_are_one_for_all_its_members() -> None:
+    outlet, fanout = Outlet(), Fanout()
+    sockets = [Socket(outlet, str(number)) for number in range(3)]
+    for socket in sockets:
+        fanout.join(socket.outbox, "c")
+    for number in range(16):
+        fanout.send_to_members("c", "c", Message(payload(number)))
+    items = {id(socket.outbox.pending[0]) for socket in sockets}
+    assert len(items) == 1
+    assert all(len(socket.outbox.pending) == 1 for socket in sockets)
+    await turn()
+    assert [socket.writes for socket in sockets] == [[list(range(16))]] * 3
+    assert fanout.sent == 48
+
+
+async def test_the_order_across_channels_and_replies_is_that_of_the_calls() -> None:
+    outlet, fanout = Outlet(), Fanout()
+    both, one = Socket(outlet, "both"), Socket(outlet, "one")
+    for channel in ("a", "b"):
+        fanout.join(both.outbox, channel)
+    fanout.join(one.outbox, "a")
+    fanout.send_to_members("a", "a", Message(payload("a1")))
+    fanout.send_to_members("b", "b", Message(payload("b1")))
+    fanout.send_to_members("a", "a", Message(payload("a2")))
+    one.outbox.send(payload("reply"))
+    fanout.send_to_members("a", "a", Message(payload("a3")))
+    fanout.send_to_members("b", "b", Message(payload("b2")))
+    await turn()
+    assert both.writes == [["a1", "b1", "a2", "a3", "b2"]]
+    assert one.writes == [["a1", "a2", "reply", "a3"]]
+
+
+async def test_who_joins_or_leaves_between_two_messages_of_a_turn_gets_its_own() -> None:
+    outlet, fanout = Outlet(), Fanout()
+    first, second = Socket(outlet, "1"), Socket(outlet, "2")
+    fanout.join(first.outbox, "c")
+    fanout.send_to_members("c", "c", Message(payload(1)))
+    fanout.join(second.outbox, "c")
+    fanout.send_to_members("c", "c", Message(payload(2)))
+    fanout.leave(first.outbox, "c")
+    fanout.send_to_members("c", "c", Message(payload(3)))
+    await turn()
+    assert (first.got, second.got) == ([1, 2], [2, 3])
+
+
+async def test_a_slow_reader_holds_up_nobody_and_gets_all_when_it_reads() -> None:
+    outlet, fanout = Outlet(), Fanout()
+    slow, quick = Socket(outlet, "slow"), Socket(outlet, "quick")
+    for socket in (slow, quick):
+        fanout.join(socket.outbox, "c")
+    slow.full = True
+    for number in range(10):
+        fanout.send_to_members("c", "c", Message(payload(number)))
+        await turn()
+    assert quick.got == list(range(10))
+    assert slow.got == [0]
+    assert outlet.waiting_bytes > 0
+    slow.reads()
+    assert slow.got == list(range(10))
+    assert outlet.waiting_bytes == 0
+
+
+async def test_who_reads_too_slowly_is_closed() -> None:
+    outlet = Outlet(max_buffer_bytes=1000)
+    socket = Socket(outlet)
+    socket.full = True
+    for _ in range(11):
+        assert socket.ended is None
+        socket.outbox.send(payload("x" * 98))
+        await turn()
+    assert socket.ended == (1013, "reading too slowly")
+    assert (outlet.slow_closed, outlet.waiting_bytes) == (1, 0)
+    socket.outbox.send(payload("more"))
+    await turn()
+    assert outlet.waiting_bytes == 0
+
+
+async def test_where_all_slow_readers_together_are_too_much_the_slowest_goes() -> None:
+    outlet = Outlet(max_buffer_bytes=1000, max_total_bytes=1500)
+    slow, slower = Socket(outlet, "slow"), Socket(outlet, "slower")
+    for socket, count in ((slow, 8), (slower, 10)):
+        socket.full = True
+        for _ in range(count):
+            socket.outbox.send(payload("x" * 98))
+            await turn()
+    assert slower.ended == (1013, "reading too slowly")
+    assert slow.ended is None
+    assert outlet.waiting_bytes < 1000
+    slow.reads()
+    assert len(slow.got) == 8
+    assert outlet.waiting_bytes == 0
+
+
+async def test_what_a_client_missed_may_be_more_than_the_limit() -> None:
+    socket = Socket(Outlet(max_buffer_bytes=100))
+    socket.full = True
+    missed = Batch("c", "close_and_resume", [Message(payload(number)) for number in range(1000)])
+    socket.outbox.send_missed(missed)
+    socket.outbox.send_missed(missed)
+    await turn()
+    assert socket.ended is None
+    socket.reads()
+    assert socket.got == [*range(1000), *range(1000)]
+
+
+async def test_a_close_comes_after_what_was_sent_before_it() -> None:
+    socket = Socket(Outlet())
+    socket.outbox.send(payload("last"))
+    socket.outbox.close(1000, "bye")
+    socket.outbox.close(1001, "again")
+    assert socket.got == ["last"]
+    assert socket.ended == (1000, "bye")
+    assert await socket.outbox.closing == (1000, "bye")
+
+
+async def test_what_comes_after_the_end_goes_nowhere() -> None:
+    outlet = Outlet()
+    socket = Socket(outlet)
+    socket.full = True
+    socket.outbox.send(payload(1))
+    await turn()
+    socket.outbox.send(payload(2))
+    await turn()
+    socket.outbox.gone()
+    socket.outbox.send(payload(3))
+    await turn()
+    assert socket.got == [1]
+    assert outlet.waiting_bytes == 0
+
+
+async def test_a_write_delay_lets_more_come_together() -> None:
+    socket = Socket(Outlet(write_delay=0.05))
+    socket.outbox.send(payload(1))
+    await turn()
+    socket.outbox.send(payload(2))
+    await eventually(lambda: bool(socket.writes))
+    assert socket.writes == [[1, 2]]
+
+
+async def test_without_a_writer_a_pump_sends_one_after_the_other() -> None:
+    outbox = Outbox(Outlet())
+    outbox.belongs_to("s", "ann", "Ann")
+    outbox.send(payload(1))
+    outbox.send_first(payload(0))
+    outbox.send_missed(Batch("c", "close_and_resume", [Message(payload(2)), Message(payload(3))]))
     got: list[Any] = []
-    enough = asyncio.Event()
+    taking = asyncio.Event()
 
     async def send_text(text: str) -> None:
+        await taking.wait()
         got.append(json.loads(text))
-        if len(got) >= count:
-            enough.set()
-            await asyncio.get_running_loop().create_future()
 
     pump = asyncio.create_task(outbox.pump(send_text))
-    async with asyncio.timeout(5):
-        await enough.wait()
+    await turn()
+    outbox.send(payload(4))
+    taking.set()
+    await eventually(lambda: len(got) == 5)
+    assert got == [0, 1, 2, 3, 4]
     pump.cancel()
     await asyncio.gather(pump, return_exceptions=True)
-    return got
-
-
-def send_droppable(outbox: Outbox, numbers: range, channel: str = "c") -> None:
-    for number in numbers:
-        outbox.send_droppable(channel, Position(number, "e"), str(number))
-
-
-async def test_what_waits_goes_out_in_order_and_the_welcome_first(outbox: Outbox) -> None:
-    outbox.send("1")
-    outbox.send_all(["2", "3"])
-    outbox.send_all([])
-    outbox.send("4")
-    outbox.send_first("0")
-    assert await read(outbox, 5) == [0, 1, 2, 3, 4]
-
-
-async def test_who_reads_too_slowly_is_closed(outbox: Outbox) -> None:
-    for number in range(MAX_QUEUED_MESSAGES):
-        outbox.send(str(number))
-    assert not outbox.closing.done()
-    outbox.send("one too many")
-    assert outbox.closing.result() == (1013, "reading too slowly")
-
-
-async def test_what_a_client_missed_waits_as_one(outbox: Outbox) -> None:
-    outbox.send_all([str(number) for number in range(10 * MAX_QUEUED_MESSAGES)])
-    assert not outbox.closing.done()
-
-
-async def test_only_the_latest_of_a_channel_waits(outbox: Outbox) -> None:
-    outbox.send('"before"')
-    for number in range(5000):
-        outbox.send_latest("c", Position(number, "e"), str(number))
-    outbox.send_latest("d", Position(1, "e"), '"other"')
-    outbox.send('"after"')
-    assert await read(outbox, 4) == ["before", 4999, "other", "after"]
-    outbox.send_latest("c", Position(5000, "e"), "5000")
-    assert await read(outbox, 1) == [5000]
-
-
-async def test_the_oldest_are_dropped_and_their_gap_is_told(outbox: Outbox) -> None:
-    send_droppable(outbox, range(1, MAX_QUEUED_MESSAGES + 4))
-    assert not outbox.closing.done()
-    got = await read(outbox, MAX_QUEUED_MESSAGES + 1)
-    assert got[0] == {"type": "gap", "channel": "c", "reason": "slow_reader", "offset": 3, "epoch": "e"}
-    assert got[1:] == list(range(4, MAX_QUEUED_MESSAGES + 4))
-    assert outbox.dropped == 3
-
-
-async def test_a_channel_drops_its_own_messages_only(outbox: Outbox) -> None:
-    send_droppable(outbox, range(1, 11), "a")
-    send_droppable(outbox, range(1, MAX_QUEUED_MESSAGES + 1), "b")
-    got = await read(outbox, MAX_QUEUED_MESSAGES)
-    assert got[:10] == list(range(1, 11))
-    assert (got[10]["channel"], got[10]["offset"], got[11]) == ("b", 10, 11)
-
-
-async def test_who_cannot_be_helped_by_dropping_is_closed(outbox: Outbox) -> None:
-    for number in range(MAX_QUEUED_MESSAGES):
-        outbox.send(str(number))
-    send_droppable(outbox, range(1, 2))
-    assert outbox.closing.result() == (1013, "reading too slowly")
-
-
-async def test_who_wants_much_at_once_takes_turns() -> None:
-    turns = Turns()
-    done: list[str] = []
-
-    async def work(name: str) -> None:
-        for _ in range(3):
-            await turns()
-            done.append(name)
-
-    async def other() -> None:
-        for _ in range(3):
-            await asyncio.sleep(0)
-            done.append("other")
-
-    abandoned = turns()
-    abandoned.cancel()
-    async with asyncio.TaskGroup() as tasks:
-        for name in "abcde":
-            tasks.create_task(work(name))
-        tasks.create_task(other())
-    assert sorted(done) == sorted("abcde" * 3) + ["other"] * 3
-    assert done.index("other") < 3, "nobody else waits for all of it"
-    assert done[-1] != "other"

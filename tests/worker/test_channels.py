@@ -17,10 +17,11 @@ from wsd.worker import channels
 from wsd.worker.channel_feed import Loss
 from wsd.worker.channel_options import ChannelRules
 from wsd.worker.channels import Channels, Joined
-from wsd.worker.connection import Outbox, Turns
 from wsd.worker.contract import history_key, history_meta_key
 from wsd.worker.fanout import Fanout
-from wsd.worker.history import Page, Position, Wanted
+from wsd.worker.history import Page, Position, Stored, Wanted
+from wsd.worker.message_broker import RefusedError
+from wsd.worker.outbox import Outbox, Outlet
 from wsd.worker.redis_broker import RedisMessageBroker
 
 pytestmark = pytest.mark.anyio
@@ -35,7 +36,8 @@ class Room:
     fanout: Fanout = field(default_factory=Fanout)
 
     async def join(self, since: Position | None = None, gives_up_at: float | None = None) -> tuple[Joined, Outbox]:
-        outbox = Outbox("s", "ann", "Ann", Turns())
+        outbox = Outbox(Outlet())
+        outbox.belongs_to("s", "ann", "Ann")
         joined: list[Joined] = []
         await self.channels.join(
             "room", since, lambda: self.fanout.join(outbox, "room"), joined.append, outbox, gives_up_at
@@ -43,8 +45,10 @@ class Room:
         return joined[0], outbox
 
     async def publish(self, number: int) -> Position:
-        stored = await self.channels.publish("room", b'{"n":%d}' % number, "", None)
-        assert stored is not None
+        answer: asyncio.Future[Stored | RefusedError | None] = asyncio.get_running_loop().create_future()
+        self.channels.publish_soon("room", b'{"n":%d}' % number, "", answer.set_result, None)
+        stored = await answer
+        assert isinstance(stored, Stored)
         return stored.position
 
 

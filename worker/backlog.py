@@ -1,0 +1,131 @@
+"""What waits for a client that does not take it yet. Pure.
+
+Only a client that reads too slowly has a backlog, or one that is just being connected. What the channels want for slow
+readers is done here: to keep all, up to a limit; only the latest of a channel; or not the channel's oldest.
+"""
+
+from collections import OrderedDict, deque
+
+from wsd.worker import wire
+from wsd.worker.delivery import Batch, Item, Message
+from wsd.worker.history import Position
+
+SLOW_READER = "slow_reader"
+"""Why a client is told of a gap that only it has."""
+
+
+class _Waiting:
+    """`item` is None for a gap: what was dropped ends at `position`."""
+
+    __slots__ = ("bytes", "channel", "item", "position")
+
+    def __init__(self, item: Item, size: int, channel: str = "", position: Position | None = None) -> None:
+        self.item: Item | None = item
+        self.bytes = size  # as far as it counts
+        self.channel = channel
+        self.position = position
+
+
+class Backlog:
+    def __init__(self, max_bytes: int) -> None:
+        self.bytes = 0
+        self.dropped = 0  # messages
+        self._max_bytes = max_bytes
+        self._queue: OrderedDict[int, _Waiting] = OrderedDict()
+        self._last = 0
+        self._latest: dict[str, int] = {}
+        self._droppable: dict[str, deque[int]] = {}
+        self._gaps: dict[str, _Waiting] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._queue)
+
+    def add(self, item: Item) -> bool:
+        """False when it is too much for this client."""
+        if isinstance(item, Batch) and item.policy != "close_and_resume":
+            item.open = False
+            return all([self._add_droppable(item, message) for message in item.messages])  # noqa: C419 - each is added
+        self._append(_Waiting(item, len(item.sealed())))
+        return self.bytes <= self._max_bytes
+
+    def add_first(self, item: Item) -> None:
+        """Before all that waits."""
+        self._queue.move_to_end(self._append(_Waiting(item, len(item.sealed()))), last=False)
+
+    def add_missed(self, item: Item) -> None:
+        """What a client missed while it was away; however much, it is not held against it."""
+        self._append(_Waiting(item, 0))
+
+    def take(self, max_bytes: int) -> list[Item]:
+        """What is to be sent next: about so much, but one at least, if anything waits."""
+        items: list[Item] = []
+        size = 0
+        while self._queue and (not items or size < max_bytes):
+            number, waiting = self._queue.popitem(last=False)
+            self.bytes -= waiting.bytes
+            if waiting.item is None:
+                items.append(self._gap(waiting))
+                continue
+            items.append(waiting.item)
+            size += len(waiting.item.sealed())
+            if waiting.channel:
+                self._forget(waiting.channel, number)
+        return items
+
+    def _append(self, waiting: _Waiting) -> int:
+        self._last += 1
+        self._queue[self._last] = waiting
+        self.bytes += waiting.bytes
+        return self._last
+
+    def _add_droppable(self, batch: Batch, message: Message) -> bool:
+        channel, size = batch.channel, len(message.frame)
+        if message.position is None:  # nobody could be told where the gap is
+            self._append(_Waiting(message, size))
+        elif batch.policy == "drop_oldest":
+            number = self._append(_Waiting(message, size, channel, message.position))
+            self._droppable.setdefault(channel, deque()).append(number)
+        elif (number := self._latest.get(channel, 0)) == 0:
+            self._latest[channel] = self._append(_Waiting(message, size, channel, message.position))
+        else:
+            waiting = self._queue[number]
+            self.bytes += size - waiting.bytes
+            waiting.item, waiting.bytes = message, size
+            self.dropped += 1
+        while self.bytes > self._max_bytes:
+            if not self._drop_oldest(channel):
+                return False
+        return True
+
+    def _drop_oldest(self, channel: str) -> bool:
+        """Leaves one notice before the rest of the channel, however many go."""
+        numbers = self._droppable.get(channel)
+        if not numbers or len(numbers) == 1:
+            return False
+        number = numbers.popleft()
+        waiting = self._queue[number]
+        self.bytes -= waiting.bytes
+        waiting.bytes = 0
+        self.dropped += 1
+        gap = self._gaps.get(channel)
+        if gap is None:
+            waiting.item = None
+            self._gaps[channel] = waiting
+        else:
+            gap.position = waiting.position
+            del self._queue[number]
+        return True
+
+    def _gap(self, waiting: _Waiting) -> Message:
+        at = waiting.position
+        assert at is not None
+        del self._gaps[waiting.channel]
+        return Message(wire.encode(wire.Gap(waiting.channel, SLOW_READER, at.offset, at.epoch)))
+
+    def _forget(self, channel: str, number: int) -> None:
+        if self._latest.get(channel) == number:
+            del self._latest[channel]
+        elif (numbers := self._droppable.get(channel)) and numbers[0] == number:
+            numbers.popleft()
+            if not numbers:
+                del self._droppable[channel]

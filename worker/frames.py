@@ -1,0 +1,253 @@
+"""WebSocket frames (RFC 6455, 5): the bytes that a server sends, and a reader of what clients send. Pure.
+
+Made for two things: a small unfragmented message costs next to nothing, and a connection that is idle holds no buffer,
+no decoder and no generator.
+"""
+
+import codecs
+import struct
+import zlib
+from enum import IntEnum
+
+from wsd.worker.compression import Inflater
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # pragma: no cover - where websockets came without its C code
+    from websockets.utils import apply_mask
+
+
+class Opcode(IntEnum):
+    """RFC 6455, 5.2."""
+
+    CONTINUATION = 0
+    TEXT = 1
+    BINARY = 2
+    CLOSE = 8
+    PING = 9
+    PONG = 10
+
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = map(int, Opcode)
+
+FIN, RSV1, RSV23, OPCODE = 0x80, 0x40, 0x30, 0x0F
+MASKED, LENGTH = 0x80, 0x7F
+MAX_CONTROL_BYTES = 125
+NO_STATUS = 1005
+
+Event = tuple[int, str | bytes]
+"""An opcode and its content: text as str, anything else as bytes."""
+
+
+class ProtocolError(Exception):
+    """The client broke the protocol; `code` and the text are for the close frame."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+def encode(opcode: int, payload: bytes, *, compressed: bool = False) -> bytes:
+    """One frame of a server: whole, and not masked."""
+    first = FIN | opcode | (RSV1 if compressed else 0)
+    length = len(payload)
+    if length <= 125:
+        return bytes((first, length)) + payload
+    if length <= 0xFFFF:
+        return struct.pack("!BBH", first, 126, length) + payload
+    return struct.pack("!BBQ", first, 127, length) + payload
+
+
+def encode_close(code: int, reason: str = "") -> bytes:
+    """With as much of the reason as a control frame holds (5.5)."""
+    if code == NO_STATUS:
+        return encode(CLOSE, b"")
+    text = reason.encode()[: MAX_CONTROL_BYTES - 2].decode(errors="ignore")
+    return encode(CLOSE, code.to_bytes(2) + text.encode())
+
+
+def parse_close(payload: bytes) -> tuple[int, str]:
+    """Code and reason of a close frame; NO_STATUS for one without (7.1.5). Raises ProtocolError."""
+    if not payload:
+        return NO_STATUS, ""
+    if len(payload) == 1:
+        raise ProtocolError(1002, "a close code has two bytes")
+    code = int.from_bytes(payload[:2])
+    if not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
+        raise ProtocolError(1002, f"close code {code}")
+    try:
+        return code, payload[2:].decode()
+    except UnicodeDecodeError:
+        raise ProtocolError(1007, "a close reason that is not UTF-8") from None
+
+
+class FrameReader:
+    """What a client sends, as complete messages and control frames.
+
+    After a violation nothing more is read. Text is checked as it comes, so that a message that is not UTF-8 fails
+    before its end (8.1).
+    """
+
+    __slots__ = (
+        "_compressed",
+        "_decoder",
+        "_fin",
+        "_inflate",
+        "_mask",
+        "_max_bytes",
+        "_message",
+        "_parts",
+        "_remaining",
+        "_rest",
+        "_size",
+        "violation",
+    )
+
+    def __init__(self, max_message_bytes: int, *, compression: bool = False) -> None:
+        """`compression`: whether permessage-deflate was negotiated. The limit holds after inflating, too."""
+        self.violation: ProtocolError | None = None
+        self._max_bytes = max_message_bytes
+        self._compressed = compression
+        self._rest = b""  # of a frame whose head, or control payload, is not complete
+        self._message = 0  # the opcode of one that has begun
+        self._remaining = 0  # bytes of the frame's payload that are still to come
+        self._fin = False
+        self._mask = b""
+        self._size = 0
+        self._parts: list[str | bytes] | None = None
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self._inflate: Inflater | None = None
+
+    def feed(self, data: bytes) -> list[Event]:
+        """What is complete now; look at `violation` after it."""
+        events: list[Event] = []
+        if self.violation is None:
+            try:
+                self._read(self._rest + data if self._rest else data, events)
+            except ProtocolError as exc:
+                self.violation = exc
+                self._rest = b""
+                self._parts = None
+        return events
+
+    def _read(self, data: bytes, events: list[Event]) -> None:
+        position, end = 0, len(data)
+        self._rest = b""
+        while position < end:
+            if self._remaining:
+                chunk = data[position : position + self._remaining]
+                position += len(chunk)
+                self._take(chunk, events)
+                continue
+            body, length = self._head(data, position, end)
+            if not body or (data[position] & 0x08 and body + length > end):
+                self._rest = data[position:]
+                return
+            first, mask = data[position], data[body - 4 : body]
+            position = body
+            opcode = first & OPCODE
+            if opcode == TEXT and first & FIN and not first & RSV1 and body + length <= end:
+                # Nearly all messages: short, whole, and here.
+                position += length
+                events.append((TEXT, _text(apply_mask(data[body:position], mask))))
+            elif opcode >= CLOSE:
+                position += length
+                events.append((opcode, apply_mask(data[body:position], mask)))
+                if opcode == CLOSE:
+                    return  # nothing counts after it (5.5.1)
+            else:
+                self._begin(first, length, mask, events)
+
+    def _head(self, data: bytes, position: int, end: int) -> tuple[int, int]:
+        """Where the payload begins, and how long it is; 0 where the head is not complete. Raises ProtocolError."""
+        if end - position < 2:
+            self._check_first(data[position])
+            return 0, 0
+        first, second = data[position], data[position + 1]
+        self._check_first(first)
+        if not second & MASKED:
+            raise ProtocolError(1002, "a client's frame that is not masked")
+        length = second & LENGTH
+        body = position + 6
+        if first & 0x08:
+            if length > MAX_CONTROL_BYTES:
+                raise ProtocolError(1002, "a control frame longer than 125 bytes")
+        elif length >= 126:
+            wide = 2 if length == 126 else 8
+            body += wide
+            if end < position + 2 + wide:
+                return 0, 0
+            length = int.from_bytes(data[position + 2 : position + 2 + wide])
+            if length <= (125 if wide == 2 else 0xFFFF) or length >> 63:
+                raise ProtocolError(1002, "a length in the wrong form")
+        if self._size + length > self._max_bytes and not first & 0x08:
+            raise ProtocolError(1009, f"a message longer than {self._max_bytes} bytes")
+        return (body, length) if body <= end else (0, 0)
+
+    def _check_first(self, first: int) -> None:
+        opcode = first & OPCODE
+        if first & RSV23 or (first & RSV1 and not (self._compressed and opcode in (TEXT, BINARY))):
+            raise ProtocolError(1002, "reserved bits are set")
+        if opcode in (TEXT, BINARY):
+            if self._message:
+                raise ProtocolError(1002, "a message within a message")
+        elif opcode == CONTINUATION:
+            if not self._message:
+                raise ProtocolError(1002, "a continuation of nothing")
+        elif opcode > PONG or opcode < CLOSE:
+            raise ProtocolError(1002, f"opcode {opcode}")
+        elif not first & FIN:
+            raise ProtocolError(1002, "a control frame in fragments")
+
+    def _begin(self, first: int, length: int, mask: bytes, events: list[Event]) -> None:
+        """A frame that is a part of a message, or comes in parts."""
+        opcode = first & OPCODE
+        if opcode != CONTINUATION:
+            self._message, self._size, self._parts = opcode, 0, []
+            self._inflate = Inflater() if first & RSV1 else None
+            self._decoder = codecs.getincrementaldecoder("utf-8")() if opcode == TEXT else None
+        self._fin = bool(first & FIN)
+        self._remaining = length
+        self._mask = mask
+        if not length:
+            self._take(b"", events)
+
+    def _take(self, chunk: bytes, events: list[Event]) -> None:
+        """More of the present frame's payload."""
+        plain = apply_mask(chunk, self._mask)
+        turned = len(chunk) % 4
+        self._mask = self._mask[turned:] + self._mask[:turned]
+        self._remaining -= len(chunk)
+        last = self._fin and not self._remaining
+        if self._inflate is not None:
+            try:
+                plain = self._inflate(plain, self._max_bytes - self._size, last=last)
+            except zlib.error as exc:
+                raise ProtocolError(1007, f"cannot be inflated: {exc}") from None
+        self._size += len(plain)
+        if self._size > self._max_bytes:
+            raise ProtocolError(1009, f"a message longer than {self._max_bytes} bytes")
+        assert self._parts is not None
+        if self._decoder is None:
+            self._parts.append(plain)
+        else:
+            try:
+                self._parts.append(self._decoder.decode(plain, last))
+            except UnicodeDecodeError:
+                raise ProtocolError(1007, NOT_UTF8) from None
+        if last:
+            text = self._decoder is not None
+            content: str | bytes = "".join(self._parts) if text else b"".join(self._parts)  # type: ignore[arg-type]
+            events.append((self._message, content))
+            self._message = self._size = 0
+            self._parts = self._decoder = self._inflate = None
+
+
+NOT_UTF8 = "a text that is not UTF-8"
+
+
+def _text(payload: bytes) -> str:
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        raise ProtocolError(1007, NOT_UTF8) from None

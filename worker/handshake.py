@@ -1,0 +1,94 @@
+"""The opening handshake (RFC 6455, 4.2): whether a request may become a WebSocket, and the answers. Pure."""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+VERSION = b"13"
+
+Headers = list[tuple[bytes, bytes]]
+"""Names in lower case, as ASGI wants them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    method: bytes
+    target: bytes  # path and query
+    http_version: str
+    headers: Headers
+
+    def values(self, name: bytes) -> list[str]:
+        return [value.decode("latin-1") for key, value in self.headers if key == name]
+
+    def tokens(self, name: bytes) -> list[str]:
+        """Of a header that is a list (RFC 9110, 5.6.1)."""
+        return [token for value in self.values(name) for token in map(str.strip, value.split(",")) if token]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a request will not become a WebSocket."""
+
+    status: int
+    reason: str
+    headers: Headers
+
+
+def accept_key(request: Request) -> bytes | Refused:
+    """What Sec-WebSocket-Accept must say, or why not."""
+    if request.method != b"GET":
+        return Refused(405, "a WebSocket begins with GET", [(b"allow", b"GET")])
+    if request.http_version != "1.1":
+        return Refused(400, f"a WebSocket needs HTTP/1.1, not {request.http_version}", [])
+    if [token.lower() for token in request.tokens(b"upgrade")] != ["websocket"]:
+        return Refused(426, "only a WebSocket is spoken here", [(b"upgrade", b"websocket")])
+    if "upgrade" not in (token.lower() for token in request.tokens(b"connection")):
+        return Refused(400, "the Connection header must say Upgrade", [])
+    keys = request.values(b"sec-websocket-key")
+    if len(keys) != 1 or not _is_key(keys[0]):
+        return Refused(400, "Sec-WebSocket-Key must be 16 bytes in base64, once", [])
+    if request.values(b"sec-websocket-version") != [VERSION.decode()]:
+        return Refused(426, "only version 13 is spoken here", [(b"sec-websocket-version", VERSION)])
+    return base64.b64encode(hashlib.sha1(keys[0].encode() + GUID).digest())  # noqa: S324 - the protocol's own
+
+
+def _is_key(value: str) -> bool:
+    try:
+        return len(base64.b64decode(value.encode(), validate=True)) == 16
+    except (binascii.Error, UnicodeEncodeError):
+        return False
+
+
+def switching(accept: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """101, after which frames follow."""
+    head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+    return b"".join([head, accept, b"\r\n", *_lines(headers), b"\r\n"])
+
+
+def response(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
+    """Any other answer; the connection ends with it."""
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = ""
+    given = list(headers)
+    names = {name.lower() for name, _ in given}
+    defaults = {b"content-type": b"text/plain; charset=utf-8", b"content-length": b"%d" % len(body)}
+    given += [(name, value) for name, value in defaults.items() if name not in names]
+    if b"connection" not in names:
+        given.append((b"connection", b"close"))
+    return b"".join([f"HTTP/1.1 {status} {phrase}\r\n".encode(), *_lines(given), b"\r\n", body])
+
+
+def _lines(headers: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
+    """Raises ValueError for what would end a header early."""
+    lines = []
+    for name, value in headers:
+        if b"\r" in value or b"\n" in value or b"\r" in name or b"\n" in name:
+            raise ValueError(f"header {name!r} holds a line break")
+        lines.append(b"%s: %s\r\n" % (name, value))
+    return lines

@@ -1,0 +1,70 @@
+"""Pings (RFC 6455, 5.5.2) for all connections of a server by one timer: many cost more than idle sockets."""
+
+import asyncio
+from collections import deque
+from typing import Protocol
+
+COARSE = 0.04
+"""Part of the interval in which connections are served together."""
+
+
+class Pinged(Protocol):
+    """Times are by the loop's clock. `heard` becomes True whenever anything comes."""
+
+    heard: bool
+    ping_at: float
+    answer_by: float
+
+    @property
+    def gone(self) -> bool: ...
+
+    def ping(self) -> None: ...
+
+    def not_answered(self) -> None: ...
+
+
+class Keepalive:
+    """A connection is pinged every `interval` seconds, and ended if nothing came `timeout` seconds after a ping.
+
+    Both queues are in the order of their times, since those are always as far ahead. Connections that are gone leave
+    them when their time comes.
+    """
+
+    def __init__(self, interval: float | None, timeout: float | None) -> None:
+        """None or 0: no pings, or no limit for the answer."""
+        self._interval = interval or 0.0
+        self._timeout = timeout or 0.0
+        self._due: deque[Pinged] = deque()
+        self._asked: deque[Pinged] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, connection: Pinged) -> None:
+        if self._interval:
+            loop = asyncio.get_running_loop()
+            connection.ping_at = loop.time() + self._interval
+            self._due.append(connection)
+            if self._timer is None:
+                self._timer = loop.call_at(connection.ping_at, self._serve, loop)
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        while self._asked and self._asked[0].answer_by <= now:
+            connection = self._asked.popleft()
+            if not connection.heard and not connection.gone:
+                connection.not_answered()
+        while self._due and self._due[0].ping_at <= now:
+            connection = self._due.popleft()
+            if connection.gone:
+                continue
+            connection.ping_at = now + self._interval
+            self._due.append(connection)
+            if now < connection.answer_by:
+                continue  # the last ping still has its time
+            connection.heard = False
+            connection.ping()
+            if self._timeout:
+                connection.answer_by = now + self._timeout
+                self._asked.append(connection)
+        times = [q[0].ping_at if q is self._due else q[0].answer_by for q in (self._due, self._asked) if q]
+        coarse = min(self._interval, self._timeout or self._interval) * COARSE
+        self._timer = loop.call_at(max(min(times), now + coarse), self._serve, loop) if times else None

@@ -1,0 +1,319 @@
+"""What is to be sent to one client, in order, so that a slow reader never holds up the others."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+from wsd.worker.backlog import Backlog
+from wsd.worker.delivery import Batch, Item, Message
+from wsd.worker.wire import CloseCode
+
+SLOW = (CloseCode.SLOW_READER, "reading too slowly")
+
+CHUNK_BYTES = 65_536
+"""How much of a backlog is sent at once."""
+
+EXTENSION = "wsd.websocket"
+"""In `scope["extensions"]`, under a server with our protocol: a `WebSocketHandle`."""
+
+SendText = Callable[[str], Awaitable[None]]
+
+
+class Receiver(Protocol):
+    """Who gets what a client says."""
+
+    def received(self, content: str | bytes) -> None:
+        """A message; text as str."""
+
+    def ended(self, code: int, reason: str) -> bool:
+        """The connection ends: called once. Whether all that came before is answered; else `answered` must follow."""
+
+
+class WebSocketHandle(Protocol):
+    """What an application can do with a WebSocket beyond ASGI."""
+
+    outbox: "Outbox"
+
+    def give_to(self, receiver: Receiver) -> None:
+        """From now on `receiver` gets what the client says, and the application may return: the connection goes on
+        without a task."""
+
+    def answered(self) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+def handle_of(scope: Mapping[str, Any]) -> WebSocketHandle | None:
+    """None under servers that have none: they are served by `Outbox.pump`."""
+    handle: WebSocketHandle | None = scope.get("extensions", {}).get(EXTENSION)
+    return handle
+
+
+class Writer(Protocol):
+    """The way to one client's socket."""
+
+    def write(self, items: list[Item]) -> bool:
+        """Take all of them; False when it can take no more before it calls `Outbox.drained`."""
+
+    def end(self, code: int, reason: str) -> None:
+        """Send a close frame, and end the connection."""
+
+
+class Outlet:
+    """The way out of a worker: what is sent within one turn of the event loop is written once to each connection.
+
+    Bounds what waits for slow readers, one by one and together. A `write_delay` (seconds) lets more come together.
+    """
+
+    def __init__(
+        self, *, max_buffer_bytes: int = 1_048_576, max_total_bytes: int = 268_435_456, write_delay: float = 0.0
+    ) -> None:
+        """The limits are of what waits for one client, and for all of them."""
+        self.max_buffer_bytes = max_buffer_bytes
+        self.waiting_bytes = 0
+        self.slow_closed = 0  # connections
+        self._max_total_bytes = max_total_bytes
+        self._write_delay = write_delay
+        self._dirty: list[Outbox] = []
+        self._slow: set[Outbox] = set()
+
+    def touch(self, outbox: "Outbox") -> None:
+        """Something waits for this one, where nothing did."""
+        if not self._dirty:
+            loop = asyncio.get_running_loop()
+            if self._write_delay:
+                loop.call_later(self._write_delay, self.flush)
+            else:
+                loop.call_soon(self.flush)
+        self._dirty.append(outbox)
+
+    def flush(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for outbox in dirty:
+            outbox.flush()
+
+    def waits(self, outbox: "Outbox", more: int) -> None:
+        """So many more bytes wait for a slow reader; the one with most goes where it is too much for all."""
+        self.waiting_bytes += more
+        self._slow.add(outbox)
+        while self.waiting_bytes > self._max_total_bytes and self._slow:
+            max(self._slow, key=lambda slow: slow.waiting_bytes).close_slow()
+
+    def waits_no_more(self, outbox: "Outbox", less: int) -> None:
+        self.waiting_bytes -= less
+        self._slow.discard(outbox)
+
+
+class Outbox:
+    """Of one connection; who it is, is known once it is connected to the manager.
+
+    It is held at first: until `release` nothing is sent, so that the welcome can be the first. Without a writer it is
+    `pump` that sends.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_backlog",
+        "_closing",
+        "_drained",
+        "_gone",
+        "_outlet",
+        "_wake",
+        "_writer",
+        "channels",
+        "closed",
+        "heard_at",
+        "held",
+        "pending",
+        "session_id",
+        "user_id",
+        "username",
+    )
+
+    def __init__(self, outlet: Outlet, writer: Writer | None = None) -> None:
+        self.session_id = self.user_id = self.username = ""
+        self.channels: set[str] = NO_CHANNELS
+        self.pending: list[Item] = []  # in this turn of the loop
+        self.held = False
+        self._gone = False
+        self.heard_at = 0.0  # when it last said anything
+        self.closed: tuple[int, str] | None = None  # code and reason, once the server wants the connection to end
+        self._outlet = outlet
+        self._writer = writer
+        self._backlog: Backlog | None = None
+        self._wake: asyncio.Event | None = None
+        self._closing: asyncio.Future[tuple[int, str]] | None = None
+        self._drained: asyncio.Future[None] | None = None
+
+    def belongs_to(self, session_id: str, user_id: str, username: str) -> None:
+        """From now on it is held, until `release`."""
+        self.session_id = session_id
+        self.user_id = user_id
+        self.username = username
+        self.channels = set()
+        self.heard_at = time.monotonic()
+        self.held = True
+
+    def put(self, item: Item) -> None:
+        pending = self.pending
+        if pending:
+            last = pending[-1]
+            if type(last) is Batch:
+                last.open = False  # what comes after this item must not go before it
+        else:
+            self._outlet.touch(self)
+        pending.append(item)
+
+    def send(self, payload: bytes) -> None:
+        self.put(Message(payload))
+
+    def send_first(self, payload: bytes) -> None:
+        """Before all that waits; while it is held."""
+        self.flush()
+        self._waiting().add_first(Message(payload))
+
+    def send_missed(self, batch: Batch) -> None:
+        """What a client missed, however much."""
+        self.flush()
+        if self._backlog is None and self._writer is not None and not self.held:
+            self._write([batch])
+        else:
+            self._waiting().add_missed(batch)
+            if self._wake is not None:
+                self._wake.set()
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the client does not take what waits for it."""
+        return self._backlog is not None
+
+    @property
+    def waiting_bytes(self) -> int:
+        return self._backlog.bytes if self._backlog is not None else 0
+
+    def flush(self) -> None:
+        """Write what came in this turn, or let it wait."""
+        items = self.pending
+        if not items:
+            return
+        if self._gone:
+            items.clear()
+            return
+        if self._backlog is None and self._writer is not None and not self.held:
+            self._write(items)
+            items.clear()
+            return
+        self.pending = []
+        backlog = self._waiting()
+        before = backlog.bytes
+        fits = self.closed is not None or all([backlog.add(item) for item in items])  # noqa: C419 - each is added
+        self._outlet.waits(self, backlog.bytes - before)
+        if not fits:
+            self.close_slow()
+        if self._wake is not None:
+            self._wake.set()
+
+    def _write(self, items: list[Item]) -> None:
+        assert self._writer is not None
+        if not self._writer.write(items):
+            self._waiting()
+
+    def _waiting(self) -> Backlog:
+        if self._backlog is None:
+            self._backlog = Backlog(self._outlet.max_buffer_bytes)
+        return self._backlog
+
+    def release(self) -> None:
+        """What waits may go out now."""
+        self.held = False
+        self.flush()
+        if self._writer is not None:
+            self.drained()
+
+    def drained(self) -> None:
+        """The writer takes more."""
+        backlog = self._backlog
+        if backlog is None or self.held or self._writer is None:
+            return
+        while backlog:
+            before = backlog.bytes
+            items = backlog.take(CHUNK_BYTES)
+            self._outlet.waits(self, backlog.bytes - before)
+            if not self._writer.write(items):
+                return
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Nothing waits any more."""
+        if self._backlog is not None:
+            self._outlet.waits_no_more(self, self._backlog.bytes)
+            self._backlog = None
+        if self._drained is not None:
+            self._drained.set_result(None)
+            self._drained = None
+
+    async def until_drained(self) -> None:
+        """Wait until the client has taken what waits for it, or is gone."""
+        while self._backlog is not None and not self.held:
+            if self._drained is None:
+                self._drained = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._drained)
+
+    def close_slow(self) -> None:
+        self._outlet.slow_closed += 1
+        self._let_go()
+        self.pending = []
+        self.close(*SLOW)
+
+    def close(self, code: int, reason: str) -> None:
+        """End the connection; a second time means nothing."""
+        if self.closed is None:
+            self.closed = (code, reason)
+            if self._closing is not None:
+                self._closing.set_result(self.closed)
+            if self._writer is not None:
+                self.flush()
+                self._writer.end(code, reason)
+
+    @property
+    def closing(self) -> "asyncio.Future[tuple[int, str]]":
+        """Gets the close code and reason once the server wants the connection to end."""
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_future()
+            if self.closed is not None:
+                self._closing.set_result(self.closed)
+        return self._closing
+
+    def gone(self) -> None:
+        """The connection has ended."""
+        self._let_go()
+        self.pending = []
+        self._writer = None
+        self._gone = True
+
+    async def pump(self, send_text: SendText) -> None:
+        """Until cancelled, or `send_text` raises. Without a writer of ours it is this that sends what waits."""
+        if self._writer is not None:
+            self.release()
+            await asyncio.get_running_loop().create_future()
+        self._wake = asyncio.Event()
+        self.release()
+        while True:
+            while self._backlog:
+                before = self._backlog.bytes
+                items = self._backlog.take(0)
+                self._outlet.waits(self, self._backlog.bytes - before)
+                for item in items:
+                    for message in item.messages:
+                        await send_text(message.payload.decode())
+            self._wake.clear()
+            if not self._backlog:
+                self._let_go()
+            await self._wake.wait()
+
+
+NO_CHANNELS: set[str] = set()
+"""Of a connection that belongs to nobody yet; never added to."""
