@@ -54,6 +54,7 @@ class RedisConfig(Section, frozen=True):
     breaker_successes: PositiveCount = 1
     spool_messages: Annotated[int, Meta(ge=0, le=16_000)] = 10_000
     spool_bytes: Count = 16_777_216
+    compress_from_bytes: Count = 0
 
 
 class NginxConfig(Section, frozen=True):
@@ -101,6 +102,11 @@ class WebSocketConfig(Section, frozen=True):
     ping_interval: Seconds = 25.0
     ping_timeout: Seconds = 10.0
     idle_timeout: SecondsOrZero = 0.0
+    max_buffer_bytes: PositiveCount = 1_048_576
+    max_total_buffer_bytes: PositiveCount = 268_435_456
+    write_delay_ms: SecondsOrZero = 0.0
+    compression: bool = False
+    protocol: Literal["wsd", "uvicorn"] = "wsd"
 
 
 class SecurityConfig(Section, frozen=True):

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import uvicorn
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from wsd.worker import hub
 from wsd.worker.app import BadAppError, load_application
@@ -49,7 +50,7 @@ def main() -> int:
     config = uvicorn.Config(
         app,
         http=http_protocol(env.handshake_timeout),
-        ws=fanout_protocol(app.manager.outlet),
+        ws=fanout_protocol(app.manager.outlet) if env.protocol == "wsd" else WebSocketsSansIOProtocol,
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -60,7 +61,7 @@ def main() -> int:
         ws_max_size=env.max_message_bytes,
         ws_ping_interval=env.ping_interval,
         ws_ping_timeout=env.ping_timeout,
-        ws_per_message_deflate=False,
+        ws_per_message_deflate=env.compression,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=REQUEST_SECONDS,
     )

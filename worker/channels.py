@@ -334,7 +334,7 @@ class Channels:
     async def _subscribe(self, batch: Iterable[_Channel]) -> None:
         new = [channel for channel in batch if not channel.subscribed]
         if new:
-            await asyncio.gather(*(self._broker.subscribe(channel.key) for channel in new))
+            await self._broker.subscribe(*(channel.key for channel in new))
             for channel in new:
                 channel.subscribed = True
 

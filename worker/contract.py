@@ -64,6 +64,11 @@ class WorkerEnv:
     ping_timeout: float = _env("WSD_WORKER_PING_TIMEOUT", 10.0)
     max_message_bytes: int = _env("WSD_WORKER_MAX_MESSAGE_BYTES", 65536)
     idle_timeout: float = _env("WSD_WORKER_IDLE_TIMEOUT", 0.0)
+    max_buffer_bytes: int = _env("WSD_WORKER_MAX_BUFFER_BYTES", 1_048_576)
+    max_total_buffer_bytes: int = _env("WSD_WORKER_MAX_TOTAL_BUFFER_BYTES", 268_435_456)
+    write_delay: float = _env("WSD_WORKER_WRITE_DELAY", 0.0)
+    compression: bool = _env("WSD_WORKER_COMPRESSION", False)
+    protocol: str = _env("WSD_WORKER_PROTOCOL", "wsd")  # or "uvicorn": its own, for comparison
     redis_connect_timeout: float = _env("WSD_WORKER_REDIS_CONNECT_TIMEOUT", 1.0)
     redis_timeout: float = _env("WSD_WORKER_REDIS_TIMEOUT", 2.0)
     stand_in_url: str = _env("WSD_WORKER_STAND_IN_URL", "")  # the node's own Valkey, beside redis_url
@@ -72,6 +77,7 @@ class WorkerEnv:
     breaker_successes: int = _env("WSD_WORKER_BREAKER_SUCCESSES", 1)
     spool_messages: int = _env("WSD_WORKER_SPOOL_MESSAGES", 10_000)
     spool_bytes: int = _env("WSD_WORKER_SPOOL_BYTES", 16_777_216)
+    compress_from_bytes: int = _env("WSD_WORKER_COMPRESS_FROM_BYTES", 0)
     sensitive_fields: str = _env("WSD_WORKER_SENSITIVE_FIELDS", ",".join(SENSITIVE_FIELDS))
     allowed_origins: str = _env("WSD_WORKER_ALLOWED_ORIGINS", "")
     handshake_timeout: float = _env("WSD_WORKER_HANDSHAKE_TIMEOUT", 10.0)

@@ -1,7 +1,11 @@
 """The worker's connections to Redis."""
 
 import asyncio
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
 
+import hiredis
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -21,9 +25,33 @@ def open_redis(url: str, *, connect_timeout: float, timeout: float | None) -> Re
 
     Raises ValueError for a malformed URL.
     """
-    return Redis.from_url(
+    redis: Redis = Redis.from_url(
         url, socket_connect_timeout=connect_timeout, socket_timeout=timeout, retry=Retry(NoBackoff(), 0)
     )
+    pool = redis.connection_pool
+    pool.connection_class = _packing_in_c(pool.connection_class)  # type: ignore[arg-type]
+    return redis
+
+
+@cache
+def _packing_in_c(connection_class: type[Any]) -> type[Any]:
+    """redis-py's asyncio connections write commands in Python, 10 us each; hiredis takes half of one."""
+
+    class PackingConnection(connection_class):  # type: ignore[misc]
+        def pack_command(self, *args: Any) -> list[bytes]:
+            return [_pack(args)]
+
+        def pack_commands(self, commands: Iterable[Iterable[Any]]) -> list[bytes]:
+            return [b"".join([_pack(tuple(command)) for command in commands])]
+
+    return PackingConnection
+
+
+def _pack(command: tuple[Any, ...]) -> bytes:
+    if " " in command[0]:  # CONFIG GET and the like are two words to the server
+        command = (*command[0].split(), *command[1:])
+    packed: bytes = hiredis.pack_command(command)
+    return packed
 
 
 def raise_if_cancelled() -> None:

@@ -92,8 +92,8 @@ class MessageBroker(ABC):
         """Wait until `run` hears, or has seen that it cannot for now: before that, messages would be missed."""
 
     @abstractmethod
-    async def subscribe(self, channel: str) -> None:
-        """From its return on, what is published to the channel is heard; without a server, once it is back."""
+    async def subscribe(self, *channels: str) -> None:
+        """From its return on, what is published to the channels is heard; without a server, once it is back."""
 
     @abstractmethod
     async def unsubscribe(self, channel: str) -> None: ...
@@ -191,8 +191,8 @@ class InMemoryMessageBroker(MessageBroker):
     async def settle(self) -> None:
         pass
 
-    async def subscribe(self, channel: str) -> None:
-        self._channels.add(channel)
+    async def subscribe(self, *channels: str) -> None:
+        self._channels.update(channels)
 
     async def unsubscribe(self, channel: str) -> None:
         self._channels.discard(channel)

@@ -179,7 +179,8 @@ class Outbox:
         """What a client missed, however much."""
         self.flush()
         if self._backlog is None and self._writer is not None and not self.held:
-            self._write([batch])
+            if not self._writer.write([batch]):
+                self._waiting()
         else:
             self._waiting().add_missed(batch)
             if self._wake is not None:
@@ -203,7 +204,8 @@ class Outbox:
             items.clear()
             return
         if self._backlog is None and self._writer is not None and not self.held:
-            self._write(items)
+            if not self._writer.write(items):
+                self._waiting()
             items.clear()
             return
         self.pending = []
@@ -215,11 +217,6 @@ class Outbox:
             self.close_slow()
         if self._wake is not None:
             self._wake.set()
-
-    def _write(self, items: list[Item]) -> None:
-        assert self._writer is not None
-        if not self._writer.write(items):
-            self._waiting()
 
     def _waiting(self) -> Backlog:
         if self._backlog is None:

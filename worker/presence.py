@@ -87,6 +87,7 @@ class RedisPresence(Presence):
         self._worker_id = worker_id
         self._members: dict[str, dict[str, Member]] = {}
         self._changed: dict[str, set[str]] = {}  # channel: keys to write or to remove
+        self._kept: set[str] = set()  # channels that are in Redis, with a lease
         self._wake = asyncio.Event()
 
     def joined(self, channel: str, key: str, member: Member) -> None:
@@ -105,6 +106,7 @@ class RedisPresence(Presence):
         self._wake.set()
 
     def refresh(self) -> None:
+        self._kept.clear()
         for channel, members in self._members.items():
             self._changed.setdefault(channel, set()).update(members)
         self._wake.set()
@@ -187,8 +189,14 @@ class RedisPresence(Presence):
                     pipe.hset(where, mapping=here)
                 if gone := keys - here.keys():
                     pipe.hdel(where, *gone)
-                self._extend(pipe, channel)
+                if channel not in self._kept:  # else `_keep_alive` does it
+                    self._extend(pipe, channel)
             await pipe.execute()
+        for channel in batch:
+            if channel in self._members:
+                self._kept.add(channel)
+            else:
+                self._kept.discard(channel)
 
     async def _keep_alive(self) -> None:
         channels = list(self._members)
@@ -200,6 +208,7 @@ class RedisPresence(Presence):
                 answers = await pipe.execute()
             for channel, kept in zip(batch, answers[::4], strict=True):
                 if not kept and channel in self._members:  # Redis has lost it
+                    self._kept.discard(channel)
                     self._changed.setdefault(channel, set()).update(self._members[channel])
         if self._changed:
             self._wake.set()

@@ -70,6 +70,7 @@ class FanoutProtocol(asyncio.Protocol):
     __slots__ = (
         "__weakref__",
         "_accept",
+        "_application",
         "_client_code",
         "_early",
         "_fd",
@@ -103,7 +104,8 @@ class FanoutProtocol(asyncio.Protocol):
         self._full = False  # the transport holds what the socket did not take
         self._parser: _RequestParser | None = None
         self._reader: FrameReader | None = None
-        self._receiver: Receiver | None = None
+        self._application: AsgiWebSocket | None = None  # until it gives the connection away, or returns
+        self._receiver: Receiver | None = None  # until the end
         self._timer: asyncio.TimerHandle | None = None
         self._early = b""
         self._accept = b""
@@ -129,8 +131,7 @@ class FanoutProtocol(asyncio.Protocol):
             self._answer(answer.status, answer.headers, answer.reason.encode())
             return
         self.request, self._accept, self._early = request, answer, rest
-        websocket = AsgiWebSocket(self, self._scope(request))
-        self._receiver = websocket
+        websocket = self._receiver = self._application = AsgiWebSocket(self, self._scope(request))
         server = self._server
         task = asyncio.get_running_loop().create_task(websocket.run(server.config.loaded_app))
         server.state.tasks.add(task)
@@ -221,9 +222,10 @@ class FanoutProtocol(asyncio.Protocol):
             elif self._state is State.CLOSING and self._reader is not None:
                 self._await_close_frame(data)
             return
+        if self._receiver is None:
+            return  # it has ended, and what came before is still being answered
         for opcode, content in self._reader.feed(data):
             if opcode <= 2:
-                assert self._receiver is not None
                 self._receiver.received(content)
                 if self.gone:
                     return
@@ -233,33 +235,38 @@ class FanoutProtocol(asyncio.Protocol):
                 self._closed_by_client(cast(bytes, content))
                 return
         if self._reader.violation is not None:
-            self._fail(self._reader.violation)
+            self._end_by_client(self._reader.violation.code, str(self._reader.violation))
 
     def _closed_by_client(self, payload: bytes) -> None:
+        assert self._reader is not None
         try:
             code, reason = frames.parse_close(payload)
         except frames.ProtocolError as exc:
-            self._fail(exc)
-            return
-        self._client_code = code
+            self._reader.violation = exc
+            code, reason = exc.code, str(exc)
+        else:
+            self._client_code = code
+        self._end_by_client(code, reason)
+
+    def _end_by_client(self, code: int, reason: str) -> None:
+        """Its close frame came, or what no client may send; what came before is answered first."""
         if self._ended(code, reason):
             self.answered()
         else:
             self._timer = asyncio.get_running_loop().call_later(LAST_WORDS_SECONDS, self.answered)
 
     def answered(self) -> None:
-        """All that the client said before its close frame has been answered: so is that."""
-        if self._state is State.OPEN:
+        if self._state is not State.OPEN or self._reader is None:
+            return
+        violation = self._reader.violation
+        if violation is None:
             self._say_goodbye(self._client_code, "")
             self._transport.close()
-            self._end_within(LINGER_SECONDS)
-
-    def _fail(self, violation: frames.ProtocolError) -> None:
-        logger.info("a client broke the protocol: %s", violation)
-        self._say_goodbye(violation.code, str(violation))
-        self._ended(violation.code, str(violation))
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
+        else:
+            logger.info("a client broke the protocol: %s", violation)
+            self._say_goodbye(violation.code, str(violation))
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
         self._end_within(LINGER_SECONDS)
 
     def _await_close_frame(self, data: bytes) -> None:
@@ -370,13 +377,15 @@ class FanoutProtocol(asyncio.Protocol):
     def give_to(self, receiver: Receiver) -> None:
         """From now on `receiver` gets what the client says, and the application's own call may return: the connection
         goes on without a task. What it has not received yet goes to the receiver first."""
-        websocket = self._receiver
-        assert isinstance(websocket, AsgiWebSocket)
-        self._receiver = receiver
-        websocket.hand_over(receiver)
+        websocket, self._application = self._application, None
+        if websocket is not None:
+            if self._receiver is websocket:
+                self._receiver = receiver
+            websocket.hand_over(receiver)
 
     def abandoned(self, receiver: Receiver, *, failed: bool = False) -> None:
         """The application has returned, or raised: unless somebody else hears the client now, the connection ends."""
+        self._application = None
         if self._receiver is receiver:
             if self._state is State.CONNECTING:
                 self.refuse(500, [], b"Internal Server Error")

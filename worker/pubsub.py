@@ -7,7 +7,7 @@ import random
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -141,20 +141,21 @@ class RedisPubSub:
             async with asyncio.timeout(SETTLE_SECONDS):
                 await self._settled.wait()
 
-    async def subscribe(self, channel: str, *, confirm: bool) -> None:
-        """With `confirm` the channel is heard from its return on; where there is no connection, once there is one."""
-        self._channels.add(channel)
+    async def subscribe(self, channels: Collection[str], *, confirm: bool) -> None:
+        """With `confirm` they are heard from its return on; where there is no connection, once there is one."""
+        self._channels.update(channels)
         with suppress(TimeoutError):
             async with asyncio.timeout(self._timeout):
-                await self._follow(channel)
-                if confirm and channel in self._sent and channel not in self._confirmed:
-                    await self._confirmations.setdefault(channel, asyncio.Event()).wait()
+                await self._follow(channels)
+                for channel in channels if confirm else ():
+                    if channel in self._sent and channel not in self._confirmed:
+                        await self._confirmations.setdefault(channel, asyncio.Event()).wait()
 
-    async def unsubscribe(self, channel: str) -> None:
-        self._channels.discard(channel)
+    async def unsubscribe(self, channels: Collection[str]) -> None:
+        self._channels.difference_update(channels)
         with suppress(TimeoutError):
             async with asyncio.timeout(self._timeout):
-                await self._follow(channel)
+                await self._follow(channels)
 
     def send(self, outgoing: Outgoing, told: Told) -> None:
         """In the order of the calls. Where it fails, `on_failed` is called first; `told` also when `give_up` is called
@@ -300,20 +301,22 @@ class RedisPubSub:
         if connection is not None:
             await connection.disconnect(nowait=True)
 
-    async def _follow(self, channel: str) -> None:
-        """Tell Redis what is wanted of a channel by now. One at a time: the last word must be the last sent."""
+    async def _follow(self, channels: Collection[str]) -> None:
+        """Tell Redis what is wanted of channels by now. One at a time: the last word must be the last sent."""
         async with self._telling:
-            wanted, pubsub = channel in self._channels, self._pubsub
-            if pubsub is None or wanted == (channel in self._sent):
+            pubsub = self._pubsub
+            if pubsub is None:
                 return
+            new = [channel for channel in channels if channel in self._channels and channel not in self._sent]
+            old = [channel for channel in channels if channel not in self._channels and channel in self._sent]
             with suppress(RedisError, OSError):  # the listening task sees the same broken connection and replaces it
-                if wanted:
-                    self._sent.add(channel)
-                    await pubsub.subscribe(channel)
-                else:
-                    self._sent.discard(channel)
-                    self._confirmed.discard(channel)
-                    await pubsub.unsubscribe(channel)
+                if new:
+                    self._sent.update(new)
+                    await pubsub.subscribe(*new)
+                if old:
+                    self._sent.difference_update(old)
+                    self._confirmed.difference_update(old)
+                    await pubsub.unsubscribe(*old)
 
     def _forget_connection(self) -> None:
         self.hearing = False

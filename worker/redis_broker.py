@@ -34,7 +34,7 @@ from wsd.worker.message_broker import (
     ToldStored,
 )
 from wsd.worker.pubsub import RedisPubSub, StoredAt
-from wsd.worker.redis_history import parse_message
+from wsd.worker.redis_history import compressed, parse_message
 from wsd.worker.seen_messages import SeenMessages
 from wsd.worker.spool import Outgoing, Spool
 
@@ -65,8 +65,10 @@ class RedisMessageBroker(MessageBroker):
         spool: Spool,
         *,
         expected_workers: Callable[[], int],
+        compress_from_bytes: int = 0,
     ) -> None:
-        """`expected_workers`: how many workers there were when last counted, in a Redis that may have begun anew."""
+        """`expected_workers`: how many workers there were when last counted, in a Redis that may have begun anew;
+        `compress_from_bytes`: larger payloads are deflated on their way, 0: none."""
         super().__init__(receive)
         # Of this process, not of the worker's name: its numbers begin with 1, and a name may come back.
         self._origin = secrets.token_hex(6).encode()
@@ -75,6 +77,7 @@ class RedisMessageBroker(MessageBroker):
         self._breaker = breaker
         self._spool = spool
         self._expected_workers = expected_workers
+        self._compress_from_bytes = compress_from_bytes
         self._workers_before = 0  # Redis went away
         self._was_distributed = False
         self._seen = SeenMessages()
@@ -98,13 +101,13 @@ class RedisMessageBroker(MessageBroker):
     async def settle(self) -> None:
         await asyncio.gather(*(way.settle() for way in self._ways))
 
-    async def subscribe(self, channel: str) -> None:
-        self._channels.add(channel)
-        await asyncio.gather(*(way.subscribe(channel, confirm=self._distributed) for way in self._ways))
+    async def subscribe(self, *channels: str) -> None:
+        self._channels.update(channels)
+        await asyncio.gather(*(way.subscribe(channels, confirm=self._distributed) for way in self._ways))
 
     async def unsubscribe(self, channel: str) -> None:
         self._channels.discard(channel)
-        await asyncio.gather(*(way.unsubscribe(channel) for way in self._ways))
+        await asyncio.gather(*(way.unsubscribe([channel]) for way in self._ways))
 
     def publish_soon(self, channel: str, payload: bytes, told: Told) -> None:
         outgoing = self._numbered(channel, payload)
@@ -226,6 +229,8 @@ class RedisMessageBroker(MessageBroker):
         on_stored: Callable[[Position], None] | None = None,
     ) -> Outgoing:
         self._published += 1
+        if 0 < self._compress_from_bytes <= len(payload):
+            payload = compressed(payload)
         message = b"%s %d %s" % (self._origin, self._published, payload)
         return Outgoing(self._published, channel, message, keep, on_stored)
 

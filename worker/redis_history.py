@@ -8,6 +8,7 @@ All keys of a channel share a hash tag, and so a server of a Redis Cluster.
 
 import hashlib
 import time
+import zlib
 from typing import Any
 
 from wsd.worker.contract import channel_of, history_key, history_meta_key, idempotency_key
@@ -21,6 +22,9 @@ from wsd.worker.history import (
     Wanted,
     new_epoch,
 )
+
+COMPRESSED = b"\xff"
+"""No text in UTF-8 begins with this byte."""
 
 PRODUCERS = 64
 """Workers that are remembered by channel before those of yesterday are forgotten."""
@@ -131,7 +135,17 @@ def parse_page(answer: Any) -> Page:
 def parse_message(message: bytes) -> tuple[bytes, int, bytes]:
     """Origin, number and payload. Raises ValueError."""
     origin, number, payload = message.split(b" ", 2)
+    if payload.startswith(COMPRESSED):
+        try:
+            payload = zlib.decompress(payload[len(COMPRESSED) :])
+        except zlib.error as exc:
+            raise ValueError(f"a payload that cannot be inflated: {exc}") from None
     return origin, int(number), payload
+
+
+def compressed(payload: bytes) -> bytes:
+    """As it goes through Redis; `parse_message` knows it by its first byte."""
+    return COMPRESSED + zlib.compress(payload, 1)
 
 
 def _entry(offset_id: bytes, fields: list[bytes], epoch: str) -> Entry:

@@ -9,6 +9,7 @@ import logging
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, TypeVar
 
 import msgspec
@@ -60,6 +61,20 @@ for i = first, #ARGV, 2 do
     if ARGV[i + 1] == '' then redis.call('HDEL', KEYS[1], ARGV[i])
     else redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 end
+"""
+
+# KEYS session; ARGV ttl in ms, then fields and values.
+CREATE_SCRIPT = """
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], unpack(ARGV, 2))
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+"""
+
+# KEYS index; ARGV ttl in ms, now, expiry, then session ids.
+INDEX_SCRIPT = """
+for i = 4, #ARGV do redis.call('ZADD', KEYS[1], ARGV[3], ARGV[i]) end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
 """
 
 # KEYS session; ARGV ttl in ms, worker id, last seen. 1: kept alive, 0: there is none, 2: another worker has it now.
@@ -146,10 +161,8 @@ class RedisSessionStore(SessionStore):
         for group in _batches(sessions):
             async with self._redis.pipeline(transaction=False) as pipe:
                 for session in group:
-                    key = session_key(session.session_id)
-                    pipe.delete(key)
-                    pipe.hset(key, mapping=to_fields(session))
-                    pipe.pexpire(key, self._ttl_ms)
+                    fields = chain.from_iterable(to_fields(session).items())
+                    pipe.eval(CREATE_SCRIPT, 1, session_key(session.session_id), self._ttl_ms, *fields)
                 self._index(pipe, group)
                 await pipe.execute()
 
@@ -330,15 +343,15 @@ class RedisSessionStore(SessionStore):
         if not sessions:
             return
         now = self._clock()
-        entries: dict[str, dict[str, float]] = {}
+        entries: dict[str, list[str]] = {}
         for session in sessions:
             for key in self._indexes(session.user_id, session.worker_id):
-                entries.setdefault(key, {})[session.session_id] = now + self.ttl
-        for key, scores in entries.items():
-            pipe.zadd(key, scores)
-            if key != SESSIONS_KEY:
-                pipe.zremrangebyscore(key, "-inf", now)
-                pipe.pexpire(key, self._ttl_ms)
+                entries.setdefault(key, []).append(session.session_id)
+        for key, ids in entries.items():
+            if key == SESSIONS_KEY:  # for all workers: the cleanup takes away what has expired
+                pipe.zadd(key, dict.fromkeys(ids, now + self.ttl))
+            else:
+                pipe.eval(INDEX_SCRIPT, 1, key, self._ttl_ms, now, now + self.ttl, *ids)
         pipe.sadd(SESSION_WORKERS_KEY, *{session.worker_id for session in sessions})
 
     def _unindex(self, pipe: Any, session_ids: Sequence[str], whose: Iterable[tuple[str, str]]) -> None:

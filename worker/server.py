@@ -10,9 +10,13 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 import uvicorn
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from wsd.worker.contract import ACCEPT_GRACE_SECONDS
 from wsd.worker.protocol import FanoutProtocol
+
+WebSocket = FanoutProtocol | WebSocketsSansIOProtocol
+WEBSOCKETS = (FanoutProtocol, WebSocketsSansIOProtocol)
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +100,7 @@ class WorkerServer(uvicorn.Server):
                     path.unlink()
 
     async def _close_websockets(self) -> None:
-        connections = [c for c in self.server_state.connections if isinstance(c, FanoutProtocol)]
+        connections = [c for c in self.server_state.connections if isinstance(c, WEBSOCKETS)]
         if not connections:
             return
         logger.info("draining %d connections", len(connections))
@@ -112,8 +116,8 @@ class WorkerServer(uvicorn.Server):
         for timer in timers:
             timer.cancel()
 
-    def _close(self, connection: FanoutProtocol) -> None:
-        if not connection.gone:
+    def _close(self, connection: WebSocket) -> None:
+        if connection in self.server_state.connections:
             connection.shutdown()
 
 

@@ -155,8 +155,7 @@ class DistributedWebSocketManager:
 
     async def run(self) -> None:
         """Hear the other workers, and keep the sessions, until cancelled."""
-        for key in (worker_channel(self.worker_id), EVERY_WORKER):
-            await self.broker.subscribe(key)
+        await self.broker.subscribe(worker_channel(self.worker_id), EVERY_WORKER)
         with self._channels.holding(BROADCAST):
             await self._run()
 

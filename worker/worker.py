@@ -15,6 +15,7 @@ from wsd.worker.contract import WorkerEnv, WorkerState, worker_channel
 from wsd.worker.heartbeat import HeartbeatTask
 from wsd.worker.link import Redis, open_redis
 from wsd.worker.message_broker import InMemoryMessageBroker, MessageBroker, Mode, Receive
+from wsd.worker.outbox import Outlet
 from wsd.worker.payload import PayloadFilter
 from wsd.worker.presence import InMemoryPresence, Presence, RedisPresence
 from wsd.worker.pubsub import RedisPubSub
@@ -59,6 +60,11 @@ class Worker:
                 authorize=load_hook("security.authorize", env.authorize) if env.authorize else None,
                 user_connections=user_connections,
                 call_timeout=env.redis_timeout,
+                outlet=Outlet(
+                    max_buffer_bytes=env.max_buffer_bytes,
+                    max_total_bytes=env.max_total_buffer_bytes,
+                    write_delay=env.write_delay,
+                ),
                 limits=ConnectionLimits(
                     per_user=env.max_connections_per_user,
                     messages_per_second=env.messages_per_second,
@@ -98,6 +104,7 @@ class Worker:
             breaker=CircuitBreaker(policy),
             spool=Spool(env.spool_messages, env.spool_bytes),
             expected_workers=lambda: len(self.heartbeat.live_workers),
+            compress_from_bytes=env.compress_from_bytes,
         )
 
     def _pubsub(self, name: str, url: str, *, stores: bool = True) -> RedisPubSub:

@@ -28,11 +28,14 @@ from wsd.supervisor.status import ClusterStatus, ProcessStatus, WorkerStatus
 WSD = (sys.executable, "-m", "wsd.supervisor")
 ROOT = Path(__file__).parent.parent.parent
 
+PROTOCOL = os.environ.get("WSD_TEST_PROTOCOL", "wsd")
+"""All tests can run over uvicorn's own WebSocket protocol, too: the way of applications under other servers."""
+
 
 def clean_env(**changes: str) -> dict[str, str]:
     """The environment without what would change a cluster's settings."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("WSD_") and k not in ("REDIS_URL", "NODE_ID")}
-    return {**kept, "PYTHONPATH": "", **changes}
+    return {**kept, "PYTHONPATH": "", "WSD_WEBSOCKET_PROTOCOL": PROTOCOL, **changes}
 
 
 def wsd(

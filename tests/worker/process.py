@@ -10,7 +10,7 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, unix_connect
 
-from tests.cluster.harness import clean_env
+from tests.cluster.harness import PROTOCOL, clean_env
 from tests.waiting import until
 from wsd.supervisor.client import UnixConnection, request
 from wsd.worker.contract import WorkerEnv
@@ -30,6 +30,7 @@ class Worker:
     def __init__(self, directory: Path, **changes: Any) -> None:
         self.path = directory / "worker.sock"
         fields: dict[str, Any] = {"worker_id": "worker-1-test", "node_id": "n", "bind_path": str(self.path)}
+        fields["protocol"] = PROTOCOL
         env = WorkerEnv(**{**fields, **changes})
         self.log = directory / "worker.log"
         with self.log.open("wb") as log:

@@ -1,0 +1,119 @@
+"""ASGI applications for tests of the WebSocket protocol, and a uvicorn that serves them: `python -m` with options."""
+
+import argparse
+import asyncio
+from typing import Any
+from urllib.parse import parse_qs
+
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from wsd.worker.protocol import http_protocol
+
+_ends: dict[str, Any] = {}
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """By path: echo, or something that applications do."""
+    if scope["type"] == "http":
+        query = parse_qs(scope["query_string"].decode())
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": str(_ends.get(query["name"][0])).encode()})
+        return
+    assert scope["type"] == "websocket"
+    await receive()
+    behaviour = BEHAVIOURS.get(scope["path"], echo)
+    await behaviour(scope, receive, send)
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    wanted = scope["subprotocols"]
+    await send({"type": "websocket.accept", "subprotocol": "b" if "b" in wanted else None})
+    while (message := await receive())["type"] == "websocket.receive":
+        text = message.get("text")
+        await send({"type": "websocket.send", **({"bytes": message["bytes"]} if text is None else {"text": text})})
+    _ends[scope["query_string"].decode()] = message["code"]
+
+
+async def ping_pong(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "websocket.accept"})
+    await receive()
+
+
+async def returns(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "websocket.accept"})
+
+
+async def raises(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "websocket.accept"})
+    raise ArithmeticError("as it should")
+
+
+async def raises_before(scope: Scope, receive: Receive, send: Send) -> None:
+    raise ArithmeticError("as it should")
+
+
+async def closes(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "websocket.close"})
+
+
+async def answers(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "websocket.http.response.start", "status": 418, "headers": [(b"x-pot", b"tea")]})
+    await send({"type": "websocket.http.response.body", "body": b"short and ", "more_body": True})
+    await send({"type": "websocket.http.response.body", "body": b"stout"})
+
+
+async def floods(scope: Scope, receive: Receive, send: Send) -> None:
+    """10,000 messages of 10 KB, at the client's pace."""
+    await send({"type": "websocket.accept"})
+    for number in range(10_000):
+        await send({"type": "websocket.send", "text": f"{number:010}" + "x" * 10_000})
+    await send({"type": "websocket.close", "code": 3000})
+
+
+async def never_receives(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "websocket.accept"})
+    await asyncio.sleep(60)
+
+
+async def subprotocols(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "websocket.accept", "headers": [(b"x-offered", ",".join(scope["subprotocols"]).encode())]})
+    await receive()
+
+
+BEHAVIOURS = {
+    "/returns": returns,
+    "/raises": raises,
+    "/raises-before": raises_before,
+    "/closes": closes,
+    "/answers": answers,
+    "/floods": floods,
+    "/never-receives": never_receives,
+    "/subprotocols": subprotocols,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--http", default="wsd")
+    parser.add_argument("--max-size", type=int, default=16 * 1024 * 1024)
+    parser.add_argument("--deflate", action="store_true")
+    parser.add_argument("--ping-interval", type=float, default=0)
+    options = parser.parse_args()
+    uvicorn.run(
+        app,
+        port=options.port,
+        ws="wsd.worker.protocol:FanoutProtocol",
+        http=http_protocol(10.0) if options.http == "wsd" else options.http,
+        ws_max_size=options.max_size,
+        ws_per_message_deflate=options.deflate,
+        ws_ping_interval=options.ping_interval,
+        ws_ping_timeout=0.3,
+        lifespan="off",
+        log_level="warning",
+    )
+
+
+if __name__ == "__main__":
+    main()
