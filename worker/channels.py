@@ -116,7 +116,7 @@ class Channels:
     async def settle(self) -> None:
         """Wait until what is open is at its position, as far as Redis answers."""
         self.check_all()
-        for channel in list(self._channels.values()):
+        for channel in list(self._behind.values()):
             channel.settled.clear()
             await self._settled(channel)
 

@@ -1,0 +1,1 @@
+"""What a delivery costs, beside others: `python -m benchmarks.fanout`."""
