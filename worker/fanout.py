@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator
 from wsd.worker.channel_options import SlowReaders
 from wsd.worker.contract import BROADCAST, USER_PREFIX
 from wsd.worker.delivery import Batch, Message
-from wsd.worker.outbox import Outbox
+from wsd.worker.outbox import Outbox, Outlet
 
 
 class Fanout:
     """Three indexes over the same outboxes. Empty groups are taken away, so that nothing grows but with clients."""
 
-    def __init__(self) -> None:
+    def __init__(self, outlet: Outlet) -> None:
+        self._outlet = outlet
         self.sent = 0  # messages, to however many
         self._outboxes: dict[str, Outbox] = {}
         self._of_user: dict[str, set[Outbox]] = {}
@@ -99,8 +100,14 @@ class Fanout:
         if not self._batches:
             asyncio.get_running_loop().call_soon(self._batches.clear)
         batch = self._batches[channel] = Batch(label, policy, [message])
-        for outbox in members:
-            outbox.put(batch)
+        idle = []
+        for outbox in members:  # `Outbox.put`, spelled out for those for whom nothing waits: most
+            if outbox.pending:
+                outbox.put(batch)
+            else:
+                outbox.pending.append(batch)
+                idle.append(outbox)
+        self._outlet.touch_all(idle)
         return True
 
     def _seal(self, channel: str) -> None:

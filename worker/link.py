@@ -23,10 +23,14 @@ def open_redis(url: str, *, connect_timeout: float, timeout: float | None) -> Re
     It never retries by itself: a publish whose answer was lost may have been carried out, and sending it
     again would deliver it twice.
 
+    Without a timeout it is for listening, and speaks RESP2: redis-py takes half as long for a message then (5 us
+    instead of 11), since it does not format each for a log first.
+
     Raises ValueError for a malformed URL.
     """
+    options: dict[str, Any] = {"protocol": 2} if timeout is None else {}
     redis: Redis = Redis.from_url(
-        url, socket_connect_timeout=connect_timeout, socket_timeout=timeout, retry=Retry(NoBackoff(), 0)
+        url, socket_connect_timeout=connect_timeout, socket_timeout=timeout, retry=Retry(NoBackoff(), 0), **options
     )
     pool = redis.connection_pool
     pool.connection_class = _packing_in_c(pool.connection_class)  # type: ignore[arg-type]

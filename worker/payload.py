@@ -4,7 +4,6 @@ Most data needs neither a look nor a change, so it is searched as bytes first, a
 something: a key that could be sensitive, an escape that could hide one, or many brackets.
 """
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,8 +21,7 @@ class PayloadFilter:
     def __init__(self, sensitive_fields: Iterable[str], max_depth: int = MAX_DEPTH) -> None:
         self._names = frozenset(name.casefold() for name in sensitive_fields if name)
         self._max_depth = max_depth
-        hints = [rb"\\u", *(re.escape(name.encode()) for name in self._names)]
-        self._suspect = re.compile(b"|".join(hints), re.IGNORECASE)
+        self._hints = (rb"\u", *(name.encode() for name in self._names))
         # Bytes are compared without case for ASCII only.
         self._always = not all(name.isascii() for name in self._names)
 
@@ -31,8 +29,10 @@ class PayloadFilter:
         """The data as it may be relayed. Raises WireError: `too_deep`, or `invalid_request` for what is no JSON."""
         text = bytes(data)
         shallow = text.count(b"{") + text.count(b"[") <= self._max_depth
-        if shallow and not self._always and not self._suspect.search(text):
-            return data
+        if shallow and not self._always:
+            lowered = text.lower()
+            if not any([hint in lowered for hint in self._hints]):  # noqa: C419 - faster than one regular expression
+                return data
         try:
             return Raw(msgspec.json.encode(self._clean(msgspec.json.decode(text), self._max_depth)))
         except RecursionError:

@@ -12,7 +12,6 @@ docs/performance.md has the figures.
 
 import asyncio
 import logging
-import os
 from enum import Enum
 from typing import Any, ClassVar, cast
 from urllib.parse import unquote
@@ -73,7 +72,6 @@ class FanoutProtocol(asyncio.Protocol):
         "_application",
         "_client_code",
         "_early",
-        "_fd",
         "_full",
         "_parser",
         "_reader",
@@ -100,7 +98,6 @@ class FanoutProtocol(asyncio.Protocol):
         self._server = _Server.of(config, server_state, app_state)
         self._state = State.CONNECTING
         self._transport: asyncio.Transport = None  # type: ignore[assignment]
-        self._fd = -1  # to write to directly: while open, and not encrypted
         self._full = False  # the transport holds what the socket did not take
         self._parser: _RequestParser | None = None
         self._reader: FrameReader | None = None
@@ -174,8 +171,9 @@ class FanoutProtocol(asyncio.Protocol):
         self._transport.write(handshake.switching(self._accept, headers))
         self._state = State.OPEN
         self.request, self._accept = None, b""
-        if not is_ssl(self._transport) and (sock := self._transport.get_extra_info("socket")) is not None:
-            self._fd = sock.fileno()
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None and not is_ssl(self._transport) and not self._window_bits:
+            self.outbox.writes_to(sock.fileno())
         self._server.keepalive.add(self)
         early, self._early = self._early, b""
         if early:
@@ -276,24 +274,16 @@ class FanoutProtocol(asyncio.Protocol):
 
     # What the client is told
 
-    def write(self, items: list[Item]) -> bool:
+    def write(self, items: list[Item], sent: int = 0) -> bool:
         if self._window_bits:
             data = b"".join([item.deflated(self._window_bits) for item in items])
         elif len(items) == 1:
             data = items[0].frame or items[0].sealed()
         else:
             data = b"".join([item.frame or item.sealed() for item in items])
-        if self._fd >= 0:
-            try:
-                sent = os.write(self._fd, data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                return True  # the transport learns it, too, and says so
-            if sent == len(data):
-                return True
+        if sent:
             data = data[sent:]
-        elif self._state is not State.OPEN:
+        if self._state is not State.OPEN:
             return True
         self._transport.write(data)
         return not self._full
@@ -337,7 +327,7 @@ class FanoutProtocol(asyncio.Protocol):
     def _say_goodbye(self, code: int, reason: str) -> None:
         self.outbox.flush()
         self._state = State.CLOSING
-        self._fd = -1
+        self.outbox.writes_to(-1)
         self._transport.write(frames.encode_close(code, reason))
 
     def _end_within(self, seconds: float) -> None:
@@ -362,7 +352,7 @@ class FanoutProtocol(asyncio.Protocol):
         return self._state is State.OPEN
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._fd = -1
+        self.outbox.writes_to(-1)
         self._state = State.CLOSED
         self._server.state.connections.discard(self)
         if self._timer is not None:

@@ -108,7 +108,7 @@ class RedisPubSub:
         self._on_the_way: list[_Sending] = []
         self._wake = asyncio.Event()
         self._answered_at = 0.0
-        self._recent: deque[tuple[float, Outgoing]] = deque()
+        self._recent: deque[tuple[float, Outgoing, Position | None]] = deque()
         self._recent_bytes = 0
 
     async def run(self, receive: Receive) -> None:
@@ -189,7 +189,11 @@ class RedisPubSub:
     def just_sent(self) -> list[Outgoing]:
         """What the server took shortly before its last sign of life. It may have stopped before all had it."""
         alive_until = max(self._answered_at, self.heard_at)
-        return [outgoing for at, outgoing in self._recent if at >= alive_until - RECENT_SECONDS]
+        return [
+            replace(outgoing, position=position)
+            for at, outgoing, position in self._recent
+            if at >= alive_until - RECENT_SECONDS
+        ]
 
     def give_up(self, reason: str) -> None:
         """Tell all who wait for an answer now that there is none: each finds another way for its message."""
@@ -239,7 +243,7 @@ class RedisPubSub:
         position, is_new = stored or (None, True)
         if not is_new or outgoing.number == 0:  # a hearing test
             return
-        self._recent.append((self._answered_at, replace(outgoing, position=position)))
+        self._recent.append((self._answered_at, outgoing, position))
         self._recent_bytes += len(outgoing.message)
         while len(self._recent) > RECENT_MESSAGES or self._recent_bytes > RECENT_BYTES:
             self._recent_bytes -= len(self._recent.popleft()[1].message)

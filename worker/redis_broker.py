@@ -34,7 +34,7 @@ from wsd.worker.message_broker import (
     ToldStored,
 )
 from wsd.worker.pubsub import RedisPubSub, StoredAt
-from wsd.worker.redis_history import compressed, parse_message
+from wsd.worker.redis_history import COMPRESSED, compressed, parse_message
 from wsd.worker.seen_messages import SeenMessages
 from wsd.worker.spool import Outgoing, Spool
 
@@ -229,7 +229,7 @@ class RedisMessageBroker(MessageBroker):
         on_stored: Callable[[Position], None] | None = None,
     ) -> Outgoing:
         self._published += 1
-        if 0 < self._compress_from_bytes <= len(payload):
+        if 0 < self._compress_from_bytes <= len(payload) or payload.startswith(COMPRESSED):
             payload = compressed(payload)
         message = b"%s %d %s" % (self._origin, self._published, payload)
         return Outgoing(self._published, channel, message, keep, on_stored)

@@ -140,7 +140,7 @@ class DistributedWebSocketManager:
             self.sessions, interval=interval, timeout=self._step_timeout, on_ended=self._session_ended
         )
         self._exchange = StatisticsExchange(worker_id, self._tell_all)
-        self._fanout = Fanout()
+        self._fanout = Fanout(parts.outlet)
         self._channels = Channels(self.broker, self._fanout, parts.rules, self._step_timeout)
         self._presence_events = PresenceEvents(
             parts.presence,
@@ -217,6 +217,7 @@ class DistributedWebSocketManager:
                 token=digest(secret),
             )
         outbox = outbox or Outbox(self.outlet)
+        outbox.outlet = self.outlet
         outbox.belongs_to(session.session_id, user_id, session.username)
         if (earlier := self._fanout.get(session.session_id)) is not None:
             self._replace(earlier)

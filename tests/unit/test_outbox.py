@@ -26,7 +26,7 @@ class Socket:
         self.outbox.belongs_to(name, "ann", "Ann")
         self.outbox.release()
 
-    def write(self, items: Sequence[Item]) -> bool:
+    def write(self, items: Sequence[Item], sent: int = 0) -> bool:
         self.writes.append([json.loads(m.payload) for item in items for m in item.messages])
         for item in items:
             item.sealed()
@@ -78,7 +78,8 @@ async def test_nothing_is_sent_before_the_welcome() -> None:
 
 
 async def test_messages_of_a_channel_are_one_for_all_its_members() -> None:
-    outlet, fanout = Outlet(), Fanout()
+    outlet = Outlet()
+    fanout = Fanout(outlet)
     sockets = [Socket(outlet, str(number)) for number in range(3)]
     for socket in sockets:
         fanout.join(socket.outbox, "c")
@@ -93,7 +94,8 @@ async def test_messages_of_a_channel_are_one_for_all_its_members() -> None:
 
 
 async def test_the_order_across_channels_and_replies_is_that_of_the_calls() -> None:
-    outlet, fanout = Outlet(), Fanout()
+    outlet = Outlet()
+    fanout = Fanout(outlet)
     both, one = Socket(outlet, "both"), Socket(outlet, "one")
     for channel in ("a", "b"):
         fanout.join(both.outbox, channel)
@@ -110,7 +112,8 @@ async def test_the_order_across_channels_and_replies_is_that_of_the_calls() -> N
 
 
 async def test_who_joins_or_leaves_between_two_messages_of_a_turn_gets_its_own() -> None:
-    outlet, fanout = Outlet(), Fanout()
+    outlet = Outlet()
+    fanout = Fanout(outlet)
     first, second = Socket(outlet, "1"), Socket(outlet, "2")
     fanout.join(first.outbox, "c")
     fanout.send_to_members("c", "c", Message(payload(1)))
@@ -123,7 +126,8 @@ async def test_who_joins_or_leaves_between_two_messages_of_a_turn_gets_its_own()
 
 
 async def test_a_slow_reader_holds_up_nobody_and_gets_all_when_it_reads() -> None:
-    outlet, fanout = Outlet(), Fanout()
+    outlet = Outlet()
+    fanout = Fanout(outlet)
     slow, quick = Socket(outlet, "slow"), Socket(outlet, "quick")
     for socket in (slow, quick):
         fanout.join(socket.outbox, "c")

@@ -66,8 +66,13 @@ def inflated(payload: bytes, window_bits: int = 15) -> bytes:
 class RawSocket:
     """A connection of which every byte is seen."""
 
-    def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS)
+    def __init__(self, port: int, *, receive_buffer: int = 0) -> None:
+        self._socket = socket.socket()
+        if receive_buffer:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self._socket.settimeout(PATIENCE_SECONDS)
+        self._socket.connect(("127.0.0.1", port))
+        self.segments: list[int] = []  # bytes of each read
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = b""
         self.head = b""
@@ -123,6 +128,7 @@ class RawSocket:
                 more = self._socket.recv(262_144)
             except ConnectionResetError:
                 raise AssertionError("reset instead of closed") from None
+            self.segments.append(len(more))
             if not more:
                 assert not self._buffer, f"a part of a frame at the end: {self._buffer[:50]!r}"
                 return None

@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -33,7 +33,7 @@ class Room:
 
     broker: RedisMessageBroker
     channels: Channels
-    fanout: Fanout = field(default_factory=Fanout)
+    fanout: Fanout
 
     async def join(self, since: Position | None = None, gives_up_at: float | None = None) -> tuple[Joined, Outbox]:
         outbox = Outbox(Outlet())
@@ -62,7 +62,7 @@ def redis(tmp_path: Path) -> Iterator[Valkey]:
 async def room(redis: Valkey, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Room]:
     monkeypatch.setattr(channels, "CHECK_SECONDS", 0.2)
     async with running_broker("a", redis.url) as (broker, _):
-        fanout = Fanout()
+        fanout = Fanout(Outlet())
         made = Room(broker, Channels(broker, fanout, ChannelRules(), timeout=1.0), fanout)
         running = asyncio.create_task(made.channels.run())
         await eventually(lambda: broker.healthy)
@@ -120,3 +120,17 @@ async def test_who_comes_back_waits_for_redis_and_is_told_when_that_takes_too_lo
     redis.thaw()
     joined, _ = await waiting
     assert (joined.loss, joined.count) == (None, 0)
+
+
+async def test_nobody_waits_for_a_channel_without_history_once_it_is_heard(redis: Valkey) -> None:
+    async with running_broker("a", redis.url) as (broker, _):
+        made = Channels(broker, Fanout(Outlet()), ChannelRules('{"*": {"history_size": 0}}'), timeout=60.0)
+        running = asyncio.create_task(made.run())
+        await eventually(lambda: broker.healthy)
+        with made.holding("room"):
+            async with asyncio.timeout(10):
+                await made.settle()
+                await made.settle()
+                await made.join("room", None, lambda: None, lambda joined: None, Outbox(Outlet()))
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)

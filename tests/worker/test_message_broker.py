@@ -11,6 +11,9 @@ from tests.ports import unused_port
 from tests.valkey import valkey
 from tests.waiting import eventually
 from tests.worker.brokers import Heard, running_broker
+from wsd.worker.contract import channel_key, history_key
+from wsd.worker.history import Entry, Keep, Wanted
+from wsd.worker.link import open_redis
 from wsd.worker.message_broker import InMemoryMessageBroker, MessageBroker
 
 pytestmark = pytest.mark.anyio
@@ -79,8 +82,9 @@ async def test_payloads_are_bytes_of_any_kind(make: Make) -> None:
     await subscribed(broker, "any")
     payload = bytes(range(256)) * 300
     await broker.publish("any", payload)
-    await eventually(lambda: heard)
-    assert heard == [("any", payload)]
+    await broker.publish("any", payload[::-1])
+    await eventually(lambda: len(heard) == 2)
+    assert heard == [("any", payload), ("any", payload[::-1])]
 
 
 @redis
@@ -132,3 +136,25 @@ async def test_a_broker_that_comes_back_under_its_name_is_heard(make: Make, url:
             for _ in range(3):
                 assert await broker.publish("c", life)
     await eventually(lambda: len(heard) == 6)
+
+
+async def test_large_payloads_are_small_on_their_way_through_redis(url: str) -> None:
+    channel = channel_key("deflated")
+    large, small = b"much of the same " * 1000, b"small"
+    async with (
+        running_broker("a", url, compress_from_bytes=1000) as (sender, _),
+        running_broker("b", url) as (hearer, heard),
+        open_redis(url, connect_timeout=1, timeout=5) as redis,
+    ):
+        entries: list[Entry] = []
+        hearer.on_entry = lambda channel, entry: entries.append(entry)
+        await hearer.subscribe(channel)
+        await sender.publish(channel, small)
+        await sender.publish(channel, large)
+        await eventually(lambda: heard == [(channel, small), (channel, large)])
+        await sender.append(channel, large, Keep(size=10, ttl=60))
+        await eventually(lambda: [entry.payload for entry in entries] == [large])
+        [page] = await hearer.read([Wanted(channel, Keep(size=10, ttl=60), 0)])
+        assert [entry.payload for entry in page.entries] == [large]
+        [(_, fields)] = await redis.xrange(history_key("deflated"))
+        assert len(fields[b"m"]) < len(large) / 10
