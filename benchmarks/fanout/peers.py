@@ -163,7 +163,7 @@ def wsd(*, redis: bool, workers: int = 1, channels: str = "", app: str = "") -> 
             env_of = {**env.to_env(), "PYTHONPATH": str(SERVERS)}
             server.server.append(server.run(command, directory, SERVER_CORE, env_of))
             server.ports.append(port)
-            wait_for(lambda port=port: listening(port))  # type: ignore[misc]
+            wait_for(lambda port=port: listening(port))
 
     return start
 
