@@ -12,9 +12,10 @@ they come again, with a position, members only learn the position.
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import dropwhile
+
+from msgspec import Struct, structs
 
 from wsd.worker.history import PAGE_ENTRIES, Entry, Origin, Page, Position, offset_of
 from wsd.worker.seen_messages import SeenMessages
@@ -38,22 +39,19 @@ class Loss(StrEnum):
     NO_HISTORY = "no_history"  # the channel has none
 
 
-@dataclass(frozen=True, slots=True)
-class Deliver:
+class Deliver(Struct, frozen=True):
     """Send it to all members; without a position when it has none yet."""
 
     entry: Entry
 
 
-@dataclass(frozen=True, slots=True)
-class Advance:
+class Advance(Struct, frozen=True):
     """Members have it already, and learn its position."""
 
     entry: Entry
 
 
-@dataclass(frozen=True, slots=True)
-class Jump:
+class Jump(Struct, frozen=True):
     """Members are at this position now, and may have missed something before it."""
 
     position: Position
@@ -63,15 +61,13 @@ class Jump:
 Step = Deliver | Advance | Jump
 
 
-@dataclass(frozen=True, slots=True)
-class Recovered:
+class Recovered(Struct, frozen=True):
     """With these, and what is `early`, a client is where the feed is."""
 
     entries: tuple[Entry, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ReadFirst:
+class ReadFirst(Struct, frozen=True):
     """`prepend` a page of the entries after `since`, or `page` one if it is behind itself; then ask again."""
 
     since: int
@@ -132,7 +128,7 @@ class ChannelFeed:
             if key in self._seen:
                 continue
             self._seen.add(*key)
-            early = self._early[key] = replace(each, position=None)
+            early = self._early[key] = structs.replace(each, position=None)
             if len(self._early) > MAX_EARLY:
                 self._early.popitem(last=False)
             steps.append(Deliver(early))

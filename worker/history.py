@@ -8,8 +8,9 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import islice
+
+from msgspec import Struct
 
 PAGE_ENTRIES = 500
 """Entries read at once."""
@@ -23,8 +24,7 @@ Origin = bytes
 """Who numbered a message: a worker's broker."""
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(Struct, frozen=True, gc=False):
     offset: int
     epoch: str
 
@@ -38,8 +38,7 @@ class Position:
         return f"{self.offset}:{self.epoch}"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True, gc=False):
     """A message of a channel with history, with the number that its publisher's worker gave it.
 
     `position` is None for one that only this node has yet.
@@ -51,8 +50,7 @@ class Entry:
     position: Position | None
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
+class Keep(Struct, frozen=True, gc=False):
     """How long a message is kept, and what makes a second try count as the same."""
 
     size: int
@@ -60,8 +58,7 @@ class Keep:
     idempotency_key: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True, gc=False):
     """A question: entries of `channel` after `since`, `count` of them at most; without `since` only the top.
 
     `reverse`: those before `since` (0: from the newest), the newest first.
@@ -74,16 +71,14 @@ class Wanted:
     reverse: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True, gc=False):
     """Where a message stands; `entry` is None when it was there already."""
 
     position: Position
     entry: Entry | None
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(Struct, frozen=True, gc=False):
     """The answer: the channel's newest position, and entries in the order that was asked for."""
 
     top: Position

@@ -23,8 +23,8 @@ def open_redis(url: str, *, connect_timeout: float, timeout: float | None) -> Re
     It never retries by itself: a publish whose answer was lost may have been carried out, and sending it
     again would deliver it twice.
 
-    Without a timeout it is for listening, and speaks RESP2: redis-py takes half as long for a message then (5 us
-    instead of 11), since it does not format each for a log first.
+    Without a timeout it is for listening, and for who sees to the time by himself; it speaks RESP2 then: redis-py takes
+    half as long for a message (5 us instead of 11), since it does not format each for a log first.
 
     Raises ValueError for a malformed URL.
     """

@@ -36,6 +36,8 @@ class WorkerCollector(Collector):
         yield self._gauge("channels", "Channels with members on this worker now", seen.channels)
         yield self._counter("messages_received", "Messages from clients", seen.messages_in)
         yield self._counter("messages_sent", "Messages to clients", seen.messages_out)
+        waiting = worker.manager.outlet.waiting_bytes
+        yield self._gauge("send_backlog_bytes", "What clients that read too slowly have not taken yet", waiting)
         yield self._counters("connections_closed", "WebSockets that ended, by reason", "reason", seen.closes)
         yield self._counter("history_repaired", "Messages that were missed, and read from a history", seen.repaired)
         yield self._counters("history_losses", "Times that members were told of a loss", "reason", seen.losses)

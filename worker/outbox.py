@@ -76,7 +76,6 @@ class Outlet:
         """The limits are of what waits for one client, and for all of them."""
         self.max_buffer_bytes = max_buffer_bytes
         self.waiting_bytes = 0
-        self.slow_closed = 0  # connections
         self._max_total_bytes = max_total_bytes
         self._write_delay = write_delay
         self._dirty: list[Outbox] = []
@@ -208,7 +207,10 @@ class Outbox:
     def send_first(self, payload: bytes) -> None:
         """Before all that waits; while it is held."""
         self.flush()
-        self._waiting().add_first(Message(payload))
+        backlog = self._waiting()
+        before = backlog.bytes
+        backlog.add_first(Message(payload))
+        self.outlet.waits(self, backlog.bytes - before)
 
     def send_missed(self, batch: Batch) -> None:
         """What a client missed, however much."""
@@ -300,7 +302,6 @@ class Outbox:
             await asyncio.shield(self._drained)
 
     def close_slow(self) -> None:
-        self.outlet.slow_closed += 1
         self._let_go()
         self.pending = []
         self.close(*SLOW)

@@ -9,9 +9,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
 from redis.exceptions import NoScriptError
 
 from wsd.worker.contract import channel_of, history_meta_key
@@ -190,7 +190,7 @@ class RedisPubSub:
         """What the server took shortly before its last sign of life. It may have stopped before all had it."""
         alive_until = max(self._answered_at, self.heard_at)
         return [
-            replace(outgoing, position=position)
+            structs.replace(outgoing, position=position)
             for at, outgoing, position in self._recent
             if at >= alive_until - RECENT_SECONDS
         ]

@@ -2,14 +2,14 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from itertools import islice
+
+from msgspec import Struct
 
 from wsd.worker.history import Keep, Position
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(Struct, frozen=True):
     """A message on its way, with the number that this worker gave it, as its text says, too."""
 
     number: int

@@ -77,8 +77,7 @@ class ChannelFullError(Exception):
     """The channel has as many members as allowed."""
 
 
-@dataclass(frozen=True)
-class Published:
+class Published(Struct, frozen=True):
     """What became of a message. `everywhere` is False when those out of reach get it later: once Redis is back."""
 
     everywhere: bool

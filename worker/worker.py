@@ -110,7 +110,7 @@ class Worker:
     def _pubsub(self, name: str, url: str, *, stores: bool = True) -> RedisPubSub:
         return RedisPubSub(
             name,
-            publisher=self._open(url, self.env.redis_timeout),
+            publisher=self._open(url, None),  # whoever asks has a timeout of its own; one for each answer costs 4 us
             listener=self._open(url, None),
             own_channel=worker_channel(self.env.worker_id),
             timeout=self.env.redis_timeout / 2,  # a message may try Redis, then the stand-in

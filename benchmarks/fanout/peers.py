@@ -174,7 +174,7 @@ def cluster(*, app: str = "", protocol: str = "wsd") -> Start:
     def start(server: Running, directory: Path) -> None:
         port = free_port()
         settings = f'[cluster]\nport = {port}\nworkers = 1\napp = "{app}"\n[security]\nmessages_per_second = 0\n'
-        settings += f'[websocket]\nprotocol = "{protocol}"\n[nginx]\nworkers = 1\n'
+        settings += f'[websocket]\nprotocol = "{protocol}"\n[nginx]\nworkers = 1\nworker_connections = 32768\n'
         (directory / "wsd.toml").write_text(settings)
         command = [sys.executable, "-m", "wsd.supervisor"]
         server.run([*command, "start"], directory, SERVER_CORE, {"PYTHONPATH": str(SERVERS)})

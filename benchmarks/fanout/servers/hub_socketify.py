@@ -12,9 +12,7 @@ def message(ws, text, opcode):  # type: ignore[no-untyped-def]
     elif text.startswith("="):
         ws.send(text, OpCode.TEXT)
     else:
-        channel = text.partition(" ")[0]
-        ws.publish(channel, text, OpCode.TEXT)  # to all but the sender
-        ws.send(text, OpCode.TEXT)
+        ws.publish(text.partition(" ")[0], text, OpCode.TEXT)
 
 
 app = App()
