@@ -177,9 +177,8 @@ class FanoutProtocol(asyncio.Protocol):
         self._server.keepalive.add(self)
         early, self._early = self._early, b""
         if early:
-            # Not within the application's accept: it must not be asked to hear while it still speaks.
-            asyncio.get_running_loop().call_soon(self.data_received, early)
             self._transport.resume_reading()
+            self.data_received(early)  # before what comes next
 
     def refuse(self, status: int, headers: handshake.Headers, body: bytes) -> None:
         """Answer the handshake with something else than 101."""
