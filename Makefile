@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 4
 
-.PHONY: start test check format bench clean
+.PHONY: start test test-fallback check format bench clean
 
 start: $(VENV)/.installed
 	@exec $(BIN)/wsd start --workers $(WORKERS)
 
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest -q -n 4 --dist worksteal tests
+
+# The way of applications under other servers: uvicorn's own WebSocket protocol instead of ours.
+test-fallback: $(VENV)/.installed-dev
+	WSD_TEST_PROTOCOL=uvicorn $(BIN)/pytest -q -n 4 --dist worksteal tests/worker tests/cluster/test_messages.py
 
 check: $(VENV)/.installed-dev .types/wsd
 	$(BIN)/ruff format --check .
@@ -27,6 +31,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/cluster.py
 	$(BIN)/python benchmarks/messages.py
 	$(BIN)/python -m benchmarks.history
+	$(BIN)/python -m benchmarks.fanout --plot docs/fanout.png
 
 clean:
 	rm -rf $(VENV) .types .mypy_cache .ruff_cache .pytest_cache *.egg-info

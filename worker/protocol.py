@@ -76,6 +76,7 @@ class FanoutProtocol(asyncio.Protocol):
         "_parser",
         "_reader",
         "_receiver",
+        "_request",
         "_server",
         "_state",
         "_timer",
@@ -85,7 +86,6 @@ class FanoutProtocol(asyncio.Protocol):
         "heard",
         "outbox",
         "ping_at",
-        "request",
     )
 
     def __init__(
@@ -108,7 +108,7 @@ class FanoutProtocol(asyncio.Protocol):
         self._accept = b""
         self._window_bits = 0
         self._client_code = NO_STATUS  # of its close frame
-        self.request: handshake.Request | None = None
+        self._request: handshake.Request | None = None
         self.outbox = Outbox(self.outlet, self)
         self.heard = True
         self.ping_at = self.answer_by = 0.0
@@ -127,7 +127,7 @@ class FanoutProtocol(asyncio.Protocol):
             logger.info("refused a handshake: %s", answer.reason)
             self._answer(answer.status, answer.headers, answer.reason.encode())
             return
-        self.request, self._accept, self._early = request, answer, rest
+        self._request, self._accept, self._early = request, answer, rest
         websocket = self._receiver = self._application = AsgiWebSocket(self, self._scope(request))
         server = self._server
         task = asyncio.get_running_loop().create_task(websocket.run(server.config.loaded_app))
@@ -157,7 +157,7 @@ class FanoutProtocol(asyncio.Protocol):
 
     def accept(self, headers: handshake.Headers, subprotocol: str | None) -> None:
         """Answer 101; from now on frames are read and sent."""
-        request, config = self.request, self._server.config
+        request, config = self._request, self._server.config
         if self._state is not State.CONNECTING or request is None:
             return
         headers = [*self._server.state.default_headers, *headers]
@@ -170,7 +170,7 @@ class FanoutProtocol(asyncio.Protocol):
         self._reader = FrameReader(config.ws_max_size, compression=agreed is not None)
         self._transport.write(handshake.switching(self._accept, headers))
         self._state = State.OPEN
-        self.request, self._accept = None, b""
+        self._request, self._accept = None, b""
         sock = self._transport.get_extra_info("socket")
         if sock is not None and not is_ssl(self._transport) and not self._window_bits:
             self.outbox.writes_to(sock.fileno())
@@ -193,7 +193,7 @@ class FanoutProtocol(asyncio.Protocol):
 
     def _read_request(self, data: bytes) -> None:
         """From a server that hands the request on as bytes."""
-        if self.request is not None:  # and it is not answered yet
+        if self._request is not None:  # and it is not answered yet
             self._early += data
             if len(self._early) > MAX_EARLY_BYTES:
                 self._transport.pause_reading()
@@ -310,6 +310,7 @@ class FanoutProtocol(asyncio.Protocol):
             self.refuse(503, [(b"retry-after", b"1")], b"the server restarts")
         elif self._state is State.OPEN:
             self.end(1012, "")
+        if not self._transport.is_closing():
             self._end_within(LINGER_SECONDS)
 
     def ping(self) -> None:
@@ -359,7 +360,7 @@ class FanoutProtocol(asyncio.Protocol):
             self._timer = None
         self._ended(LOST, "")
         self.outbox.gone()
-        self._reader = self.request = None
+        self._reader = self._request = None
 
     # For applications
 

@@ -254,7 +254,8 @@ def debian_nchan() -> None:
         return
     if shutil.which("apt-get") is None or os.geteuid() != 0:
         raise NotAvailableError("needs Debian's libnginx-mod-nchan")
-    checked(["apt-get", "install", "-y", "--no-install-recommends", "nginx", "libnginx-mod-nchan"])
+    install = ["apt-get", "install", "-y", "--no-install-recommends", "nginx", "libnginx-mod-nchan"]
+    checked(["env", "RUNLEVEL=1", "DEBIAN_FRONTEND=noninteractive", *install])  # it must not start by itself
 
 
 def venv_python() -> str:

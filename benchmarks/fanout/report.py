@@ -54,13 +54,14 @@ import matplotlib.pyplot as plt
 
 found, path, note = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
 panels = [
-    ("128 B, W=1", "one message in flight", "CPU of the server for each delivery, us"),
-    ("128 B, W=16", "bursts of 16", "CPU of the server for each delivery, us"),
+    ("128 B, W=1", "one message in flight", "CPU of server and nginx for each delivery, us"),
+    ("128 B, W=16", "bursts of 16", "CPU of server and nginx for each delivery, us"),
     ("KB idle", "an idle connection", "memory of the server (PSS), KB"),
 ]
 figure, axes = plt.subplots(1, 3, figsize=(17, 6.2))
 for axis, (name, title, label) in zip(axes, panels):
-    rows = sorted(((f[name], peer) for peer, f in found.items() if f.get(name, 0) > 0), reverse=True)
+    rows = [(f[name] + f.get(name + ", nginx", 0), peer) for peer, f in found.items() if f.get(name, 0) > 0.1]
+    rows.sort(reverse=True)
     bars = axis.barh(
         [peer for _, peer in rows],
         [value for value, _ in rows],
