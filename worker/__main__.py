@@ -66,11 +66,9 @@ def main() -> int:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=REQUEST_SECONDS,
     )
-    # What is loaded by now stays: the collector need not look at it again and again. And a burst of messages is no
-    # reason to look at every connection.
+    # What is loaded by now stays: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
     paths = [Path(path) for path in (env.bind_path, env.public_path) if path]
     server = WorkerServer(config, drain_seconds=env.drain_seconds, on_drain=app.worker.drain, paths=paths)
     try:

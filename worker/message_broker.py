@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 from wsd.worker.circuit_breaker import BreakerState
 from wsd.worker.history import Entry, Keep, MemoryHistory, Page, Position, Stored, Wanted
@@ -32,6 +33,23 @@ class RefusedError(Exception):
 
 ToldStored = Callable[[Stored | RefusedError | None], None]
 """Called with what became of an entry: None when it could not be stored yet."""
+
+
+T = TypeVar("T")
+
+
+def telling(answer: "asyncio.Future[T]") -> Callable[[T | Exception], None]:
+    """What to call with an outcome, for one who waits instead; if he still does."""
+
+    def told(outcome: T | Exception) -> None:
+        if answer.done():
+            return
+        if isinstance(outcome, Exception):
+            answer.set_exception(outcome)
+        else:
+            answer.set_result(outcome)
+
+    return told
 
 
 class Mode(StrEnum):
@@ -105,12 +123,7 @@ class MessageBroker(ABC):
     async def publish(self, channel: str, payload: bytes) -> bool:
         """`publish_soon`, and wait for what `told` is told."""
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-
-        def told(everywhere: bool) -> None:
-            if not answer.done():
-                answer.set_result(everywhere)
-
-        self.publish_soon(channel, payload, told)
+        self.publish_soon(channel, payload, telling(answer))
         return await answer
 
     @abstractmethod
@@ -134,16 +147,7 @@ class MessageBroker(ABC):
     ) -> Stored | None:
         """`append_soon`, and wait for what `told` is told. Raises RefusedError."""
         answer: asyncio.Future[Stored | None] = asyncio.get_running_loop().create_future()
-
-        def told(stored: Stored | RefusedError | None) -> None:
-            if answer.done():
-                return
-            if isinstance(stored, RefusedError):
-                answer.set_exception(stored)
-            else:
-                answer.set_result(stored)
-
-        self.append_soon(channel, payload, keep, told, on_stored)
+        self.append_soon(channel, payload, keep, telling(answer), on_stored)
         return await answer
 
     @abstractmethod

@@ -152,6 +152,7 @@ class Outbox:
         "fd",
         "heard_at",
         "held",
+        "on_gone",
         "outlet",
         "pending",
         "session_id",
@@ -169,6 +170,7 @@ class Outbox:
         self._gone = False
         self.heard_at = 0.0  # when it last said anything
         self.closed: tuple[int, str] | None = None  # code and reason, once the server wants the connection to end
+        self.on_gone: Callable[[Outbox], None] | None = None  # called when its WebSocket has ended, however
         self.outlet = outlet
         self._writer = writer
         self._backlog: Backlog | None = None
@@ -332,6 +334,9 @@ class Outbox:
         self.pending = []
         self._writer = None
         self._gone = True
+        on_gone, self.on_gone = self.on_gone, None
+        if on_gone is not None:
+            on_gone(self)
 
     async def pump(self, send_text: SendText) -> None:
         """Until cancelled, or `send_text` raises. Without a writer of ours it is this that sends what waits."""

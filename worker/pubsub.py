@@ -17,7 +17,7 @@ from redis.exceptions import NoScriptError
 from wsd.worker.contract import channel_of, history_meta_key
 from wsd.worker.history import Page, Position, Wanted, new_epoch
 from wsd.worker.link import LOST, Redis, RedisError, is_refusal, raise_if_cancelled
-from wsd.worker.message_broker import Receive
+from wsd.worker.message_broker import Receive, telling
 from wsd.worker.redis_history import (
     APPEND_SCRIPT,
     APPEND_SHA,
@@ -166,16 +166,7 @@ class RedisPubSub:
     async def publish(self, outgoing: Outgoing) -> StoredAt | None:
         """`send`, and wait for what is told. Raises one of LOST."""
         answer: asyncio.Future[StoredAt | None] = asyncio.get_running_loop().create_future()
-
-        def told(result: StoredAt | Exception | None) -> None:
-            if answer.done():
-                return
-            if isinstance(result, Exception):
-                answer.set_exception(result)
-            else:
-                answer.set_result(result)
-
-        self.send(outgoing, told)
+        self.send(outgoing, telling(answer))
         return await answer
 
     async def publish_all(self, batch: Iterable[Outgoing]) -> list[StoredAt | BaseException | None]:

@@ -35,7 +35,7 @@ from wsd.worker.delivery import Message
 from wsd.worker.fanout import Fanout
 from wsd.worker.history import Position, Stored
 from wsd.worker.link import LOST, is_refusal, raise_if_cancelled
-from wsd.worker.message_broker import MessageBroker, Receive, RefusedError
+from wsd.worker.message_broker import MessageBroker, Receive, RefusedError, telling
 from wsd.worker.outbox import Outbox, Outlet
 from wsd.worker.payload import PayloadFilter
 from wsd.worker.presence import Presence
@@ -59,6 +59,9 @@ logger = logging.getLogger(__name__)
 
 TOUCH_SECONDS = 30.0
 """How often sessions are kept alive, at most."""
+
+FORGOTTEN_SECONDS = 5.0
+"""How long after the end of a WebSocket its application may take to say that it is disconnected."""
 
 MAX_LISTED_MEMBERS = 1000
 
@@ -148,6 +151,7 @@ class DistributedWebSocketManager:
         )
         self.outlet = parts.outlet
         self.turns = Turns()
+        self._loop: asyncio.AbstractEventLoop | None = None  # of the last who connected
         self._uid_prefix = secrets.token_hex(5)
         self._uids = 0
         self._questions: asyncio.Queue[AskStatistics] = asyncio.Queue(100)
@@ -198,6 +202,7 @@ class DistributedWebSocketManager:
 
         Raises TooManyConnectionsError, and TypeError when `metadata` is not what JSON can say.
         """
+        self._loop = asyncio.get_running_loop()
         msgspec.json.encode(metadata)
         secret = secrets.token_urlsafe(16)
         session = await self._claim(resume_token, user_id, digest(secret)) if resume_token else None
@@ -217,6 +222,7 @@ class DistributedWebSocketManager:
             )
         outbox = outbox or Outbox(self.outlet)
         outbox.outlet = self.outlet
+        outbox.on_gone = self._socket_ended
         outbox.belongs_to(session.session_id, user_id, session.username)
         if (earlier := self._fanout.get(session.session_id)) is not None:
             self._replace(earlier)
@@ -337,11 +343,16 @@ class DistributedWebSocketManager:
         client may come back to it."""
         self._remove(connection.outbox, code)
 
+    def _socket_ended(self, outbox: Outbox) -> None:
+        """The application has a moment to say `disconnect`; what it forgets is not left to the garbage collector."""
+        if outbox in self._fanout:
+            asyncio.get_running_loop().call_later(FORGOTTEN_SECONDS, self._remove, outbox, CloseCode.LOST)
+
     def _forgotten(self, outbox: Outbox) -> None:
         """The application let go of a connection; on whatever thread the garbage collector runs."""
-        if outbox in self._fanout and not (loop := outbox.closing.get_loop()).is_closed():
-            loop.call_soon_threadsafe(self._remove, outbox, CloseCode.LOST)
-            loop.call_soon_threadsafe(outbox.close, CloseCode.LOST, "forgotten")
+        if outbox in self._fanout and self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._remove, outbox, CloseCode.LOST)
+            self._loop.call_soon_threadsafe(outbox.close, CloseCode.LOST, "forgotten")
 
     def _remove(self, outbox: Outbox, code: int) -> None:
         if outbox not in self._fanout:
@@ -498,16 +509,7 @@ class DistributedWebSocketManager:
         Raises RefusedError when Redis will not store it: then nobody has it.
         """
         answer: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
-
-        def told(done: Published | RefusedError) -> None:
-            if answer.done():
-                return
-            if isinstance(done, RefusedError):
-                answer.set_exception(done)
-            else:
-                answer.set_result(done)
-
-        self.publish_soon(channel, data, told, sender, idempotency_key=idempotency_key, on_stored=on_stored)
+        self.publish_soon(channel, data, telling(answer), sender, idempotency_key=idempotency_key, on_stored=on_stored)
         return await answer
 
     def publish_soon(

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.fanout import cases, report
 from benchmarks.fanout.cases import Figures
-from benchmarks.fanout.peers import CLIENT_CORE, PEERS, NotAvailableError, Peer, Running
+from benchmarks.fanout.peers import CLIENT_CORE, PEERS, NotAvailableError, Peer, Running, versions
 
 SMALL_ONES = ("wsd", "Starlette hub on", "socket.io", "Bun", "node ws", "python-socketio")
 LARGE_ONES = ("wsd, in memory", "wsd + Valkey", "Bun", "C, one", "node ws")
@@ -44,7 +44,7 @@ def main() -> None:
     os.sched_setaffinity(0, {CLIENT_CORE})
     wanted = tuple(filter(None, options.peers.split(",")))
     peers = [peer for peer in installed(PEERS) if not wanted or peer.name.startswith(wanted)]
-    print(machine(), flush=True)
+    print(f"{machine()}\n{versions()}", flush=True)
     found: dict[str, Figures] = {}
     for name in options.cases.split(","):
         for peer, figures in report.medians(CASES[name](peers, options)).items():

@@ -258,6 +258,20 @@ def debian_nchan() -> None:
     checked(["env", "RUNLEVEL=1", "DEBIAN_FRONTEND=noninteractive", *install])  # it must not start by itself
 
 
+def versions() -> str:
+    """Of what was installed for the comparison."""
+    found = []
+    for metadata in VENV.glob("lib/*/site-packages/*.dist-info"):
+        name, _, version = metadata.name.removesuffix(".dist-info").rpartition("-")
+        if name.lower().replace("_", "-") in {"channels", "channels-redis", "django", "python-socketio", "socketify"}:
+            found.append(f"{name} {version}")
+    for package in NODE_PACKAGES:
+        path = NODE / "node_modules" / package / "package.json"
+        if path.exists():
+            found.append(f"{package} {json.loads(path.read_text())['version']}")
+    return ", ".join(sorted(found, key=str.lower))
+
+
 def venv_python() -> str:
     return str(VENV / "bin/python")
 

@@ -12,8 +12,11 @@ from tests.cluster.harness import ROOT, Cluster
 from tests.ports import unused_port
 from tests.valkey import valkey
 from tests.waiting import eventually
+from tests.worker.process import worker
 from tests.worker.servers import get, uvicorn
 from wsd.worker.compat import ConnectionManager
+from wsd.worker.contract import WorkerEnv
+from wsd.worker.worker import Worker
 
 pytestmark = pytest.mark.anyio
 
@@ -53,6 +56,19 @@ app = Starlette(routes=[WebSocketRoute("/chat", chat), WebSocketRoute("/quiet", 
 """
 
 
+HOLDING = """
+held = []
+
+async def hold(websocket):
+    await manager.connect(websocket)
+    held.append(websocket)
+    async for text in websocket.iter_text():
+        pass
+
+app.router.routes.append(WebSocketRoute("/hold", hold))
+"""
+
+
 async def hear(connection: ClientConnection) -> str:
     async with asyncio.timeout(10):
         return str(await connection.recv())
@@ -76,6 +92,23 @@ async def test_alone_and_without_a_middleware_it_works_in_memory(tmp_path: Path)
         assert await hear(one) == '{"all": "mine"}'
         for connection in (one, two, elsewhere):
             await connection.close()
+
+
+async def test_a_connection_that_is_held_after_its_end_is_let_go_too(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(TESTED + HOLDING)
+    with worker(tmp_path, app="mine:app", protocol="wsd") as serving:
+        async with connect("ws://localhost/hold", unix=True, path=str(serving.path)):
+            await eventually(lambda: serving.health()[1]["websocket"]["local_connections"] == 1)
+        await eventually(lambda: serving.health()[1]["websocket"]["local_connections"] == 0)
+
+
+async def test_a_connection_may_be_forgotten_on_any_thread() -> None:
+    one = Worker(WorkerEnv(worker_id="w", node_id="n"))
+    await one.start()
+    held = [await one.manager.connect("ann")]
+    await asyncio.to_thread(held.clear)
+    await eventually(lambda: one.manager.connection_count == 0)
+    await one.stop()
 
 
 @pytest.mark.parametrize("end", ["fail", "stop", "close"])
