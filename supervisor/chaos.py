@@ -12,7 +12,7 @@ import msgspec
 from wsd.supervisor.chaos_clients import ChaosClient, Publisher, Subscriber
 from wsd.supervisor.chaos_faults import Fault, Injector, Planned, choose, plan
 from wsd.supervisor.chaos_verdict import Ledger, Verdict
-from wsd.supervisor.client import ControlClient
+from wsd.supervisor.client import ControlClient, upgrade_and_wait
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.state_dir import StateDir
 from wsd.supervisor.status import ClusterStatus
@@ -49,6 +49,7 @@ class Progress:
 class ChaosRun:
     def __init__(self, state_dir: StateDir, redis_url: str, settings: Settings) -> None:
         """Raises NotRunningError, or WsdError when the cluster is not healthy to begin with."""
+        self._state_dir = state_dir
         self._control = ControlClient(state_dir)
         self._settings = settings
         self._faults: Counter[str] = Counter()
@@ -115,7 +116,12 @@ class ChaosRun:
 
     async def _inject_all(self, began: float) -> None:
         settings = self._settings
-        injector = Injector(self._status, self._kill_listeners, self._drop_client)
+        commands: dict[Fault, Callable[[], object]] = {
+            Fault.RESTART: lambda: deque(self._control.follow("/v1/restart", {}), maxlen=0),
+            Fault.UPGRADE: lambda: upgrade_and_wait(self._state_dir),
+            Fault.PUBSUB_KILL: self._kill_listeners,
+        }
+        injector = Injector(self._status, commands, self._drop_client)
         async with asyncio.TaskGroup() as group:
             for planned in plan(settings.seed, settings.duration, settings.faults):
                 await asyncio.sleep(max(0.0, began + planned.at - time.monotonic()))

@@ -4,7 +4,7 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,7 +19,9 @@ T = TypeVar("T")
 class Fault(StrEnum):
     WORKER_KILL = "worker-kill"  # SIGKILL
     WORKER_FREEZE = "worker-freeze"  # SIGSTOP, and SIGCONT if it is there yet
-    WORKER_STOP = "worker-stop"  # SIGTERM: it drains, as in a deploy
+    WORKER_STOP = "worker-stop"  # SIGTERM: it drains, nobody asked for
+    RESTART = "restart"  # `wsd restart`: all processes are new
+    UPGRADE = "upgrade"  # `wsd upgrade`: the supervisor is new
     NGINX_RELOAD = "nginx-reload"
     NGINX_KILL = "nginx-kill"
     VALKEY_KILL = "valkey-kill"  # the embedded one
@@ -68,12 +70,13 @@ class Injector:
     def __init__(
         self,
         status: Callable[[], ClusterStatus],
-        kill_listeners: Callable[[], None],
+        commands: Mapping[Fault, Callable[[], object]],
         drop_client: Callable[[float], None],
     ) -> None:
-        """`drop_client` gets a number from 0 to 1: which one."""
+        """`commands` do what is done to all, and return when it is; `drop_client` gets a number from 0 to 1: which
+        one."""
         self._status = status
-        self._kill_listeners = kill_listeners
+        self._commands = commands
         self._drop_client = drop_client
 
     async def inject(self, planned: Planned) -> str:
@@ -81,9 +84,9 @@ class Injector:
         if planned.fault is Fault.CLIENT_DROP:
             self._drop_client(planned.which)
             return "dropped a client"
-        if planned.fault is Fault.PUBSUB_KILL:
-            await asyncio.to_thread(self._kill_listeners)
-            return "killed all pub/sub connections"
+        if (command := self._commands.get(planned.fault)) is not None:
+            await asyncio.to_thread(command)
+            return planned.fault
         ready = _ready(planned.fault, await asyncio.to_thread(self._status))
         if not ready:
             return f"{planned.fault}: nothing there to do it to"

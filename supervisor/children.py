@@ -5,32 +5,37 @@ the slot's next state and carries the effects out. So there is one order of thin
 """
 
 import asyncio
+import functools
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from wsd.supervisor.health import Pulse
-from wsd.supervisor.logs import tail
+from wsd.supervisor.logs import log_size, tail
 from wsd.supervisor.process import Process, Usage, describe_exit
 from wsd.supervisor.service import Service
 from wsd.supervisor.slot import (
+    Adopt,
     Effect,
     End,
     Exited,
     Fact,
+    Phase,
     Promote,
     Ready,
     Report,
     RestartPolicy,
     Slot,
     Spawn,
+    Start,
     Tick,
     Unhealthy,
     step,
 )
-from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.state_dir import ProcessRecord, SavedState, StateDir
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +46,9 @@ REASON_LINES = 40
 
 @dataclass(frozen=True)
 class StartFailure:
-    """A process ended before its slot was ever ready: why on one line, and what it printed before that."""
+    """A process ended before it was ready: why on one line, and what it printed before that."""
 
+    incarnation: int
     reason: str
     output: tuple[str, ...]
 
@@ -57,8 +63,8 @@ class Child:
     pulses: dict[int, Pulse] = field(default_factory=dict)
     usage: Usage | None = None
     cpu_percent: float | None = None
-    log_start: int = 0
-    start_failure: StartFailure | None = None
+    log_start: int = 0  # where what its newest process has printed begins in its log
+    start_failure: StartFailure | None = None  # the last
 
     @property
     def process(self) -> Process | None:
@@ -78,11 +84,14 @@ class Children:
     """All slots of one supervisor. `run` must run for anything to happen."""
 
     def __init__(self, state_dir: StateDir, policy: RestartPolicy) -> None:
+        """`policy` may be another later on."""
+        self.policy = policy
         self._state_dir = state_dir
-        self._policy = policy
         self._rng = random.Random()
         self._facts: asyncio.Queue[tuple[Child, Fact]] = asyncio.Queue()
         self._children: dict[str, Child] = {}
+        self.workers = 0  # how many there are to be
+        self.drained: set[str] = set()  # slots that stay empty until somebody resumes them
         self._changed = asyncio.Event()
         self._tasks: asyncio.TaskGroup
 
@@ -94,8 +103,37 @@ class Children:
         return self._children.get(name)
 
     def add(self, service: Service) -> Child:
-        child = self._children[service.name] = Child(service, Slot(service.name))
+        child = self._children[service.name] = Child(service, Slot(service.name, service.patience))
         return child
+
+    def adopt(self, service: Service, records: Sequence[ProcessRecord]) -> Child:
+        """A slot whose processes run already; those that end meanwhile are the slot's to replace."""
+        child = self.add(service)
+        found = []
+        for record in sorted(records, key=lambda record: record.incarnation):
+            number = record.incarnation
+            is_promoted = service.adopt(record)
+            phase = Phase.DRAINING if record.draining else Phase.READY if is_promoted else Phase.STARTING
+            on_exit = functools.partial(self._exited, child, number)
+            try:
+                process = Process(record, service.orphan_signal, on_exit, log_start=log_size(self._log(child)))
+            except ProcessLookupError:
+                continue
+            child.processes[number] = process
+            child.log_start = process.log_start
+            if phase is Phase.READY:
+                child.pulses[number] = Pulse(seen_at=time.monotonic())
+            if phase is Phase.STARTING:
+                self._watch_start(child, number)
+            found.append((number, phase))
+        self.post(child, Adopt(tuple(found)) if found else Start())
+        return child
+
+    def remove(self, child: Child) -> None:
+        """Forget a slot that has no process any more."""
+        del self._children[child.service.name]
+        self.drained.discard(child.service.name)
+        self.wake()
 
     def post(self, child: Child, fact: Fact) -> None:
         self._facts.put_nowait((child, fact))
@@ -129,11 +167,11 @@ class Children:
     def _apply(self, child: Child, fact: Fact) -> None:
         if isinstance(fact, Exited):
             self._forget(child, fact)
-        child.slot, effects = step(child.slot, fact, time.monotonic(), self._policy, self._rng)
+        child.slot, effects = step(child.slot, fact, time.monotonic(), self.policy, self._rng)
         for effect in effects:
             self._carry_out(child, effect)
-        if isinstance(fact, Exited) or any(isinstance(effect, Spawn) for effect in effects):
-            self._record_processes()
+        if isinstance(fact, Exited) or any(isinstance(effect, Spawn | Promote | End) for effect in effects):
+            self.record()
 
     def _carry_out(self, child: Child, effect: Effect) -> None:
         match effect:
@@ -153,24 +191,38 @@ class Children:
 
     def _spawn(self, child: Child, number: int) -> None:
         service = child.service
-
-        def on_exit(code: int) -> None:
-            self.post(child, Exited(number, describe_exit(code)))
-
-        log = self._state_dir.log(service.name)
+        on_exit = functools.partial(self._exited, child, number)
         try:
-            process = Process(service.name, service.command(number), log, service.orphan_signal, on_exit)
+            process = Process.spawn(
+                service.name, number, service.command(number), self._log(child), service.orphan_signal, on_exit
+            )
         except OSError as exc:
             self.post(child, Exited(number, f"cannot be run: {exc}"))
             return
         child.processes[number] = process
         child.log_start = process.log_start
         logger.info("%s started, pid %d", service.name, process.pid)
-        self._tasks.create_task(self._await_ready(child, number), name=f"{service.name}-ready")
+        self._watch_start(child, number)
 
-    def _record_processes(self) -> None:
+    def _watch_start(self, child: Child, number: int) -> None:
+        self._tasks.create_task(self._await_ready(child, number), name=f"{child.service.name}-ready")
+
+    def _exited(self, child: Child, number: int, code: int | None) -> None:
+        self.post(child, Exited(number, describe_exit(code)))
+
+    def _log(self, child: Child) -> Path:
+        return self._state_dir.log(child.service.name)
+
+    def record(self) -> None:
+        """Write down what runs, for the supervisor that may have to go on from here."""
+        leaving = {(child.slot.name, i.number) for child in self for i in child.slot.incarnations if i.leaving}
+        records = [
+            replace(process.record, draining=(child.slot.name, number) in leaving)
+            for child in self
+            for number, process in child.processes.items()
+        ]
         try:
-            self._state_dir.write_processes([process.record for child in self for process in child.processes.values()])
+            self._state_dir.write_state(SavedState(tuple(records), self.workers, tuple(sorted(self.drained))))
         except OSError as exc:  # a full disk must not end a cluster that runs
             logger.warning("cannot write state.json, a crash of the supervisor would leave processes behind: %s", exc)
 
@@ -182,12 +234,15 @@ class Children:
             await asyncio.sleep(READY_POLL_SECONDS)
 
     def _forget(self, child: Child, fact: Exited) -> None:
-        child.processes.pop(fact.number, None)
-        child.pulses.pop(fact.number, None)
-        child.usage = child.cpu_percent = None
-        if not child.slot.ever_ready and child.start_failure is None:
-            lines = tail(self._state_dir.log(child.service.name), child.log_start, REASON_LINES)
+        number = fact.number
+        process = child.processes.pop(number, None)
+        child.pulses.pop(number, None)
+        current = child.slot.current
+        if current is not None and current.number == number:
+            child.usage = child.cpu_percent = None
+        was_starting = any(i.number == number and i.phase is Phase.STARTING for i in child.slot.incarnations)
+        if was_starting:
+            lines = tail(self._log(child), process.log_start, REASON_LINES) if process is not None else []
             reason = lines.pop() if lines else fact.reason
-            child.start_failure = StartFailure(
-                f"{child.service.name} could not start ({fact.reason}): {reason}", tuple(lines)
-            )
+            text = f"{child.service.name} could not start ({fact.reason}): {reason}"
+            child.start_failure = StartFailure(number, text, tuple(lines))

@@ -30,6 +30,8 @@ app = typer.Typer(
 ConfigOption = Annotated[str | None, typer.Option("--config", metavar="FILE", help="Default: ./wsd.toml")]
 StateDirOption = Annotated[str | None, typer.Option("--state-dir", metavar="DIR", help="Default: .wsd beside wsd.toml")]
 WorkersOption = Annotated[str | None, typer.Option("--workers", metavar="N", help="Number of worker processes")]
+JsonOption = Annotated[bool, typer.Option("--json", help="The same, for programs")]
+SlotArgument = Annotated[int, typer.Argument(metavar="SLOT", min=1, help="The number in worker-SLOT")]
 
 
 @app.command()
@@ -49,6 +51,7 @@ def start(
     state_dir: StateDirOption = None,
     no_nginx: Annotated[bool, typer.Option("--no-nginx", help="Workers share the port themselves")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Return when the cluster is ready")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only say whether the settings are good")] = False,
 ) -> None:
     """Start the cluster of this node.
 
@@ -71,6 +74,9 @@ def start(
             "--no-nginx": (("nginx", "enabled"), "false" if no_nginx else None),
         },
     )
+    if check:
+        typer.echo("the settings are good")
+        return
     if detach:
         raise typer.Exit(launch.detach(loaded, sys.argv[1:]))
     launch.foreground(loaded)
@@ -80,7 +86,7 @@ def start(
 def status(
     config: ConfigOption = None,
     state_dir: StateDirOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The same, for programs")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show the cluster's processes.
 
@@ -118,6 +124,106 @@ def stop(
     from wsd.supervisor import launch  # noqa: PLC0415
 
     typer.echo(launch.stop(_state_dir(config, state_dir), timeout))
+
+
+@app.command()
+def restart(
+    slots: Annotated[list[int] | None, typer.Argument(metavar="[SLOT]...", min=1, help="Default: all")] = None,
+    surge: Annotated[
+        bool | None,
+        typer.Option(
+            "--surge/--one-by-one", help="All new processes first, or slot after slot; default: as memory allows"
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    state_dir: StateDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Replace the workers' processes: after a change of your code, say. No handshake fails, clients resume.
+
+    New processes start beside the old ones and take over once they are healthy; the old ones close their
+    connections over cluster.drain_seconds. With --surge each client moves once; --one-by-one needs less memory.
+
+    Exit code 1: a new process did not become healthy; the old ones go on.
+
+    Example: wsd restart
+    Example: wsd restart 2 3 --one-by-one
+    """
+    _operate(config, state_dir, "/v1/restart", {"slots": slots or [], "surge": surge}, as_json=as_json)
+
+
+@app.command()
+def scale(
+    workers: Annotated[int, typer.Argument(metavar="N", min=1, max=256, help="How many workers there are to be")],
+    config: ConfigOption = None,
+    state_dir: StateDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change the number of workers, while the cluster runs. Those that go drain, the last first.
+
+    Lasts until the cluster stops; cluster.workers in wsd.toml is for the next start.
+
+    Exit code 1: a new worker did not become healthy; there are as many as before.
+
+    Example: wsd scale 6
+    """
+    _operate(config, state_dir, "/v1/scale", {"workers": workers}, as_json=as_json)
+
+
+@app.command()
+def reload(config: ConfigOption = None, state_dir: StateDirOption = None, as_json: JsonOption = False) -> None:
+    """Read wsd.toml again and apply what has changed, without dropping anyone. SIGHUP does the same.
+
+    nginx is reloaded and workers are replaced as far as they are concerned. Settings that only a new start can
+    change are refused, and then none is applied.
+
+    Exit code 1: refused, or a worker did not become healthy with the new settings; nothing has changed.
+
+    Example: wsd reload
+    """
+    _operate(config, state_dir, "/v1/reload", {}, as_json=as_json)
+
+
+@app.command()
+def drain(
+    slot: SlotArgument,
+    config: ConfigOption = None,
+    state_dir: StateDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a slot out of service: its clients resume on the others, and it stays stopped until `wsd resume`.
+
+    Example: wsd drain 3
+    """
+    _operate(config, state_dir, "/v1/drain", {"slot": slot}, as_json=as_json)
+
+
+@app.command()
+def resume(
+    slot: SlotArgument,
+    config: ConfigOption = None,
+    state_dir: StateDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a drained slot back into service.
+
+    Example: wsd resume 3
+    """
+    _operate(config, state_dir, "/v1/resume", {"slot": slot}, as_json=as_json)
+
+
+@app.command()
+def upgrade(config: ConfigOption = None, state_dir: StateDirOption = None) -> None:
+    """Let the supervisor become the version of wsd that is installed now. Workers, nginx and Valkey serve on.
+
+    The workers stay as they are: `wsd restart` replaces them.
+
+    Example: pip install --upgrade wsd-cluster && wsd upgrade && wsd restart
+    """
+    from wsd.supervisor.client import upgrade_and_wait  # noqa: PLC0415
+
+    pid = upgrade_and_wait(_state_dir(config, state_dir))
+    typer.echo(f"supervisor (pid {pid}) is new, everything else goes on")
 
 
 @app.command("render-nginx")
@@ -188,6 +294,31 @@ def chaos(
     loaded = _load(config, {"--state-dir": (("cluster", "state_dir"), state_dir)})
     settings = Settings(seed, duration, chosen, publishers, subscribers, rate)
     raise typer.Exit(chaos_report.run(loaded, settings, as_json=as_json))
+
+
+def _operate(config: str | None, state_dir: str | None, target: str, body: object, *, as_json: bool) -> None:
+    """Begin an operation of the supervisor and show its progress to the end. Raises WsdError when it fails."""
+    import msgspec  # noqa: PLC0415
+
+    from wsd.supervisor.client import ControlClient  # noqa: PLC0415
+    from wsd.supervisor.operations import Progress  # noqa: PLC0415
+
+    progress = Progress()
+    try:
+        for line in ControlClient(_state_dir(config, state_dir)).follow(target, body):
+            progress = msgspec.json.decode(line, type=Progress)
+            if as_json:
+                typer.echo(line.decode().rstrip())
+            elif progress.text:
+                typer.echo(progress.text)
+    except KeyboardInterrupt:
+        raise WsdError("it goes on without us; `wsd status` shows how far it is") from None
+    if progress.error:
+        if as_json:
+            raise typer.Exit(ExitCode.FAILURE)
+        raise WsdError(progress.error)
+    if not progress.done:
+        raise WsdError("the supervisor ended meanwhile")
 
 
 def _load(config: str | None, options: "dict[str, tuple[Key, str | None]]") -> "Loaded":

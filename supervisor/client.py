@@ -1,17 +1,23 @@
 """HTTP over a unix socket: how `wsd` talks to its supervisor, and the supervisor to its workers."""
 
+import contextlib
 import http.client
 import json
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from wsd.supervisor.errors import NotRunningError, WsdError
+from wsd.supervisor.process import is_alive
 from wsd.supervisor.state_dir import StateDir
 
 STOP_MARGIN_SECONDS = 20.0
 """What nginx, Valkey and the escalation to SIGKILL may take when a cluster stops."""
+
+
+UPGRADE_SECONDS = 60.0
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -47,21 +53,73 @@ class ControlClient:
 
     def call(self, method: str, target: str, body: object = None) -> bytes:
         """Raises NotRunningError when no supervisor is there, WsdError when it refuses or does not answer."""
-        try:
+        with self._errors_told():
             status, answer = request(self._state_dir.control_socket, method, target, self._timeout, body)
+        return _accepted(method, target, status, answer)
+
+    def follow(self, target: str, body: object) -> Iterator[bytes]:
+        """Begin an operation, and yield its progress, a JSON object each, until it is over. Raises as `call`."""
+        connection = UnixConnection(self._state_dir.control_socket, self._timeout)
+        try:
+            with self._errors_told():
+                connection.request("POST", target, json.dumps(body), {"Content-Type": "application/json"})
+                response = connection.getresponse()
+            if response.status >= 400:
+                _accepted("POST", target, response.status, response.read())
+            connection.sock.settimeout(None)  # it takes as long as it takes
+            with self._errors_told():
+                yield from response
+        finally:
+            connection.close()
+
+    @contextlib.contextmanager
+    def _errors_told(self) -> Iterator[None]:
+        """Raises NotRunningError or WsdError for whatever goes wrong on the socket."""
+        try:
+            yield
         except (FileNotFoundError, ConnectionRefusedError):
             holder = self._state_dir.lock_holder()
             if holder is None:
-                raise NotRunningError(f"no cluster runs in {self._state_dir.root}") from None
+                raise NotRunningError(self._who_runs()) from None
             raise WsdError(f"the supervisor (pid {holder}) does not listen yet; try again") from None
         except PermissionError:
             raise WsdError(f"the cluster in {self._state_dir.root} belongs to another user") from None
         except (OSError, http.client.HTTPException) as exc:
             holder = self._state_dir.lock_holder()
             raise WsdError(f"the supervisor (pid {holder}) does not answer: {exc!r}") from None
-        if status >= 400:
-            raise WsdError(f"the supervisor refused {method} {target}: {_reason(answer)}")
-        return answer
+
+    def _who_runs(self) -> str:
+        alive = [record for record in self._state_dir.read_state().processes if is_alive(record)]
+        if not alive:
+            return f"no cluster runs in {self._state_dir.root}"
+        return (
+            f"the supervisor in {self._state_dir.root} is gone, {len(alive)} processes of its cluster serve on: "
+            "`wsd start` takes them over, `wsd stop` ends them"
+        )
+
+
+def _accepted(method: str, target: str, status: int, answer: bytes) -> bytes:
+    if status >= 400:
+        raise WsdError(f"the supervisor refused {method} {target}: {_reason(answer)}")
+    return answer
+
+
+def upgrade_and_wait(state_dir: StateDir) -> int:
+    """Let the supervisor become the code that is installed now; its pid. Raises NotRunningError or WsdError."""
+    client = ControlClient(state_dir)
+    begun = time.monotonic()
+    client.call("POST", "/v1/upgrade", {})
+    while True:
+        time.sleep(0.05)
+        if state_dir.lock_holder() is None:
+            raise WsdError(f"the new supervisor ended; what serves goes on; see {state_dir.log('supervisor')}")
+        with contextlib.suppress(WsdError):
+            seen = json.loads(client.call("GET", "/v1/status"))
+            new = seen["supervisor"]["uptime_seconds"] < time.monotonic() - begun
+            if new and seen["state"] in ("healthy", "degraded"):
+                return int(seen["supervisor"]["pid"])
+        if time.monotonic() - begun > UPGRADE_SECONDS:
+            raise WsdError(f"the new supervisor is not up after {UPGRADE_SECONDS:g} s; see its log")
 
 
 def stop_and_wait(state_dir: StateDir, patience: float | None) -> None:

@@ -5,11 +5,12 @@ an error and `wsd config` can say it.
 """
 
 import difflib
+import functools
 import ipaddress
 import re
 import socket
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -161,7 +162,7 @@ SECTIONS: dict[str, type[Section]] = {
     field.name: field.type for field in msgspec.structs.fields(Config) if field.name != CHANNELS
 }
 FIXED_ENV_NAMES = {"REDIS_URL": ("redis", "url"), "NODE_ID": ("cluster", "node_id")}
-OTHER_ENV_NAMES = frozenset({"WSD_CONFIG", "WSD_READY_FD"}) | INTERNAL_ENV_NAMES
+OTHER_ENV_NAMES = frozenset({"WSD_CONFIG", "WSD_READY_FD", "WSD_LOCK_FD"}) | INTERNAL_ENV_NAMES
 PATH_KEYS = {
     ("cluster", "state_dir"),
     ("nginx", "tls_certificate"),
@@ -200,6 +201,7 @@ class Loaded:
     sources: Mapping[Key, str]  # where the values that are not defaults came from
     warnings: tuple[str, ...]
     directory: Path  # of wsd.toml, or the current one
+    again: Callable[[], "Loaded"]  # the same layers as they are now; raises ConfigError
 
     @property
     def node_id(self) -> str:
@@ -228,7 +230,12 @@ def load(options: Mapping[Key, Setting], environ: Mapping[str, str], config_file
         {key: setting.source for key, setting in settings.items()},
         warnings,
         directory.absolute(),
+        again=functools.partial(load, options, environ, config_file),
     )
+
+
+def with_workers(config: Config, workers: int) -> Config:
+    return msgspec.structs.replace(config, cluster=msgspec.structs.replace(config.cluster, workers=workers))
 
 
 def build(settings: Mapping[Key, Setting]) -> Config:
@@ -357,6 +364,20 @@ def describe(loaded: Loaded) -> Iterator[str]:
                 value = "***"
             yield f"{key} = {_toml(value)}  # {source}"
         yield ""
+
+
+def changes(before: Config, after: Config) -> Iterator[tuple[Key, str]]:
+    """The keys whose values differ, and what becomes of each, in words."""
+    patterns = {_channels_section(pattern): pattern for pattern in (*before.channels, *after.channels)}
+    for section in (*SECTIONS, *patterns):
+        old, new = (
+            config.channels.get(patterns[section], ChannelConfig()) if section in patterns else getattr(config, section)
+            for config in (before, after)
+        )
+        for key in new.__struct_fields__:
+            if (was := getattr(old, key)) != (now := getattr(new, key)):
+                shown = ("***", "***") if (section, key) in SECRET_KEYS else (_toml(was), _toml(now))
+                yield (section, key), f"{section}.{key}: {shown[0]} -> {shown[1]}"
 
 
 def _toml(value: Any) -> str:

@@ -6,28 +6,51 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Generator
+from collections.abc import AsyncIterator, Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
 import uvicorn
 from msgspec import Meta, Struct
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from wsd.supervisor.errors import WsdError
+from wsd.supervisor.operations import Operation
 
 if TYPE_CHECKING:
     from wsd.supervisor.supervisor import Supervisor
+
+
+T = TypeVar("T")
 
 
 class StopRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """`timeout`: seconds for the drain; absent: as configured."""
 
     timeout: Annotated[float, Meta(ge=0)] | None = None
+
+
+class RestartRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """`slots`: none means all; `surge` null: if memory allows it."""
+
+    slots: list[Annotated[int, Meta(ge=1)]] = []
+    surge: bool | None = None
+
+
+class ScaleRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    workers: Annotated[int, Meta(ge=1, le=256)]
+
+
+class SlotRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    slot: Annotated[int, Meta(ge=1)]
+
+
+class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
+    pass
 
 
 class _Server(uvicorn.Server):
@@ -45,6 +68,12 @@ class ControlServer:
                 Route("/v1/status", self._status),
                 Route("/v1/metrics", self._metrics),
                 Route("/v1/stop", self._stop, methods=["POST"]),
+                Route("/v1/restart", self._restart, methods=["POST"]),
+                Route("/v1/scale", self._scale, methods=["POST"]),
+                Route("/v1/reload", self._reload, methods=["POST"]),
+                Route("/v1/drain", self._drain, methods=["POST"]),
+                Route("/v1/resume", self._resume, methods=["POST"]),
+                Route("/v1/upgrade", self._upgrade, methods=["POST"]),
             ],
             exception_handlers={WsdError: _refuse, msgspec.MsgspecError: _refuse},
         )
@@ -90,10 +119,52 @@ class ControlServer:
         return Response(await metrics.collect(self._supervisor), media_type=metrics.CONTENT_TYPE)
 
     async def _stop(self, request: Request) -> Response:
-        body = await request.body()
-        wanted = msgspec.json.decode(body, type=StopRequest) if body else StopRequest()
+        wanted = await _body(request, StopRequest)
         seconds = self._supervisor.stop(wanted.timeout)
         return Response(msgspec.json.encode({"seconds": seconds}), 202, media_type="application/json")
+
+    async def _restart(self, request: Request) -> Response:
+        wanted = await _body(request, RestartRequest)
+        return _follow(self._supervisor.begin_restart(wanted.slots, surge=wanted.surge))
+
+    async def _scale(self, request: Request) -> Response:
+        wanted = await _body(request, ScaleRequest)
+        return _follow(self._supervisor.begin_scale(wanted.workers))
+
+    async def _reload(self, request: Request) -> Response:
+        await _body(request, Nothing)
+        return _follow(self._supervisor.begin_reload())
+
+    async def _drain(self, request: Request) -> Response:
+        wanted = await _body(request, SlotRequest)
+        return _follow(self._supervisor.begin_drain(wanted.slot))
+
+    async def _resume(self, request: Request) -> Response:
+        wanted = await _body(request, SlotRequest)
+        return _follow(self._supervisor.begin_resume(wanted.slot))
+
+    async def _upgrade(self, request: Request) -> Response:
+        from wsd.supervisor.launch import check_next  # noqa: PLC0415 - which imports us
+
+        await _body(request, Nothing)
+        await check_next()
+        self._supervisor.hand_over()
+        return Response(b"{}", 202, media_type="application/json")
+
+
+async def _body(request: Request, kind: type[T]) -> T:
+    """Raises MsgspecError."""
+    return msgspec.json.decode(await request.body() or b"{}", type=kind)
+
+
+def _follow(operation: Operation) -> Response:
+    """Its progress, a JSON object a line. Who goes away does not end it."""
+
+    async def lines() -> AsyncIterator[bytes]:
+        async for progress in operation.follow():
+            yield msgspec.json.encode(progress) + b"\n"
+
+    return StreamingResponse(lines(), media_type="application/x-ndjson")
 
 
 async def _refuse(request: Request, exc: Exception) -> Response:

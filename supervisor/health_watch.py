@@ -28,7 +28,7 @@ class HealthWatch:
         self.cpu_percent: float | None = None
         self._children = children
         self._redis = redis
-        self._limits = limits
+        self.limits = limits
         self._interval = interval
         self._stand_in = stand_in
         self._tasks: asyncio.TaskGroup
@@ -82,7 +82,7 @@ class HealthWatch:
             # If nobody hears, the fault is not in the workers, and new ones would not help.
             others_hear=any(c.pulse and c.pulse.beat and c.pulse.beat.redis for c in self._children),
         )
-        match verdict(seen, self._limits):
+        match verdict(seen, self.limits):
             case Verdict.PROBE:
                 if isinstance(child.service, WorkerService) and pulse.probing_since is None:
                     pulse.probing_since = now
@@ -93,11 +93,11 @@ class HealthWatch:
             case Verdict.ZOMBIE:
                 self._children.post(child, Unhealthy(current.number, "is a zombie"))
             case Verdict.OVERWEIGHT:
-                reason = f"uses {seen.rss} bytes of memory, health.max_rss is {self._limits.max_rss}"
-                self._children.post(child, Recycle(current.number, reason, child.service.patience))
+                reason = f"uses {seen.rss} bytes of memory, health.max_rss is {self.limits.max_rss}"
+                self._children.post(child, Recycle(current.number, reason))
             case Verdict.DEAF:
                 reason = "hears nothing of Redis, whatever it tries"
-                self._children.post(child, Recycle(current.number, reason, child.service.patience))
+                self._children.post(child, Recycle(current.number, reason))
 
     def _feel(self, service: Service, pulse: Pulse, now: float) -> None:
         """Workers send heartbeats. Our own talk with Valkey is its heartbeat and its probe in one; nginx is
@@ -126,13 +126,13 @@ class HealthWatch:
     async def _probe(self, child: Child, service: WorkerService, pulse: Pulse) -> None:
         """Ask once; while there is no answer, `probing_since` stays, and a later verdict is HUNG."""
         asked_at = time.monotonic()
-        beat = await service.probe(self._limits.probe_timeout)
+        beat = await service.probe(self.limits.probe_timeout)
         now = time.monotonic()
         if beat is not None:
             pulse.answer(now)
             pulse.hear(beat, now)
             return
-        await asyncio.sleep(asked_at + self._limits.probe_timeout - now)  # a refusal comes at once: silence, too
+        await asyncio.sleep(asked_at + self.limits.probe_timeout - now)  # a refusal comes at once: silence, too
         if child.pulse is pulse:
             self._judge(child, time.monotonic())
             pulse.probing_since = None

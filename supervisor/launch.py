@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from wsd.supervisor import nginx
@@ -16,13 +17,16 @@ from wsd.supervisor.client import stop_and_wait
 from wsd.supervisor.config import Loaded
 from wsd.supervisor.errors import ExitCode, NotRunningError, StartError, WsdError
 from wsd.supervisor.logs import Console, LogFollower
-from wsd.supervisor.process import end_leftovers, names_of, port_holder, raise_file_limit
-from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.nginx import NginxService
+from wsd.supervisor.process import end_leftovers, end_orphans, is_alive, names_of, port_holder, raise_file_limit
+from wsd.supervisor.state_dir import SavedState, StateDir
 from wsd.supervisor.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
 
 READY_FD_ENV = "WSD_READY_FD"
+LOCK_FD_ENV = "WSD_LOCK_FD"
+HANGUP_SECONDS = 0.1
 FOLLOW_SECONDS = 0.2
 LEFTOVER_SECONDS = 5.0
 
@@ -31,53 +35,101 @@ def foreground(loaded: Loaded) -> None:
     """Run the cluster until it is stopped. Raises WsdError."""
     state_dir = StateDir(loaded.state_dir)
     console = Console()
-    state_dir.lock()
-    crashed = False
+    state_dir.lock(int(os.environ.pop(LOCK_FD_ENV, -1)))
+    serves_on = True
     try:
         state_dir.create()
         _log_to(state_dir.log("supervisor"), loaded.config.log.level)
-        leftovers = end_leftovers(state_dir.read_processes(), LEFTOVER_SECONDS)
-        if leftovers:
-            console.say(f"ended what a supervisor that died had left running: {names_of(leftovers)}")
+        left = _left_in(state_dir)
         state_dir.clean_sockets()
-        check_port(loaded)
+        serves_on = bool(left.processes)
+        if serves_on:
+            console.say("going on with what a supervisor before us had started")
+        else:
+            check_port(loaded)
         raise_file_limit()
+        supervisor = Supervisor(loaded, state_dir, console.say, left)
         try:
-            asyncio.run(_run(loaded, state_dir, console))
+            asyncio.run(_run(supervisor, console))
         except BaseExceptionGroup:
             # Ours to mend, not theirs to pay for: what serves goes on, and state.json still says what that is.
-            crashed = True
+            supervisor.handing_over = True
             logger.exception("the supervisor failed")
             raise WsdError(
                 f"the supervisor failed, see {state_dir.log('supervisor')}; its processes serve on until "
-                "`wsd stop` or the next `wsd start`"
+                "`wsd stop`, or the next `wsd start` takes them over"
             ) from None
+        finally:
+            serves_on = supervisor.handing_over
+        if supervisor.handing_over:
+            _become_the_next(state_dir)
     finally:
-        if not crashed:
+        if not serves_on:
             state_dir.clean()
         state_dir.unlock()
 
 
-async def _run(loaded: Loaded, state_dir: StateDir, console: Console) -> None:
-    supervisor = Supervisor(loaded, state_dir, console.say)
+def _left_in(state_dir: StateDir) -> SavedState:
+    """What still runs of a supervisor that died or handed over. What dead processes left of themselves is ended."""
+    saved = state_dir.read_state()
+    alive = tuple(record for record in saved.processes if is_alive(record))
+    dead = [record for record in saved.processes if record not in alive]
+    end_orphans([r for r in dead if r.name == NginxService.name], NginxService.orphan_signal)
+    end_orphans([r for r in dead if r.name != NginxService.name], signal.SIGKILL)
+    return replace(saved, processes=alive) if alive else SavedState()
+
+
+async def check_next() -> None:
+    """Whether the code that is installed now would start as we were. Raises WsdError."""
+    process = await asyncio.create_subprocess_exec(
+        *_next_command(), "--check", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    output, _ = await process.communicate()
+    if process.returncode != 0:
+        lines = output.decode(errors="replace").strip().splitlines() or [f"exit code {process.returncode}"]
+        raise WsdError(f"the new code would not start, the old one goes on: {lines[-1]}")
+
+
+def _next_command() -> list[str]:
+    return [sys.executable, "-m", "wsd.supervisor", *sys.argv[1:]]
+
+
+def _become_the_next(state_dir: StateDir) -> None:
+    """Go on as the code that is installed now: the same process, with the same children and the same lock."""
+    environ = {**os.environ, LOCK_FD_ENV: str(state_dir.keep_lock_open())}
+    os.execve(sys.executable, _next_command(), environ)  # noqa: S606
+
+
+async def _run(supervisor: Supervisor, console: Console) -> None:
     ready_fd = os.environ.pop(READY_FD_ENV, None)
     following: list[asyncio.Task[None]] = []
 
     def on_ready() -> None:
         console.say(banner(supervisor))
         if ready_fd is not None:
-            _leave_terminal(int(ready_fd), state_dir.log("supervisor"))
-        else:
+            _leave_terminal(int(ready_fd), supervisor.state_dir.log("supervisor"))
+        elif not _writes_to(supervisor.state_dir.log("supervisor")):
             following.append(asyncio.create_task(_follow_logs(supervisor, console)))
 
-    def on_signal(signum: signal.Signals) -> None:
+    def stop() -> None:
         supervisor.stop(0 if supervisor.stopping else None)
 
+    def on_hangup() -> None:
+        if had_terminal and not _has_terminal():
+            stop()
+            return
+        try:
+            supervisor.begin_reload()
+        except WsdError as exc:
+            logger.warning("SIGHUP: %s", exc)
+
     loop = asyncio.get_running_loop()
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # SIGHUP: the terminal was closed. Ignored, where whoever started us said so (nohup).
-        if signal.getsignal(signum) is not signal.SIG_IGN:
-            loop.add_signal_handler(signum, on_signal, signum)
+    had_terminal = _has_terminal()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, stop)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else whoever started us said so (nohup)
+        # The kernel signals before it takes the terminal away.
+        loop.add_signal_handler(signal.SIGHUP, loop.call_later, HANGUP_SECONDS, on_hangup)
     try:
         await supervisor.run(on_ready)
     finally:
@@ -85,6 +137,20 @@ async def _run(loaded: Loaded, state_dir: StateDir, console: Console) -> None:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+
+def _writes_to(log: Path) -> bool:
+    """Whether our standard output is that file, as it is once we have left the terminal."""
+    return os.path.samestat(os.fstat(sys.stdout.fileno()), log.stat())
+
+
+def _has_terminal() -> bool:
+    """Whether a terminal controls this process, tty(4)."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 async def _follow_logs(supervisor: Supervisor, console: Console) -> None:
@@ -109,7 +175,7 @@ def stop(state_dir: StateDir, patience: float | None) -> str:
     try:
         stop_and_wait(state_dir, patience)
     except NotRunningError:
-        records = state_dir.read_processes()
+        records = state_dir.read_state().processes
         if not records:
             raise
         state_dir.lock()

@@ -24,7 +24,7 @@ class LogFollower:
         self._paths = paths
         self._colour = colour
         self._width = max(len(name) for name in paths)
-        self._offsets = {name: path.stat().st_size if path.exists() else 0 for name, path in paths.items()}
+        self._offsets = {name: log_size(path) for name, path in paths.items()}
         self._rest = dict.fromkeys(paths, b"")
 
     def lines(self) -> Iterator[str]:
@@ -50,6 +50,10 @@ class LogFollower:
     def _prefix(self, number: int, name: str) -> str:
         label = f"{name:<{self._width}} | "
         return f"\x1b[{COLOURS[number % len(COLOURS)]}m{label}{RESET}" if self._colour else label
+
+
+def log_size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def tail(path: Path, start: int, lines: int) -> list[str]:

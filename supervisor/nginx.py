@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,11 +16,14 @@ import jinja2
 
 from wsd.supervisor.config import Config, Loaded
 from wsd.supervisor.errors import ConfigError, StartError, WsdError
+from wsd.supervisor.logs import log_size, tail
+from wsd.supervisor.process import Process
 from wsd.supervisor.service import Command, Service
 from wsd.supervisor.slot import Urgency
 from wsd.supervisor.state_dir import StateDir
 
 CHECK_SECONDS = 30.0
+RELOAD_SECONDS = 10.0
 
 
 def find_binary(configured: str) -> Path | None:
@@ -162,18 +166,60 @@ class NginxService(Service):
     def __init__(self, binary: Path, config: Config, state_dir: StateDir) -> None:
         self._binary = binary
         self._config = config
+        self._state_dir = state_dir
         self._prefix = state_dir.nginx
         self._config_path = state_dir.nginx / "nginx.conf"
         self._pid_path = state_dir.nginx / "nginx.pid"
-        self._control = state_dir.control_socket
-        self._sockets = [state_dir.worker_socket(n + 1) for n in range(config.cluster.workers)]
 
-    def prepare(self) -> None:
-        """Write the configuration and let nginx check it. Raises StartError."""
-        text = render(self._config, prefix=self._prefix, sockets=self._sockets, control=self._control, user=own_user())
-        self._config_path.write_text(text, "utf-8")
-        if problem := check(self._binary, self._config_path, self._prefix):
+    def render(self, config: Config) -> str:
+        sockets = [self._state_dir.worker_socket(slot) for slot in range(1, config.cluster.workers + 1)]
+        control = self._state_dir.control_socket
+        return render(config, prefix=self._prefix, sockets=sockets, control=control, user=own_user())
+
+    def prepare(self, config: Config) -> bool:
+        """Write the configuration, if nginx takes it; whether it is another than before.
+
+        Raises StartError, and nothing has changed.
+        """
+        text = self.render(config)
+        candidate = self._config_path.with_suffix(".new")
+        candidate.write_text(text, "utf-8")
+        if problem := check(self._binary, candidate, self._prefix):
             raise StartError(f"nginx refuses its configuration: {problem}")
+        before = self.written()
+        candidate.rename(self._config_path)
+        self._config = config
+        return text != before
+
+    def written(self) -> str:
+        """What its configuration file says now."""
+        try:
+            return self._config_path.read_text("utf-8", "replace")
+        except OSError:
+            return ""
+
+    @property
+    def is_as_written(self) -> bool:
+        """Whether nobody but us has changed the file."""
+        return self.written() == self.render(self._config)
+
+    async def reload(self, process: Process | None) -> None:
+        """Let it read its configuration, and return once it serves by that; connections stay with the processes
+        that have them. Raises StartError when it goes on with the old one."""
+        if process is None:
+            return  # it will read it when it starts
+        before = set(process.children())
+        log = self._state_dir.log(self.name)
+        log_start = log_size(log)
+        process.signal(signal.SIGHUP)
+        deadline = time.monotonic() + RELOAD_SECONDS
+        while not set(process.children()) - before:
+            lines = tail(log, log_start, 20)
+            if problem := next((line for line in lines if "[emerg]" in line), None):
+                raise StartError(f"nginx goes on with its old configuration: {problem}")
+            if time.monotonic() > deadline:
+                raise StartError(f"nginx did not take its new configuration within {RELOAD_SECONDS:g} s; see {log}")
+            await asyncio.sleep(0.02)
 
     def command(self, incarnation: int) -> Command:
         self._pid_path.unlink(missing_ok=True)  # of one that was killed

@@ -16,6 +16,9 @@ import psutil
 
 from wsd.supervisor.service import Command
 from wsd.supervisor.state_dir import ProcessRecord
+from wsd.worker.contract import WORKER_ID
+
+CLOCK_TOLERANCE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -61,26 +64,47 @@ def _children(pid: int) -> list[int]:
 
 
 class Process:
-    """A child of ours, in a session of its own: a Ctrl-C in the terminal reaches the supervisor alone.
+    """A process of the cluster, in a session of its own: a Ctrl-C in the terminal reaches the supervisor alone.
 
     Its output goes straight to its log file, so nothing is lost and nobody blocks when we die. `on_exit` is
-    called once, in the event loop, with the exit code (negative: the signal).
+    called once, in the event loop, with the exit code (negative: the signal; None: it was not our child).
     """
 
     def __init__(
         self,
+        record: ProcessRecord,
+        orphan_signal: signal.Signals,
+        on_exit: Callable[[int | None], None],
+        *,
+        log_start: int,
+        popen: subprocess.Popen[bytes] | None = None,
+    ) -> None:
+        """Of one that runs, see `spawn` and `adopt`. Raises ProcessLookupError when it is gone."""
+        self.name = record.name
+        self.pid = record.pid
+        self.record = record
+        self.log_start = log_start
+        self.started_at = time.monotonic() - max(0.0, time.time() - record.create_time)
+        self._popen = popen
+        self._orphan_signal = orphan_signal
+        self._on_exit = on_exit
+        self._pidfd: int | None = os.pidfd_open(self.pid)
+        asyncio.get_running_loop().add_reader(self._pidfd, self._ended)
+
+    @classmethod
+    def spawn(
+        cls,
         name: str,
+        incarnation: int,
         command: Command,
         log: Path,
         orphan_signal: signal.Signals,
-        on_exit: Callable[[int], None],
-    ) -> None:
+        on_exit: Callable[[int | None], None],
+    ) -> Self:
         """Raises OSError when the program cannot be run."""
-        self.name = name
-        self.started_at = time.monotonic()
         with log.open("ab") as output:
-            self.log_start = output.tell()
-            self._popen = subprocess.Popen(
+            log_start = output.tell()
+            popen = subprocess.Popen(
                 command.argv,
                 env=command.env,
                 stdin=subprocess.DEVNULL,
@@ -88,31 +112,64 @@ class Process:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self.pid = self._popen.pid
-        self.record = ProcessRecord(name, self.pid, psutil.Process(self.pid).create_time())
-        self._orphan_signal = orphan_signal
-        self._on_exit = on_exit
-        self._pidfd = os.pidfd_open(self.pid)
-        asyncio.get_running_loop().add_reader(self._pidfd, self._ended)
+        created = psutil.Process(popen.pid).create_time()
+        record = ProcessRecord(name, popen.pid, created, incarnation, command.env.get(WORKER_ID, ""))
+        return cls(record, orphan_signal, on_exit, log_start=log_start, popen=popen)
 
     def signal(self, signum: signal.Signals) -> None:
         """Send to the process; nothing happens when it is gone already."""
-        self._popen.send_signal(signum)
+        if self._pidfd is not None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signum)
+
+    def children(self) -> list[int]:
+        """The pids of its direct children."""
+        return _children(self.pid)
 
     def usage(self) -> Usage | None:
         return Usage.of(self.pid, with_children=True)
 
     def _ended(self) -> None:
+        assert self._pidfd is not None
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
+        self._pidfd = None
         # No new process gets this number while members of its group live, so the group is still ours.
         with suppress(ProcessLookupError):
             os.killpg(self.pid, self._orphan_signal)
-        self._on_exit(self._popen.wait())
+        self._on_exit(self._exit_code())
+
+    def _exit_code(self) -> int | None:
+        if self._popen is not None:
+            return self._popen.wait()
+        try:
+            _, status = os.waitpid(self.pid, 0)  # ours, if we are what the supervisor that started it has become
+        except ChildProcessError:
+            return None
+        return os.waitstatus_to_exitcode(status)
 
 
-def describe_exit(code: int) -> str:
+def is_alive(record: ProcessRecord) -> bool:
+    """Whether this very process still runs, and not another with its pid."""
+    try:
+        process = psutil.Process(record.pid)
+        if not _is_same(record) or process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return not record.worker_id or process.environ().get(WORKER_ID) == record.worker_id
+    except psutil.Error:
+        return False
+
+
+def _is_same(record: ProcessRecord) -> bool:
+    """Whether the pid is still this process's, dead or alive. Raises psutil.NoSuchProcess."""
+    # psutil counts from the time of the boot, which moves when the clock is set.
+    return abs(psutil.Process(record.pid).create_time() - record.create_time) <= CLOCK_TOLERANCE_SECONDS
+
+
+def describe_exit(code: int | None) -> str:
     """`exit code 3`, or `killed by SIGKILL`."""
+    if code is None:
+        return "it ended"
     if code >= 0:
         return f"exit code {code}"
     try:
@@ -134,7 +191,7 @@ def end_leftovers(records: Sequence[ProcessRecord], patience: float) -> list[Pro
             with suppress(ProcessLookupError):  # its group may have outlived it
                 os.killpg(record.pid, signal.SIGKILL)
             continue
-        if process.create_time() == record.create_time:
+        if is_alive(record):
             alive[record] = process
             process.terminate()
     _, stubborn = psutil.wait_procs(list(alive.values()), timeout=patience)
@@ -143,6 +200,14 @@ def end_leftovers(records: Sequence[ProcessRecord], patience: float) -> list[Pro
             process.kill()
     psutil.wait_procs(stubborn, timeout=patience)
     return list(alive)
+
+
+def end_orphans(records: Sequence[ProcessRecord], signum: signal.Signals) -> None:
+    """Send to what processes that have ended left in their groups: no other group has their number meanwhile."""
+    for record in records:
+        with suppress(ProcessLookupError, psutil.Error):
+            if not psutil.pid_exists(record.pid) or (_is_same(record) and not is_alive(record)):
+                os.killpg(record.pid, signum)
 
 
 def names_of(records: Sequence[ProcessRecord]) -> str:

@@ -92,10 +92,10 @@ class RedisWatch:
         self.answered_at = time.monotonic()
         return beats
 
-    async def close(self) -> None:
+    async def close(self, *, keep_lease: bool = False) -> None:
         """Give the lease back, as far as Redis answers, and disconnect."""
         try:
-            if self.error is None:
+            if self.error is None and not keep_lease:
                 await self._hold_lease()
                 if self.rival is None:
                     await self._redis.delete(self._node_key)

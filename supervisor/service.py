@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from wsd.supervisor.slot import Urgency
+from wsd.supervisor.state_dir import ProcessRecord
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class Service(ABC):
     @abstractmethod
     async def is_ready(self, incarnation: int) -> bool:
         """Whether it serves. Asked again and again from its start; must not raise, nor take longer than a second."""
+
+    def adopt(self, record: ProcessRecord) -> bool:
+        """Take note of a process that runs already; whether it is where clients find it."""
+        return True
 
     def promote(self, incarnation: int) -> None:  # noqa: B027 - most have nothing to do
         """Put a ready incarnation where clients find it.  Raises OSError."""

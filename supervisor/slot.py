@@ -9,6 +9,10 @@ A slot is stable (worker-1); its incarnations, the processes, come and go. The s
 and each incarnation:
 
     STARTING -> READY -> DRAINING -> (gone)
+             -> STANDBY -> READY                   healthy, and waiting for the word to take over
+
+A slot is replaced by a process beside the one that serves, which drains once the new one has taken over. If the new
+one does not become healthy, the old one goes on.
 
 `step` turns a fact into the next state and the effects to carry out. It reads no clock and does no I/O.
 """
@@ -24,6 +28,7 @@ KILL_AFTER_SECONDS = 3.0
 
 class Phase(StrEnum):
     STARTING = "starting"
+    STANDBY = "standby"
     READY = "ready"
     DRAINING = "draining"
 
@@ -68,11 +73,19 @@ class Incarnation:
     since: float  # when it entered its phase
     urgency: Urgency | None = None  # how it was last asked to end
     deadline: float | None = None  # when patience with its phase ends
+    held: bool = False  # once healthy, it waits for Swap
+
+    @property
+    def leaving(self) -> bool:
+        return self.phase is Phase.DRAINING or self.urgency is not None
 
 
 @dataclass(frozen=True)
 class Slot:
+    """`patience`: seconds that a process which was replaced may drain."""
+
     name: str
+    patience: float = 0.0
     state: SlotState = SlotState.STOPPED
     incarnations: tuple[Incarnation, ...] = ()
     next_number: int = 1
@@ -82,11 +95,21 @@ class Slot:
     retry_at: float | None = None
     ever_ready: bool = False
     last_exit: str = ""
+    recycle_at: float = 0.0  # not before: the last replacement did not become healthy
 
     @property
     def current(self) -> Incarnation | None:
-        """The newest process: the one that serves, or will."""
-        return self.incarnations[-1] if self.incarnations else None
+        """The process that serves; else the newest that will; else the newest."""
+        for phases in ((Phase.READY,), (Phase.STARTING, Phase.STANDBY), (Phase.DRAINING,)):
+            for incarnation in reversed(self.incarnations):
+                if incarnation.phase in phases:
+                    return incarnation
+        return None
+
+    @property
+    def replacing(self) -> bool:
+        """Whether a process is on its way beside one that serves, or drains."""
+        return len(self.incarnations) > 1
 
     @property
     def ready(self) -> bool:
@@ -115,6 +138,13 @@ class Start:
 
 
 @dataclass(frozen=True)
+class Adopt:
+    """These processes run already, the oldest first: the numbers, and the phase of each."""
+
+    found: tuple[tuple[int, Phase], ...]
+
+
+@dataclass(frozen=True)
 class Ready:
     number: int
 
@@ -135,11 +165,27 @@ class Unhealthy:
 
 @dataclass(frozen=True)
 class Recycle:
-    """It should go, but may drain."""
+    """It should go, once another has taken over."""
 
     number: int
     reason: str
-    patience: float
+
+
+@dataclass(frozen=True)
+class Replace:
+    """A new process beside the one that serves. `held`: healthy, it waits for Swap; else it takes over at once."""
+
+    held: bool
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Let the process that stands by take over."""
+
+
+@dataclass(frozen=True)
+class Abandon:
+    """End those that have not taken over yet, as long as another serves."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +200,7 @@ class Tick:
     pass
 
 
-Fact = Start | Ready | Exited | Unhealthy | Recycle | Stop | Tick
+Fact = Start | Adopt | Ready | Exited | Unhealthy | Recycle | Replace | Swap | Abandon | Stop | Tick
 
 # Effects
 
@@ -193,14 +239,22 @@ def step(slot: Slot, fact: Fact, now: float, policy: RestartPolicy, rng: random.
     match fact:
         case Start():
             return _spawn(replace(slot, failures=(), attempt=0), now, policy)
+        case Adopt(found):
+            return _adopt(slot, found, now, policy)
         case Ready(number):
             return _ready(slot, number, now)
         case Exited(number, reason):
             return _exited(slot, number, reason, now, policy, rng)
         case Unhealthy(number, reason):
             return _end(slot, [number], Urgency.KILL, now, None, f"{slot.name} {reason}: killing it")
-        case Recycle(number, reason, patience):
-            return _end(slot, [number], Urgency.DRAIN, now, now + patience, f"{slot.name} {reason}: draining it")
+        case Recycle(number, reason):
+            return _recycle(slot, number, reason, now, policy)
+        case Replace(held):
+            return _spawn(slot, now, policy, held=held)
+        case Swap():
+            return _swap(slot, now)
+        case Abandon():
+            return _abandon(slot, now)
         case Stop(patience):
             stopped = replace(slot, state=SlotState.STOPPED, retry_at=None)
             urgency = Urgency.DRAIN if patience > 0 else Urgency.QUICK
@@ -210,9 +264,9 @@ def step(slot: Slot, fact: Fact, now: float, policy: RestartPolicy, rng: random.
             return _tick(slot, now, policy)
 
 
-def _spawn(slot: Slot, now: float, policy: RestartPolicy) -> Step:
+def _spawn(slot: Slot, now: float, policy: RestartPolicy, *, held: bool = False) -> Step:
     number = slot.next_number
-    new = Incarnation(number, Phase.STARTING, now, deadline=now + policy.start_timeout)
+    new = Incarnation(number, Phase.STARTING, now, deadline=now + policy.start_timeout, held=held)
     slot = replace(
         slot,
         state=SlotState.RUNNING,
@@ -223,15 +277,71 @@ def _spawn(slot: Slot, now: float, policy: RestartPolicy) -> Step:
     return slot, [Spawn(number)]
 
 
+def _adopt(slot: Slot, found: tuple[tuple[int, Phase], ...], now: float, policy: RestartPolicy) -> Step:
+    incarnations = []
+    for number, phase in found:
+        match phase:
+            case Phase.STARTING | Phase.STANDBY:
+                new = Incarnation(number, Phase.STARTING, now, deadline=now + policy.start_timeout)
+            case Phase.READY:
+                new = Incarnation(number, Phase.READY, now)
+            case Phase.DRAINING:
+                new = Incarnation(number, phase, now, urgency=Urgency.DRAIN, deadline=now + slot.patience)
+        incarnations.append(new)
+    slot = replace(
+        slot,
+        state=SlotState.RUNNING,
+        incarnations=tuple(incarnations),
+        next_number=max(number for number, _ in found) + 1,
+        ever_ready=True,
+    )
+    serving = [i.number for i in slot.incarnations if i.phase is Phase.READY]
+    slot, effects = _end(slot, serving[:-1], Urgency.DRAIN, now, now + slot.patience)
+    if all(i.phase is Phase.DRAINING for i in slot.incarnations):
+        slot, more = _spawn(slot, now, policy)
+        effects += more
+    return slot, effects
+
+
+def _recycle(slot: Slot, number: int, reason: str, now: float, policy: RestartPolicy) -> Step:
+    found = _find(slot, number)
+    if found is None or found.leaving or slot.replacing or now < slot.recycle_at or slot.state is SlotState.STOPPED:
+        return slot, []
+    slot, effects = _spawn(slot, now, policy)
+    return slot, [Report(f"{slot.name} {reason}: replacing it"), *effects]
+
+
 def _ready(slot: Slot, number: int, now: float) -> Step:
     incarnation = _find(slot, number)
-    if incarnation is None or incarnation.phase is not Phase.STARTING:
+    if incarnation is None or incarnation.phase is not Phase.STARTING or incarnation.leaving:
         return slot, []
+    if incarnation.held and slot.ready:
+        return _with(slot, replace(incarnation, phase=Phase.STANDBY, since=now, deadline=None)), []
+    return _promote(slot, incarnation, now)
+
+
+def _promote(slot: Slot, incarnation: Incarnation, now: float) -> Step:
+    """It takes over; those before it drain."""
+    before = [i.number for i in slot.incarnations if i.number < incarnation.number]
     ready = replace(incarnation, phase=Phase.READY, since=now, deadline=None)
-    effects: list[Effect] = [Promote(number)]
+    slot, effects = _end(_with(slot, ready), before, Urgency.DRAIN, now, now + slot.patience)
     if slot.ever_ready:
-        effects.append(Report(f"{slot.name} is ready again", warning=False))
-    return replace(_with(slot, ready), ever_ready=True), effects
+        text = f"{slot.name} has a new process, the old one drains" if effects else f"{slot.name} is ready again"
+        effects.append(Report(text, warning=False))
+    # First of all: until then new clients still come to the old one.
+    return replace(slot, ever_ready=True), [Promote(incarnation.number), *effects]
+
+
+def _swap(slot: Slot, now: float) -> Step:
+    standby = next((i for i in slot.incarnations if i.phase is Phase.STANDBY and not i.leaving), None)
+    return _promote(slot, standby, now) if standby is not None else (slot, [])
+
+
+def _abandon(slot: Slot, now: float) -> Step:
+    if not any(i.phase is Phase.READY and not i.leaving for i in slot.incarnations):
+        return _swap(slot, now)
+    waiting = [i.number for i in slot.incarnations if i.phase in (Phase.STARTING, Phase.STANDBY)]
+    return _end(slot, waiting, Urgency.QUICK, now, now + KILL_AFTER_SECONDS)
 
 
 def _exited(slot: Slot, number: int, reason: str, now: float, policy: RestartPolicy, rng: random.Random) -> Step:
@@ -239,8 +349,10 @@ def _exited(slot: Slot, number: int, reason: str, now: float, policy: RestartPol
     if gone is None:
         return slot, []
     slot = replace(slot, incarnations=tuple(i for i in slot.incarnations if i is not gone), last_exit=reason)
-    if slot.state is not SlotState.RUNNING or slot.incarnations:
+    if slot.state is not SlotState.RUNNING:
         return slot, []
+    if any(i.phase is not Phase.DRAINING for i in slot.incarnations):
+        return _succeed(slot, gone, reason, now, policy)
     was_stable = gone.phase is not Phase.STARTING and now - gone.since >= policy.stable_after
     attempt = 0 if was_stable else slot.attempt
     failures = (*(at for at in slot.failures if now - at < policy.window), now)
@@ -254,6 +366,18 @@ def _exited(slot: Slot, number: int, reason: str, now: float, policy: RestartPol
     if delay > 0:
         return replace(slot, state=SlotState.BACKOFF, retry_at=now + delay), [report]
     slot, effects = _spawn(slot, now, policy)
+    return slot, [report, *effects]
+
+
+def _succeed(slot: Slot, gone: Incarnation, reason: str, now: float, policy: RestartPolicy) -> Step:
+    """One of several processes has ended."""
+    if gone.phase is Phase.DRAINING:
+        return slot, []
+    if slot.ready:
+        text = f"{slot.name}: the new process ended ({reason}), the old one goes on"
+        return replace(slot, recycle_at=now + policy.backoff_max), [Report(text)]
+    report = Report(f"{slot.name} ended ({reason}), its successor is there already")
+    slot, effects = _swap(slot, now)
     return slot, [report, *effects]
 
 

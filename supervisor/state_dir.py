@@ -4,14 +4,13 @@ import fcntl
 import hashlib
 import json
 import os
+import socket
 import stat
 import tempfile
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from wsd.supervisor.errors import WsdError
 
@@ -31,6 +30,19 @@ class ProcessRecord:
     name: str
     pid: int
     create_time: float
+    incarnation: int = 1
+    worker_id: str = ""
+    draining: bool = False
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """What a supervisor leaves to its successor. `workers`: how many there were to be, 0: nobody said; `drained`: the
+    names of slots that stay empty until somebody resumes them."""
+
+    processes: tuple[ProcessRecord, ...] = ()
+    workers: int = 0
+    drained: tuple[str, ...] = ()
 
 
 class StateDir:
@@ -55,11 +67,16 @@ class StateDir:
     def log(self, name: str) -> Path:
         return self.logs / f"{name}.log"
 
-    def lock(self) -> None:
-        """Make the directory and hold it for as long as this process lives.
+    def lock(self, inherited: int = -1) -> None:
+        """Make the directory and hold it for as long as this process lives. `inherited`: the descriptor by which it is
+        held already, see `keep_lock_open`.
 
         Raises WsdError when that is not permitted, or another supervisor holds it.
         """
+        if inherited >= 0 and self._holds(inherited):
+            os.set_inheritable(inherited, False)
+            self._lock_fd = inherited
+            return
         deadline = time.monotonic() + LOCK_SECONDS
         while not self._try_lock():
             if time.monotonic() > deadline:
@@ -86,6 +103,18 @@ class StateDir:
         os.write(fd, f"{os.getpid()}\n".encode())
         self._lock_fd = fd
         return True
+
+    def _holds(self, fd: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(fd), self._lock_path.stat())
+        except OSError:
+            return False
+
+    def keep_lock_open(self) -> int:
+        """Let what this process executes next inherit the lock; the descriptor to tell it."""
+        assert self._lock_fd is not None
+        os.set_inheritable(self._lock_fd, True)
+        return self._lock_fd
 
     def create(self) -> None:
         """Make what a cluster needs below a locked directory. Raises WsdError."""
@@ -118,32 +147,41 @@ class StateDir:
             os.close(fd)
         return None
 
-    def write_state(self, state: dict[str, Any]) -> None:
+    def write_state(self, state: SavedState) -> None:
         """Replace state.json as a whole: a reader, or a crash, sees the old one or the new one."""
         temporary = self._state_path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(state, indent=2) + "\n", "utf-8")
+        temporary.write_text(json.dumps({"version": 1, **asdict(state)}, indent=2) + "\n", "utf-8")
         temporary.rename(self._state_path)
 
-    def write_processes(self, processes: Iterable[ProcessRecord]) -> None:
-        self.write_state({"version": 1, "processes": [asdict(process) for process in processes]})
-
-    def read_processes(self) -> list[ProcessRecord]:
-        """The processes that the last supervisor here had started; nothing when it ended cleanly."""
+    def read_state(self) -> SavedState:
+        """What the last supervisor here left; nothing when it ended cleanly."""
         try:
             raw = json.loads(self._state_path.read_text("utf-8"))
-            return [ProcessRecord(**record) for record in raw["processes"]]
+            records = tuple(ProcessRecord(**record) for record in raw["processes"])
+            return SavedState(records, int(raw.get("workers", 0)), tuple(raw.get("drained", ())))
         except FileNotFoundError:
-            return []
-        except (ValueError, KeyError, TypeError):
-            return []  # written by a version that we do not know, or by hand; the lock already says it is ours
+            return SavedState()
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return (
+                SavedState()
+            )  # written by a version that we do not know, or by hand; the lock already says it is ours
 
     def clean_sockets(self) -> None:
+        """Remove those that nobody listens on."""
         for path in self.sockets.glob("*.sock"):
-            path.unlink(missing_ok=True)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                probe.setblocking(False)
+                try:
+                    probe.connect(str(path))
+                except BlockingIOError:
+                    continue  # its backlog is full, so there is one
+                except OSError:
+                    path.unlink(missing_ok=True)
 
     def clean(self) -> None:
         """Remove what only a running cluster needs: sockets and state. Logs and data stay."""
-        self.clean_sockets()
+        for path in self.sockets.glob("*.sock"):
+            path.unlink(missing_ok=True)
         with suppress(OSError):  # somebody put something of theirs there
             self.sockets.rmdir()
         self._state_path.unlink(missing_ok=True)

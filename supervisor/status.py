@@ -39,6 +39,7 @@ class ClusterStatus(Struct, frozen=True, kw_only=True):
     version: int = 1
     state: str  # starting, healthy, degraded, stopping
     problems: list[str]  # why it is degraded, one line each
+    operation: str | None = None  # what people have it do just now, and how far that is
     node_id: str
     url: str
     websocket_url: str

@@ -25,15 +25,17 @@ def report(supervisor: "Supervisor") -> ClusterStatus:
     else:
         state = "degraded" if found else "healthy"
     others = {
-        child.service.name: ProcessStatus(**_common(child))
+        child.service.name: ProcessStatus(**_common(child, child.slot.display_state))
         for child in supervisor.children
         if not isinstance(child.service, WorkerService)
     }
     watch = supervisor.redis_watch
     health = supervisor.health_watch
+    operation = supervisor.operations.current
     return ClusterStatus(
         state=state,
         problems=found,
+        operation=f"{operation.name}: {operation.last}" if operation is not None and not operation.done else None,
         node_id=supervisor.loaded.node_id,
         url=supervisor.url,
         websocket_url=supervisor.websocket_url,
@@ -47,7 +49,9 @@ def report(supervisor: "Supervisor") -> ClusterStatus:
             rss_bytes=health.usage.rss if health and health.usage else None,
         ),
         workers=[
-            _worker(child, child.service) for child in supervisor.children if isinstance(child.service, WorkerService)
+            _worker(child, child.service, drained=child.slot.name in supervisor.children.drained)
+            for child in supervisor.workers
+            if isinstance(child.service, WorkerService)
         ],
         nginx=others.get("nginx"),
         valkey=others.get("valkey"),
@@ -72,6 +76,8 @@ def problems(supervisor: "Supervisor") -> Iterator[str]:
     for child in supervisor.children:
         slot = child.slot
         beat = child.pulse.beat if child.pulse is not None else None
+        if slot.state is SlotState.STOPPED and slot.name in supervisor.children.drained:
+            continue  # as somebody wants it
         if not slot.ready:
             text = f"{slot.name} is {slot.display_state}"
             if slot.last_exit:
@@ -84,11 +90,11 @@ def problems(supervisor: "Supervisor") -> Iterator[str]:
             yield f"{slot.name} cannot reach Redis"
 
 
-def _worker(child: Child, service: WorkerService) -> WorkerStatus:
+def _worker(child: Child, service: WorkerService, *, drained: bool) -> WorkerStatus:
     pulse, current = child.pulse, child.slot.current
     beat = pulse.beat if pulse is not None else None
     return WorkerStatus(
-        **_common(child),
+        **_common(child, "drained" if drained and not child.processes else child.slot.display_state),
         slot=service.slot,
         worker_id=service.worker_id(current.number) if current is not None else None,
         connections=beat.connections if beat is not None else None,
@@ -99,11 +105,11 @@ def _worker(child: Child, service: WorkerService) -> WorkerStatus:
     )
 
 
-def _common(child: Child) -> dict[str, Any]:
+def _common(child: Child, state: str) -> dict[str, Any]:
     process = child.process
     return {
         "name": child.slot.name,
-        "state": child.slot.display_state,
+        "state": state,
         "pid": process.pid if process else None,
         "uptime_seconds": time.monotonic() - process.started_at if process else None,
         "restarts": child.slot.restarts,

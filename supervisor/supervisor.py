@@ -7,22 +7,26 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from wsd.supervisor import nginx, valkey
+from wsd.supervisor import nginx, rollout, valkey
 from wsd.supervisor.children import Child, Children
-from wsd.supervisor.config import Config, Loaded, mask_url
+from wsd.supervisor.config import Config, Loaded, mask_url, with_workers
 from wsd.supervisor.control import ControlServer
 from wsd.supervisor.errors import StartError, WsdError
 from wsd.supervisor.health import Limits
 from wsd.supervisor.health_watch import HealthWatch
 from wsd.supervisor.nginx import NginxService
+from wsd.supervisor.operations import Operation, Operations, Say
 from wsd.supervisor.redis_watch import RedisWatch, is_refusal
+from wsd.supervisor.reload import reload
+from wsd.supervisor.scaling import scale
 from wsd.supervisor.service import Service
-from wsd.supervisor.slot import RestartPolicy, Start, Stop
-from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.slot import RestartPolicy, SlotState, Start, Stop
+from wsd.supervisor.state_dir import SavedState, StateDir
 from wsd.supervisor.status import ClusterStatus
 from wsd.supervisor.status_report import report
 from wsd.supervisor.valkey import ValkeyService
@@ -34,21 +38,26 @@ logger = logging.getLogger(__name__)
 class Supervisor:
     """Owns the processes of one node, from `run` to its end."""
 
-    def __init__(self, loaded: Loaded, state_dir: StateDir, say: Callable[[str], None]) -> None:
-        """`state_dir` is created and locked; `say` shows a line of progress to whoever started us."""
+    def __init__(self, loaded: Loaded, state_dir: StateDir, say: Callable[[str], None], left: SavedState) -> None:
+        """`state_dir` is created and locked; `say` shows a line of progress to whoever started us; `left`: what runs
+        already, of a supervisor that died or handed over."""
         config = loaded.config
-        self.config = config
         self.loaded = loaded
         self.state_dir = state_dir
         self.children = Children(state_dir, _restart_policy(config))
+        self.children.drained = set(left.drained)
+        self.health_watch: HealthWatch | None = None
+        self.configure(with_workers(config, left.workers or config.cluster.workers))
         self.redis_url = config.redis.url
         self.stand_in_url = ""
         self.redis_watch: RedisWatch | None = None
-        self.health_watch: HealthWatch | None = None
         self.notices: list[str] = []
         self.started_at = time.monotonic()
+        self.operations = Operations()
         self.up = False
         self.stopping = False
+        self.handing_over = False
+        self._left = left
         self._say = say
         self._stop_patience: float | None = None
         self._ending: list[Child] = []
@@ -56,6 +65,8 @@ class Supervisor:
 
     async def run(self, on_ready: Callable[[], None]) -> None:
         """Bring the cluster up, call `on_ready`, keep it up until `stop` is called, bring it down.
+
+        Or until `hand_over` is called: then it runs on.
 
         Raises StartError, with nothing left running, when it does not come up.
         """
@@ -71,20 +82,28 @@ class Supervisor:
                 await self._bring_up_workers()
                 await self._bring_up_nginx()
                 if not self.stopping:
+                    self.operations.open(tasks)
                     self.up = True
                     on_ready()
-                await self.children.until(lambda: self.stopping)
+                    self._catch_up()
+                await self.children.until(lambda: self.stopping or self.handing_over)
             except (WsdError, OSError) as exc:
                 failure = exc if isinstance(exc, WsdError) else StartError(f"cannot start: {exc}")
-                self.stop(patience=0)
-            # Workers first, while clients still reach them through nginx; Valkey last, which keeps their sessions.
-            await self._bring_down(lambda service: isinstance(service, WorkerService))
-            await self._bring_down(lambda service: isinstance(service, NginxService))
+                if self._left.processes:
+                    self.hand_over()  # they served before we came
+                else:
+                    self.stop(patience=0)
+            await self.operations.close()
+            if not self.handing_over:
+                # Workers first, while clients still reach them through nginx; Valkey last, which keeps their sessions.
+                await self._bring_down(lambda service: isinstance(service, WorkerService))
+                await self._bring_down(lambda service: isinstance(service, NginxService))
             for task in background[1:]:
                 task.cancel()
             if self.redis_watch is not None:
-                await self.redis_watch.close()
-            await self._bring_down(lambda service: isinstance(service, ValkeyService))
+                await self.redis_watch.close(keep_lease=self.handing_over)
+            if not self.handing_over:
+                await self._bring_down(lambda service: isinstance(service, ValkeyService))
             await control.stop()
             background[0].cancel()
         if failure is not None:
@@ -105,8 +124,100 @@ class Supervisor:
                 self.children.post(child, Stop(patience))
         return max((self._patience(child.service) for child in self.children), default=0.0)
 
+    def configure(self, config: Config) -> None:
+        """Settings for what comes; what runs is brought to them by whoever calls this."""
+        self.config = config
+        self.children.workers = config.cluster.workers
+        self.children.policy = _restart_policy(config)
+        for child in self.children:
+            if isinstance(child.service, WorkerService):
+                child.service.configure(config)
+                child.slot = replace(child.slot, patience=child.service.patience)
+        if self.health_watch is not None:
+            self.health_watch.limits = _limits(config)
+
+    async def update_nginx(self, say: Callable[[str], None]) -> None:
+        """Let it have the configuration that belongs to the settings. Raises StartError; then it keeps its own."""
+        child = self.nginx
+        if child is not None and isinstance(child.service, NginxService) and child.service.prepare(self.config):
+            await child.service.reload(child.process)
+            say("nginx has its new configuration")
+
+    def begin_restart(self, slots: Sequence[int] = (), *, surge: bool | None = None) -> Operation:
+        """New processes for these slots, or all that are not stopped. Raises WsdError."""
+        targets = [self.worker(slot) for slot in dict.fromkeys(slots)] or self.workers
+        running = [child for child in targets if child.slot.name not in self.children.drained]
+        if not running:
+            raise WsdError("nothing to restart: these slots are drained, `wsd resume` starts them")
+        return self.operations.begin("restart", lambda say: rollout.restart(self.children, running, say, surge=surge))
+
+    def begin_scale(self, workers: int) -> Operation:
+        """Raises WsdError."""
+        return self.operations.begin("scale", lambda say: scale(self, workers, say))
+
+    def begin_reload(self) -> Operation:
+        """Raises WsdError."""
+        return self.operations.begin("reload", lambda say: reload(self, say))
+
+    def begin_drain(self, slot: int) -> Operation:
+        """Raises WsdError."""
+        child = self.worker(slot)
+        if not any(other.slot.ready for other in self.workers if other is not child):
+            raise WsdError(f"{child.slot.name} is the last that serves; `wsd stop` ends the cluster")
+
+        async def work(say: Say) -> None:
+            self.children.drained.add(child.slot.name)
+            await rollout.stop(self.children, [child], say)
+
+        return self.operations.begin("drain", work)
+
+    def begin_resume(self, slot: int) -> Operation:
+        """Raises WsdError."""
+        child = self.worker(slot)
+        if child.slot.state is not SlotState.STOPPED:
+            raise WsdError(f"{child.slot.name} is not stopped, it is {child.slot.display_state}")
+
+        async def work(say: Say) -> None:
+            await rollout.start(self.children, [child], say)
+            self.children.drained.discard(child.slot.name)
+            self.children.record()
+
+        return self.operations.begin("resume", work)
+
+    def worker(self, slot: int) -> Child:
+        """Raises WsdError."""
+        child = self.children.get(f"worker-{slot}")
+        if child is None:
+            raise WsdError(f"there is no slot {slot}, they are 1 to {self.config.cluster.workers}")
+        return child
+
+    def hand_over(self) -> None:
+        """Let `run` end, and the cluster go on: for a supervisor that takes it over from what is written down."""
+        self.children.record()
+        self.handing_over = True
+        self.children.wake()
+
     def status(self) -> ClusterStatus:
         return report(self)
+
+    @property
+    def workers(self) -> list[Child]:
+        return [child for child in self.children if isinstance(child.service, WorkerService)]
+
+    @property
+    def nginx(self) -> Child | None:
+        return self.children.get(NginxService.name)
+
+    def make_worker(self, slot: int) -> WorkerService:
+        return WorkerService(
+            slot,
+            self.config,
+            self.state_dir,
+            node_id=self.loaded.node_id,
+            redis_url=self.redis_url,
+            stand_in_url=self.stand_in_url,
+            listen="" if self._nginx_binary else nginx.listen_address(*self._address),
+        )
 
     # Up
 
@@ -165,39 +276,26 @@ class Supervisor:
             self._say(f"{'Redis':<9} {shown}")
 
     def _make_health_watch(self) -> HealthWatch:
-        health = self.config.health
-        limits = Limits(health.heartbeat_timeout, health.probe_timeout, health.max_rss)
         return HealthWatch(
             self.children,
             self.redis_watch,
-            limits,
-            health.heartbeat_interval,
+            _limits(self.config),
+            self.config.health.heartbeat_interval,
             stand_in=bool(self.stand_in_url),
         )
 
     async def _bring_up_workers(self) -> None:
         self._nginx_binary = self._find_nginx()
-        listen = "" if self._nginx_binary else nginx.listen_address(*self._address)
-        await self._bring_up(
-            [
-                WorkerService(
-                    slot,
-                    self.config,
-                    self.state_dir,
-                    node_id=self.loaded.node_id,
-                    redis_url=self.redis_url,
-                    stand_in_url=self.stand_in_url,
-                    listen=listen,
-                )
-                for slot in range(1, self.config.cluster.workers + 1)
-            ]
-        )
+        await self._bring_up([self.make_worker(slot) for slot in range(1, self.config.cluster.workers + 1)])
 
     async def _bring_up_nginx(self) -> None:
         if self._nginx_binary is not None:
             service = NginxService(self._nginx_binary, self.config, self.state_dir)
-            service.prepare()
+            has_changed = service.prepare(self.config)
             await self._bring_up([service])
+            if has_changed and any(record.name == service.name for record in self._left.processes):
+                assert self.nginx is not None
+                await service.reload(self.nginx.process)
 
     def _find_nginx(self) -> Path | None:
         if not self.config.nginx.enabled:
@@ -214,24 +312,52 @@ class Supervisor:
         """Start them side by side and wait until all are ready. Raises StartError with the first that fails."""
         if self.stopping:
             return
-        children = [self.children.add(service) for service in services]
-        for child in children:
-            self.children.post(child, Start())
+        children = [
+            child
+            for service in services
+            if (child := self._adopt_or_start(service)).slot.name not in self.children.drained
+        ]
+        adopted = {record.name for record in self._left.processes}
         shown: set[str] = set()
 
         def all_ready() -> bool:
             for child in children:
-                if child.start_failure is not None:
+                if child.start_failure is not None and not child.slot.ever_ready:
                     for line in child.start_failure.output:
                         self._say(line)
                     raise StartError(child.start_failure.reason)
                 name = child.service.name
                 if child.slot.ready and name not in shown and child.process is not None:
                     shown.add(name)
-                    self._say(f"{name:<9} ready, pid {child.process.pid}")
+                    what = "goes on" if name in adopted else "ready"
+                    self._say(f"{name:<9} {what}, pid {child.process.pid}")
             return len(shown) == len(children)
 
         await self.children.until(lambda: self.stopping or all_ready())
+
+    def _adopt_or_start(self, service: Service) -> Child:
+        records = [record for record in self._left.processes if record.name == service.name]
+        if records:
+            return self.children.adopt(service, records)
+        child = self.children.add(service)
+        if service.name not in self.children.drained:
+            self.children.post(child, Start())
+        return child
+
+    def _catch_up(self) -> None:
+        """Processes that we took over may have been started with other settings than ours."""
+        if outdated := self.outdated():
+            self.operations.begin("restart", lambda say: rollout.restart(self.children, outdated, say))
+
+    def outdated(self) -> list[Child]:
+        """Workers whose process was started with other settings than there are now."""
+        return [
+            child
+            for child in self.children
+            if isinstance(child.service, WorkerService)
+            and child.slot.current is not None
+            and child.service.is_outdated(child.slot.current.number)
+        ]
 
     def _notice(self, text: str) -> None:
         self.notices.append(text)
@@ -264,6 +390,11 @@ class Supervisor:
 
     def _patience(self, service: Service) -> float:
         return service.patience if self._stop_patience is None else min(service.patience, self._stop_patience)
+
+
+def _limits(config: Config) -> Limits:
+    health = config.health
+    return Limits(health.heartbeat_timeout, health.probe_timeout, health.max_rss)
 
 
 def _restart_policy(config: Config) -> RestartPolicy:

@@ -5,17 +5,23 @@ import http.client
 import os
 import secrets
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 
 import msgspec
+import psutil
 
 from wsd.supervisor.client import request
 from wsd.supervisor.config import Config
 from wsd.supervisor.service import Command, Service
-from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.state_dir import ProcessRecord, StateDir
 from wsd.worker.contract import ACCEPT_GRACE_SECONDS, HEALTH_PATH, METRICS_PATH, Heartbeat, WorkerEnv
 
 DRAIN_MARGIN_SECONDS = 10.0 + ACCEPT_GRACE_SECONDS
 """What a stop takes beside the drain itself: requests in flight, the application's shutdown."""
+
+
+WORKER_NAMES = frozenset(WorkerEnv().to_env())
 
 
 class WorkerService(Service):
@@ -34,25 +40,38 @@ class WorkerService(Service):
         where there is no nginx, else empty."""
         self.name = f"worker-{slot}"
         self.slot = slot
-        self.patience = config.cluster.drain_seconds + DRAIN_MARGIN_SECONDS
-        self._config = config
+        self.configure(config)
         self._state_dir = state_dir
         self._node_id = node_id
         self._redis_url = redis_url
         self._stand_in_url = stand_in_url
         self._listen = listen
         self._worker_ids: dict[int, str] = {}
+        self._environments: dict[int, Mapping[str, str]] = {}  # what each was started with
+
+    def configure(self, config: Config) -> None:
+        """For processes to come; those that run keep what they were started with."""
+        self._config = config
+        self.patience = config.cluster.drain_seconds + DRAIN_MARGIN_SECONDS
+
+    def is_outdated(self, incarnation: int) -> bool:
+        """Whether it was started with other settings than there are now."""
+        return self._environments.get(incarnation) != self._environment(incarnation)
 
     def worker_id(self, incarnation: int) -> str:
         """Unique over time: an incarnation's heartbeat and sessions are never taken for its successor's."""
         return self._worker_ids.setdefault(incarnation, f"worker-{self.slot}-{secrets.token_hex(2)}")
 
     def command(self, incarnation: int) -> Command:
+        environment = self._environments[incarnation] = self._environment(incarnation)
+        return Command((sys.executable, "-m", "wsd.worker"), {**os.environ, **environment})
+
+    def _environment(self, incarnation: int) -> dict[str, str]:
         config = self._config
         redis, security, nginx = config.redis, config.security, config.nginx
         # Where nginx is in front, it counts the handshakes.
         handshakes = nginx.handshakes_per_second / config.cluster.workers if self._listen else 0.0
-        env = WorkerEnv(
+        return WorkerEnv(
             worker_id=self.worker_id(incarnation),
             node_id=self._node_id,
             redis_url=self._redis_url,
@@ -106,8 +125,14 @@ class WorkerService(Service):
             jwt_user_claim=security.jwt_user_claim,
             jwt_username_claim=security.jwt_username_claim,
             log_level=config.log.level,
-        )
-        return Command((sys.executable, "-m", "wsd.worker"), {**os.environ, **env.to_env()})
+        ).to_env()
+
+    def adopt(self, record: ProcessRecord) -> bool:
+        self._worker_ids[record.incarnation] = record.worker_id
+        with suppress(psutil.Error):
+            environ = psutil.Process(record.pid).environ()
+            self._environments[record.incarnation] = {name: environ[name] for name in WORKER_NAMES if name in environ}
+        return not self._state_dir.worker_socket(self.slot, record.incarnation).exists()
 
     async def is_ready(self, incarnation: int) -> bool:
         path = self._state_dir.worker_socket(self.slot, incarnation)

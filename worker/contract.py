@@ -32,6 +32,9 @@ PUBLISH_PATH = "/api/websocket/publish"
 HISTORY_PATH = "/api/websocket/history/"  # and a channel
 METRICS_PATH = "/metrics"
 
+WORKER_ID = "WORKER_ID"
+"""The environment variable that tells a worker its name."""
+
 ACCEPT_GRACE_SECONDS = 0.2
 """How long a stopping worker goes on accepting after its socket has left the path nginx knows."""
 
@@ -47,7 +50,7 @@ class WorkerEnv:
     The first five names are those of the original system and keep their meaning. Times are in seconds.
     """
 
-    worker_id: str = _env("WORKER_ID", "")
+    worker_id: str = _env(WORKER_ID, "")
     node_id: str = _env("NODE_ID", "")
     redis_url: str = _env("REDIS_URL", "")
     distributed: bool = _env("DISTRIBUTED_WEBSOCKET_ENABLED", True)

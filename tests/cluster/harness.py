@@ -109,7 +109,7 @@ class Cluster:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        for record in self.state_dir.read_processes():
+        for record in self.state_dir.read_state().processes:
             try:
                 process = psutil.Process(record.pid)
                 if process.create_time() == record.create_time:
@@ -163,16 +163,20 @@ class Cluster:
         worker = self.worker(slot)
         return worker if worker.state == "ready" and worker.pid != old_pid else None
 
-    def health(self) -> tuple[int, Any]:
-        """What nginx (or a worker, without nginx) answers to GET /health."""
-
+    def get(self, path: str) -> tuple[int, bytes]:
+        """What the public port answers."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
-            connection.request("GET", "/health")
+            connection.request("GET", path)
             response = connection.getresponse()
-            return response.status, json.loads(response.read())
+            return response.status, response.read()
         finally:
             connection.close()
+
+    def health(self) -> tuple[int, Any]:
+        """What nginx (or a worker, without nginx) answers to GET /health."""
+        status, body = self.get("/health")
+        return status, json.loads(body)
 
     def worker_health(self, slot: int) -> Any:
         """What one worker itself answers to GET /health."""
@@ -265,3 +269,22 @@ class Client:
 
     async def close(self) -> None:
         await self.connection.close()
+
+
+class Handshakes:
+    """Constant handshakes through nginx, one after the other, counting those that fail."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"ws://127.0.0.1:{port}/ws"
+        self.succeeded = 0
+        self.failures: list[str] = []
+
+    async def run(self) -> None:
+        while True:
+            try:
+                connection = await connect(self.url, open_timeout=20)
+            except Exception as exc:  # noqa: BLE001 - every one counts
+                self.failures.append(repr(exc))
+            else:
+                self.succeeded += 1
+                await connection.close()

@@ -1,6 +1,7 @@
 """A cluster's life: it comes up, says so, and leaves nothing behind."""
 
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.cluster.harness import Cluster, clean_env, wsd
+from tests.cluster.harness import WSD, Cluster, clean_env, wsd
 from tests.waiting import eventually, until
 from wsd.supervisor.state_dir import StateDir
 
@@ -71,7 +72,7 @@ def test_start_shows_what_comes_up_and_where_to_go(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda s: s.name)
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
 async def test_a_signal_drains_and_stops_all(tmp_path: Path, signum: signal.Signals) -> None:
     with Cluster(tmp_path, "--workers", "2") as cluster:
         pids = cluster.pids()
@@ -82,6 +83,34 @@ async def test_a_signal_drains_and_stops_all(tmp_path: Path, signum: signal.Sign
         assert await eventually(lambda: not cluster.alive)
         assert cluster.wait() == 0
         assert_nothing_is_left(cluster, pids)
+
+
+def test_the_end_of_its_terminal_stops_it(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, "--workers", "1")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.execve(sys.executable, [*WSD, "start", *cluster.arguments], dict(cluster.env))
+    ended = False
+
+    def has_ended() -> bool:
+        nonlocal ended
+        ended = ended or os.waitpid(pid, os.WNOHANG)[0] == pid
+        return ended
+
+    try:
+        said = b""
+        while b"wsd is up" not in said:
+            said += os.read(terminal, 4096)
+        pids = cluster.pids()
+        os.close(terminal)
+        until(has_ended)
+        assert_nothing_is_left(cluster, pids)
+    finally:
+        if not ended:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        cluster.kill()
 
 
 def test_a_start_under_nohup_ignores_the_terminals_end(tmp_path: Path) -> None:
@@ -209,19 +238,6 @@ async def test_when_the_supervisor_dies_the_rest_serves_on_and_stop_ends_it(tmp_
         assert cluster.wsd("stop").returncode == 3
 
 
-def test_a_new_start_takes_the_place_of_what_a_dead_supervisor_left(tmp_path: Path) -> None:
-    with Cluster(tmp_path, "--workers", "1") as cluster:
-        old = cluster.pids()
-        cluster.signal(signal.SIGKILL)
-        cluster.wait()
-        cluster.output_path.unlink()
-        cluster.launch()
-        cluster.wait_until_up()
-        assert "ended what a supervisor that died had left running" in cluster.output
-        assert gone(old)
-        assert cluster.is_healthy()
-
-
 def test_the_supervisors_sockets_and_files_are_ours_alone(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "1") as cluster:
         state_dir = cluster.state_dir
@@ -285,7 +301,7 @@ def test_an_address_that_is_not_ours_is_named(tmp_path: Path) -> None:
 
 
 def test_a_start_that_fails_halfway_leaves_nothing_running(tmp_path: Path) -> None:
-    in_the_way = tmp_path / ".wsd" / "nginx" / "nginx.conf"
+    in_the_way = tmp_path / ".wsd" / "nginx" / "nginx.new"
     in_the_way.mkdir(parents=True)
     cluster = Cluster(tmp_path, "--workers", "1")
     result = wsd("start", *cluster.arguments, cwd=tmp_path)

@@ -7,6 +7,7 @@ import pytest
 
 from wsd.supervisor.slot import (
     KILL_AFTER_SECONDS,
+    Abandon,
     Effect,
     End,
     Exited,
@@ -15,6 +16,7 @@ from wsd.supervisor.slot import (
     Promote,
     Ready,
     Recycle,
+    Replace,
     Report,
     RestartPolicy,
     Slot,
@@ -22,6 +24,7 @@ from wsd.supervisor.slot import (
     Spawn,
     Start,
     Stop,
+    Swap,
     Tick,
     Unhealthy,
     Urgency,
@@ -35,7 +38,7 @@ class Run:
     """A slot and its clock; keeps the effects of the last fact, reports aside."""
 
     def __init__(self, policy: RestartPolicy = POLICY) -> None:
-        self.slot = Slot("worker-1")
+        self.slot = Slot("worker-1", patience=20)
         self.now = 1000.0
         self.policy = policy
         self.effects: list[Effect] = []
@@ -213,17 +216,124 @@ def test_an_unhealthy_process_is_killed_and_replaced() -> None:
     assert run(Exited(1, "killed by SIGKILL")) == [Spawn(2)]
 
 
-def test_a_recycled_process_drains_and_is_replaced() -> None:
+def test_a_recycled_process_drains_once_another_has_taken_over() -> None:
     run = Run()
     run.until_ready()
-    assert run(Recycle(1, "is fat", 20), after=100) == [End(1, Urgency.DRAIN)]
-    assert run.state == "draining"
-    assert run(Recycle(1, "is fat", 20)) == []
+    assert run(Recycle(1, "is fat"), after=100) == [Spawn(2)]
+    assert run.reports == ["worker-1 is fat: replacing it"]
+    assert run.state == "ready"
+    assert run(Recycle(1, "is fat")) == []
+    assert run(Ready(2)) == [Promote(2), End(1, Urgency.DRAIN)]
+    assert run.reports == ["worker-1 has a new process, the old one drains"]
+    assert run.state == "ready"
     assert run(Tick(), after=20) == [End(1, Urgency.QUICK)]
-    assert run(Exited(1, "exit code 0")) == [Spawn(2)]
+    assert run(Exited(1, "exit code 0")) == []
+    assert run.slot.restarts == 0
 
 
-@pytest.mark.parametrize("fact", [Ready(9), Exited(9, "x"), Unhealthy(9, "x"), Recycle(9, "x", 1)])
+def test_a_replacement_that_does_not_become_healthy_leaves_the_old_one() -> None:
+    run = Run()
+    run.until_ready()
+    run(Recycle(1, "is fat"))
+    assert run(Tick(), after=10) == [End(2, Urgency.KILL)]
+    assert run(Exited(2, "killed by SIGKILL")) == []
+    assert run.reports == ["worker-1: the new process ended (killed by SIGKILL), the old one goes on"]
+    assert run.state == "ready"
+    assert run(Recycle(1, "is fat")) == []  # not again and again
+    assert run(Recycle(1, "is fat"), after=8) == [Spawn(3)]
+
+
+def test_a_held_replacement_waits_for_the_word() -> None:
+    run = Run()
+    run.until_ready()
+    assert run(Replace(held=True)) == [Spawn(2)]
+    assert run(Ready(2)) == []
+    assert run.slot.current == run.slot.incarnations[0]
+    assert run(Tick(), after=1000) == []
+    assert run(Swap()) == [Promote(2), End(1, Urgency.DRAIN)]
+    assert run(Swap()) == []
+    assert run(Exited(1, "exit code 0")) == []
+    assert run.slot.current == run.slot.incarnations[0]
+
+
+def test_a_held_replacement_may_be_given_up() -> None:
+    run = Run()
+    run.until_ready()
+    run(Replace(held=True))
+    run(Ready(2))
+    assert run(Abandon()) == [End(2, Urgency.QUICK)]
+    assert run(Exited(2, "exit code 0")) == []
+    assert run.reports == []
+    assert run.state == "ready"
+    run(Replace(held=True))
+    assert run(Abandon()) == [End(3, Urgency.QUICK)]
+    assert run(Ready(3)) == []
+
+
+def test_who_stands_by_takes_over_when_the_old_one_dies() -> None:
+    run = Run()
+    run.until_ready()
+    run(Replace(held=True))
+    run(Ready(2))
+    assert run(Exited(1, "killed by SIGKILL")) == [Promote(2)]
+    assert run.reports == [
+        "worker-1 ended (killed by SIGKILL), its successor is there already",
+        "worker-1 is ready again",
+    ]
+    assert run.slot.restarts == 0
+    assert run(Abandon()) == []
+
+
+def test_who_starts_beside_one_that_dies_takes_over_at_once() -> None:
+    run = Run()
+    run.until_ready()
+    run(Replace(held=True))
+    assert run(Exited(1, "killed by SIGKILL")) == []
+    assert run(Ready(2)) == [Promote(2)]
+
+
+def test_who_takes_over_leaves_those_that_come_after_it() -> None:
+    run = Run()
+    run(Start())
+    run(Replace(held=True))
+    assert run(Ready(1)) == [Promote(1)]
+    assert run(Ready(2)) == []
+    assert run(Swap()) == [Promote(2), End(1, Urgency.DRAIN)]
+
+
+def test_a_new_process_that_dies_while_the_old_one_drains_is_replaced() -> None:
+    run = Run()
+    run.until_ready()
+    run(Replace(held=False))
+    run(Ready(2))
+    assert run(Exited(2, "killed by SIGKILL"), after=1) == [Spawn(3)]
+    assert run(Exited(1, "exit code 0")) == []
+    assert run(Ready(3)) == [Promote(3)]
+    assert run(Exited(3, "x"), after=1) == []
+    assert run.state == "backoff"
+
+
+def test_a_slot_without_a_process_is_replaced_by_a_start() -> None:
+    run = Run()
+    run.until_ready()
+    run(Exited(1, "x"))
+    run(Exited(2, "x"))
+    assert run.state == "backoff"
+    assert run(Replace(held=True)) == [Spawn(3)]
+    assert run(Ready(3)) == [Promote(3)]
+
+
+def test_a_stop_ends_old_and_new() -> None:
+    run = Run()
+    run.until_ready()
+    run(Replace(held=False))
+    assert run(Stop(5)) == [End(1, Urgency.DRAIN), End(2, Urgency.DRAIN)]
+    assert run(Exited(1, "x")) == []
+    assert run(Exited(2, "x")) == []
+    assert run.slot.incarnations == ()
+
+
+@pytest.mark.parametrize("fact", [Ready(9), Exited(9, "x"), Unhealthy(9, "x"), Recycle(9, "x")])
 def test_facts_about_processes_that_are_gone_change_nothing(fact: Fact) -> None:
     run = Run()
     run.until_ready()
@@ -246,15 +356,18 @@ def test_whatever_happens_the_invariants_hold(seed: int) -> None:
             Ready(number),
             Exited(number, "x"),
             Unhealthy(number, "x"),
-            Recycle(number, "x", 5),
+            Recycle(number, "x"),
             Tick(),
         ]
         if not run.slot.incarnations and run.slot.state is not SlotState.BACKOFF:
             facts.append(Start())
+        if run.slot.state is not SlotState.STOPPED and len(run.slot.incarnations) < 4:
+            facts += [Replace(rng.random() < 0.5), Swap(), Abandon()]
         if rng.random() < 0.02:
             facts = [Stop(rng.choice([0.0, 5.0]))]
         fact = rng.choice(facts)
         next_number = run.slot.next_number
+        served = run.slot.ready
         effects = run(fact, after=rng.uniform(0, 5))
         stopped = isinstance(fact, Stop) or (stopped and not isinstance(fact, Start))
         for effect in effects:
@@ -266,7 +379,13 @@ def test_whatever_happens_the_invariants_hold(seed: int) -> None:
                 assert effect.number in [i.number for i in run.slot.incarnations]
                 assert order.index(effect.urgency) > urgency.get(effect.number, -1)
                 urgency[effect.number] = order.index(effect.urgency)
-        assert len(run.slot.incarnations) <= 1  # until slots are replaced before they drain
+            if isinstance(effect, Promote):
+                assert run.slot.ready
+        if served and not isinstance(fact, Exited | Stop):
+            assert run.slot.ready  # whoever serves is replaced, and not just ended
+        assert len([i for i in run.slot.incarnations if i.phase is Phase.READY and not i.leaving]) <= 1
+        if run.slot.state is SlotState.RUNNING:
+            assert any(i.phase is not Phase.DRAINING for i in run.slot.incarnations)
         assert (run.slot.retry_at is not None) == (run.slot.state is SlotState.BACKOFF)
     run(Stop(0))
     for incarnation in run.slot.incarnations:

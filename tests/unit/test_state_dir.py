@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from wsd.supervisor.errors import WsdError
-from wsd.supervisor.state_dir import MAX_SOCKET_PATH, ProcessRecord, StateDir
+from wsd.supervisor.state_dir import MAX_SOCKET_PATH, ProcessRecord, SavedState, StateDir
 
 HOLD = """
 import sys
@@ -49,18 +49,18 @@ def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_processes_are_remembered(tmp_path: Path) -> None:
+def test_what_runs_is_remembered(tmp_path: Path) -> None:
     state_dir = StateDir(tmp_path)
-    records = [ProcessRecord("worker-1", 12, 1.5), ProcessRecord("nginx", 13, 2.5)]
-    assert state_dir.read_processes() == []
-    state_dir.write_processes(records)
-    assert state_dir.read_processes() == records
+    state = SavedState((ProcessRecord("worker-1", 12, 1.5), ProcessRecord("nginx", 13, 2.5)), 4, ("worker-2",))
+    assert state_dir.read_state() == SavedState()
+    state_dir.write_state(state)
+    assert state_dir.read_state() == state
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"processes": 1}', '{"processes": [{"pid": 1}]}'])
 def test_a_state_file_that_makes_no_sense_is_ignored(tmp_path: Path, text: str) -> None:
     (tmp_path / "state.json").write_text(text)
-    assert StateDir(tmp_path).read_processes() == []
+    assert StateDir(tmp_path).read_state() == SavedState()
 
 
 def test_a_socket_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_cleaning_leaves_logs_and_data(tmp_path: Path) -> None:
     state_dir.create()
     state_dir.worker_socket(1).touch()
     state_dir.log("nginx").touch()
-    state_dir.write_processes([])
+    state_dir.write_state(SavedState())
     state_dir.clean()
     state_dir.unlock()
     assert sorted(path.name for path in state_dir.root.iterdir()) == ["logs", "nginx", "valkey"]

@@ -1,0 +1,77 @@
+"""Settings that have changed, brought to a cluster that runs: all of them, or none."""
+
+import logging
+from typing import TYPE_CHECKING
+
+from wsd.supervisor.config import Config, Key, changes, with_workers
+from wsd.supervisor.errors import ConfigError, WsdError
+from wsd.supervisor.operations import Say
+from wsd.supervisor.rollout import restart
+from wsd.supervisor.scaling import scale
+
+if TYPE_CHECKING:
+    from wsd.supervisor.supervisor import Supervisor
+
+FIXED: dict[Key, str] = {
+    ("cluster", "node_id"): "workers and sessions carry it",
+    ("cluster", "state_dir"): "everything that runs is in it",
+    ("redis", "url"): "sessions and messages are in the old one",
+    ("redis", "embedded"): "sessions and messages are in the old one",
+    ("redis", "stand_in"): "it is started with the cluster",
+    ("redis", "max_memory"): "Valkey is told when it starts",
+    ("redis", "connect_timeout"): "the supervisor's own connection has it",
+    ("nginx", "enabled"): "the port belongs to who has it now",
+    ("nginx", "binary"): "the running nginx is the old one",
+    ("health", "heartbeat_interval"): "the watch over the workers goes by it",
+}
+"""What only a new start changes, and why."""
+
+FIXED_WITHOUT_NGINX = {("cluster", "host"), ("cluster", "port")}
+
+
+async def reload(supervisor: "Supervisor", say: Say) -> None:
+    """Raises WsdError, and the cluster is as before."""
+    before = supervisor.config
+    loaded = supervisor.loaded.again()
+    found = list(changes(supervisor.loaded.config, loaded.config))
+    # Who has scaled by hand means it, until the file says another number than it did.
+    has_count = any(key == ("cluster", "workers") for key, _ in found)
+    after = loaded.config if has_count else with_workers(loaded.config, before.cluster.workers)
+    _refuse(found, with_nginx=supervisor.nginx is not None)
+    for _, text in found:
+        say(text)
+    if not found:
+        say("no setting has changed")
+        return
+    # The number of workers last: so that it is the new settings that the new ones start with.
+    await _apply(supervisor, with_workers(after, before.cluster.workers), before, say)
+    supervisor.loaded = loaded
+    logging.getLogger().setLevel(after.log.level.upper())
+    if after.cluster.workers != before.cluster.workers:
+        await scale(supervisor, after.cluster.workers, say)
+
+
+async def _apply(supervisor: "Supervisor", after: Config, before: Config, say: Say) -> None:
+    supervisor.configure(after)
+    try:
+        await supervisor.update_nginx(say)
+        if outdated := supervisor.outdated():
+            await restart(supervisor.children, outdated, say)
+    except WsdError as exc:
+        supervisor.configure(before)
+        await supervisor.update_nginx(lambda text: None)
+        if outdated := supervisor.outdated():  # one by one, some had changed already
+            await restart(supervisor.children, outdated, say)
+        raise WsdError(f"{exc}; the settings are as before") from None
+
+
+def _refuse(found: list[tuple[Key, str]], *, with_nginx: bool) -> None:
+    """Raises ConfigError for what cannot change while the cluster runs."""
+    reasons = []
+    for key, text in found:
+        if key in FIXED:
+            reasons.append(f"{text} ({FIXED[key]})")
+        elif key in FIXED_WITHOUT_NGINX and not with_nginx:
+            reasons.append(f"{text} (the workers share the port themselves)")
+    if reasons:
+        raise ConfigError(f"needs `wsd stop` and `wsd start`, so nothing has changed: {'; '.join(reasons)}")

@@ -1,0 +1,168 @@
+"""Replacing processes without dropping a handshake: new ones beside the old, then the sockets swapped, then a drain.
+
+With surge all new processes are healthy before any of them takes over, so each client moves once. One by one needs the
+memory of one more process only; a client may move to a process that is replaced after it.
+"""
+
+import time
+from collections.abc import Sequence
+
+import psutil
+
+from wsd.supervisor.children import Child, Children
+from wsd.supervisor.errors import WsdError
+from wsd.supervisor.operations import Say
+from wsd.supervisor.slot import Abandon, Phase, Replace, SlotState, Start, Stop, Swap
+
+MEMORY_MARGIN = 1.2
+"""A new process may need a little more than the one that it replaces."""
+
+
+def fits(available: int, sizes: Sequence[int]) -> bool:
+    """Whether a second process of each of these sizes fits into the memory that is available. Bytes."""
+    return sum(sizes) * MEMORY_MARGIN <= available
+
+
+async def restart(children: Children, targets: Sequence[Child], say: Say, *, surge: bool | None = None) -> None:
+    """New processes for all targets. `surge` None: if they fit into memory beside the old ones.
+
+    Raises WsdError when one does not become healthy.
+    """
+    if surge is None:
+        available = psutil.virtual_memory().available
+        surge = fits(available, [child.usage.rss for child in targets if child.usage is not None])
+        if not surge:
+            say(f"one by one: {available >> 20} MB are too little for all new processes beside the old")
+    await (_surge if surge else _one_by_one)(children, targets, say)
+
+
+async def start(children: Children, targets: Sequence[Child], say: Say) -> None:
+    """Raises WsdError when one does not become healthy; all of them are stopped again then."""
+    begun = time.monotonic()
+    numbers = {child.slot.name: child.slot.next_number for child in targets}
+    for child in targets:
+        children.post(child, Start())
+    told: set[str] = set()
+
+    def all_ready() -> bool:
+        for child in targets:
+            name = child.slot.name
+            failure = child.start_failure
+            if failure is not None and failure.incarnation >= numbers[name]:
+                raise WsdError(failure.reason)
+            if child.slot.ready and name not in told:
+                told.add(name)
+                say(f"{name} is ready, {_since(begun)}")
+        return len(told) == len(targets)
+
+    try:
+        await children.until(all_ready)
+    except WsdError:
+        await stop(children, targets, lambda text: None, patience=0)
+        raise
+
+
+async def stop(children: Children, targets: Sequence[Child], say: Say, *, patience: float | None = None) -> None:
+    """Drain and end them side by side. `patience`: seconds, None for their own."""
+    begun = time.monotonic()
+    for child in targets:
+        children.post(child, Stop(child.service.patience if patience is None else patience))
+    told: set[str] = set()
+
+    def all_gone() -> bool:
+        for child in targets:
+            if child.slot.name not in told and child.slot.state is SlotState.STOPPED and not child.processes:
+                told.add(child.slot.name)
+                say(f"{child.slot.name} has drained, {_since(begun)}")
+        return len(told) == len(targets)
+
+    await children.until(all_gone)
+
+
+async def _surge(children: Children, targets: Sequence[Child], say: Say) -> None:
+    """Raises WsdError when a new process does not become healthy; then the old ones go on, all of them."""
+    begun = time.monotonic()
+    old = await _replace(children, targets, held=True)
+    try:
+        for child in targets:
+            await _until_healthy(children, child, old[child.slot.name])
+            say(f"{child.slot.name}: the new process is healthy, {_since(begun)}")
+    except WsdError as exc:
+        for child in targets:
+            children.post(child, Abandon())
+        raise WsdError(f"{exc}; the old processes go on") from None
+    for child in targets:
+        children.post(child, Swap())
+    await children.until(lambda: all(_serving(child) not in old[child.slot.name] for child in targets))
+    say(f"swapped, {_since(begun)}: the old processes drain")
+    await _drained(children, targets, old, begun, say)
+
+
+async def _one_by_one(children: Children, targets: Sequence[Child], say: Say) -> None:
+    """Raises WsdError when a new process does not become healthy; then its slot and those after it are as before."""
+    for child in targets:
+        begun = time.monotonic()
+        old = await _replace(children, [child], held=False)
+        try:
+            await _until_healthy(children, child, old[child.slot.name])
+        except WsdError as exc:
+            raise WsdError(f"{exc}; the old process goes on") from None
+        say(f"{child.slot.name}: the new process serves, {_since(begun)}")
+        await _drained(children, [child], old, begun, say)
+
+
+async def _replace(children: Children, targets: Sequence[Child], *, held: bool) -> dict[str, frozenset[int]]:
+    """Start the new processes; the numbers of those that each slot had before."""
+    numbers = {child.slot.name: child.slot.next_number for child in targets}
+    for child in targets:
+        children.post(child, Replace(held))
+    await children.until(lambda: all(child.slot.next_number > numbers[child.slot.name] for child in targets))
+    return {
+        child.slot.name: frozenset(i.number for i in child.slot.incarnations if i.number < numbers[child.slot.name])
+        for child in targets
+    }
+
+
+async def _until_healthy(children: Children, child: Child, old: frozenset[int]) -> None:
+    """Raises WsdError."""
+    new = child.slot.next_number - 1
+
+    def settled() -> bool:
+        found = next((i for i in child.slot.incarnations if i.number == new), None)
+        if found is None:
+            if _serving(child) not in {None, *old}:
+                return True  # it served and ended already, and another took its place: the slot's to handle
+            failure = child.start_failure
+            if failure is not None and failure.incarnation == new:
+                raise WsdError(failure.reason)
+            raise WsdError(f"{child.slot.name}: the new process ended ({child.slot.last_exit})")
+        if child.slot.state is SlotState.STOPPED:
+            raise WsdError(f"{child.slot.name} was stopped")
+        return found.phase in (Phase.STANDBY, Phase.READY)
+
+    await children.until(settled)
+
+
+async def _drained(
+    children: Children, targets: Sequence[Child], old: dict[str, frozenset[int]], begun: float, say: Say
+) -> None:
+    told: set[str] = set()
+
+    def all_gone() -> bool:
+        for child in targets:
+            name = child.slot.name
+            if name not in told and not any(i.number in old[name] for i in child.slot.incarnations):
+                told.add(name)
+                say(f"{name}: the old process has drained, {_since(begun)}")
+        return len(told) == len(targets)
+
+    await children.until(all_gone)
+
+
+def _serving(child: Child) -> int | None:
+    current = child.slot.current
+    return current.number if current is not None and current.phase is Phase.READY else None
+
+
+def _since(begun: float) -> str:
+    return f"{time.monotonic() - begun:.1f} s"
