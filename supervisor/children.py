@@ -33,9 +33,11 @@ from wsd.supervisor.slot import (
     Start,
     Tick,
     Unhealthy,
+    Urgency,
     step,
 )
 from wsd.supervisor.state_dir import ProcessRecord, SavedState, StateDir
+from wsd.worker.contract import EVENT
 
 logger = logging.getLogger(__name__)
 
@@ -185,9 +187,12 @@ class Children:
                     self.post(child, Unhealthy(number, f"has no socket to promote ({exc})"))
             case End(number, urgency):
                 if process := child.processes.get(number):
-                    process.signal(child.service.signals[urgency])
+                    if urgency is Urgency.KILL:
+                        process.kill()
+                    else:
+                        process.signal(child.service.signals[urgency])
             case Report(text, warning):
-                logger.log(logging.WARNING if warning else logging.INFO, text)
+                logger.log(logging.WARNING if warning else logging.INFO, text, extra=EVENT)
 
     def _spawn(self, child: Child, number: int) -> None:
         service = child.service

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsd.supervisor.errors import ExitCode, WsdError
+from wsd.supervisor.errors import ConfigError, ExitCode, WsdError
 
 if TYPE_CHECKING:
     from wsd.supervisor.config import Key, Loaded
     from wsd.supervisor.state_dir import StateDir
+
+FOLLOW_SECONDS = 0.2
 
 app = typer.Typer(
     name="wsd",
@@ -31,6 +33,9 @@ ConfigOption = Annotated[str | None, typer.Option("--config", metavar="FILE", he
 StateDirOption = Annotated[str | None, typer.Option("--state-dir", metavar="DIR", help="Default: .wsd beside wsd.toml")]
 WorkersOption = Annotated[str | None, typer.Option("--workers", metavar="N", help="Number of worker processes")]
 JsonOption = Annotated[bool, typer.Option("--json", help="The same, for programs")]
+FollowOption = Annotated[bool, typer.Option("--follow", "-f", help="And then what comes, until Ctrl-C")]
+SinceOption = Annotated[str | None, typer.Option(metavar="TIME", help="30s, 5m, 2h, 1d ago, or a time")]
+LastOption = Annotated[int, typer.Option("--last", "-n", metavar="N", min=0, help="At most so many; 0: all")]
 SlotArgument = Annotated[int, typer.Argument(metavar="SLOT", min=1, help="The number in worker-SLOT")]
 
 
@@ -226,6 +231,84 @@ def upgrade(config: ConfigOption = None, state_dir: StateDirOption = None) -> No
     typer.echo(f"supervisor (pid {pid}) is new, everything else goes on")
 
 
+@app.command()
+def events(
+    follow: FollowOption = False,
+    since: SinceOption = None,
+    last: LastOption = 50,
+    config: ConfigOption = None,
+    state_dir: StateDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What happened to the cluster, and why: deaths, restarts, deploys, Redis away, slow readers closed.
+
+    Kept when the cluster stops, so it needs nothing running.
+
+    Example: wsd events --since 1h
+    Example: wsd events -f
+    """
+    import time  # noqa: PLC0415
+
+    from wsd.supervisor import log_lines  # noqa: PLC0415
+    from wsd.supervisor.logs import LogFollower  # noqa: PLC0415
+    from wsd.worker.contract import Event  # noqa: PLC0415
+
+    where = _state_dir(config, state_dir)
+    choice = log_lines.Choice(log_lines.parse_since(since, time.time()) if since else 0.0)
+    follower = LogFollower({"": where.events}, colour=False)
+
+    def show(text: str) -> None:
+        with contextlib.suppress(ValueError):
+            event = Event.from_json(text)
+            if event.at >= choice.since:
+                typer.echo(text if as_json else log_lines.show_event(event))
+
+    found = [event for event in log_lines.read_events(where.events) if event.at >= choice.since]
+    for event in found[-last:] if last else found:
+        show(event.to_json())
+    while follow:
+        for _, text in follower.named_lines():
+            show(text)
+        time.sleep(FOLLOW_SECONDS)
+
+
+@app.command()
+def logs(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[SLOT|nginx|valkey|supervisor]...", help="Default: all")
+    ] = None,
+    follow: FollowOption = False,
+    since: SinceOption = None,
+    grep: Annotated[str | None, typer.Option(metavar="X", help="Only lines with this regular expression")] = None,
+    last: LastOption = 100,
+    config: ConfigOption = None,
+    state_dir: StateDirOption = None,
+) -> None:
+    """What the processes print, merged in the order they did. Needs nothing running.
+
+    Example: wsd logs -f 2 nginx
+    Example: wsd logs --since 5m --grep 'refused|closed'
+    """
+    import time  # noqa: PLC0415
+
+    from wsd.supervisor import log_lines  # noqa: PLC0415
+    from wsd.supervisor.logs import LogFollower, use_colour  # noqa: PLC0415
+
+    paths = _logs(_state_dir(config, state_dir), names or [])
+    choice = log_lines.Choice(
+        log_lines.parse_since(since, time.time()) if since else 0.0, log_lines.parse_pattern(grep) if grep else None
+    )
+    follower = LogFollower(paths, colour=use_colour(sys.stdout, os.environ))
+    prefixes = {name: follower.prefix(name) if len(paths) > 1 else "" for name in paths}
+    for line in log_lines.merged(paths.items(), choice, last):
+        typer.echo(prefixes[line.name] + line.text)
+    while follow:
+        for name, text in follower.named_lines():
+            if choice.pattern is None or choice.pattern.search(text):
+                typer.echo(prefixes[name] + text)
+        time.sleep(FOLLOW_SECONDS)
+
+
 @app.command("render-nginx")
 def render_nginx(
     config: ConfigOption = None,
@@ -321,6 +404,20 @@ def _operate(config: str | None, state_dir: str | None, target: str, body: objec
         raise WsdError("the supervisor ended meanwhile")
 
 
+def _logs(where: "StateDir", names: list[str]) -> dict[str, Path]:
+    """The logs of these processes, of all by default. Raises ConfigError."""
+    there = {path.stem: path for path in sorted(where.logs.glob("*.log"))}
+    if not names:
+        if not there:
+            raise WsdError(f"there are no logs in {where.logs}")
+        return there
+    wanted = [f"worker-{name}" if name.isdigit() else name for name in names]
+    for name in wanted:
+        if name not in there:
+            raise ConfigError(f'there is no log of "{name}", only of {", ".join(there) or "nobody"}')
+    return {name: there[name] for name in wanted}
+
+
 def _load(config: str | None, options: "dict[str, tuple[Key, str | None]]") -> "Loaded":
     from wsd.supervisor.config import Setting, load  # noqa: PLC0415
 
@@ -346,7 +443,7 @@ def main() -> None:
         code = command.main(prog_name="wsd", standalone_mode=False)
     except WsdError as exc:
         _fail(str(exc), exc.exit_code)
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         code = ExitCode.FAILURE
     except Exception as exc:
         # The command line's own errors (unknown option, missing value) know their text and exit code.

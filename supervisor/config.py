@@ -40,6 +40,7 @@ class ClusterConfig(Section, frozen=True):
     host: str = "127.0.0.1"
     port: Port = 8000
     state_dir: str = ""
+    drain: Literal["close", "wait"] = "close"
     drain_seconds: SecondsOrZero = 30.0
 
 
@@ -87,6 +88,8 @@ class HealthConfig(Section, frozen=True):
     probe_timeout: Seconds = 2.0
     start_timeout: Seconds = 60.0
     max_rss: Count = 0
+    max_age: SecondsOrZero = 0.0
+    max_messages: Count = 0
 
 
 class RestartConfig(Section, frozen=True):
@@ -143,6 +146,9 @@ class ChannelConfig(Section, frozen=True):
 
 class LogConfig(Section, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+    max_bytes: Annotated[int, Meta(ge=4096)] = 10_485_760
+    backups: Annotated[int, Meta(ge=0, le=100)] = 5
 
 
 class Config(Section, frozen=True):

@@ -4,6 +4,7 @@ Hung means: no heartbeat for too long AND no answer to a direct request. A Redis
 stale and must restart nobody; so must a supervisor that itself stood still for a while.
 """
 
+import random
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,17 +16,21 @@ class Verdict(StrEnum):
     PROBE = "probe"  # ask it directly
     HUNG = "hung"
     OVERWEIGHT = "overweight"
+    OLD = "old"
+    WORN = "worn"  # it has handled so many messages that a fresh one is wanted
     DEAF = "deaf"
     ZOMBIE = "zombie"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds, and bytes for `max_rss` (0: no limit)."""
+    """Seconds, and bytes for `max_rss`. 0: no limit."""
 
     heartbeat_timeout: float
     probe_timeout: float
     max_rss: int = 0
+    max_age: float = 0.0
+    max_messages: int = 0
 
     @property
     def suspect_after(self) -> float:
@@ -42,23 +47,34 @@ class Observation:
     probing_for: float | None = None  # since the probe that is still unanswered was sent
     zombie: bool = False  # the main thread is gone, others keep the process
     rss: int = 0
+    age: float = 0.0  # since it was started
+    messages: int = 0  # that it has taken and sent
+    lot: float = 1.0  # of this process, from 0.8 to 1.2: processes of one age are not replaced at one time
     deaf: bool = False  # it says that it hears nothing of Redis, while others of its node do
 
 
 def verdict(seen: Observation, limits: Limits) -> Verdict:
     if seen.zombie:
         return Verdict.ZOMBIE
+    silent_for = min(seen.heartbeat_age, seen.answer_age if seen.answer_age is not None else float("inf"))
+    if silent_for > limits.suspect_after:
+        unanswered = seen.probing_for is not None and seen.probing_for >= limits.probe_timeout
+        return Verdict.HUNG if silent_for > limits.heartbeat_timeout and unanswered else Verdict.PROBE
+    # It lives: should another take its place?
     if limits.max_rss and seen.rss > limits.max_rss:
         return Verdict.OVERWEIGHT
     if seen.deaf:
         return Verdict.DEAF
-    silent_for = min(seen.heartbeat_age, seen.answer_age if seen.answer_age is not None else float("inf"))
-    if silent_for <= limits.suspect_after:
-        return Verdict.HEALTHY
-    unanswered = seen.probing_for is not None and seen.probing_for >= limits.probe_timeout
-    if silent_for > limits.heartbeat_timeout and unanswered:
-        return Verdict.HUNG
-    return Verdict.PROBE
+    if limits.max_age and seen.age > limits.max_age * seen.lot:
+        return Verdict.OLD
+    if limits.max_messages and seen.messages > limits.max_messages * seen.lot:
+        return Verdict.WORN
+    return Verdict.HEALTHY
+
+
+def lot(worker_id: str) -> float:
+    """From 0.8 to 1.2, always the same for one worker: so that processes of one age go one after the other."""
+    return random.Random(worker_id).uniform(0.8, 1.2)
 
 
 @dataclass
@@ -90,11 +106,15 @@ class Pulse:
         self.probing_since = None
 
     def observe(self, now: float, *, zombie: bool, rss: int, others_hear: bool) -> Observation:
+        beat = self.beat
         return Observation(
             heartbeat_age=now - self.seen_at,
             answer_age=now - self.answered_at if self.answered_at is not None else None,
             probing_for=now - self.probing_since if self.probing_since is not None else None,
             zombie=zombie,
             rss=rss,
-            deaf=self.beat is not None and self.beat.deaf and others_hear,
+            age=beat.uptime if beat is not None else 0.0,
+            messages=beat.messages_in + beat.messages_out if beat is not None else 0,
+            lot=lot(beat.worker_id) if beat is not None else 1.0,
+            deaf=beat is not None and beat.deaf and others_hear,
         )

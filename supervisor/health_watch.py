@@ -6,6 +6,7 @@ import time
 
 from wsd.supervisor.children import Child, Children
 from wsd.supervisor.health import Limits, Pulse, Verdict, verdict
+from wsd.supervisor.nginx import NginxService
 from wsd.supervisor.process import Usage
 from wsd.supervisor.redis_watch import RedisWatch
 from wsd.supervisor.service import Service
@@ -38,8 +39,7 @@ class HealthWatch:
             if self._redis is not None:
                 # Apart from the rest: a Redis that hangs must not hold up the watch over the workers.
                 self._tasks.create_task(self._listen(self._redis), name="heartbeats")
-            if self._stand_in:
-                self._tasks.create_task(self._ping_stand_in(), name="stand-in")
+            self._tasks.create_task(self._ask_the_silent(), name="answers")
             self._tasks.create_task(self._measure(), name="usage")
             while True:
                 await asyncio.sleep(self._interval / JUDGEMENTS)
@@ -78,7 +78,7 @@ class HealthWatch:
         seen = pulse.observe(
             now,
             zombie=usage is not None and usage.zombie,
-            rss=usage.rss if usage else 0,
+            rss=usage.rss if usage and isinstance(child.service, WorkerService) else 0,
             # If nobody hears, the fault is not in the workers, and new ones would not help.
             others_hear=any(c.pulse and c.pulse.beat and c.pulse.beat.redis for c in self._children),
         )
@@ -93,34 +93,42 @@ class HealthWatch:
             case Verdict.ZOMBIE:
                 self._children.post(child, Unhealthy(current.number, "is a zombie"))
             case Verdict.OVERWEIGHT:
-                reason = f"uses {seen.rss} bytes of memory, health.max_rss is {self.limits.max_rss}"
-                self._children.post(child, Recycle(current.number, reason))
+                self._recycle(child, f"uses {seen.rss} bytes of memory, health.max_rss is {self.limits.max_rss}")
             case Verdict.DEAF:
-                reason = "hears nothing of Redis, whatever it tries"
-                self._children.post(child, Recycle(current.number, reason))
+                self._recycle(child, "hears nothing of Redis, whatever it tries")
+            case Verdict.OLD:
+                self._recycle(child, f"is {seen.age:.0f} s old, health.max_age is {self.limits.max_age:g}")
+            case Verdict.WORN:
+                reason = f"has handled {seen.messages} messages, health.max_messages is {self.limits.max_messages}"
+                self._recycle(child, reason)
+
+    def _recycle(self, child: Child, reason: str) -> None:
+        """One at a time: two processes of one slot are twice the memory."""
+        current = child.slot.current
+        if current is not None and not any(other.slot.replacing for other in self._children):
+            self._children.post(child, Recycle(current.number, reason))
 
     def _feel(self, service: Service, pulse: Pulse, now: float) -> None:
-        """Workers send heartbeats. Our own talk with Valkey is its heartbeat and its probe in one; nginx is
-        only seen by its being there."""
-        if isinstance(service, ValkeyService):
-            if self._stand_in:
-                return
+        """Our own talk with Valkey is its heartbeat and its probe in one, where it is the Redis of all."""
+        if isinstance(service, ValkeyService) and not self._stand_in:
             answered_at = self._redis.answered_at if self._redis is not None else now
             pulse.seen_at = pulse.probing_since = max(pulse.seen_at, answered_at)
-        elif not isinstance(service, WorkerService):
-            pulse.seen_at = now
 
-    async def _ping_stand_in(self) -> None:
-        """Nobody talks to it while the Redis it stands in for is well: so we do."""
+    async def _ask_the_silent(self) -> None:
+        """nginx sends no heartbeat, nor does a Valkey that nobody talks to as long as the Redis it stands in for is
+        well."""
         while True:
             await asyncio.sleep(self._interval)
             for child in self._children:
                 pulse = child.pulse
-                if not isinstance(child.service, ValkeyService) or pulse is None:
+                is_silent = isinstance(child.service, NginxService) or (
+                    isinstance(child.service, ValkeyService) and self._stand_in
+                )
+                if not is_silent or pulse is None:
                     continue
                 if pulse.probing_since is None:
                     pulse.probing_since = time.monotonic()
-                if await child.service.is_ready(0):
+                if await child.service.answers():
                     pulse.seen_at = pulse.probing_since = time.monotonic()
 
     async def _probe(self, child: Child, service: WorkerService, pulse: Pulse) -> None:

@@ -14,13 +14,14 @@ from pathlib import Path
 
 from wsd.supervisor import nginx
 from wsd.supervisor.client import stop_and_wait
-from wsd.supervisor.config import Loaded
+from wsd.supervisor.config import Loaded, LogConfig
 from wsd.supervisor.errors import ExitCode, NotRunningError, StartError, WsdError
 from wsd.supervisor.logs import Console, LogFollower
 from wsd.supervisor.nginx import NginxService
 from wsd.supervisor.process import end_leftovers, end_orphans, is_alive, names_of, port_holder, raise_file_limit
 from wsd.supervisor.state_dir import SavedState, StateDir
 from wsd.supervisor.supervisor import Supervisor
+from wsd.worker.contract import EVENT, EventHandler, JsonFormatter
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +40,13 @@ def foreground(loaded: Loaded) -> None:
     serves_on = True
     try:
         state_dir.create()
-        _log_to(state_dir.log("supervisor"), loaded.config.log.level)
+        _log_to(state_dir, loaded.config.log)
         left = _left_in(state_dir)
         state_dir.clean_sockets()
         serves_on = bool(left.processes)
         if serves_on:
             console.say("going on with what a supervisor before us had started")
+            logger.info("going on with %d processes of a supervisor before us", len(left.processes), extra=EVENT)
         else:
             check_port(loaded)
         raise_file_limit()
@@ -106,6 +108,7 @@ async def _run(supervisor: Supervisor, console: Console) -> None:
 
     def on_ready() -> None:
         console.say(banner(supervisor))
+        logger.info("the cluster is up, %d workers", len(supervisor.workers), extra=EVENT)
         if ready_fd is not None:
             _leave_terminal(int(ready_fd), supervisor.state_dir.log("supervisor"))
         elif not _writes_to(supervisor.state_dir.log("supervisor")):
@@ -269,7 +272,14 @@ def check_port(loaded: Loaded) -> None:
         raise StartError(f"cannot listen on {where}: {exc.strerror}; choose another with --host or --port") from None
 
 
-def _log_to(path: Path, level: str) -> None:
+def _log_to(state_dir: StateDir, config: LogConfig) -> None:
     """Our own events go to a log file like everybody's; the terminal follows it."""
-    logging.basicConfig(filename=path, level=level.upper(), format="%(asctime)s %(levelname)s %(message)s", force=True)
+    path = state_dir.log("supervisor")
+    logging.basicConfig(
+        filename=path, level=config.level.upper(), format="%(asctime)s %(levelname)s %(message)s", force=True
+    )
+    root = logging.getLogger()
+    if config.format == "json":
+        root.handlers[0].setFormatter(JsonFormatter(process="supervisor"))
+    root.addHandler(EventHandler(str(state_dir.events), "supervisor"))
     logging.getLogger("uvicorn").setLevel(logging.WARNING)

@@ -23,15 +23,21 @@ class LogFollower:
         """From the files' present ends on; a file may be made later."""
         self._paths = paths
         self._colour = colour
+        self._colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(paths)}
         self._width = max(len(name) for name in paths)
         self._offsets = {name: log_size(path) for name, path in paths.items()}
         self._rest = dict.fromkeys(paths, b"")
 
     def lines(self) -> Iterator[str]:
         """What has come since the last call, each line with its prefix."""
-        for number, (name, path) in enumerate(self._paths.items()):
+        for name, text in self.named_lines():
+            yield self.prefix(name) + text
+
+    def named_lines(self) -> Iterator[tuple[str, str]]:
+        """The same, apart."""
+        for name, path in self._paths.items():
             for line in self._read(name, path):
-                yield self._prefix(number, name) + line.decode("utf-8", "replace")
+                yield name, line.decode("utf-8", "replace")
 
     def _read(self, name: str, path: Path) -> list[bytes]:
         try:
@@ -47,9 +53,10 @@ class LogFollower:
         *whole, self._rest[name] = (self._rest[name] + chunk).split(b"\n")
         return whole
 
-    def _prefix(self, number: int, name: str) -> str:
+    def prefix(self, name: str) -> str:
+        """What stands before each line of a log."""
         label = f"{name:<{self._width}} | "
-        return f"\x1b[{COLOURS[number % len(COLOURS)]}m{label}{RESET}" if self._colour else label
+        return f"\x1b[{self._colours[name]}m{label}{RESET}" if self._colour else label
 
 
 def log_size(path: Path) -> int:

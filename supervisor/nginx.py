@@ -5,6 +5,7 @@ import os
 import pwd
 import shutil
 import signal
+import ssl
 import subprocess
 import tempfile
 import time
@@ -24,6 +25,8 @@ from wsd.supervisor.state_dir import StateDir
 
 CHECK_SECONDS = 30.0
 RELOAD_SECONDS = 10.0
+ALIVE_PATH = "/_wsd/alive"
+"""What nginx itself answers, to whoever asks."""
 
 
 def find_binary(configured: str) -> Path | None:
@@ -79,6 +82,7 @@ def render(config: Config, *, prefix: Path, sockets: Sequence[Path], control: Pa
         listen=listen_address(cluster.host, cluster.port),
         redirect_listen=listen_address(cluster.host, nginx.tls_redirect_port),
         port=cluster.port,
+        alive_path=ALIVE_PATH,
     )
 
 
@@ -170,6 +174,7 @@ class NginxService(Service):
         self._prefix = state_dir.nginx
         self._config_path = state_dir.nginx / "nginx.conf"
         self._pid_path = state_dir.nginx / "nginx.pid"
+        self._text = ""
 
     def render(self, config: Config) -> str:
         sockets = [self._state_dir.worker_socket(slot) for slot in range(1, config.cluster.workers + 1)]
@@ -189,6 +194,7 @@ class NginxService(Service):
         before = self.written()
         candidate.rename(self._config_path)
         self._config = config
+        self._text = text
         return text != before
 
     def written(self) -> str:
@@ -201,7 +207,7 @@ class NginxService(Service):
     @property
     def is_as_written(self) -> bool:
         """Whether nobody but us has changed the file."""
-        return self.written() == self.render(self._config)
+        return self.written() == self._text
 
     async def reload(self, process: Process | None) -> None:
         """Let it read its configuration, and return once it serves by that; connections stay with the processes
@@ -231,14 +237,28 @@ class NginxService(Service):
 
         The port alone tells nothing: processes of a killed nginx may still listen for a moment.
         """
-        if not self._pid_path.exists():
-            return False
+        return self._pid_path.exists() and await self.answers()
+
+    async def answers(self) -> bool:
+        """Whether it answers a request by itself, whatever the workers do."""
         cluster = self._config.cluster
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(cluster.host.strip("[]"), cluster.host.strip("[]"))
         try:
             async with asyncio.timeout(1):
-                _, writer = await asyncio.open_connection(host, cluster.port)
+                reader, writer = await asyncio.open_connection(host, cluster.port, ssl=self._tls())
+                try:
+                    writer.write(f"GET {ALIVE_PATH} HTTP/1.0\r\n\r\n".encode())
+                    return bool(await reader.readline())
+                finally:
+                    writer.close()
         except (OSError, TimeoutError):
             return False
-        writer.close()
-        return True
+
+    def _tls(self) -> ssl.SSLContext | None:
+        """It is ourselves that we talk to: whose certificate that is, is no question."""
+        if not self._config.nginx.tls_certificate:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context

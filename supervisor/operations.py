@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from msgspec import Struct
 
 from wsd.supervisor.errors import WsdError
+from wsd.worker.contract import EVENT
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ class Operation:
     def end(self, error: str = "") -> None:
         if error:
             logger.warning("%s failed: %s", self.name, error)
+        else:
+            logger.info("%s is done", self.name, extra=EVENT)
         self._tell(Progress(done=True, error=error))
 
     async def follow(self) -> AsyncIterator[Progress]:
@@ -88,6 +91,7 @@ class Operations:
         if self.current is not None and not self.current.done:
             raise WsdError(f"{self.current.name} is under way ({self.current.last}); try again when it is over")
         operation = self.current = Operation(name)
+        logger.info("%s begins", name, extra=EVENT)
         self._task = self._tasks.create_task(self._do(operation, work), name=name)
         return operation
 

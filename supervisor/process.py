@@ -122,6 +122,12 @@ class Process:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signum)
 
+    def kill(self) -> None:
+        """The process and all in its group: what hangs may hold a port together."""
+        if self._pidfd is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+
     def children(self) -> list[int]:
         """The pids of its direct children."""
         return _children(self.pid)

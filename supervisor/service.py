@@ -38,6 +38,11 @@ class Service(ABC):
     async def is_ready(self, incarnation: int) -> bool:
         """Whether it serves. Asked again and again from its start; must not raise, nor take longer than a second."""
 
+    async def answers(self) -> bool:
+        """Whether a process that was ready still does what it is there for; asked of those without a heartbeat. Must
+        not raise, nor take longer than a second."""
+        return await self.is_ready(0)
+
     def adopt(self, record: ProcessRecord) -> bool:
         """Take note of a process that runs already; whether it is where clients find it."""
         return True

@@ -56,6 +56,7 @@ class StateDir:
         self.valkey = root / "valkey"
         self.control_socket = self.sockets / "control.sock"
         self.valkey_socket = self.sockets / "valkey.sock"
+        self.events = self.logs / "events.jsonl"
         self._lock_path = root / "lock"
         self._state_path = root / "state.json"
         self._lock_fd: int | None = None

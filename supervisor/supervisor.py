@@ -19,6 +19,7 @@ from wsd.supervisor.control import ControlServer
 from wsd.supervisor.errors import StartError, WsdError
 from wsd.supervisor.health import Limits
 from wsd.supervisor.health_watch import HealthWatch
+from wsd.supervisor.log_rotation import rotate_for_ever
 from wsd.supervisor.nginx import NginxService
 from wsd.supervisor.operations import Operation, Operations, Say
 from wsd.supervisor.redis_watch import RedisWatch, is_refusal
@@ -31,8 +32,11 @@ from wsd.supervisor.status import ClusterStatus
 from wsd.supervisor.status_report import report
 from wsd.supervisor.valkey import ValkeyService
 from wsd.supervisor.workers import WorkerService
+from wsd.worker.contract import EVENT
 
 logger = logging.getLogger(__name__)
+
+GUARD_SECONDS = 2.0
 
 
 class Supervisor:
@@ -74,10 +78,12 @@ class Supervisor:
         control = ControlServer(self, self.state_dir.control_socket)
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(self.children.run(), name="children")]
+            background.append(tasks.create_task(rotate_for_ever(self._logs, lambda: self.config.log), name="logs"))
             await control.start()
             try:
                 await self._bring_up_redis()
                 self.health_watch = self._make_health_watch()
+                background.append(tasks.create_task(self._guard_nginx(), name="nginx-config"))
                 background.append(tasks.create_task(self.health_watch.run(), name="health"))
                 await self._bring_up_workers()
                 await self._bring_up_nginx()
@@ -116,7 +122,7 @@ class Supervisor:
         """
         self._stop_patience = patience
         if not self.stopping:
-            logger.info("stopping")
+            logger.info("stopping", extra=EVENT)
             self.stopping = True
             self.children.wake()
         elif patience is not None:
@@ -191,11 +197,28 @@ class Supervisor:
             raise WsdError(f"there is no slot {slot}, they are 1 to {self.config.cluster.workers}")
         return child
 
+    async def _guard_nginx(self) -> None:
+        """Who edits the rendered configuration by hand loses it with the next reload; better at once, and told."""
+        while True:
+            await asyncio.sleep(GUARD_SECONDS)
+            child, operation = self.nginx, self.operations.current
+            if child is None or not isinstance(child.service, NginxService) or child.service.is_as_written:
+                continue
+            if operation is None or operation.done:
+                logger.warning("nginx.conf was changed by somebody else: restored; wsd.toml is what to change")
+                try:
+                    await self.update_nginx(logger.info)
+                except (WsdError, OSError) as exc:
+                    logger.warning("nginx.conf is not restored: %s", exc)
+
     def hand_over(self) -> None:
         """Let `run` end, and the cluster go on: for a supervisor that takes it over from what is written down."""
         self.children.record()
         self.handing_over = True
         self.children.wake()
+
+    def _logs(self) -> list[Path]:
+        return [*self.state_dir.logs.glob("*.log"), self.state_dir.events]
 
     def status(self) -> ClusterStatus:
         return report(self)
@@ -394,7 +417,7 @@ class Supervisor:
 
 def _limits(config: Config) -> Limits:
     health = config.health
-    return Limits(health.heartbeat_timeout, health.probe_timeout, health.max_rss)
+    return Limits(health.heartbeat_timeout, health.probe_timeout, health.max_rss, health.max_age, health.max_messages)
 
 
 def _restart_policy(config: Config) -> RestartPolicy:

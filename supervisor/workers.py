@@ -84,6 +84,7 @@ class WorkerService(Service):
             app=config.cluster.app,
             heartbeat_interval=config.health.heartbeat_interval,
             heartbeat_ttl=config.health.heartbeat_timeout,
+            drain=config.cluster.drain,
             drain_seconds=config.cluster.drain_seconds,
             ping_interval=config.websocket.ping_interval,
             ping_timeout=config.websocket.ping_timeout,
@@ -125,6 +126,8 @@ class WorkerService(Service):
             jwt_user_claim=security.jwt_user_claim,
             jwt_username_claim=security.jwt_username_claim,
             log_level=config.log.level,
+            log_format=config.log.format,
+            events_path=str(self._state_dir.events),
         ).to_env()
 
     def adopt(self, record: ProcessRecord) -> bool:

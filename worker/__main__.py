@@ -11,7 +11,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from wsd.worker import hub
 from wsd.worker.app import BadAppError, load_application
-from wsd.worker.contract import EXIT_BAD_APP, EXIT_STARTUP_FAILED, WorkerEnv
+from wsd.worker.contract import EXIT_BAD_APP, EXIT_STARTUP_FAILED, EventHandler, JsonFormatter, WorkerEnv
 from wsd.worker.protocol import fanout_protocol, http_protocol
 from wsd.worker.server import WorkerServer, bind_shared, bind_unix
 from wsd.worker.websocket_middleware import WebSocketMiddleware
@@ -25,11 +25,7 @@ REQUEST_SECONDS = 5
 
 def main() -> int:
     env = WorkerEnv.from_env(os.environ)
-    logging.basicConfig(
-        level=env.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    _log_as(env)
     # uvicorn's info lines are one a handshake, with the query string and what secrets it holds.
     logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLogger().level))
     sys.path.insert(0, str(Path.cwd()))
@@ -70,7 +66,13 @@ def main() -> int:
     gc.collect()
     gc.freeze()
     paths = [Path(path) for path in (env.bind_path, env.public_path) if path]
-    server = WorkerServer(config, drain_seconds=env.drain_seconds, on_drain=app.worker.drain, paths=paths)
+    server = WorkerServer(
+        config,
+        drain_seconds=env.drain_seconds,
+        waits=env.drain == "wait",
+        on_drain=app.worker.drain,
+        paths=paths,
+    )
     try:
         server.run(sockets=sockets)
     except SystemExit:
@@ -78,6 +80,17 @@ def main() -> int:
             raise
         return _fail(f"the application failed to start: {app.startup_failure.splitlines()[-1]}", EXIT_STARTUP_FAILED)
     return 0
+
+
+def _log_as(env: WorkerEnv) -> None:
+    logging.basicConfig(
+        level=env.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    root = logging.getLogger()
+    if env.log_format == "json":
+        root.handlers[0].setFormatter(JsonFormatter(worker_id=env.worker_id))
+    if env.events_path:
+        root.addHandler(EventHandler(env.events_path, f"worker-{env.slot}"))
 
 
 def _fail(reason: str, code: int) -> int:

@@ -1,9 +1,10 @@
-"""The whole language between supervisor and worker: environment, heartbeat record, Redis keys, exit codes.
+"""The whole language between supervisor and worker: environment, heartbeat, events, Redis keys, exit codes.
 
 Standard library only: the supervisor imports this module and nothing else of the worker.
 """
 
 import json
+import logging
 import os
 import re
 import secrets
@@ -11,6 +12,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
 
@@ -62,6 +64,7 @@ class WorkerEnv:
     app: str = _env("WSD_WORKER_APP", "")
     heartbeat_interval: float = _env("WSD_WORKER_HEARTBEAT_INTERVAL", 1.0)
     heartbeat_ttl: float = _env("WSD_WORKER_HEARTBEAT_TTL", 5.0)
+    drain: str = _env("WSD_WORKER_DRAIN", "close")  # or "wait": until the connections end, drain_seconds at most
     drain_seconds: float = _env("WSD_WORKER_DRAIN_SECONDS", 30.0)
     ping_interval: float = _env("WSD_WORKER_PING_INTERVAL", 25.0)
     ping_timeout: float = _env("WSD_WORKER_PING_TIMEOUT", 10.0)
@@ -103,6 +106,8 @@ class WorkerEnv:
     jwt_user_claim: str = _env("WSD_WORKER_JWT_USER_CLAIM", "sub")
     jwt_username_claim: str = _env("WSD_WORKER_JWT_USERNAME_CLAIM", "name")
     log_level: str = _env("WSD_WORKER_LOG_LEVEL", "info")
+    log_format: str = _env("WSD_WORKER_LOG_FORMAT", "text")  # or "json"
+    events_path: str = _env("WSD_WORKER_EVENTS_PATH", "")  # the node's file of events, see Event
 
     def to_env(self) -> dict[str, str]:
         """The variables to start a worker with; `from_env` of them gives the same record."""
@@ -210,6 +215,92 @@ class Heartbeat:
             raise ValueError(f"not a heartbeat: {exc!r}") from None
         known["state"] = WorkerState(known["state"])
         return cls(**known)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened to the cluster, for people: a line in a file to which every process of it appends."""
+
+    at: float  # seconds since the epoch
+    source: str  # supervisor, worker-2
+    level: str  # info, warning, error, critical
+    text: str
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Raises ValueError when the text is not an event; fields of newer versions are ignored."""
+        raw = json.loads(text)
+        try:
+            return cls(**{f.name: raw[f.name] for f in fields(cls)})
+        except (TypeError, KeyError) as exc:
+            raise ValueError(f"not an event: {exc!r}") from None
+
+
+EVENT = {"event": True}
+"""`extra` of a log record below a warning that people should see as an event, too."""
+
+MAX_EVENTS_PER_SECOND = 20
+"""Of one process; what a storm has beyond that is in its log."""
+
+
+class EventHandler(logging.Handler):
+    """Appends wsd's warnings, and what is marked as EVENT, to the file of events."""
+
+    def __init__(self, path: str, source: str) -> None:
+        super().__init__()
+        self._path = path
+        self._source = source
+        self._second = 0
+        self._written = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        is_event = record.levelno >= logging.WARNING or getattr(record, "event", False)
+        return is_event and record.name.startswith("wsd.") and self._within_rate(int(record.created))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = " ".join(record.getMessage().split())
+        event = Event(at=record.created, source=self._source, level=record.levelname.lower(), text=text)
+        try:
+            # Opened anew each time, as it may have been rotated; one write() with O_APPEND is one whole line.
+            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return  # it is in the log all the same
+        try:
+            os.write(fd, f"{event.to_json()}\n".encode())
+        except OSError:
+            return
+        finally:
+            os.close(fd)
+
+    def _within_rate(self, second: int) -> bool:
+        if second != self._second:
+            self._second, self._written = second, 0
+        self._written += 1
+        return self._written <= MAX_EVENTS_PER_SECOND
+
+
+class JsonFormatter(logging.Formatter):
+    """A log record as one line of JSON."""
+
+    def __init__(self, **always: str) -> None:
+        """`always`: fields of every line."""
+        super().__init__()
+        self._always = always
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            **self._always,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return json.dumps(fields, ensure_ascii=False)
 
 
 # Redis keys. The braces are Redis Cluster's hash tag: keys that one script touches share a slot.

@@ -1,6 +1,7 @@
 """What is to be sent to one client, in order, so that a slow reader never holds up the others."""
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -9,6 +10,8 @@ from typing import Any, Protocol
 from wsd.worker.backlog import Backlog
 from wsd.worker.delivery import Batch, Item, Message
 from wsd.worker.wire import CloseCode
+
+logger = logging.getLogger(__name__)
 
 SLOW = (CloseCode.SLOW_READER, "reading too slowly")
 
@@ -304,6 +307,9 @@ class Outbox:
             await asyncio.shield(self._drained)
 
     def close_slow(self) -> None:
+        waiting = self.waiting_bytes
+        if self.closed is None:
+            logger.warning("closed user %r, who reads too slowly: %d bytes waited for them", self.user_id, waiting)
         self._let_go()
         self.pending = []
         self.close(*SLOW)

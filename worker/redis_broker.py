@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from wsd.worker.circuit_breaker import CircuitBreaker
-from wsd.worker.contract import EVERY_WORKER
+from wsd.worker.contract import EVENT, EVERY_WORKER
 from wsd.worker.history import Entry, Keep, Page, Position, Stored, Wanted
 from wsd.worker.link import LOST, RedisError, is_refusal, raise_if_cancelled
 from wsd.worker.message_broker import (
@@ -305,7 +305,7 @@ class RedisMessageBroker(MessageBroker):
             self._deaf = 0
             if self._breaker.succeeded():
                 self._both_ways_until = time.monotonic() + BOTH_WAYS_SECONDS
-                logger.info("Redis is back, %d messages were waiting for it", len(self._spool))
+                logger.info("Redis is back, %d messages were waiting for it", len(self._spool), extra=EVENT)
                 self.on_return()
                 await self._await_the_others()
             self._was_distributed = True

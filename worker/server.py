@@ -12,7 +12,7 @@ from pathlib import Path
 import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from wsd.worker.contract import ACCEPT_GRACE_SECONDS
+from wsd.worker.contract import ACCEPT_GRACE_SECONDS, EVENT
 from wsd.worker.protocol import FanoutProtocol
 
 WebSocket = FanoutProtocol | WebSocketsSansIOProtocol
@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 CLOSES_PER_SECOND = 100
 """The pace at which a drain closes connections while there are few; it must end within `drain_seconds`."""
+
+
+WAIT_LOOK_SECONDS = 0.1
 
 
 def close_delays(count: int, drain_seconds: float, rng: random.Random) -> list[float]:
@@ -37,6 +40,9 @@ def close_delays(count: int, drain_seconds: float, rng: random.Random) -> list[f
 class WorkerServer(uvicorn.Server):
     """Serves sockets that are bound already. SIGTERM and SIGINT drain, a second one ends the drain.
 
+    A drain closes WebSockets over `drain_seconds`; where it `waits`, it lets them end by themselves for so long, and
+    then closes those that are left at once.
+
     `paths` are where the server's unix socket may be found: the one it was bound to, and the one that nginx
     knows. `on_drain` is called once, when the drain begins.
     """
@@ -46,11 +52,13 @@ class WorkerServer(uvicorn.Server):
         config: uvicorn.Config,
         *,
         drain_seconds: float,
+        waits: bool = False,
         on_drain: Callable[[], None],
         paths: Sequence[Path] = (),
     ) -> None:
         super().__init__(config)
         self._drain_seconds = drain_seconds
+        self._waits = waits
         self._on_drain = on_drain
         self._paths = paths
         self._inode = paths[0].stat().st_ino if paths else None
@@ -100,21 +108,37 @@ class WorkerServer(uvicorn.Server):
                     path.unlink()
 
     async def _close_websockets(self) -> None:
-        connections = [c for c in self.server_state.connections if isinstance(c, WEBSOCKETS)]
+        connections = self._websockets()
         if not connections:
             return
-        logger.info("draining %d connections", len(connections))
+        logger.info("draining %d connections", len(connections), extra=EVENT)
         loop = asyncio.get_running_loop()
         delays = close_delays(len(connections), self._drain_seconds, random.Random())
+        if self._waits:
+            await self._until_they_end()
+            connections = self._websockets()
+            delays = [0.0] * len(connections)
         timers = [
             loop.call_later(delay, self._close, connection)
             for delay, connection in zip(delays, connections, strict=True)
         ]
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(delays)):
+            async with asyncio.timeout(max(delays, default=0.0)):
                 await self._cut_short.wait()
         for timer in timers:
             timer.cancel()
+
+    def _websockets(self) -> list[WebSocket]:
+        return [c for c in self.server_state.connections if isinstance(c, WEBSOCKETS)]
+
+    async def _until_they_end(self) -> None:
+        """Or their time is over, or somebody is in a hurry."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._drain_seconds):
+                while self._websockets() and not self._cut_short.is_set():
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(WAIT_LOOK_SECONDS):
+                            await self._cut_short.wait()
 
     def _close(self, connection: WebSocket) -> None:
         if connection in self.server_state.connections:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from wsd.worker.contract import EVENT
 from wsd.worker.link import RedisError, raise_if_cancelled
 from wsd.worker.session_store import SessionInfo, SessionStore
 
@@ -172,5 +173,5 @@ class SessionKeeper:
 
     def _succeeded(self) -> None:
         if not self.healthy:
-            logger.info("sessions are written again")
+            logger.info("sessions are written again", extra=EVENT)
         self.healthy = True

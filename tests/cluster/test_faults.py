@@ -229,3 +229,60 @@ async def test_no_restart_loses_a_worker_of_the_count(tmp_path: Path) -> None:
         for slot, pid in enumerate(pids, 1):
             until(partial(cluster.replaced, slot, pid))
         await eventually(lambda: cluster.health()[1]["websocket"]["total_workers"] == 3)
+
+
+async def test_an_nginx_that_hangs_is_replaced(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--workers", "1", config=FAST_HEALTH) as cluster:
+        nginx = cluster.status().nginx
+        assert nginx is not None
+        assert nginx.pid is not None
+        pids = [nginx.pid, *(child.pid for child in psutil.Process(nginx.pid).children())]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        await eventually(lambda: (new := cluster.status().nginx) and new.pid != pids[0] and new.state == "ready")
+        assert cluster.health()[0] == 200
+        assert "nginx hangs" in cluster.log("supervisor")
+        until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+
+
+async def test_an_nginx_configuration_that_was_edited_is_restored(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--workers", "1") as cluster:
+        path = cluster.state_dir.nginx / "nginx.conf"
+        rendered = path.read_text()
+        path.write_text(rendered.replace("unix:", "unix:/nowhere"))
+        nginx = cluster.status().nginx
+        assert nginx is not None
+        assert nginx.pid is not None
+        os.kill(nginx.pid, signal.SIGHUP)
+        await eventually(lambda: path.read_text() == rendered)
+        await eventually(lambda: cluster.get("/health")[0] == 200)
+        assert "nginx.conf was changed by somebody else" in cluster.wsd("events").stdout
+
+
+@pytest.mark.parametrize("limit", ["max_age = 1.0", "max_messages = 10"])
+async def test_old_workers_are_replaced_one_by_one_and_no_handshake_fails(tmp_path: Path, limit: str) -> None:
+    config = f"[health]\nheartbeat_interval = 0.2\n{limit}\n"
+    with Cluster(tmp_path, "--workers", "2", config=config) as cluster:
+        pids = [worker.pid for worker in cluster.status().workers]
+        handshakes = Handshakes(cluster.port)
+        load = asyncio.create_task(handshakes.run())
+        talker = await cluster.client_of(1)
+        for number in range(20):
+            await talker.send({"text": str(number)})
+        await eventually(lambda: cluster.replaced(1, pids[0]))
+        load.cancel()
+        assert handshakes.failures == []
+        assert "health.max_" in cluster.wsd("events").stdout
+
+
+async def test_a_drain_may_wait_for_the_connections_to_end(tmp_path: Path) -> None:
+    config = '[cluster]\ndrain = "wait"\ndrain_seconds = 3\n'
+    with Cluster(tmp_path, "--workers", "1", config=config) as cluster:
+        ends, stays = await cluster.client(), await cluster.client()
+        restarting = asyncio.create_task(asyncio.to_thread(cluster.wsd, "restart"))
+        await eventually(lambda: "draining 2 connections" in cluster.log("worker-1"))
+        assert (await ends.ask(type="ping"))["type"] == "pong"  # it goes on meanwhile
+        await ends.close()
+        await stays.connection.wait_closed()
+        assert stays.connection.close_code == 1012
+        assert (await restarting).returncode == 0

@@ -1,0 +1,108 @@
+"""`wsd logs` and `wsd events`: what is in the files, chosen by time and text, merged in the order it happened."""
+
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from wsd.supervisor.errors import ConfigError
+from wsd.worker.contract import Event
+
+# 2026-11-24 12:18:00,761 of Python; 2026/11/24 12:25:30 of nginx; "31301:M 24 Nov 2026 12:24:37.252" of Valkey;
+# {"at": "2026-11-24T12:18:00.761+00:00" in JSON.
+STAMPS = (
+    (re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),(\d{3})"), "%Y-%m-%d %H:%M:%S"),
+    (re.compile(r"(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d)()"), "%Y/%m/%d %H:%M:%S"),
+    (re.compile(r"\d+:\S+ (\d\d? \w{3} \d{4} \d\d:\d\d:\d\d)\.(\d{3})"), "%d %b %Y %H:%M:%S"),
+)
+JSON_STAMP = re.compile(r'\{"at": "([^"]+)"')
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+@dataclass(frozen=True)
+class Line:
+    at: float  # seconds since the epoch; of a line without a time, that of the line before
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    since: float = 0.0  # seconds since the epoch
+    pattern: re.Pattern[str] | None = None
+
+    def takes(self, line: Line) -> bool:
+        return line.at >= self.since and (self.pattern is None or self.pattern.search(line.text) is not None)
+
+
+def parse_since(text: str, now: float) -> float:
+    """`5m`, `2h`, `1d` ago, or a time `2026-11-24 12:00`, as seconds since the epoch. Raises ConfigError."""
+    if found := re.fullmatch(r"(\d+)([smhd])", text):
+        return now - int(found[1]) * UNITS[found[2]]
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise ConfigError(f'--since must be like 30s, 5m, 2h, 1d or "2026-11-24 12:00", got "{text}"') from None
+
+
+def parse_pattern(text: str) -> re.Pattern[str]:
+    """Raises ConfigError."""
+    try:
+        return re.compile(text, re.IGNORECASE)
+    except re.error as exc:
+        raise ConfigError(f'--grep must be a regular expression, got "{text}": {exc}') from None
+
+
+def time_of(text: str) -> float | None:
+    """When a line of a log was written, in seconds since the epoch; None where it does not say."""
+    try:
+        if found := JSON_STAMP.match(text):
+            return datetime.fromisoformat(found[1]).timestamp()
+        for stamp, shape in STAMPS:
+            if found := stamp.match(text):
+                written = datetime.strptime(found[1], shape)  # noqa: DTZ007 - local time, as they write it
+                return written.timestamp() + int(found[2] or 0) / 1000
+    except ValueError:
+        pass  # it only looked like one
+    return None
+
+
+def read(name: str, path: Path) -> Iterator[Line]:
+    """All of a log, the rotated ones first."""
+    at = 0.0
+    for each in [*sorted(path.parent.glob(f"{path.name}.*"), key=_age, reverse=True), path]:
+        try:
+            with each.open(encoding="utf-8", errors="replace") as log:
+                for text in log:
+                    at = time_of(text) or at
+                    yield Line(at, name, text.rstrip("\n"))
+        except FileNotFoundError:
+            continue
+
+
+def merged(paths: Iterable[tuple[str, Path]], choice: Choice, last: int) -> Sequence[Line]:
+    """The last lines of several logs, in the order they were written."""
+    found = [line for name, path in paths for line in read(name, path) if choice.takes(line)]
+    found.sort(key=lambda line: line.at)
+    return found[-last:] if last else found
+
+
+def read_events(path: Path) -> Iterator[Event]:
+    for line in read("", path):
+        try:
+            yield Event.from_json(line.text)
+        except ValueError:
+            continue  # cut short by a full disk
+
+
+def show_event(event: Event) -> str:
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at))
+    return f"{when}  {event.level:<8} {event.source:<10} {event.text}"
+
+
+def _age(path: Path) -> int:
+    suffix = path.suffix.removeprefix(".")
+    return int(suffix) if suffix.isdigit() else 0

@@ -1,0 +1,92 @@
+"""`wsd logs` and `wsd events`: times are found in whatever form, lines are merged, rotated logs are read first."""
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from wsd.supervisor.errors import ConfigError
+from wsd.supervisor.log_lines import Choice, merged, parse_pattern, parse_since, read_events, time_of
+from wsd.supervisor.log_rotation import rotate
+from wsd.worker.contract import Event
+
+NOON = datetime(2026, 11, 24, 12, 18, 0, 761_000).timestamp()  # noqa: DTZ001 - logs are written in local time
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-11-24 12:18:00,761 INFO ready", NOON),
+        ("2026/11/24 12:18:00 [error] 1#1: refused", int(NOON)),
+        ("31301:M 24 Nov 2026 12:18:00.761 * Ready", NOON),
+        ("31301:signal-handler (1795523077) Received SIGTERM", None),
+        ("Traceback (most recent call last):", None),
+        ("2026-99-24 12:18:00,761 no month", None),
+        ("", None),
+    ],
+)
+def test_the_time_of_a_line(text: str, expected: float | None) -> None:
+    assert time_of(text) == pytest.approx(expected)
+
+
+def test_the_time_of_a_line_in_json() -> None:
+    at = datetime(2026, 11, 24, 12, 18, 0, 761_000, UTC)
+    assert time_of('{"at": "2026-11-24T12:18:00.761+00:00", "level": "info"}') == at.timestamp()
+    assert time_of('{"at": "soon"}') is None
+
+
+@pytest.mark.parametrize(("text", "ago"), [("30s", 30), ("5m", 300), ("2h", 7200), ("1d", 86_400)])
+def test_since_is_an_age(text: str, ago: float) -> None:
+    assert parse_since(text, 1_000_000) == 1_000_000 - ago
+
+
+def test_since_is_a_time_or_an_error() -> None:
+    assert parse_since("2026-11-24 12:18:00.761", 0) == NOON
+    with pytest.raises(ConfigError, match=r'--since must be like 30s, .* got "soon"'):
+        parse_since("soon", 0)
+    with pytest.raises(ConfigError, match="--grep must be a regular expression"):
+        parse_pattern("(")
+
+
+def test_logs_are_merged_by_time_and_lines_without_one_stay_where_they_are(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.log", tmp_path / "two.log"
+    one.write_text("2026-11-24 12:00:02,000 b\n  more of b\n2026-11-24 12:00:04,000 d\n")
+    (tmp_path / "one.log.1").write_text("2026-11-24 12:00:01,000 a\n")
+    two.write_text("2026/11/24 12:00:03 c\n")
+    paths = [("one", one), ("two", two), ("three", tmp_path / "none.log")]
+    texts = [line.text.split()[-1] for line in merged(paths, Choice(), 0)]
+    assert texts == ["a", "b", "b", "c", "d"]
+    assert [line.name for line in merged(paths, Choice(), 2)] == ["two", "one"]
+    late = Choice(since=datetime(2026, 11, 24, 12, 0, 3).timestamp())  # noqa: DTZ001
+    assert [line.text[-1] for line in merged(paths, late, 0)] == ["c", "d"]
+    assert [line.text for line in merged(paths, Choice(pattern=re.compile("more")), 0)] == ["  more of b"]
+
+
+def test_rotation_keeps_a_count_and_what_is_appended_meanwhile(tmp_path: Path) -> None:
+    log = tmp_path / "worker-1.log"
+    assert not rotate(log, 10, 2)
+    with log.open("ab") as writer:
+        for text in (b"first, long\n", b"second, long\n", b"third, long\n"):
+            writer.write(text)
+            writer.flush()
+            assert rotate(log, 10, 2)
+            assert not rotate(log, 10, 2)
+        writer.write(b"now\n")
+    found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert found == {"worker-1.log": b"now\n", "worker-1.log.1": b"third, long\n", "worker-1.log.2": b"second, long\n"}
+
+
+def test_rotation_without_backups_only_cuts(tmp_path: Path) -> None:
+    log = tmp_path / "worker-1.log"
+    log.write_text("long enough")
+    assert rotate(log, 5, 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["worker-1.log"]
+    assert log.read_text() == ""
+
+
+def test_events_are_read_whatever_else_is_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    event = Event(at=1.5, source="worker-2", level="warning", text="Redis is away")
+    path.write_text(f"{event.to_json()}\n{{\n[]\n{event.to_json()[:-9]}\n\n{event.to_json()}\n")
+    assert list(read_events(path)) == [event, event]
