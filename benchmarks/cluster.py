@@ -40,12 +40,18 @@ class Cluster:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
+        self.directory = directory
+        self.workers = workers
         self.output = directory / "output.txt"
+        self.launch()
+
+    def launch(self) -> None:
+        """Start the supervisor, and wait until the cluster is up."""
         started = time.monotonic()
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                [*WSD, "start", "--workers", str(workers), "--port", str(self.port)],
-                cwd=directory,
+                [*WSD, "start", "--workers", str(self.workers), "--port", str(self.port)],
+                cwd=self.directory,
                 stdout=output,
                 stderr=output,
             )

@@ -4,10 +4,12 @@ What only one command needs is imported in it: `wsd --help` must answer at once.
 """
 
 import contextlib
+import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlencode
 
 import typer
 
@@ -35,6 +37,8 @@ WorkersOption = Annotated[str | None, typer.Option("--workers", metavar="N", hel
 JsonOption = Annotated[bool, typer.Option("--json", help="The same, for programs")]
 FollowOption = Annotated[bool, typer.Option("--follow", "-f", help="And then what comes, until Ctrl-C")]
 SinceOption = Annotated[str | None, typer.Option(metavar="TIME", help="30s, 5m, 2h, 1d ago, or a time")]
+OffsetOption = Annotated[int, typer.Option(metavar="N", min=0, help="Begin after so many")]
+LimitOption = Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="At most so many")]
 LastOption = Annotated[int, typer.Option("--last", "-n", metavar="N", min=0, help="At most so many; 0: all")]
 SlotArgument = Annotated[int, typer.Argument(metavar="SLOT", min=1, help="The number in worker-SLOT")]
 
@@ -232,6 +236,69 @@ def upgrade(config: ConfigOption = None, state_dir: StateDirOption = None) -> No
 
 
 @app.command()
+def sessions(
+    user: Annotated[str | None, typer.Option("--user", metavar="ID", help="Only of this user")] = None,
+    offset: OffsetOption = 0,
+    limit: LimitOption = 50,
+    config: ConfigOption = None,
+    state_dir: StateDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Who is connected, or may come back: the last seen first, of all nodes.
+
+    Example: wsd sessions --user ann
+    Example: wsd sessions --offset 50
+    """
+    from wsd.supervisor import operator_tables  # noqa: PLC0415
+
+    query = urlencode({"offset": offset, "limit": limit, "user": user or ""})
+    answer = _ask(config, state_dir, "GET", f"/v1/sessions?{query}", as_json=as_json)
+    if answer is not None:
+        operator_tables.print_sessions(answer, offset)
+
+
+@app.command()
+def channels(
+    offset: OffsetOption = 0,
+    limit: LimitOption = 50,
+    config: ConfigOption = None,
+    state_dir: StateDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The channels that somebody is in, on all nodes, the largest first.
+
+    Example: wsd channels --limit 10
+    """
+    from wsd.supervisor import operator_tables  # noqa: PLC0415
+
+    query = urlencode({"offset": offset, "limit": limit})
+    answer = _ask(config, state_dir, "GET", f"/v1/channels?{query}", as_json=as_json)
+    if answer is not None:
+        operator_tables.print_channels(answer)
+
+
+@app.command()
+def kick(
+    who: Annotated[str, typer.Argument(metavar="SESSION|USER", help="A session id, or a user id")],
+    config: ConfigOption = None,
+    state_dir: StateDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """End a session, or all of a user, on whatever node: closed with 4500, and not resumed.
+
+    Exit code 1 when there is none.
+
+    Example: wsd kick ann
+    """
+    answer = _ask(config, state_dir, "POST", "/v1/kick", {"who": who}, as_json=as_json)
+    ended = answer["sessions"] if answer is not None else []
+    for session in ended:
+        typer.echo(f"ended session {session['session_id']} of {session['user_id']} on {session['worker_id']}")
+    if answer is not None and not ended:
+        raise WsdError(f'there is no session, and no user with one, called "{who}"')
+
+
+@app.command()
 def events(
     follow: FollowOption = False,
     since: SinceOption = None,
@@ -402,6 +469,19 @@ def _operate(config: str | None, state_dir: str | None, target: str, body: objec
         raise WsdError(progress.error)
     if not progress.done:
         raise WsdError("the supervisor ended meanwhile")
+
+
+def _ask(
+    config: str | None, state_dir: str | None, method: str, target: str, body: object = None, *, as_json: bool
+) -> Any:
+    """What the cluster answers; None when it was printed as JSON already."""
+    from wsd.supervisor.client import ControlClient  # noqa: PLC0415
+
+    answer = json.loads(ControlClient(_state_dir(config, state_dir), timeout=10).call(method, target, body))
+    if not as_json:
+        return answer
+    typer.echo(json.dumps(answer, indent=2))
+    return None
 
 
 def _logs(where: "StateDir", names: list[str]) -> dict[str, Path]:

@@ -5,7 +5,7 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ STOP_MARGIN_SECONDS = 20.0
 
 
 UPGRADE_SECONDS = 60.0
+NO_HEADERS: Mapping[str, str] = {}
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -31,13 +32,21 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def request(path: Path, method: str, target: str, timeout: float, body: object = None) -> tuple[int, bytes]:
+def request(
+    path: Path,
+    method: str,
+    target: str,
+    timeout: float,
+    body: object = None,
+    *,
+    headers: Mapping[str, str] = NO_HEADERS,
+) -> tuple[int, bytes]:
     """One request, its status and body. Raises OSError (TimeoutError among them) or http.client.HTTPException."""
     connection = UnixConnection(path, timeout)
     try:
         payload = None if body is None else json.dumps(body)
-        headers = {} if body is None else {"Content-Type": "application/json"}
-        connection.request(method, target, payload, headers)
+        kind = {} if body is None else {"Content-Type": "application/json"}
+        connection.request(method, target, payload, {**kind, **headers})
         response = connection.getresponse()
         return response.status, response.read()
     finally:

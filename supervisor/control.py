@@ -74,6 +74,9 @@ class ControlServer:
                 Route("/v1/drain", self._drain, methods=["POST"]),
                 Route("/v1/resume", self._resume, methods=["POST"]),
                 Route("/v1/upgrade", self._upgrade, methods=["POST"]),
+                Route("/v1/sessions", self._of_a_worker),
+                Route("/v1/channels", self._of_a_worker),
+                Route("/v1/kick", self._of_a_worker, methods=["POST"]),
             ],
             exception_handlers={WsdError: _refuse, msgspec.MsgspecError: _refuse},
         )
@@ -142,6 +145,13 @@ class ControlServer:
     async def _resume(self, request: Request) -> Response:
         wanted = await _body(request, SlotRequest)
         return _follow(self._supervisor.begin_resume(wanted.slot))
+
+    async def _of_a_worker(self, request: Request) -> Response:
+        """What workers know, and do."""
+        target = request.url.path.removeprefix("/v1/") + (f"?{request.url.query}" if request.url.query else "")
+        body = msgspec.json.decode(await request.body()) if request.method == "POST" else None
+        answer = await self._supervisor.ask_worker(request.method, target, body)
+        return Response(answer, media_type="application/json")
 
     async def _upgrade(self, request: Request) -> Response:
         from wsd.supervisor.launch import check_next  # noqa: PLC0415 - which imports us

@@ -22,10 +22,11 @@ from wsd.supervisor.process import Process
 from wsd.supervisor.service import Command, Service
 from wsd.supervisor.slot import Urgency
 from wsd.supervisor.state_dir import StateDir
+from wsd.worker.contract import OPERATOR_PREFIX
 
 CHECK_SECONDS = 30.0
 RELOAD_SECONDS = 10.0
-ALIVE_PATH = "/_wsd/alive"
+ALIVE_PATH = f"{OPERATOR_PREFIX}alive"
 """What nginx itself answers, to whoever asks."""
 
 
@@ -83,6 +84,7 @@ def render(config: Config, *, prefix: Path, sockets: Sequence[Path], control: Pa
         redirect_listen=listen_address(cluster.host, nginx.tls_redirect_port),
         port=cluster.port,
         alive_path=ALIVE_PATH,
+        operator_prefix=OPERATOR_PREFIX,
     )
 
 

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import socket
 import stat
 import tempfile
@@ -67,6 +68,17 @@ class StateDir:
 
     def log(self, name: str) -> Path:
         return self.logs / f"{name}.log"
+
+    def operator_key(self) -> str:
+        """By which the workers know the supervisor; made when it is first asked for, the same for its successors."""
+        path = self.root / "operator.key"
+        with suppress(FileNotFoundError):
+            if key := path.read_text("utf-8"):
+                return key
+        key = secrets.token_urlsafe(24)
+        path.touch(mode=0o600)
+        path.write_text(key, "utf-8")
+        return key
 
     def lock(self, inherited: int = -1) -> None:
         """Make the directory and hold it for as long as this process lives. `inherited`: the descriptor by which it is
@@ -186,6 +198,7 @@ class StateDir:
         with suppress(OSError):  # somebody put something of theirs there
             self.sockets.rmdir()
         self._state_path.unlink(missing_ok=True)
+        (self.root / "operator.key").unlink(missing_ok=True)
 
     def unlock(self) -> None:
         if self._lock_fd is not None:

@@ -4,6 +4,7 @@ The processes themselves are in `children`, the watch over them in `health_watch
 """
 
 import asyncio
+import http.client
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -148,6 +149,21 @@ class Supervisor:
         if child is not None and isinstance(child.service, NginxService) and child.service.prepare(self.config):
             await child.service.reload(child.process)
             say("nginx has its new configuration")
+
+    async def ask_worker(self, method: str, target: str, body: object = None) -> bytes:
+        """What one of the workers answers about the whole cluster. Raises WsdError."""
+        if not self.redis_url:
+            raise WsdError("without Redis every worker stands alone, and none knows of the others")
+        for child in self.workers:
+            if child.slot.ready and isinstance(child.service, WorkerService):
+                try:
+                    status, answer = await child.service.ask(method, target, body)
+                except (OSError, http.client.HTTPException) as exc:
+                    raise WsdError(f"{child.slot.name} does not answer: {exc!r}") from None
+                if status != 200:
+                    raise WsdError(f"{child.slot.name} refuses: {answer.decode(errors='replace')}")
+                return answer
+        raise WsdError("no worker serves")
 
     def begin_restart(self, slots: Sequence[int] = (), *, surge: bool | None = None) -> Operation:
         """New processes for these slots, or all that are not stopped. Raises WsdError."""

@@ -15,11 +15,21 @@ from wsd.supervisor.client import request
 from wsd.supervisor.config import Config
 from wsd.supervisor.service import Command, Service
 from wsd.supervisor.state_dir import ProcessRecord, StateDir
-from wsd.worker.contract import ACCEPT_GRACE_SECONDS, HEALTH_PATH, METRICS_PATH, Heartbeat, WorkerEnv
+from wsd.worker.contract import (
+    ACCEPT_GRACE_SECONDS,
+    HEALTH_PATH,
+    METRICS_PATH,
+    OPERATOR_KEY_HEADER,
+    OPERATOR_PREFIX,
+    Heartbeat,
+    WorkerEnv,
+)
 
 DRAIN_MARGIN_SECONDS = 10.0 + ACCEPT_GRACE_SECONDS
 """What a stop takes beside the drain itself: requests in flight, the application's shutdown."""
 
+
+OPERATOR_SECONDS = 5.0
 
 WORKER_NAMES = frozenset(WorkerEnv().to_env())
 
@@ -113,6 +123,7 @@ class WorkerService(Service):
             message_burst=security.message_burst,
             max_connections_per_user=security.max_connections_per_user,
             admin_allow=",".join(nginx.admin_allow),
+            operator_key=self._state_dir.operator_key(),
             api_key=security.api_key,
             authorize=security.authorize,
             channels=msgspec.json.encode(config.channels).decode(),
@@ -159,6 +170,14 @@ class WorkerService(Service):
         except (OSError, http.client.HTTPException):
             return ""
         return body.decode() if status == 200 else ""
+
+    async def ask(self, method: str, target: str, body: object = None) -> tuple[int, bytes]:
+        """What it answers the supervisor, see the worker's `operator_api`. Raises OSError or HTTPException."""
+        path = self._state_dir.worker_socket(self.slot)
+        headers = {OPERATOR_KEY_HEADER: self._state_dir.operator_key()}
+        return await asyncio.to_thread(
+            request, path, method, OPERATOR_PREFIX + target, OPERATOR_SECONDS, body, headers=headers
+        )
 
     async def probe(self, timeout: float) -> Heartbeat | None:
         """Ask the serving process itself, without Redis; None when it does not answer in time."""

@@ -33,6 +33,8 @@ STATS_PATH = "/api/websocket/stats"
 PUBLISH_PATH = "/api/websocket/publish"
 HISTORY_PATH = "/api/websocket/history/"  # and a channel
 METRICS_PATH = "/metrics"
+OPERATOR_PREFIX = "/_wsd/"  # for the supervisor alone
+OPERATOR_KEY_HEADER = "X-WSD-Operator-Key"
 
 WORKER_ID = "WORKER_ID"
 """The environment variable that tells a worker its name."""
@@ -93,6 +95,7 @@ class WorkerEnv:
     message_burst: float = _env("WSD_WORKER_MESSAGE_BURST", 400.0)
     max_connections_per_user: int = _env("WSD_WORKER_MAX_CONNECTIONS_PER_USER", 0)
     admin_allow: str = _env("WSD_WORKER_ADMIN_ALLOW", ",".join(ADMIN_ALLOW))
+    operator_key: str = _env("WSD_WORKER_OPERATOR_KEY", "")
     api_key: str = _env("WSD_WORKER_API_KEY", "")
     authorize: str = _env("WSD_WORKER_AUTHORIZE", "")
     channels: str = _env("WSD_WORKER_CHANNELS", "")  # JSON: options by pattern

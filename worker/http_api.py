@@ -10,8 +10,16 @@ from msgspec import Raw, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wsd.worker import wire
-from wsd.worker.contract import BROADCAST, HEALTH_PATH, HISTORY_PATH, METRICS_PATH, PUBLISH_PATH, STATS_PATH
+from wsd.worker import operator_api, wire
+from wsd.worker.contract import (
+    BROADCAST,
+    HEALTH_PATH,
+    HISTORY_PATH,
+    METRICS_PATH,
+    OPERATOR_PREFIX,
+    PUBLISH_PATH,
+    STATS_PATH,
+)
 from wsd.worker.message_broker import RefusedError
 from wsd.worker.websocket_manager import Published
 from wsd.worker.worker import Worker
@@ -185,10 +193,12 @@ PATHS = frozenset(path for _, path in ENDPOINTS)
 
 def answers(path: str) -> bool:
     """Whether a request for this path is answered here, and not by the application."""
-    return path in PATHS or path.startswith(HISTORY_PATH)
+    return path in PATHS or path.startswith((HISTORY_PATH, OPERATOR_PREFIX))
 
 
 async def answer(worker: Worker, request: Request) -> Response:
+    if request.url.path.startswith(OPERATOR_PREFIX) and worker.env.operator_key:
+        return await operator_api.answer(worker, request)
     path = HISTORY_PATH if request.url.path.startswith(HISTORY_PATH) else request.url.path
     if path in (STATS_PATH, METRICS_PATH) and not _may_look(worker, request):
         return _error(403, "not from this address: see nginx.admin_allow")

@@ -264,6 +264,10 @@ class RedisSessionStore(SessionStore):
     async def list_by_worker(self, worker_id: str) -> list[SessionInfo]:
         return [s for s in await self._read_index(worker_sessions_key(worker_id)) if s.worker_id == worker_id]
 
+    async def list_all(self, offset: int, limit: int) -> list[SessionInfo]:
+        ids = await self._redis.zrevrangebyscore(SESSIONS_KEY, "+inf", self._clock(), start=offset, num=limit)
+        return [session for group in _batches(ids) for session in await self._read(group)]
+
     async def count(self) -> int:
         return int(await self._redis.zcount(SESSIONS_KEY, self._clock(), "+inf"))
 
@@ -332,11 +336,15 @@ class RedisSessionStore(SessionStore):
         members = await self._redis.zrangebyscore(key, self._clock(), "+inf")
         found: list[SessionInfo] = []
         for group in _batches(members):
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for member in group:
-                    pipe.hgetall(session_key(_text(member)))
-                found += filter(None, map(from_fields, await pipe.execute()))
+            found += await self._read(group)
         return oldest_first(found)
+
+    async def _read(self, session_ids: Sequence[Any]) -> list[SessionInfo]:
+        """Those that are there, in the order that they were asked for."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for session_id in session_ids:
+                pipe.hgetall(session_key(_text(session_id)))
+            return list(filter(None, map(from_fields, await pipe.execute())))
 
     def _index(self, pipe: Any, sessions: Sequence[SessionInfo]) -> None:
         """Enter sessions into all indexes, until a ttl from now; what has expired there goes."""

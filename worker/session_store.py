@@ -141,6 +141,10 @@ class SessionStore(ABC):
         """The sessions that a worker serves or served last, the oldest first."""
 
     @abstractmethod
+    async def list_all(self, offset: int, limit: int) -> list[SessionInfo]:
+        """A page of all sessions, the last seen first."""
+
+    @abstractmethod
     async def count(self) -> int:
         """Of all workers, detached ones included."""
 
@@ -224,6 +228,10 @@ class InMemorySessionStore(SessionStore):
 
     async def list_by_worker(self, worker_id: str) -> list[SessionInfo]:
         return self._live(session for session in self._sessions.values() if session.worker_id == worker_id)
+
+    async def list_all(self, offset: int, limit: int) -> list[SessionInfo]:
+        found = sorted(self._live(self._sessions.values()), key=lambda session: -session.last_seen)
+        return found[offset : offset + limit]
 
     async def count(self) -> int:
         return sum(map(self._is_live, self._sessions.values()))

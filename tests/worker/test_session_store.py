@@ -111,6 +111,16 @@ async def test_what_was_created_is_found(store: SessionStore) -> None:
     assert await store.count() == 2
 
 
+async def test_all_of_them_are_listed_by_page(store: SessionStore) -> None:
+    assert await store.list_all(0, 10) == []
+    sessions = [session(number) for number in range(5)]
+    await store.create_many(sessions)
+    pages = [await store.list_all(offset, 2) for offset in (0, 2, 4, 6)]
+    assert [len(page) for page in pages] == [2, 2, 1, 0]
+    by_id = {found.session_id: found for page in pages for found in page}
+    assert by_id == {each.session_id: each for each in sessions}
+
+
 async def test_creating_again_replaces_all_of_it(store: SessionStore) -> None:
     await store.create(session(1, metadata={"old": 1}))
     replacement = session(1, metadata={"new": 2})
