@@ -22,6 +22,7 @@ from websockets.asyncio.client import connect
 from benchmarks.cluster import WSD, Cluster, cluster
 from wsd.supervisor.chaos_clients import Publisher, Subscriber
 from wsd.supervisor.chaos_verdict import Ledger
+from wsd.supervisor.process import raise_file_limit
 
 CONNECT_AT_ONCE = 50
 SETTLE_SECONDS = 60.0
@@ -38,6 +39,7 @@ def main() -> None:
     if options.knock:
         asyncio.run(knock(options.knock, options.handshakes))
         return
+    raise_file_limit()
     print(f"{options.clients} clients, {MESSAGES_PER_SECOND:g} messages/s to all, {options.handshakes} handshakes/s")
     print("| | seconds | handshakes | failed | deliveries | lost | duplicated | out of order | clients moved |")
     print("|---|---|---|---|---|---|---|---|---|")

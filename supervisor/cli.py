@@ -25,7 +25,6 @@ app = typer.Typer(
     name="wsd",
     help="One command turns a machine into a WebSocket cluster.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -374,6 +373,46 @@ def logs(
             if choice.pattern is None or choice.pattern.search(text):
                 typer.echo(prefixes[name] + text)
         time.sleep(FOLLOW_SECONDS)
+
+
+@app.command()
+def doctor(config: ConfigOption = None, state_dir: StateDirOption = None, as_json: JsonOption = False) -> None:
+    """Check this machine, the settings, Redis and the running cluster, and say what to do.
+
+    Exit code 1: something is broken. Warnings are 0.
+
+    Example: REDIS_URL=redis://cache.internal wsd doctor
+    """
+    import msgspec  # noqa: PLC0415
+
+    from wsd.supervisor.doctor import Grade, examine  # noqa: PLC0415
+    from wsd.supervisor.operator_tables import print_finding  # noqa: PLC0415
+
+    found = []
+    for finding in examine(_load(config, {"--state-dir": (("cluster", "state_dir"), state_dir)})):
+        found.append(finding)
+        if not as_json:
+            print_finding(finding)
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+    raise typer.Exit(ExitCode.FAILURE if any(each.grade is Grade.FAILURE for each in found) else ExitCode.OK)
+
+
+@app.command()
+def init(
+    systemd: Annotated[bool, typer.Option("--systemd", help="And wsd.service, a systemd unit for it")] = False,
+    example: Annotated[bool, typer.Option("--example", help="And chat.py, an application to begin with")] = False,
+) -> None:
+    """Write a wsd.toml with every setting, its default and what it means, into the current directory.
+
+    Overwrites nothing.
+
+    Example: wsd init --example && wsd start --app chat:app
+    """
+    from wsd.supervisor import new_files  # noqa: PLC0415
+
+    for path in new_files.write(Path.cwd(), systemd=systemd, example=example):
+        typer.echo(f"wrote {path}")
 
 
 @app.command("render-nginx")

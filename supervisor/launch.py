@@ -21,6 +21,7 @@ from wsd.supervisor.nginx import NginxService
 from wsd.supervisor.process import end_leftovers, end_orphans, is_alive, names_of, port_holder, raise_file_limit
 from wsd.supervisor.state_dir import SavedState, StateDir
 from wsd.supervisor.supervisor import Supervisor
+from wsd.supervisor.systemd import Systemd
 from wsd.worker.contract import EVENT, EventHandler, JsonFormatter
 
 logger = logging.getLogger(__name__)
@@ -104,27 +105,29 @@ def _become_the_next(state_dir: StateDir) -> None:
 
 async def _run(supervisor: Supervisor, console: Console) -> None:
     ready_fd = os.environ.pop(READY_FD_ENV, None)
-    following: list[asyncio.Task[None]] = []
+    background: list[asyncio.Task[None]] = []
+
+    systemd = Systemd(os.environ)
 
     def on_ready() -> None:
+        systemd.notify("READY=1", f"MAINPID={os.getpid()}")
+        background.append(asyncio.create_task(systemd.keep_alive(supervisor.summary)))
         console.say(banner(supervisor))
         logger.info("the cluster is up, %d workers", len(supervisor.workers), extra=EVENT)
         if ready_fd is not None:
             _leave_terminal(int(ready_fd), supervisor.state_dir.log("supervisor"))
         elif not _writes_to(supervisor.state_dir.log("supervisor")):
-            following.append(asyncio.create_task(_follow_logs(supervisor, console)))
+            background.append(asyncio.create_task(_follow_logs(supervisor, console)))
 
     def stop() -> None:
+        systemd.notify("STOPPING=1")
         supervisor.stop(0 if supervisor.stopping else None)
 
     def on_hangup() -> None:
         if had_terminal and not _has_terminal():
             stop()
             return
-        try:
-            supervisor.begin_reload()
-        except WsdError as exc:
-            logger.warning("SIGHUP: %s", exc)
+        background.append(asyncio.create_task(_reload(supervisor, systemd)))
 
     loop = asyncio.get_running_loop()
     had_terminal = _has_terminal()
@@ -136,10 +139,22 @@ async def _run(supervisor: Supervisor, console: Console) -> None:
     try:
         await supervisor.run(on_ready)
     finally:
-        for task in following:
+        for task in background:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+
+async def _reload(supervisor: Supervisor, systemd: Systemd) -> None:
+    try:
+        operation = supervisor.begin_reload()
+    except WsdError as exc:
+        logger.warning("SIGHUP: %s", exc)
+        return
+    systemd.reloading()
+    async for _ in operation.follow():
+        pass
+    systemd.notify("READY=1")
 
 
 def _writes_to(log: Path) -> bool:

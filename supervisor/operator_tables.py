@@ -1,12 +1,16 @@
-"""`wsd sessions` and `wsd channels` as tables for people."""
+"""`wsd sessions`, `wsd channels` and `wsd doctor` for people."""
 
 import time
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from wsd.supervisor.doctor import Finding, Grade
 from wsd.supervisor.status_table import MIN_WIDTH, duration
+
+GRADE_STYLES = {Grade.OK: "green", Grade.WARNING: "yellow", Grade.FAILURE: "bold red"}
 
 
 def print_sessions(answer: dict[str, Any], offset: int) -> None:
@@ -35,6 +39,15 @@ def print_channels(answer: dict[str, Any]) -> None:
     _show(table)
     if not answer["complete"]:
         Console(highlight=False, stderr=True).print("not all workers answered in time")
+
+
+def print_finding(finding: Finding) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(
+        Text.assemble((f"{finding.grade:<8}", GRADE_STYLES[finding.grade]), f"{finding.check}: {finding.found}")
+    )
+    if finding.remedy:
+        console.print(Text(f"        -> {finding.remedy}"))
 
 
 def _table(*names: str) -> Table:

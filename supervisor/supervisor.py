@@ -239,6 +239,14 @@ class Supervisor:
     def status(self) -> ClusterStatus:
         return report(self)
 
+    def summary(self) -> str:
+        """On one line."""
+        seen = self.status()
+        serving = sum(worker.state == "ready" for worker in seen.workers)
+        connections = sum(worker.connections or 0 for worker in seen.workers)
+        parts = [seen.state, f"{serving} of {len(seen.workers)} workers", f"{connections} connections", *seen.problems]
+        return ", ".join(parts)
+
     @property
     def workers(self) -> list[Child]:
         return [child for child in self.children if isinstance(child.service, WorkerService)]

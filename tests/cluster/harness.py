@@ -278,9 +278,10 @@ class Handshakes:
         self.url = f"ws://127.0.0.1:{port}/ws"
         self.succeeded = 0
         self.failures: list[str] = []
+        self.enough = False  # says when to end
 
     async def run(self) -> None:
-        while True:
+        while not self.enough:
             try:
                 connection = await connect(self.url, open_timeout=20)
             except Exception as exc:  # noqa: BLE001 - every one counts

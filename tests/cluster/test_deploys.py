@@ -40,7 +40,8 @@ async def constant_handshakes(cluster: Cluster) -> AsyncIterator[Handshakes]:
         seen = handshakes.succeeded
         await eventually(lambda: handshakes.succeeded > seen + 20)
     finally:
-        load.cancel()
+        handshakes.enough = True
+        await load
     assert handshakes.failures == []
 
 

@@ -58,6 +58,8 @@ async def test_channels_are_listed_the_largest_first(tmp_path: Path) -> None:
         ]
         assert "large" in cluster.wsd("channels").stdout
         assert len(shown(cluster, "channels", "--limit", "1", "--offset", "1")["channels"]) == 1  # type: ignore[arg-type]
+        for client in clients:
+            await client.close()
 
 
 @pytest.mark.parametrize("by", ["session_id", "user_id"])

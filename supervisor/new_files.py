@@ -1,0 +1,79 @@
+"""`wsd init`: the files to begin with."""
+
+import getpass
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+
+from wsd.supervisor.errors import WsdError
+from wsd.supervisor.workers import DRAIN_MARGIN_SECONDS
+
+DRAIN_SECONDS = 30.0
+STOP_SECONDS = 30.0
+"""For what comes after the drain: nginx, Valkey, and the escalation to SIGKILL."""
+
+
+def settings() -> str:
+    """wsd.toml with every key, its default and what it means, and all of them commented out."""
+    text = resources.files("wsd.templates").joinpath("wsd.toml").read_text("utf-8")
+    return re.sub(r"^(?=\w+ = )", "# ", text, flags=re.MULTILINE)
+
+
+def service(directory: Path) -> str:
+    """A systemd unit for a cluster in this directory, run by whoever asks."""
+    return _render(
+        "wsd.service.j2",
+        name=re.sub(r"[^\w.-]", "-", directory.name) or "wsd",
+        directory=directory,
+        command=command(),
+        user=getpass.getuser(),
+        state_dir=directory / ".wsd",
+        stop_seconds=int(DRAIN_SECONDS + DRAIN_MARGIN_SECONDS + STOP_SECONDS),
+    )
+
+
+def application(path: Path) -> str:
+    return _render("app.py.j2", module=path.stem)
+
+
+def command() -> str:
+    """How to run wsd as it runs now, whatever the PATH is."""
+    beside = Path(sys.executable).parent / "wsd"
+    found = str(beside) if beside.exists() else shutil.which("wsd")
+    return found or f"{sys.executable} -m wsd.supervisor"
+
+
+def write(directory: Path, *, systemd: bool, example: bool) -> Iterator[Path]:
+    """The files that were written. Raises WsdError, and none is, when one of them is there already."""
+    texts = {directory / "wsd.toml": settings()}
+    if systemd:
+        texts[directory / "wsd.service"] = service(directory)
+    if example:
+        path = directory / "chat.py"
+        texts[path] = application(path)
+    for path in texts:
+        if path.exists():
+            raise WsdError(f"{path} is there already; move it away, or run this in another directory")
+    for path, text in texts.items():
+        try:
+            path.write_text(text, "utf-8")
+            if systemd:
+                (directory / ".wsd").mkdir(mode=0o700, exist_ok=True)  # ReadWritePaths wants it to be there
+        except OSError as exc:
+            raise WsdError(f"cannot write {path}: {exc.strerror}") from None
+        yield path
+
+
+def _render(template: str, **values: object) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("wsd.templates", "."),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - not HTML
+    )
+    return environment.get_template(template).render(**values)

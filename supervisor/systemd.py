@@ -1,0 +1,45 @@
+"""What systemd is told of the supervisor, and wants to hear: sd_notify(3), without its library."""
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+
+class Systemd:
+    """Says nothing where systemd did not ask: it sets NOTIFY_SOCKET for a service of Type=notify."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        address = environ.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self.watchdog_seconds = _watchdog_seconds(environ)
+
+    def notify(self, *states: str) -> None:
+        """Of the states that sd_notify(3) knows: `READY=1`, `STATUS=...`, `STOPPING=1`."""
+        if not self._address:
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender, suppress(OSError):
+            sender.sendto("\n".join(states).encode(), self._address)
+
+    def reloading(self) -> None:
+        self.notify("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
+    async def keep_alive(self, status: Callable[[], str]) -> None:
+        """Say how it goes, twice as often as the watchdog wants to hear, until cancelled."""
+        if not self._address:
+            return
+        while True:
+            self.notify("WATCHDOG=1", f"STATUS={status()}")
+            await asyncio.sleep(self.watchdog_seconds / 2 if self.watchdog_seconds else 5.0)
+
+
+def _watchdog_seconds(environ: Mapping[str, str]) -> float:
+    """0 where nobody waits for this process, sd_watchdog_enabled(3)."""
+    try:
+        wanted = int(environ.get("WATCHDOG_USEC", "0")) / 1_000_000
+        of = int(environ.get("WATCHDOG_PID", os.getpid()))
+    except ValueError:
+        return 0.0
+    return wanted if of == os.getpid() else 0.0
