@@ -108,8 +108,9 @@ class Children:
         child = self._children[service.name] = Child(service, Slot(service.name, service.patience))
         return child
 
-    def adopt(self, service: Service, records: Sequence[ProcessRecord]) -> Child:
-        """A slot whose processes run already; those that end meanwhile are the slot's to replace."""
+    def adopt(self, service: Service, records: Sequence[ProcessRecord], *, empties: bool) -> Child:
+        """A slot whose processes run already; those that end meanwhile are the slot's to replace. `empties`: no other
+        is to come after them."""
         child = self.add(service)
         found = []
         for record in sorted(records, key=lambda record: record.incarnation):
@@ -128,7 +129,10 @@ class Children:
             if phase is Phase.STARTING:
                 self._watch_start(child, number)
             found.append((number, phase))
-        self.post(child, Adopt(tuple(found)) if found else Start())
+        if found:
+            self.post(child, Adopt(tuple(found), empties))
+        elif not empties:
+            self.post(child, Start())
         return child
 
     def remove(self, child: Child) -> None:
@@ -144,6 +148,21 @@ class Children:
         """Wait for a condition that depends on the children, or on what calls `wake`."""
         while not condition():
             await self._changed.wait()
+
+    async def until_each(
+        self, targets: Sequence[Child], done: Callable[[Child], bool], tell: Callable[[Child], None]
+    ) -> None:
+        """Wait until `done` holds for each of them, and `tell` of each when it first does."""
+        waiting = list(targets)
+
+        def all_done() -> bool:
+            for child in list(waiting):
+                if done(child):
+                    waiting.remove(child)
+                    tell(child)
+            return not waiting
+
+        await self.until(all_done)
 
     def wake(self) -> None:
         """Let all who wait in `until` look again."""

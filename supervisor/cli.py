@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from wsd.supervisor.config import Key, Loaded
     from wsd.supervisor.state_dir import StateDir
 
-FOLLOW_SECONDS = 0.2
-
 app = typer.Typer(
     name="wsd",
     help="One command turns a machine into a WebSocket cluster.",
@@ -313,29 +311,12 @@ def events(
     Example: wsd events --since 1h
     Example: wsd events -f
     """
-    import time  # noqa: PLC0415
-
     from wsd.supervisor import log_lines  # noqa: PLC0415
-    from wsd.supervisor.logs import LogFollower  # noqa: PLC0415
-    from wsd.worker.contract import Event  # noqa: PLC0415
 
     where = _state_dir(config, state_dir)
-    choice = log_lines.Choice(log_lines.parse_since(since, time.time()) if since else 0.0)
-    follower = LogFollower({"": where.events}, colour=False)
-
-    def show(text: str) -> None:
-        with contextlib.suppress(ValueError):
-            event = Event.from_json(text)
-            if event.at >= choice.since:
-                typer.echo(text if as_json else log_lines.show_event(event))
-
-    found = [event for event in log_lines.read_events(where.events) if event.at >= choice.since]
-    for event in found[-last:] if last else found:
-        show(event.to_json())
-    while follow:
-        for _, text in follower.named_lines():
-            show(text)
-        time.sleep(FOLLOW_SECONDS)
+    choice = log_lines.choose(since)
+    for event in log_lines.events(where.events, choice, last, follow=follow):
+        typer.echo(event.to_json() if as_json else log_lines.show_event(event))
 
 
 @app.command()
@@ -355,24 +336,13 @@ def logs(
     Example: wsd logs -f 2 nginx
     Example: wsd logs --since 5m --grep 'refused|closed'
     """
-    import time  # noqa: PLC0415
-
     from wsd.supervisor import log_lines  # noqa: PLC0415
-    from wsd.supervisor.logs import LogFollower, use_colour  # noqa: PLC0415
+    from wsd.supervisor.logs import prefixes, use_colour  # noqa: PLC0415
 
     paths = _logs(_state_dir(config, state_dir), names or [])
-    choice = log_lines.Choice(
-        log_lines.parse_since(since, time.time()) if since else 0.0, log_lines.parse_pattern(grep) if grep else None
-    )
-    follower = LogFollower(paths, colour=use_colour(sys.stdout, os.environ))
-    prefixes = {name: follower.prefix(name) if len(paths) > 1 else "" for name in paths}
-    for line in log_lines.merged(paths.items(), choice, last):
-        typer.echo(prefixes[line.name] + line.text)
-    while follow:
-        for name, text in follower.named_lines():
-            if choice.pattern is None or choice.pattern.search(text):
-                typer.echo(prefixes[name] + text)
-        time.sleep(FOLLOW_SECONDS)
+    labels = prefixes(paths, colour=use_colour(sys.stdout, os.environ)) if len(paths) > 1 else dict.fromkeys(paths, "")
+    for line in log_lines.lines(paths, log_lines.choose(since, grep), last, follow=follow):
+        typer.echo(labels[line.name] + line.text)
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """The control API: HTTP and JSON on a unix socket that only this user can open.
 
-`curl --unix-socket .wsd/run/control.sock http://wsd/v1/status` can do all that the `wsd` command can.
+`curl --unix-socket .wsd/run/control.sock http://wsd/v1/status` can ask a running cluster what the `wsd` command can.
 """
 
 import asyncio
@@ -18,8 +18,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from wsd.supervisor import commands
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.operations import Operation
+from wsd.supervisor.succession import check_next
 
 if TYPE_CHECKING:
     from wsd.supervisor.supervisor import Supervisor
@@ -128,34 +130,32 @@ class ControlServer:
 
     async def _restart(self, request: Request) -> Response:
         wanted = await _body(request, RestartRequest)
-        return _follow(self._supervisor.begin_restart(wanted.slots, surge=wanted.surge))
+        return _follow(commands.restart(self._supervisor, wanted.slots, surge=wanted.surge))
 
     async def _scale(self, request: Request) -> Response:
         wanted = await _body(request, ScaleRequest)
-        return _follow(self._supervisor.begin_scale(wanted.workers))
+        return _follow(commands.scale(self._supervisor, wanted.workers))
 
     async def _reload(self, request: Request) -> Response:
         await _body(request, Nothing)
-        return _follow(self._supervisor.begin_reload())
+        return _follow(commands.reload(self._supervisor))
 
     async def _drain(self, request: Request) -> Response:
         wanted = await _body(request, SlotRequest)
-        return _follow(self._supervisor.begin_drain(wanted.slot))
+        return _follow(commands.drain(self._supervisor, wanted.slot))
 
     async def _resume(self, request: Request) -> Response:
         wanted = await _body(request, SlotRequest)
-        return _follow(self._supervisor.begin_resume(wanted.slot))
+        return _follow(commands.resume(self._supervisor, wanted.slot))
 
     async def _of_a_worker(self, request: Request) -> Response:
         """What workers know, and do."""
         target = request.url.path.removeprefix("/v1/") + (f"?{request.url.query}" if request.url.query else "")
         body = msgspec.json.decode(await request.body()) if request.method == "POST" else None
-        answer = await self._supervisor.ask_worker(request.method, target, body)
+        answer = await commands.ask_worker(self._supervisor, request.method, target, body)
         return Response(answer, media_type="application/json")
 
     async def _upgrade(self, request: Request) -> Response:
-        from wsd.supervisor.launch import check_next  # noqa: PLC0415 - which imports us
-
         await _body(request, Nothing)
         await check_next()
         self._supervisor.hand_over()

@@ -9,17 +9,17 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from wsd.supervisor import nginx
+from wsd.supervisor import commands, nginx
 from wsd.supervisor.client import stop_and_wait
 from wsd.supervisor.config import Loaded, LogConfig
 from wsd.supervisor.errors import ExitCode, NotRunningError, StartError, WsdError
 from wsd.supervisor.logs import Console, LogFollower
-from wsd.supervisor.nginx import NginxService
-from wsd.supervisor.process import end_leftovers, end_orphans, is_alive, names_of, port_holder, raise_file_limit
-from wsd.supervisor.state_dir import SavedState, StateDir
+from wsd.supervisor.process import end_leftovers, names_of, port_holder, raise_file_limit
+from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.status_report import summary
+from wsd.supervisor.succession import become_the_next, inherited_lock, take_stock
 from wsd.supervisor.supervisor import Supervisor
 from wsd.supervisor.systemd import Systemd
 from wsd.worker.contract import EVENT, EventHandler, JsonFormatter
@@ -27,7 +27,6 @@ from wsd.worker.contract import EVENT, EventHandler, JsonFormatter
 logger = logging.getLogger(__name__)
 
 READY_FD_ENV = "WSD_READY_FD"
-LOCK_FD_ENV = "WSD_LOCK_FD"
 HANGUP_SECONDS = 0.1
 FOLLOW_SECONDS = 0.2
 LEFTOVER_SECONDS = 5.0
@@ -37,12 +36,12 @@ def foreground(loaded: Loaded) -> None:
     """Run the cluster until it is stopped. Raises WsdError."""
     state_dir = StateDir(loaded.state_dir)
     console = Console()
-    state_dir.lock(int(os.environ.pop(LOCK_FD_ENV, -1)))
+    state_dir.lock(inherited_lock(os.environ))
     serves_on = True
     try:
         state_dir.create()
         _log_to(state_dir, loaded.config.log)
-        left = _left_in(state_dir)
+        left = take_stock(state_dir)
         state_dir.clean_sockets()
         serves_on = bool(left.processes)
         if serves_on:
@@ -65,53 +64,21 @@ def foreground(loaded: Loaded) -> None:
         finally:
             serves_on = supervisor.handing_over
         if supervisor.handing_over:
-            _become_the_next(state_dir)
+            become_the_next(state_dir)
     finally:
         if not serves_on:
             state_dir.clean()
         state_dir.unlock()
 
 
-def _left_in(state_dir: StateDir) -> SavedState:
-    """What still runs of a supervisor that died or handed over. What dead processes left of themselves is ended."""
-    saved = state_dir.read_state()
-    alive = tuple(record for record in saved.processes if is_alive(record))
-    dead = [record for record in saved.processes if record not in alive]
-    end_orphans([r for r in dead if r.name == NginxService.name], NginxService.orphan_signal)
-    end_orphans([r for r in dead if r.name != NginxService.name], signal.SIGKILL)
-    return replace(saved, processes=alive) if alive else SavedState()
-
-
-async def check_next() -> None:
-    """Whether the code that is installed now would start as we were. Raises WsdError."""
-    process = await asyncio.create_subprocess_exec(
-        *_next_command(), "--check", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    output, _ = await process.communicate()
-    if process.returncode != 0:
-        lines = output.decode(errors="replace").strip().splitlines() or [f"exit code {process.returncode}"]
-        raise WsdError(f"the new code would not start, the old one goes on: {lines[-1]}")
-
-
-def _next_command() -> list[str]:
-    return [sys.executable, "-m", "wsd.supervisor", *sys.argv[1:]]
-
-
-def _become_the_next(state_dir: StateDir) -> None:
-    """Go on as the code that is installed now: the same process, with the same children and the same lock."""
-    environ = {**os.environ, LOCK_FD_ENV: str(state_dir.keep_lock_open())}
-    os.execve(sys.executable, _next_command(), environ)  # noqa: S606
-
-
 async def _run(supervisor: Supervisor, console: Console) -> None:
     ready_fd = os.environ.pop(READY_FD_ENV, None)
     background: list[asyncio.Task[None]] = []
-
     systemd = Systemd(os.environ)
 
     def on_ready() -> None:
         systemd.notify("READY=1", f"MAINPID={os.getpid()}")
-        background.append(asyncio.create_task(systemd.keep_alive(supervisor.summary)))
+        background.append(asyncio.create_task(systemd.keep_alive(lambda: summary(supervisor.status()))))
         console.say(banner(supervisor))
         logger.info("the cluster is up, %d workers", len(supervisor.workers), extra=EVENT)
         if ready_fd is not None:
@@ -147,7 +114,7 @@ async def _run(supervisor: Supervisor, console: Console) -> None:
 
 async def _reload(supervisor: Supervisor, systemd: Systemd) -> None:
     try:
-        operation = supervisor.begin_reload()
+        operation = commands.reload(supervisor)
     except WsdError as exc:
         logger.warning("SIGHUP: %s", exc)
         return

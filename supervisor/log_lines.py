@@ -2,22 +2,26 @@
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from wsd.supervisor.errors import ConfigError
+from wsd.supervisor.logs import LogFollower
 from wsd.worker.contract import Event
 
 # 2026-11-24 12:18:00,761 of Python; 2026/11/24 12:25:30 of nginx; "31301:M 24 Nov 2026 12:24:37.252" of Valkey;
-# {"at": "2026-11-24T12:18:00.761+00:00" in JSON.
+# {"at": "2026-11-24T12:18:00.761+00:00" in JSON, {"at":1795524238.15 of an event.
 STAMPS = (
     (re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),(\d{3})"), "%Y-%m-%d %H:%M:%S"),
     (re.compile(r"(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d)()"), "%Y/%m/%d %H:%M:%S"),
     (re.compile(r"\d+:\S+ (\d\d? \w{3} \d{4} \d\d:\d\d:\d\d)\.(\d{3})"), "%d %b %Y %H:%M:%S"),
 )
 JSON_STAMP = re.compile(r'\{"at": "([^"]+)"')
+EVENT_STAMP = re.compile(r'\{"at":([\d.]+)')
+
+FOLLOW_SECONDS = 0.2
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -36,6 +40,11 @@ class Choice:
 
     def takes(self, line: Line) -> bool:
         return line.at >= self.since and (self.pattern is None or self.pattern.search(line.text) is not None)
+
+
+def choose(since: str | None = None, grep: str | None = None) -> Choice:
+    """As people say it. Raises ConfigError."""
+    return Choice(parse_since(since, time.time()) if since else 0.0, parse_pattern(grep) if grep else None)
 
 
 def parse_since(text: str, now: float) -> float:
@@ -61,6 +70,8 @@ def time_of(text: str) -> float | None:
     try:
         if found := JSON_STAMP.match(text):
             return datetime.fromisoformat(found[1]).timestamp()
+        if found := EVENT_STAMP.match(text):
+            return float(found[1])
         for stamp, shape in STAMPS:
             if found := stamp.match(text):
                 written = datetime.strptime(found[1], shape)  # noqa: DTZ007 - local time, as they write it
@@ -90,8 +101,21 @@ def merged(paths: Iterable[tuple[str, Path]], choice: Choice, last: int) -> Sequ
     return found[-last:] if last else found
 
 
-def read_events(path: Path) -> Iterator[Event]:
-    for line in read("", path):
+def lines(paths: Mapping[str, Path], choice: Choice, last: int, *, follow: bool) -> Iterator[Line]:
+    """The last lines of several logs; and then, for ever, what comes."""
+    follower = LogFollower(paths, colour=False)
+    yield from merged(paths.items(), choice, last)
+    while follow:
+        for name, text in follower.named_lines():
+            line = Line(time.time(), name, text)
+            if choice.takes(line):
+                yield line
+        time.sleep(FOLLOW_SECONDS)
+
+
+def events(path: Path, choice: Choice, last: int, *, follow: bool) -> Iterator[Event]:
+    """The same of the file of events."""
+    for line in lines({"events": path}, choice, last, follow=follow):
         try:
             yield Event.from_json(line.text)
         except ValueError:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
 
@@ -22,16 +22,14 @@ class LogFollower:
     def __init__(self, paths: Mapping[str, Path], *, colour: bool) -> None:
         """From the files' present ends on; a file may be made later."""
         self._paths = paths
-        self._colour = colour
-        self._colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(paths)}
-        self._width = max(len(name) for name in paths)
+        self._prefixes = prefixes(paths, colour=colour)
         self._offsets = {name: log_size(path) for name, path in paths.items()}
         self._rest = dict.fromkeys(paths, b"")
 
     def lines(self) -> Iterator[str]:
         """What has come since the last call, each line with its prefix."""
         for name, text in self.named_lines():
-            yield self.prefix(name) + text
+            yield self._prefixes[name] + text
 
     def named_lines(self) -> Iterator[tuple[str, str]]:
         """The same, apart."""
@@ -53,10 +51,15 @@ class LogFollower:
         *whole, self._rest[name] = (self._rest[name] + chunk).split(b"\n")
         return whole
 
-    def prefix(self, name: str) -> str:
-        """What stands before each line of a log."""
-        label = f"{name:<{self._width}} | "
-        return f"\x1b[{self._colours[name]}m{label}{RESET}" if self._colour else label
+
+def prefixes(names: Collection[str], *, colour: bool) -> dict[str, str]:
+    """What stands before each line of a log."""
+    width = max(len(name) for name in names)
+    found = {}
+    for number, name in enumerate(names):
+        label = f"{name:<{width}} | "
+        found[name] = f"\x1b[{COLOURS[number % len(COLOURS)]}m{label}{RESET}" if colour else label
+    return found
 
 
 def log_size(path: Path) -> int:

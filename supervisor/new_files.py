@@ -8,14 +8,11 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
-import jinja2
-
+from wsd.supervisor import template
+from wsd.supervisor.client import STOP_MARGIN_SECONDS
+from wsd.supervisor.config import ClusterConfig
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.workers import DRAIN_MARGIN_SECONDS
-
-DRAIN_SECONDS = 30.0
-STOP_SECONDS = 30.0
-"""For what comes after the drain: nginx, Valkey, and the escalation to SIGKILL."""
 
 
 def settings() -> str:
@@ -26,19 +23,19 @@ def settings() -> str:
 
 def service(directory: Path) -> str:
     """A systemd unit for a cluster in this directory, run by whoever asks."""
-    return _render(
+    return template.render(
         "wsd.service.j2",
         name=re.sub(r"[^\w.-]", "-", directory.name) or "wsd",
         directory=directory,
         command=command(),
         user=getpass.getuser(),
         state_dir=directory / ".wsd",
-        stop_seconds=int(DRAIN_SECONDS + DRAIN_MARGIN_SECONDS + STOP_SECONDS),
+        stop_seconds=int(ClusterConfig().drain_seconds + DRAIN_MARGIN_SECONDS + STOP_MARGIN_SECONDS),
     )
 
 
 def application(path: Path) -> str:
-    return _render("app.py.j2", module=path.stem)
+    return template.render("app.py.j2", module=path.stem)
 
 
 def command() -> str:
@@ -67,13 +64,3 @@ def write(directory: Path, *, systemd: bool, example: bool) -> Iterator[Path]:
         except OSError as exc:
             raise WsdError(f"cannot write {path}: {exc.strerror}") from None
         yield path
-
-
-def _render(template: str, **values: object) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("wsd.templates", "."),
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - not HTML
-    )
-    return environment.get_template(template).render(**values)

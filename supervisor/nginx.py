@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import jinja2
-
+from wsd.supervisor import template
 from wsd.supervisor.config import Config, Loaded
 from wsd.supervisor.errors import ConfigError, StartError, WsdError
 from wsd.supervisor.logs import log_size, tail
@@ -63,16 +62,8 @@ def render(config: Config, *, prefix: Path, sockets: Sequence[Path], control: Pa
     """The configuration as text. `prefix`: where nginx keeps its files; `control`: the supervisor's socket;
     `user`: whom its processes run as, to be given by root only."""
     nginx, cluster = config.nginx, config.cluster
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("wsd.templates", "."),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - not HTML; values are validated by config
-    )
-    environment.filters["quoted"] = quoted
-    return environment.get_template("nginx.conf.j2").render(
+    return template.render(
+        "nginx.conf.j2",
         nginx=nginx,
         prefix=prefix,
         sockets=sockets,
@@ -86,11 +77,6 @@ def render(config: Config, *, prefix: Path, sockets: Sequence[Path], control: Pa
         alive_path=ALIVE_PATH,
         operator_prefix=OPERATOR_PREFIX,
     )
-
-
-def quoted(value: object) -> str:
-    """A value as nginx reads it back, whatever is in it."""
-    return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def render_for(loaded: Loaded, *, with_check: bool) -> str:

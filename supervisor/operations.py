@@ -36,7 +36,7 @@ class Operation:
 
     @property
     def last(self) -> str:
-        return self._told[-1].text if self._told else ""
+        return self._told[-1].text if self._told else "just begun"
 
     def say(self, text: str) -> None:
         logger.info("%s: %s", self.name, text)
@@ -101,7 +101,7 @@ class Operations:
         except (WsdError, OSError) as exc:
             operation.end(str(exc))
         except asyncio.CancelledError:
-            operation.end("the cluster stops")
+            operation.end("the supervisor ends")
             raise
         else:
             operation.end()

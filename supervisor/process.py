@@ -79,7 +79,7 @@ class Process:
         log_start: int,
         popen: subprocess.Popen[bytes] | None = None,
     ) -> None:
-        """Of one that runs, see `spawn` and `adopt`. Raises ProcessLookupError when it is gone."""
+        """Of one that runs; `spawn` starts one. Raises ProcessLookupError when it is gone."""
         self.name = record.name
         self.pid = record.pid
         self.record = record
@@ -191,15 +191,12 @@ def end_leftovers(records: Sequence[ProcessRecord], patience: float) -> list[Pro
     """
     alive: dict[ProcessRecord, psutil.Process] = {}
     for record in records:
-        try:
-            process = psutil.Process(record.pid)
-        except psutil.NoSuchProcess:
-            with suppress(ProcessLookupError):  # its group may have outlived it
-                os.killpg(record.pid, signal.SIGKILL)
-            continue
-        if is_alive(record):
-            alive[record] = process
-            process.terminate()
+        with suppress(psutil.NoSuchProcess):
+            if is_alive(record):
+                process = alive[record] = psutil.Process(record.pid)
+                process.terminate()
+                continue
+        end_orphans(record, signal.SIGKILL)
     _, stubborn = psutil.wait_procs(list(alive.values()), timeout=patience)
     for process in stubborn:
         with suppress(psutil.NoSuchProcess):
@@ -208,12 +205,11 @@ def end_leftovers(records: Sequence[ProcessRecord], patience: float) -> list[Pro
     return list(alive)
 
 
-def end_orphans(records: Sequence[ProcessRecord], signum: signal.Signals) -> None:
-    """Send to what processes that have ended left in their groups: no other group has their number meanwhile."""
-    for record in records:
-        with suppress(ProcessLookupError, psutil.Error):
-            if not psutil.pid_exists(record.pid) or (_is_same(record) and not is_alive(record)):
-                os.killpg(record.pid, signum)
+def end_orphans(record: ProcessRecord, signum: signal.Signals) -> None:
+    """Send to what a process that has ended left in its group; no other group has its number meanwhile."""
+    with suppress(ProcessLookupError, psutil.Error):
+        if not psutil.pid_exists(record.pid) or (_is_same(record) and not is_alive(record)):
+            os.killpg(record.pid, signum)
 
 
 def names_of(records: Sequence[ProcessRecord]) -> str:

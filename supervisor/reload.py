@@ -43,20 +43,21 @@ async def reload(supervisor: "Supervisor", say: Say) -> None:
     if not found:
         say("no setting has changed")
         return
-    # The number of workers last: so that it is the new settings that the new ones start with.
-    await _apply(supervisor, with_workers(after, before.cluster.workers), before, say)
+    await _apply(supervisor, after, before, say)
     supervisor.loaded = loaded
     logging.getLogger().setLevel(after.log.level.upper())
-    if after.cluster.workers != before.cluster.workers:
-        await scale(supervisor, after.cluster.workers, say)
 
 
 async def _apply(supervisor: "Supervisor", after: Config, before: Config, say: Say) -> None:
-    supervisor.configure(after)
+    # The number of workers last: so that it is the new settings that the new ones start with.
+    count = before.cluster.workers
+    supervisor.configure(with_workers(after, count))
     try:
         await supervisor.update_nginx(say)
         if outdated := supervisor.outdated():
             await restart(supervisor.children, outdated, say)
+        if after.cluster.workers != count:
+            await scale(supervisor, after.cluster.workers, say)
     except WsdError as exc:
         supervisor.configure(before)
         await supervisor.update_nginx(lambda text: None)

@@ -42,21 +42,15 @@ async def start(children: Children, targets: Sequence[Child], say: Say) -> None:
     numbers = {child.slot.name: child.slot.next_number for child in targets}
     for child in targets:
         children.post(child, Start())
-    told: set[str] = set()
 
-    def all_ready() -> bool:
-        for child in targets:
-            name = child.slot.name
-            failure = child.start_failure
-            if failure is not None and failure.incarnation >= numbers[name]:
-                raise WsdError(failure.reason)
-            if child.slot.ready and name not in told:
-                told.add(name)
-                say(f"{name} is ready, {_since(begun)}")
-        return len(told) == len(targets)
+    def serves(child: Child) -> bool:
+        failure = child.start_failure
+        if failure is not None and failure.incarnation >= numbers[child.slot.name]:
+            raise WsdError(failure.reason)
+        return child.slot.ready
 
     try:
-        await children.until(all_ready)
+        await children.until_each(targets, serves, lambda child: say(f"{child.slot.name} is ready, {_since(begun)}"))
     except WsdError:
         await stop(children, targets, lambda text: None, patience=0)
         raise
@@ -67,16 +61,11 @@ async def stop(children: Children, targets: Sequence[Child], say: Say, *, patien
     begun = time.monotonic()
     for child in targets:
         children.post(child, Stop(child.service.patience if patience is None else patience))
-    told: set[str] = set()
-
-    def all_gone() -> bool:
-        for child in targets:
-            if child.slot.name not in told and child.slot.state is SlotState.STOPPED and not child.processes:
-                told.add(child.slot.name)
-                say(f"{child.slot.name} has drained, {_since(begun)}")
-        return len(told) == len(targets)
-
-    await children.until(all_gone)
+    await children.until_each(
+        targets,
+        lambda child: child.slot.state is SlotState.STOPPED and not child.processes,
+        lambda child: say(f"{child.slot.name} has drained, {_since(begun)}"),
+    )
 
 
 async def _surge(children: Children, targets: Sequence[Child], say: Say) -> None:
@@ -146,17 +135,11 @@ async def _until_healthy(children: Children, child: Child, old: frozenset[int]) 
 async def _drained(
     children: Children, targets: Sequence[Child], old: dict[str, frozenset[int]], begun: float, say: Say
 ) -> None:
-    told: set[str] = set()
-
-    def all_gone() -> bool:
-        for child in targets:
-            name = child.slot.name
-            if name not in told and not any(i.number in old[name] for i in child.slot.incarnations):
-                told.add(name)
-                say(f"{name}: the old process has drained, {_since(begun)}")
-        return len(told) == len(targets)
-
-    await children.until(all_gone)
+    await children.until_each(
+        targets,
+        lambda child: not any(i.number in old[child.slot.name] for i in child.slot.incarnations),
+        lambda child: say(f"{child.slot.name}: the old process has drained, {_since(begun)}"),
+    )
 
 
 def _serving(child: Child) -> int | None:

@@ -139,9 +139,11 @@ class Start:
 
 @dataclass(frozen=True)
 class Adopt:
-    """These processes run already, the oldest first: the numbers, and the phase of each."""
+    """These processes run already, the oldest first: the numbers, and the phase of each. `empties`: they drain, and no
+    other is to come after them."""
 
     found: tuple[tuple[int, Phase], ...]
+    empties: bool = False
 
 
 @dataclass(frozen=True)
@@ -239,8 +241,8 @@ def step(slot: Slot, fact: Fact, now: float, policy: RestartPolicy, rng: random.
     match fact:
         case Start():
             return _spawn(replace(slot, failures=(), attempt=0), now, policy)
-        case Adopt(found):
-            return _adopt(slot, found, now, policy)
+        case Adopt(found, empties):
+            return _adopt(slot, found, empties, now, policy)
         case Ready(number):
             return _ready(slot, number, now)
         case Exited(number, reason):
@@ -277,7 +279,7 @@ def _spawn(slot: Slot, now: float, policy: RestartPolicy, *, held: bool = False)
     return slot, [Spawn(number)]
 
 
-def _adopt(slot: Slot, found: tuple[tuple[int, Phase], ...], now: float, policy: RestartPolicy) -> Step:
+def _adopt(slot: Slot, found: tuple[tuple[int, Phase], ...], empties: bool, now: float, policy: RestartPolicy) -> Step:
     incarnations = []
     for number, phase in found:
         match phase:
@@ -290,11 +292,13 @@ def _adopt(slot: Slot, found: tuple[tuple[int, Phase], ...], now: float, policy:
         incarnations.append(new)
     slot = replace(
         slot,
-        state=SlotState.RUNNING,
+        state=SlotState.STOPPED if empties else SlotState.RUNNING,
         incarnations=tuple(incarnations),
         next_number=max(number for number, _ in found) + 1,
         ever_ready=True,
     )
+    if empties:
+        return _end(slot, [number for number, _ in found], Urgency.DRAIN, now, now + slot.patience)
     serving = [i.number for i in slot.incarnations if i.phase is Phase.READY]
     slot, effects = _end(slot, serving[:-1], Urgency.DRAIN, now, now + slot.patience)
     if all(i.phase is Phase.DRAINING for i in slot.incarnations):

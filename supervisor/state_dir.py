@@ -175,9 +175,8 @@ class StateDir:
         except FileNotFoundError:
             return SavedState()
         except (ValueError, KeyError, TypeError, AttributeError):
-            return (
-                SavedState()
-            )  # written by a version that we do not know, or by hand; the lock already says it is ours
+            # Written by a version that we do not know, or by hand; the lock already says it is ours.
+            return SavedState()
 
     def clean_sockets(self) -> None:
         """Remove those that nobody listens on."""
@@ -193,8 +192,7 @@ class StateDir:
 
     def clean(self) -> None:
         """Remove what only a running cluster needs: sockets and state. Logs and data stay."""
-        for path in self.sockets.glob("*.sock"):
-            path.unlink(missing_ok=True)
+        self.clean_sockets()
         with suppress(OSError):  # somebody put something of theirs there
             self.sockets.rmdir()
         self._state_path.unlink(missing_ok=True)

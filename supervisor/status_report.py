@@ -64,6 +64,14 @@ def report(supervisor: "Supervisor") -> ClusterStatus:
     )
 
 
+def summary(status: ClusterStatus) -> str:
+    """On one line."""
+    serving = sum(worker.state == "ready" for worker in status.workers)
+    connections = sum(worker.connections or 0 for worker in status.workers)
+    parts = [status.state, f"{serving} of {len(status.workers)} workers", f"{connections} connections"]
+    return ", ".join([*parts, *status.problems])
+
+
 def problems(supervisor: "Supervisor") -> Iterator[str]:
     """Why the cluster is not healthy, one line each."""
     yield from supervisor.notices

@@ -4,7 +4,6 @@ The processes themselves are in `children`, the watch over them in `health_watch
 """
 
 import asyncio
-import http.client
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -22,12 +21,10 @@ from wsd.supervisor.health import Limits
 from wsd.supervisor.health_watch import HealthWatch
 from wsd.supervisor.log_rotation import rotate_for_ever
 from wsd.supervisor.nginx import NginxService
-from wsd.supervisor.operations import Operation, Operations, Say
+from wsd.supervisor.operations import Operations
 from wsd.supervisor.redis_watch import RedisWatch, is_refusal
-from wsd.supervisor.reload import reload
-from wsd.supervisor.scaling import scale
 from wsd.supervisor.service import Service
-from wsd.supervisor.slot import RestartPolicy, SlotState, Start, Stop
+from wsd.supervisor.slot import RestartPolicy, Start, Stop
 from wsd.supervisor.state_dir import SavedState, StateDir
 from wsd.supervisor.status import ClusterStatus
 from wsd.supervisor.status_report import report
@@ -150,69 +147,6 @@ class Supervisor:
             await child.service.reload(child.process)
             say("nginx has its new configuration")
 
-    async def ask_worker(self, method: str, target: str, body: object = None) -> bytes:
-        """What one of the workers answers about the whole cluster. Raises WsdError."""
-        if not self.redis_url:
-            raise WsdError("without Redis every worker stands alone, and none knows of the others")
-        for child in self.workers:
-            if child.slot.ready and isinstance(child.service, WorkerService):
-                try:
-                    status, answer = await child.service.ask(method, target, body)
-                except (OSError, http.client.HTTPException) as exc:
-                    raise WsdError(f"{child.slot.name} does not answer: {exc!r}") from None
-                if status != 200:
-                    raise WsdError(f"{child.slot.name} refuses: {answer.decode(errors='replace')}")
-                return answer
-        raise WsdError("no worker serves")
-
-    def begin_restart(self, slots: Sequence[int] = (), *, surge: bool | None = None) -> Operation:
-        """New processes for these slots, or all that are not stopped. Raises WsdError."""
-        targets = [self.worker(slot) for slot in dict.fromkeys(slots)] or self.workers
-        running = [child for child in targets if child.slot.name not in self.children.drained]
-        if not running:
-            raise WsdError("nothing to restart: these slots are drained, `wsd resume` starts them")
-        return self.operations.begin("restart", lambda say: rollout.restart(self.children, running, say, surge=surge))
-
-    def begin_scale(self, workers: int) -> Operation:
-        """Raises WsdError."""
-        return self.operations.begin("scale", lambda say: scale(self, workers, say))
-
-    def begin_reload(self) -> Operation:
-        """Raises WsdError."""
-        return self.operations.begin("reload", lambda say: reload(self, say))
-
-    def begin_drain(self, slot: int) -> Operation:
-        """Raises WsdError."""
-        child = self.worker(slot)
-        if not any(other.slot.ready for other in self.workers if other is not child):
-            raise WsdError(f"{child.slot.name} is the last that serves; `wsd stop` ends the cluster")
-
-        async def work(say: Say) -> None:
-            self.children.drained.add(child.slot.name)
-            await rollout.stop(self.children, [child], say)
-
-        return self.operations.begin("drain", work)
-
-    def begin_resume(self, slot: int) -> Operation:
-        """Raises WsdError."""
-        child = self.worker(slot)
-        if child.slot.state is not SlotState.STOPPED:
-            raise WsdError(f"{child.slot.name} is not stopped, it is {child.slot.display_state}")
-
-        async def work(say: Say) -> None:
-            await rollout.start(self.children, [child], say)
-            self.children.drained.discard(child.slot.name)
-            self.children.record()
-
-        return self.operations.begin("resume", work)
-
-    def worker(self, slot: int) -> Child:
-        """Raises WsdError."""
-        child = self.children.get(f"worker-{slot}")
-        if child is None:
-            raise WsdError(f"there is no slot {slot}, they are 1 to {self.config.cluster.workers}")
-        return child
-
     async def _guard_nginx(self) -> None:
         """Who edits the rendered configuration by hand loses it with the next reload; better at once, and told."""
         while True:
@@ -238,14 +172,6 @@ class Supervisor:
 
     def status(self) -> ClusterStatus:
         return report(self)
-
-    def summary(self) -> str:
-        """On one line."""
-        seen = self.status()
-        serving = sum(worker.state == "ready" for worker in seen.workers)
-        connections = sum(worker.connections or 0 for worker in seen.workers)
-        parts = [seen.state, f"{serving} of {len(seen.workers)} workers", f"{connections} connections", *seen.problems]
-        return ", ".join(parts)
 
     @property
     def workers(self) -> list[Child]:
@@ -359,35 +285,31 @@ class Supervisor:
         """Start them side by side and wait until all are ready. Raises StartError with the first that fails."""
         if self.stopping:
             return
-        children = [
-            child
-            for service in services
-            if (child := self._adopt_or_start(service)).slot.name not in self.children.drained
-        ]
+        children = [self._adopt_or_start(service) for service in services]
         adopted = {record.name for record in self._left.processes}
-        shown: set[str] = set()
 
-        def all_ready() -> bool:
-            for child in children:
-                if child.start_failure is not None and not child.slot.ever_ready:
-                    for line in child.start_failure.output:
-                        self._say(line)
-                    raise StartError(child.start_failure.reason)
-                name = child.service.name
-                if child.slot.ready and name not in shown and child.process is not None:
-                    shown.add(name)
-                    what = "goes on" if name in adopted else "ready"
-                    self._say(f"{name:<9} {what}, pid {child.process.pid}")
-            return len(shown) == len(children)
+        def serves(child: Child) -> bool:
+            if child.start_failure is not None and not child.slot.ever_ready:
+                for line in child.start_failure.output:
+                    self._say(line)
+                raise StartError(child.start_failure.reason)
+            return self.stopping or child.slot.ready
 
-        await self.children.until(lambda: self.stopping or all_ready())
+        def tell(child: Child) -> None:
+            if child.process is not None and child.slot.ready:
+                what = "goes on" if child.slot.name in adopted else "ready"
+                self._say(f"{child.slot.name:<9} {what}, pid {child.process.pid}")
+
+        wanted = [child for child in children if child.slot.name not in self.children.drained]
+        await self.children.until_each(wanted, serves, tell)
 
     def _adopt_or_start(self, service: Service) -> Child:
+        is_drained = service.name in self.children.drained
         records = [record for record in self._left.processes if record.name == service.name]
         if records:
-            return self.children.adopt(service, records)
+            return self.children.adopt(service, records, empties=is_drained)
         child = self.children.add(service)
-        if service.name not in self.children.drained:
+        if not is_drained:
             self.children.post(child, Start())
         return child
 
@@ -400,7 +322,7 @@ class Supervisor:
         """Workers whose process was started with other settings than there are now."""
         return [
             child
-            for child in self.children
+            for child in self.workers
             if isinstance(child.service, WorkerService)
             and child.slot.current is not None
             and child.service.is_outdated(child.slot.current.number)

@@ -197,7 +197,7 @@ def answers(path: str) -> bool:
 
 
 async def answer(worker: Worker, request: Request) -> Response:
-    if request.url.path.startswith(OPERATOR_PREFIX) and worker.env.operator_key:
+    if request.url.path.startswith(OPERATOR_PREFIX):
         return await operator_api.answer(worker, request)
     path = HISTORY_PATH if request.url.path.startswith(HISTORY_PATH) else request.url.path
     if path in (STATS_PATH, METRICS_PATH) and not _may_look(worker, request):

@@ -4,6 +4,7 @@ knows, and nginx hides it.
 
 import hmac
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -34,32 +35,12 @@ class Kick(Struct, frozen=True, forbid_unknown_fields=True):
     who: str
 
 
-class ShownSession(Struct, frozen=True):
+SHOWN = ("session_id", "user_id", "username", "node_id", "worker_id", "state", "connected_at", "last_seen")
+
+
+def shown(session: SessionInfo) -> dict[str, Any]:
     """Without what would let somebody take it over."""
-
-    session_id: str
-    user_id: str
-    username: str
-    node_id: str
-    worker_id: str
-    state: str
-    connected_at: float
-    last_seen: float
-    channels: list[str]
-
-    @classmethod
-    def of(cls, session: SessionInfo) -> "ShownSession":
-        return cls(
-            session.session_id,
-            session.user_id,
-            session.username,
-            session.node_id,
-            session.worker_id,
-            session.state,
-            session.connected_at,
-            session.last_seen,
-            sorted(session.channels),
-        )
+    return {**{name: getattr(session, name) for name in SHOWN}, "channels": sorted(session.channels)}
 
 
 async def sessions(worker: Worker, request: Request) -> object:
@@ -70,7 +51,7 @@ async def sessions(worker: Worker, request: Request) -> object:
         total, found = len(found), found[page.offset : page.offset + page.limit]
     else:
         total, found = await store.count(), await store.list_all(page.offset, page.limit)
-    return {"total": total, "sessions": [ShownSession.of(session) for session in found]}
+    return {"total": total, "sessions": [shown(session) for session in found]}
 
 
 async def channels(worker: Worker, request: Request) -> object:
@@ -88,7 +69,7 @@ async def kick(worker: Worker, request: Request) -> object:
     found = await store.get(wanted.who)
     ended = [found] if found is not None else await store.list_by_user(wanted.who)
     await store.delete_many([session.session_id for session in ended])
-    return {"sessions": [ShownSession.of(session) for session in ended]}
+    return {"sessions": [shown(session) for session in ended]}
 
 
 ENDPOINTS: dict[tuple[str, str], Endpoint] = {
@@ -101,7 +82,8 @@ ENDPOINTS: dict[tuple[str, str], Endpoint] = {
 async def answer(worker: Worker, request: Request) -> Response:
     given = request.headers.get(OPERATOR_KEY_HEADER, "")
     endpoint = ENDPOINTS.get((request.method, request.url.path.removeprefix(OPERATOR_PREFIX)))
-    if endpoint is None or not hmac.compare_digest(given.encode(), worker.env.operator_key.encode()):
+    key = worker.env.operator_key
+    if endpoint is None or not key or not hmac.compare_digest(given.encode(), key.encode()):
         return _json({"error": "there is no such thing"}, 404)
     try:
         return _json(await endpoint(worker, request))

@@ -272,6 +272,23 @@ async def test_a_reload_that_cannot_be_leaves_all_as_it_was(tmp_path: Path) -> N
         until(lambda: cluster.status().workers[0].pid in pids and len(cluster.pids()) == len(pids))
 
 
+async def test_a_reload_whose_new_workers_do_not_start_leaves_all_as_it_was(tmp_path: Path) -> None:
+    more = "import os\nif os.environ['WSD_WORKER_SLOT'] == '2': raise RuntimeError('no seat left')"
+    (tmp_path / "mine.py").write_text(APP.format(version="one", more=more))
+    config = tmp_path / "wsd.toml"
+    config.write_text("[cluster]\nworkers = 1\n")
+    with Cluster(tmp_path, "--app", "mine:app") as cluster:
+        rendered = (cluster.state_dir.nginx / "nginx.conf").read_text()
+        config.write_text("[cluster]\nworkers = 2\n[nginx]\ndebug_headers = true\n")
+        result = cluster.wsd("reload")
+        assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+        assert "no seat left" in result.stderr
+        assert (cluster.state_dir.nginx / "nginx.conf").read_text() == rendered
+        assert [worker.slot for worker in cluster.status().workers] == [1]
+        config.write_text("[cluster]\nworkers = 1\n")
+        assert cluster.wsd("reload").stdout == "no setting has changed\n"
+
+
 async def test_sighup_reloads_and_what_is_wrong_is_in_the_log(tmp_path: Path) -> None:
     config = tmp_path / "wsd.toml"
     config.write_text("")

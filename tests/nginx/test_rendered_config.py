@@ -12,7 +12,8 @@ import pytest
 
 from tests.nginx.front import Certificate, config
 from wsd.supervisor.config import NginxConfig
-from wsd.supervisor.nginx import affinity, check, is_loopback, listen_address, own_user, quoted, render
+from wsd.supervisor.nginx import affinity, check, is_loopback, listen_address, own_user, render
+from wsd.supervisor.template import quoted
 
 HOSTS = ["127.0.0.1", "0.0.0.0", "::1", "[::]", "localhost"]
 LIMITS: list[dict[str, Any]] = [

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from wsd.supervisor.errors import ConfigError
-from wsd.supervisor.log_lines import Choice, merged, parse_pattern, parse_since, read_events, time_of
+from wsd.supervisor.log_lines import Choice, events, merged, parse_pattern, parse_since, time_of
 from wsd.supervisor.log_rotation import rotate
 from wsd.worker.contract import Event
 
@@ -34,6 +34,7 @@ def test_the_time_of_a_line_in_json() -> None:
     at = datetime(2026, 11, 24, 12, 18, 0, 761_000, UTC)
     assert time_of('{"at": "2026-11-24T12:18:00.761+00:00", "level": "info"}') == at.timestamp()
     assert time_of('{"at": "soon"}') is None
+    assert time_of(Event(at=1.5, source="worker-2", level="info", text="").to_json()) == 1.5
 
 
 @pytest.mark.parametrize(("text", "ago"), [("30s", 30), ("5m", 300), ("2h", 7200), ("1d", 86_400)])
@@ -89,4 +90,4 @@ def test_events_are_read_whatever_else_is_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     event = Event(at=1.5, source="worker-2", level="warning", text="Redis is away")
     path.write_text(f"{event.to_json()}\n{{\n[]\n{event.to_json()[:-9]}\n\n{event.to_json()}\n")
-    assert list(read_events(path)) == [event, event]
+    assert list(events(path, Choice(), 0, follow=False)) == [event, event]

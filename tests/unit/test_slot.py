@@ -8,6 +8,7 @@ import pytest
 from wsd.supervisor.slot import (
     KILL_AFTER_SECONDS,
     Abandon,
+    Adopt,
     Effect,
     End,
     Exited,
@@ -321,6 +322,26 @@ def test_a_slot_without_a_process_is_replaced_by_a_start() -> None:
     assert run.state == "backoff"
     assert run(Replace(held=True)) == [Spawn(3)]
     assert run(Ready(3)) == [Promote(3)]
+
+
+def test_adopted_processes_go_on_from_where_they_were() -> None:
+    run = Run()
+    assert run(Adopt(((3, Phase.DRAINING), (4, Phase.READY), (5, Phase.STARTING)))) == []
+    assert run.state == "ready"
+    assert run(Ready(5)) == [Promote(5), End(4, Urgency.DRAIN)]
+    assert run(Tick(), after=20) == [End(3, Urgency.QUICK), End(4, Urgency.QUICK)]
+    run = Run()
+    assert run(Adopt(((1, Phase.READY), (2, Phase.READY)))) == [End(1, Urgency.DRAIN)]
+    run = Run()
+    assert run(Adopt(((1, Phase.DRAINING),))) == [Spawn(2)]
+
+
+def test_adopted_processes_of_a_slot_that_is_to_be_empty_drain() -> None:
+    run = Run()
+    assert run(Adopt(((1, Phase.DRAINING), (2, Phase.READY)), empties=True)) == [End(2, Urgency.DRAIN)]
+    assert run(Exited(1, "exit code 0")) == []
+    assert run(Exited(2, "exit code 0")) == []
+    assert run.state == "stopped"
 
 
 def test_a_stop_ends_old_and_new() -> None:

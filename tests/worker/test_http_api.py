@@ -169,6 +169,12 @@ def test_without_a_key_publishing_is_off(tmp_path: Path) -> None:
         assert "set security.api_key" in body["error"]
 
 
+def test_without_a_supervisor_nobody_asks_as_one(tmp_path: Path) -> None:
+    with worker(tmp_path) as serving:
+        for headers in ({}, {"X-WSD-Operator-Key": ""}):
+            assert serving.request("GET", "/_wsd/sessions", None, headers)[0] == 404
+
+
 def test_statistics_and_metrics_are_not_for_strangers(tmp_path: Path) -> None:
     with worker(tmp_path, admin_allow="127.0.0.1,10.0.0.0/8") as serving:
         for address, expected in (("127.0.0.1", 200), ("10.1.2.3", 200), ("192.0.2.1", 403), ("rubbish", 403)):

@@ -1,0 +1,87 @@
+"""What people may have a running supervisor do. What takes its time is an operation, and they follow its progress."""
+
+import http.client
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from wsd.supervisor import rollout, scaling
+from wsd.supervisor.errors import WsdError
+from wsd.supervisor.operations import Operation, Say
+from wsd.supervisor.reload import reload as reload_settings
+from wsd.supervisor.slot import SlotState
+from wsd.supervisor.workers import WorkerService
+
+if TYPE_CHECKING:
+    from wsd.supervisor.children import Child
+    from wsd.supervisor.supervisor import Supervisor
+
+
+def restart(supervisor: "Supervisor", slots: Sequence[int] = (), *, surge: bool | None = None) -> Operation:
+    """New processes for these slots, or all that are not drained. Raises WsdError."""
+    children = supervisor.children
+    targets = [_worker(supervisor, slot) for slot in dict.fromkeys(slots)] or supervisor.workers
+    running = [child for child in targets if child.slot.name not in children.drained]
+    if not running:
+        raise WsdError("nothing to restart: these slots are drained, `wsd resume` starts them")
+    return supervisor.operations.begin("restart", lambda say: rollout.restart(children, running, say, surge=surge))
+
+
+def scale(supervisor: "Supervisor", workers: int) -> Operation:
+    """Raises WsdError."""
+    return supervisor.operations.begin("scale", lambda say: scaling.scale(supervisor, workers, say))
+
+
+def reload(supervisor: "Supervisor") -> Operation:
+    """Raises WsdError."""
+    return supervisor.operations.begin("reload", lambda say: reload_settings(supervisor, say))
+
+
+def drain(supervisor: "Supervisor", slot: int) -> Operation:
+    """Raises WsdError."""
+    child, children = _worker(supervisor, slot), supervisor.children
+    if not any(other.slot.ready for other in supervisor.workers if other is not child):
+        raise WsdError(f"{child.slot.name} is the last that serves; `wsd stop` ends the cluster")
+
+    async def work(say: Say) -> None:
+        children.drained.add(child.slot.name)
+        await rollout.stop(children, [child], say)
+
+    return supervisor.operations.begin("drain", work)
+
+
+def resume(supervisor: "Supervisor", slot: int) -> Operation:
+    """Raises WsdError."""
+    child, children = _worker(supervisor, slot), supervisor.children
+    if child.slot.state is not SlotState.STOPPED:
+        raise WsdError(f"{child.slot.name} is not stopped, it is {child.slot.display_state}")
+
+    async def work(say: Say) -> None:
+        await rollout.start(children, [child], say)
+        children.drained.discard(child.slot.name)
+        children.record()
+
+    return supervisor.operations.begin("resume", work)
+
+
+async def ask_worker(supervisor: "Supervisor", method: str, target: str, body: object = None) -> bytes:
+    """What one of the workers answers about the whole cluster. Raises WsdError."""
+    if not supervisor.redis_url:
+        raise WsdError("without Redis every worker stands alone, and none knows of the others")
+    for child in supervisor.workers:
+        if child.slot.ready and isinstance(child.service, WorkerService):
+            try:
+                status, answer = await child.service.ask(method, target, body)
+            except (OSError, http.client.HTTPException) as exc:
+                raise WsdError(f"{child.slot.name} does not answer: {exc!r}") from None
+            if status != 200:
+                raise WsdError(f"{child.slot.name} refuses: {answer.decode(errors='replace')}")
+            return answer
+    raise WsdError("no worker serves")
+
+
+def _worker(supervisor: "Supervisor", slot: int) -> "Child":
+    """Raises WsdError."""
+    child = supervisor.children.get(f"worker-{slot}")
+    if child is None:
+        raise WsdError(f"there is no slot {slot}, they are 1 to {supervisor.config.cluster.workers}")
+    return child

@@ -1,0 +1,53 @@
+"""One supervisor after the other: what the last one left, and how this one becomes the next."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import MutableMapping
+from dataclasses import replace
+
+from wsd.supervisor.errors import WsdError
+from wsd.supervisor.nginx import NginxService
+from wsd.supervisor.process import end_orphans, is_alive
+from wsd.supervisor.state_dir import SavedState, StateDir
+
+LOCK_FD_ENV = "WSD_LOCK_FD"
+
+
+def inherited_lock(environ: MutableMapping[str, str]) -> int:
+    """The descriptor of the lock, if another supervisor became us; else -1. Nobody after us shall find it."""
+    text = environ.pop(LOCK_FD_ENV, "")
+    return int(text) if text.isdecimal() else -1
+
+
+def take_stock(state_dir: StateDir) -> SavedState:
+    """What still runs of a supervisor that died or handed over. What dead processes left of themselves is ended."""
+    saved = state_dir.read_state()
+    alive = tuple(record for record in saved.processes if is_alive(record))
+    for record in saved.processes:
+        if record not in alive:
+            end_orphans(record, NginxService.orphan_signal if record.name == NginxService.name else signal.SIGKILL)
+    return replace(saved, processes=alive) if alive else SavedState()
+
+
+async def check_next() -> None:
+    """Whether the code that is installed now would start as we were. Raises WsdError."""
+    process = await asyncio.create_subprocess_exec(
+        *_next_command(), "--check", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    output, _ = await process.communicate()
+    if process.returncode != 0:
+        lines = output.decode(errors="replace").strip().splitlines() or [f"exit code {process.returncode}"]
+        raise WsdError(f"the new code would not start, the old one goes on: {lines[-1]}")
+
+
+def become_the_next(state_dir: StateDir) -> None:
+    """Go on as the code that is installed now: the same process, with the same children and the same lock."""
+    environ = {**os.environ, LOCK_FD_ENV: str(state_dir.keep_lock_open())}
+    os.execve(sys.executable, _next_command(), environ)  # noqa: S606
+
+
+def _next_command() -> list[str]:
+    return [sys.executable, "-m", "wsd.supervisor", *sys.argv[1:]]
