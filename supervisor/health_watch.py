@@ -116,20 +116,23 @@ class HealthWatch:
 
     async def _ask_the_silent(self) -> None:
         """nginx sends no heartbeat, nor does a Valkey that nobody talks to as long as the Redis it stands in for is
-        well."""
+        well. Each is asked apart: one that hangs must not make another look as if it did."""
+        asked: dict[str, asyncio.Task[None]] = {}
         while True:
             await asyncio.sleep(self._interval)
             for child in self._children:
-                pulse = child.pulse
+                name, pulse = child.slot.name, child.pulse
                 is_silent = isinstance(child.service, NginxService) or (
                     isinstance(child.service, ValkeyService) and self._stand_in
                 )
-                if not is_silent or pulse is None:
-                    continue
-                if pulse.probing_since is None:
-                    pulse.probing_since = time.monotonic()
-                if await child.service.answers():
-                    pulse.seen_at = pulse.probing_since = time.monotonic()
+                if is_silent and pulse is not None and (name not in asked or asked[name].done()):
+                    asked[name] = self._tasks.create_task(self._ask(child.service, pulse), name=f"ask-{name}")
+
+    async def _ask(self, service: Service, pulse: Pulse) -> None:
+        if pulse.probing_since is None:
+            pulse.probing_since = time.monotonic()
+        if await service.answers(self.limits.heartbeat_timeout):
+            pulse.seen_at = pulse.probing_since = time.monotonic()
 
     async def _probe(self, child: Child, service: WorkerService, pulse: Pulse) -> None:
         """Ask once; while there is no answer, `probing_since` stays, and a later verdict is HUNG."""

@@ -150,7 +150,6 @@ class NginxService(Service):
     signals = {  # noqa: RUF012
         Urgency.DRAIN: signal.SIGQUIT,
         Urgency.QUICK: signal.SIGTERM,
-        Urgency.KILL: signal.SIGKILL,
     }
     # Without their master, nginx's processes serve on: they give up the port and finish their connections.
     orphan_signal = signal.SIGQUIT
@@ -169,7 +168,7 @@ class NginxService(Service):
         control = self._state_dir.control_socket
         return render(config, prefix=self._prefix, sockets=sockets, control=control, user=own_user())
 
-    def prepare(self, config: Config) -> bool:
+    async def prepare(self, config: Config) -> bool:
         """Write the configuration, if nginx takes it; whether it is another than before.
 
         Raises StartError, and nothing has changed.
@@ -177,7 +176,7 @@ class NginxService(Service):
         text = self.render(config)
         candidate = self._config_path.with_suffix(".new")
         candidate.write_text(text, "utf-8")
-        if problem := check(self._binary, candidate, self._prefix):
+        if problem := await asyncio.to_thread(check, self._binary, candidate, self._prefix):
             raise StartError(f"nginx refuses its configuration: {problem}")
         before = self.written()
         candidate.rename(self._config_path)
@@ -225,14 +224,15 @@ class NginxService(Service):
 
         The port alone tells nothing: processes of a killed nginx may still listen for a moment.
         """
-        return self._pid_path.exists() and await self.answers()
+        return self._pid_path.exists() and await self.answers(timeout=1)
 
-    async def answers(self) -> bool:
-        """Whether it answers a request by itself, whatever the workers do."""
+    async def answers(self, timeout: float) -> bool:
+        """Whether it answers a request by itself, whatever the workers do. Where many connect at once, that waits
+        behind them."""
         cluster = self._config.cluster
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(cluster.host.strip("[]"), cluster.host.strip("[]"))
         try:
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(timeout):
                 reader, writer = await asyncio.open_connection(host, cluster.port, ssl=self._tls())
                 try:
                     writer.write(f"GET {ALIVE_PATH} HTTP/1.0\r\n\r\n".encode())

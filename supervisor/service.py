@@ -25,8 +25,8 @@ class Service(ABC):
     signals: Mapping[Urgency, signal.Signals] = {
         Urgency.DRAIN: signal.SIGTERM,
         Urgency.QUICK: signal.SIGTERM,
-        Urgency.KILL: signal.SIGKILL,
     }
+    """By which it is asked to end; to be killed is the same for all."""
     orphan_signal = signal.SIGKILL
     """For what a dead process leaves in its process group."""
 
@@ -38,9 +38,9 @@ class Service(ABC):
     async def is_ready(self, incarnation: int) -> bool:
         """Whether it serves. Asked again and again from its start; must not raise, nor take longer than a second."""
 
-    async def answers(self) -> bool:
+    async def answers(self, timeout: float) -> bool:
         """Whether a process that was ready still does what it is there for; asked of those without a heartbeat. Must
-        not raise, nor take longer than a second."""
+        not raise, nor take longer than `timeout` seconds."""
         return await self.is_ready(0)
 
     def adopt(self, record: ProcessRecord) -> bool:

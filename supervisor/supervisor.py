@@ -64,6 +64,7 @@ class Supervisor:
         self._stop_patience: float | None = None
         self._ending: list[Child] = []
         self._nginx_binary: Path | None = None
+        self._nginx_update = asyncio.Lock()
 
     async def run(self, on_ready: Callable[[], None]) -> None:
         """Bring the cluster up, call `on_ready`, keep it up until `stop` is called, bring it down.
@@ -143,9 +144,12 @@ class Supervisor:
     async def update_nginx(self, say: Callable[[str], None]) -> None:
         """Let it have the configuration that belongs to the settings. Raises StartError; then it keeps its own."""
         child = self.nginx
-        if child is not None and isinstance(child.service, NginxService) and child.service.prepare(self.config):
-            await child.service.reload(child.process)
-            say("nginx has its new configuration")
+        if child is None or not isinstance(child.service, NginxService):
+            return
+        async with self._nginx_update:  # who watches the file and who changes the settings take turns
+            if await child.service.prepare(self.config):
+                await child.service.reload(child.process)
+                say("nginx has its new configuration")
 
     async def _guard_nginx(self) -> None:
         """Who edits the rendered configuration by hand loses it with the next reload; better at once, and told."""
@@ -264,7 +268,7 @@ class Supervisor:
     async def _bring_up_nginx(self) -> None:
         if self._nginx_binary is not None:
             service = NginxService(self._nginx_binary, self.config, self.state_dir)
-            has_changed = service.prepare(self.config)
+            has_changed = await service.prepare(self.config)
             await self._bring_up([service])
             if has_changed and any(record.name == service.name for record in self._left.processes):
                 assert self.nginx is not None

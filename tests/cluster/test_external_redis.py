@@ -82,6 +82,9 @@ async def test_a_stand_in_that_dies_or_hangs_is_replaced(tmp_path: Path) -> None
             os.kill(old, signum)
             await eventually(lambda: is_replaced(cluster, old))  # noqa: B023 - awaited within the round
             await eventually(lambda: cluster.health()[1]["websocket"]["mode"] == "stand-in")
+        nginx = cluster.status().nginx
+        assert nginx is not None
+        assert nginx.restarts == 0  # it was well all the time
 
 
 def is_replaced(cluster: Cluster, old_pid: int) -> bool:
