@@ -177,6 +177,18 @@ def scale(
 
 
 @app.command()
+def rebalance(config: ConfigOption = None, state_dir: StateDirOption = None, as_json: JsonOption = False) -> None:
+    """Spread the connections evenly over this node's workers: after `wsd scale` has added some, say.
+
+    Workers with more than their share close those that they have longest with 1012, and these clients resume where
+    fewer are. Not with nginx.affinity "ip", where a client's address says on which worker it is.
+
+    Example: wsd scale 8 && wsd rebalance
+    """
+    _operate(config, state_dir, "/v1/rebalance", {}, as_json=as_json)
+
+
+@app.command()
 def reload(config: ConfigOption = None, state_dir: StateDirOption = None, as_json: JsonOption = False) -> None:
     """Read wsd.toml again and apply what has changed, without dropping anyone. SIGHUP does the same.
 

@@ -4,7 +4,7 @@ import http.client
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from wsd.supervisor import rollout, scaling
+from wsd.supervisor import nginx, rebalancing, rollout, scaling
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.operations import Operation, Say
 from wsd.supervisor.reload import reload as reload_settings
@@ -61,6 +61,16 @@ def resume(supervisor: "Supervisor", slot: int) -> Operation:
         children.record()
 
     return supervisor.operations.begin("resume", work)
+
+
+def rebalance(supervisor: "Supervisor") -> Operation:
+    """Raises WsdError."""
+    config = supervisor.config
+    if nginx.affinity(config.nginx.affinity, config.cluster.host) == "ip" and supervisor.nginx is not None:
+        raise WsdError('with nginx.affinity "ip" a client comes back to the worker that it was on: nothing would move')
+    if supervisor.redis_watch is None or supervisor.redis_watch.error is not None:
+        raise WsdError("Redis does not answer, and without it clients could not resume on another worker")
+    return supervisor.operations.begin("rebalance", lambda say: rebalancing.rebalance(supervisor.workers, say))
 
 
 async def ask_worker(supervisor: "Supervisor", method: str, target: str, body: object = None) -> bytes:

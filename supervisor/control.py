@@ -75,6 +75,7 @@ class ControlServer:
                 Route("/v1/reload", self._reload, methods=["POST"]),
                 Route("/v1/drain", self._drain, methods=["POST"]),
                 Route("/v1/resume", self._resume, methods=["POST"]),
+                Route("/v1/rebalance", self._rebalance, methods=["POST"]),
                 Route("/v1/upgrade", self._upgrade, methods=["POST"]),
                 Route("/v1/sessions", self._of_a_worker),
                 Route("/v1/channels", self._of_a_worker),
@@ -147,6 +148,10 @@ class ControlServer:
     async def _resume(self, request: Request) -> Response:
         wanted = await _body(request, SlotRequest)
         return _follow(commands.resume(self._supervisor, wanted.slot))
+
+    async def _rebalance(self, request: Request) -> Response:
+        await _body(request, Nothing)
+        return _follow(commands.rebalance(self._supervisor))
 
     async def _of_a_worker(self, request: Request) -> Response:
         """What workers know, and do."""

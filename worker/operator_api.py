@@ -1,13 +1,13 @@
-"""What the supervisor asks a worker on behalf of people: sessions, channels, kick. Behind a key that only the cluster
-knows, and nginx hides it.
+"""What the supervisor asks a worker on behalf of people: sessions, channels, traces, kick, rebalance. Behind a key that
+only the cluster knows, and nginx hides it.
 """
 
 import hmac
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response
@@ -33,6 +33,12 @@ class Kick(Struct, frozen=True, forbid_unknown_fields=True):
     """One session, or all of a user."""
 
     who: str
+
+
+class Rebalance(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many connections of this worker alone are to move."""
+
+    connections: Annotated[int, Meta(ge=1)]
 
 
 SHOWN = ("session_id", "user_id", "username", "node_id", "worker_id", "state", "connected_at", "last_seen")
@@ -72,10 +78,16 @@ async def kick(worker: Worker, request: Request) -> object:
     return {"sessions": [shown(session) for session in ended]}
 
 
+async def rebalance(worker: Worker, request: Request) -> object:
+    wanted = msgspec.json.decode(await request.body(), type=Rebalance)
+    return {"seconds": worker.manager.send_away(wanted.connections, worker.env.drain_seconds)}
+
+
 ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("GET", "sessions"): sessions,
     ("GET", "channels"): channels,
     ("POST", "kick"): kick,
+    ("POST", "rebalance"): rebalance,
 }
 
 

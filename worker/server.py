@@ -12,6 +12,7 @@ from pathlib import Path
 import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from wsd.worker.close_delays import close_delays
 from wsd.worker.contract import ACCEPT_GRACE_SECONDS, EVENT
 from wsd.worker.protocol import FanoutProtocol
 
@@ -20,21 +21,7 @@ WEBSOCKETS = (FanoutProtocol, WebSocketsSansIOProtocol)
 
 logger = logging.getLogger(__name__)
 
-CLOSES_PER_SECOND = 100
-"""The pace at which a drain closes connections while there are few; it must end within `drain_seconds`."""
-
-
 WAIT_LOOK_SECONDS = 0.1
-
-
-def close_delays(count: int, drain_seconds: float, rng: random.Random) -> list[float]:
-    """When to close each of `count` connections, in seconds from now, at random and evenly spread.
-
-    A few go quickly, many take the whole of `drain_seconds`: so an idle cluster stops at once, and a full
-    one does not send everybody to its neighbours in the same second.
-    """
-    spread = min(drain_seconds, (count - 1) / CLOSES_PER_SECOND)
-    return [rng.uniform(0, spread) for _ in range(count)]
 
 
 class WorkerServer(uvicorn.Server):

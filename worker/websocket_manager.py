@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import logging
+import random
 import secrets
 import time
 from collections import Counter
@@ -20,6 +21,7 @@ from wsd.worker.authentication import Identity
 from wsd.worker.authorization import Authorize, is_allowed
 from wsd.worker.channel_options import ChannelOptions, ChannelRules
 from wsd.worker.channels import PATIENCE_SECONDS, RETRY_SECONDS, Channels, Joined
+from wsd.worker.close_delays import close_delays
 from wsd.worker.connection import Connection, ConnectionLimits, Turns
 from wsd.worker.contract import (
     BROADCAST,
@@ -370,6 +372,16 @@ class DistributedWebSocketManager:
         own = user_channel(outbox.user_id)
         self._fanout.leave(outbox, own)
         self._channels.left(own)
+
+    def send_away(self, count: int, longest: float) -> float:
+        """Close so many connections with 1012, those that are here longest, paced as in a drain: they resume elsewhere.
+        `longest`: seconds that it may take; returns those that it takes."""
+        chosen = list(islice((outbox for outbox in self._fanout if outbox.closed is None), count))
+        delays = close_delays(len(chosen), longest, random.Random())
+        loop = asyncio.get_running_loop()
+        for delay, outbox in zip(delays, chosen, strict=True):
+            loop.call_later(delay, outbox.close, CloseCode.RESTART, "rebalance")
+        return max(delays, default=0.0)
 
     @staticmethod
     def guest_name() -> str:

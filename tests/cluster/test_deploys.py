@@ -5,13 +5,15 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
 
 from tests.cluster.harness import Client, Cluster, Handshakes
+from tests.cluster.test_clients import client_module
 from tests.waiting import eventually, until
 
 pytestmark = pytest.mark.anyio
@@ -315,3 +317,42 @@ async def test_who_has_scaled_by_hand_keeps_that_over_a_reload(tmp_path: Path) -
         config.write_text("[cluster]\nworkers = 3\n[nginx]\ndebug_headers = true\n")
         await command(cluster, "reload")
         assert len(cluster.status().workers) == 3
+
+
+async def test_connections_move_to_workers_that_came_later_and_nothing_is_lost(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--workers", "1") as cluster:
+        async with AsyncExitStack() as stack:
+            url = f"ws://127.0.0.1:{cluster.port}/ws"
+            clients = [await stack.enter_async_context(client_module().WsdClient(url, f"u{n}")) for n in range(24)]
+            for client in clients:
+                await client.subscribe("news")
+            await command(cluster, "scale", "3")
+            moving = asyncio.create_task(command(cluster, "rebalance"))
+            published = 0
+            while not moving.done():
+                await clients[published % len(clients)].publish("news", published)
+                published += 1
+            said = await moving
+            assert "worker-1 sends 16 of 24 away" in said
+            await eventually(lambda: all(abs((w.connections or 0) - 8) <= 1 for w in cluster.status().workers))
+            for client in clients:
+                async with asyncio.timeout(10):
+                    heard = [message async for message in islice_async(client, published)]
+                assert [message["data"] for message in heard] == list(range(published))
+        assert "connections: worker-1" in await command(cluster, "rebalance")
+
+
+async def islice_async(messages: AsyncIterator[Any], count: int) -> AsyncIterator[Any]:
+    """The first so many."""
+    async for message in messages:
+        yield message
+        count -= 1
+        if not count:
+            return
+
+
+async def test_there_is_no_rebalance_where_an_address_says_on_which_worker_a_client_is(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--workers", "2", config='[nginx]\naffinity = "ip"\n') as cluster:
+        result = cluster.wsd("rebalance")
+        assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+        assert 'nginx.affinity "ip"' in result.stderr
