@@ -308,6 +308,34 @@ def kick(
 
 
 @app.command()
+def trace(
+    who: Annotated[str, typer.Argument(metavar="SESSION|USER", help="A session id, or a user id")],
+    config: ConfigOption = None,
+    state_dir: StateDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Why was I disconnected? What happened to a session's connections: workers, channels, who closed them and why.
+
+    Of those that are connected, and of those that ended within websocket.trace_ttl (an hour), on all nodes; what
+    this node's supervisor did around their ends stands beside it in parentheses.
+
+    Exit code 1 when nothing is known.
+
+    Example: wsd trace ann
+    """
+    from wsd.supervisor import log_lines, trace_lines  # noqa: PLC0415
+
+    answer = _ask(config, state_dir, "GET", f"/v1/trace?{urlencode({'who': who})}", as_json=as_json)
+    if answer is None:
+        return
+    if not answer["sessions"]:
+        raise WsdError(f'nothing is known of a session, or a user, called "{who}"')
+    events = list(log_lines.events(_state_dir(config, state_dir).events, log_lines.choose(), 0, follow=False))
+    for line in trace_lines.show(answer["sessions"], events, answer["node_id"]):
+        typer.echo(line)
+
+
+@app.command()
 def events(
     follow: FollowOption = False,
     since: SinceOption = None,

@@ -102,6 +102,7 @@ class RestartConfig(Section, frozen=True):
 
 class WebSocketConfig(Section, frozen=True):
     session_ttl: Seconds = 3600.0
+    trace_ttl: SecondsOrZero = 3600.0
     max_message_bytes: PositiveCount = 65_536
     ping_interval: Seconds = 25.0
     ping_timeout: Seconds = 10.0

@@ -79,6 +79,7 @@ class ControlServer:
                 Route("/v1/upgrade", self._upgrade, methods=["POST"]),
                 Route("/v1/sessions", self._of_a_worker),
                 Route("/v1/channels", self._of_a_worker),
+                Route("/v1/trace", self._of_a_worker),
                 Route("/v1/kick", self._of_a_worker, methods=["POST"]),
             ],
             exception_handlers={WsdError: _refuse, msgspec.MsgspecError: _refuse},

@@ -87,6 +87,7 @@ class WorkerService(Service):
             redis_url=self._redis_url,
             distributed=bool(self._redis_url),
             session_ttl=config.websocket.session_ttl,
+            trace_ttl=config.websocket.trace_ttl,
             slot=self.slot,
             bind_path=str(self._state_dir.worker_socket(self.slot, incarnation)),
             public_path=str(self._state_dir.worker_socket(self.slot)),

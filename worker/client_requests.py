@@ -57,7 +57,7 @@ class Client:
         self._waiting: deque[str | bytes] | None = None
         self._under_way = 0
         self._told: asyncio.Future[None] | None = None
-        self._end: int | None = None  # the close code
+        self._end: tuple[int, str] | None = None  # close code and reason
 
     @property
     def busy(self) -> bool:
@@ -76,11 +76,11 @@ class Client:
             self._task = asyncio.create_task(self._work(todo))
 
     def ended(self, code: int, reason: str) -> bool:
-        self._end = code
+        self._end = code, reason
         if self._task is not None:
             asyncio.get_running_loop().call_later(LAST_WORDS_SECONDS, self._task.cancel)
             return False
-        self._manager.disconnect(self.connection, code)
+        self._manager.disconnect(self.connection, code, reason)
         return not self._under_way
 
     async def until_idle(self) -> None:
@@ -102,7 +102,7 @@ class Client:
         finally:
             self._task = self._waiting = None
             if self._end is not None:
-                self._manager.disconnect(self.connection, self._end)
+                self._manager.disconnect(self.connection, *self._end)
                 self._answered()
 
     def _answered(self) -> None:
@@ -159,6 +159,8 @@ class Client:
             connection.refused_in_a_row = 0
             return
         manager.refusals["rate_limited"] += 1
+        if not connection.refused_in_a_row:
+            connection.outbox.note("refused", f"more than {manager.limits.messages_per_second:g} messages a second")
         connection.refused_in_a_row += 1
         limits = manager.limits
         if connection.refused_in_a_row > limits.message_burst:

@@ -59,6 +59,7 @@ class WorkerEnv:
     redis_url: str = _env("REDIS_URL", "")
     distributed: bool = _env("DISTRIBUTED_WEBSOCKET_ENABLED", True)
     session_ttl: float = _env("WEBSOCKET_SESSION_TTL", 3600.0)
+    trace_ttl: float = _env("WSD_WORKER_TRACE_TTL", 3600.0)  # 0: no traces
     slot: int = _env("WSD_WORKER_SLOT", 0)
     bind_path: str = _env("WSD_WORKER_BIND_PATH", "")  # unix socket of this incarnation
     public_path: str = _env("WSD_WORKER_PUBLIC_PATH", "")  # where the supervisor puts it once it is ready
@@ -402,6 +403,16 @@ def presence_key(channel: str, worker_id: str) -> str:
 def presence_workers_key(channel: str) -> str:
     """Sorted set: ids of workers with members of a channel, by when their entry expires (seconds since the epoch)."""
     return "ws_presence:{" + channel + "}"
+
+
+def trace_key(session_id: str) -> str:
+    """List: what became of the connections of a session, see the worker's `flight_recorder`."""
+    return "ws_trace:" + session_id
+
+
+def user_traces_key(user_id: str) -> str:
+    """Sorted set: session ids of a user by when a connection of theirs ended last (seconds since the epoch)."""
+    return "ws_user_traces:" + user_id
 
 
 def user_connections_key(user_id: str) -> str:

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from wsd.worker import flight_recorder
 from wsd.worker.contract import OPERATOR_KEY_HEADER, OPERATOR_PREFIX
 from wsd.worker.session_store import SessionInfo
 from wsd.worker.worker import Worker
@@ -69,6 +70,15 @@ async def channels(worker: Worker, request: Request) -> object:
     return {"complete": found.complete, "total": total, "channels": found.channels}
 
 
+async def trace(worker: Worker, request: Request) -> object:
+    who = request.query_params.get("who", "")
+    tracing = worker.manager.tracing
+    await worker.heartbeat.beat_now()
+    live = worker.heartbeat.live_workers
+    traces = [await tracing.trace(session_id, live) for session_id in await tracing.sessions(who)]
+    return {"node_id": worker.env.node_id, "sessions": [flight_recorder.shown(each) for each in traces]}
+
+
 async def kick(worker: Worker, request: Request) -> object:
     wanted = msgspec.json.decode(await request.body(), type=Kick)
     store = worker.manager.sessions
@@ -86,6 +96,7 @@ async def rebalance(worker: Worker, request: Request) -> object:
 ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("GET", "sessions"): sessions,
     ("GET", "channels"): channels,
+    ("GET", "trace"): trace,
     ("POST", "kick"): kick,
     ("POST", "rebalance"): rebalance,
 }

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from wsd.worker.backlog import Backlog
 from wsd.worker.delivery import Batch, Item, Message
+from wsd.worker.flight_recorder import Event, add_event
 from wsd.worker.wire import CloseCode
 
 logger = logging.getLogger(__name__)
@@ -126,6 +127,7 @@ class Outlet:
         """So many more bytes wait for a slow reader; the one with most goes where it is too much for all."""
         self.waiting_bytes += more
         self._slow.add(outbox)
+        outbox.peak_bytes = max(outbox.peak_bytes, outbox.waiting_bytes)
         while self.waiting_bytes > self._max_total_bytes and self._slow:
             max(self._slow, key=lambda slow: slow.waiting_bytes).close_slow()
 
@@ -152,11 +154,13 @@ class Outbox:
         "_writer",
         "channels",
         "closed",
+        "events",
         "fd",
         "heard_at",
         "held",
         "on_gone",
         "outlet",
+        "peak_bytes",
         "pending",
         "session_id",
         "user_id",
@@ -166,6 +170,8 @@ class Outbox:
     def __init__(self, outlet: Outlet, writer: Writer | None = None) -> None:
         self.session_id = self.user_id = self.username = ""
         self.channels: set[str] = NO_CHANNELS
+        self.events: list[Event] = NO_EVENTS  # its flight recorder's
+        self.peak_bytes = 0  # the most that ever waited for it
         self.pending: list[Item] = []  # in this turn of the loop
         self._socket = -1
         self.fd = -1  # of the socket, to write to it directly while nothing waits
@@ -187,9 +193,14 @@ class Outbox:
         self.user_id = user_id
         self.username = username
         self.channels = set()
+        self.events = []
         self.heard_at = time.monotonic()
         self.held = True
         self.fd = -1
+
+    def note(self, what: str, detail: str = "") -> None:
+        """For its flight recorder."""
+        add_event(self.events, (time.time(), what, detail))
 
     def writes_to(self, fd: int) -> None:
         """The writer's socket may be written to directly, while nothing waits; -1: no more."""
@@ -365,5 +376,6 @@ class Outbox:
             await self._wake.wait()
 
 
+# Of a connection that belongs to nobody yet; never added to.
 NO_CHANNELS: set[str] = set()
-"""Of a connection that belongs to nobody yet; never added to."""
+NO_EVENTS: list[Event] = []

@@ -309,7 +309,7 @@ class FanoutProtocol(asyncio.Protocol):
         if self._state is State.CONNECTING:
             self.refuse(503, [(b"retry-after", b"1")], b"the server restarts")
         elif self._state is State.OPEN:
-            self.end(1012, "")
+            self.outbox.close(1012, "")
         if not self._transport.is_closing():
             self._end_within(LINGER_SECONDS)
 

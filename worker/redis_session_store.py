@@ -235,7 +235,7 @@ class RedisSessionStore(SessionStore):
                 pipe.zrem(worker_sessions_key(_text(owner)), session.session_id)
             self._index(pipe, [session])
             await pipe.execute()
-        return session
+        return msgspec.structs.replace(session, came_from=_text(owner))
 
     async def detach_many(self, session_ids: Sequence[str]) -> None:
         for session_id in session_ids:

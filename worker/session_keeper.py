@@ -12,13 +12,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from wsd.worker.contract import EVENT
+from wsd.worker.flight_recorder import Flight
 from wsd.worker.link import RedisError, raise_if_cancelled
 from wsd.worker.session_store import SessionInfo, SessionStore
+from wsd.worker.traces import Traces
 
 logger = logging.getLogger(__name__)
 
 MAX_UNWRITTEN = 100_000
 """Ended sessions that wait for Redis; those beyond it expire there by themselves."""
+
+MAX_UNWRITTEN_FLIGHTS = 10_000
 
 RETRY_SECONDS = 2.0
 """How often a store that failed is tried again."""
@@ -31,21 +35,29 @@ class _Unwritten:
     deleted: set[str] = field(default_factory=set)
     changed: set[str] = field(default_factory=set)
     channels: dict[str, dict[str, bool]] = field(default_factory=dict)
+    flights: list[Flight] = field(default_factory=list)
     written: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __bool__(self) -> bool:
-        return bool(self.opened or self.detached or self.deleted or self.changed or self.channels)
+        return bool(self.opened or self.detached or self.deleted or self.changed or self.channels or self.flights)
 
 
 class SessionKeeper:
     """`run` must run. `healthy` says whether the store answered last."""
 
     def __init__(
-        self, store: SessionStore, *, interval: float, timeout: float, on_ended: Callable[[str], None]
+        self,
+        store: SessionStore,
+        traces: Traces,
+        *,
+        interval: float,
+        timeout: float,
+        on_ended: Callable[[str], None],
     ) -> None:
         """`interval`: seconds between rounds of touch and cleanup; `timeout`: how long `open` may wait;
         `on_ended` is called with the id of a session that another worker ended."""
         self.store = store
+        self.traces = traces
         self.healthy = True
         self._on_ended = on_ended
         self._interval = interval
@@ -90,6 +102,12 @@ class SessionKeeper:
             ended.add(session_id)
         self._wake.set()
 
+    def flown(self, flight: Flight) -> None:
+        """Keep what became of a connection, for a while."""
+        if self.traces.keeps and len(self._unwritten.flights) < MAX_UNWRITTEN_FLIGHTS:
+            self._unwritten.flights.append(flight)
+            self._wake.set()
+
     def changed(self, session_id: str) -> None:
         """Another worker changed one of our sessions."""
         self._unwritten.changed.add(session_id)
@@ -127,6 +145,7 @@ class SessionKeeper:
             await self.store.update_channels(batch.channels)
             await self.store.detach_many(list(batch.detached))
             await self.store.delete_many(list(batch.deleted))
+            await self.traces.write(batch.flights)
             for session_id in batch.changed:
                 if await self.store.refresh(session_id) is None and session_id in self._connected:
                     self._on_ended(session_id)
@@ -136,6 +155,7 @@ class SessionKeeper:
             self._unwritten.detached |= batch.detached
             self._unwritten.deleted |= batch.deleted
             self._unwritten.changed |= batch.changed
+            self._unwritten.flights[:0] = batch.flights
             for session_id, channels in batch.channels.items():
                 self._unwritten.channels[session_id] = {**channels, **self._unwritten.channels.get(session_id, {})}
         else:

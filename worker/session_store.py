@@ -35,6 +35,7 @@ class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
     channels: frozenset[str] = frozenset()
     token: str = ""  # digest of the resume token's secret
     last_token: str = ""  # of the one before, good until the client has shown that it got the new one
+    came_from: str = ""  # in the answer to a claim: the worker that had it
 
     def to_json(self) -> bytes:
         return msgspec.json.encode(self)
@@ -59,6 +60,7 @@ class Claim(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(
             session,
             worker_id=self.worker_id,
+            came_from=session.worker_id,
             node_id=self.node_id,
             state=SessionState.CONNECTED,
             last_seen=now,

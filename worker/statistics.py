@@ -2,12 +2,8 @@
 date in Redis.
 """
 
-import asyncio
-import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
-from typing import Any
+from collections.abc import Iterable
 
 import msgspec
 from msgspec import Struct
@@ -16,8 +12,6 @@ from wsd.worker.message_broker import BrokerStatistics
 
 MAX_LISTED = 1000
 """Users and channels that a worker names of itself: its largest."""
-
-ANSWER_SECONDS = 1.0
 
 
 class Counted(Struct, frozen=True):
@@ -94,33 +88,3 @@ def merge(workers: Iterable[WorkerStatistics], *, complete: bool, offset: int, l
         users=top(users.items(), offset + limit)[offset:],
         channels=top(channels.items(), offset + limit)[offset:],
     )
-
-
-class StatisticsExchange:
-    """Asks all workers, and collects what they answer."""
-
-    def __init__(self, worker_id: str, tell_all: Callable[[Any], Awaitable[object]]) -> None:
-        """`tell_all` sends a message to every worker, this one included."""
-        self._worker_id = worker_id
-        self._tell_all = tell_all
-        self._questions: dict[str, asyncio.Queue[WorkerStatistics]] = {}
-
-    async def ask(self, workers: int, listed: int) -> tuple[list[WorkerStatistics], bool]:
-        """The statistics of all who answer in time, and whether `workers` did."""
-        question = secrets.token_hex(8)
-        answers = self._questions[question] = asyncio.Queue()
-        found: dict[str, WorkerStatistics] = {}
-        try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    await self._tell_all(AskStatistics(self._worker_id, question, min(listed, MAX_LISTED)))
-                    while len(found) < workers:
-                        answer = await answers.get()
-                        found[answer.worker_id] = answer
-        finally:
-            del self._questions[question]
-        return list(found.values()), len(found) >= workers
-
-    def answered(self, answer: Answer) -> None:
-        if (answers := self._questions.get(answer.question)) is not None:
-            answers.put_nowait(answer.statistics)

@@ -34,6 +34,7 @@ from wsd.worker.contract import (
     worker_channel,
 )
 from wsd.worker.delivery import Message
+from wsd.worker.exchange import Exchange
 from wsd.worker.fanout import Fanout
 from wsd.worker.history import Position, Stored
 from wsd.worker.link import LOST, is_refusal, raise_if_cancelled
@@ -46,14 +47,16 @@ from wsd.worker.receipts import Receipts
 from wsd.worker.session_keeper import SessionKeeper
 from wsd.worker.session_store import Claim, SessionChanged, SessionInfo, SessionStore
 from wsd.worker.statistics import (
+    MAX_LISTED,
     Answer,
     AskStatistics,
     ClusterStatistics,
-    StatisticsExchange,
     WorkerStatistics,
     merge,
     top,
 )
+from wsd.worker.traces import Traces
+from wsd.worker.tracing import AskFlight, FlightAnswer, Tracing
 from wsd.worker.user_connections import UserConnections
 from wsd.worker.wire import CloseCode
 
@@ -103,6 +106,7 @@ class Parts:
     payload_filter: PayloadFilter
     rules: ChannelRules
     receipts: Receipts
+    traces: Traces
     authorize: Authorize | None = None
     user_connections: UserConnections | None = None
     limits: ConnectionLimits = NO_LIMITS
@@ -110,7 +114,7 @@ class Parts:
     call_timeout: float = 2.0  # seconds that a call may wait for Redis
 
 
-WorkerMessage = SessionChanged | AskStatistics | Answer
+WorkerMessage = SessionChanged | AskStatistics | Answer | AskFlight | FlightAnswer
 
 _worker_message: msgspec.json.Decoder[WorkerMessage] = msgspec.json.Decoder(WorkerMessage)
 
@@ -141,10 +145,15 @@ class DistributedWebSocketManager:
         self._user_connections = parts.user_connections
         interval = min(TOUCH_SECONDS, self.sessions.ttl / 4)
         self.keeper = SessionKeeper(
-            self.sessions, interval=interval, timeout=self._step_timeout, on_ended=self._session_ended
+            self.sessions,
+            parts.traces,
+            interval=interval,
+            timeout=self._step_timeout,
+            on_ended=self._session_ended,
         )
-        self._exchange = StatisticsExchange(worker_id, self._tell_all)
+        self._asked_statistics: Exchange[WorkerStatistics] = Exchange()
         self._fanout = Fanout(parts.outlet)
+        self.tracing = Tracing(worker_id, node_id, self.keeper, find=self._fanout.get, tell=self._tell)
         self._channels = Channels(self.broker, self._fanout, parts.rules, self._step_timeout)
         self._presence_events = PresenceEvents(
             parts.presence,
@@ -156,7 +165,7 @@ class DistributedWebSocketManager:
         self._loop: asyncio.AbstractEventLoop | None = None  # of the last who connected
         self._uid_prefix = secrets.token_hex(5)
         self._uids = 0
-        self._questions: asyncio.Queue[AskStatistics] = asyncio.Queue(100)
+        self._questions: asyncio.Queue[AskStatistics | AskFlight] = asyncio.Queue(100)
 
     async def run(self) -> None:
         """Hear the other workers, and keep the sessions, until cancelled."""
@@ -172,7 +181,7 @@ class DistributedWebSocketManager:
             tasks.create_task(self._channels.run(), name="channels")
             tasks.create_task(self._receipts.run(), name="receipts")
             tasks.create_task(self._presence_events.run(), name="presence-events")
-            tasks.create_task(self._answer_for_ever(), name="statistics")
+            tasks.create_task(self._answer_for_ever(), name="answers")
             if self._user_connections is not None:
                 tasks.create_task(self._user_connections.run(), name="user-connections")
             if self.limits.idle_timeout:
@@ -226,6 +235,7 @@ class DistributedWebSocketManager:
         outbox.outlet = self.outlet
         outbox.on_gone = self._socket_ended
         outbox.belongs_to(session.session_id, user_id, session.username)
+        outbox.note("resumed" if resumed else "connected", f"from {session.came_from}" if resumed else "")
         if (earlier := self._fanout.get(session.session_id)) is not None:
             self._replace(earlier)
         try:
@@ -280,7 +290,14 @@ class DistributedWebSocketManager:
         states: dict[str, wire.ChannelState] = {}
 
         def note(label: str) -> Callable[[Joined], None]:
-            return lambda joined: states.update({label: joined.state()})
+            def joined_at(joined: Joined) -> None:
+                state = states[label] = joined.state()
+                if state.recovered is False:
+                    outbox.note("missed", f"messages in {label}: {state.reason}")
+                elif state.count:
+                    outbox.note("recovered", f"{state.count} messages in {label}")
+
+            return joined_at
 
         own = user_channel(outbox.user_id)
         gives_up_at = time.monotonic() + PATIENCE_SECONDS
@@ -307,6 +324,7 @@ class DistributedWebSocketManager:
     def _replace(self, earlier: Outbox) -> None:
         """Its client has come back to this same worker; its session goes on."""
         self.closes[reason_of(CloseCode.SESSION_ENDED)] += 1
+        self.tracing.ended(earlier, CloseCode.SESSION_ENDED, "resumed by another connection")
         self._unhook(earlier)
         earlier.close(CloseCode.SESSION_ENDED, "resumed by another connection")
 
@@ -322,6 +340,7 @@ class DistributedWebSocketManager:
         if not admitted:
             self._leave_user(outbox)
             self.refusals["too_many_connections"] += 1
+            self.tracing.refused(outbox, f"the user has {limit} connections already")
             raise TooManyConnectionsError(f"a user may have {limit} connections")
 
     async def _admit_everywhere(self, outbox: Outbox, limit: int) -> bool:
@@ -340,10 +359,10 @@ class DistributedWebSocketManager:
         if self._user_connections is not None:
             self._user_connections.leave(outbox.session_id)
 
-    def disconnect(self, connection: Connection, code: int = CloseCode.LOST) -> None:
+    def disconnect(self, connection: Connection, code: int = CloseCode.LOST, reason: str = "") -> None:
         """The connection ended, with this close code: after a goodbye (1000, 1001) its session, too; otherwise the
         client may come back to it."""
-        self._remove(connection.outbox, code)
+        self._remove(connection.outbox, code, reason)
 
     def _socket_ended(self, outbox: Outbox) -> None:
         """The application has a moment to say `disconnect`; what it forgets is not left to the garbage collector."""
@@ -356,10 +375,11 @@ class DistributedWebSocketManager:
             self._loop.call_soon_threadsafe(self._remove, outbox, CloseCode.LOST)
             self._loop.call_soon_threadsafe(outbox.close, CloseCode.LOST, "forgotten")
 
-    def _remove(self, outbox: Outbox, code: int) -> None:
+    def _remove(self, outbox: Outbox, code: int, reason: str = "") -> None:
         if outbox not in self._fanout:
             return
         self.closes[reason_of(code)] += 1
+        self.tracing.ended(outbox, code, reason)
         self._unhook(outbox)
         self.keeper.close(outbox.session_id, goodbye=code in GOODBYES)
 
@@ -426,12 +446,14 @@ class DistributedWebSocketManager:
                 outbox.channels.add(channel)
                 self._fanout.join(outbox, channel)
                 self._enter(outbox, channel)
+                outbox.note("joined", channel)
 
         return add
 
     async def leave(self, connection: Connection, channel: str) -> None:
         if channel in connection.channels:
             self._leave(connection.outbox, channel)
+            connection.outbox.note("left", channel)
             await self.keeper.subscribed(connection.session_id, channel, member=False)
 
     def _leave(self, outbox: Outbox, channel: str) -> None:
@@ -649,17 +671,27 @@ class DistributedWebSocketManager:
 
     async def cluster_statistics(self, workers: int, *, offset: int = 0, limit: int = 10) -> ClusterStatistics:
         """Of all workers that answer within a second, of `workers` that should."""
-        found, complete = await self._exchange.ask(workers, listed=offset + limit)
-        return merge(found, complete=complete, offset=offset, limit=limit)
+        listed = min(offset + limit, MAX_LISTED)
+        answers = await self._asked_statistics.ask(
+            lambda question: self._tell(EVERY_WORKER, AskStatistics(self.worker_id, question, listed)),
+            lambda found: len({answer.worker_id for answer in found}) >= workers,
+        )
+        found = {answer.worker_id: answer for answer in answers}
+        return merge(found.values(), complete=len(found) >= workers, offset=offset, limit=limit)
 
-    async def _tell_all(self, message: Struct) -> bool:
-        return await self.broker.publish(EVERY_WORKER, wire.encode(message))
+    async def _tell(self, channel: str, message: Struct) -> bool:
+        return await self.broker.publish(channel, wire.encode(message))
 
     async def _answer_for_ever(self) -> None:
         while True:
             asked = await self._questions.get()
-            answer = Answer(asked.question, self.statistics(asked.listed))
-            await self.broker.publish(worker_channel(asked.asker), wire.encode(answer))
+            answer = (
+                self.tracing.answer(asked)
+                if isinstance(asked, AskFlight)
+                else Answer(asked.question, self.statistics(asked.listed))
+            )
+            if answer is not None:
+                await self._tell(worker_channel(asked.asker), answer)
 
     # What is heard from the broker
 
@@ -684,10 +716,12 @@ class DistributedWebSocketManager:
         match told:
             case SessionChanged(session_id=session_id):
                 self.keeper.changed(session_id)
-            case AskStatistics() if not self._questions.full():
+            case AskStatistics() | AskFlight() if not self._questions.full():
                 self._questions.put_nowait(told)
-            case Answer():
-                self._exchange.answered(told)
+            case Answer(question=question, statistics=statistics):
+                self._asked_statistics.answered(question, statistics)
+            case FlightAnswer():
+                self.tracing.answered(told)
 
     def _session_ended(self, session_id: str) -> None:
         if (outbox := self._fanout.get(session_id)) is not None:

@@ -24,6 +24,7 @@ from wsd.worker.redis_broker import RedisMessageBroker
 from wsd.worker.redis_session_store import RedisSessionStore
 from wsd.worker.session_store import InMemorySessionStore, SessionStore
 from wsd.worker.spool import Spool
+from wsd.worker.traces import Traces
 from wsd.worker.user_connections import UserConnections
 from wsd.worker.websocket_manager import DistributedWebSocketManager, Parts
 
@@ -57,6 +58,7 @@ class Worker:
                 payload_filter=PayloadFilter(env.sensitive_fields.split(",")),
                 rules=ChannelRules(env.channels),
                 receipts=Receipts(self._commands),
+                traces=Traces(self._commands, env.trace_ttl),
                 authorize=load_hook("security.authorize", env.authorize) if env.authorize else None,
                 user_connections=user_connections,
                 call_timeout=env.redis_timeout,

@@ -117,7 +117,9 @@ async def test_its_heartbeat_is_in_redis_expires_and_is_taken_away(tmp_path: Pat
                 await eventually(lambda: beating.process.poll() is not None)
                 # What was said stays for those who come back.
                 keys: list[Any] = await redis.keys("*")
-                assert [key for key in keys if not key.startswith(b"ws_history")] == []
+                assert [
+                    key for key in keys if not key.startswith((b"ws_history", b"ws_trace", b"ws_user_traces"))
+                ] == []
         finally:
             await redis.aclose()
 

@@ -1,0 +1,137 @@
+"""Why was I disconnected? `wsd trace` knows, on whatever worker it was, and after the end."""
+
+import asyncio
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+
+from tests.cluster.harness import Client, Cluster
+from tests.cluster.test_deploys import command, resumed
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+async def trace(cluster: Cluster, who: str) -> list[dict[str, Any]]:
+    """Its sessions, as the command shows them to programs."""
+    sessions: list[dict[str, Any]] = json.loads(await command(cluster, "trace", who, "--json"))["sessions"]
+    return sessions
+
+
+def happened(session: dict[str, Any]) -> list[str]:
+    return [event["what"] for event in session["events"]]
+
+
+async def ended(cluster: Cluster, who: str, how: str) -> dict[str, Any]:
+    """The only session of a user, once its trace ends like this."""
+    async with asyncio.timeout(10):
+        while True:
+            (session,) = await trace(cluster, who)
+            if how in session["events"][-1]["detail"]:
+                return session
+
+
+async def test_a_live_connection_is_traced_on_whatever_worker_it_is(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--workers", "2") as cluster:
+        for slot in (1, 2):
+            client = await cluster.client_of(slot, f"user-{slot}")
+            await client.ask(type="subscribe", channel="news")
+            await client.ask(type="subscribe", channel="talk")
+            await client.ask(type="unsubscribe", channel="talk")
+            (session,) = [s for s in await trace(cluster, f"user-{slot}") if s["state"] == "connected"]
+            assert happened(session) == ["connected", "joined", "joined", "left"]
+            assert {event["worker_id"] for event in session["events"]} == {client.worker_id}
+            assert (await trace(cluster, client.welcome["session_id"]))[0] == session
+            await client.close()
+
+
+async def test_who_closed_it_and_why_is_known_after_the_end(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--workers", "2") as cluster:
+        leaves, lost, kicked = [await cluster.client(name) for name in ("leaves", "lost", "kicked")]
+        await leaves.close()
+        session = await ended(cluster, "leaves", "1000 by the client")
+        assert (session["state"], happened(session)) == ("ended", ["connected", "closed"])
+        lost.connection.transport.abort()
+        await ended(cluster, "lost", "1006 lost without a close frame")
+        await command(cluster, "kick", "kicked")
+        await ended(cluster, "kicked", "4500 by the server")
+        await kicked.connection.wait_closed()
+        await lost.connection.wait_closed()
+
+
+async def test_a_deploy_is_told_with_what_came_of_it(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--workers", "2") as cluster:
+        client = await cluster.client("ann")
+        await client.ask(type="subscribe", channel="news")
+        await command(cluster, "restart", "--surge")
+        again = await resumed(cluster, client)
+        (session,) = await trace(cluster, "ann")
+        assert happened(session) == ["connected", "joined", "closed", "resumed", "joined"]
+        assert "1012 by the server: its worker stops" in session["events"][2]["detail"]
+        assert session["events"][3]["detail"] == f"from {client.worker_id}"
+        said = await command(cluster, "trace", "ann")
+        assert "(restart begins)" in said
+        assert said.index("(restart begins)") < said.index("closed 1012") < said.index("resumed from")
+        await again.close()
+
+
+async def test_a_worker_that_was_killed_is_told_by_those_who_live(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--workers", "2") as cluster:
+        client = await cluster.client_of(2, "ann")
+        pid = cluster.worker(2).pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        await client.connection.wait_closed()
+        url = f"ws://127.0.0.1:{cluster.port}/ws?user_id=ann&session={client.welcome['resume_token']}"
+        connection = await connect(url)
+        await connection.send('{"type": "resume"}')
+        again = await Client.welcomed(connection)
+        assert again.welcome["resumed"]
+        (session,) = [s for s in await trace(cluster, "ann") if s["session_id"] == client.welcome["session_id"]]
+        assert session["events"][0]["what"] == "resumed"
+        assert session["events"][0]["detail"] == f"from {client.worker_id}"
+        await again.close()
+
+
+async def test_a_worker_that_was_killed_and_nobody_came_back(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--workers", "2") as cluster:
+        client = await cluster.client_of(2, "ann")
+        pid = cluster.worker(2).pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        await client.connection.wait_closed()
+        session_id = client.welcome["session_id"]
+        await eventually(lambda: "ended without a word" in cluster.wsd("trace", session_id).stdout)
+        await eventually(lambda: "(worker-2 ended" in cluster.wsd("trace", session_id).stdout)
+
+
+async def test_what_waited_for_a_slow_reader_is_told(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--workers", "1", config="[websocket]\nmax_buffer_bytes = 100000\n") as cluster:
+        reader, writer = await cluster.client("slow"), await cluster.client("writer")
+        for client in (reader, writer):
+            await client.ask(type="subscribe", channel="news")
+        reader.connection.transport.pause_reading()  # type: ignore[attr-defined]
+        while "1013" not in cluster.wsd("trace", "slow").stdout:
+            for _ in range(20):
+                await writer.ask(type="publish", channel="news", data="x" * 50_000)
+        session = await ended(cluster, "slow", "1013 by the server: it reads too slowly")
+        assert int(session["events"][-1]["detail"].rsplit("at most ", 1)[1].split()[0]) > 50_000
+        reader.connection.transport.abort()
+        await reader.connection.wait_closed()
+        await writer.close()
+
+
+async def test_where_no_traces_are_kept_and_of_whom_nothing_is_known(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--workers", "1", config="[websocket]\ntrace_ttl = 0\n") as cluster:
+        client = await cluster.client("ann")
+        assert happened((await trace(cluster, "ann"))[0]) == ["connected"]
+        await client.close()
+        await eventually(lambda: cluster.wsd("trace", "ann").returncode == 1)
+        result = cluster.wsd("trace", "nobody")
+        assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+        assert 'called "nobody"' in result.stderr

@@ -1,0 +1,73 @@
+"""What became of a connection, in words; never more than so many events of it."""
+
+import pytest
+
+from wsd.supervisor.trace_lines import beside, show
+from wsd.worker.contract import Event
+from wsd.worker.flight_recorder import MAX_EVENTS, Flight, SessionTrace, add_event, how_it_ended, shown
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "by_server", "expected"),
+    [
+        (1000, "", False, "1000 by the client"),
+        (1001, "page closed", False, "1001 by the client (page closed)"),
+        (1000, "", True, "1000 by the server"),
+        (1006, "", False, "1006 lost without a close frame: the client, a network or a proxy is gone"),
+        (1011, "late", False, "1011 by the server: no answer to a ping, or its application raised (late)"),
+        (1012, "rebalance", True, "1012 by the server: its worker stops, is replaced, or has too many (rebalance)"),
+        (1013, "", True, "1013 by the server: it reads too slowly"),
+        (4321, "", False, "4321 by the client"),
+        (4321, "", True, "4321 by the server"),
+    ],
+)  # fmt: skip
+def test_who_closed_it_and_why(code: int, reason: str, by_server: bool, expected: str) -> None:
+    assert how_it_ended(code, reason, by_server=by_server) == expected
+
+
+def test_the_first_event_and_the_last_ones_are_kept() -> None:
+    events: list[tuple[float, str, str]] = []
+    for number in range(3 * MAX_EVENTS):
+        add_event(events, (float(number), "joined", f"channel-{number}"))
+    assert len(events) == MAX_EVENTS
+    assert events[0][0] == 0
+    assert [event[0] for event in events[1:]] == list(range(2 * MAX_EVENTS + 1, 3 * MAX_EVENTS))
+
+
+def test_a_trace_goes_over_all_connections_of_a_session() -> None:
+    events = [(1.0, "joined", "news")] * 30
+    flights = [
+        Flight(session_id="s", user_id="ann", worker_id=f"worker-{n}-ab", node_id="n", events=events) for n in (1, 2)
+    ]
+    seen = shown(SessionTrace(session_id="s", user_id="ann", state="ended", flights=flights))
+    assert len(seen["events"]) == MAX_EVENTS
+    assert [event["worker_id"] for event in seen["events"]] == ["worker-1-ab"] * 20 + ["worker-2-ab"] * 30
+
+
+def event(at: float, source: str, text: str) -> Event:
+    return Event(at=at, source=source, level="info", text=text)
+
+
+def test_what_the_node_did_around_an_end_stands_beside_it() -> None:
+    happened = [
+        {"at": 1000.0, "what": "connected", "detail": "", "worker_id": "worker-1-ab", "node_id": "here"},
+        {"at": 5000.0, "what": "closed", "detail": "1012", "worker_id": "worker-1-ab", "node_id": "here"},
+        {"at": 9000.0, "what": "closed", "detail": "1000", "worker_id": "worker-2-ab", "node_id": "elsewhere"},
+    ]
+    events = [
+        event(1000, "supervisor", "scale begins"),  # nothing ended
+        event(4990, "supervisor", "restart begins"),
+        event(4999, "worker-1", "draining 3 connections"),
+        event(4999, "worker-2", "draining 7 connections"),
+        event(9000, "supervisor", "restart begins"),  # it ended on another node
+    ]
+    assert beside(happened, events, "here") == events[1:3]
+    lines = list(show([{"session_id": "s", "user_id": "ann", "state": "ended", "events": happened}], events, "here"))
+    assert lines[0] == "session s of ann, ended"
+    assert [line.split(maxsplit=2)[2] for line in lines[1:]] == [
+        "worker-1-ab     connected",
+        "supervisor      (restart begins)",
+        "worker-1        (draining 3 connections)",
+        "worker-1-ab     closed 1012",
+        "worker-2-ab     closed 1000",
+    ]

@@ -1,0 +1,118 @@
+"""Why was a connection closed? Its flight recorder knows: of a live one on its worker, of one that ended in Redis."""
+
+from collections.abc import Awaitable, Callable
+
+from msgspec import Struct
+
+from wsd.worker.contract import worker_channel
+from wsd.worker.exchange import Exchange
+from wsd.worker.flight_recorder import Flight, SessionTrace, how_it_ended
+from wsd.worker.outbox import Outbox
+from wsd.worker.session_keeper import SessionKeeper
+from wsd.worker.session_store import SessionInfo, SessionState
+
+
+class AskFlight(Struct, frozen=True, tag="ask_flight"):
+    """To the worker that serves a session: what happened to its connection so far."""
+
+    asker: str  # worker id
+    question: str
+    session_id: str
+
+
+class FlightAnswer(Struct, frozen=True, tag="flight"):
+    question: str
+    flight: Flight
+
+
+class Tracing:
+    """`answered` is to be called with every FlightAnswer that comes."""
+
+    def __init__(
+        self,
+        worker_id: str,
+        node_id: str,
+        keeper: SessionKeeper,
+        *,
+        find: Callable[[str], Outbox | None],
+        tell: Callable[[str, Struct], Awaitable[object]],
+    ) -> None:
+        """`find` knows the connections of this worker by their session; `tell` publishes on a channel of the broker."""
+        self._worker_id = worker_id
+        self._node_id = node_id
+        self._keeper = keeper
+        self._find = find
+        self._tell = tell
+        self._asked: Exchange[Flight] = Exchange()
+
+    def ended(self, outbox: Outbox, code: int, reason: str) -> None:
+        """A connection has ended: why, by its close frame, unless it was the server that wanted it."""
+        if outbox.closed is not None:
+            code, reason = outbox.closed
+        how = how_it_ended(code, reason, by_server=outbox.closed is not None)
+        outbox.note("closed", f"{how}; {len(outbox.channels)} channels, at most {outbox.peak_bytes} bytes waited")
+        self._keeper.flown(self._flight(outbox))
+
+    def refused(self, outbox: Outbox, why: str) -> None:
+        """It never began."""
+        outbox.note("refused", why)
+        self._keeper.flown(self._flight(outbox))
+
+    async def sessions(self, who: str) -> list[str]:
+        """Ids of the sessions that are meant: the one with this id, or all that the user has, or had lately.
+
+        Raises RedisError or OSError.
+        """
+        traces, store = self._keeper.traces, self._keeper.store
+        if await store.get(who) is not None or await traces.of_session(who):
+            return [who]
+        live = [session.session_id for session in await store.list_by_user(who)]
+        return list(dict.fromkeys([*reversed(live), *await traces.sessions_of(who)]))
+
+    async def trace(self, session_id: str, live_workers: frozenset[str]) -> SessionTrace:
+        """What happened to a session's connections, as far as it is kept. Raises RedisError or OSError."""
+        flights = await self._keeper.traces.of_session(session_id)
+        session = await self._keeper.store.get(session_id)
+        if session is not None and session.state is SessionState.CONNECTED:
+            flights += await self._under_way(session, live_workers)
+        return SessionTrace(
+            session_id=session_id,
+            user_id=session.user_id if session is not None else flights[-1].user_id if flights else "",
+            state=session.state if session is not None else "ended",
+            flights=flights,
+        )
+
+    def answer(self, asked: AskFlight) -> FlightAnswer | None:
+        outbox = self._find(asked.session_id)
+        return FlightAnswer(asked.question, self._flight(outbox)) if outbox is not None else None
+
+    def answered(self, answer: FlightAnswer) -> None:
+        self._asked.answered(answer.question, answer.flight)
+
+    async def _under_way(self, session: SessionInfo, live_workers: frozenset[str]) -> list[Flight]:
+        session_id, owner = session.session_id, session.worker_id
+        if (outbox := self._find(session_id)) is not None:
+            return [self._flight(outbox)]
+        if owner in live_workers:
+            return await self._asked.ask(
+                lambda question: self._tell(worker_channel(owner), AskFlight(self._worker_id, question, session_id)),
+                bool,
+            )
+        return [
+            Flight(
+                session_id=session_id,
+                user_id=session.user_id,
+                worker_id=owner,
+                node_id=session.node_id,
+                events=[(session.last_seen, "last seen", "its worker has ended without a word since")],
+            )
+        ]
+
+    def _flight(self, outbox: Outbox) -> Flight:
+        return Flight(
+            session_id=outbox.session_id,
+            user_id=outbox.user_id,
+            worker_id=self._worker_id,
+            node_id=self._node_id,
+            events=list(outbox.events),
+        )
