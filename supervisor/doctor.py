@@ -21,6 +21,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from wsd.supervisor import nginx, valkey
+from wsd.supervisor.capacity import FILES_BESIDE_CONNECTIONS
 from wsd.supervisor.client import ControlClient
 from wsd.supervisor.config import Loaded, mask_url
 from wsd.supervisor.errors import WsdError
@@ -33,7 +34,6 @@ from wsd.worker.contract import channel_key
 LISTEN_BACKLOG = 4096
 """What nginx asks for; the kernel cuts it to somaxconn."""
 
-FILES_BESIDE_CONNECTIONS = 256
 OLDEST_UVICORN = (0, 52, 1)
 OLDEST_REDIS = (6, 2)
 LATENCY_SAMPLES = 20

@@ -17,6 +17,9 @@ from wsd.supervisor.workers import WorkerService
 JUDGEMENTS = 2
 """In each interval between looks: to look costs, to judge does not, and a hung process is known that much sooner."""
 
+SURVEY_INTERVALS = 5
+"""Between two looks at what changes slowly."""
+
 
 class HealthWatch:
     """`run` watches until cancelled; `usage` and `cpu_percent` are the supervisor's own."""
@@ -39,6 +42,7 @@ class HealthWatch:
             if self._redis is not None:
                 # Apart from the rest: a Redis that hangs must not hold up the watch over the workers.
                 self._tasks.create_task(self._listen(self._redis), name="heartbeats")
+                self._tasks.create_task(self._survey(self._redis), name="survey")
             self._tasks.create_task(self._ask_the_silent(), name="answers")
             self._tasks.create_task(self._measure(), name="usage")
             while True:
@@ -59,6 +63,11 @@ class HealthWatch:
                 if (pulse := pulses[worker_id]) is not None:
                     pulse.hear(beat, time.monotonic())
             await asyncio.sleep(self._interval)
+
+    async def _survey(self, redis: RedisWatch) -> None:
+        while True:
+            await redis.survey()
+            await asyncio.sleep(self._interval * SURVEY_INTERVALS)
 
     async def _measure(self) -> None:
         while True:

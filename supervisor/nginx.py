@@ -69,7 +69,7 @@ def render(config: Config, *, prefix: Path, sockets: Sequence[Path], control: Pa
         sockets=sockets,
         control=control,
         user=user,
-        worker_processes=nginx.workers or min(os.cpu_count() or 1, len(sockets)),
+        worker_processes=worker_processes(config),
         affinity=affinity(nginx.affinity, cluster.host),
         listen=listen_address(cluster.host, cluster.port),
         redirect_listen=listen_address(cluster.host, nginx.tls_redirect_port),
@@ -77,6 +77,10 @@ def render(config: Config, *, prefix: Path, sockets: Sequence[Path], control: Pa
         alive_path=ALIVE_PATH,
         operator_prefix=OPERATOR_PREFIX,
     )
+
+
+def worker_processes(config: Config) -> int:
+    return config.nginx.workers or min(os.cpu_count() or 1, config.cluster.workers)
 
 
 def render_for(loaded: Loaded, *, with_check: bool) -> str:

@@ -6,16 +6,17 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
 
-from wsd.worker.contract import Heartbeat, heartbeat_key, node_key
+from wsd.worker.contract import LIVE_WORKERS_KEY, Heartbeat, heartbeat_key, node_key
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ class RedisWatch:
     """Looks at Redis whenever it is told to, and remembers what it saw.
 
     `error` is None while Redis answers; `answered_at` is when it last did, by the monotonic clock; `rival` is
-    who holds our node's lease instead of us.
+    who holds our node's lease instead of us; `beats` are those of all workers of all nodes, and `info` what it tells
+    of its memory and its disk, as of the last `survey`.
     """
 
     def __init__(
@@ -51,6 +53,8 @@ class RedisWatch:
         self.error: str | None = None
         self.answered_at = time.monotonic()
         self.rival: str | None = None
+        self.beats: list[Heartbeat] = []
+        self.info: Mapping[str, Any] = {}
         self._node_id = node_id
         self._redis = Redis.from_url(
             url, socket_connect_timeout=connect_timeout, socket_timeout=timeout, retry=Retry(NoBackoff(), 0)
@@ -91,6 +95,16 @@ class RedisWatch:
         self.error = None
         self.answered_at = time.monotonic()
         return beats
+
+    async def survey(self) -> None:
+        """What changes slowly, or is of other nodes."""
+        try:
+            live: Any = await self._redis.zrange(LIVE_WORKERS_KEY, 0, -1)
+            self.beats = list((await self._heartbeats([worker_id.decode() for worker_id in live])).values())
+            self.info = {**await self._redis.info("memory"), **await self._redis.info("persistence")}
+        except (RedisError, OSError):
+            self.beats, self.info = [], {}
+        _raise_if_cancelled()
 
     async def close(self, *, keep_lease: bool = False) -> None:
         """Give the lease back, as far as Redis answers, and disconnect."""

@@ -35,10 +35,19 @@ class RedisStatus(Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
+class NodeStatus(Struct, frozen=True, kw_only=True):
+    """A node of all that share the Redis: by the heartbeats of its workers."""
+
+    node_id: str
+    workers: int
+    connections: int
+
+
 class ClusterStatus(Struct, frozen=True, kw_only=True):
     version: int = 1
     state: str  # starting, healthy, degraded, stopping
     problems: list[str]  # why it is degraded, one line each
+    warnings: list[str] = []  # what will go wrong, one line each
     operation: str | None = None  # what people have it do just now, and how far that is
     node_id: str
     url: str
@@ -49,3 +58,5 @@ class ClusterStatus(Struct, frozen=True, kw_only=True):
     nginx: ProcessStatus | None
     valkey: ProcessStatus | None
     redis: RedisStatus
+    nodes: list[NodeStatus] = []  # this one among them; empty while Redis does not answer
+    connections_possible: int = 0

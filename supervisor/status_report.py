@@ -1,16 +1,20 @@
 """What people see of a supervisor: its state as the records of `status`, and what is wrong, in words."""
 
 import os
+import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from wsd.supervisor.capacity import connections_possible, connections_warning, redis_warning
 from wsd.supervisor.children import Child
 from wsd.supervisor.config import mask_url
 from wsd.supervisor.logs import tail
+from wsd.supervisor.nginx import worker_processes
 from wsd.supervisor.slot import SlotState
-from wsd.supervisor.status import ClusterStatus, ProcessStatus, RedisStatus, WorkerStatus
+from wsd.supervisor.status import ClusterStatus, NodeStatus, ProcessStatus, RedisStatus, WorkerStatus
 from wsd.supervisor.workers import WorkerService
+from wsd.worker.contract import Heartbeat
 
 if TYPE_CHECKING:
     from wsd.supervisor.supervisor import Supervisor
@@ -35,6 +39,7 @@ def report(supervisor: "Supervisor") -> ClusterStatus:
     return ClusterStatus(
         state=state,
         problems=found,
+        warnings=list(warnings(supervisor)),
         operation=f"{operation.name}: {operation.last}" if operation is not None and not operation.done else None,
         node_id=supervisor.loaded.node_id,
         url=supervisor.url,
@@ -61,6 +66,8 @@ def report(supervisor: "Supervisor") -> ClusterStatus:
             reachable=watch is not None and watch.error is None,
             error=watch.error if watch is not None else None,
         ),
+        nodes=_nodes(watch.beats) if watch is not None else [],
+        connections_possible=_connections_possible(supervisor),
     )
 
 
@@ -69,7 +76,7 @@ def summary(status: ClusterStatus) -> str:
     serving = sum(worker.state == "ready" for worker in status.workers)
     connections = sum(worker.connections or 0 for worker in status.workers)
     parts = [status.state, f"{serving} of {len(status.workers)} workers", f"{connections} connections"]
-    return ", ".join([*parts, *status.problems])
+    return ", ".join([*parts, *status.problems, *status.warnings])
 
 
 def problems(supervisor: "Supervisor") -> Iterator[str]:
@@ -96,6 +103,35 @@ def problems(supervisor: "Supervisor") -> Iterator[str]:
             yield text
         elif watch is not None and watch.error is None and beat is not None and not beat.redis:
             yield f"{slot.name} cannot reach Redis"
+
+
+def warnings(supervisor: "Supervisor") -> Iterator[str]:
+    """What will go wrong, if nobody does something about it."""
+    beats = [child.pulse.beat for child in supervisor.workers if child.pulse is not None]
+    connections = sum(beat.connections for beat in beats if beat is not None)
+    if supervisor.up and (text := connections_warning(connections, _connections_possible(supervisor))):
+        yield text
+    watch = supervisor.redis_watch
+    if watch is not None and (text := redis_warning(watch.info, embedded=not supervisor.config.redis.url)):
+        yield text
+
+
+def _connections_possible(supervisor: "Supervisor") -> int:
+    workers = sum(child.slot.ready for child in supervisor.workers)
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)  # its processes have what we have
+    config = supervisor.config
+    processes = worker_processes(config) if supervisor.nginx is not None else 0
+    return connections_possible(workers, files, processes, config.nginx.worker_connections)
+
+
+def _nodes(beats: Iterable[Heartbeat]) -> list[NodeStatus]:
+    of_node: dict[str, list[Heartbeat]] = {}
+    for beat in beats:
+        of_node.setdefault(beat.node_id, []).append(beat)
+    return [
+        NodeStatus(node_id=node_id, workers=len(own), connections=sum(beat.connections for beat in own))
+        for node_id, own in sorted(of_node.items())
+    ]
 
 
 def _worker(child: Child, service: WorkerService, *, drained: bool) -> WorkerStatus:

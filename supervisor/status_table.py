@@ -44,7 +44,10 @@ def print_status(status: ClusterStatus) -> None:
     redis = status.redis
     reachable = "reachable" if redis.reachable else f"not reachable ({redis.error})"
     console.print(f"redis: {redis.url}, {reachable}" if redis.url else "redis: none", soft_wrap=True)
-    for problem in status.problems:
+    if len(status.nodes) > 1:
+        nodes = (f"{node.node_id}: {node.workers} workers, {node.connections} connections" for node in status.nodes)
+        console.print("nodes: " + "; ".join(nodes), soft_wrap=True)
+    for problem in [*status.problems, *status.warnings]:
         console.print(Text(f"! {problem}", style="yellow"), soft_wrap=True)
 
 

@@ -115,7 +115,7 @@ async def test_what_waited_for_a_slow_reader_is_told(tmp_path: Path) -> None:
         reader, writer = await cluster.client("slow"), await cluster.client("writer")
         for client in (reader, writer):
             await client.ask(type="subscribe", channel="news")
-        reader.connection.transport.pause_reading()  # type: ignore[attr-defined]
+        reader.connection.transport.pause_reading()
         while "1013" not in cluster.wsd("trace", "slow").stdout:
             for _ in range(20):
                 await writer.ask(type="publish", channel="news", data="x" * 50_000)

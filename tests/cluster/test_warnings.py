@@ -1,0 +1,96 @@
+"""What will go wrong is said before it does; other nodes are seen."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.cluster.harness import Cluster
+from tests.ports import unused_port
+from tests.valkey import valkey
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+QUICK = "[health]\nheartbeat_interval = 0.2\n"
+
+
+async def test_it_warns_when_few_connections_are_left(tmp_path: Path) -> None:
+    config = QUICK + "[nginx]\nworkers = 1\nworker_connections = 64\n"
+    with Cluster(tmp_path, "--workers", "2", config=config) as cluster:
+        assert cluster.status().connections_possible == 32
+        assert cluster.status().warnings == []
+        async with AsyncExitStack() as stack:
+            for _ in range(27):
+                stack.push_async_callback((await cluster.client()).close)
+            await eventually(lambda: cluster.status().warnings != [])
+            assert "27 of 32 connections possible: raise nginx.worker_connections" in cluster.wsd("status").stdout
+            assert cluster.status().state == "healthy"
+        await eventually(lambda: cluster.status().warnings == [])
+
+
+async def test_it_warns_when_valkey_is_nearly_full(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--workers", "1", config=QUICK + "[redis]\nmax_memory = 20000000\n") as cluster:
+        async with Redis.from_url(f"unix://{cluster.state_dir.valkey_socket}") as redis:
+            number = 0
+            while (await redis.info("memory"))["used_memory"] < 18_200_000:
+                await redis.set(f"large-{number}", b"x" * 100_000)
+                number += 1
+            await eventually(lambda: any("of 20 MB in use" in text for text in cluster.status().warnings))
+            assert "raise redis.max_memory" in cluster.wsd("status").stdout
+            await redis.delete(*(f"large-{each}" for each in range(number)))
+        await eventually(lambda: cluster.status().warnings == [])
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Where Valkey keeps its data, with room for 8 MB."""
+    directory = tmp_path / ".wsd" / "valkey"
+    directory.mkdir(parents=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", directory], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("a disk of its own needs root")
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", directory], check=True)
+
+
+async def test_it_warns_when_the_disk_of_valkey_is_full_and_goes_on_when_it_is_not(
+    tmp_path: Path, small_disk: Path
+) -> None:
+    with Cluster(tmp_path, "--workers", "1", config=QUICK) as cluster:
+        client = await cluster.client()
+        await client.ask(type="subscribe", channel="news")
+        ballast = small_disk / "ballast"
+        with ballast.open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(b"x" * 4096):
+                pass
+        refused = {"type": "ack"}
+        while refused["type"] == "ack":
+            refused = await client.ask(type="publish", channel="news", data="x" * 10_000)
+        assert refused["code"] == "not_stored"
+        await eventually(lambda: any("cannot write to its disk" in text for text in cluster.status().warnings))
+        assert "make room there" in cluster.wsd("status").stdout
+        ballast.unlink()
+        await eventually(lambda: cluster.status().warnings == [])
+        assert (await client.ask(type="publish", channel="news", data="again"))["type"] == "ack"
+        await client.close()
+
+
+async def test_all_nodes_that_share_a_redis_are_seen(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    with (
+        valkey(tmp_path / "redis", unused_port()) as url,
+        Cluster(tmp_path / "one", "--workers", "1", "--node-id", "one", "--redis-url", url, config=QUICK) as one,
+        Cluster(tmp_path / "two", "--workers", "2", "--node-id", "two", "--redis-url", url, config=QUICK) as two,
+    ):
+        client = await two.client()
+        expected = [("one", 1, 0), ("two", 2, 1)]
+        await eventually(lambda: [(n.node_id, n.workers, n.connections) for n in one.status().nodes] == expected)
+        assert "two: 2 workers, 1 connections" in one.wsd("status").stdout
+        await client.close()

@@ -1,0 +1,56 @@
+"""What a node can hold, and when people are warned."""
+
+from typing import Any
+
+import pytest
+
+from wsd.supervisor.capacity import connections_possible, connections_warning, redis_warning
+
+
+@pytest.mark.parametrize(
+    ("workers", "files", "nginx_processes", "worker_connections", "expected"),
+    [
+        (4, 1_048_576, 2, 8192, 8192),  # nginx is the limit
+        (4, 1024, 2, 8192, 1024),  # nginx's files are
+        (1, 1024, 4, 8192, 768),  # the worker's files are
+        (4, 1256, 0, 8192, 4000),  # without nginx
+        (2, 100, 1, 64, 0),
+        (0, 1024, 2, 8192, 0),
+    ],
+)
+def test_the_narrowest_place_counts(
+    workers: int, files: int, nginx_processes: int, worker_connections: int, expected: int
+) -> None:
+    assert connections_possible(workers, files, nginx_processes, worker_connections) == expected
+
+
+@pytest.mark.parametrize(("connections", "is_warned"), [(0, False), (799, False), (800, True), (1000, True)])
+def test_there_is_a_warning_from_four_fifths_on(connections: int, is_warned: bool) -> None:
+    text = connections_warning(connections, 1000)
+    assert (text is not None) == is_warned
+    if text is not None:
+        assert text.startswith(f"{connections} of 1000 connections possible")
+
+
+@pytest.mark.parametrize(
+    ("info", "expected"),
+    [
+        ({}, None),
+        ({"used_memory": 10**9, "maxmemory": 0}, None),  # no limit
+        ({"used_memory": 89, "maxmemory": 100}, None),
+        ({"used_memory": 240_000_000, "maxmemory": 256_000_000}, "Redis has 240 of 256 MB in use"),
+        ({"aof_last_write_status": "ok", "rdb_last_bgsave_status": "ok"}, None),
+        ({"aof_last_write_status": "err"}, "Redis cannot write to its disk"),
+        ({"rdb_last_bgsave_status": "err"}, "Redis cannot write to its disk"),
+    ],
+)
+def test_what_redis_tells_of_its_memory_and_disk(info: dict[str, Any], expected: str | None) -> None:
+    text = redis_warning(info, embedded=True)
+    assert (text or "").startswith(expected or "")
+    assert (text is None) == (expected is None)
+
+
+def test_the_way_out_is_the_one_that_belongs_to_it() -> None:
+    info = {"used_memory": 95, "maxmemory": 100}
+    assert "raise redis.max_memory and start again" in (redis_warning(info, embedded=True) or "")
+    assert "raise its maxmemory" in (redis_warning(info, embedded=False) or "")
