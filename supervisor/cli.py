@@ -495,6 +495,34 @@ def chaos(
     raise typer.Exit(chaos_report.run(loaded, settings, as_json=as_json))
 
 
+@app.command()
+def bench(
+    connections: Annotated[int, typer.Option(metavar="N", min=1, max=60_000, help="WebSockets at the same time")] = 500,
+    rate: Annotated[float, typer.Option(metavar="N", min=0.1, max=100_000, help="Messages a second, in all")] = 20.0,
+    payload: Annotated[int, typer.Option(metavar="BYTES", min=0, max=60_000, help="Of each message's data")] = 128,
+    channels: Annotated[int, typer.Option(metavar="N", min=1, help="A connection is in one of them")] = 1,
+    duration: Annotated[float, typer.Option(metavar="S", min=0.1, max=3600, help="Seconds of messages")] = 10.0,
+    token: Annotated[str, typer.Option(metavar="TOKEN", help="A bearer token, where the hub wants one")] = "",
+    config: ConfigOption = None,
+    state_dir: StateDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What does this machine hold? Load on the running cluster, through nginx, and what it costs whom.
+
+    Connects, subscribes, publishes at a constant rate, and counts what comes: deliveries, latency from when a
+    message was due, errors, and the CPU of workers, nginx and Valkey for each delivery. The built-in hub must serve.
+
+    Exit code 0: everything came; 1: not so.
+
+    Example: wsd bench --connections 2000 --channels 100 --rate 200
+    """
+    from wsd.supervisor import bench_report  # noqa: PLC0415
+    from wsd.supervisor.bench import Settings  # noqa: PLC0415
+
+    settings = Settings(connections, rate, payload, channels, duration, token)
+    raise typer.Exit(bench_report.run(_state_dir(config, state_dir), settings, as_json=as_json))
+
+
 def _operate(config: str | None, state_dir: str | None, target: str, body: object, *, as_json: bool) -> None:
     """Begin an operation of the supervisor and show its progress to the end. Raises WsdError when it fails."""
     import msgspec  # noqa: PLC0415

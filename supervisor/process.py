@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -233,7 +234,8 @@ def port_holder(port: int) -> str | None:
     return None
 
 
-def raise_file_limit() -> None:
-    """Every connection is a file: allow as many as the hard limit lets us. Children inherit it."""
+def raise_file_limit() -> int:
+    """Every connection is a file: allow as many as the hard limit lets us, and say how many. Children inherit it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard if hard != resource.RLIM_INFINITY else sys.maxsize

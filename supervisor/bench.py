@@ -1,0 +1,286 @@
+"""`wsd bench`: what does this machine hold? Load on the running cluster, through nginx, and what it costs whom."""
+
+import asyncio
+import base64
+import itertools
+import math
+import os
+import ssl
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import msgspec
+import psutil
+
+from wsd.supervisor.bench_clients import BenchClient, HandshakeError, Tally
+from wsd.supervisor.bench_figures import Figures, histogram, latency, per_delivery, percentile
+from wsd.supervisor.client import ControlClient
+from wsd.supervisor.errors import WsdError
+from wsd.supervisor.process import raise_file_limit
+from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.status import ClusterStatus
+
+AT_A_TIME = 50
+"""Handshakes under way."""
+
+CONNECT_SECONDS = 30.0
+PUBLISHER_RATE = 50.0
+"""Messages a second from one connection: well below security.messages_per_second."""
+
+PATIENCE_SECONDS = 5.0
+"""How long nothing may come, before what is still on its way counts as lost."""
+
+LEAVE_SECONDS = 10.0
+FILES_BESIDE_CONNECTIONS = 64
+
+
+@dataclass(frozen=True)
+class Settings:
+    connections: int
+    rate: float  # messages a second, all together
+    payload_bytes: int
+    channels: int
+    duration: float  # seconds
+    token: str = ""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`done` of `total`: connections, members, or seconds."""
+
+    phase: str
+    done: float
+    total: float
+    delivered: int
+
+
+Show = Callable[[Progress], None]
+
+
+class BenchRun:
+    def __init__(self, state_dir: StateDir, settings: Settings) -> None:
+        """Raises NotRunningError, or WsdError when so many connections cannot be."""
+        self._settings = settings
+        status = msgspec.json.decode(ControlClient(state_dir).call("GET", "/v1/status"), type=ClusterStatus)
+        files = raise_file_limit()
+        if files < settings.connections + FILES_BESIDE_CONNECTIONS:
+            raise WsdError(
+                f"{settings.connections} connections need as many file descriptors, and this process may have "
+                f"{files}: fewer --connections, or `ulimit -Hn {settings.connections + 1000}` as root"
+            )
+        self._url = urlsplit(status.websocket_url)
+        workers = [worker.pid for worker in status.workers]
+        others = {"nginx": status.nginx, "valkey": status.valkey}
+        self._pids = {"workers": [pid for pid in workers if pid is not None]}
+        self._pids |= {name: [process.pid] for name, process in others.items() if process and process.pid}
+        self._pids["load"] = [os.getpid()]
+        self._run = f"{time.time_ns() // 1_000_000:x}"  # no messages, or users, of an earlier run
+        self._tally = Tally()
+        self._clients: list[BenchClient] = []
+        self._handshakes: list[float] = []
+        self._failed: Counter[str] = Counter()
+
+    async def run(self, show: Show) -> Figures:
+        """`show` is called some times a second. Raises WsdError when nobody is let in, or it is not the hub."""
+        try:
+            connecting = await self._connect(show)
+            await self._join(show)
+            members = self._members()
+            before, began = self._cpu(), time.monotonic()
+            published, expected = await self._publish(members, show)
+            await self._settle(expected, show)
+            seconds = time.monotonic() - began
+            after = self._cpu()
+        finally:
+            await self._leave()
+        return self._figures(connecting, seconds, published, expected, before, after)
+
+    # Connecting
+
+    async def _connect(self, show: Show) -> float:
+        """Seconds that it took. Raises WsdError when the very first is not let in."""
+        began = time.monotonic()
+        await self._handshake(0)
+        if not self._clients:
+            (reason,) = self._failed
+            raise WsdError(
+                f"the first connection to {self._url.geturl()} was not let in: {reason}; it must be the built-in hub, "
+                "and where it wants a token, --token must be one"
+            )
+        await self._some_at_a_time("connecting", range(1, self._settings.connections), self._handshake, show)
+        return time.monotonic() - began
+
+    async def _handshake(self, number: int) -> None:
+        url, began = self._url, time.monotonic()
+        secure = _trusting() if url.scheme == "wss" else None
+        client = None
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                _, client = await asyncio.get_running_loop().create_connection(
+                    lambda: BenchClient(self._request(number), self._tally),
+                    url.hostname or "",
+                    url.port or 0,
+                    ssl=secure,
+                )
+                await client.welcomed
+        except (HandshakeError, OSError, TimeoutError) as exc:
+            self._failed[str(exc) or type(exc).__name__] += 1
+            if client is not None:
+                client.abort()
+        else:
+            self._handshakes.append(time.monotonic() - began)
+            self._clients.append(client)
+
+    def _request(self, number: int) -> bytes:
+        token = f"Authorization: Bearer {self._settings.token}\r\n" if self._settings.token else ""
+        return (
+            f"GET {self._url.path}?user_id=bench-{self._run}-{number} HTTP/1.1\r\nHost: {self._url.netloc}\r\n"
+            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}\r\n{token}\r\n"
+        ).encode()
+
+    async def _join(self, show: Show) -> None:
+        async def join(number: int) -> None:
+            with suppress(HandshakeError, TimeoutError):  # it is counted with the lost ones, or misses its deliveries
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await self._clients[number].join(self._channel(number))
+
+        await self._some_at_a_time("subscribing", range(len(self._clients)), join, show)
+
+    def _channel(self, number: int) -> str:
+        return f"bench:{self._run}:{number % self._settings.channels}"
+
+    def _members(self) -> Counter[str]:
+        return Counter(self._channel(number) for number in range(len(self._clients)))
+
+    async def _some_at_a_time(
+        self, phase: str, numbers: range, do: Callable[[int], Awaitable[None]], show: Show
+    ) -> None:
+        waiting = iter(numbers)
+
+        async def work() -> None:
+            for number in waiting:
+                await do(number)
+                if number % AT_A_TIME == 0:
+                    show(Progress(phase, number, len(numbers), 0))
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(AT_A_TIME):
+                tasks.create_task(work())
+
+    # Messages
+
+    async def _publish(self, members: Counter[str], show: Show) -> tuple[int, int]:
+        """Messages published, and deliveries that are to come of them. Each is due at its time, whatever became of
+        those before it."""
+        settings = self._settings
+        publishers = itertools.cycle(self._clients[: max(1, math.ceil(settings.rate / PUBLISHER_RATE))])
+        channels = itertools.cycle(sorted(members))
+        padding = "x" * settings.payload_bytes
+        published = expected = 0
+        began = time.monotonic()
+        while (due := began + published / settings.rate) < began + settings.duration:
+            if due > time.monotonic():
+                await _until(due)
+                show(Progress("publishing", due - began, settings.duration, len(self._tally.latencies)))
+            elif published % AT_A_TIME == 0:
+                await asyncio.sleep(0)  # late: what has come must be read all the same
+            channel = next(channels)
+            next(publishers).publish(channel, int(due * 1e9), padding)
+            published += 1
+            expected += members[channel]
+        return published, expected
+
+    async def _settle(self, expected: int, show: Show) -> None:
+        """Until all that was published has come, or nothing comes any more."""
+        tally = self._tally
+        all_here = asyncio.Event()
+
+        def arrived() -> None:
+            if len(tally.latencies) >= expected:
+                all_here.set()
+
+        tally.arrived = arrived
+        arrived()
+        seen = -1
+        while not all_here.is_set() and len(tally.latencies) > seen:
+            seen = len(tally.latencies)
+            show(Progress("on its way", seen, expected, seen))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    await all_here.wait()
+
+    async def _leave(self) -> None:
+        """With a goodbye each, so that no session stays behind."""
+        if not self._clients:
+            return
+        for client in self._clients:
+            client.leave()
+        await asyncio.wait([client.gone for client in self._clients], timeout=LEAVE_SECONDS)
+        for client in self._clients:
+            client.abort()
+
+    # Figures
+
+    def _cpu(self) -> dict[str, float]:
+        """Seconds that each group of processes has used so far."""
+        used = {}
+        for name, pids in self._pids.items():
+            with suppress(psutil.Error):
+                processes = [psutil.Process(pid) for pid in pids]
+                if name == "nginx":
+                    processes += processes[0].children()
+                used[name] = sum(sum(process.cpu_times()[:2]) for process in processes)
+        return used
+
+    def _figures(
+        self,
+        connecting: float,
+        seconds: float,
+        published: int,
+        expected: int,
+        before: dict[str, float],
+        after: dict[str, float],
+    ) -> Figures:
+        settings, tally = self._settings, self._tally
+        handshakes, delivered = sorted(self._handshakes), len(tally.latencies)
+        return Figures(
+            connections=settings.connections,
+            channels=settings.channels,
+            rate=settings.rate,
+            payload_bytes=settings.payload_bytes,
+            seconds=seconds,
+            connected=len(handshakes),
+            connects_per_second=len(handshakes) / connecting,
+            connect_p50_ms=percentile(handshakes, 0.50) * 1000,
+            connect_p99_ms=percentile(handshakes, 0.99) * 1000,
+            published=published,
+            expected=expected,
+            delivered=delivered,
+            deliveries_per_second=delivered / seconds,
+            latency=latency(tally.latencies),
+            histogram=histogram(tally.latencies),
+            failed_handshakes=dict(self._failed),
+            refused=dict(tally.refused),
+            lost=dict(tally.lost),
+            cpu_us_per_delivery=per_delivery(before, after, delivered),
+            load_cpu_percent=(after["load"] - before["load"]) / seconds * 100,
+        )
+
+
+async def _until(due: float) -> None:
+    """Not a moment before: uvloop's timers know whole milliseconds."""
+    while (early := due - time.monotonic()) > 0:  # noqa: ASYNC110 - it is time itself that it waits for
+        await asyncio.sleep(early)
+
+
+def _trusting() -> ssl.SSLContext:
+    """It is our own cluster: whose certificate that is, is no question."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
