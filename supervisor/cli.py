@@ -93,11 +93,21 @@ def status(
     config: ConfigOption = None,
     state_dir: StateDirOption = None,
     as_json: JsonOption = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="A live screen, with keys to restart and scale")] = False,
 ) -> None:
     """Show the cluster's processes.
 
     Exit code 0: healthy, 1: running but degraded, 3: not running.
+
+    Example: wsd status --watch
     """
+    if watch:
+        from wsd.supervisor import watch as live  # noqa: PLC0415
+
+        if as_json:
+            raise ConfigError("--watch is for people, --json for programs: not both")
+        live.watch(_state_dir(config, state_dir))
+        return
     import msgspec  # noqa: PLC0415
 
     from wsd.supervisor.client import ControlClient  # noqa: PLC0415

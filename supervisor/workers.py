@@ -79,8 +79,9 @@ class WorkerService(Service):
     def _environment(self, incarnation: int) -> dict[str, str]:
         config = self._config
         redis, security, nginx = config.redis, config.security, config.nginx
-        # Where nginx is in front, it counts the handshakes.
-        handshakes = nginx.handshakes_per_second / config.cluster.workers if self._listen else 0.0
+        # Where nginx is in front, it counts the handshakes; and then the number of workers is nothing to a worker.
+        share = config.cluster.workers if self._listen else 1
+        handshakes = nginx.handshakes_per_second / share if self._listen else 0.0
         return WorkerEnv(
             worker_id=self.worker_id(incarnation),
             node_id=self._node_id,
@@ -119,7 +120,7 @@ class WorkerService(Service):
             allowed_origins=",".join(security.allowed_origins),
             handshake_timeout=security.handshake_timeout,
             handshakes_per_second=handshakes,
-            handshake_burst=nginx.handshake_burst / config.cluster.workers,
+            handshake_burst=nginx.handshake_burst / share,
             messages_per_second=security.messages_per_second,
             message_burst=security.message_burst,
             max_connections_per_user=security.max_connections_per_user,

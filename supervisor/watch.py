@@ -1,0 +1,145 @@
+"""`wsd status --watch`: the terminal around `watch_screen`. Keys and ticks in, a screen out; actions beside it."""
+
+import os
+import queue
+import select
+import signal
+import sys
+import termios
+import threading
+import time
+import tty
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from types import FrameType
+
+import msgspec
+from rich.console import Console
+from rich.live import Live
+
+from wsd.supervisor import log_lines
+from wsd.supervisor.client import ControlClient
+from wsd.supervisor.errors import ConfigError, WsdError
+from wsd.supervisor.logs import LogFollower
+from wsd.supervisor.operations import Progress
+from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.status import ClusterStatus
+from wsd.supervisor.watch_screen import Action, Screen, first, press, render, seen
+from wsd.worker.contract import Event
+
+TICK_SECONDS = 1.0
+ANSWER_SECONDS = 2.0
+EVENTS = 200
+SEQUENCES = {b"\x1b[A": "up", b"\x1b[B": "down", b"\x1bOA": "up", b"\x1bOB": "down"}
+"""Of keys that send more than a character (terminfo kcuu1, kcud1)."""
+
+
+def watch(state_dir: StateDir) -> None:
+    """Until `q` or Ctrl-C. Raises NotRunningError when no cluster is there to begin with, ConfigError without a
+    terminal."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise ConfigError("--watch needs a terminal; `wsd status --json` is for programs")
+    with suppress(KeyboardInterrupt):
+        _Watch(state_dir).run()
+
+
+class _Watch:
+    def __init__(self, state_dir: StateDir) -> None:
+        self._state_dir = state_dir
+        self._client = ControlClient(state_dir, timeout=ANSWER_SECONDS)
+        self._follower = LogFollower({"events": state_dir.events}, colour=False)
+        happened = list(log_lines.events(state_dir.events, log_lines.choose(), EVENTS, follow=False))
+        self._screen = replace(first(self._status()), events=happened)
+        self._notes: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._woken, self._waker = os.pipe()
+
+    def run(self) -> None:
+        console = Console(highlight=False)
+        with (
+            _keys_at_once(sys.stdin.fileno()) as keyboard,
+            Live(console=console, screen=True, auto_refresh=False) as live,
+        ):
+            due = time.monotonic() + TICK_SECONDS
+            while True:
+                width, height = console.size
+                live.update(render(self._screen, width, height), refresh=True)
+                ready, _, _ = select.select([keyboard, self._woken], [], [], max(0.0, due - time.monotonic()))
+                if self._woken in ready:
+                    os.read(self._woken, 1024)
+                if keyboard in ready and not self._pressed(os.read(keyboard, 64)):
+                    return
+                while not self._notes.empty():
+                    self._screen = replace(self._screen, note=self._notes.get())
+                if time.monotonic() >= due:
+                    due = time.monotonic() + TICK_SECONDS
+                    self._screen = self._look()
+
+    def _status(self) -> ClusterStatus:
+        return msgspec.json.decode(self._client.call("GET", "/v1/status"), type=ClusterStatus)
+
+    def _look(self) -> Screen:
+        events = [*self._screen.events, *self._new_events()][-EVENTS:]
+        try:
+            return replace(seen(self._screen, self._status()), events=events)
+        except WsdError as exc:
+            return replace(self._screen, away=str(exc), events=events)
+
+    def _new_events(self) -> Iterator[Event]:
+        for _, text in self._follower.named_lines():
+            try:
+                yield Event.from_json(text)
+            except ValueError:
+                continue
+
+    def _pressed(self, typed: bytes) -> bool:
+        """False when it is time to go."""
+        for key in keys_of(typed):
+            if key == "q" and self._screen.asking is None:
+                return False
+            self._screen, action = press(self._screen, key)
+            if action is not None:
+                threading.Thread(target=self._carry_out, args=(action,), daemon=True).start()
+        return True
+
+    def _carry_out(self, action: Action) -> None:
+        """Beside the screen: it may take its time."""
+        try:
+            for line in ControlClient(self._state_dir).follow(action.target, dict(action.body)):
+                progress = msgspec.json.decode(line, type=Progress)
+                self._say(progress.text or progress.error or "done")
+        except WsdError as exc:
+            self._say(str(exc))
+
+    def _say(self, text: str) -> None:
+        self._notes.put(text)
+        os.write(self._waker, b"!")
+
+
+def keys_of(typed: bytes) -> Iterator[str]:
+    """What was typed, by the names that `press` knows."""
+    while typed:
+        sequence = next((known for known in SEQUENCES if typed.startswith(known)), None)
+        if sequence is not None:
+            yield SEQUENCES[sequence]
+            typed = typed[len(sequence) :]
+        else:
+            yield typed[:1].decode(errors="replace")
+            typed = typed[1:]
+
+
+@contextmanager
+def _keys_at_once(fd: int) -> Iterator[int]:
+    """Keys come without Enter and are not shown, until the end, however it comes."""
+    before = termios.tcgetattr(fd)
+    was = signal.signal(signal.SIGTERM, _terminated)
+    tty.setcbreak(fd)
+    try:
+        yield fd
+    finally:
+        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+        signal.signal(signal.SIGTERM, was)
+
+
+def _terminated(signum: int, frame: FrameType | None) -> None:
+    sys.exit(128 + signum)
