@@ -1,11 +1,14 @@
 """`wsd chaos` against a cluster: what it proves, and what it says when it cannot."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.cluster.harness import Cluster, wsd
+
+FAULTS = "worker-kill,worker-stop,nginx-reload,pubsub-kill,client-drop"
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -19,6 +22,41 @@ def test_thirty_seconds_of_faults_lose_nothing(tmp_path: Path, seed: int) -> Non
         assert sum(verdict["faults"].values()) >= 5
         assert verdict["expected"] == 20 * verdict["acked"] > 0
         assert verdict["told"] == 0
+
+
+APP = """
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route, WebSocketRoute
+from wsd.worker import hub
+
+async def version(request):
+    return PlainTextResponse("{version}")
+
+app = Starlette(routes=[Route("/version", version), WebSocketRoute("/ws", hub.endpoint)])
+"""
+
+
+def test_deploys_of_changed_code_under_load_and_faults_lose_nothing(tmp_path: Path) -> None:
+    code = tmp_path / "mine.py"
+    code.write_text(APP.format(version=0))
+    with Cluster(tmp_path, "--workers", "3", "--app", "mine:app") as cluster, ThreadPoolExecutor(1) as beside:
+        arguments = ["--duration", "25", "--subscribers", "15", "--rate", "15", "--json"]
+        load = beside.submit(cluster.wsd, "chaos", "--faults", FAULTS, *arguments, timeout=120)
+        version = 0
+        while not load.done():
+            code.write_text(APP.format(version=version + 1))
+            result = cluster.wsd("restart")
+            if result.returncode == 0:
+                version += 1
+                assert cluster.get("/version") == (200, str(version).encode())
+            else:  # a worker was killed as it started: the old ones go on
+                assert "go on" in result.stderr
+        verdict = json.loads(load.result().stdout)
+        assert (verdict["lost"], verdict["duplicated"], verdict["out_of_order"], verdict["holes"]) == (0, 0, 0, 0)
+        assert verdict["expected"] == 15 * verdict["acked"] > 0
+        assert verdict["told"] == 0
+        assert version >= 3
 
 
 def test_what_it_cannot_work_with_is_said_in_one_line(cluster: Cluster, tmp_path: Path) -> None:
