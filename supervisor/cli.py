@@ -420,7 +420,7 @@ def doctor(config: ConfigOption = None, state_dir: StateDirOption = None, as_jso
 
 @app.command()
 def init(
-    systemd: Annotated[bool, typer.Option("--systemd", help="And wsd.service, a systemd unit for it")] = False,
+    systemd: Annotated[bool, typer.Option("--systemd", help="And systemd units: wsd.service, wsd.socket")] = False,
     example: Annotated[bool, typer.Option("--example", help="And chat.py, an application to begin with")] = False,
 ) -> None:
     """Write a wsd.toml with every setting, its default and what it means, into the current directory.

@@ -21,7 +21,7 @@ from wsd.supervisor.state_dir import StateDir
 from wsd.supervisor.status_report import summary
 from wsd.supervisor.succession import become_the_next, inherited_lock, take_stock
 from wsd.supervisor.supervisor import Supervisor
-from wsd.supervisor.systemd import Systemd
+from wsd.supervisor.systemd import Systemd, public_socket
 from wsd.worker.contract import EVENT, EventHandler, JsonFormatter
 
 logger = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ LEFTOVER_SECONDS = 5.0
 
 def foreground(loaded: Loaded) -> None:
     """Run the cluster until it is stopped. Raises WsdError."""
+    public = public_socket(os.environ)
     state_dir = StateDir(loaded.state_dir)
     console = Console()
     state_dir.lock(inherited_lock(os.environ))
@@ -47,10 +48,12 @@ def foreground(loaded: Loaded) -> None:
         if serves_on:
             console.say("going on with what a supervisor before us had started")
             logger.info("going on with %d processes of a supervisor before us", len(left.processes), extra=EVENT)
-        else:
+        elif public is None:
             check_port(loaded)
+        if public is not None:
+            check_socket(loaded, public)
         raise_file_limit()
-        supervisor = Supervisor(loaded, state_dir, console.say, left)
+        supervisor = Supervisor(loaded, state_dir, console.say, left, public_socket=public)
         try:
             asyncio.run(_run(supervisor, console))
         except BaseExceptionGroup:
@@ -232,6 +235,18 @@ def banner(supervisor: Supervisor) -> str:
     ]
     lines = "\n".join(f"  {name:<10} {value}" for name, value in rows)
     return f"\nwsd is {'up' if not status.problems else 'up, but degraded'}\n{lines}\n"
+
+
+def check_socket(loaded: Loaded, fd: int) -> None:
+    """Raises StartError when the socket that systemd holds for us is not that of the public address."""
+    cluster = loaded.config.cluster
+    wanted = socket.getaddrinfo(cluster.host.strip("[]"), cluster.port, type=socket.SOCK_STREAM)[0][4]
+    with socket.socket(fileno=os.dup(fd)) as held:
+        found = held.getsockname()
+    if found != wanted:
+        raise StartError(
+            f"systemd's socket listens on {found}, and cluster.host and cluster.port say {wanted}: make them the same"
+        )
 
 
 def check_port(loaded: Loaded) -> None:

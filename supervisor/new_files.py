@@ -25,13 +25,25 @@ def service(directory: Path) -> str:
     """A systemd unit for a cluster in this directory, run by whoever asks."""
     return template.render(
         "wsd.service.j2",
-        name=re.sub(r"[^\w.-]", "-", directory.name) or "wsd",
+        name=_unit_name(directory),
         directory=directory,
         command=command(),
         user=getpass.getuser(),
         state_dir=directory / ".wsd",
         stop_seconds=int(ClusterConfig().drain_seconds + DRAIN_MARGIN_SECONDS + STOP_MARGIN_SECONDS),
     )
+
+
+def public_socket(directory: Path) -> str:
+    """A systemd unit that holds the public port for it."""
+    cluster = ClusterConfig()
+    return template.render(
+        "wsd.socket.j2", name=_unit_name(directory), directory=directory, address=f"{cluster.host}:{cluster.port}"
+    )
+
+
+def _unit_name(directory: Path) -> str:
+    return re.sub(r"[^\w.-]", "-", directory.name) or "wsd"
 
 
 def application(path: Path) -> str:
@@ -50,6 +62,7 @@ def write(directory: Path, *, systemd: bool, example: bool) -> Iterator[Path]:
     texts = {directory / "wsd.toml": settings()}
     if systemd:
         texts[directory / "wsd.service"] = service(directory)
+        texts[directory / "wsd.socket"] = public_socket(directory)
     if example:
         path = directory / "chat.py"
         texts[path] = application(path)

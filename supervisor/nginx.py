@@ -164,8 +164,10 @@ class NginxService(Service):
     # Without their master, nginx's processes serve on: they give up the port and finish their connections.
     orphan_signal = signal.SIGQUIT
 
-    def __init__(self, binary: Path, config: Config, state_dir: StateDir) -> None:
+    def __init__(self, binary: Path, config: Config, state_dir: StateDir, *, public_socket: int | None = None) -> None:
+        """`public_socket`: the descriptor of the public port, where somebody holds it for us."""
         self._binary = binary
+        self._public_socket = public_socket
         self._config = config
         self._state_dir = state_dir
         self._prefix = state_dir.nginx
@@ -227,7 +229,10 @@ class NginxService(Service):
     def command(self, incarnation: int) -> Command:
         self._pid_path.unlink(missing_ok=True)  # of one that was killed
         argv = (str(self._binary), "-p", str(self._prefix), "-e", "stderr", "-c", str(self._config_path))
-        return Command(argv, os.environ)
+        if self._public_socket is None:
+            return Command(argv, os.environ)
+        # As nginx itself hands its sockets to a successor; it takes those that its configuration names.
+        return Command(argv, {**os.environ, "NGINX": f"{self._public_socket};"}, (self._public_socket,))
 
     async def is_ready(self, incarnation: int) -> bool:
         """Whether it has written its pid file, which it does once it holds the port.

@@ -112,6 +112,7 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=command.pass_fds,
             )
         created = psutil.Process(popen.pid).create_time()
         record = ProcessRecord(name, popen.pid, created, incarnation, command.env.get(WORKER_ID, ""))

@@ -13,6 +13,7 @@ from wsd.supervisor.state_dir import ProcessRecord
 class Command:
     argv: tuple[str, ...]
     env: Mapping[str, str]
+    pass_fds: tuple[int, ...] = ()
 
 
 class Service(ABC):

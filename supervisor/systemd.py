@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from wsd.supervisor.errors import ConfigError
+
 
 class Systemd:
     """Says nothing where systemd did not ask: it sets NOTIFY_SOCKET for a service of Type=notify."""
@@ -33,6 +35,23 @@ class Systemd:
         while True:
             self.notify("WATCHDOG=1", f"STATUS={status()}")
             await asyncio.sleep(self.watchdog_seconds / 2 if self.watchdog_seconds else 5.0)
+
+
+FIRST_SOCKET = 3
+"""SD_LISTEN_FDS_START."""
+
+
+def public_socket(environ: Mapping[str, str]) -> int | None:
+    """The descriptor of the public port, where systemd holds it for this process, sd_listen_fds(3).
+
+    Raises ConfigError when it hands over several.
+    """
+    count = environ.get("LISTEN_FDS", "0")
+    if environ.get("LISTEN_PID") != str(os.getpid()) or count == "0":
+        return None
+    if count != "1":
+        raise ConfigError(f"systemd hands over {count} sockets, and one is wanted: the public port")
+    return FIRST_SOCKET
 
 
 def _watchdog_seconds(environ: Mapping[str, str]) -> float:

@@ -5,15 +5,19 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from websockets.asyncio.client import connect
 
-from tests.cluster.harness import Cluster, clean_env, wsd
-from wsd.supervisor.systemd import Systemd
+from tests.cluster.harness import WSD, Cluster, clean_env, wsd
+from tests.ports import unused_port
+from wsd.supervisor.errors import ConfigError
+from wsd.supervisor.systemd import Systemd, public_socket
 
 pytestmark = pytest.mark.anyio
 
@@ -40,13 +44,13 @@ def test_init_overwrites_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
-def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
+def test_the_units_are_ones_that_systemd_takes(tmp_path: Path) -> None:
     assert wsd("init", "--systemd", cwd=tmp_path).returncode == 0
-    unit = tmp_path / "wsd.service"
+    units = [tmp_path / "wsd.service", tmp_path / "wsd.socket"]
     result = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, timeout=60, check=False
+        ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, timeout=60, check=False
     )
-    about_it = [line for line in result.stderr.splitlines() if "wsd.service" in line]
+    about_it = [line for line in result.stderr.splitlines() if "wsd." in line]
     assert (result.returncode, about_it) == (0, [])
 
 
@@ -80,6 +84,82 @@ def test_systemd_hears_that_it_is_ready_lives_reloads_and_stops(tmp_path: Path, 
         cluster.signal(signal.SIGTERM)
         heard(notified, "STOPPING=1")
         assert cluster.wait() == 0
+
+
+@pytest.fixture
+def public(tmp_path: Path) -> Iterator[socket.socket]:
+    """The public port, as systemd holds it."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", unused_port()))
+        listener.listen(100)
+        listener.settimeout(30)
+        yield listener
+
+
+# The descriptor has to be 3, and the variable has to name the process that gets it.
+ACTIVATE = """
+import os, sys
+held, *command = sys.argv[1:]
+os.dup2(int(held), 3)
+os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+os.execv(command[0], command)
+"""
+
+
+class Activated(Cluster):
+    """Started as systemd does it that holds the public port."""
+
+    def __init__(self, directory: Path, public: socket.socket, *arguments: str, port: int | None = None) -> None:
+        super().__init__(directory, *arguments, port=port or public.getsockname()[1])
+        self._public = public
+
+    def launch(self) -> None:
+        held = str(self._public.fileno())
+        with self.output_path.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", ACTIVATE, held, *WSD, "start", *self.arguments],
+                cwd=self.directory,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                pass_fds=(self._public.fileno(),),
+            )
+
+
+def test_a_port_that_systemd_holds_refuses_nobody_while_the_cluster_is_away(
+    tmp_path: Path, public: socket.socket
+) -> None:
+    with ThreadPoolExecutor(1) as beside, Activated(tmp_path, public, "--workers", "1") as cluster:
+        assert cluster.get("/health")[0] == 200
+        master = cluster.status().nginx
+        assert master is not None
+        assert master.pid is not None
+        os.kill(master.pid, signal.SIGKILL)
+        assert cluster.get("/health")[0] == 200  # it waited for the next nginx
+        assert cluster.wsd("upgrade").returncode == 0
+        assert cluster.wsd("stop").returncode == 0
+        assert cluster.wait() == 0
+        waiting = beside.submit(cluster.get, "/health")
+        cluster.launch()
+        assert waiting.result(30)[0] == 200
+        cluster.wait_until_healthy()
+
+
+def test_a_socket_for_another_address_is_refused(tmp_path: Path, public: socket.socket) -> None:
+    cluster = Activated(tmp_path, public, "--workers", "1", port=unused_port())
+    cluster.launch()
+    assert cluster.wait() == 1
+    assert "cluster.host and cluster.port say ('127.0.0.1'" in cluster.output
+    without = Activated(tmp_path, public, "--workers", "1", "--no-nginx")
+    without.launch()
+    assert without.wait() == 1
+    assert "needs nginx" in without.output
+    assert public_socket({"LISTEN_FDS": "1", "LISTEN_PID": "1"}) is None
+    with pytest.raises(ConfigError, match="2 sockets"):
+        public_socket({"LISTEN_FDS": "2", "LISTEN_PID": str(os.getpid())})
 
 
 def test_a_watchdog_of_another_process_is_none_of_ours() -> None:
