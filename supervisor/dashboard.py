@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from wsd.supervisor import commands, log_lines
+from wsd.supervisor import commands, log_lines, template
 from wsd.supervisor.logs import LogFollower
 from wsd.supervisor.nginx import DASHBOARD_PATH, FORWARDED_HEADER
 
@@ -113,7 +113,7 @@ class Dashboard:
                 return await endpoint(request)
             status, reason = refused
             if status == 401 and request.url.path == DASHBOARD_PATH:
-                return HTMLResponse(_template("login.html"), status, HEADERS)
+                return HTMLResponse(template.render("login.html.j2", wrong=False), status, HEADERS)
             return Response(reason + "\n", status, HEADERS, "text/plain")
 
         return guarded
@@ -139,7 +139,7 @@ class Dashboard:
         given = parse_qs((await request.body()).decode(errors="replace")).get("token", [""])[0]
         if not token or not hmac.compare_digest(given.encode(), token.encode()):
             await asyncio.sleep(WRONG_TOKEN_SECONDS)
-            return HTMLResponse(_template("login.html").replace("hidden", "", 1), 401, HEADERS)
+            return HTMLResponse(template.render("login.html.j2", wrong=True), 401, HEADERS)
         answer = RedirectResponse(DASHBOARD_PATH, 303, HEADERS)
         secure = request.headers.get("X-Forwarded-Proto") == "https"
         answer.set_cookie(

@@ -75,6 +75,7 @@ async def test_a_kick_ends_the_session_on_whatever_worker_it_is(tmp_path: Path, 
         assert (await other.ask(type="ping"))["type"] == "pong"
         again = cluster.wsd("kick", client.welcome[by])
         assert (again.returncode, again.stderr.count("\n")) == (1, 1)
+        assert cluster.wsd("kick", client.welcome[by], "--json").returncode == 1
         await other.close()
 
 

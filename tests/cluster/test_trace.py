@@ -135,3 +135,4 @@ async def test_where_no_traces_are_kept_and_of_whom_nothing_is_known(tmp_path: P
         result = cluster.wsd("trace", "nobody")
         assert (result.returncode, result.stderr.count("\n")) == (1, 1)
         assert 'called "nobody"' in result.stderr
+        assert cluster.wsd("trace", "nobody", "--json").returncode == 1
