@@ -51,7 +51,8 @@ def scale(
 ) -> None:
     """Change the number of workers, while the cluster runs.
 
-    Those that go drain, the last first. Lasts until the cluster stops; cluster.workers in wsd.toml is for the next start.
+    Those that go drain, the last first. Lasts until the cluster stops; cluster.workers in wsd.toml is for the next
+    start.
 
     Exit code 1: a new worker did not become healthy; there are as many as before.
 

@@ -13,7 +13,7 @@ Event = tuple[float, str, str]
 """Seconds since the epoch; what happened; with what."""
 
 
-class Flight(Struct, frozen=True, kw_only=True):
+class Flight(Struct, frozen=True, kw_only=True, array_like=True):
     """One connection of a session, from its beginning to its end, or until now."""
 
     session_id: str

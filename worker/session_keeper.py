@@ -104,7 +104,7 @@ class SessionKeeper:
 
     def flown(self, flight: Flight) -> None:
         """Keep what became of a connection, for a while."""
-        if self.traces.keeps and len(self._unwritten.flights) < MAX_UNWRITTEN_FLIGHTS:
+        if len(self._unwritten.flights) < MAX_UNWRITTEN_FLIGHTS:
             self._unwritten.flights.append(flight)
             self._wake.set()
 

@@ -1,5 +1,6 @@
 """What became of connections, in Redis, for a while after their end: a list of flights for each session."""
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -7,10 +8,15 @@ import msgspec
 
 from wsd.worker.contract import trace_key, user_traces_key
 from wsd.worker.flight_recorder import Flight
+from wsd.worker.limits import TokenBucket
 from wsd.worker.link import Redis
 
 MAX_FLIGHTS = 20
 """Connections of a session, and sessions of a user, that are kept: the last."""
+
+FLIGHTS_PER_SECOND, FLIGHT_BURST = 5.0, 5_000
+"""Of a worker: each takes about 550 bytes of Redis for an hour, and those of clients that come and go all the time must
+not crowd out messages. A deploy that closes thousands at once is within."""
 
 BATCH = 500
 
@@ -37,10 +43,11 @@ class Traces:
     def __init__(self, redis: Redis | None, ttl: float) -> None:
         self._redis = redis if ttl else None
         self._ttl_ms = int(ttl * 1000)
+        self._bucket = TokenBucket(FLIGHTS_PER_SECOND, FLIGHT_BURST, time.monotonic())
 
-    @property
-    def keeps(self) -> bool:
-        return self._redis is not None
+    def takes_one(self) -> bool:
+        """Whether there is room for a flight, which is to be written then."""
+        return self._redis is not None and self._bucket.take(time.monotonic())
 
     async def write(self, flights: Sequence[Flight]) -> None:
         """Raises RedisError or OSError."""

@@ -47,6 +47,8 @@ class Tracing:
 
     def ended(self, outbox: Outbox, code: int, reason: str) -> None:
         """A connection has ended: why, by its close frame, unless it was the server that wanted it."""
+        if not self._keeper.traces.takes_one():
+            return
         if outbox.closed is not None:
             code, reason = outbox.closed
         how = how_it_ended(code, reason, by_server=outbox.closed is not None)
@@ -55,8 +57,9 @@ class Tracing:
 
     def refused(self, outbox: Outbox, why: str) -> None:
         """It never began."""
-        outbox.note("refused", why)
-        self._keeper.flown(self._flight(outbox))
+        if self._keeper.traces.takes_one():
+            outbox.note("refused", why)
+            self._keeper.flown(self._flight(outbox))
 
     async def sessions(self, who: str) -> list[str]:
         """Ids of the sessions that are meant: the one with this id, or all that the user has, or had lately.
