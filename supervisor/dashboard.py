@@ -19,7 +19,6 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 
 from wsd.supervisor import commands, log_lines, template
-from wsd.supervisor.logs import LogFollower
 from wsd.supervisor.nginx import DASHBOARD_PATH, FORWARDED_HEADER
 
 if TYPE_CHECKING:
@@ -167,19 +166,18 @@ class Dashboard:
     async def _ticks(self) -> AsyncIterator[bytes]:
         supervisor = self._supervisor
         path = supervisor.state_dir.events
-        follower = LogFollower({"events": path}, colour=False)
-        happened = await asyncio.to_thread(
+        follower = log_lines.EventFollower(path)
+        events = await asyncio.to_thread(
             lambda: list(log_lines.events(path, log_lines.choose(), EVENTS_AT_FIRST, follow=False))
         )
-        events = [event.to_json() for event in happened]
         while not (supervisor.stopping or supervisor.handing_over):
-            told = {"status": supervisor.status(), "events": [msgspec.Raw(text.encode()) for text in events]}
-            yield b"data: " + msgspec.json.encode(told) + b"\n\n"
+            told = msgspec.json.encode({"status": supervisor.status(), "events": events})
+            yield b"data: " + told + b"\n\n"
             try:
                 async with asyncio.timeout(TICK_SECONDS):
                     await supervisor.children.until(lambda: supervisor.stopping or supervisor.handing_over)
             except TimeoutError:
-                events = [text for _, text in follower.named_lines() if text]
+                events = list(follower.new())
 
     async def _ask(self, request: Request) -> Response:
         name = request.url.path.rsplit("/", 1)[1]

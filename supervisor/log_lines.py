@@ -116,8 +116,24 @@ def lines(paths: Mapping[str, Path], choice: Choice, last: int, *, follow: bool)
 def events(path: Path, choice: Choice, last: int, *, follow: bool) -> Iterator[Event]:
     """The same of the file of events."""
     for line in lines({"events": path}, choice, last, follow=follow):
+        yield from parse_events([line.text])
+
+
+class EventFollower:
+    """What is appended to the file of events from now on."""
+
+    def __init__(self, path: Path) -> None:
+        self._follower = LogFollower({"events": path}, colour=False)
+
+    def new(self) -> Iterator[Event]:
+        """Since the last call."""
+        return parse_events(text for _, text in self._follower.named_lines())
+
+
+def parse_events(texts: Iterable[str]) -> Iterator[Event]:
+    for text in texts:
         try:
-            yield Event.from_json(line.text)
+            yield Event.from_json(text)
         except ValueError:
             continue  # cut short by a full disk
 

@@ -21,12 +21,10 @@ from rich.live import Live
 from wsd.supervisor import log_lines
 from wsd.supervisor.client import ControlClient
 from wsd.supervisor.errors import ConfigError, WsdError
-from wsd.supervisor.logs import LogFollower
 from wsd.supervisor.operations import Progress
 from wsd.supervisor.state_dir import StateDir
 from wsd.supervisor.status import ClusterStatus
 from wsd.supervisor.watch_screen import Action, Screen, first, press, render, seen
-from wsd.worker.contract import Event
 
 TICK_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
@@ -48,7 +46,7 @@ class _Watch:
     def __init__(self, state_dir: StateDir) -> None:
         self._state_dir = state_dir
         self._client = ControlClient(state_dir, timeout=ANSWER_SECONDS)
-        self._follower = LogFollower({"events": state_dir.events}, colour=False)
+        self._follower = log_lines.EventFollower(state_dir.events)
         happened = list(log_lines.events(state_dir.events, log_lines.choose(), EVENTS, follow=False))
         self._screen = replace(first(self._status()), events=happened)
         self._notes: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -79,21 +77,16 @@ class _Watch:
         return msgspec.json.decode(self._client.call("GET", "/v1/status"), type=ClusterStatus)
 
     def _look(self) -> Screen:
-        events = [*self._screen.events, *self._new_events()][-EVENTS:]
+        events = [*self._screen.events, *self._follower.new()][-EVENTS:]
         try:
             return replace(seen(self._screen, self._status()), events=events)
         except WsdError as exc:
             return replace(self._screen, away=str(exc), events=events)
 
-    def _new_events(self) -> Iterator[Event]:
-        for _, text in self._follower.named_lines():
-            try:
-                yield Event.from_json(text)
-            except ValueError:
-                continue
-
     def _pressed(self, typed: bytes) -> bool:
-        """False when it is time to go."""
+        """False when it is time to go: somebody said so, or the terminal is gone."""
+        if not typed:
+            return False
         for key in keys_of(typed):
             if key == "q" and self._screen.asking is None:
                 return False
