@@ -17,7 +17,10 @@ SAMPLES = 120
 """Of each figure that are kept: one a second."""
 
 WIDE = 118
-"""Columns from which on there is room for everything."""
+"""Columns from which on there is room for everything of a process."""
+
+VERY_WIDE = 150
+"""And for all totals side by side."""
 
 KEYS = "up/down select   r restart   R restart all   d drain   u resume   + - scale   b rebalance   q quit"
 SHORT_KEYS = "↑↓ select  r R restart  d drain  u resume  + - scale  b rebalance  q quit"
@@ -166,22 +169,44 @@ def _headline(screen: Screen) -> Text:
     return Text.assemble(("wsd ", "bold"), state, where, f", up {duration(status.supervisor.uptime_seconds)}")
 
 
-def _totals(screen: Screen, width: int) -> list[Text]:
+@dataclass(frozen=True)
+class _Figure:
+    label: str
+    value: str
+    values: Sequence[float | None]
+
+
+def _totals(screen: Screen, width: int) -> Iterator[Text]:
+    """All together, over the last minutes; and the other nodes, if there are any."""
     samples = screen.samples[NODE]
     last = samples[-1]
-    space = max(6, min(40, (width - 62) // 3))
-    parts = [
-        ("connections ", _whole(last.connections), [sample.connections for sample in samples]),
-        ("messages/s ", f"{_whole(last.received)} in {_whole(last.sent)} out", [sample.sent for sample in samples]),
-        ("CPU % ", _whole(last.cpu), [sample.cpu for sample in samples]),
+    rates = f"{_whole(last.received)} in {_whole(last.sent)} out"
+    figures = [
+        _Figure("connections", _whole(last.connections), [sample.connections for sample in samples]),
+        _Figure("messages/s", rates, [sample.sent for sample in samples]),
+        _Figure("CPU %", _whole(last.cpu), [sample.cpu for sample in samples]),
+        _Figure("lag", _milliseconds(last.lag), [sample.lag for sample in samples]),
     ]
+    together = len(figures) if width >= VERY_WIDE else len(figures) // 2
+    for start in range(0, len(figures), together):
+        yield _figures(figures[start : start + together], width)
+    nodes = screen.status.nodes
+    if len(nodes) > 1:
+        shown = (f"{node.node_id} {node.workers} workers {node.connections:,} connections" for node in nodes)
+        yield Text("nodes  " + "   ".join(shown))
+
+
+def _figures(figures: Sequence[_Figure], width: int) -> Text:
+    """Side by side, with sparklines in the room that is left."""
+    taken = sum(len(figure.label) + len(figure.value) + 4 for figure in figures)
+    space = max(4, min(40, (width - taken) // len(figures)))
     line = Text()
-    for label, value, values in parts:
-        line.append(label, "dim")
-        line.append(f"{value} ", "bold")
-        line.append(sparkline(values, space), "cyan")
+    for figure in figures:
+        line.append(f"{figure.label} ", "dim")
+        line.append(f"{figure.value} ", "bold")
+        line.append(sparkline(figure.values, space), "cyan")
         line.append("  ")
-    return [line]
+    return line
 
 
 def _table(screen: Screen, processes: Sequence[ProcessStatus], width: int) -> Table:
@@ -219,7 +244,7 @@ def _cells(process: ProcessStatus, samples: Sequence[Sample], space: int, *, wid
     yield Text(sparkline([sample.sent for sample in samples], space), "cyan")
     yield "-" if process.cpu_percent is None else f"{process.cpu_percent:.1f}"
     lag = worker.loop_lag_seconds if worker else None
-    yield "" if lag is None else f"{lag * 1000:.0f} ms"
+    yield _milliseconds(lag) if worker else ""
 
 
 def _event(event: Event) -> Text:
@@ -233,6 +258,10 @@ def _footer(screen: Screen, width: int) -> Text:
     if told := screen.note or screen.status.operation:
         return Text(told, style="bold")
     return Text(KEYS if width > len(KEYS) else SHORT_KEYS, style="dim")
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds * 1000:.0f} ms"
 
 
 def _whole(value: float | None) -> str:

@@ -67,6 +67,8 @@ class Cluster:
         if config:
             (directory / "wsd.toml").write_text(config)
         self.process: subprocess.Popen[bytes] | None = None
+        self.command = [*WSD, "start", *self.arguments]
+        self.pass_fds: tuple[int, ...] = ()
 
     def __enter__(self) -> Self:
         self.launch()
@@ -91,13 +93,14 @@ class Cluster:
         """Start the command; its output goes to a file."""
         with self.output_path.open("ab") as output:
             self.process = subprocess.Popen(
-                [*WSD, "start", *self.arguments],
+                self.command,
                 cwd=self.directory,
                 env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                pass_fds=self.pass_fds,
             )
 
     def wait_until_up(self) -> None:

@@ -3,6 +3,8 @@
 import base64
 import http.client
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 from tests.cluster.browser import CHROMIUM, Tab, chromium, open_tab
 from tests.cluster.harness import Cluster
-from tests.waiting import eventually
+from tests.waiting import eventually, until
 
 pytestmark = pytest.mark.anyio
 
@@ -31,6 +33,17 @@ def ask(
         return response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
     finally:
         connection.close()
+
+
+@contextmanager
+def dashboard(cluster: Cluster) -> Iterator[Tab]:
+    """The page in a browser, once it shows how the cluster is."""
+    with (
+        chromium(cluster.directory) as port,
+        open_tab(port, f"http://127.0.0.1:{cluster.port}{DASHBOARD}") as tab,
+    ):
+        until(lambda: tab.text("#state") == "healthy")
+        yield tab
 
 
 def count(tab: Tab, selector: str) -> int:
@@ -106,12 +119,7 @@ async def test_with_a_token_it_is_asked_for(tmp_path: Path) -> None:
 
 @in_a_browser
 async def test_figures_move_while_clients_talk_and_nothing_comes_from_elsewhere(tmp_path: Path) -> None:
-    with (
-        Cluster(tmp_path, "--workers", "2") as cluster,
-        chromium(tmp_path) as port,
-        open_tab(port, f"http://127.0.0.1:{cluster.port}{DASHBOARD}") as tab,
-    ):
-        await eventually(lambda: tab.text("#state") == "healthy")
+    with Cluster(tmp_path, "--workers", "2") as cluster, dashboard(cluster) as tab:
         assert tab.text("#total-connections") == "0"
         clients = [await cluster.client(f"<b>user-{number}</b>") for number in range(5)]
         for client in clients:
@@ -141,12 +149,7 @@ async def test_figures_move_while_clients_talk_and_nothing_comes_from_elsewhere(
 
 @in_a_browser
 async def test_a_restart_and_a_scale_from_the_page_by_keyboard(tmp_path: Path) -> None:
-    with (
-        Cluster(tmp_path, "--workers", "2") as cluster,
-        chromium(tmp_path) as port,
-        open_tab(port, f"http://127.0.0.1:{cluster.port}{DASHBOARD}") as tab,
-    ):
-        await eventually(lambda: tab.text("#state") == "healthy")
+    with Cluster(tmp_path, "--workers", "2") as cluster, dashboard(cluster) as tab:
         before = {worker.pid for worker in cluster.status().workers}
 
         def press(key: str, code: int) -> None:
@@ -180,12 +183,7 @@ async def test_a_restart_and_a_scale_from_the_page_by_keyboard(tmp_path: Path) -
 
 @in_a_browser
 async def test_it_is_light_and_dark_and_outlives_the_supervisor_s_upgrade(tmp_path: Path) -> None:
-    with (
-        Cluster(tmp_path, "--workers", "1") as cluster,
-        chromium(tmp_path) as port,
-        open_tab(port, f"http://127.0.0.1:{cluster.port}{DASHBOARD}") as tab,
-    ):
-        await eventually(lambda: tab.text("#state") == "healthy")
+    with Cluster(tmp_path, "--workers", "1") as cluster, dashboard(cluster) as tab:
         colours = set()
         for scheme in ("light", "dark"):
             tab.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.client import connect
 
-from tests.cluster.harness import WSD, Cluster, clean_env, wsd
+from tests.cluster.harness import Cluster, clean_env, wsd
 from tests.ports import unused_port
 from wsd.supervisor.errors import ConfigError
 from wsd.supervisor.systemd import Systemd, public_socket
@@ -112,21 +112,8 @@ class Activated(Cluster):
 
     def __init__(self, directory: Path, public: socket.socket, *arguments: str, port: int | None = None) -> None:
         super().__init__(directory, *arguments, port=port or public.getsockname()[1])
-        self._public = public
-
-    def launch(self) -> None:
-        held = str(self._public.fileno())
-        with self.output_path.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", ACTIVATE, held, *WSD, "start", *self.arguments],
-                cwd=self.directory,
-                env=self.env,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                pass_fds=(self._public.fileno(),),
-            )
+        self.pass_fds = (public.fileno(),)
+        self.command = [sys.executable, "-c", ACTIVATE, str(public.fileno()), *self.command]
 
 
 def test_a_port_that_systemd_holds_refuses_nobody_while_the_cluster_is_away(

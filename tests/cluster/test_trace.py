@@ -80,13 +80,18 @@ async def test_a_deploy_is_told_with_what_came_of_it(tmp_path: Path) -> None:
         await again.close()
 
 
+async def client_of_a_killed_worker(cluster: Cluster) -> Client:
+    client = await cluster.client_of(2, "ann")
+    pid = cluster.worker(2).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    await client.connection.wait_closed()
+    return client
+
+
 async def test_a_worker_that_was_killed_is_told_by_those_who_live(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "2") as cluster:
-        client = await cluster.client_of(2, "ann")
-        pid = cluster.worker(2).pid
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
-        await client.connection.wait_closed()
+        client = await client_of_a_killed_worker(cluster)
         url = f"ws://127.0.0.1:{cluster.port}/ws?user_id=ann&session={client.welcome['resume_token']}"
         connection = await connect(url)
         await connection.send('{"type": "resume"}')
@@ -100,11 +105,7 @@ async def test_a_worker_that_was_killed_is_told_by_those_who_live(tmp_path: Path
 
 async def test_a_worker_that_was_killed_and_nobody_came_back(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "2") as cluster:
-        client = await cluster.client_of(2, "ann")
-        pid = cluster.worker(2).pid
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
-        await client.connection.wait_closed()
+        client = await client_of_a_killed_worker(cluster)
         session_id = client.welcome["session_id"]
         await eventually(lambda: "ended without a word" in cluster.wsd("trace", session_id).stdout)
         await eventually(lambda: "(worker-2 ended" in cluster.wsd("trace", session_id).stdout)

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from wsd.supervisor.sparkline import sparkline
-from wsd.supervisor.status import ClusterStatus, ProcessStatus, RedisStatus, WorkerStatus
+from wsd.supervisor.status import ClusterStatus, NodeStatus, ProcessStatus, RedisStatus, WorkerStatus
 from wsd.supervisor.watch import keys_of
 from wsd.supervisor.watch_screen import NODE, SAMPLES, Action, Screen, first, press, render, seen
 from wsd.worker.contract import Event
@@ -93,6 +93,15 @@ def test_nothing_is_wider_or_higher_than_the_terminal(width: int, height: int, w
     if width >= 80:
         assert "12,345" in "".join(lines)
         assert "123,456" in "".join(lines)
+
+
+def test_other_nodes_are_shown() -> None:
+    nodes = [NodeStatus(node_id=name, workers=2, connections=7) for name in ("web-1", "web-2")]
+    for width in (80, 160):
+        text = "\n".join(drawn(first(status(2, nodes=nodes)), width, 24))
+        assert "web-2 2 workers 7 connections" in text
+        assert "lag 1234 ms" in text
+    assert "nodes" not in "".join(drawn(first(status(2, nodes=nodes[:1])), 80, 24))
 
 
 def test_the_selected_worker_is_always_seen() -> None:
