@@ -173,8 +173,9 @@ async def test_a_restart_and_a_scale_from_the_page_by_keyboard(tmp_path: Path) -
         await eventually(lambda: tab.run("document.querySelector('#confirm').open"))
         tab.run("document.querySelector('#yes').click()")
         await eventually(lambda: len(cluster.status().workers) == 3)
-        await eventually(lambda: "worker-3" in tab.text("#processes"))
-        tab.run("document.querySelector('[aria-label=\"Drain worker-3\"]').click()")
+        drain = "document.querySelector('[aria-label=\"Drain worker-3\"]')"
+        await eventually(lambda: tab.run(f"{drain}?.disabled") is False)  # the scale is over
+        tab.run(f"{drain}.click()")
         await eventually(lambda: tab.run("document.querySelector('#confirm').open"))
         press("Escape", 27)  # no
         await eventually(lambda: not tab.run("document.querySelector('#confirm').open"))
