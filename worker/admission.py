@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
+from wsd.worker import frames
 from wsd.worker.authentication import (
     BEARER_SUBPROTOCOL,
     Authenticate,
@@ -98,7 +99,7 @@ async def refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -
     await receive()  # websocket.connect
     if not refusal.status:
         await send({"type": "websocket.accept", "subprotocol": subprotocol(scope)})
-        await send({"type": "websocket.close", "code": CloseCode.POLICY, "reason": refusal.text[:120]})
+        await send({"type": "websocket.close", "code": CloseCode.POLICY, "reason": frames.close_reason(refusal.text)})
     elif "websocket.http.response" in scope.get("extensions", {}):
         headers = [(b"content-type", b"text/plain; charset=utf-8")]
         if refusal.retry_after:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.types import ASGIApp, Message, Scope
 from uvicorn.protocols.utils import ClientDisconnected
 
-from wsd.worker import delivery
+from wsd.worker import delivery, handshake
 from wsd.worker.frames import BINARY
 from wsd.worker.outbox import Receiver
 
@@ -108,21 +108,24 @@ class AsgiWebSocket:
             self._protocol.resume_reading()
 
     async def send(self, message: Message) -> None:
-        """Raises ClientDisconnected, an OSError."""
+        """Carry out what the application says.
+
+        Raises ClientDisconnected, an OSError. Raises ValueError, TypeError or RuntimeError for what cannot be said to a
+        client: the connection is then as it was before.
+        """
         kind, protocol = message["type"], self._protocol
         if kind == "websocket.send" and protocol.open:
             outbox = protocol.outbox
             if outbox.blocked:
                 await outbox.until_drained()
-            text = message.get("text")
-            if text is not None:
-                outbox.put(delivery.Message(text.encode()))
-            else:
-                outbox.put(delivery.Message(message["bytes"], opcode=BINARY))
+            item = _item(message)
+            if item is not None:
+                outbox.put(item)
             if len(outbox.pending) > MAX_UNFLUSHED:
                 outbox.flush()
         elif kind == "websocket.close" and protocol.open:
-            protocol.outbox.close(message.get("code", 1000), message.get("reason") or "")
+            code = message.get("code")
+            protocol.outbox.close(1000 if code is None else code, message.get("reason") or "")
         elif protocol.connecting:
             self._answer_handshake(message)
         elif self._ended is not None:
@@ -138,10 +141,29 @@ class AsgiWebSocket:
             case "websocket.close" if self._answer is None:
                 protocol.refuse(403, [], b"")
             case "websocket.http.response.start" if self._answer is None:
-                self._answer = {**message, "body": b""}
+                headers = list(message.get("headers", ()))
+                handshake.response(message["status"], headers, b"")  # raises now, not with the body
+                self._answer = {**message, "headers": headers, "body": b""}
             case "websocket.http.response.body" if self._answer is not None:
                 self._answer["body"] += message.get("body", b"")
                 if not message.get("more_body", False):
-                    protocol.refuse(self._answer["status"], list(self._answer.get("headers", ())), self._answer["body"])
+                    protocol.refuse(self._answer["status"], self._answer["headers"], self._answer["body"])
             case kind:
                 raise RuntimeError(f"Unexpected ASGI message '{kind}' before the WebSocket was accepted.")
+
+
+def _item(message: Message) -> delivery.Message | None:
+    """What a `websocket.send` is on the wire. Bytes come first, as in uvicorn; without both there is nothing to send.
+
+    Raises TypeError for other types, UnicodeEncodeError for a text that UTF-8 cannot say.
+    """
+    binary, text = message.get("bytes"), message.get("text")
+    if isinstance(binary, bytes | bytearray | memoryview):
+        return delivery.Message(bytes(binary), opcode=BINARY)
+    if binary is None and isinstance(text, str):
+        return delivery.Message(text.encode())
+    if binary is None and text is None:
+        return None
+    raise TypeError(
+        f"websocket.send takes text as str or bytes, got {type(text if binary is None else binary).__name__}"
+    )

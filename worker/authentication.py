@@ -15,7 +15,7 @@ import msgspec
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from wsd.worker.wire import name_problem
+from wsd.worker.names import name_problem
 
 if TYPE_CHECKING:
     import jwt
@@ -117,7 +117,7 @@ class JWTAuthenticator:
         if isinstance(user_id, bool) or not isinstance(user_id, str | int) or user_id == "":
             raise AuthenticationError(f"the token has no {settings.user_claim}")
         username = claims.get(settings.username_claim)
-        return Identity(str(user_id), username if isinstance(username, str) else "", claims)
+        return Identity(str(user_id), username.strip() if isinstance(username, str) else "", claims)
 
 
 class JWKSFile:

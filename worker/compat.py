@@ -13,10 +13,12 @@ import sys
 import weakref
 from typing import Any
 
+from starlette.exceptions import WebSocketException
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from wsd.worker.admission import IDENTITY_KEY
 from wsd.worker.connection import Connection
+from wsd.worker.names import name_problem
 from wsd.worker.outbox import Outbox, handle_of
 from wsd.worker.websocket_manager import DistributedWebSocketManager
 from wsd.worker.wire import CloseCode
@@ -62,12 +64,21 @@ class ConnectionManager:
         return list(self._connections)
 
     async def connect(self, websocket: WebSocket) -> None:
-        """Accept it once it hears the others. Its user is the authenticated one, else `?user_id=` or a guest."""
+        """Accept it once it hears the others. Its user is the authenticated one, else `?user_id=` or a guest.
+
+        Raises Starlette's WebSocketException, by which Starlette and FastAPI close it with 1008, when the client calls
+        itself what nobody may be called.
+        """
         worker = current_worker()
         await worker.start()
         identity = getattr(websocket.state, IDENTITY_KEY, None)
         user_id = identity.user_id if identity else websocket.query_params.get("user_id")
         username = identity.username if identity else websocket.query_params.get("username", "")
+        for field, name in (("user_id", user_id), ("username", username)):
+            if name and (problem := name_problem(name)):
+                worker.manager.refusals["name"] += 1
+                await websocket.accept()
+                raise WebSocketException(CloseCode.POLICY, f"{field} {problem}")
         handle = handle_of(websocket.scope)
         connection = await worker.manager.connect(
             user_id or worker.manager.guest_name(),

@@ -100,6 +100,10 @@ class Connection:
         self.outbox.send(text.encode())
 
     def close(self, code: int, reason: str) -> None:
+        """End the connection with a close frame; a second time means nothing.
+
+        Raises ValueError or TypeError for a code or a reason that no close frame can carry.
+        """
         self.outbox.close(code, reason)
 
     async def pump(self, send_text: SendText) -> None:

@@ -58,12 +58,42 @@ def encode(opcode: int, payload: bytes, *, compressed: bool = False) -> bytes:
     return struct.pack("!BBQ", first, 127, length) + payload
 
 
+EMPTY_CLOSE = encode(CLOSE, b"")
+"""A close frame without a code (5.5.1); whoever gets it sees NO_STATUS."""
+
+MAX_REASON_BYTES = MAX_CONTROL_BYTES - 2
+
+
+def may_be_sent(code: int) -> bool:
+    """Whether a close frame may carry this code: a registered one, or one of an application (7.4)."""
+    return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
+
+
 def encode_close(code: int, reason: str = "") -> bytes:
-    """With as much of the reason as a control frame holds (5.5)."""
-    if code == NO_STATUS:
-        return encode(CLOSE, b"")
-    text = reason.encode()[: MAX_CONTROL_BYTES - 2].decode(errors="ignore")
-    return encode(CLOSE, code.to_bytes(2) + text.encode())
+    """Encode a close frame, with as much of the reason as it holds (5.5).
+
+    Raises ValueError for a code that must not be sent and for a reason that is not text UTF-8 can say, TypeError for
+    what is no code or no reason at all.
+    """
+    if not isinstance(code, int) or not isinstance(reason, str):
+        raise TypeError(f"a close needs an integer and a text, got {code!r} and {reason!r}")
+    if not may_be_sent(code):
+        raise ValueError(f"close code {int(code)} must not be sent (RFC 6455, 7.4)")
+    try:
+        text = reason.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"the reason of a close must be text that UTF-8 can say, got {reason!a}") from None
+    return encode(CLOSE, code.to_bytes(2) + cut_reason(text))
+
+
+def cut_reason(text: bytes) -> bytes:
+    """As many whole characters of a UTF-8 text as a close frame holds."""
+    return text[:MAX_REASON_BYTES].decode(errors="ignore").encode()
+
+
+def close_reason(text: str) -> str:
+    """Return what a close frame can say of any text: not too much, and without lone surrogates."""
+    return cut_reason(text.encode(errors="replace")).decode()
 
 
 def parse_close(payload: bytes) -> tuple[int, str]:
@@ -73,7 +103,7 @@ def parse_close(payload: bytes) -> tuple[int, str]:
     if len(payload) == 1:
         raise ProtocolError(1002, "a close code has two bytes")
     code = int.from_bytes(payload[:2])
-    if not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
+    if not may_be_sent(code):
         raise ProtocolError(1002, f"close code {code}")
     try:
         return code, payload[2:].decode()

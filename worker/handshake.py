@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE
+
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 VERSION = b"13"
 
@@ -70,7 +72,12 @@ def switching(accept: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def response(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
-    """Any other answer; the connection ends with it."""
+    """Any other answer; the connection ends with it.
+
+    Raises RuntimeError for a status that HTTP does not have, and as `_lines` does.
+    """
+    if not 100 <= status < 600:
+        raise RuntimeError(f"Invalid HTTP status code '{status}' in response.")
     try:
         phrase = HTTPStatus(status).phrase
     except ValueError:
@@ -85,10 +92,12 @@ def response(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -
 
 
 def _lines(headers: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
-    """Raises ValueError for what would end a header early."""
+    """Raises RuntimeError, as uvicorn does, for what is no header: a line break would begin another one."""
     lines = []
     for name, value in headers:
-        if b"\r" in value or b"\n" in value or b"\r" in name or b"\n" in name:
-            raise ValueError(f"header {name!r} holds a line break")
+        if not name or HEADER_RE.search(name):
+            raise RuntimeError(f"Invalid HTTP header name {name!r}.")
+        if HEADER_VALUE_RE.search(value):
+            raise RuntimeError(f"Invalid HTTP header value of {name!r}.")
         lines.append(b"%s: %s\r\n" % (name, value))
     return lines

@@ -11,11 +11,12 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from wsd.worker import wire
+from wsd.worker import frames, wire
 from wsd.worker.admission import IDENTITY_KEY
 from wsd.worker.authentication import Identity
 from wsd.worker.client_requests import Client
 from wsd.worker.history import Position
+from wsd.worker.names import name_problem
 from wsd.worker.outbox import handle_of
 from wsd.worker.websocket_manager import MAX_CHANNELS, DistributedWebSocketManager, TooManyConnectionsError
 from wsd.worker.wire import CloseCode
@@ -50,7 +51,7 @@ async def endpoint(websocket: WebSocket) -> None:
         identity = Identity(user_id, websocket.query_params.get("username") or user_id)
     await websocket.accept()
     for name, value in (("user_id", identity.user_id), ("username", identity.username)):
-        if problem := wire.name_problem(value):
+        if problem := name_problem(value):
             manager.refusals["name"] += 1
             await websocket.close(CloseCode.POLICY, f"{name} {problem}")
             return
@@ -62,7 +63,7 @@ async def endpoint(websocket: WebSocket) -> None:
         except WebSocketDisconnect:
             return
         except wire.WireError as exc:
-            await websocket.close(CloseCode.POLICY, str(exc)[:120])
+            await websocket.close(CloseCode.POLICY, frames.close_reason(str(exc)))
             return
     handle = handle_of(websocket.scope)
     outbox = handle.outbox if handle is not None else None

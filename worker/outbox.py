@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
+from wsd.worker import frames
 from wsd.worker.backlog import Backlog
 from wsd.worker.delivery import Batch, Item, Message
 from wsd.worker.flight_recorder import Event, add_event
@@ -326,9 +327,13 @@ class Outbox:
         self.close(*SLOW)
 
     def close(self, code: int, reason: str) -> None:
-        """End the connection; a second time means nothing."""
+        """End the connection; a second time means nothing.
+
+        Raises ValueError or TypeError for what no close frame can say; nothing has changed then.
+        """
         if self.closed is None:
-            self.closed = (code, reason)
+            frames.encode_close(code, reason)
+            self.closed = (code, frames.close_reason(reason))
             if self._closing is not None:
                 self._closing.set_result(self.closed)
             if self._writer is not None:

@@ -27,7 +27,7 @@ from wsd.worker import frames, handshake
 from wsd.worker.asgi_websocket import AsgiWebSocket
 from wsd.worker.compression import negotiate
 from wsd.worker.delivery import Item
-from wsd.worker.frames import CLOSE, NO_STATUS, PING, PONG, FrameReader
+from wsd.worker.frames import CLOSE, EMPTY_CLOSE, NO_STATUS, PING, PONG, FrameReader
 from wsd.worker.keepalive import Keepalive
 from wsd.worker.outbox import EXTENSION, Outbox, Outlet, Receiver
 
@@ -156,19 +156,23 @@ class FanoutProtocol(asyncio.Protocol):
         }
 
     def accept(self, headers: handshake.Headers, subprotocol: str | None) -> None:
-        """Answer 101; from now on frames are read and sent."""
+        """Answer 101; from now on frames are read and sent.
+
+        Raises RuntimeError, TypeError or ValueError for what HTTP cannot carry; the handshake then waits on.
+        """
         request, config = self._request, self._server.config
         if self._state is not State.CONNECTING or request is None:
             return
         headers = [*self._server.state.default_headers, *headers]
         if subprotocol:
-            headers.append((b"sec-websocket-protocol", subprotocol.encode()))
+            headers.append((b"sec-websocket-protocol", subprotocol.encode("latin-1")))
         agreed = negotiate(request.values(b"sec-websocket-extensions")) if config.ws_per_message_deflate else None
         if agreed is not None:
             headers.append((b"sec-websocket-extensions", agreed[0].encode()))
-            self._window_bits = agreed[1]
+        answer = handshake.switching(self._accept, headers)
+        self._window_bits = agreed[1] if agreed is not None else 0
         self._reader = FrameReader(config.ws_max_size, compression=agreed is not None)
-        self._transport.write(handshake.switching(self._accept, headers))
+        self._transport.write(answer)
         self._state = State.OPEN
         self._request, self._accept = None, b""
         sock = self._transport.get_extra_info("socket")
@@ -187,8 +191,9 @@ class FanoutProtocol(asyncio.Protocol):
             self._ended(LOST, "")
 
     def _answer(self, status: int, headers: handshake.Headers, body: bytes) -> None:
+        answer = handshake.response(status, headers, body)
         self._state = State.CLOSING
-        self._transport.write(handshake.response(status, headers, body))
+        self._transport.write(answer)
         self._transport.close()
 
     def _read_request(self, data: bytes) -> None:
@@ -257,11 +262,12 @@ class FanoutProtocol(asyncio.Protocol):
             return
         violation = self._reader.violation
         if violation is None:
-            self._say_goodbye(self._client_code, "")
+            frame = EMPTY_CLOSE if self._client_code == NO_STATUS else frames.encode_close(self._client_code)
+            self._say_goodbye(frame)
             self._transport.close()
         else:
             logger.info("a client broke the protocol: %s", violation)
-            self._say_goodbye(violation.code, str(violation))
+            self._say_goodbye(frames.encode_close(violation.code, str(violation)))
             if self._transport.can_write_eof():
                 self._transport.write_eof()
         self._end_within(LINGER_SECONDS)
@@ -299,7 +305,7 @@ class FanoutProtocol(asyncio.Protocol):
         if self._state is State.CONNECTING:
             self.refuse(403, [], b"")
         elif self._state is State.OPEN:
-            self._say_goodbye(code, reason)
+            self._say_goodbye(frames.encode_close(code, reason))
             self._ended(code, reason)
             self._transport.resume_reading()
             self._end_within(LINGER_SECONDS if self._full else CLOSE_SECONDS)
@@ -319,16 +325,17 @@ class FanoutProtocol(asyncio.Protocol):
 
     def not_answered(self) -> None:
         if self._state is State.OPEN:
-            self._say_goodbye(1011, "keepalive ping timeout")
+            self._say_goodbye(frames.encode_close(1011, "keepalive ping timeout"))
             self._ended(1011, "keepalive ping timeout")
             self._transport.close()
             self._end_within(LINGER_SECONDS)
 
-    def _say_goodbye(self, code: int, reason: str) -> None:
+    def _say_goodbye(self, frame: bytes) -> None:
+        """Send a close frame after all that waits. It is encoded before: what cannot be said must not end half."""
         self.outbox.flush()
         self._state = State.CLOSING
         self.outbox.writes_to(-1)
-        self._transport.write(frames.encode_close(code, reason))
+        self._transport.write(frame)
 
     def _end_within(self, seconds: float) -> None:
         if self._timer is not None:

@@ -106,14 +106,15 @@ local first = 2
 return 1
 """
 
-# KEYS session; ARGV user id, token, new token, worker id, node id, last seen, ttl in ms, the message for its owner.
+# KEYS session; ARGV user id, token, new token, worker id, node id, last seen, ttl in ms, the message for its owner,
+# username.
 # Answers whose it was, and the session.
 CLAIM_SCRIPT = f"""
 local user, owner, token, last = unpack(redis.call('HMGET', KEYS[1], 'user_id', 'worker_id', 'token', 'last_token'))
 if not owner or user ~= ARGV[1] or ARGV[2] == '' then return false end
 if token ~= ARGV[2] and last ~= ARGV[2] then return false end
 redis.call('HSET', KEYS[1], 'token', ARGV[3], 'last_token', ARGV[2], 'worker_id', ARGV[4], 'node_id', ARGV[5],
-    'last_seen', ARGV[6], 'state', 'connected')
+    'last_seen', ARGV[6], 'state', 'connected', 'username', ARGV[9])
 redis.call('PEXPIRE', KEYS[1], ARGV[7])
 if owner ~= ARGV[4] then redis.call('PUBLISH', {OWNER_CHANNEL}, ARGV[8]) end
 return {{owner, redis.call('HGETALL', KEYS[1])}}
@@ -194,11 +195,11 @@ class RedisSessionStore(SessionStore):
                 await self.create_many(lost)
 
     async def update_metadata(self, session_id: str, changes: Mapping[str, Any]) -> bool:
-        if (own := self._own.get(session_id)) is not None:
-            self._own[session_id] = msgspec.structs.replace(own, metadata=merged(own.metadata, changes))
         fields: list[str | bytes] = []
         for key, value in changes.items():
             fields += [METADATA_PREFIX + key, b"" if value is None else msgspec.json.encode(value)]
+        if (own := self._own.get(session_id)) is not None:
+            self._own[session_id] = msgspec.structs.replace(own, metadata=merged(own.metadata, changes))
         arguments = [self._worker_id, self._message(session_id), *fields]
         found = await self._redis.eval(METADATA_SCRIPT, 1, session_key(session_id), *arguments)
         return bool(found)
@@ -219,10 +220,8 @@ class RedisSessionStore(SessionStore):
     async def claim(self, claim: Claim) -> SessionInfo | None:
         key, now = session_key(claim.session_id), self._clock()
         secrets = [claim.user_id, claim.token, claim.new_token]
-        message = self._message(claim.session_id)
-        answer = await self._redis.eval(
-            CLAIM_SCRIPT, 1, key, *secrets, claim.worker_id, claim.node_id, now, self._ttl_ms, message
-        )
+        where = (claim.worker_id, claim.node_id, now, self._ttl_ms, self._message(claim.session_id))
+        answer = await self._redis.eval(CLAIM_SCRIPT, 1, key, *secrets, *where, claim.username)
         if not answer:
             return None
         owner, fields = answer

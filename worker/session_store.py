@@ -46,11 +46,12 @@ class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.json.decode(text, type=cls)
 
 
-class Claim(msgspec.Struct, frozen=True):
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """Who wants to go on with a session, and how it is protected from then on."""
 
     session_id: str
     user_id: str
+    username: str  # of the identity that it has now
     token: str  # digest of the one that the client showed
     new_token: str
     worker_id: str
@@ -59,6 +60,7 @@ class Claim(msgspec.Struct, frozen=True):
     def taken(self, session: SessionInfo, now: float) -> SessionInfo:
         return msgspec.structs.replace(
             session,
+            username=self.username,
             worker_id=self.worker_id,
             came_from=session.worker_id,
             node_id=self.node_id,

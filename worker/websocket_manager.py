@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from wsd.worker import wire
+from wsd.worker import frames, wire
 from wsd.worker.authentication import Identity
 from wsd.worker.authorization import Authorize, is_allowed
 from wsd.worker.channel_options import ChannelOptions, ChannelRules
@@ -39,6 +39,7 @@ from wsd.worker.fanout import Fanout
 from wsd.worker.history import Position, Stored
 from wsd.worker.link import LOST, is_refusal, raise_if_cancelled
 from wsd.worker.message_broker import MessageBroker, Receive, RefusedError, telling
+from wsd.worker.names import name_problem
 from wsd.worker.outbox import Outbox, Outlet
 from wsd.worker.payload import PayloadFilter
 from wsd.worker.presence import Presence
@@ -211,24 +212,29 @@ class DistributedWebSocketManager:
         With a `resume_token` of its user's it goes on with an earlier session: it is in that one's channels again, and
         in those of `since`, and gets what it missed in them. Otherwise it has a new session.
 
-        Raises TooManyConnectionsError, and TypeError when `metadata` is not what JSON can say.
+        Raises TooManyConnectionsError, ValueError for a name that `name_problem` refuses, and TypeError or ValueError
+        when `metadata` is not what JSON can say.
         """
         self._loop = asyncio.get_running_loop()
-        msgspec.json.encode(metadata)
+        username = username or user_id
+        for field_name, name in (("user_id", user_id), ("username", username)):
+            if problem := name_problem(name):
+                raise ValueError(f"{field_name} {problem}")
+        metadata = msgspec.json.decode(msgspec.json.encode(metadata or {}), type=dict[str, Any])
         secret = secrets.token_urlsafe(16)
-        session = await self._claim(resume_token, user_id, digest(secret)) if resume_token else None
+        session = await self._claim(resume_token, user_id, username, digest(secret)) if resume_token else None
         resumed = session is not None
         if session is None:
             now = time.time()
             session = SessionInfo(
                 session_id=secrets.token_hex(16),
                 user_id=user_id,
-                username=username or user_id,
+                username=username,
                 node_id=self.node_id,
                 worker_id=self.worker_id,
                 connected_at=now,
                 last_seen=now,
-                metadata=dict(metadata or {}),
+                metadata=metadata,
                 token=digest(secret),
             )
         outbox = outbox or Outbox(self.outlet)
@@ -266,10 +272,18 @@ class DistributedWebSocketManager:
             self._fanout.sent += 1
         return connection
 
-    async def _claim(self, resume_token: str, user_id: str, new_token: str) -> SessionInfo | None:
+    async def _claim(self, resume_token: str, user_id: str, username: str, new_token: str) -> SessionInfo | None:
         """The session of a token, if there is one; a client that comes back waits a while for a Redis that is away."""
         session_id, _, secret = resume_token.partition(".")
-        claim = Claim(session_id, user_id, digest(secret), new_token, self.worker_id, self.node_id)
+        claim = Claim(
+            session_id=session_id,
+            user_id=user_id,
+            username=username,
+            token=digest(secret),
+            new_token=new_token,
+            worker_id=self.worker_id,
+            node_id=self.node_id,
+        )
         gives_up_at = time.monotonic() + PATIENCE_SECONDS
         await self.turns()  # clients come back together
         while True:
@@ -362,7 +376,7 @@ class DistributedWebSocketManager:
     def disconnect(self, connection: Connection, code: int = CloseCode.LOST, reason: str = "") -> None:
         """The connection ended, with this close code: after a goodbye (1000, 1001) its session, too; otherwise the
         client may come back to it."""
-        self._remove(connection.outbox, code, reason)
+        self._remove(connection.outbox, code, frames.close_reason(reason))
 
     def _socket_ended(self, outbox: Outbox) -> None:
         """The application has a moment to say `disconnect`; what it forgets is not left to the garbage collector."""
@@ -373,7 +387,7 @@ class DistributedWebSocketManager:
         """The application let go of a connection; on whatever thread the garbage collector runs."""
         if outbox in self._fanout and self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._remove, outbox, CloseCode.LOST)
-            self._loop.call_soon_threadsafe(outbox.close, CloseCode.LOST, "forgotten")
+            self._loop.call_soon_threadsafe(outbox.close, CloseCode.FAILED, "the application has let go of it")
 
     def _remove(self, outbox: Outbox, code: int, reason: str = "") -> None:
         if outbox not in self._fanout:
@@ -429,8 +443,9 @@ class DistributedWebSocketManager:
         `announce` is called when it is one, before anything of the channel is sent to it: all that came after `since`,
         if that is given and the history has it.
 
-        Raises ChannelFullError.
+        Raises ChannelFullError, and ValueError for a name that UTF-8 cannot say.
         """
+        channel.encode()
         outbox = connection.outbox
         limit = self._channels.options(channel).max_members
         if limit and channel not in outbox.channels and len(self._fanout.members(channel)) >= limit:
@@ -476,8 +491,9 @@ class DistributedWebSocketManager:
     async def presence(self, channel: str, limit: int = MAX_LISTED_MEMBERS) -> tuple[int, list[wire.Member]]:
         """How many connections are in a channel, on all workers, and `limit` of them at most.
 
-        While Redis is away: those of this worker.
+        While Redis is away: those of this worker. Raises ValueError for a name that UTF-8 cannot say.
         """
+        channel.encode()
         here = self._fanout.members(channel)
         members = [self._member(outbox) for outbox in islice(here, limit)]
         count, others = 0, list[wire.Member]()
@@ -521,7 +537,12 @@ class DistributedWebSocketManager:
         idempotency_key: str = "",
         on_stored: Callable[[Position], None] | None = None,
     ) -> Published:
-        """Send to all connections of a user, on whatever worker and node, and to those that it comes back with."""
+        """Send to all connections of a user, on whatever worker and node, and to those that it comes back with.
+
+        Raises ValueError for a user id that no user can have.
+        """
+        if problem := name_problem(user_id):
+            raise ValueError(f"user_id {problem}")
         return await self.publish(
             user_channel(user_id), data, sender, idempotency_key=idempotency_key, on_stored=on_stored
         )
@@ -578,7 +599,11 @@ class DistributedWebSocketManager:
         self._channels.publish_soon(channel, wire.encode(message), key, stored, on_stored)
 
     async def publish_text(self, channel: str, text: str) -> bool:
-        """Send a text to all members of a channel as it is, not as a message of the hub's protocol, nor kept."""
+        """Send a text to all members of a channel as it is, not as a message of the hub's protocol, nor kept.
+
+        Raises ValueError for a channel or a text that UTF-8 cannot say.
+        """
+        channel.encode()
         return await self.broker.publish(channel_key(channel), text.encode())
 
     async def history(
@@ -586,8 +611,9 @@ class DistributedWebSocketManager:
     ) -> wire.HistoryPage:
         """Messages of a channel as its members got them: after offset `since`, or before it and backwards.
 
-        Raises ConnectionError while Redis is away.
+        Raises ConnectionError while Redis is away, ValueError for a name that UTF-8 cannot say.
         """
+        channel.encode()
         try:
             page = await self._channels.history(channel, since, limit, reverse=reverse)
         except LOST as exc:

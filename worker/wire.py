@@ -4,7 +4,6 @@ A client's object without a `type` is a broadcast of itself; with one, it must b
 """
 
 import re
-import unicodedata
 from enum import IntEnum
 from typing import Annotated, Any, get_args
 
@@ -12,8 +11,8 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from wsd.worker.contract import BROADCAST, DIRECT
+from wsd.worker.names import name_problem
 
-MAX_NAME_LENGTH = 128
 MAX_HISTORY_PAGE = 500
 CHANNEL_NAME = re.compile(r"[A-Za-z0-9_.:@/#-]{1,255}")
 
@@ -27,6 +26,7 @@ class CloseCode(IntEnum):
     INVALID_TEXT = 1007
     POLICY = 1008
     TOO_BIG = 1009
+    FAILED = 1011  # the application raised, or does not answer
     RESTART = 1012
     SLOW_READER = 1013
     IDLE = 4000
@@ -293,20 +293,6 @@ def decode(text: str | bytes) -> Request:
         if not isinstance(envelope.type, str) or envelope.type not in REQUEST_TYPES:
             raise WireError("unknown_type", f"unknown type {envelope.type!r}", envelope.id) from None
         raise WireError("invalid_request", str(exc), envelope.id) from None
-
-
-def name_problem(value: str) -> str | None:
-    """Why a user id or user name is refused, or None.
-
-    Control and format characters (Unicode Cc and Cf, bidirectional overrides among them) let one name
-    look like another.
-    """
-    if not 1 <= len(value) <= MAX_NAME_LENGTH:
-        return f"must have 1 to {MAX_NAME_LENGTH} characters, got {len(value)}"
-    for character in value:
-        if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
-            return f"must not contain U+{ord(character):04X}"
-    return None
 
 
 def check_user(user_id: str, request_id: Any) -> None:

@@ -17,7 +17,7 @@ from wsd.worker.websocket_manager import reason_of
         (1013, "slow_reader"),
         (4000, "idle"),
         (4500, "session_ended"),
-        (1011, "other"),
+        (1011, "failed"),
         (4711, "other"),
     ],
 )

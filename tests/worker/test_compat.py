@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -12,6 +13,7 @@ from tests.cluster.harness import ROOT, Cluster
 from tests.ports import unused_port
 from tests.valkey import valkey
 from tests.waiting import eventually
+from tests.worker.clients import close_of
 from tests.worker.process import worker
 from tests.worker.servers import get, uvicorn
 from wsd.worker.compat import ConnectionManager
@@ -109,6 +111,72 @@ async def test_a_connection_may_be_forgotten_on_any_thread() -> None:
     await asyncio.to_thread(held.clear)
     await eventually(lambda: one.manager.connection_count == 0)
     await one.stop()
+
+
+async def test_a_connection_that_is_forgotten_is_closed_with_a_code_that_may_be_sent() -> None:
+    one = Worker(WorkerEnv(worker_id="w", node_id="n"))
+    await one.start()
+    connection = await one.manager.connect("ann")
+    outbox = connection.outbox
+    del connection
+    await eventually(lambda: outbox.closed == (1011, "the application has let go of it"))
+    await one.stop()
+
+
+async def test_what_the_manager_cannot_keep_or_send_is_refused_before_anything_has_changed() -> None:
+    one = Worker(WorkerEnv(worker_id="w", node_id="n"))
+    await one.start()
+    manager = one.manager
+    for arguments in (("\ud83d",), ("",), ("a\nb",), ("ann", "\u202e"), (42,)):
+        with pytest.raises(ValueError, match=r"^user(_id|name) must"):
+            await manager.connect(*arguments)
+    unsayable: list[Any] = [{"a": "\ud83d"}, {"a": object()}, {("a", 1): 1}]
+    for metadata in unsayable:
+        with pytest.raises((TypeError, ValueError)):
+            await manager.connect("ann", metadata=metadata)
+    assert manager.connection_count == 0
+    numbered: Any = {1: [{"b": None}]}
+    ann = await manager.connect("ann", metadata=numbered)
+    session = await manager.sessions.get(ann.session_id)
+    assert session is not None
+    assert session.metadata == {"1": [{"b": None}]}, "as JSON has it"
+    for call in (
+        lambda: manager.join(ann, "\ud83d"),
+        lambda: manager.presence("\ud83d"),
+        lambda: manager.history("\ud83d"),
+        lambda: manager.publish("\ud83d", 1),
+        lambda: manager.publish("room", "\ud83d"),
+        lambda: manager.publish_text("room", "\ud83d"),
+        lambda: manager.publish_text("\ud83d", "x"),
+        lambda: manager.broadcast({"a": "\ud83d"}),
+        lambda: manager.send_to_user("\ud83d", 1),
+        lambda: manager.send_to_user("", 1),
+        lambda: ConnectionManager("unsendable").broadcast("\ud83d"),
+    ):
+        with pytest.raises(ValueError):
+            await call()
+    for wrong in (object(), {"a": print}):
+        with pytest.raises((TypeError, ValueError)):
+            await manager.broadcast(wrong)
+    with pytest.raises(UnicodeEncodeError):
+        ann.send("\ud83d")
+    assert (manager.connection_count, ann.channels) == (1, set())
+    ann.close(4999, "done")
+    manager.disconnect(ann, 1000, "\ud83d")  # a reason that only the traces hold
+    assert manager.connection_count == 0
+    await one.stop()
+
+
+async def test_a_name_that_nobody_may_have_is_refused_whoever_connects(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(TESTED)
+    with worker(tmp_path, app="mine:app", protocol="wsd") as serving:
+        for query in ("user_id=a%E2%80%AEb", "user_id=%E3%85%A4", "user_id=ann&username=%0A"):
+            async with connect(f"ws://localhost/chat?{query}", unix=True, path=str(serving.path)) as connection:
+                code, reason = await close_of(connection)
+                assert code == 1008
+                assert reason is not None
+                assert " must " in reason
+        assert "Traceback" not in serving.log.read_text()
 
 
 @pytest.mark.parametrize("end", ["fail", "stop", "close"])

@@ -30,6 +30,7 @@ from tests.worker.raw_websocket import (
     wait_for_port,
 )
 from tests.worker.servers import get
+from tests.worker.websocket_apps import UNACCEPTABLE, UNSENDABLE
 
 MAX_SIZE = 16 * 1024 * 1024
 
@@ -437,6 +438,36 @@ def test_a_close_is_answered_though_the_application_does_not_listen(server: Serv
     with server.connected("/never-receives") as client:
         client.send(close(1001))
         assert client.receive_all() == [Frame(CLOSE, (1001).to_bytes(2))]
+
+
+@pytest.fixture(scope="module")
+def tolerant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of its own: what is raised here is in its log."""
+    with serving(tmp_path_factory.mktemp("tolerant")) as running:
+        yield running
+
+
+@pytest.mark.parametrize("what", UNSENDABLE)
+def test_what_an_application_cannot_say_is_its_own_error(tolerant: Server, what: str) -> None:
+    with tolerant.connected(f"/unsendable?{what}") as client:
+        assert client.receive() == Frame(CLOSE, (1011).to_bytes(2))
+        client.send(close(1011))
+        assert client.receive() is None
+    with tolerant.connected(f"/unsendable-caught?{what}") as client:
+        assert client.receive() == text("refused"), "and the connection is as it was"
+        client.send(frame(TEXT, b"x"))
+        assert client.receive() == Frame(CLOSE, (4999).to_bytes(2) + "\N{SNOWMAN}".encode() * 41)
+
+
+@pytest.mark.parametrize("what", UNACCEPTABLE)
+def test_a_handshake_that_cannot_be_answered_so_is_still_to_be_answered(tolerant: Server, what: str) -> None:
+    with RawSocket(tolerant.port) as client:
+        assert client.request(f"/unacceptable?{what}") == 500
+        assert client.header("x-evil") is None
+    with tolerant.connected(f"/unacceptable-caught?{what}") as client:
+        assert client.header("x-refused") == "yes"
+        client.send(close(1000))
+        assert client.receive_all() == [binary(b"abc")] * 3 + [Frame(CLOSE, (1000).to_bytes(2))]
 
 
 def _goodbye(client: RawSocket) -> None:

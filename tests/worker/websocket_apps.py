@@ -81,7 +81,88 @@ async def subprotocols(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()
 
 
+SURROGATE = "\ud83d"
+
+UNSENDABLE: dict[str, dict[str, Any]] = {
+    "close-surrogate": {"type": "websocket.close", "code": 1008, "reason": SURROGATE},
+    "close-bytes": {"type": "websocket.close", "code": 1008, "reason": b"bytes"},
+    "close-too-large": {"type": "websocket.close", "code": 70_000},
+    "close-negative": {"type": "websocket.close", "code": -1},
+    "close-zero": {"type": "websocket.close", "code": 0},
+    "close-no-status": {"type": "websocket.close", "code": 1005},
+    "close-abnormal": {"type": "websocket.close", "code": 1006},
+    "close-tls": {"type": "websocket.close", "code": 1015},
+    "close-unassigned": {"type": "websocket.close", "code": 2999},
+    "close-beyond": {"type": "websocket.close", "code": 5000},
+    "close-text": {"type": "websocket.close", "code": "1000"},
+    "close-float": {"type": "websocket.close", "code": 1000.5},
+    "send-surrogate": {"type": "websocket.send", "text": SURROGATE},
+    "send-number": {"type": "websocket.send", "text": 1},
+    "send-text-as-bytes": {"type": "websocket.send", "bytes": "text"},
+    "send-list": {"type": "websocket.send", "bytes": [1, 2]},
+}
+"""What no application can say to a client."""
+
+UNACCEPTABLE: dict[str, dict[str, Any]] = {
+    "subprotocol-line": {"type": "websocket.accept", "subprotocol": "a\r\nX-Evil: 1"},
+    "subprotocol-surrogate": {"type": "websocket.accept", "subprotocol": SURROGATE},
+    "subprotocol-number": {"type": "websocket.accept", "subprotocol": 1},
+    "value-line": {"type": "websocket.accept", "headers": [(b"x", b"a\r\nX-Evil: 1")]},
+    "value-nul": {"type": "websocket.accept", "headers": [(b"x", b"a\0")]},
+    "name-line": {"type": "websocket.accept", "headers": [(b"x: 1\r\nx-evil", b"1")]},
+    "name-empty": {"type": "websocket.accept", "headers": [(b"", b"1")]},
+    "texts": {"type": "websocket.accept", "headers": [("x", "1")]},
+    "no-pairs": {"type": "websocket.accept", "headers": [b"x"]},
+    "response-line": {"type": "websocket.http.response.start", "status": 401, "headers": [(b"x", b"a\nX-Evil: 1")]},
+    "response-texts": {"type": "websocket.http.response.start", "status": 401, "headers": [("x", "1")]},
+    "response-status": {"type": "websocket.http.response.start", "status": 42},
+}
+"""With what no handshake can be answered."""
+
+
+async def says_the_unsendable(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "websocket.accept"})
+    await send(UNSENDABLE[scope["query_string"].decode()])
+    await receive()
+
+
+async def survives_the_unsendable(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "websocket.accept"})
+    try:
+        await send(UNSENDABLE[scope["query_string"].decode()])
+    except (ValueError, TypeError, RuntimeError):
+        await send({"type": "websocket.send", "text": "refused"})
+    await receive()
+    await send({"type": "websocket.close", "code": 4999, "reason": "\N{SNOWMAN}" * 100})
+
+
+async def answers_the_unacceptable(scope: Scope, receive: Receive, send: Send) -> None:
+    await send(UNACCEPTABLE[scope["query_string"].decode()])
+
+
+async def survives_the_unacceptable(scope: Scope, receive: Receive, send: Send) -> None:
+    try:
+        await send(UNACCEPTABLE[scope["query_string"].decode()])
+    except (ValueError, TypeError, RuntimeError, AttributeError):
+        await send({"type": "websocket.accept", "headers": [(b"x-refused", b"yes")]})
+    await echo_what_is_bytes_like(scope, receive, send)
+
+
+async def echo_what_is_bytes_like(scope: Scope, receive: Receive, send: Send) -> None:
+    for kind in (bytes, bytearray, memoryview):
+        data = kind(b"abc")
+        await send({"type": "websocket.send", "bytes": data})
+        if isinstance(data, bytearray):
+            data[:] = b"xyz"
+    await send({"type": "websocket.send", "text": None, "bytes": None})
+    await send({"type": "websocket.close", "code": None, "reason": None})
+
+
 BEHAVIOURS = {
+    "/unsendable": says_the_unsendable,
+    "/unsendable-caught": survives_the_unsendable,
+    "/unacceptable": answers_the_unacceptable,
+    "/unacceptable-caught": survives_the_unacceptable,
     "/returns": returns,
     "/raises": raises,
     "/raises-before": raises_before,
