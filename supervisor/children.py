@@ -119,7 +119,13 @@ class Children:
             phase = Phase.DRAINING if record.draining else Phase.READY if is_promoted else Phase.STARTING
             on_exit = functools.partial(self._exited, child, number)
             try:
-                process = Process(record, service.orphan_signal, on_exit, log_start=log_size(self._log(child)))
+                process = Process(
+                    record,
+                    self._state_dir.root,
+                    service.orphan_signal,
+                    on_exit,
+                    log_start=log_size(self._log(child)),
+                )
             except ProcessLookupError:
                 continue
             child.processes[number] = process
@@ -218,7 +224,13 @@ class Children:
         on_exit = functools.partial(self._exited, child, number)
         try:
             process = Process.spawn(
-                service.name, number, service.command(number), self._log(child), service.orphan_signal, on_exit
+                service.name,
+                number,
+                service.command(number),
+                self._log(child),
+                self._state_dir.root,
+                service.orphan_signal,
+                on_exit,
             )
         except OSError as exc:
             self.post(child, Exited(number, f"cannot be run: {exc}"))

@@ -98,7 +98,7 @@ class ControlClient:
             raise WsdError(f"the supervisor (pid {holder}) does not answer: {exc!r}") from None
 
     def _who_runs(self) -> str:
-        alive = [record for record in self._state_dir.read_state().processes if is_alive(record)]
+        alive = [record for record in self._state_dir.read_state().processes if is_alive(record, self._state_dir.root)]
         if not alive:
             return f"no cluster runs in {self._state_dir.root}"
         return (

@@ -20,6 +20,7 @@ from msgspec import Meta, Struct
 from msgspec import inspect as types
 
 from wsd.supervisor.errors import ConfigError
+from wsd.supervisor.identity import MARK
 from wsd.worker.contract import ADMIN_ALLOW, INTERNAL_ENV_NAMES, SENSITIVE_FIELDS
 
 Seconds = Annotated[float, Meta(gt=0)]
@@ -175,7 +176,7 @@ SECTIONS: dict[str, type[Section]] = {
     field.name: field.type for field in msgspec.structs.fields(Config) if field.name != CHANNELS
 }
 FIXED_ENV_NAMES = {"REDIS_URL": ("redis", "url"), "NODE_ID": ("cluster", "node_id")}
-OTHER_ENV_NAMES = frozenset({"WSD_CONFIG", "WSD_READY_FD", "WSD_LOCK_FD"}) | INTERNAL_ENV_NAMES
+OTHER_ENV_NAMES = frozenset({"WSD_CONFIG", "WSD_READY_FD", "WSD_LOCK_FD", MARK}) | INTERNAL_ENV_NAMES
 PATH_KEYS = {
     ("cluster", "state_dir"),
     ("nginx", "tls_certificate"),

@@ -136,7 +136,7 @@ def state_directory(state_dir: StateDir) -> Iterator[Finding]:
         yield warning("disk", f"{free // 1_000_000} MB free in {there}", "make room: data and logs are there")
     else:
         yield ok("disk", f"{free // 1_000_000} MB free in {there}")
-    alive = [record for record in state_dir.read_state().processes if is_alive(record)]
+    alive = [record for record in state_dir.read_state().processes if is_alive(record, root)]
     if alive and state_dir.lock_holder() is None:
         names = ", ".join(record.name for record in alive)
         yield failure(

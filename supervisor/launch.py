@@ -168,7 +168,7 @@ def stop(state_dir: StateDir, patience: float | None) -> str:
             raise
         state_dir.lock()
         try:
-            leftovers = end_leftovers(records, LEFTOVER_SECONDS if patience is None else patience)
+            leftovers = end_leftovers(records, state_dir.root, LEFTOVER_SECONDS if patience is None else patience)
             state_dir.clean()
         finally:
             state_dir.unlock()

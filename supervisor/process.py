@@ -8,18 +8,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from signal import Signals
 from typing import Self
 
 import psutil
 
+from wsd.supervisor import identity
 from wsd.supervisor.service import Command
 from wsd.supervisor.state_dir import ProcessRecord
 from wsd.worker.contract import WORKER_ID
 
-CLOCK_TOLERANCE_SECONDS = 2.0
+KILL_SECONDS = 5.0
+"""How long the end of a killed process is waited for."""
 
 
 @dataclass(frozen=True)
@@ -74,22 +77,28 @@ class Process:
     def __init__(
         self,
         record: ProcessRecord,
+        root: Path,
         orphan_signal: signal.Signals,
         on_exit: Callable[[int | None], None],
         *,
         log_start: int,
         popen: subprocess.Popen[bytes] | None = None,
     ) -> None:
-        """Of one that runs; `spawn` starts one. Raises ProcessLookupError when it is gone."""
+        """Take a process that runs; `spawn` starts one. `root`: the state directory.
+
+        Raises ProcessLookupError when it has ended.
+        """
         self.name = record.name
         self.pid = record.pid
         self.record = record
         self.log_start = log_start
-        self.started_at = time.monotonic() - max(0.0, time.time() - record.create_time)
+        self.started_at = time.monotonic() - identity.uptime_of(record.start_ticks)
         self._popen = popen
+        self._root = root
         self._orphan_signal = orphan_signal
         self._on_exit = on_exit
-        self._pidfd: int | None = os.pidfd_open(self.pid)
+        # One that was just started cannot be another: its number is kept until we have waited for it.
+        self._pidfd: int | None = os.pidfd_open(self.pid) if popen is not None else open_pidfd(record, root)
         asyncio.get_running_loop().add_reader(self._pidfd, self._ended)
 
     @classmethod
@@ -99,6 +108,7 @@ class Process:
         incarnation: int,
         command: Command,
         log: Path,
+        root: Path,
         orphan_signal: signal.Signals,
         on_exit: Callable[[int | None], None],
     ) -> Self:
@@ -107,16 +117,18 @@ class Process:
             log_start = output.tell()
             popen = subprocess.Popen(
                 command.argv,
-                env=command.env,
+                env={**command.env, identity.MARK: str(root.resolve())},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=command.pass_fds,
             )
-        created = psutil.Process(popen.pid).create_time()
-        record = ProcessRecord(name, popen.pid, created, incarnation, command.env.get(WORKER_ID, ""))
-        return cls(record, orphan_signal, on_exit, log_start=log_start, popen=popen)
+        stat = identity.stat_of(popen.pid)
+        assert stat is not None  # it may have ended, and waits to be waited for
+        worker_id = command.env.get(WORKER_ID, "")
+        record = ProcessRecord(name, popen.pid, stat.start_ticks, identity.current_boot(), incarnation, worker_id)
+        return cls(record, root, orphan_signal, on_exit, log_start=log_start, popen=popen)
 
     def signal(self, signum: signal.Signals) -> None:
         """Send to the process; nothing happens when it is gone already."""
@@ -125,10 +137,22 @@ class Process:
                 signal.pidfd_send_signal(self._pidfd, signum)
 
     def kill(self) -> None:
-        """The process and all in its group: what hangs may hold a port together."""
+        """Kill the process and all in its group: what hangs may hold a port together."""
         if self._pidfd is not None:
+            self._signal_group(signal.SIGKILL)
+
+    def _signal_group(self, signum: Signals) -> None:
+        """Send to all in its group, whether the process itself lives or has just ended."""
+        if self._is_child():
             with suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
+                os.killpg(self.pid, signum)
+        else:
+            identity.signal_group(self.pid, signum, self._root, leader=self._pidfd)
+
+    def _is_child(self) -> bool:
+        """Whether its number is kept for it until we have waited for it."""
+        stat = identity.stat_of(self.pid)
+        return stat is not None and stat.parent == os.getpid() and stat.start_ticks == self.record.start_ticks
 
     def children(self) -> list[int]:
         """The pids of its direct children."""
@@ -140,11 +164,9 @@ class Process:
     def _ended(self) -> None:
         assert self._pidfd is not None
         asyncio.get_running_loop().remove_reader(self._pidfd)
+        self._signal_group(self._orphan_signal)
         os.close(self._pidfd)
         self._pidfd = None
-        # No new process gets this number while members of its group live, so the group is still ours.
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, self._orphan_signal)
         self._on_exit(self._exit_code())
 
     def _exit_code(self) -> int | None:
@@ -157,21 +179,24 @@ class Process:
         return os.waitstatus_to_exitcode(status)
 
 
-def is_alive(record: ProcessRecord) -> bool:
-    """Whether this very process still runs, and not another with its pid."""
-    try:
-        process = psutil.Process(record.pid)
-        if not _is_same(record) or process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        return not record.worker_id or process.environ().get(WORKER_ID) == record.worker_id
-    except psutil.Error:
+def is_alive(record: ProcessRecord, root: Path) -> bool:
+    """Tell whether this very process still runs, and belongs to the cluster in the state directory `root`."""
+    stat = identity.stat_of(record.pid)
+    if stat is None or stat.has_ended or stat.start_ticks != record.start_ticks:
         return False
+    return record.boot == identity.current_boot() and identity.carries_mark(record.pid, root, record.worker_id)
 
 
-def _is_same(record: ProcessRecord) -> bool:
-    """Whether the pid is still this process's, dead or alive. Raises psutil.NoSuchProcess."""
-    # psutil counts from the time of the boot, which moves when the clock is set.
-    return abs(psutil.Process(record.pid).create_time() - record.create_time) <= CLOCK_TOLERANCE_SECONDS
+def open_pidfd(record: ProcessRecord, root: Path) -> int:
+    """Return a descriptor of this very process, which no other process can take the place of.
+
+    Raises ProcessLookupError when it has ended.
+    """
+    pidfd = os.pidfd_open(record.pid)
+    if is_alive(record, root):  # looked at after it was opened: the descriptor is of the process that was seen
+        return pidfd
+    os.close(pidfd)
+    raise ProcessLookupError(f"{record.name} (pid {record.pid}) has ended")
 
 
 def describe_exit(code: int | None) -> str:
@@ -186,32 +211,37 @@ def describe_exit(code: int | None) -> str:
         return f"killed by signal {-code}"
 
 
-def end_leftovers(records: Sequence[ProcessRecord], patience: float) -> list[ProcessRecord]:
+def end_leftovers(records: Sequence[ProcessRecord], root: Path, patience: float) -> list[ProcessRecord]:
     """End what a dead supervisor left running: SIGTERM, and SIGKILL after `patience` seconds.
 
     Blocks meanwhile. Returns the records whose processes were still alive.
     """
-    alive: dict[ProcessRecord, psutil.Process] = {}
-    for record in records:
-        with suppress(psutil.NoSuchProcess):
-            if is_alive(record):
-                process = alive[record] = psutil.Process(record.pid)
-                process.terminate()
-                continue
-        end_orphans(record, signal.SIGKILL)
-    _, stubborn = psutil.wait_procs(list(alive.values()), timeout=patience)
-    for process in stubborn:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(stubborn, timeout=patience)
+    with ExitStack() as opened:
+        alive: dict[ProcessRecord, int] = {}
+        for record in records:
+            with suppress(OSError):
+                alive[record] = open_pidfd(record, root)
+                opened.callback(os.close, alive[record])
+                signal.pidfd_send_signal(alive[record], signal.SIGTERM)
+        deadline = time.monotonic() + patience
+        for record, pidfd in alive.items():
+            if not identity.has_ended(pidfd, max(0.0, deadline - time.monotonic())):
+                identity.signal_group(record.pid, signal.SIGKILL, root, leader=pidfd)
+                identity.has_ended(pidfd, KILL_SECONDS)
+        for record in records:
+            end_orphans(record, signal.SIGKILL, root)
     return list(alive)
 
 
-def end_orphans(record: ProcessRecord, signum: signal.Signals) -> None:
-    """Send to what a process that has ended left in its group; no other group has its number meanwhile."""
-    with suppress(ProcessLookupError, psutil.Error):
-        if not psutil.pid_exists(record.pid) or (_is_same(record) and not is_alive(record)):
-            os.killpg(record.pid, signum)
+def end_orphans(record: ProcessRecord, signum: signal.Signals, root: Path) -> None:
+    """Send to what a process that has ended left in its group.
+
+    A number is not given out again while a group has it: where another process has it, the group is gone.
+    """
+    stat = identity.stat_of(record.pid)
+    is_gone = stat is None or (stat.has_ended and stat.start_ticks == record.start_ticks)
+    if is_gone and record.boot == identity.current_boot():
+        identity.signal_group(record.pid, signum, root)
 
 
 def names_of(records: Sequence[ProcessRecord]) -> str:

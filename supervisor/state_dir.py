@@ -12,7 +12,9 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from wsd.supervisor import identity
 from wsd.supervisor.errors import WsdError
 
 MAX_SOCKET_PATH = 107
@@ -26,11 +28,12 @@ LONGEST_SOCKET_NAME = "worker-999.99999999.sock"
 
 @dataclass(frozen=True)
 class ProcessRecord:
-    """One process of the cluster; pid and create_time together are unique until the next boot."""
+    """One process of the cluster. Its pid, start_ticks and boot together belong to no other process, see `identity`."""
 
     name: str
     pid: int
-    create_time: float
+    start_ticks: int  # from the boot to its start
+    boot: str
     incarnation: int = 1
     worker_id: str = ""
     draining: bool = False
@@ -163,14 +166,14 @@ class StateDir:
     def write_state(self, state: SavedState) -> None:
         """Replace state.json as a whole: a reader, or a crash, sees the old one or the new one."""
         temporary = self._state_path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"version": 1, **asdict(state)}, indent=2) + "\n", "utf-8")
+        temporary.write_text(json.dumps({"version": 2, **asdict(state)}, indent=2) + "\n", "utf-8")
         temporary.rename(self._state_path)
 
     def read_state(self) -> SavedState:
         """What the last supervisor here left; nothing when it ended cleanly."""
         try:
             raw = json.loads(self._state_path.read_text("utf-8"))
-            records = tuple(ProcessRecord(**record) for record in raw["processes"])
+            records = tuple(map(_record, raw["processes"]))
             return SavedState(records, int(raw.get("workers", 0)), tuple(raw.get("drained", ())))
         except FileNotFoundError:
             return SavedState()
@@ -203,6 +206,15 @@ class StateDir:
             self._lock_path.unlink(missing_ok=True)
             os.close(self._lock_fd)
             self._lock_fd = None
+
+
+def _record(raw: dict[str, Any]) -> ProcessRecord:
+    """Read a process of state.json. Releases before this one dated it by the wall clock, in `create_time`."""
+    if "create_time" in raw:
+        known = {name: value for name, value in raw.items() if name != "create_time"}
+        ticks = identity.ticks_at(raw["pid"], raw["create_time"])
+        return ProcessRecord(**known, start_ticks=ticks, boot=identity.current_boot())
+    return ProcessRecord(**raw)
 
 
 def _socket_dir(root: Path) -> Path:

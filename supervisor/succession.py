@@ -25,10 +25,11 @@ def inherited_lock(environ: MutableMapping[str, str]) -> int:
 def take_stock(state_dir: StateDir) -> SavedState:
     """What still runs of a supervisor that died or handed over. What dead processes left of themselves is ended."""
     saved = state_dir.read_state()
-    alive = tuple(record for record in saved.processes if is_alive(record))
+    alive = tuple(record for record in saved.processes if is_alive(record, state_dir.root))
     for record in saved.processes:
         if record not in alive:
-            end_orphans(record, NginxService.orphan_signal if record.name == NginxService.name else signal.SIGKILL)
+            signum = NginxService.orphan_signal if record.name == NginxService.name else signal.SIGKILL
+            end_orphans(record, signum, state_dir.root)
     return replace(saved, processes=alive) if alive else SavedState()
 
 

@@ -22,6 +22,7 @@ from tests.waiting import until
 from tests.worker.clients import said
 from wsd.supervisor.client import request
 from wsd.supervisor.errors import WsdError
+from wsd.supervisor.process import is_alive
 from wsd.supervisor.state_dir import StateDir
 from wsd.supervisor.status import ClusterStatus, ProcessStatus, WorkerStatus
 
@@ -115,7 +116,7 @@ class Cluster:
         for record in self.state_dir.read_state().processes:
             try:
                 process = psutil.Process(record.pid)
-                if process.create_time() == record.create_time:
+                if is_alive(record, self.state_dir.root):
                     os.killpg(record.pid, signal.SIGKILL)
                     process.wait(10)
             except (psutil.NoSuchProcess, ProcessLookupError):

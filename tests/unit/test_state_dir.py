@@ -51,7 +51,7 @@ def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path: Path) -> None:
 
 def test_what_runs_is_remembered(tmp_path: Path) -> None:
     state_dir = StateDir(tmp_path)
-    state = SavedState((ProcessRecord("worker-1", 12, 1.5), ProcessRecord("nginx", 13, 2.5)), 4, ("worker-2",))
+    state = SavedState((ProcessRecord("worker-1", 12, 15, "b"), ProcessRecord("nginx", 13, 25, "b")), 4, ("worker-2",))
     assert state_dir.read_state() == SavedState()
     state_dir.write_state(state)
     assert state_dir.read_state() == state
