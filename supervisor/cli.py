@@ -12,15 +12,19 @@ import typer
 
 from wsd.supervisor import cli_look, cli_operate
 from wsd.supervisor.cli_options import ConfigOption, JsonOption, StateDirOption, WorkersOption, find_state_dir, load
-from wsd.supervisor.errors import ExitCode, WsdError
+from wsd.supervisor.errors import ConfigError, ExitCode, WsdError
 
 
 def start(
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="MODULE:ATTR", show_default=False, help="Your ASGI app or its factory, as with --app"),
+    ] = None,
     workers: WorkersOption = None,
     config: ConfigOption = None,
     application: Annotated[
         str | None,
-        typer.Option("--app", metavar="MODULE:ATTR", help="Your ASGI app; without it, the built-in hub"),
+        typer.Option("--app", metavar="MODULE:ATTR", help="Your ASGI app or its factory; default: the built-in hub"),
     ] = None,
     host: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Default: 127.0.0.1")] = None,
     port: Annotated[str | None, typer.Option(metavar="PORT", help="Default: 8000")] = None,
@@ -37,15 +41,17 @@ def start(
 
     In the foreground until Ctrl-C, which drains and stops all; a second Ctrl-C stops at once.
 
-    Example: wsd start --workers 4 --app chat:app --port 8080
+    Example: wsd start chat:app --workers 4 --port 8080
     """
     from wsd.supervisor import launch  # noqa: PLC0415
 
+    if target is not None and application is not None and target != application:
+        raise ConfigError(f'the application is named twice, as "{target}" and by --app "{application}": leave one out')
     loaded = load(
         config,
         {
             "--workers": (("cluster", "workers"), workers),
-            "--app": (("cluster", "app"), application),
+            "MODULE:ATTR" if target else "--app": (("cluster", "app"), target or application),
             "--host": (("cluster", "host"), host),
             "--port": (("cluster", "port"), port),
             "--node-id": (("cluster", "node_id"), node_id),
@@ -226,7 +232,6 @@ def bench(
 
 app = typer.Typer(
     name="wsd",
-    help="One command turns a machine into a WebSocket cluster.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -257,6 +262,23 @@ for command in (
     config,
 ):
     app.command()(command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415
+
+        typer.echo(f"wsd {version('wsd-cluster')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version of wsd")
+    ] = False,
+) -> None:
+    """One command turns a machine into a WebSocket cluster."""
 
 
 def main() -> None:

@@ -4,9 +4,11 @@ Command line over environment over wsd.toml over defaults. Every value remembers
 an error and `wsd config` can say it.
 """
 
+import contextlib
 import difflib
 import functools
 import ipaddress
+import os
 import re
 import socket
 import tomllib
@@ -23,10 +25,17 @@ from wsd.supervisor.errors import ConfigError
 from wsd.supervisor.identity import MARK
 from wsd.worker.contract import ADMIN_ALLOW, INTERNAL_ENV_NAMES, SENSITIVE_FIELDS
 
-Seconds = Annotated[float, Meta(gt=0)]
-SecondsOrZero = Annotated[float, Meta(ge=0)]
-Count = Annotated[int, Meta(ge=0)]
-PositiveCount = Annotated[int, Meta(ge=1)]
+MAX_SECONDS = 315_360_000
+"""Ten years. Timers of the event loop, of nginx and of Redis overflow somewhere beyond it."""
+
+MAX_COUNT = 1_000_000_000_000_000
+"""A petabyte. nginx and Redis refuse what does not fit into 64 bits, in words that name no setting of ours."""
+
+Seconds = Annotated[float, Meta(gt=0, le=MAX_SECONDS)]
+SecondsOrZero = Annotated[float, Meta(ge=0, le=MAX_SECONDS)]
+WholeSeconds = Annotated[int, Meta(ge=1, le=MAX_SECONDS)]
+Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
+PositiveCount = Annotated[int, Meta(ge=1, le=MAX_COUNT)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
 
@@ -65,15 +74,15 @@ class NginxConfig(Section, frozen=True):
     binary: str = ""
     affinity: Literal["auto", "ip", "least_conn"] = "auto"
     workers: Annotated[int, Meta(ge=0, le=256)] = 0
-    worker_connections: Annotated[int, Meta(ge=64)] = 8192
-    websocket_timeout: PositiveCount = 604_800
-    http_timeout: PositiveCount = 60
-    connect_timeout: PositiveCount = 5
+    worker_connections: Annotated[int, Meta(ge=64, le=1_000_000)] = 8192
+    websocket_timeout: WholeSeconds = 604_800
+    http_timeout: WholeSeconds = 60
+    connect_timeout: WholeSeconds = 5
     max_body_bytes: Count = 1_048_576
     max_header_bytes: Annotated[int, Meta(ge=1024, le=1_048_576)] = 16_384
-    handshakes_per_second: Count = 0
-    handshake_burst: Count = 200
-    max_connections_per_address: Count = 0
+    handshakes_per_second: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    handshake_burst: Annotated[int, Meta(ge=0, le=1_000_000)] = 200
+    max_connections_per_address: Annotated[int, Meta(ge=0, le=65_535)] = 0
     trusted_proxies: tuple[str, ...] = ()
     admin_allow: tuple[str, ...] = ADMIN_ALLOW
     debug_headers: bool = False
@@ -234,7 +243,7 @@ def load(options: Mapping[Key, Setting], environ: Mapping[str, str], config_file
     named = config_file or environ.get("WSD_CONFIG")
     path = Path(named) if named else Path(CONFIG_FILE)
     toml_layer: Layer = {}
-    if named or path.exists():
+    if named or os.path.lexists(path):  # a link that leads nowhere is a mistake, not a missing file
         toml_layer = read_toml(path)
     env_layer, warnings = read_environ(environ)
     settings = {**toml_layer, **env_layer, **options}
@@ -273,25 +282,28 @@ def build(settings: Mapping[Key, Setting]) -> Config:
 def read_toml(path: Path) -> Layer:
     """Raises ConfigError: unreadable, broken (with the line), or with a section or key we do not know."""
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")  # editors on Windows write a byte order mark
         document = tomllib.loads(text)
     except OSError as exc:
-        raise ConfigError(f"cannot read {path}: {exc.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        link = f", a symbolic link to {os.path.realpath(path)}" if path.is_symlink() else ""
+        raise ConfigError(f"cannot read {path}{link}: {exc.strerror}") from None
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{path} is not valid TOML: it is not UTF-8 text, see byte {exc.start}") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as exc:
         raise ConfigError(f"{path} is not valid TOML: {exc}") from None
     layer: Layer = {}
     for section, content in document.items():
-        line = _line_of(text, section, None)
-        if section == CHANNELS and isinstance(content, dict):
+        if section not in SECTIONS and section != CHANNELS:
+            hint = _did_you_mean(section, [*SECTIONS, CHANNELS])
+            raise ConfigError(f"{_place(path, text, section)}: unknown section [{section}]{hint}")
+        if not isinstance(content, dict):
+            wanted = f"[{section}] in single brackets" if isinstance(content, list) else f"[{section}]"
+            raise ConfigError(f"{_place(path, text, section)}: {section} must be a section, {wanted}")
+        if section == CHANNELS:
             layer.update(_read_channels(path, text, content))
             continue
-        if section not in SECTIONS:
-            hint = _did_you_mean(section, [*SECTIONS, CHANNELS])
-            raise ConfigError(f"{path.name} line {line}: unknown section [{section}]{hint}")
-        if not isinstance(content, dict):
-            raise ConfigError(f"{path.name} line {line}: {section} must be a section, [{section}]")
         for key, value in content.items():
-            source = f"{path.name} line {_line_of(text, section, key)}"
+            source = _place(path, text, section, key)
             if key not in SECTIONS[section].__struct_fields__:
                 hint = _did_you_mean(key, SECTIONS[section].__struct_fields__) or _section_hint(key)
                 raise ConfigError(f"{source}: unknown key {section}.{key}{hint}")
@@ -307,7 +319,7 @@ def _read_channels(path: Path, text: str, content: dict[str, Any]) -> Layer:
     for pattern, options in content.items():
         section = _channels_section(pattern)
         written = section if _line_of(text, section, None) else f"{CHANNELS}.{pattern}"
-        source = f"{path.name} line {_line_of(text, written, None) or _line_of(text, CHANNELS, None)}"
+        source = _place(path, text, written if _line_of(text, written, None) else CHANNELS)
         if not isinstance(options, dict):
             raise ConfigError(f'{source}: {CHANNELS}.{pattern} must be a section, [{CHANNELS}."room:*"] say')
         if not re.fullmatch(r"[A-Za-z0-9_.:@/#*-]{1,255}", pattern):
@@ -317,7 +329,7 @@ def _read_channels(path: Path, text: str, content: dict[str, Any]) -> Layer:
             if key not in ChannelConfig.__struct_fields__:
                 hint = _did_you_mean(key, ChannelConfig.__struct_fields__)
                 raise ConfigError(f"{source}: unknown key {section}.{key}{hint}")
-            layer[section, key] = Setting(value, f"{path.name} line {_line_of(text, written, key)}")
+            layer[section, key] = Setting(value, _place(path, text, written, key))
     return layer
 
 
@@ -413,7 +425,7 @@ def _convert(section: str, key: str, setting: Setting) -> Any:
     try:
         return msgspec.convert(value, wanted, strict=not setting.is_text)
     except msgspec.ValidationError:
-        problem = f"{section}.{key} must be {_describe(wanted)}, got {_show(value)}"
+        problem = f"{section}.{key} must be {_describe(wanted, value)}, got {_show(value)}"
         raise ConfigError(f"{setting.source}: {problem}") from None
 
 
@@ -436,9 +448,10 @@ def _check_whole(config: Config, settings: Mapping[Key, Setting]) -> None:
         refuse("nginx", "tls_redirect_port", f"must differ from cluster.port, got {cluster.port} for both")
     if cluster.app and not re.fullmatch(r"[\w.]+:[\w.]+", cluster.app):
         refuse("cluster", "app", f"must have the form module:attribute, got {_show(cluster.app)}")
-    for section, key, value in (("cluster", "node_id", cluster.node_id), ("cluster", "host", cluster.host)):
-        if not re.fullmatch(r"[\w.:\[\]-]*", value):
-            refuse(section, key, f"may hold letters, digits and . : _ - only, got {_show(value)}")
+    if not re.fullmatch(r"[\w.:\[\]-]*", cluster.node_id):
+        refuse("cluster", "node_id", f"may hold letters, digits and . : _ - only, got {_show(cluster.node_id)}")
+    if problem := host_problem(cluster.host):
+        refuse("cluster", "host", problem)
     for key in ("trusted_proxies", "admin_allow"):
         for address in getattr(nginx, key):
             if not is_network(address):
@@ -465,8 +478,33 @@ def is_network(text: str) -> bool:
     return True
 
 
-def _describe(wanted: Any) -> str:
-    """A type as people say it: `an integer from 1 to 256`."""
+def host_problem(host: str) -> str | None:
+    """Say why nobody can listen on a host, or None.
+
+    An address of IPv4 or IPv6, the latter with or without brackets, is good, and so is a host name.
+    """
+    shown = _show(host)
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    try:
+        if ipaddress.ip_address(bare) and "%" not in bare:  # nginx cannot listen on an address with a zone
+            return None
+    except ValueError:
+        pass
+    address, colon, port = host.rpartition(":")
+    if colon and port.isdecimal() and host_problem(address) is None:
+        return f"must be an address without a port, got {shown}: put {port} into cluster.port"
+    labels = host.split(".")
+    is_name = all(re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?", label) for label in labels)
+    if not is_name or labels[-1].isdecimal():  # a name that ends in a number is a mistyped address (RFC 3696, 2)
+        return f"must be an address or a host name, got {shown}"
+    return None
+
+
+def _describe(wanted: Any, value: Any) -> str:
+    """Say in words which values a type takes: `an integer from 1 to 256`.
+
+    A limit that is only there against nonsense is named where `value` is beyond it.
+    """
     info = types.type_info(wanted)
     match info:
         case types.BoolType():
@@ -479,7 +517,11 @@ def _describe(wanted: Any) -> str:
             return "a list of strings"
         case types.IntType() | types.FloatType():
             noun = "an integer" if isinstance(info, types.IntType) else "a number"
-            if info.ge is not None and info.le is not None:
+            if info.le in (MAX_SECONDS, MAX_COUNT):
+                with contextlib.suppress(TypeError, ValueError, OverflowError):
+                    if float(value) > info.le:
+                        return f"{noun} of at most {info.le}"
+            elif info.ge is not None and info.le is not None:
                 return f"{noun} from {info.ge} to {info.le}"
             if info.ge is not None:
                 return f"{noun} of at least {info.ge}"
@@ -493,6 +535,12 @@ def _show(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def _place(path: Path, text: str, section: str, key: str | None = None) -> str:
+    """Say where a section or key stands: `wsd.toml line 12`; an unusual form is not found, and has no line."""
+    line = _line_of(text, section, key)
+    return f"{path.name} line {line}" if line else path.name
+
+
 def _line_of(text: str, section: str, key: str | None) -> int:
     """The line a section or key of a TOML text stands in; the section's, where the key has an unusual form.
 
@@ -501,7 +549,7 @@ def _line_of(text: str, section: str, key: str | None) -> int:
     found = 0
     inside = False
     for number, line in enumerate(text.splitlines(), 1):
-        if re.match(rf"\s*\[?\s*[\"']?{re.escape(section)}[\"']?\s*[\].=]", line):
+        if re.match(rf"\s*\[{{0,2}}\s*[\"']?{re.escape(section)}[\"']?\s*[\].=]", line):
             found, inside = number, True
             if key is None:
                 return number

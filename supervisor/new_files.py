@@ -1,6 +1,7 @@
 """`wsd init`: the files to begin with."""
 
-import getpass
+import os
+import pwd
 import re
 import shutil
 import sys
@@ -28,7 +29,7 @@ def service(directory: Path) -> str:
         name=_unit_name(directory),
         directory=directory,
         command=command(),
-        user=getpass.getuser(),
+        user=_own_name(),
         state_dir=directory / ".wsd",
         stop_seconds=int(ClusterConfig().drain_seconds + DRAIN_MARGIN_SECONDS + STOP_MARGIN_SECONDS),
     )
@@ -40,6 +41,14 @@ def public_socket(directory: Path) -> str:
     return template.render(
         "wsd.socket.j2", name=_unit_name(directory), directory=directory, address=f"{cluster.host}:{cluster.port}"
     )
+
+
+def _own_name() -> str:
+    """Return the name of the user who asks, or the number of one that has no entry in /etc/passwd."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def _unit_name(directory: Path) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from wsd.supervisor import template
 from wsd.supervisor.config import Config, Loaded
+from wsd.supervisor.cpus import available_cpus
 from wsd.supervisor.errors import ConfigError, StartError, WsdError
 from wsd.supervisor.logs import log_size, tail
 from wsd.supervisor.process import Process
@@ -86,7 +87,7 @@ def render(config: Config, *, prefix: Path, sockets: Sequence[Path], control: Pa
 
 
 def worker_processes(config: Config) -> int:
-    return config.nginx.workers or min(os.cpu_count() or 1, config.cluster.workers)
+    return config.nginx.workers or min(available_cpus(), config.cluster.workers)
 
 
 def render_for(loaded: Loaded, *, with_check: bool) -> str:
@@ -128,8 +129,16 @@ def listen_address(host: str, port: int) -> str:
 
 
 def own_user() -> str:
-    """Root must say whom nginx's processes run as, or they cannot reach the workers' sockets; others must not."""
-    return pwd.getpwuid(0).pw_name if os.geteuid() == 0 else ""
+    """Root must say whom nginx's processes run as, or they cannot reach the workers' sockets; others must not.
+
+    Raises WsdError where root has no name (containers without /etc/passwd): nginx takes only names.
+    """
+    if os.geteuid() != 0:
+        return ""
+    try:
+        return pwd.getpwuid(0).pw_name
+    except KeyError:
+        raise WsdError("nginx needs the name of user 0: add root to /etc/passwd, or run wsd as another user") from None
 
 
 def check(binary: Path, config_path: Path, prefix: Path) -> str | None:

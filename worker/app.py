@@ -7,10 +7,12 @@ import importlib
 import inspect
 import os
 import traceback
+from inspect import Parameter
 from pathlib import Path
 from typing import Any, cast
 
 from starlette.types import ASGIApp
+from uvicorn.middleware.asgi2 import ASGI2Middleware
 
 
 class BadAppError(Exception):
@@ -18,7 +20,10 @@ class BadAppError(Exception):
 
 
 def load_application(spec: str) -> ASGIApp:
-    """Import `module:attribute`. The traceback of code that raises while it is imported goes to stderr.
+    """Import `module:attribute`: an ASGI application, or a factory, which is called without arguments.
+
+    An application of ASGI 2 (`app(scope)(receive, send)`) is wrapped, as uvicorn does it. The traceback of code that
+    raises while it is imported or called goes to stderr.
 
     Raises BadAppError.
     """
@@ -38,22 +43,61 @@ def load_application(spec: str) -> ASGIApp:
         if not hasattr(found, name):
             raise BadAppError(f'app "{spec}": {module_name} has no attribute "{attribute}"')
         found = getattr(found, name)
+    if _is_factory(found):
+        try:
+            found = found()
+        except BaseException as exc:  # noqa: BLE001 - as above
+            traceback.print_exc()
+            raise BadAppError(f'app "{spec}" raised while it was called without arguments: {exc!r}') from None
+        if inspect.iscoroutine(found):
+            found.close()
+            raise BadAppError(f'app "{spec}" is not an ASGI application: a factory must not be a coroutine function')
+    if _is_asgi2(found):
+        found = ASGI2Middleware(found)
     if problem := _asgi_problem(found):
         raise BadAppError(f'app "{spec}" is not an ASGI application: {problem}')
     return cast(ASGIApp, found)
 
 
+def _is_factory(found: object) -> bool:
+    """Whether it can be called without arguments. An application cannot: it takes (scope, receive, send)."""
+    parameters = _parameters(found)
+    if parameters is None or any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
+        return False  # a decorated application shows (*args, **kwargs)
+    return not any(p.default is p.empty for p in parameters)
+
+
+def _is_asgi2(found: object) -> bool:
+    """Whether it takes (scope) alone: a function, or a class whose instances take (receive, send).
+
+    By the parameter's name, so that a view, say `def index(request)`, is not taken for one.
+    """
+    parameters = _parameters(found)
+    return parameters is not None and [p.name for p in parameters] == ["scope"]
+
+
+def _parameters(found: object) -> list[Parameter] | None:
+    """Return what must or can be given to a callable; None for what is none, or is of C code and does not tell."""
+    if not callable(found):
+        return None
+    try:
+        return list(inspect.signature(found).parameters.values())
+    except (TypeError, ValueError):
+        return None
+
+
 def _asgi_problem(found: object) -> str | None:
     if not callable(found):
         return f"it is a {type(found).__name__}, which cannot be called"
-    try:
-        parameters = inspect.signature(found).parameters.values()
-    except (TypeError, ValueError):
-        return None  # a callable of C code tells nothing about itself; trust it
+    parameters = _parameters(found)
+    if parameters is None:
+        return None  # trust it
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = [p for p in positional if p.default is p.empty]
     variable = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    if isinstance(found, type) or len(required) > 3 or (len(positional) < 3 and not variable):
+    if isinstance(found, type) and not hasattr(found, "__await__"):
+        return f"it is the class {found.__name__}, whose instances would have to be awaitable"
+    if len(required) > 3 or (len(positional) < 3 and not variable):
         return f"it must take (scope, receive, send), not {inspect.signature(found)}"
     return None
 

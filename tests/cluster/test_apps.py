@@ -80,9 +80,9 @@ async def test_an_application_is_served_with_the_manager_and_the_clients_address
         assert "as mine:app serves it" in cluster.output
 
 
-def test_an_application_without_lifespan_is_served(tmp_path: Path) -> None:
-    (tmp_path / "bare.py").write_text(BARE_ASGI_APP)
-    with Cluster(tmp_path, "--workers", "1", "--app", "bare:app") as cluster:
+def test_an_application_without_lifespan_that_a_factory_makes_is_served(tmp_path: Path) -> None:
+    (tmp_path / "bare.py").write_text(f"{BARE_ASGI_APP}\ndef create_app():\n    return app\n")
+    with Cluster(tmp_path, "bare:create_app", "--workers", "1") as cluster:
         assert get(cluster.port, "/anything") == (200, b"bare")
 
 
@@ -118,6 +118,13 @@ def test_an_application_that_cannot_start_fails_the_start_with_its_reason(
         assert shown == 1 if traceback_of != "SyntaxError" else shown <= 1
         assert traceback_of in result.stdout
     assert not (tmp_path / ".wsd" / "lock").exists()
+
+
+def test_an_application_that_is_named_twice_is_a_usage_error(tmp_path: Path) -> None:
+    result = wsd("start", "a:b", "--app", "c:d", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr == 'wsd: the application is named twice, as "a:b" and by --app "c:d": leave one out\n'
+    assert wsd("start", "a:b", "--app", "a:b", "--check", cwd=tmp_path).returncode == 0
 
 
 @pytest.mark.parametrize("app", ["mine", "mine:", ":app", "mine app"])

@@ -43,6 +43,20 @@ def test_init_overwrites_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["chat.py"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root and setpriv")
+def test_a_user_without_an_entry_in_passwd_is_named_by_its_number(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    # The capability lets the user read this interpreter, wherever it is installed.
+    as_nobody = (
+        "setpriv --reuid 54321 --regid 54321 --clear-groups --inh-caps +dac_override --ambient-caps +dac_override"
+    )
+    command = [*as_nobody.split(), sys.executable, "-m", "wsd.supervisor", "init", "--systemd"]
+    environ = {name: value for name, value in clean_env().items() if name not in ("LOGNAME", "USER", "USERNAME")}
+    result = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "User=54321" in (tmp_path / "wsd.service").read_text()
+
+
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
 def test_the_units_are_ones_that_systemd_takes(tmp_path: Path) -> None:
     assert wsd("init", "--systemd", cwd=tmp_path).returncode == 0

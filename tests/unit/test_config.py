@@ -7,7 +7,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from wsd.supervisor.config import ChannelConfig, Config, Setting, all_keys, build, describe, env_name, load, mask_url
+from wsd.supervisor.config import (
+    ChannelConfig,
+    Config,
+    Setting,
+    all_keys,
+    build,
+    describe,
+    env_name,
+    host_problem,
+    load,
+    mask_url,
+)
 from wsd.supervisor.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -105,10 +116,20 @@ def test_the_configuration_describes_itself_as_toml_with_sources() -> None:
         ('[nginx]\ntls_certificate = "k"\n', "nginx.tls_key is missing"),
         ("[nginx]\ntls_redirect_port = 80\n", "nginx.tls_redirect_port needs tls_certificate and tls_key"),
         ('[nginx]\ntrusted_proxies = ["any;"]\n', 'must hold addresses or networks, got "any;"'),
-        ('[cluster]\nhost = "a; b"\n', "cluster.host may hold letters, digits and . : _ - only"),
+        ('[cluster]\nhost = "a; b"\n', 'cluster.host must be an address or a host name, got "a; b"'),
         ('[cluster]\nnode_id = "a b"\n', "cluster.node_id may hold letters, digits and . : _ - only"),
         ('[redis]\nurl = "ftp://u:pw@h"\n', 'must begin with redis://, rediss:// or unix://, got "ftp://u:***@h"'),
         ("[health]\nheartbeat_timeout = 1.5\n", "must be at least twice health.heartbeat_interval"),
+        ("[[cluster]]\nport = 1\n", "wsd.toml line 1: cluster must be a section, [cluster] in single brackets"),
+        ("[[channels]]\n", "wsd.toml line 1: channels must be a section, [channels] in single brackets"),
+        ("\n[[nginxx]]\n", "wsd.toml line 2: unknown section [nginxx], did you mean nginx?"),
+        ('"clu\\u0073ter" = 1\n', "wsd.toml: cluster must be a section, [cluster]"),
+        ("[cluster]\ndrain_seconds = inf\n", "cluster.drain_seconds must be a number of at most 315360000, got inf"),
+        ("[cluster]\ndrain_seconds = nan\n", "cluster.drain_seconds must be a number of at least 0, got nan"),
+        ("[cluster]\ndrain_seconds = 1e999\n", "cluster.drain_seconds must be a number of at most 315360000, got inf"),
+        ("[redis]\ntimeout = 1e9\n", "redis.timeout must be a number of at most 315360000, got 1000000000.0"),
+        ("[redis]\nmax_memory = 9_999_999_999_999_999_999\n", "must be an integer of at most 1000000000000000, got"),
+        ("[nginx]\nhttp_timeout = 999999999999\n", "http_timeout must be an integer of at most 315360000"),
         ("[cluster\nport = 1\n", "at line 1"),
         ("[cluster]\nport = 1\nport = 2\n", "line 3"),
     ],
@@ -125,6 +146,8 @@ def test_what_is_wrong_in_the_file_is_named_with_its_line(text: str, problem: st
         ("WSD_WORKERS", "lots", 'WSD_WORKERS: cluster.workers must be an integer from 1 to 256, got "lots"'),
         ("WSD_WORKERS", "2.5", 'WSD_WORKERS: cluster.workers must be an integer from 1 to 256, got "2.5"'),
         ("WSD_NGINX_ENABLED", "perhaps", 'WSD_NGINX_ENABLED: nginx.enabled must be true or false, got "perhaps"'),
+        ("WSD_DRAIN_SECONDS", "inf", "cluster.drain_seconds must be a number of at most 315360000, got"),
+        ("WSD_DRAIN_SECONDS", "nan", "cluster.drain_seconds must be a number of at least 0, got"),
         ("REDIS_URL", "localhost", "REDIS_URL: redis.url must begin with redis://"),
     ],
 )
@@ -182,10 +205,59 @@ def test_a_file_that_was_named_must_be_there() -> None:
             load({}, environ, named)
 
 
-def test_a_file_that_is_not_utf8_is_refused() -> None:
-    Path("wsd.toml").write_bytes(b"[cluster]\napp = '\xff'\n")
-    with pytest.raises(ConfigError, match="not valid TOML"):
+@pytest.mark.parametrize("content", [b"[cluster]\napp = '\xff'\n", "[cluster]\nport = 1\n".encode("utf-16")])
+def test_a_file_that_is_not_utf8_is_refused(content: bytes) -> None:
+    Path("wsd.toml").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"wsd\.toml is not valid TOML: it is not UTF-8 text, see byte"):
         load({}, {}, None)
+
+
+def test_a_byte_order_mark_before_the_settings_means_nothing() -> None:
+    Path("wsd.toml").write_bytes(b"\xef\xbb\xbf[cluster]\r\nport = 81\r\n")
+    assert load({}, {}, None).config.cluster.port == 81
+
+
+def test_a_link_that_leads_nowhere_is_no_missing_file(tmp_path: Path) -> None:
+    Path("wsd.toml").symlink_to("releases/gone.toml")
+    with pytest.raises(ConfigError) as raised:
+        load({}, {}, None)
+    target = tmp_path / "releases" / "gone.toml"
+    assert str(raised.value) == f"cannot read wsd.toml, a symbolic link to {target}: No such file or directory"
+
+
+@pytest.mark.parametrize("kind", ["a directory", "links in a circle"])
+def test_a_path_that_is_no_file_is_refused_by_name(kind: str) -> None:
+    if kind == "a directory":
+        Path("wsd.toml").mkdir()
+    else:
+        Path("wsd.toml").symlink_to("wsd.toml")
+    with pytest.raises(ConfigError, match=r"^cannot read wsd\.toml"):
+        load({}, {}, None)
+
+
+@pytest.mark.parametrize(
+    ("host", "problem"),
+    [
+        ("127.0.0.1", None),
+        ("::", None),
+        ("[::1]", None),
+        ("fe80::1%eth0", 'must be an address or a host name, got "fe80::1%eth0"'),
+        ("localhost", None),
+        ("web_1.example.com", None),
+        ("0.0.0.0:80", 'must be an address without a port, got "0.0.0.0:80": put 80 into cluster.port'),
+        ("[::]:80", 'must be an address without a port, got "[::]:80": put 80 into cluster.port'),
+        ("localhost:80", 'must be an address without a port, got "localhost:80": put 80 into cluster.port'),
+        ("", 'must be an address or a host name, got ""'),
+        ("256.1.1.1", 'must be an address or a host name, got "256.1.1.1"'),
+        ("10.0.0", 'must be an address or a host name, got "10.0.0"'),
+        ("http://a", 'must be an address or a host name, got "http://a"'),
+        ("a..b", 'must be an address or a host name, got "a..b"'),
+        ("-a", 'must be an address or a host name, got "-a"'),
+        ("a b", 'must be an address or a host name, got "a b"'),
+    ],
+)
+def test_a_host_is_an_address_or_a_name(host: str, problem: str | None) -> None:
+    assert host_problem(host) == problem
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,63 @@
+"""The CPUs that this process may use: fewer than the machine has in a container, a cgroup, or under taskset."""
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUPS = Path("/proc/self/cgroup")
+
+
+def available_cpus() -> int:
+    """Count the CPUs that this process may use, at least 1: by its affinity (sched_setaffinity(2)) and its cgroups."""
+    allowed = float(len(os.sched_getaffinity(0)))
+    try:
+        membership = OWN_CGROUPS.read_text()
+    except OSError:
+        membership = ""
+    for directory in cpu_cgroups(membership):
+        allowed = min(allowed, _quota(CGROUPS / directory))
+    return max(1, math.ceil(allowed))
+
+
+def cpu_cgroups(membership: str) -> Iterator[Path]:
+    """Yield the cgroups that may limit the CPU time of a process, relative to the mount of all cgroups.
+
+    `membership` is the text of /proc/self/cgroup (cgroups(7)). A limit of any cgroup above holds as well.
+    """
+    for line in membership.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            root = Path()  # version 2
+        elif "cpu" in controllers.split(","):
+            root = Path("cpu")  # version 1
+        else:
+            continue
+        own = root / path.lstrip("/")
+        yield own
+        # Inside a container the path may be that of the host, and is then not to be found; the root always is.
+        yield from (above for above in own.parents if above.is_relative_to(root))
+
+
+def _quota(cgroup: Path) -> float:
+    """Return how many CPUs a cgroup may use at once, or infinity."""
+    try:
+        return parse_quota((cgroup / "cpu.max").read_text())
+    except OSError:
+        pass
+    try:
+        quota = (cgroup / "cpu.cfs_quota_us").read_text()
+        period = (cgroup / "cpu.cfs_period_us").read_text()
+    except OSError:
+        return math.inf
+    return parse_quota(f"{quota} {period}")
+
+
+def parse_quota(text: str) -> float:
+    """Read `quota period`, both in microseconds, as CPUs; infinity for a quota of `max` or -1 (cgroup-v2.rst)."""
+    try:
+        quota, period = map(float, text.replace("max", "-1").split())
+    except ValueError:
+        return math.inf
+    return quota / period if quota > 0 and period > 0 else math.inf
