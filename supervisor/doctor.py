@@ -197,7 +197,8 @@ def worker_round_trip(state_dir: StateDir) -> Finding:
     except WsdError as exc:
         return failure(check, str(exc), "`wsd logs` of that worker; `wsd restart` replaces it")
     if not answer["complete"]:
-        return failure(check, "not all workers answered over Redis", "`wsd status` shows who; `wsd restart SLOT`")
+        silent = ", ".join(answer["silent"]) or "not all workers"
+        return failure(check, f"no answer over Redis from {silent}", "`wsd restart SLOT` on its node replaces a worker")
     return ok(check, f"all answered over Redis, within {(time.monotonic() - begun) * 1000:.0f} ms")
 
 

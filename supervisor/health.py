@@ -1,7 +1,8 @@
 """Is a process well? From what was observed to what should be done: a pure decision.
 
-Hung means: no heartbeat for too long AND no answer to a direct request. A Redis outage alone makes heartbeats
-stale and must restart nobody; so must a supervisor that itself stood still for a while.
+Hung means: no heartbeat for too long AND no answer to a direct request. Stalled means: it answers, and its answer has
+no newer heartbeat. A Redis outage alone makes heartbeats stale and must restart nobody; so must a supervisor that
+itself stood still for a while.
 """
 
 import random
@@ -15,6 +16,7 @@ class Verdict(StrEnum):
     HEALTHY = "healthy"
     PROBE = "probe"  # ask it directly
     HUNG = "hung"
+    STALLED = "stalled"  # it answers, but what works in its background has ended
     OVERWEIGHT = "overweight"
     OLD = "old"
     WORN = "worn"  # it has handled so many messages that a fresh one is wanted
@@ -43,7 +45,7 @@ class Observation:
     """Of one process, at one moment; ages in seconds."""
 
     heartbeat_age: float  # since its heartbeat last changed, or since it became ready
-    answer_age: float | None = None  # since it last answered a probe, None: never asked
+    silence_confirmed: float = 0.0  # the heartbeat's age when it last answered a probe without a newer heartbeat
     probing_for: float | None = None  # since the probe that is still unanswered was sent
     zombie: bool = False  # the main thread is gone, others keep the process
     rss: int = 0
@@ -56,10 +58,13 @@ class Observation:
 def verdict(seen: Observation, limits: Limits) -> Verdict:
     if seen.zombie:
         return Verdict.ZOMBIE
-    silent_for = min(seen.heartbeat_age, seen.answer_age if seen.answer_age is not None else float("inf"))
-    if silent_for > limits.suspect_after:
+    if seen.heartbeat_age > limits.suspect_after:
         unanswered = seen.probing_for is not None and seen.probing_for >= limits.probe_timeout
-        return Verdict.HUNG if silent_for > limits.heartbeat_timeout and unanswered else Verdict.PROBE
+        if seen.heartbeat_age > limits.heartbeat_timeout and unanswered:
+            return Verdict.HUNG
+        if seen.silence_confirmed > limits.heartbeat_timeout:
+            return Verdict.STALLED
+        return Verdict.PROBE
     # It lives: should another take its place?
     if limits.max_rss and seen.rss > limits.max_rss:
         return Verdict.OVERWEIGHT
@@ -82,7 +87,7 @@ class Pulse:
     """What is known of one process's life since it became ready; times by the caller's monotonic clock."""
 
     seen_at: float  # its last sign of life without being asked
-    answered_at: float | None = None  # its last answer to a probe
+    silence_confirmed: float = 0.0  # see Observation
     probing_since: float | None = None  # the probe that is not answered yet
     beat: Heartbeat | None = None
     messages_in_rate: float | None = None  # per second, between the last two beats
@@ -99,17 +104,19 @@ class Pulse:
             self.messages_out_rate = (beat.messages_out - before.messages_out) / seconds
         self.beat = beat
         self.seen_at = now
+        self.silence_confirmed = 0.0
 
-    def answer(self, now: float) -> None:
-        """Take note of an answer to a probe."""
-        self.answered_at = now
+    def answer(self, beat: Heartbeat, now: float) -> None:
+        """Take note of an answer to a probe. Only a heartbeat that is newer than the last one is a sign of life."""
         self.probing_since = None
+        self.silence_confirmed = now - self.seen_at
+        self.hear(beat, now)
 
     def observe(self, now: float, *, zombie: bool, rss: int, others_hear: bool) -> Observation:
         beat = self.beat
         return Observation(
             heartbeat_age=now - self.seen_at,
-            answer_age=now - self.answered_at if self.answered_at is not None else None,
+            silence_confirmed=self.silence_confirmed,
             probing_for=now - self.probing_since if self.probing_since is not None else None,
             zombie=zombie,
             rss=rss,

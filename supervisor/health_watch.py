@@ -99,6 +99,9 @@ class HealthWatch:
             case Verdict.HUNG:
                 reason = f"hangs, no sign of life for {seen.heartbeat_age:.1f} s"
                 self._children.post(child, Unhealthy(current.number, reason))
+            case Verdict.STALLED:
+                reason = f"answers, but its background work has stopped: no heartbeat for {seen.heartbeat_age:.1f} s"
+                self._recycle(child, reason)
             case Verdict.ZOMBIE:
                 self._children.post(child, Unhealthy(current.number, "is a zombie"))
             case Verdict.OVERWEIGHT:
@@ -149,8 +152,7 @@ class HealthWatch:
         beat = await service.probe(self.limits.probe_timeout)
         now = time.monotonic()
         if beat is not None:
-            pulse.answer(now)
-            pulse.hear(beat, now)
+            pulse.answer(beat, now)
             return
         await asyncio.sleep(asked_at + self.limits.probe_timeout - now)  # a refusal comes at once: silence, too
         if child.pulse is pulse:

@@ -101,8 +101,18 @@ def problems(supervisor: "Supervisor") -> Iterator[str]:
                 lines = tail(supervisor.state_dir.log(slot.name), child.log_start, 1)
                 text += f"; its log ends with: {lines[0]}" if lines else ""
             yield text
+        elif (silence := _silence(child, supervisor)) is not None:
+            yield f"{slot.name} has sent no heartbeat for {silence:.0f} s: `wsd restart {slot.name.partition('-')[2]}`"
         elif watch is not None and watch.error is None and beat is not None and not beat.redis:
             yield f"{slot.name} cannot reach Redis"
+
+
+def _silence(child: Child, supervisor: "Supervisor") -> float | None:
+    """For how many seconds a worker has sent no heartbeat; None if they are no more than it may be silent."""
+    if child.pulse is None or not isinstance(child.service, WorkerService):
+        return None
+    silence = time.monotonic() - child.pulse.seen_at
+    return silence if silence > supervisor.config.health.heartbeat_timeout else None
 
 
 def warnings(supervisor: "Supervisor") -> Iterator[str]:

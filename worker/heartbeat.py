@@ -95,6 +95,7 @@ class HeartbeatTask:
     async def _beat_for_ever(self) -> None:
         try:
             while True:
+                self._count += 1
                 await self.beat_now()
                 raise_if_cancelled()
                 self.begun.set()
@@ -104,8 +105,11 @@ class HeartbeatTask:
             await self._say_goodbye()
 
     async def beat_now(self) -> None:
-        """Beat, and count the others."""
-        self._count += 1
+        """Write the record, and count the others.
+
+        A Redis that hangs holds it up for `heartbeat_interval` at most: the supervisor takes a count that stands still
+        for a worker whose background work has ended.
+        """
         if self._beat is None:
             return
         # Whoever reads it there knows that it came through; what is left to say is whether we hear, too.
@@ -113,7 +117,8 @@ class HeartbeatTask:
         keys = [heartbeat_key(record.worker_id), LIVE_WORKERS_KEY, SESSIONS_KEY]
         ttl_ms = int(self._env.heartbeat_ttl * 1000)
         try:
-            workers, sessions = await self._beat(keys, [record.to_json(), ttl_ms, record.worker_id])
+            async with asyncio.timeout(self._env.heartbeat_interval):
+                workers, sessions = await self._beat(keys, [record.to_json(), ttl_ms, record.worker_id])
         except (RedisError, OSError) as exc:
             if self.redis_healthy:
                 logger.warning("heartbeat failed: %s", exc)

@@ -67,7 +67,8 @@ async def channels(worker: Worker, request: Request) -> object:
     workers = worker.heartbeat.totals.workers
     found = await worker.manager.cluster_statistics(workers, offset=page.offset, limit=page.limit)
     total = sum(each.channels for each in found.workers)
-    return {"complete": found.complete, "total": total, "channels": found.channels}
+    silent = worker.heartbeat.live_workers - {each.worker_id for each in found.workers} if not found.complete else ()
+    return {"complete": found.complete, "silent": sorted(silent), "total": total, "channels": found.channels}
 
 
 async def trace(worker: Worker, request: Request) -> object:

@@ -113,9 +113,13 @@ class RedisPubSub:
 
     async def run(self, receive: Receive) -> None:
         """Hear and publish messages until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._hear_for_ever(receive), name="listener")
-            tasks.create_task(self._send_for_ever(), name="publisher")
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._hear_for_ever(receive), name="listener")
+                tasks.create_task(self._send_for_ever(), name="publisher")
+        finally:
+            self._forget_connection()
+            self.give_up("the worker has stopped")  # nobody would send what waits, nor what comes
 
     async def _hear_for_ever(self, receive: Receive) -> None:
         attempt = 0

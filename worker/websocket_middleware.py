@@ -9,6 +9,7 @@ from wsd.worker import http_api
 from wsd.worker.admission import Admission, refuse, with_subprotocol
 from wsd.worker.authentication import Authenticate
 from wsd.worker.contract import WorkerEnv
+from wsd.worker.lifespan import Lifespan
 from wsd.worker.websocket_manager import DistributedWebSocketManager
 from wsd.worker.worker import Worker, current_worker
 
@@ -112,27 +113,11 @@ class WebSocketMiddleware:
         return send_with_headers
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Start before the application's startup and stop after its shutdown, if it has any."""
-        started = False
-
-        async def send_between(message: Message) -> None:
-            nonlocal started
-            if message["type"] == "lifespan.startup.complete":
-                started = True
-                self.worker.ready()
-            else:
-                if message["type"] == "lifespan.startup.failed":
-                    self.startup_failure = message.get("message", "").strip() or "no reason given"
-                await self.worker.stop()
-            await send(message)
-
-        await self.worker.start(ready=False)
+        """Start the worker before the application's startup, and stop the worker after the application's shutdown."""
+        worker = self.worker
+        await worker.start(ready=False)
+        lifespan = Lifespan(self.app, on_started=worker.ready, on_stopped=worker.stop)
         try:
-            await self.app(scope, receive, send_between)
-        except Exception:
-            if started:
-                raise
-            # As in uvicorn's lifespan "auto": an application that raises here does not know lifespan events.
-            await send_between({"type": "lifespan.startup.complete"})
-            await receive()
-            await send_between({"type": "lifespan.shutdown.complete"})
+            await lifespan.run(scope, receive, send)
+        finally:
+            self.startup_failure = lifespan.startup_failure

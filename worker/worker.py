@@ -78,6 +78,8 @@ class Worker:
         beat_redis = self._open(env.redis_url, env.heartbeat_interval) if self.distributed else None
         self.heartbeat = HeartbeatTask(env, self.manager, beat_redis)
         self._tasks: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # that the background work runs on
+        self._stopped = False
 
     def _open(self, url: str, timeout: float | None) -> Redis:
         client = open_redis(url, connect_timeout=self.env.redis_connect_timeout, timeout=timeout)
@@ -127,7 +129,8 @@ class Worker:
         if self.heartbeat.begun.is_set():
             return
         if self._tasks is None:
-            self._tasks = asyncio.create_task(self._run(), name="worker")
+            self._loop = asyncio.get_running_loop()
+            self._tasks = self._loop.create_task(self._run(), name="worker")
             self._tasks.add_done_callback(self._ended)
         begun = asyncio.create_task(self.heartbeat.begun.wait())
         await asyncio.wait([begun, self._tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -139,26 +142,39 @@ class Worker:
         self.heartbeat.state = WorkerState.READY
 
     async def stop(self) -> None:
+        """End the background work for good: whoever asks for this process's worker afterwards gets another one."""
+        self._stopped = True
         if self._tasks is not None:
             self._tasks.cancel()
             await asyncio.wait([self._tasks])
         for client in self._clients:
             await client.aclose()
 
+    @property
+    def running(self) -> bool:
+        """Whether the background work has begun and has not ended."""
+        return self._tasks is not None and not self._tasks.done()
+
     def drain(self) -> None:
         """From now on /health answers 503: this worker gets no new connections."""
         self.heartbeat.state = WorkerState.DRAINING
 
     def health(self) -> tuple[int, dict[str, Any]]:
-        """200 while the worker can serve, healthy or degraded; 503 while it starts, drains, or is deaf."""
+        """200 while the worker can serve, healthy or degraded.
+
+        503 while it starts or drains, when it is deaf, and when its background work has ended: then nothing crosses
+        workers, and only a new process helps.
+        """
         beat = self.heartbeat.record()
         broker = self.manager.broker.health
         broker_healthy = broker.mode in (Mode.MEMORY, Mode.DISTRIBUTED)
         store_healthy = self.manager.keeper.healthy and (self.heartbeat.redis_healthy or not self.distributed)
         totals = self.heartbeat.totals
-        serves = beat.state is WorkerState.READY and not broker.deaf
+        serves = self.running and beat.state is WorkerState.READY and not broker.deaf
         status: str = "healthy" if broker_healthy and store_healthy else "degraded"
-        if beat.state is not WorkerState.READY:
+        if not self.running:
+            status = "stopped"
+        elif beat.state is not WorkerState.READY:
             status = beat.state
         elif broker.deaf:
             status = "deaf"

@@ -1,14 +1,17 @@
 """`--app`: the user's application, and every way in which it may not be one."""
 
+import asyncio
 import http.client
 import json
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 
 from tests.cluster.harness import Cluster, wsd
 from tests.ports import unused_port
+from tests.waiting import until
 
 STARLETTE_APP = """
 from starlette.applications import Starlette
@@ -36,6 +39,68 @@ async def app(scope, receive, send):
     assert scope["type"] == "http"
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"bare"})
+"""
+
+DJANGO_PROJECT = """
+import asyncio
+
+import django
+from asgiref.sync import async_to_sync
+from channels.generic.websocket import AsyncWebsocketConsumer
+from channels.routing import ProtocolTypeRouter, URLRouter
+from django.conf import settings
+from django.core.asgi import get_asgi_application
+from django.http import HttpResponse
+from django.urls import path
+
+from wsd.worker import get_websocket_manager
+
+settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x", INSTALLED_APPS=["channels"])
+django.setup()
+
+def say(request):
+    reached = async_to_sync(get_websocket_manager().publish)("news", request.GET["text"])
+    return HttpResponse(str(reached.everywhere))
+
+async def say_async(request):
+    await get_websocket_manager().publish("news", request.GET["text"])
+    return HttpResponse()
+
+class News(AsyncWebsocketConsumer):
+    async def connect(self):
+        await self.accept()
+        manager = self.scope["state"]["websocket_manager"]
+        self.client = await manager.connect("ann", welcome=False)
+        await manager.join(self.client, "news")
+        self.pump = asyncio.create_task(self.client.pump(self.send))
+        await self.send(manager.worker_id)
+
+    async def disconnect(self, code):
+        self.pump.cancel()
+        self.scope["state"]["websocket_manager"].disconnect(self.client, code)
+
+urlpatterns = [path("say", say), path("say-async", say_async)]
+app = ProtocolTypeRouter({
+    "http": get_asgi_application(),
+    "websocket": URLRouter([path("news", News.as_asgi())]),
+})
+"""
+
+# Cancels the work of its worker, as nothing should: there is no other way to see what becomes of such a worker.
+STALLING_APP = """
+import asyncio
+
+from wsd.worker import get_websocket_manager
+
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    found = [task for task in asyncio.all_tasks() if task.get_name() == "worker"]
+    for task in found:
+        task.cancel()
+    await asyncio.wait(found)
+    reached = await get_websocket_manager().broadcast("nobody waits for a worker that has stopped")
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(reached.everywhere).encode()})
 """
 
 FAILING_STARTUP = """
@@ -84,6 +149,40 @@ def test_an_application_without_lifespan_that_a_factory_makes_is_served(tmp_path
     (tmp_path / "bare.py").write_text(f"{BARE_ASGI_APP}\ndef create_app():\n    return app\n")
     with Cluster(tmp_path, "bare:create_app", "--workers", "1") as cluster:
         assert get(cluster.port, "/anything") == (200, b"bare")
+
+
+@pytest.mark.anyio
+async def test_a_django_project_with_channels_publishes_and_hears_on_all_workers(tmp_path: Path) -> None:
+    (tmp_path / "project.py").write_text(DJANGO_PROJECT)
+    with Cluster(tmp_path, "--workers", "2", "--app", "project:app") as cluster:
+        workers = dict.fromkeys(worker.worker_id for worker in cluster.status().workers)
+        clients: dict[str | None, ClientConnection] = {}
+        async with AsyncExitStack() as stack:
+            while clients.keys() != workers.keys():
+                client = await stack.enter_async_context(connect(f"ws://127.0.0.1:{cluster.port}/news"))
+                clients[str(await client.recv())] = client
+            for path in ("/say?text=sync", "/say-async?text=async"):
+                assert (await asyncio.to_thread(get, cluster.port, path))[0] == 200
+                for client in clients.values():
+                    async with asyncio.timeout(10):
+                        assert json.loads(await client.recv())["data"] == path.partition("=")[2]
+            assert cluster.status().problems == []
+        cluster.wsd("restart", "1")
+        assert cluster.status().state == "healthy"
+
+
+def test_a_worker_whose_background_work_has_stopped_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(STALLING_APP)
+    health = "[health]\nheartbeat_interval = 0.2\nheartbeat_timeout = 1.0\nprobe_timeout = 0.5\n"
+    with Cluster(tmp_path, "--workers", "1", "--app", "mine:app", config=health) as cluster:
+        pid = cluster.worker(1).pid
+        assert get(cluster.port, "/") == (200, b"False")
+        assert get(cluster.port, "/health")[0] == 503
+        until(lambda: "worker-1 has sent no heartbeat for" in str(cluster.status().problems))
+        assert cluster.status().state == "degraded"
+        assert until(lambda: cluster.replaced(1, pid))
+        assert "answers, but its background work has stopped" in cluster.wsd("events").stdout
+        assert get(cluster.port, "/health")[0] == 200
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,14 @@ LIMITS = Limits(heartbeat_timeout=5, probe_timeout=2, max_rss=1000)
         (Observation(heartbeat_age=3), Verdict.HEALTHY),
         (Observation(heartbeat_age=3.1), Verdict.PROBE),
         (Observation(heartbeat_age=60), Verdict.PROBE),  # never asked, so not hung
-        (Observation(heartbeat_age=60, answer_age=1), Verdict.HEALTHY),  # Redis is away, the worker is not
-        (Observation(heartbeat_age=60, answer_age=3.1), Verdict.PROBE),
-        (Observation(heartbeat_age=60, answer_age=4, probing_for=2), Verdict.PROBE),
-        (Observation(heartbeat_age=60, answer_age=5.1, probing_for=1.9), Verdict.PROBE),
-        (Observation(heartbeat_age=60, answer_age=5.1, probing_for=2), Verdict.HUNG),
+        (Observation(heartbeat_age=60, probing_for=1.9), Verdict.PROBE),
+        (Observation(heartbeat_age=60, probing_for=2), Verdict.HUNG),
+        # It answers without a newer beat. An answer within the timeout says nothing yet: the next beat may come.
+        (Observation(heartbeat_age=4.5, silence_confirmed=4.0), Verdict.PROBE),
+        (Observation(heartbeat_age=5.5, silence_confirmed=5.0), Verdict.PROBE),
+        (Observation(heartbeat_age=5.5, silence_confirmed=5.1), Verdict.STALLED),
+        (Observation(heartbeat_age=60, silence_confirmed=5.1, probing_for=2), Verdict.HUNG),
+        (Observation(heartbeat_age=0, silence_confirmed=5.1), Verdict.HEALTHY),
         (Observation(heartbeat_age=5, probing_for=2), Verdict.PROBE),
         (Observation(heartbeat_age=5.1, probing_for=2), Verdict.HUNG),
         (Observation(heartbeat_age=0, probing_for=60), Verdict.HEALTHY),
@@ -72,6 +75,16 @@ def test_only_a_new_beat_is_a_sign_of_life() -> None:
     assert pulse.seen_at == 3
 
 
+def test_an_answer_is_a_sign_of_life_only_with_a_newer_heartbeat() -> None:
+    pulse = Pulse(seen_at=0)
+    pulse.hear(beat(1), 1)
+    pulse.probing_since = 6
+    pulse.answer(beat(1), 7)  # answers, and nothing beats in it
+    assert pulse == Pulse(seen_at=1, silence_confirmed=6, beat=beat(1))
+    pulse.answer(beat(2), 8)  # Redis is away, the worker is not
+    assert (pulse.seen_at, pulse.silence_confirmed) == (8, 0)
+
+
 def test_rates_are_between_the_last_two_beats() -> None:
     pulse = Pulse(seen_at=0)
     pulse.hear(beat(1, messages_in=10, messages_out=100, uptime=1.0), 0)
@@ -84,8 +97,4 @@ def test_an_observation_has_ages() -> None:
     pulse = Pulse(seen_at=1, probing_since=4)
     assert pulse.observe(10, zombie=False, rss=5, others_hear=True) == Observation(
         heartbeat_age=9, probing_for=6, rss=5
-    )
-    pulse.answer(8)
-    assert pulse.observe(10, zombie=True, rss=5, others_hear=True) == Observation(
-        heartbeat_age=9, answer_age=2, zombie=True, rss=5
     )

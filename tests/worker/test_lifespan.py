@@ -1,0 +1,291 @@
+"""Applications and lifespan events: whoever is served under uvicorn is served, and the worker's own work goes on."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.lifespan.on import LifespanOn
+from websockets.asyncio.client import unix_connect
+
+from tests.waiting import eventually
+from tests.worker import servers
+from tests.worker.process import Worker, worker
+from wsd.worker.lifespan import Lifespan
+
+pytestmark = pytest.mark.anyio
+
+
+async def raises_at_once(receive: Receive, send: Send) -> None:
+    raise ValueError("Django can only handle ASGI/HTTP connections, not lifespan.")
+
+
+async def returns_at_once(receive: Receive, send: Send) -> None:
+    return
+
+
+async def returns_after_the_first_event(receive: Receive, send: Send) -> None:
+    await receive()
+
+
+async def raises_in_startup(receive: Receive, send: Send) -> None:
+    await receive()
+    raise RuntimeError("no database")
+
+
+async def cancels_itself_in_startup(receive: Receive, send: Send) -> None:
+    await receive()
+    raise asyncio.CancelledError
+
+
+async def exits_in_startup(receive: Receive, send: Send) -> None:
+    await receive()
+    raise SystemExit("no database")
+
+
+async def hangs_in_startup(receive: Receive, send: Send) -> None:
+    await receive()
+    await receive()
+
+
+async def says_that_startup_failed(receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+
+async def says_that_startup_failed_and_raises(receive: Receive, send: Send) -> None:
+    await says_that_startup_failed(receive, send)
+    raise RuntimeError("no database")
+
+
+async def returns_after_startup(receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+
+
+async def raises_after_startup(receive: Receive, send: Send) -> None:
+    await returns_after_startup(receive, send)
+    raise RuntimeError("after startup")
+
+
+async def completes_without_receiving(receive: Receive, send: Send) -> None:
+    await send({"type": "lifespan.startup.complete"})
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+async def completes_twice(receive: Receive, send: Send) -> None:
+    await returns_after_startup(receive, send)
+    await send({"type": "lifespan.startup.complete"})
+
+
+async def sends_what_nobody_knows(receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "http.response.start", "status": 200})
+
+
+async def knows_lifespan(receive: Receive, send: Send) -> None:
+    await returns_after_startup(receive, send)
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+async def raises_in_shutdown(receive: Receive, send: Send) -> None:
+    await returns_after_startup(receive, send)
+    await receive()
+    raise RuntimeError("in shutdown")
+
+
+async def says_that_shutdown_failed(receive: Receive, send: Send) -> None:
+    await returns_after_startup(receive, send)
+    await receive()
+    await send({"type": "lifespan.shutdown.failed", "message": "a file could not be written"})
+    raise RuntimeError("in shutdown")
+
+
+async def returns_in_shutdown(receive: Receive, send: Send) -> None:
+    await returns_after_startup(receive, send)
+    await receive()
+
+
+async def hangs_in_shutdown(receive: Receive, send: Send) -> None:
+    await returns_after_startup(receive, send)
+    await receive()
+    await receive()
+
+
+KINDS = [
+    raises_at_once,
+    returns_at_once,
+    returns_after_the_first_event,
+    raises_in_startup,
+    cancels_itself_in_startup,
+    hangs_in_startup,
+    says_that_startup_failed,
+    says_that_startup_failed_and_raises,
+    returns_after_startup,
+    raises_after_startup,
+    completes_without_receiving,
+    completes_twice,
+    sends_what_nobody_knows,
+    knows_lifespan,
+    raises_in_shutdown,
+    says_that_shutdown_failed,
+    returns_in_shutdown,
+    hangs_in_shutdown,
+]
+
+Kind = Callable[[Receive, Send], Any]
+
+
+async def as_uvicorn_sees(app: ASGIApp) -> dict[str, object]:
+    """How uvicorn's lifespan "auto" starts and stops an application."""
+    lifespan = LifespanOn(uvicorn.Config(app, lifespan="auto"))
+    seen: dict[str, object] = {}
+    for phase in (lifespan.startup, lifespan.shutdown):
+        try:
+            async with asyncio.timeout(0.1):
+                await phase()
+        except TimeoutError:
+            seen[phase.__name__] = "hangs"
+            break
+        seen[phase.__name__] = "exits" if lifespan.should_exit else "goes on"
+        if lifespan.should_exit:
+            break
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        if task.get_coro().__qualname__ == "LifespanOn.main":  # type: ignore[union-attr]
+            task.cancel()
+            await asyncio.wait([task])
+    return seen
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_server_sees_the_same_with_us_in_between(kind: Kind) -> None:
+    happened: list[str] = []
+
+    async def stopped() -> None:
+        happened.append("stopped")
+
+    async def alone(scope: Scope, receive: Receive, send: Send) -> None:
+        assert isinstance(scope["state"], dict)
+        await kind(receive, send)
+
+    async def within(scope: Scope, receive: Receive, send: Send) -> None:
+        async def noting(message: Message) -> None:
+            await send(message)
+            happened.append(message["type"].removeprefix("lifespan."))
+
+        lifespan = Lifespan(alone, on_started=lambda: happened.append("started"), on_stopped=stopped)
+        await lifespan.run(scope, receive, noting)
+
+    expected = await as_uvicorn_sees(alone)
+    assert await as_uvicorn_sees(within) == expected
+    if expected["startup"] == "goes on":
+        assert happened[:2] == ["started", "startup.complete"]
+        assert happened.count("stopped") == (expected["shutdown"] != "hangs")
+        if "stopped" in happened:  # and nothing was stopped before the server wanted it
+            assert happened[-2] == "stopped"
+            assert happened[-1].startswith("shutdown.")
+    elif expected["startup"] == "exits":
+        assert happened == ["stopped", "startup.failed"]
+
+
+async def test_an_application_that_exits_in_its_startup_did_not_start() -> None:
+    async def stopped() -> None: ...
+
+    async def asked() -> Message:
+        return {"type": "lifespan.startup"}
+
+    async def answered(message: Message) -> None: ...
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await exits_in_startup(receive, send)
+
+    lifespan = Lifespan(app, on_started=lambda: None, on_stopped=stopped)
+    with pytest.raises(SystemExit):
+        await lifespan.run({}, asked, answered)
+    assert lifespan.startup_failure == "SystemExit('no database')"
+
+
+SERVED = """
+from tests.worker import test_lifespan
+from wsd.worker import get_websocket_manager
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await test_lifespan.{kind}(receive, send)
+    elif scope["type"] == "http":
+        reached = await get_websocket_manager().broadcast("hi")
+        await send({{"type": "http.response.start", "status": 200, "headers": []}})
+        await send({{"type": "http.response.body", "body": str(reached.everywhere).encode()}})
+    else:
+        await receive()
+        await send({{"type": "websocket.accept"}})
+        await send({{"type": "websocket.send", "text": str(get_websocket_manager().broker.healthy)}})
+        await receive()
+"""
+
+PATHS = "import sys; sys.path.append({root!r})\n"
+
+
+def write_app(directory: Path, kind: Kind) -> None:
+    root = str(Path(__file__).parent.parent.parent)
+    (directory / "mine.py").write_text(PATHS.format(root=root) + SERVED.format(kind=kind.__name__))
+
+
+async def test_a_worker_serves_them_beats_and_ends_well(tmp_path: Path) -> None:
+    running: list[Worker] = []
+    try:
+        for kind in (raises_at_once, returns_at_once, raises_after_startup, raises_in_shutdown):
+            directory = tmp_path / kind.__name__
+            directory.mkdir()
+            write_app(directory, kind)
+            running.append(Worker(directory, app="mine:app", heartbeat_interval=0.05))
+        for serving in running:
+            await eventually(lambda serving=serving: serving.health()[0] == 200)  # type: ignore[misc]
+            beats = serving.health()[1]["heartbeat"]["beat"]
+            await eventually(lambda serving=serving, beats=beats: serving.health()[1]["heartbeat"]["beat"] > beats + 2)  # type: ignore[misc]
+            async with asyncio.timeout(10), unix_connect(str(serving.path), "ws://localhost/") as connection:
+                assert await connection.recv() == "True"
+            assert await asyncio.to_thread(serving.request, "GET", "/") == (200, "True")
+            serving.process.send_signal(signal.SIGTERM)
+        for serving in running:
+            assert await asyncio.to_thread(serving.process.wait, 10) == 0
+    finally:
+        for serving in running:
+            serving.process.kill()
+            serving.process.wait()
+
+
+async def test_a_plain_server_has_the_worker_too(tmp_path: Path) -> None:
+    write_app(tmp_path, raises_at_once)
+    (tmp_path / "wrapped.py").write_text(
+        "import mine\nfrom wsd.worker import WebSocketMiddleware\napp = WebSocketMiddleware(mine.app)\n"
+    )
+    with servers.uvicorn(tmp_path, "wrapped:app") as port:
+        assert (await asyncio.to_thread(servers.get, port, "/"))[2] == b"True"
+
+
+STOPPABLE = """
+import asyncio
+
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    for task in asyncio.all_tasks():
+        if task.get_name() == "worker":
+            task.cancel()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+"""
+
+
+async def test_a_worker_whose_background_work_has_stopped_says_so(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(STOPPABLE)
+    with worker(tmp_path, app="mine:app") as serving:
+        assert serving.health()[0] == 200
+        serving.request("GET", "/")
+        status, body = serving.health()
+        assert (status, body["status"]) == (503, "stopped")

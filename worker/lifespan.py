@@ -1,0 +1,97 @@
+"""The lifespan of an application that may know nothing of lifespan events, as uvicorn's lifespan "auto" has it."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+logger = logging.getLogger(__name__)
+
+
+class Lifespan:
+    """The application's side of one lifespan; the server gets an answer to both of its events in any case.
+
+    An application that returns or raises early is served all the same. An application that says that its startup
+    failed is not.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, on_started: Callable[[], None], on_stopped: Callable[[], Awaitable[None]]
+    ) -> None:
+        """`on_started` is called before the server hears that the startup is complete. `on_stopped` is awaited before
+        the server hears that the startup failed, or that the shutdown is over."""
+        self._app = app
+        self._on_started = on_started
+        self._on_stopped = on_stopped
+        self.startup_failure: str | None = None  # what the application said
+        self._receive: Receive
+        self._send: Send
+        self._startup_asked = self._startup_answered = False
+        self._shutdown_asked = self._shutdown_answered = False
+        self._early_answer: Message | None = None  # to a shutdown that the server has not asked for yet
+
+    async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raise what the application raised, if its startup failed or its shutdown was asked for."""
+        self._receive, self._send = receive, send
+        try:
+            await self._app(scope, self._ask, self._answer)
+        except (Exception, asyncio.CancelledError) as exc:
+            task = asyncio.current_task()
+            if isinstance(exc, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
+            if self.startup_failure is not None:
+                raise
+            if self._shutdown_asked:
+                await self._finish()
+                raise
+            self._note(exc)
+        except BaseException as exc:  # sys.exit() in its startup, say
+            if not self._startup_answered:
+                self.startup_failure = repr(exc)
+            raise
+        if self.startup_failure is None:
+            await self._finish()
+
+    async def _ask(self) -> Message:
+        message = await self._receive()
+        self._startup_asked = True
+        if message["type"] == "lifespan.shutdown":
+            self._shutdown_asked = True
+        return message
+
+    async def _answer(self, message: Message) -> None:
+        kind = message["type"]
+        if kind.startswith("lifespan.shutdown.") and not self._shutdown_asked:
+            self._early_answer = message
+            return
+        if kind == "lifespan.startup.complete" and not self._startup_answered:
+            self._startup_answered = True
+            self._on_started()
+        elif kind == "lifespan.startup.failed" and not self._startup_answered:
+            self._startup_answered = True
+            self.startup_failure = message.get("message", "").strip() or "no reason given"
+            await self._on_stopped()
+        elif kind.startswith("lifespan.shutdown.") and not self._shutdown_answered:
+            self._shutdown_answered = True
+            await self._on_stopped()
+        await self._send(message)  # the server refuses what it does not know, and second answers
+
+    def _note(self, exc: BaseException) -> None:
+        if not self._startup_asked:
+            logger.debug("the application does not know lifespan events: %r", exc)
+        elif not self._startup_answered:
+            logger.warning("the application raised in its startup, and is served all the same", exc_info=exc)
+        else:
+            logger.warning("the application's lifespan ended early, it is served all the same", exc_info=exc)
+
+    async def _finish(self) -> None:
+        """Answer for an application that has returned or raised."""
+        if not self._startup_answered:
+            if not self._startup_asked:
+                await self._ask()
+            await self._answer({"type": "lifespan.startup.complete"})
+        while not self._shutdown_asked:
+            await self._ask()
+        if not self._shutdown_answered:
+            await self._answer(self._early_answer or {"type": "lifespan.shutdown.complete"})
