@@ -44,7 +44,7 @@ class WsdClient:
         self._heard: asyncio.Queue[Message | None] = asyncio.Queue()
         self._positions: dict[str, Message] = {}  # by channel: offset and epoch
         self._channels: set[str] = set()
-        self._uids: OrderedDict[str, None] = OrderedDict()
+        self._uids: OrderedDict[tuple[str, str], None] = OrderedDict()  # of the latest messages, after the channel
         self._waiting: dict[int, tuple[Message, asyncio.Future[Message]]] = {}
         self._retrying: asyncio.Task[None] | None = None
         self._next_id = 1
@@ -182,9 +182,10 @@ class WsdClient:
         uid = message.get("uid")
         if uid is None:
             return True
-        if uid in self._uids:  # it came before it was stored
+        name = (message["channel"], uid)
+        if name in self._uids:  # it came before it was stored
             return False
-        self._uids[uid] = None
+        self._uids[name] = None
         if len(self._uids) > KEPT_UIDS:
             self._uids.popitem(last=False)
         return True

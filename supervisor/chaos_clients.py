@@ -93,7 +93,7 @@ class Subscriber(ChaosClient):
         super().__init__(url, user_id, ledger)
         self.ready = asyncio.Event()  # subscribed to all
         self._positions: dict[str, Message | None] = dict.fromkeys(channels)
-        self._uids: OrderedDict[str, None] = OrderedDict()
+        self._uids: OrderedDict[tuple[str, str], None] = OrderedDict()  # of the latest messages, after the channel
 
     def _since(self) -> dict[str, Message]:
         return {channel: at for channel, at in self._positions.items() if at is not None}
@@ -132,8 +132,8 @@ class Subscriber(ChaosClient):
             case "message":
                 if "offset" in message:
                     self._advance(channel, message)
-                if message["uid"] not in self._uids:
-                    self._remember(message["uid"])
+                if (channel, message["uid"]) not in self._uids:
+                    self._remember(channel, message["uid"])
                     self._ledger.deliver(self.user_id, message["from"]["user_id"], message["data"]["number"])
 
     def _advance(self, channel: str, message: Message) -> None:
@@ -143,8 +143,8 @@ class Subscriber(ChaosClient):
             self._ledger.holes += 1
         self._positions[channel] = {"offset": message["offset"], "epoch": message["epoch"]}
 
-    def _remember(self, uid: str) -> None:
-        self._uids[uid] = None
+    def _remember(self, channel: str, uid: str) -> None:
+        self._uids[channel, uid] = None
         if len(self._uids) > KEPT_UIDS:
             self._uids.popitem(last=False)
 

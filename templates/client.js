@@ -18,7 +18,7 @@ export class WsdClient {
   #url; #query; #socket = null; #token = ""; #attempt = 0; #timer; #retry = null; #stopped = false;
   #positions = new Map();                             // by channel: { offset, epoch }
   #channels = new Set();                              // subscribed, by the application's wish
-  #uids = new Set();
+  #uids = new Set();                                  // of the latest messages, each with its channel
   #waiting = new Map();                               // by id: { request, resolve, reject }
   #nextId = 1;
   #run = Math.random().toString(36).slice(2);         // tells this client's idempotency keys from an earlier one's
@@ -82,6 +82,11 @@ export class WsdClient {
     };
     socket.onmessage = (event) => { if (socket === this.#socket) this.#hear(JSON.parse(event.data)); };
     socket.onclose = (event) => { if (socket === this.#socket) this.#closed(event); };
+    let opened = false;                               // Node 20 and 22 tell no close of what could not be opened
+    socket.addEventListener("open", () => { opened = true; });
+    socket.onerror = () => setTimeout(() => {
+      if (socket === this.#socket && !opened) this.#closed({ code: 1006, reason: "" });
+    });
   }
 
   #closed({ code, reason }) {
@@ -127,7 +132,7 @@ export class WsdClient {
     this.#socket.welcomed = true;
     for (const [channel, state] of Object.entries(message.channels)) this.#joined(channel, state);
     for (const channel of this.#channels) {
-      if (channel in message.channels) continue;      // in it already
+      if (Object.hasOwn(message.channels, channel)) continue; // in it already
       this.#socket.send(JSON.stringify({ type: "subscribe", channel, since: this.#positions.get(channel) }));
     }
     this.onstate("open", message);
@@ -149,8 +154,9 @@ export class WsdClient {
       this.#positions.set(channel, { offset, epoch });
     }
     if (uid) {                                        // it may have come before it was stored
-      if (this.#uids.has(uid)) return;
-      this.#uids.add(uid);
+      const name = JSON.stringify([channel, uid]);
+      if (this.#uids.has(name)) return;
+      this.#uids.add(name);
       if (this.#uids.size > KEPT_UIDS) this.#uids.delete(this.#uids.values().next().value);
     }
     this.onmessage(message);

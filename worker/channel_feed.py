@@ -18,12 +18,16 @@ from itertools import dropwhile
 from msgspec import Struct, structs
 
 from wsd.worker.history import PAGE_ENTRIES, Entry, Origin, Page, Position, offset_of
+from wsd.worker.message_names import KnownTries, try_of
 from wsd.worker.seen_messages import SeenMessages
 
 MAX_HELD = 2000
 """Entries held beyond a hole; those after them are in the history."""
 
 MAX_EARLY = 10_000
+
+MAX_TRIES = 64
+"""Messages with an idempotency key that are remembered of a channel: they may be tried again while Redis is away."""
 
 MAX_ENDED = 8
 """Epochs remembered that have ended."""
@@ -91,6 +95,8 @@ class ChannelFeed:
         self._held_before: set[tuple[str, int]] = set()  # the read that is under way
         self._offset_before = 0
         self._early: OrderedDict[tuple[Origin, int], Entry] = OrderedDict()
+        self._early_tries: dict[bytes, tuple[Origin, int]] = {}  # keys of `_early`, by what their tries share
+        self._tries = KnownTries(MAX_TRIES)
         self._recent: deque[Entry] | None = None
 
     # What is heard
@@ -128,11 +134,21 @@ class ChannelFeed:
             if key in self._seen:
                 continue
             self._seen.add(*key)
+            one = try_of(each.payload)
+            if one is not None:
+                if one[0] in self._early_tries or one in self._tries:
+                    continue  # members have it from another try
+                self._early_tries[one[0]] = key
             early = self._early[key] = structs.replace(each, position=None)
             if len(self._early) > MAX_EARLY:
-                self._early.popitem(last=False)
+                self._forget_one_early(next(iter(self._early)))
             steps.append(Deliver(early))
         return steps
+
+    def _forget_one_early(self, key: tuple[Origin, int]) -> None:
+        entry = self._early.pop(key, None)
+        if entry is not None and (one := try_of(entry.payload)) is not None:
+            del self._early_tries[one[0]]
 
     @property
     def early(self) -> tuple[Entry, ...]:
@@ -143,6 +159,7 @@ class ChannelFeed:
     def forget_early(self) -> None:
         """Entries that were never stored will not be: who said them was lost with them."""
         self._early.clear()
+        self._early_tries.clear()
 
     # What is read
 
@@ -236,10 +253,16 @@ class ChannelFeed:
         key = self._last = (entry.origin, entry.number)
         if self._recent is not None:
             self._recent.append(entry)
-        if key in self._seen:
-            self._early.pop(key, None)
+        is_known = key in self._seen
+        if not is_known:
+            self._seen.add(*key)
+        if (one := try_of(entry.payload)) is not None:
+            self._tries.add(*one)
+            is_known = one[0] in self._early_tries or is_known
+            key = self._early_tries.get(one[0], key)  # another try of it was handed out early
+        if is_known:
+            self._forget_one_early(key)
             return Advance(entry)
-        self._seen.add(*key)
         return Deliver(entry)
 
     def _jump(self, position: Position, reason: Loss) -> Step:

@@ -307,7 +307,8 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(fields, ensure_ascii=False)
 
 
-# Redis keys. The braces are Redis Cluster's hash tag: keys that one script touches share a slot.
+# Redis keys. The braces are Redis Cluster's hash tag: keys that one script touches share a slot. A user id may have any
+# character. Of two texts in one key the second has no brace: the last brace ends the first, so no pairs meet.
 LIVE_WORKERS_KEY = "{wsd}:workers"  # sorted set: worker id by the time its heartbeat expires (ms)
 
 
@@ -385,9 +386,9 @@ def history_meta_key(channel: str) -> str:
     return "ws_history_meta:{" + channel + "}"
 
 
-def idempotency_key(channel: str, key: str) -> str:
-    """String: the position that a message with an idempotency key got."""
-    return "ws_idempotency:{" + channel + "}:" + key
+def idempotency_key(channel: str, stored_key: str) -> str:
+    """String: the position that a message with an idempotency key got. `stored_key`: see `message_names`."""
+    return "ws_idempotency:{" + channel + "}:" + stored_key
 
 
 def receipts_key(channel: str, epoch: str) -> str:

@@ -55,7 +55,7 @@ class Keep(Struct, frozen=True, gc=False):
 
     size: int
     ttl: float  # seconds
-    idempotency_key: str = ""
+    idempotency_key: str = ""  # as it is stored, see `message_names`
 
 
 class Wanted(Struct, frozen=True, gc=False):

@@ -39,6 +39,7 @@ from wsd.worker.fanout import Fanout
 from wsd.worker.history import Position, Stored
 from wsd.worker.link import LOST, is_refusal, raise_if_cancelled
 from wsd.worker.message_broker import MessageBroker, Receive, RefusedError, telling
+from wsd.worker.message_names import stored_key, uid_of
 from wsd.worker.names import name_problem
 from wsd.worker.outbox import Outbox, Outlet
 from wsd.worker.payload import PayloadFilter
@@ -585,9 +586,9 @@ class DistributedWebSocketManager:
                 channel_key(channel), wire.encode(message), lambda everywhere: told(Published(everywhere))
             )
             return
-        key = f"{sender.user_id if sender is not None else ''}:{idempotency_key}" if idempotency_key else ""
+        key = stored_key(sender.user_id if sender is not None else None, idempotency_key) if idempotency_key else ""
         self._uids += 1
-        uid = key or f"{self._uid_prefix}-{self._uids}"
+        uid = uid_of(channel, key, time.time()) if key else f"{self._uid_prefix}-{self._uids}"
         message = wire.Message(channel=label, data=data, sender=self._sender(sender), uid=uid)
 
         def stored(found: Stored | RefusedError | None) -> None:

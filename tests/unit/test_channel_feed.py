@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 import hypothesis.strategies as st
 from hypothesis import example, given, settings
 
+from wsd.worker import wire
 from wsd.worker.channel_feed import Advance, ChannelFeed, Deliver, Jump, Loss, ReadFirst, Recovered, Step
 from wsd.worker.history import Entry, Page, Position, offset_of
+from wsd.worker.message_names import UID_SECONDS, stored_key, uid_of
 from wsd.worker.seen_messages import SeenMessages
 
 PAGE = 3  # so small that histories take several
@@ -267,3 +269,50 @@ def test_every_message_once_and_in_order_or_told(operations: list[str]) -> None:
         if not client.gaps:
             missed = set(worker.published[client.owed_from :]) - set(client.got)
             assert not missed, f"lost without a word: {missed}"
+
+
+def tried(number: int, period: int, *, origin: bytes = b"a", key: str = "k", offset: int | None = None) -> Entry:
+    """One try of a message with an idempotency key."""
+    uid = uid_of("c", stored_key("ann", key), period * UID_SECONDS)
+    payload = wire.encode(wire.Message(channel="c", data=1, uid=uid))
+    return Entry(origin, number, payload, None if offset is None else Position(offset, "e1"))
+
+
+def live_feed() -> ChannelFeed:
+    feed = ChannelFeed(SeenMessages())
+    feed.reading()
+    feed.page(Page(Position(0, "e1")))
+    return feed
+
+
+def test_a_message_that_is_tried_again_while_redis_is_away_is_handed_out_once() -> None:
+    feed = live_feed()
+    first, again, elsewhere = tried(1, 10), tried(2, 11), tried(1, 11, origin=b"b")
+    assert feed.hear(first) == [Deliver(first)]
+    assert feed.hear(again) == []
+    assert feed.hear(elsewhere) == []
+    assert feed.early == (first,)
+    stored = tried(1, 11, origin=b"b", offset=1)  # Redis took the try of the other worker
+    assert feed.hear(stored) == [Advance(stored)]
+    assert not feed.early
+
+
+def test_a_message_that_was_stored_and_is_tried_again_while_redis_is_away_is_handed_out_once() -> None:
+    feed = live_feed()
+    stored = tried(1, 10, offset=1)
+    assert feed.hear(stored) == [Deliver(stored)]
+    assert feed.hear(tried(1, 10, origin=b"b")) == []
+    assert feed.hear(tried(2, 11, origin=b"b")) == []
+    assert feed.early == ()
+
+
+def test_a_message_that_counts_as_new_is_handed_out_whatever_its_key() -> None:
+    feed = live_feed()
+    stored, later = tried(1, 10, offset=1), tried(2, 12)
+    assert feed.hear(stored) == [Deliver(stored)]
+    assert feed.hear(later) == [Deliver(later)]
+    after = tried(2, 12, offset=2)
+    assert feed.hear(after) == [Advance(after)]
+    newest, other = tried(3, 12, offset=3), tried(4, 12, key="another", offset=4)
+    assert feed.hear(newest) == [Deliver(newest)], "Redis knows which messages are new"
+    assert feed.hear(other) == [Deliver(other)]

@@ -2,9 +2,11 @@
 
 import json
 from dataclasses import asdict, fields, replace
+from itertools import product
 
 import pytest
 
+from wsd.worker import contract
 from wsd.worker.contract import Heartbeat, WorkerEnv, WorkerState, channel_key, heartbeat_key, node_key
 
 BEAT = Heartbeat(
@@ -91,3 +93,68 @@ def test_keys_that_a_script_touches_share_a_hash_tag() -> None:
     assert heartbeat_key("w") == "{wsd}:worker:w"
     assert node_key("n") == "{wsd}:node:n"
     assert channel_key("chat") == "ws_channel:{chat}"
+
+
+NASTY_NAMES = [
+    "",
+    "a",
+    "!",
+    "!a",
+    "!a}",
+    "!a}:b",
+    "a:b",
+    "}",
+    "{",
+    "}:",
+    "{}",
+    "s",
+    ":",
+    "sessions",
+    "a\0",
+    "\u202e",
+    "é",
+    "~x:1",
+]
+"""User ids may be any of these, and so may channels: the one of a user is called after it."""
+
+PLAIN_NAMES = ["a", "b", "a:b", "worker-1-ca1c", "9c1e02ab"]
+"""Worker ids, epochs and digests have no braces: WorkerEnv, `wire.Epoch` and `message_names` see to it."""
+
+
+def test_no_two_things_have_one_key_in_redis() -> None:
+    keys = [
+        contract.LIVE_WORKERS_KEY,
+        contract.SESSIONS_KEY,
+        contract.SESSION_WORKERS_KEY,
+        contract.CLEANUP_KEY,
+        contract.EVERY_WORKER,
+    ]
+    for of_one_name in (
+        heartbeat_key,
+        node_key,
+        contract.session_key,
+        contract.user_sessions_key,
+        contract.worker_sessions_key,
+        channel_key,
+        contract.history_key,
+        contract.history_meta_key,
+        contract.presence_workers_key,
+        contract.trace_key,
+        contract.user_traces_key,
+        contract.user_connections_key,
+    ):
+        keys += [of_one_name(name) for name in NASTY_NAMES]
+    keys += [contract.worker_channel(name) for name in PLAIN_NAMES]
+    for of_two_names in (contract.idempotency_key, contract.receipts_key, contract.presence_key):
+        keys += [of_two_names(name, plain) for name, plain in product(NASTY_NAMES, PLAIN_NAMES)]
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_channel_is_found_in_its_key() -> None:
+    assert [contract.channel_of(channel_key(name)) for name in NASTY_NAMES] == NASTY_NAMES
+
+
+@pytest.mark.parametrize("worker_id", ["a}b", "a b", "{", "a\n", "a" * 129])
+def test_a_worker_id_has_no_braces_and_no_spaces(worker_id: str) -> None:
+    with pytest.raises(ValueError, match="WORKER_ID"):
+        WorkerEnv.from_env({"WORKER_ID": worker_id})

@@ -1,0 +1,74 @@
+"""The names by which two tries of one message are known to be one. Pure.
+
+A sender who does not know whether a message arrived sends it again with the same idempotency key. Redis knows it by a
+stored key. While Redis is away nobody can ask it, so the workers and the clients know the message by its uid.
+"""
+
+import hashlib
+from collections import OrderedDict
+
+UID_SECONDS = 60
+"""How long a uid is used for the messages of one key.
+
+The period is half of the two minutes in which a key counts: a message that counts as new has a new uid, even where the
+clocks of two nodes differ by a minute.
+"""
+
+_DIGEST_BYTES = 16
+_NAME_LENGTH = 2 * _DIGEST_BYTES
+_UID = b'"uid":"'
+
+
+def stored_key(sender: str | None, key: str) -> str:
+    """Return what is stored for the idempotency key of a user, or of the server itself (None).
+
+    The parts are hashed with their lengths: no two pairs have the same result, and nobody can read the key in it.
+    """
+    return _digest(b"server" if sender is None else b"user", _bytes(sender or ""), _bytes(key))
+
+
+def uid_of(channel: str, stored_key: str, now: float) -> str:
+    """Return the uid of a message with a key; `now`: seconds since the epoch."""
+    return f"{_digest(_bytes(channel), stored_key.encode())}-{int(now // UID_SECONDS):x}"
+
+
+def try_of(payload: bytes) -> tuple[bytes, int] | None:
+    """Return what all tries of a message share, and the period of this one; None for a message without a key.
+
+    `payload`: an encoded `wire.Message`, whose last field is the uid.
+    """
+    at = payload.rfind(_UID)
+    uid = payload[at + len(_UID) : -2]
+    if at < 0 or uid[_NAME_LENGTH : _NAME_LENGTH + 1] != b"-":
+        return None
+    try:
+        return uid[:_NAME_LENGTH], int(uid[_NAME_LENGTH + 1 :], 16)
+    except ValueError:
+        return None
+
+
+class KnownTries:
+    """The messages with a key that were handed out lately, `limit` of them at most."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._periods: OrderedDict[bytes, int] = OrderedDict()
+
+    def add(self, name: bytes, period: int) -> None:
+        self._periods[name] = period
+        if len(self._periods) > self._limit:
+            self._periods.popitem(last=False)
+
+    def __contains__(self, one: tuple[bytes, int]) -> bool:
+        """Whether another try was made in this period or in one beside it: both are of one message then for sure."""
+        period = self._periods.get(one[0])
+        return period is not None and abs(period - one[1]) <= 1
+
+
+def _digest(*parts: bytes) -> str:
+    joined = b"".join(b"%d:%b" % (len(part), part) for part in parts)
+    return hashlib.blake2b(joined, digest_size=_DIGEST_BYTES).hexdigest()
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")  # an application's text may have lone surrogates
