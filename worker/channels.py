@@ -16,6 +16,7 @@ from msgspec import Struct
 from wsd.worker import wire
 from wsd.worker.channel_feed import Advance, ChannelFeed, Deliver, Jump, Loss, ReadFirst, Recovered, Step
 from wsd.worker.channel_options import NO_HISTORY, ChannelOptions, ChannelRules
+from wsd.worker.containment import run_for_ever
 from wsd.worker.contract import DIRECT, USER_PREFIX, channel_key, channel_of
 from wsd.worker.delivery import Batch, Message
 from wsd.worker.fanout import Fanout
@@ -109,9 +110,9 @@ class Channels:
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._catch_up_for_ever(), name="catch-up")
-            tasks.create_task(self._check_for_ever(), name="positions")
-            tasks.create_task(self._unsubscribe_for_ever(), name="unsubscribe")
+            tasks.create_task(run_for_ever(self._catch_up_for_ever, "channels: catching up"), name="catch-up")
+            tasks.create_task(run_for_ever(self._check_for_ever, "channels: checking positions"), name="positions")
+            tasks.create_task(run_for_ever(self._unsubscribe_for_ever, "channels: unsubscribing"), name="unsubscribe")
 
     async def settle(self) -> None:
         """Wait until what is open is at its position, as far as Redis answers."""

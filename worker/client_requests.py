@@ -17,6 +17,7 @@ from wsd.worker.authentication import Identity
 from wsd.worker.authorization import Action, is_allowed
 from wsd.worker.channels import Joined
 from wsd.worker.connection import Connection
+from wsd.worker.containment import contained, report
 from wsd.worker.contract import BROADCAST, user_channel
 from wsd.worker.history import Position
 from wsd.worker.message_broker import RefusedError
@@ -114,6 +115,7 @@ class Client:
         manager, connection = self._manager, self.connection
         manager.messages_in += 1
         connection.outbox.heard_at = now = time.monotonic()
+        request: wire.Request | None = None
         try:
             self._check_rate(now)
             request = wire.decode(content)
@@ -134,7 +136,14 @@ class Client:
             return self._answer(request)
         except WireError as exc:
             self._refuse(exc)
-            return None
+        except Exception as exc:  # noqa: BLE001 - of whatever kind
+            self._failed(request, exc)
+        return None
+
+    def _failed(self, request: wire.Request | None, exc: Exception) -> None:
+        """Answer a request that raised what nobody expected. What the client asked after it is carried out."""
+        report("a client's request", exc)
+        self._refuse(WireError("internal_error", "the server could not do it", request.id if request else None))
 
     def _refuse(self, exc: WireError) -> None:
         self._manager.reply(self.connection, wire.Error(exc.code, str(exc), exc.request_id))
@@ -145,6 +154,8 @@ class Client:
             await self._carry_out(request)
         except WireError as exc:
             self._refuse(exc)
+        except Exception as exc:  # noqa: BLE001 - of whatever kind
+            self._failed(request, exc)
 
     async def _until_told(self, left: int) -> None:
         """Wait until so many messages are under way: what is asked after a message sees what became of it."""
@@ -221,7 +232,12 @@ class Client:
             self._answered()
 
         key, later = request.idempotency_key or "", _later(manager, connection, request_id)
-        manager.publish_soon(channel, data, told, connection, idempotency_key=key, on_stored=later)
+        told_here = contained("telling a client of its message", connection.outbox, told)
+        try:
+            manager.publish_soon(channel, data, told_here, connection, idempotency_key=key, on_stored=later)
+        except Exception:
+            self._under_way -= 1
+            raise
 
 
 def _ack(request_id: Any, done: Published) -> wire.Ack:
@@ -235,7 +251,11 @@ def _later(
     """A second ack, for what could not be stored at first."""
     if request_id is None:
         return None
-    return lambda at: manager.reply(connection, wire.Ack(request_id, at.offset, at.epoch, durable=True))
+
+    def stored(at: Position) -> None:
+        manager.reply(connection, wire.Ack(request_id, at.offset, at.epoch, durable=True))
+
+    return contained("telling a client of its message", connection.outbox, stored)
 
 
 async def _subscribe(manager: DistributedWebSocketManager, connection: Connection, request: wire.Subscribe) -> None:

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from wsd.worker.containment import run_for_ever
 from wsd.worker.contract import (
     LIVE_WORKERS_KEY,
     SESSIONS_KEY,
@@ -89,8 +90,8 @@ class HeartbeatTask:
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._measure_lag(), name="loop-lag")
-            tasks.create_task(self._beat_for_ever(), name="heartbeat")
+            tasks.create_task(run_for_ever(self._measure_lag, "heartbeat: loop lag"), name="loop-lag")
+            tasks.create_task(run_for_ever(self._beat_for_ever, "heartbeat"), name="heartbeat")
 
     async def _beat_for_ever(self) -> None:
         try:

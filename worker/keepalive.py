@@ -4,6 +4,8 @@ import asyncio
 from collections import deque
 from typing import Protocol
 
+from wsd.worker.containment import Containment
+
 COARSE = 0.04
 """Part of the interval in which connections are served together."""
 
@@ -21,6 +23,8 @@ class Pinged(Protocol):
     def ping(self) -> None: ...
 
     def not_answered(self) -> None: ...
+
+    def fail(self) -> None: ...
 
 
 class Keepalive:
@@ -51,7 +55,8 @@ class Keepalive:
         while self._asked and self._asked[0].answer_by <= now:
             connection = self._asked.popleft()
             if not connection.heard and not connection.gone:
-                connection.not_answered()
+                with Containment("keepalive", connection):
+                    connection.not_answered()
         while self._due and self._due[0].ping_at <= now:
             connection = self._due.popleft()
             if connection.gone:
@@ -61,7 +66,8 @@ class Keepalive:
             if now < connection.answer_by:
                 continue  # the last ping still has its time
             connection.heard = False
-            connection.ping()
+            with Containment("keepalive", connection):
+                connection.ping()
             if self._timeout:
                 connection.answer_by = now + self._timeout
                 self._asked.append(connection)

@@ -7,6 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from wsd.worker.circuit_breaker import BreakerState
+from wsd.worker.containment import faults
 from wsd.worker.worker import Worker
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -42,6 +43,7 @@ class WorkerCollector(Collector):
         yield self._counter("history_repaired", "Messages that were missed, and read from a history", seen.repaired)
         yield self._counters("history_losses", "Times that members were told of a loss", "reason", seen.losses)
         yield self._counters("refused", "Handshakes and messages refused, by reason", "reason", seen.refusals)
+        yield self._counters("faults", "Exceptions that nobody expected, by where they were caught", "where", faults)
         yield self._gauge("loop_lag_seconds", "How late the event loop was at worst, lately", beat.loop_lag)
         yield self._gauge("resident_memory_bytes", "Memory of the process", beat.rss)
         yield self._gauge("distributed", "1 while messages cross workers", int(worker.manager.broker.healthy))

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from wsd.worker import frames
 from wsd.worker.backlog import Backlog
+from wsd.worker.containment import report
 from wsd.worker.delivery import Batch, Item, Message
 from wsd.worker.flight_recorder import Event, add_event
 from wsd.worker.wire import CloseCode
@@ -16,6 +17,8 @@ from wsd.worker.wire import CloseCode
 logger = logging.getLogger(__name__)
 
 SLOW = (CloseCode.SLOW_READER, "reading too slowly")
+
+INTERNAL_ERROR = (1011, "internal error")
 
 CHUNK_BYTES = 65_536
 """How much of a backlog is sent at once."""
@@ -108,21 +111,25 @@ class Outlet:
         write = os.write
         for outbox in dirty:
             items = outbox.pending
-            if outbox.fd >= 0 and items:
-                if len(items) == 1:
-                    frame = items[0].frame or items[0].sealed()
+            try:  # costs nothing, while nothing is raised: what cannot be sent to one must not keep it from the others
+                if outbox.fd >= 0 and items:
+                    if len(items) == 1:
+                        frame = items[0].frame or items[0].sealed()
+                    else:
+                        frame = b"".join([item.frame or item.sealed() for item in items])
+                    try:
+                        sent = write(outbox.fd, frame)
+                    except OSError:  # the socket is full, or broken: its writer finds out
+                        sent = 0
+                    if sent == len(frame):
+                        items.clear()
+                    else:
+                        outbox.flush(sent)
                 else:
-                    frame = b"".join([item.frame or item.sealed() for item in items])
-                try:
-                    sent = write(outbox.fd, frame)
-                except OSError:  # the socket is full, or broken: its writer finds out
-                    sent = 0
-                if sent == len(frame):
-                    items.clear()
-                else:
-                    outbox.flush(sent)
-            else:
-                outbox.flush()
+                    outbox.flush()
+            except Exception as exc:  # noqa: BLE001 - of whatever kind
+                report("outlet", exc)
+                outbox.fail()
 
     def waits(self, outbox: "Outbox", more: int) -> None:
         """So many more bytes wait for a slow reader; the one with most goes where it is too much for all."""
@@ -325,6 +332,12 @@ class Outbox:
         self._let_go()
         self.pending = []
         self.close(*SLOW)
+
+    def fail(self) -> None:
+        """Close the connection for a fault of the server's own; nothing that waits is sent any more."""
+        self.pending = []
+        self._let_go()
+        self.close(*INTERNAL_ERROR)
 
     def close(self, code: int, reason: str) -> None:
         """End the connection; a second time means nothing.

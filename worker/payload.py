@@ -4,6 +4,7 @@ Most data needs neither a look nor a change, so it is searched as bytes first, a
 something: a key that could be sensitive, an escape that could hide one, or many brackets.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +14,11 @@ from msgspec import Raw
 from wsd.worker.wire import WireError
 
 MAX_DEPTH = 32
+
+MAX_DIGITS = 4300
+"""Python's own limit for integers in text (sys.int_info): a longer one would raise in every Python client."""
+
+_long_number = re.compile(rb"[0-9]{%d}" % MAX_DIGITS)
 
 
 class PayloadFilter:
@@ -29,6 +35,8 @@ class PayloadFilter:
         """The data as it may be relayed. Raises WireError: `too_deep`, or `invalid_request` for what is no JSON."""
         text = bytes(data)
         shallow = text.count(b"{") + text.count(b"[") <= self._max_depth
+        if len(text) > MAX_DIGITS and _long_number.search(text):
+            shallow = False  # within a string it is harmless
         if shallow and not self._always:
             lowered = text.lower()
             if not any([hint in lowered for hint in self._hints]):  # noqa: C419 - faster than one regular expression

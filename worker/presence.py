@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from wsd.worker.containment import report
 from wsd.worker.contract import heartbeat_key, presence_key, presence_workers_key
 from wsd.worker.link import Redis, RedisError, raise_if_cancelled
 from wsd.worker.wire import Member
@@ -163,6 +164,8 @@ class RedisPresence(Presence):
             await write()
         except (RedisError, OSError) as exc:
             logger.info("presence is not written now: %s", exc)  # whoever returns asks for a refresh
+        except Exception as exc:  # noqa: BLE001 - of whatever kind
+            report("presence", exc)
         raise_if_cancelled()
 
     async def _write_changes(self) -> None:
@@ -170,7 +173,7 @@ class RedisPresence(Presence):
             batch = dict(self._changed.popitem() for _ in range(min(BATCH_CHANNELS, len(self._changed))))
             try:
                 await self._write(batch)
-            except BaseException:
+            except (RedisError, OSError, asyncio.CancelledError):
                 for channel, keys in batch.items():
                     self._changed.setdefault(channel, set()).update(keys)
                 raise

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from wsd.worker import wire
+from wsd.worker.containment import run_for_ever
 from wsd.worker.link import LOST, raise_if_cancelled
 from wsd.worker.presence import Presence
 from wsd.worker.wire import Member
@@ -89,8 +90,10 @@ class PresenceEvents:
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._publish_for_ever(), name="presence-events")
-            tasks.create_task(self._tell_of_the_dead(), name="presence-of-the-dead")
+            tasks.create_task(run_for_ever(self._publish_for_ever, "presence events"), name="presence-events")
+            tasks.create_task(
+                run_for_ever(self._tell_of_the_dead, "presence events of the dead"), name="presence-of-the-dead"
+            )
 
     async def _publish_for_ever(self) -> None:
         while True:

@@ -26,6 +26,7 @@ from uvicorn.server import ServerState
 from wsd.worker import frames, handshake
 from wsd.worker.asgi_websocket import AsgiWebSocket
 from wsd.worker.compression import negotiate
+from wsd.worker.containment import Containment, report
 from wsd.worker.delivery import Item
 from wsd.worker.frames import CLOSE, EMPTY_CLOSE, NO_STATUS, PING, PONG, FrameReader
 from wsd.worker.keepalive import Keepalive
@@ -217,6 +218,13 @@ class FanoutProtocol(asyncio.Protocol):
     # What the client says
 
     def data_received(self, data: bytes) -> None:
+        try:
+            self._read(data)
+        except Exception as exc:  # noqa: BLE001 - of whatever kind
+            report("protocol", exc)
+            self.fail()
+
+    def _read(self, data: bytes) -> None:
         self.heard = True
         if self._state is not State.OPEN or self._reader is None:
             if self._state is State.CONNECTING:
@@ -298,7 +306,15 @@ class FanoutProtocol(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._full = False
-        self.outbox.drained()
+        with Containment("protocol", self):
+            self.outbox.drained()
+
+    def fail(self) -> None:
+        """Close the connection for a fault of the server's own."""
+        if self._state is State.OPEN:
+            self.outbox.fail()
+        elif not self.gone:
+            self.refuse(500, [], b"Internal Server Error")
 
     def end(self, code: int, reason: str) -> None:
         """Send a close frame, and wait for the client's."""

@@ -12,8 +12,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
+from wsd.worker.containment import Containment, report, run_for_ever
 from wsd.worker.contract import channel_of, history_meta_key
 from wsd.worker.history import Page, Position, Wanted, new_epoch
 from wsd.worker.link import LOST, Redis, RedisError, is_refusal, raise_if_cancelled
@@ -53,6 +54,9 @@ TOKEN = b"- hear "
 """What a worker sends to itself to prove that it hears begins with this, and no message does."""
 
 
+TELLING = Containment("publisher: telling of a sent message")
+HEARING = Containment("listener: a message that was heard")
+
 StoredAt = tuple[Position, bool]
 """The position, and whether the message is new there."""
 
@@ -68,9 +72,11 @@ class _Sending:
         self.told: Told | None = told  # None once it was called
 
     def tell(self, result: StoredAt | Exception | None) -> None:
+        """Tell what became of the message. The publisher goes on, whatever its sender does with that."""
         told, self.told = self.told, None
         if told is not None:
-            told(result)
+            with TELLING:
+                told(result)
 
 
 class RedisPubSub:
@@ -115,8 +121,9 @@ class RedisPubSub:
         """Hear and publish messages until cancelled."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._hear_for_ever(receive), name="listener")
-                tasks.create_task(self._send_for_ever(), name="publisher")
+                hear = run_for_ever(lambda: self._hear_for_ever(receive), f"listener of {self.name}")
+                tasks.create_task(hear, name="listener")
+                tasks.create_task(run_for_ever(self._send_for_ever, f"publisher to {self.name}"), name="publisher")
         finally:
             self._forget_connection()
             self.give_up("the worker has stopped")  # nobody would send what waits, nor what comes
@@ -135,6 +142,10 @@ class RedisPubSub:
                 if attempt == 0:
                     logger.warning("not hearing %s: %s", self.name, exc)
                 self.on_lost(str(exc) or type(exc).__name__)
+            except Exception as exc:  # noqa: BLE001 - of whatever kind
+                report(f"listener of {self.name}", exc)
+                self._forget_connection()
+                self.on_lost("a fault in the listener")
             ceiling = min(RETRY_MAX_SECONDS, RETRY_FIRST_SECONDS * 2**attempt)
             attempt = min(attempt + 1, 8)
             await asyncio.sleep(random.uniform(0, ceiling))
@@ -225,6 +236,10 @@ class RedisPubSub:
                 self.on_failed(reason)
             self.give_up(reason)
             return
+        except Exception as exc:  # noqa: BLE001 - of whatever kind
+            report("publisher", exc)
+            await self._send_one_by_one(batch)
+            return
         self._answered_at = time.monotonic()
         for sending, result in zip(batch, results, strict=True):
             if isinstance(result, Exception):
@@ -233,6 +248,17 @@ class RedisPubSub:
             stored = parse_stored(result) if isinstance(result, bytes) else None
             self._remember(sending.outgoing, stored)
             sending.tell(stored)
+
+    async def _send_one_by_one(self, batch: list["_Sending"]) -> None:
+        """Send the messages of a pipeline that raised by themselves, so that only the one that cannot be sent fails.
+
+        A message that Redis took already has its number there, so that it is not stored twice.
+        """
+        if len(batch) == 1:
+            batch[0].tell(ResponseError("the message cannot be sent"))
+            return
+        for sending in batch:
+            await self._send([sending])
 
     def _remember(self, outgoing: Outgoing, stored: StoredAt | None) -> None:
         position, is_new = stored or (None, True)
@@ -339,7 +365,8 @@ class RedisPubSub:
                 if message["type"] == "message":
                     data: bytes = message["data"]
                     if not data.startswith(TOKEN):
-                        receive(channel, data)
+                        with HEARING:
+                            receive(channel, data)
                     elif (token := self._tokens.get(data)) is not None:
                         token.set()
                 elif message["type"] == "subscribe":

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from wsd.worker.circuit_breaker import CircuitBreaker
+from wsd.worker.containment import Containment, run_for_ever
 from wsd.worker.contract import EVENT, EVERY_WORKER
 from wsd.worker.history import Entry, Keep, Page, Position, Stored, Wanted
 from wsd.worker.link import LOST, RedisError, is_refusal, raise_if_cancelled
@@ -96,7 +97,7 @@ class RedisMessageBroker(MessageBroker):
             tasks.create_task(self.primary.run(self._hear), name="redis")
             if self._stand_in is not None:
                 tasks.create_task(self._stand_in.run(self._hear), name="stand-in")
-            tasks.create_task(self._watch(), name="redis-watch")
+            tasks.create_task(run_for_ever(self._watch, "redis watch"), name="redis-watch")
 
     async def settle(self) -> None:
         await asyncio.gather(*(way.settle() for way in self._ways))
@@ -363,4 +364,5 @@ class RedisMessageBroker(MessageBroker):
                     self._refused += 1
                     logger.warning("Redis refuses a message on %s that waited for it: %s", outgoing.channel, result)
                 elif result is not None and outgoing.on_stored is not None:
-                    outgoing.on_stored(result[0])
+                    with Containment("redis broker: telling of a stored message"):
+                        outgoing.on_stored(result[0])

@@ -7,10 +7,12 @@ written when it is back.
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from wsd.worker.containment import report, run_for_ever
 from wsd.worker.contract import EVENT
 from wsd.worker.flight_recorder import Flight
 from wsd.worker.link import RedisError, raise_if_cancelled
@@ -36,10 +38,24 @@ class _Unwritten:
     changed: set[str] = field(default_factory=set)
     channels: dict[str, dict[str, bool]] = field(default_factory=dict)
     flights: list[Flight] = field(default_factory=list)
+    failed: set[str] = field(default_factory=set)  # sessions that could not be written, whatever Redis does
     written: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __bool__(self) -> bool:
         return bool(self.opened or self.detached or self.deleted or self.changed or self.channels or self.flights)
+
+    def by_session(self) -> "dict[str, _Unwritten]":
+        parts: defaultdict[str, _Unwritten] = defaultdict(_Unwritten)
+        for session_id, session in self.opened.items():
+            parts[session_id].opened[session_id] = session
+        for session_id, channels in self.channels.items():
+            parts[session_id].channels[session_id] = channels
+        for name in ("detached", "deleted", "changed"):
+            for session_id in getattr(self, name):
+                getattr(parts[session_id], name).add(session_id)
+        for flight in self.flights:
+            parts[flight.session_id].flights.append(flight)
+        return parts
 
 
 class SessionKeeper:
@@ -53,13 +69,16 @@ class SessionKeeper:
         interval: float,
         timeout: float,
         on_ended: Callable[[str], None],
+        on_failed: Callable[[str], None],
     ) -> None:
         """`interval`: seconds between rounds of touch and cleanup; `timeout`: how long `open` may wait;
-        `on_ended` is called with the id of a session that another worker ended."""
+        `on_ended` is called with the id of a session that another worker ended, `on_failed` with the id of one that
+        cannot be written, whatever Redis does."""
         self.store = store
         self.traces = traces
         self.healthy = True
         self._on_ended = on_ended
+        self._on_failed = on_failed
         self._interval = interval
         self._timeout = timeout
         self._connected: set[str] = set()
@@ -68,10 +87,13 @@ class SessionKeeper:
         self._hurry = asyncio.Event()
 
     async def open(self, session: SessionInfo) -> None:
-        """Store a session before its client is told of it."""
+        """Store a session before its client is told of it. Raises ValueError for one that no store can hold."""
         self._connected.add(session.session_id)
-        self._unwritten.opened[session.session_id] = session
+        batch = self._unwritten
+        batch.opened[session.session_id] = session
         await self._written()
+        if session.session_id in batch.failed:
+            raise ValueError(f"the session of {session.user_id!r} cannot be stored")
 
     async def subscribed(self, session_id: str, channel: str, *, member: bool) -> None:
         """Note that it joined a channel, or left it, before its client is told, so that no crash forgets it."""
@@ -121,8 +143,8 @@ class SessionKeeper:
         """Write and keep alive until cancelled; then write what is left, as far as Redis answers."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._write_for_ever(), name="session-writer")
-                tasks.create_task(self._keep_alive(), name="session-keep-alive")
+                tasks.create_task(run_for_ever(self._write_for_ever, "session writer"), name="session-writer")
+                tasks.create_task(run_for_ever(self._keep_alive, "session keep-alive"), name="session-keep-alive")
         finally:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._timeout):
@@ -141,27 +163,51 @@ class SessionKeeper:
         if not batch:
             return
         try:
-            await self.store.create_many(list(batch.opened.values()))
-            await self.store.update_channels(batch.channels)
-            await self.store.detach_many(list(batch.detached))
-            await self.store.delete_many(list(batch.deleted))
-            await self.traces.write(batch.flights)
-            for session_id in batch.changed:
-                if await self.store.refresh(session_id) is None and session_id in self._connected:
-                    self._on_ended(session_id)
+            await self._write_batch(batch)
         except (RedisError, OSError) as exc:
             self._failed(exc)
-            # Those that were opened are in the store's own memory: `flush` brings them to Redis. The others wait here.
-            self._unwritten.detached |= batch.detached
-            self._unwritten.deleted |= batch.deleted
-            self._unwritten.changed |= batch.changed
-            self._unwritten.flights[:0] = batch.flights
-            for session_id, channels in batch.channels.items():
-                self._unwritten.channels[session_id] = {**channels, **self._unwritten.channels.get(session_id, {})}
+            self._put_back(batch)
+        except Exception as exc:  # noqa: BLE001 - of whatever kind
+            report("session writer: a batch", exc)
+            await self._write_one_by_one(batch)
         else:
             self._succeeded()
         finally:
             batch.written.set()
+
+    async def _write_batch(self, batch: _Unwritten) -> None:
+        """Raises RedisError or OSError."""
+        await self.store.create_many(list(batch.opened.values()))
+        await self.store.update_channels(batch.channels)
+        await self.store.detach_many(list(batch.detached))
+        await self.store.delete_many(list(batch.deleted))
+        await self.traces.write(batch.flights)
+        for session_id in batch.changed:
+            if await self.store.refresh(session_id) is None and session_id in self._connected:
+                self._on_ended(session_id)
+
+    def _put_back(self, batch: _Unwritten) -> None:
+        """Keep what could not be written. Sessions that were opened are in the store's own memory: `flush` brings them
+        to Redis."""
+        self._unwritten.detached |= batch.detached
+        self._unwritten.deleted |= batch.deleted
+        self._unwritten.changed |= batch.changed
+        self._unwritten.flights[:0] = batch.flights
+        for session_id, channels in batch.channels.items():
+            self._unwritten.channels[session_id] = {**channels, **self._unwritten.channels.get(session_id, {})}
+
+    async def _write_one_by_one(self, batch: _Unwritten) -> None:
+        """Write a batch that raised in parts of one session each, so that only the one that cannot be written fails."""
+        for session_id, part in batch.by_session().items():
+            try:
+                await self._write_batch(part)
+            except (RedisError, OSError) as exc:
+                self._failed(exc)
+                self._put_back(part)
+            except Exception as exc:  # noqa: BLE001 - of whatever kind
+                report("session writer: a session", exc)
+                batch.failed.add(session_id)
+                self._on_failed(session_id)
 
     async def _leave(self) -> None:
         if self.healthy and not self._connected:

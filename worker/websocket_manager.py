@@ -23,6 +23,7 @@ from wsd.worker.channel_options import ChannelOptions, ChannelRules
 from wsd.worker.channels import PATIENCE_SECONDS, RETRY_SECONDS, Channels, Joined
 from wsd.worker.close_delays import close_delays
 from wsd.worker.connection import Connection, ConnectionLimits, Turns
+from wsd.worker.containment import run_for_ever
 from wsd.worker.contract import (
     BROADCAST,
     DIRECT,
@@ -152,6 +153,7 @@ class DistributedWebSocketManager:
             interval=interval,
             timeout=self._step_timeout,
             on_ended=self._session_ended,
+            on_failed=self._session_failed,
         )
         self._asked_statistics: Exchange[WorkerStatistics] = Exchange()
         self._fanout = Fanout(parts.outlet)
@@ -181,13 +183,13 @@ class DistributedWebSocketManager:
             tasks.create_task(self.keeper.run(), name="sessions")
             tasks.create_task(self._presence.run(), name="presence")
             tasks.create_task(self._channels.run(), name="channels")
-            tasks.create_task(self._receipts.run(), name="receipts")
+            tasks.create_task(run_for_ever(self._receipts.run, "receipts"), name="receipts")
             tasks.create_task(self._presence_events.run(), name="presence-events")
-            tasks.create_task(self._answer_for_ever(), name="answers")
+            tasks.create_task(run_for_ever(self._answer_for_ever, "answers to workers"), name="answers")
             if self._user_connections is not None:
-                tasks.create_task(self._user_connections.run(), name="user-connections")
+                tasks.create_task(run_for_ever(self._user_connections.run, "user connections"), name="user-connections")
             if self.limits.idle_timeout:
-                tasks.create_task(self._close_idle(self.limits.idle_timeout), name="idle")
+                tasks.create_task(run_for_ever(self._close_idle, "idle connections"), name="idle")
 
     async def settle(self) -> None:
         """Wait until it hears the other workers, or has seen that it cannot for now."""
@@ -669,7 +671,8 @@ class DistributedWebSocketManager:
 
     # Statistics and time
 
-    async def _close_idle(self, timeout: float) -> None:
+    async def _close_idle(self) -> None:
+        timeout = self.limits.idle_timeout
         while True:
             await asyncio.sleep(timeout / 4)
             since = time.monotonic() - timeout
@@ -753,6 +756,10 @@ class DistributedWebSocketManager:
     def _session_ended(self, session_id: str) -> None:
         if (outbox := self._fanout.get(session_id)) is not None:
             outbox.close(CloseCode.SESSION_ENDED, "session ended")
+
+    def _session_failed(self, session_id: str) -> None:
+        if (outbox := self._fanout.get(session_id)) is not None:
+            outbox.fail()
 
     def _returned(self) -> None:
         """Redis is back, and may have forgotten what we told it."""

@@ -13,6 +13,11 @@ from msgspec import Meta, Raw, Struct
 from wsd.worker.contract import BROADCAST, DIRECT
 from wsd.worker.names import name_problem
 
+MAX_ID_BYTES = 256
+"""The id of a request comes back with its answer: it may be any JSON of this size, which also bounds its depth."""
+
+MAX_EPOCH_LENGTH = 64
+MAX_ERROR_LENGTH = 300
 MAX_HISTORY_PAGE = 500
 CHANNEL_NAME = re.compile(r"[A-Za-z0-9_.:@/#-]{1,255}")
 
@@ -37,7 +42,7 @@ class WireError(Exception):
     """A client's message that cannot be served; `code` is for programs, the text for people."""
 
     def __init__(self, code: str, message: str, request_id: Any = None) -> None:
-        super().__init__(message)
+        super().__init__(shortened(message))
         self.code = code
         self.request_id = request_id
 
@@ -173,12 +178,14 @@ class Error(Struct, frozen=True, tag="error", omit_defaults=True):
 
 IdempotencyKey = Annotated[str, Meta(min_length=1, max_length=128)]
 
+Epoch = Annotated[str, Meta(max_length=MAX_EPOCH_LENGTH)]
+
 
 class Since(Struct, frozen=True):
     """The last position that a client has seen."""
 
     offset: Annotated[int, Meta(ge=0)]
-    epoch: str
+    epoch: Epoch
 
 
 class Resume(Struct, frozen=True, tag="resume"):
@@ -244,7 +251,7 @@ class Delivered(Struct, frozen=True, tag="delivered"):
     channel: str
     user_id: str
     offset: Annotated[int, Meta(ge=0)]
-    epoch: str
+    epoch: Epoch
     id: Any = None
 
 
@@ -260,11 +267,14 @@ REQUEST_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in get_args(R
 
 
 class _Envelope(Struct):
-    type: Any = msgspec.UNSET
-    id: Any = None
+    """The two fields that an error answer needs, not decoded yet: they may be of any size and depth."""
+
+    type: Raw | msgspec.UnsetType = msgspec.UNSET
+    id: Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 _envelope = msgspec.json.Decoder(_Envelope)
+_text = msgspec.json.Decoder(str)
 _request: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 _encoder = msgspec.json.Encoder()
 
@@ -287,12 +297,38 @@ def decode(text: str | bytes) -> Request:
         raise WireError("invalid_json", f"expected a JSON object: {exc}") from None
     if envelope.type is msgspec.UNSET:
         return Broadcast(Raw(text.encode()))
+    if envelope.id is not msgspec.UNSET and len(bytes(envelope.id)) > MAX_ID_BYTES:
+        raise WireError("invalid_request", f"an id may have {MAX_ID_BYTES} bytes")
     try:
         return _request.decode(text)
     except (msgspec.DecodeError, RecursionError) as exc:
-        if not isinstance(envelope.type, str) or envelope.type not in REQUEST_TYPES:
-            raise WireError("unknown_type", f"unknown type {envelope.type!r}", envelope.id) from None
-        raise WireError("invalid_request", str(exc), envelope.id) from None
+        request_id = _id_of(envelope)
+        kind = _type_of(envelope.type)
+        if kind not in REQUEST_TYPES:
+            raise WireError("unknown_type", f"unknown type {shortened(kind, 80)!r}", request_id) from None
+        raise WireError("invalid_request", str(exc), request_id) from None
+
+
+def _type_of(given: Raw) -> str:
+    try:
+        return _text.decode(given)
+    except msgspec.DecodeError:
+        return bytes(given).decode()
+
+
+def _id_of(envelope: _Envelope) -> Any:
+    """Return the id of a request that is refused; None where the id itself is wrong."""
+    if envelope.id is msgspec.UNSET:
+        return None
+    try:
+        return msgspec.json.decode(envelope.id)
+    except msgspec.DecodeError:
+        return None
+
+
+def shortened(text: str, length: int = MAX_ERROR_LENGTH) -> str:
+    """Cut a text that a client may have made long, for an answer or a log."""
+    return text if len(text) <= length else f"{text[:length]}... ({len(text)} characters)"
 
 
 def check_user(user_id: str, request_id: Any) -> None:

@@ -52,6 +52,19 @@ def test_what_is_understood(text: str | bytes, expected: wire.Request) -> None:
         ('{"type":"subscribe","id":4}', "invalid_request", 4),
         ('{"type":"subscribe","channel":7,"id":4}', "invalid_request", 4),
         ('{"type":"publish","channel":"c","id":4}', "invalid_request", 4),
+        # An id comes back: it must be one that can be encoded, and short.
+        ('{"type":"broadcast","data":1,"id":' + "[" * 500 + "]" * 500 + "}", "invalid_request", None),
+        ('{"type":"ping","id":' + '{"a":' * 200 + "1" + "}" * 200 + "}", "invalid_request", None),
+        ('{"type":"ping","id":' + "[" * 4000, "invalid_json", None),
+        ('{"type":"ping","id":"' + "x" * 300 + '"}', "invalid_request", None),
+        ('{"type":"ping","id":' + "9" * 5000 + "}", "invalid_request", None),
+        ('{"type":"ping","id":1e400}', "invalid_request", None),
+        ('{"type":"ping","id":NaN}', "invalid_json", None),
+        ('{"type":"ping","id":"\\ud800 and more"}', "invalid_json", None),
+        ('{"type":"ping","id":1,"id":' + "[" * 500 + "]" * 500 + "}", "invalid_request", None),
+        ('{"type":"no such","id":' + "[" * 900 + "]" * 900 + "}", "invalid_request", None),
+        ('{"type":' + "[" * 900 + "]" * 900 + ',"id":4}', "unknown_type", 4),
+        ('{"type":"resume","since":{"c":{"offset":1,"epoch":"' + "x" * 65 + '"}}}', "invalid_request", None),
     ],
 )
 def test_what_is_refused(text: str | bytes, code: str, request_id: object) -> None:
@@ -88,3 +101,16 @@ def test_channel_names_that_are_refused(channel: str) -> None:
     with pytest.raises(wire.WireError) as refused:
         wire.check_channel(channel, 7)
     assert (refused.value.code, refused.value.request_id) == ("invalid_channel", 7)
+
+
+@pytest.mark.parametrize("request_id", [0, -1, 1.5, 2**63, "x" * 250, True, [1], {"a": {"b": []}}, "\u202e"])
+def test_an_id_comes_back_as_it_is(request_id: object) -> None:
+    request = wire.decode(json.dumps({"type": "ping", "id": request_id}, ensure_ascii=False))
+    assert json.loads(wire.encode(wire.Pong(request.id)))["id"] == request_id
+
+
+@pytest.mark.parametrize("kind", ["x" * 60_000, "\\u0000" * 5000, "'" * 5000])
+def test_an_error_is_short_whatever_it_is_about(kind: str) -> None:
+    with pytest.raises(wire.WireError) as refused:
+        wire.decode(f'{{"type":"{kind}"}}')
+    assert len(str(refused.value)) < 400
