@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pwd
+import re
 import shutil
 import signal
 import ssl
@@ -28,6 +29,9 @@ CHECK_SECONDS = 30.0
 RELOAD_SECONDS = 10.0
 ALIVE_PATH = f"{OPERATOR_PREFIX}alive"
 """What nginx itself answers, to whoever asks."""
+
+ASKED_AT_MOST = 3
+"""How many workers get one request, all but the last of which could not be connected to."""
 
 DASHBOARD_PATH = f"{OPERATOR_PREFIX}dashboard/"
 FORWARDED_HEADER = "X-WSD-Forwarded"
@@ -67,11 +71,14 @@ def render(config: Config, *, prefix: Path, sockets: Sequence[Path], control: Pa
     """The configuration as text. `prefix`: where nginx keeps its files; `control`: the supervisor's socket;
     `user`: whom its processes run as, to be given by root only."""
     nginx, cluster = config.nginx, config.cluster
-    return template.render(
+    text = template.render(
         "nginx.conf.j2",
         nginx=nginx,
         prefix=prefix,
         sockets=sockets,
+        groups=retry_groups(sockets),
+        address_pattern=address_pattern,
+        counts_bytes=config.websocket.protocol == "wsd",
         control=control,
         user=user,
         worker_processes=worker_processes(config),
@@ -84,6 +91,18 @@ def render(config: Config, *, prefix: Path, sockets: Sequence[Path], control: Pa
         dashboard_path=DASHBOARD_PATH if config.dashboard.enabled else "",
         forwarded_header=FORWARDED_HEADER,
     )
+    return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def retry_groups(sockets: Sequence[Path]) -> list[Sequence[Path]]:
+    """Divide the workers into up to three groups: nginx asks one worker of each, so at most two after the first."""
+    groups = (sockets[number::ASKED_AT_MOST] for number in range(ASKED_AT_MOST))
+    return [group for group in groups if group]
+
+
+def address_pattern(socket: Path) -> str:
+    """Match the worker that nginx asked last, in `$upstream_addr`."""
+    return "~" + re.escape(f"unix:{socket}") + r"\z"
 
 
 def worker_processes(config: Config) -> int:

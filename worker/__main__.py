@@ -47,7 +47,12 @@ def main() -> int:
     config = uvicorn.Config(
         app,
         http=http_protocol(env.handshake_timeout),
-        ws=fanout_protocol(app.manager.outlet) if env.protocol == "wsd" else WebSocketsSansIOProtocol,
+        ws=fanout_protocol(
+            app.manager.outlet,
+            announces=bool(env.app or env.authenticate or env.authorize),
+        )
+        if env.protocol == "wsd"
+        else WebSocketsSansIOProtocol,
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -65,10 +65,18 @@ def _is_key(value: str) -> bool:
         return False
 
 
+BEGINNING = b"HTTP/1.1 "
+"""How every answer begins, whatever it is.
+
+A worker sends these bytes alone before its application hears of a handshake. A proxy that got them does not hand the
+handshake on to another worker when this one dies: the application may be what it died of.
+"""
+
+
 def switching(accept: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """101, after which frames follow."""
-    head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
-    return b"".join([head, accept, b"\r\n", *_lines(headers), b"\r\n"])
+    head = b"101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+    return b"".join([BEGINNING, head, accept, b"\r\n", *_lines(headers), b"\r\n"])
 
 
 def response(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
@@ -88,7 +96,7 @@ def response(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -
     given += [(name, value) for name, value in defaults.items() if name not in names]
     if b"connection" not in names:
         given.append((b"connection", b"close"))
-    return b"".join([f"HTTP/1.1 {status} {phrase}\r\n".encode(), *_lines(given), b"\r\n", body])
+    return b"".join([BEGINNING, f"{status} {phrase}\r\n".encode(), *_lines(given), b"\r\n", body])
 
 
 def _lines(headers: Iterable[tuple[bytes, bytes]]) -> list[bytes]:

@@ -66,6 +66,8 @@ class FanoutProtocol(asyncio.Protocol):
     """One WebSocket. Given to uvicorn as `ws="wsd.worker.protocol:FanoutProtocol"`."""
 
     outlet: ClassVar[Outlet] = Outlet()
+    announces: ClassVar[bool] = False
+    """Whether the answer to a handshake begins before the application hears of it, see `handshake.BEGINNING`."""
 
     __slots__ = (
         "__weakref__",
@@ -129,6 +131,8 @@ class FanoutProtocol(asyncio.Protocol):
             self._answer(answer.status, answer.headers, answer.reason.encode())
             return
         self._request, self._accept, self._early = request, answer, rest
+        if self.announces:
+            self._transport.write(handshake.BEGINNING)
         websocket = self._receiver = self._application = AsgiWebSocket(self, self._scope(request))
         server = self._server
         task = asyncio.get_running_loop().create_task(websocket.run(server.config.loaded_app))
@@ -173,7 +177,7 @@ class FanoutProtocol(asyncio.Protocol):
         answer = handshake.switching(self._accept, headers)
         self._window_bits = agreed[1] if agreed is not None else 0
         self._reader = FrameReader(config.ws_max_size, compression=agreed is not None)
-        self._transport.write(answer)
+        self._write_answer(answer)
         self._state = State.OPEN
         self._request, self._accept = None, b""
         sock = self._transport.get_extra_info("socket")
@@ -194,8 +198,13 @@ class FanoutProtocol(asyncio.Protocol):
     def _answer(self, status: int, headers: handshake.Headers, body: bytes) -> None:
         answer = handshake.response(status, headers, body)
         self._state = State.CLOSING
-        self._transport.write(answer)
+        self._write_answer(answer)
         self._transport.close()
+
+    def _write_answer(self, answer: bytes) -> None:
+        """Write the answer to the handshake, or what follows its beginning."""
+        has_begun = self.announces and self._request is not None
+        self._transport.write(answer.removeprefix(handshake.BEGINNING) if has_begun else answer)
 
     def _read_request(self, data: bytes) -> None:
         """From a server that hands the request on as bytes."""
@@ -539,5 +548,5 @@ def http_protocol(request_seconds: float) -> type[Any]:
     return type("HttpProtocol", (HttpProtocol,), {"request_seconds": request_seconds})
 
 
-def fanout_protocol(outlet: Outlet) -> type[Any]:
-    return type("FanoutProtocol", (FanoutProtocol,), {"outlet": outlet, "__slots__": ()})
+def fanout_protocol(outlet: Outlet, *, announces: bool = False) -> type[Any]:
+    return type("FanoutProtocol", (FanoutProtocol,), {"outlet": outlet, "announces": announces, "__slots__": ()})

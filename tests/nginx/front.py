@@ -54,10 +54,15 @@ class Answer:
 
 @dataclass
 class Upstream:
-    """Answers requests with 200 and handshakes with 101, and remembers their headers."""
+    """Answers requests with 200 and handshakes with 101, and remembers their headers.
+
+    A target that ends with `die` closes the connection without an answer, one that ends with `die-later` begins an
+    answer first, and one that ends with `hang` is never answered.
+    """
 
     path: Path
     requests: list[dict[str, str]] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
     connections: int = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -66,15 +71,26 @@ class Upstream:
             while head := await read_head(reader):
                 line, headers = head
                 self.requests.append({"request": line, **headers})
-                await reader.readexactly(int(headers.get("content-length", 0)))
+                self.bodies.append(await reader.readexactly(int(headers.get("content-length", 0))))
+                target = line.split()[1]
+                if target.endswith("hang"):
+                    await reader.read()
+                if target.endswith("die-later"):
+                    writer.write(b"HTTP/1.1 ")
+                if target.endswith(("die", "die-later", "hang")):
+                    return
                 if "upgrade" in headers:
                     writer.write(
                         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n"
                     )
                     await reader.read()
                     return
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                closes = headers.get("connection") == "close"
+                header = b"Connection: close\r\n" if closes else b""
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n%b\r\nok" % header)
                 await writer.drain()
+                if closes:
+                    return
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
@@ -98,36 +114,55 @@ class Front:
     redirect_port: int = 0
     tls: ssl.SSLContext | None = None
 
+    @property
+    def requests(self) -> list[str]:
+        """The request lines that reached any of the workers."""
+        return [request["request"] for up in self.upstreams for request in up.requests]
+
     async def ask(
-        self, target: str = "/", *headers: str, body: bytes = b"", port: int = 0, plain: bool = False
+        self,
+        target: str = "/",
+        *headers: str,
+        body: bytes = b"",
+        method: str = "",
+        port: int = 0,
+        plain: bool = False,
     ) -> Answer:
         """One request on a connection of its own."""
-        answer, writer = await self._ask(target, headers, body, port or self.port, plain)
+        method = method or ("POST" if body else "GET")
+        if body:
+            headers = (*headers, f"Content-Length: {len(body)}")
+        answer, writer = await self._ask(method, target, headers, body, port or self.port, plain)
+        writer.close()
+        return answer
+
+    async def chunked(self, target: str, body: bytes) -> Answer:
+        """A request whose length is not said before."""
+        encoded = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        answer, writer = await self._ask("POST", target, ("Transfer-Encoding: chunked",), encoded, self.port, False)
         writer.close()
         return answer
 
     async def handshake(self, *headers: str, target: str = "/ws") -> tuple[Answer, asyncio.StreamWriter]:
         """A WebSocket handshake; the connection stays open."""
         upgrade = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13")
-        return await self._ask(target, (*upgrade, *headers), b"", self.port, False)
+        return await self._ask("GET", target, (*upgrade, *headers), b"", self.port, False)
 
     async def _ask(
-        self, target: str, headers: Sequence[str], body: bytes, port: int, plain: bool
+        self, method: str, target: str, headers: Sequence[str], body: bytes, port: int, plain: bool
     ) -> tuple[Answer, asyncio.StreamWriter]:
         context = None if plain else self.tls
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
-        lines = [f"{'POST' if body else 'GET'} {target} HTTP/1.1", *headers]
+        lines = [f"{method} {target} HTTP/1.1", *headers]
         if not any(header.lower().startswith("host:") for header in headers):
             lines.append(f"Host: localhost:{port}")
-        if body:
-            lines.append(f"Content-Length: {len(body)}")
         writer.write("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
         async with asyncio.timeout(20):
             head = await read_head(reader)
             assert head is not None, "nginx closed the connection without an answer"
             status, answered = head
             length = int(answered.get("content-length", 0))
-            content = await reader.readexactly(length)
+            content = b"" if method == "HEAD" else await reader.readexactly(length)
         return Answer(int(status.split()[1]), answered, content), writer
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.nginx.front import Certificate, front
+from tests.nginx.front import Certificate, Upstream, front
 
 pytestmark = pytest.mark.anyio
 
@@ -26,13 +26,15 @@ async def test_a_handshake_reaches_a_worker_as_one(nginx_binary: Path, tmp_path:
         writer.close()
 
 
-async def test_requests_share_connections_to_the_workers(nginx_binary: Path, tmp_path: Path) -> None:
+async def test_a_request_never_enters_a_connection_that_a_worker_may_be_closing(
+    nginx_binary: Path, tmp_path: Path
+) -> None:
     async with front(nginx_binary, tmp_path, upstreams=1, workers=1) as nginx:
-        for _ in range(20):
+        for _ in range(5):
             assert (await nginx.ask("/x")).body == b"ok"
         (up,) = nginx.upstreams
-        assert len(up.requests) == 20
-        assert up.connections == 1
+        assert up.connections == len(up.requests) == 5
+        assert up.requests[0]["connection"] == "close"
         assert "upgrade" not in up.requests[0]
 
 
@@ -60,19 +62,87 @@ async def test_a_trusted_proxy_is_believed(nginx_binary: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("kind", ["absent", "refusing"])
-async def test_a_dead_worker_fails_no_handshake(nginx_binary: Path, tmp_path: Path, kind: str) -> None:
-    async with front(nginx_binary, tmp_path, upstreams=3) as nginx:
-        dead = nginx.upstreams[0].path
-        dead.unlink()
-        if kind == "refusing":
-            with socket.socket(socket.AF_UNIX) as listener:  # bound once, and nobody listens any more
-                listener.bind(str(dead))
-        for _ in range(50):
+@pytest.mark.parametrize("affinity", ["least_conn", "ip"])
+@pytest.mark.parametrize(("workers", "dead"), [(2, 1), (3, 2), (4, 2), (8, 2)])
+async def test_workers_that_cannot_be_reached_are_stepped_over(
+    nginx_binary: Path, tmp_path: Path, kind: str, affinity: str, workers: int, dead: int
+) -> None:
+    async with front(nginx_binary, tmp_path, upstreams=workers, affinity=affinity) as nginx:
+        for up in nginx.upstreams[:dead]:
+            refuse_connections(up, absent=kind == "absent")
+        large = bytes(range(256)) * 4096
+        for _ in range(8):
             answer, writer = await nginx.handshake()
             assert answer.status == 101
             writer.close()
-        assert (await nginx.ask("/")).status == 200
-        assert not nginx.upstreams[0].requests
+            assert (await nginx.ask("/?a=%20b")).status == 200
+            assert (await nginx.ask("/small", body=b"small")).status == 200
+        assert (await nginx.ask("/large", body=large)).status == 200
+        answers = await nginx.chunked("/chunked", large)
+        assert answers.status == 200
+        alive = nginx.upstreams[dead:]
+        assert nginx.requests.count("GET /?a=%20b HTTP/1.1") == 8
+        bodies = [body for up in alive for body in up.bodies if body]
+        assert sorted(bodies, key=len) == [b"small"] * 8 + [large] * 2
+        assert not any(up.requests for up in nginx.upstreams[:dead])
+
+
+def refuse_connections(up: Upstream, *, absent: bool) -> None:
+    up.path.unlink()
+    if not absent:
+        with socket.socket(socket.AF_UNIX) as listener:  # bound once, and nobody listens any more
+            listener.bind(str(up.path))
+
+
+@pytest.mark.parametrize("target", ["/die", "/health?die", "/api/websocket/stats?die", "/die-later"])
+async def test_a_request_that_ends_a_worker_reaches_no_other(nginx_binary: Path, tmp_path: Path, target: str) -> None:
+    async with front(nginx_binary, tmp_path, upstreams=4) as nginx:
+        assert (await nginx.ask(target)).status == 502
+        assert nginx.requests == [f"GET {target} HTTP/1.1"]
+        for method in ("HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "POST"):
+            assert (await nginx.ask("/die", method=method)).status == 502
+            assert nginx.requests.count(f"{method} /die HTTP/1.1") == 1
+        assert (await nginx.ask("/large-die", body=b"x" * 1_000_000)).status == 502
+        assert nginx.requests.count("POST /large-die HTTP/1.1") == 1
+
+
+async def test_a_request_that_ends_a_worker_after_others_were_stepped_over_reaches_no_more(
+    nginx_binary: Path, tmp_path: Path
+) -> None:
+    async with front(nginx_binary, tmp_path, upstreams=4) as nginx:
+        refuse_connections(nginx.upstreams[0], absent=False)
+        for number in range(4):
+            assert (await nginx.ask(f"/{number}-die")).status == 502
+            assert nginx.requests.count(f"GET /{number}-die HTTP/1.1") == 1
+
+
+async def test_a_slow_request_is_carried_out_once(nginx_binary: Path, tmp_path: Path) -> None:
+    async with front(nginx_binary, tmp_path, upstreams=4, http_timeout=1) as nginx:
+        answers = await asyncio.gather(nginx.ask("/hang"), nginx.ask("/hang", body=b"x" * 100))
+        assert [answer.status for answer in answers] == [504, 504]
+        assert sorted(nginx.requests) == ["GET /hang HTTP/1.1", "POST /hang HTTP/1.1"]
+
+
+async def test_a_handshake_that_ends_a_worker_reaches_few(nginx_binary: Path, tmp_path: Path) -> None:
+    """One more worker where none of its applications can have heard of the handshake, else none."""
+    async with front(nginx_binary, tmp_path, upstreams=4) as nginx:
+        answer, writer = await nginx.handshake(target="/die")
+        assert answer.status == 502
+        assert nginx.requests == ["GET /die HTTP/1.1"] * 2
+        writer.close()
+        answer, writer = await nginx.handshake(target="/die-later")
+        assert answer.status == 502
+        assert nginx.requests.count("GET /die-later HTTP/1.1") == 1
+        writer.close()
+
+
+async def test_no_more_than_two_other_workers_are_asked(nginx_binary: Path, tmp_path: Path) -> None:
+    async with front(nginx_binary, tmp_path, upstreams=5, debug_headers=True) as nginx:
+        for up in nginx.upstreams:
+            refuse_connections(up, absent=False)
+        answer = await nginx.ask("/")
+        assert answer.status == 502
+        assert len(set(answer.headers["x-backend"].split(" : "))) == 3
 
 
 async def test_a_worker_that_comes_back_is_used_at_once(nginx_binary: Path, tmp_path: Path) -> None:
@@ -117,7 +187,7 @@ async def test_too_many_handshakes_are_told_when_to_come_back(nginx_binary: Path
     async with front(nginx_binary, tmp_path, handshakes_per_second=1, handshake_burst=2) as nginx:
         handshakes = [await nginx.handshake() for _ in range(5)]
         answers = [answer for answer, _ in handshakes]
-        assert [answer.status for answer in answers] == [101, 101, 101, 503, 503]
+        assert [answer.status for answer in answers] == [101, 101, 101, 429, 429]
         assert answers[-1].headers["retry-after"] == "1"
         for _ in range(10):
             assert (await nginx.ask("/")).status == 200  # only handshakes are counted

@@ -1,0 +1,102 @@
+"""A request that ends the worker that carries it out ends that one alone."""
+
+import http.client
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from tests.cluster.harness import Cluster
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+APP = """
+import asyncio
+import os
+import signal
+
+async def app(scope, receive, send):
+    assert scope["type"] != "lifespan"
+    with open("calls.txt", "a") as calls:
+        calls.write(f"{scope['path']}\\n")
+    if scope["path"].endswith("exit"):
+        os._exit(1)
+    if scope["path"].endswith("kill"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if scope["path"].endswith("slow"):
+        await asyncio.sleep(5)
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.accept"})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"done"})
+"""
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    directory = tmp_path_factory.mktemp("cluster")
+    (directory / "crashing.py").write_text(APP)
+    config = "[nginx]\nhttp_timeout = 1\n[restart]\nmax_restarts = 100\nbackoff_max = 0.5\n"
+    with Cluster(directory, "--workers", "3", "--app", "crashing:app", config=config) as cluster:
+        yield cluster
+
+
+def ask(cluster: Cluster, method: str, path: str, body: bytes | None = None) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", cluster.port, timeout=20)
+    try:
+        connection.request(method, path, body)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+async def handshake(cluster: Cluster, path: str) -> int:
+    try:
+        async with connect(f"ws://127.0.0.1:{cluster.port}{path}", open_timeout=20):
+            return 101
+    except InvalidStatus as exc:
+        return exc.response.status_code
+
+
+def calls(cluster: Cluster, path: str) -> int:
+    return (cluster.directory / "calls.txt").read_text().split().count(path)
+
+
+@pytest.mark.parametrize(("method", "end"), [("GET", "exit"), ("GET", "kill"), ("PUT", "exit")])
+def test_a_request_that_ends_its_worker_is_carried_out_once(running: Cluster, method: str, end: str) -> None:
+    path = f"/{method}-{end}"
+    assert ask(running, method, path, b"x" * 100_000 if method in ("POST", "PUT") else None) == 502
+    assert calls(running, path) == 1
+    assert ask(running, "GET", "/next") == 200  # by another worker, until the first is replaced
+    running.wait_until_healthy()
+
+
+@pytest.mark.parametrize("end", ["exit"])
+async def test_a_handshake_that_ends_its_worker_is_carried_out_once(running: Cluster, end: str) -> None:
+    path = f"/handshake-{end}"
+    assert await handshake(running, path) == 502
+    assert calls(running, path) == 1
+    assert await handshake(running, "/fine") == 101
+    running.wait_until_healthy()
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_a_request_that_takes_too_long_is_carried_out_once(running: Cluster, method: str) -> None:
+    path = f"/{method}-slow"
+    assert ask(running, method, path) == 504
+    assert calls(running, path) == 1
+
+
+async def test_a_killed_worker_fails_nobody_who_comes_later(running: Cluster) -> None:
+    pid = running.worker(1).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    for number in range(20):
+        assert ask(running, "POST", f"/after-{number}", b"x" * 1000) == 200
+        assert await handshake(running, "/after") == 101
+    await eventually(lambda: running.replaced(1, pid) is not None)
