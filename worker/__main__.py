@@ -19,8 +19,8 @@ from wsd.worker.websocket_middleware import WebSocketMiddleware
 KEEP_ALIVE_SECONDS = 75
 """Longer than nginx keeps its idle connections to us, so that it never sends into one that we just closed."""
 
-REQUEST_SECONDS = 5
-"""How long HTTP requests in flight may take when the worker stops."""
+LAST_SECONDS = 1
+"""How long uvicorn waits, after a drain, for what is then still under way."""
 
 
 def main() -> int:
@@ -65,7 +65,7 @@ def main() -> int:
         ws_ping_timeout=env.ping_timeout,
         ws_per_message_deflate=env.compression,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=REQUEST_SECONDS,
+        timeout_graceful_shutdown=LAST_SECONDS,
     )
     # What is loaded by now stays: the collector need not look at it again and again.
     gc.collect()

@@ -77,14 +77,21 @@ class WorkerServer(uvicorn.Server):
                     await self._draining.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Leave nginx's path, take who is already knocking, close WebSockets one by one, then the rest."""
+        """Leave nginx's path, answer those who are connecting, close WebSockets one by one, then stop as uvicorn does.
+
+        HTTP requests and tasks of the application that are under way have until the end of the drain.
+        """
+        ends_at = asyncio.get_running_loop().time() + self._drain_seconds
         self._unlink_own_socket()
         # A connection in the backlog when the listener closes is reset, one accepted but not yet read is
         # closed without an answer (uvicorn 2757): both get this moment.
         await asyncio.sleep(ACCEPT_GRACE_SECONDS)
         for server in self.servers:
             server.close()
+        for connection in self.server_state.connections.difference(self._websockets()):
+            connection.shutdown()  # after the answer to its request, if there is one under way
         await self._close_websockets()
+        await self._until(lambda: not (self.server_state.connections or self.server_state.tasks), ends_at)
         await super().shutdown(sockets)
 
     def _unlink_own_socket(self) -> None:
@@ -102,7 +109,7 @@ class WorkerServer(uvicorn.Server):
         loop = asyncio.get_running_loop()
         delays = close_delays(len(connections), self._drain_seconds, random.Random())
         if self._waits:
-            await self._until_they_end()
+            await self._until(lambda: not self._websockets(), loop.time() + self._drain_seconds)
             connections = self._websockets()
             delays = [0.0] * len(connections)
         timers = [
@@ -118,11 +125,11 @@ class WorkerServer(uvicorn.Server):
     def _websockets(self) -> list[WebSocket]:
         return [c for c in self.server_state.connections if isinstance(c, WEBSOCKETS)]
 
-    async def _until_they_end(self) -> None:
-        """Or their time is over, or somebody is in a hurry."""
+    async def _until(self, condition: Callable[[], bool], ends_at: float) -> None:
+        """Wait for a condition, until `ends_at` (the event loop's time), or until the drain is cut short."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._drain_seconds):
-                while self._websockets() and not self._cut_short.is_set():
+            async with asyncio.timeout_at(ends_at):
+                while not condition() and not self._cut_short.is_set():
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(WAIT_LOOK_SECONDS):
                             await self._cut_short.wait()
