@@ -2,7 +2,7 @@
 
 import msgspec
 import uvloop
-from rich.console import Console, Group
+from rich.console import Group
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
@@ -12,6 +12,7 @@ from wsd.supervisor.bench import BenchRun, Progress, Settings
 from wsd.supervisor.bench_figures import Bucket, Figures
 from wsd.supervisor.errors import ExitCode
 from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.terminal import cell, console, show_json
 
 BAR_WIDTH = 50
 EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -21,18 +22,18 @@ def run(state_dir: StateDir, settings: Settings, *, as_json: bool) -> ExitCode:
     """Raises WsdError."""
     figures = _with_display(BenchRun(state_dir, settings))
     if as_json:
-        Console(soft_wrap=True).print_json(data={**msgspec.to_builtins(figures), "passed": figures.passed})
+        show_json({**msgspec.to_builtins(figures), "passed": figures.passed})
     else:
-        Console(highlight=False).print(report(figures))
+        console().print(report(figures))
     return ExitCode.OK if figures.passed else ExitCode.FAILURE
 
 
 def _with_display(bench: BenchRun) -> Figures:
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    screen = console(stderr=True)
+    if not screen.is_terminal:
         return uvloop.run(bench.run(lambda progress: None))
     columns = (TextColumn("{task.description:<12}"), BarColumn(), TextColumn("{task.fields[delivered]:,} deliveries"))
-    with Bars(*columns, console=console, transient=True, refresh_per_second=4) as bars:
+    with Bars(*columns, console=screen, transient=True, refresh_per_second=4) as bars:
         known: dict[str, TaskID] = {}
 
         def show(progress: Progress) -> None:
@@ -68,7 +69,7 @@ def _table(figures: Figures) -> Table:
     rows.append(("CPU us a delivery", ", ".join(costs) or "-"))
     rows.append(("errors", _errors(figures)))
     for name, value in rows:
-        made.add_row(Text(name, style="bold"), value)
+        made.add_row(cell(name, "bold"), cell(value))
     return made
 
 

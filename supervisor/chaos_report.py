@@ -3,7 +3,7 @@
 import asyncio
 
 import msgspec
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +13,7 @@ from wsd.supervisor.chaos_verdict import Verdict
 from wsd.supervisor.config import Loaded
 from wsd.supervisor.errors import ExitCode
 from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.terminal import cell, console, show_json
 
 
 def run(loaded: Loaded, settings: Settings, *, as_json: bool) -> ExitCode:
@@ -20,17 +21,17 @@ def run(loaded: Loaded, settings: Settings, *, as_json: bool) -> ExitCode:
     chaos = ChaosRun(StateDir(loaded.state_dir), loaded.config.redis.url, settings)
     verdict = asyncio.run(_with_display(chaos, settings))
     if as_json:
-        Console(soft_wrap=True).print_json(data=msgspec.structs.asdict(verdict))
+        show_json(msgspec.to_builtins(verdict))
     else:
-        Console().print(table(verdict))
+        console().print(table(verdict))
     return ExitCode.OK if verdict.passed else ExitCode.FAILURE
 
 
 async def _with_display(chaos: ChaosRun, settings: Settings) -> Verdict:
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    screen = console(stderr=True)
+    if not screen.is_terminal:
         return await chaos.run(lambda progress: None)
-    with Live(console=console, transient=True, refresh_per_second=4) as live:
+    with Live(console=screen, transient=True, refresh_per_second=4) as live:
         return await chaos.run(lambda progress: live.update(_progress(progress, settings)))
 
 
@@ -40,7 +41,7 @@ def _progress(progress: Progress, settings: Settings) -> Group:
         f"   {progress.published} published   {progress.missing} on their way"
         f"   {progress.reconnects} reconnects   {progress.told} told of a loss"
     )
-    return Group(Text(line, style="bold"), *map(Text, progress.events))
+    return Group(Text(line, style="bold"), *map(cell, progress.events))
 
 
 def table(verdict: Verdict) -> Table:
@@ -61,5 +62,5 @@ def table(verdict: Verdict) -> Table:
         ("publish to ack, p50, p99", f"{verdict.ack_p50 * 1000:.1f} ms, {verdict.ack_p99 * 1000:.1f} ms"),
     ]
     for name, value in rows:
-        made.add_row(name, str(value))
+        made.add_row(name, cell(value))
     return made

@@ -13,6 +13,7 @@ import typer
 from wsd.supervisor import cli_look, cli_operate
 from wsd.supervisor.cli_options import ConfigOption, JsonOption, StateDirOption, WorkersOption, find_state_dir, load
 from wsd.supervisor.errors import ConfigError, ExitCode, WsdError
+from wsd.supervisor.terminal import encode_everything, say, show_file, show_json, show_traceback
 
 
 def start(
@@ -61,7 +62,7 @@ def start(
         },
     )
     if check:
-        typer.echo("the settings are good")
+        say("the settings are good")
         return
     if detach:
         raise typer.Exit(launch.detach(loaded, sys.argv[1:]))
@@ -84,7 +85,7 @@ def stop(
     """
     from wsd.supervisor import launch  # noqa: PLC0415
 
-    typer.echo(launch.stop(find_state_dir(config, state_dir), timeout))
+    say(launch.stop(find_state_dir(config, state_dir), timeout))
 
 
 def doctor(config: ConfigOption = None, state_dir: StateDirOption = None, as_json: JsonOption = False) -> None:
@@ -107,7 +108,7 @@ def doctor(config: ConfigOption = None, state_dir: StateDirOption = None, as_jso
         if not as_json:
             print_finding(finding)
     if as_json:
-        typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        show_json(msgspec.to_builtins(found))
     raise typer.Exit(ExitCode.FAILURE if any(each.grade is Grade.FAILURE for each in found) else ExitCode.OK)
 
 
@@ -124,7 +125,7 @@ def init(
     from wsd.supervisor import new_files  # noqa: PLC0415
 
     for path in new_files.write(Path.cwd(), systemd=systemd, example=example):
-        typer.echo(f"wrote {path}")
+        say(f"wrote {path}")
 
 
 def render_nginx(
@@ -151,7 +152,7 @@ def render_nginx(
     )
     text = nginx.render_for(loaded, with_check=check)
     if output is None:
-        typer.echo(text, nl=False)
+        show_file(text)
         return
     try:
         Path(output).write_text(text, "utf-8")
@@ -168,7 +169,7 @@ def config(config: ConfigOption = None, state_dir: StateDirOption = None) -> Non
 
     loaded = load(config, {"--state-dir": (("cluster", "state_dir"), state_dir)})
     for line in describe(loaded):
-        typer.echo(line)
+        say(line)
 
 
 def chaos(
@@ -284,6 +285,8 @@ def common(
 def main() -> None:
     """Run the command line; every error is one line and the right exit code."""
     command = typer.main.get_command(app)
+    encode_everything()
+    sys.excepthook = show_traceback
     try:
         code = command.main(prog_name="wsd", standalone_mode=False)
     except WsdError as exc:
@@ -301,5 +304,5 @@ def main() -> None:
 
 
 def _fail(message: str, code: ExitCode) -> None:
-    typer.echo(f"wsd: {' '.join(message.split())}", err=True)
+    say(f"wsd: {' '.join(message.split())}", err=True)
     sys.exit(code)

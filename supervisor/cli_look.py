@@ -1,5 +1,6 @@
 """Commands that show what goes on, or went on."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -19,9 +20,9 @@ from wsd.supervisor.cli_options import (
     StateDirOption,
     ask,
     find_state_dir,
-    show_json,
 )
 from wsd.supervisor.errors import ConfigError, ExitCode, WsdError
+from wsd.supervisor.terminal import cleaned, say, show_json, show_json_line
 
 if TYPE_CHECKING:
     from wsd.supervisor.state_dir import StateDir
@@ -51,10 +52,10 @@ def status(
     from wsd.supervisor.client import ControlClient  # noqa: PLC0415
     from wsd.supervisor.status import ClusterStatus  # noqa: PLC0415
 
-    answer = ControlClient(find_state_dir(config, state_dir)).call("GET", "/v1/status")
-    seen = msgspec.json.decode(answer, type=ClusterStatus)
+    answer = json.loads(ControlClient(find_state_dir(config, state_dir)).call("GET", "/v1/status"))
+    seen = msgspec.convert(cleaned(answer), ClusterStatus)
     if as_json:
-        typer.echo(msgspec.json.format(answer, indent=2).decode())
+        show_json(answer)
     else:
         from wsd.supervisor.status_table import print_status  # noqa: PLC0415
 
@@ -136,7 +137,7 @@ def trace(
     else:
         events = list(log_lines.events(find_state_dir(config, state_dir).events, log_lines.choose(), 0, follow=False))
         for line in trace_lines.show(answer["sessions"], events, answer["node_id"]):
-            typer.echo(line)
+            say(line)
     if not answer["sessions"]:
         raise typer.Exit(ExitCode.FAILURE)
 
@@ -162,7 +163,10 @@ def events(
     where = find_state_dir(config, state_dir)
     choice = log_lines.choose(since)
     for event in log_lines.events(where.events, choice, last, follow=follow):
-        typer.echo(event.to_json() if as_json else log_lines.show_event(event))
+        if as_json:
+            show_json_line(event.to_json())
+        else:
+            say(log_lines.show_event(event))
 
 
 def logs(
@@ -189,7 +193,7 @@ def logs(
     paths = _logs(find_state_dir(config, state_dir), names or [])
     labels = prefixes(paths, colour=use_colour(sys.stdout, os.environ)) if len(paths) > 1 else dict.fromkeys(paths, "")
     for line in log_lines.lines(paths, log_lines.choose(since, grep), last, follow=follow):
-        typer.echo(labels[line.name] + line.text)
+        say(line.text, prefix=labels[line.name])
 
 
 def _logs(where: "StateDir", names: list[str]) -> dict[str, Path]:

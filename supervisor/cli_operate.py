@@ -12,9 +12,9 @@ from wsd.supervisor.cli_options import (
     ask,
     find_state_dir,
     operate,
-    show_json,
 )
 from wsd.supervisor.errors import ExitCode, WsdError
+from wsd.supervisor.terminal import say, show_json
 
 
 def restart(
@@ -126,7 +126,7 @@ def upgrade(config: ConfigOption = None, state_dir: StateDirOption = None, as_js
     if as_json:
         show_json({"pid": pid})
     else:
-        typer.echo(f"supervisor (pid {pid}) is new, everything else goes on")
+        say(f"supervisor (pid {pid}) is new, everything else goes on")
 
 
 def kick(
@@ -150,6 +150,6 @@ def kick(
         raise WsdError(f'there is no session, and no user with one, called "{who}"')
     else:
         for session in answer["sessions"]:
-            typer.echo(f"ended session {session['session_id']} of {session['user_id']} on {session['worker_id']}")
+            say(f"ended session {session['session_id']} of {session['user_id']} on {session['worker_id']}")
     if not answer["sessions"]:
         raise typer.Exit(ExitCode.FAILURE)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wsd.supervisor.errors import ExitCode, WsdError
+from wsd.supervisor.terminal import say, show_json_line
 
 if TYPE_CHECKING:
     from wsd.supervisor.config import Key, Loaded
@@ -37,7 +38,7 @@ def load(config: str | None, options: "dict[str, tuple[Key, str | None]]") -> "L
     }
     loaded = settings.load(given, os.environ, config)
     for warning in loaded.warnings:
-        typer.echo(f"wsd: warning: {warning}", err=True)
+        say(f"wsd: warning: {warning}", err=True)
     return loaded
 
 
@@ -54,10 +55,6 @@ def ask(config: str | None, state_dir: str | None, method: str, target: str, bod
     return json.loads(ControlClient(find_state_dir(config, state_dir), timeout=10).call(method, target, body))
 
 
-def show_json(answer: object) -> None:
-    typer.echo(json.dumps(answer, indent=2))
-
-
 def operate(config: str | None, state_dir: str | None, target: str, body: object, *, as_json: bool) -> None:
     """Begin an operation of the supervisor and show its progress to the end. Raises WsdError when it fails."""
     import msgspec  # noqa: PLC0415
@@ -70,9 +67,9 @@ def operate(config: str | None, state_dir: str | None, target: str, body: object
         for line in ControlClient(find_state_dir(config, state_dir)).follow(target, body):
             progress = msgspec.json.decode(line, type=Progress)
             if as_json:
-                typer.echo(line.decode().rstrip())
+                show_json_line(line)
             elif progress.text:
-                typer.echo(progress.text)
+                say(progress.text)
     except KeyboardInterrupt:
         raise WsdError("it goes on without us; `wsd status` shows how far it is") from None
     if progress.error:

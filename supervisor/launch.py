@@ -22,7 +22,7 @@ from wsd.supervisor.status_report import summary
 from wsd.supervisor.succession import become_the_next, inherited_lock, take_stock
 from wsd.supervisor.supervisor import Supervisor
 from wsd.supervisor.systemd import Systemd, public_socket
-from wsd.worker.contract import EVENT, EventHandler, JsonFormatter
+from wsd.worker.contract import EVENT, EventHandler, JsonFormatter, LineFormatter
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,8 @@ async def _run(supervisor: Supervisor, console: Console) -> None:
     def on_ready() -> None:
         systemd.notify("READY=1", f"MAINPID={os.getpid()}")
         background.append(asyncio.create_task(systemd.keep_alive(lambda: summary(supervisor.status()))))
-        console.say(banner(supervisor))
+        for line in banner(supervisor):
+            console.say(line)
         logger.info("the cluster is up, %d workers", len(supervisor.workers), extra=EVENT)
         if ready_fd is not None:
             _leave_terminal(int(ready_fd), supervisor.state_dir.log("supervisor"))
@@ -147,11 +148,11 @@ async def _follow_logs(supervisor: Supervisor, console: Console) -> None:
     try:
         while True:
             await asyncio.sleep(FOLLOW_SECONDS)
-            for line in follower.lines():
-                console.say(line)
+            for prefix, text in follower.lines():
+                console.say(text, prefix)
     finally:
-        for line in follower.lines():
-            console.say(line)
+        for prefix, text in follower.lines():
+            console.say(text, prefix)
 
 
 def stop(state_dir: StateDir, patience: float | None) -> str:
@@ -212,7 +213,7 @@ def _leave_terminal(ready_fd: int, log: Path) -> None:
     os.close(ready_fd)
 
 
-def banner(supervisor: Supervisor) -> str:
+def banner(supervisor: Supervisor) -> list[str]:
     config = supervisor.config
     status = supervisor.status()
     redis = status.redis
@@ -233,8 +234,8 @@ def banner(supervisor: Supervisor) -> str:
         ("see", f"wsd status{option}"),
         ("stop", f"Ctrl-C, or wsd stop{option}"),
     ]
-    lines = "\n".join(f"  {name:<10} {value}" for name, value in rows)
-    return f"\nwsd is {'up' if not status.problems else 'up, but degraded'}\n{lines}\n"
+    lines = [f"  {name:<10} {value}" for name, value in rows]
+    return ["", f"wsd is {'up' if not status.problems else 'up, but degraded'}", *lines, ""]
 
 
 def check_socket(loaded: Loaded, fd: int) -> None:
@@ -273,11 +274,12 @@ def check_port(loaded: Loaded) -> None:
 def _log_to(state_dir: StateDir, config: LogConfig) -> None:
     """Our own events go to a log file like everybody's; the terminal follows it."""
     path = state_dir.log("supervisor")
-    logging.basicConfig(
-        filename=path, level=config.level.upper(), format="%(asctime)s %(levelname)s %(message)s", force=True
-    )
+    logging.basicConfig(filename=path, level=config.level.upper(), force=True)
     root = logging.getLogger()
-    if config.format == "json":
-        root.handlers[0].setFormatter(JsonFormatter(process="supervisor"))
+    root.handlers[0].setFormatter(
+        JsonFormatter(process="supervisor")
+        if config.format == "json"
+        else LineFormatter("%(asctime)s %(levelname)s %(message)s")
+    )
     root.addHandler(EventHandler(str(state_dir.events), "supervisor"))
     logging.getLogger("uvicorn").setLevel(logging.WARNING)

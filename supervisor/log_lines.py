@@ -86,10 +86,10 @@ def read(name: str, path: Path) -> Iterator[Line]:
     at = 0.0
     for each in [*sorted(path.parent.glob(f"{path.name}.*"), key=_age, reverse=True), path]:
         try:
-            with each.open(encoding="utf-8", errors="replace") as log:
+            with each.open(encoding="utf-8", errors="replace", newline="\n") as log:
                 for text in log:
                     at = time_of(text) or at
-                    yield Line(at, name, text.rstrip("\n"))
+                    yield Line(at, name, text.rstrip("\r\n"))
         except FileNotFoundError:
             continue
 

@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
 
+from wsd.supervisor.terminal import shown
+
 COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
 DIM, RESET = "\x1b[2m", "\x1b[0m"
 MAX_CHUNK_BYTES = 256 * 1024
@@ -26,16 +28,16 @@ class LogFollower:
         self._offsets = {name: log_size(path) for name, path in paths.items()}
         self._rest = dict.fromkeys(paths, b"")
 
-    def lines(self) -> Iterator[str]:
-        """What has come since the last call, each line with its prefix."""
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """The prefix and the text of each line that has come since the last call."""
         for name, text in self.named_lines():
-            yield self._prefixes[name] + text
+            yield self._prefixes[name], text
 
     def named_lines(self) -> Iterator[tuple[str, str]]:
         """The same, apart."""
         for name, path in self._paths.items():
             for line in self._read(name, path):
-                yield name, line.decode("utf-8", "replace")
+                yield name, line.rstrip(b"\r").decode("utf-8", "replace")
 
     def _read(self, name: str, path: Path) -> list[bytes]:
         try:
@@ -75,7 +77,7 @@ def tail(path: Path, start: int, lines: int) -> list[str]:
             text = log.read().decode("utf-8", "replace")
     except FileNotFoundError:
         return []
-    return text.strip().splitlines()[-lines:]
+    return text.strip().split("\n")[-lines:] if text.strip() else []
 
 
 class Console:
@@ -85,9 +87,10 @@ class Console:
         self._stream = stream
         self.colour = use_colour(stream, os.environ)
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, prefix: str = "") -> None:
+        """Print one line, escaped; `prefix` is wsd's own and may hold colours."""
         try:
-            self._stream.write(text + "\n")
+            self._stream.write(f"{prefix}{shown(text)}\n")
             self._stream.flush()
         except OSError:
             return

@@ -3,21 +3,33 @@
 import time
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from wsd.supervisor import table
 from wsd.supervisor.doctor import Finding, Grade
-from wsd.supervisor.status_table import MIN_WIDTH, duration
+from wsd.supervisor.status_table import duration
+from wsd.supervisor.table import Column
+from wsd.supervisor.terminal import console, say, shown
 
 GRADE_STYLES = {Grade.OK: "green", Grade.WARNING: "yellow", Grade.FAILURE: "bold red"}
 
+SESSION_COLUMNS = (
+    Column("SESSION"),
+    Column("USER", 1, least=12),
+    Column("STATE", 2),
+    Column("WORKER", 3),
+    Column("NODE", 7, least=8),
+    Column("AGE", 6),
+    Column("SEEN", 4),
+    Column("CHANNELS", 5, least=12),
+)
+CHANNEL_COLUMNS = (Column("CHANNEL", least=20), Column("CONNECTIONS", right=True))
+
 
 def print_sessions(answer: dict[str, Any], offset: int) -> None:
-    table = _table("SESSION", "USER", "STATE", "WORKER", "NODE", "AGE", "SEEN", "CHANNELS")
     now = time.time()
-    for session in answer["sessions"]:
-        table.add_row(
+    rows = [
+        (
             session["session_id"],
             session["user_id"],
             session["state"],
@@ -27,37 +39,20 @@ def print_sessions(answer: dict[str, Any], offset: int) -> None:
             f"{duration(now - session['last_seen'])} ago",
             " ".join(session["channels"]) or "-",
         )
-    _show(table)
-    shown = len(answer["sessions"])
-    Console(highlight=False).print(f"{offset + 1 if shown else 0} to {offset + shown} of {answer['total']}")
+        for session in answer["sessions"]
+    ]
+    table.show(SESSION_COLUMNS, rows)
+    say(f"{offset + 1 if rows else 0} to {offset + len(rows)} of {answer['total']}")
 
 
 def print_channels(answer: dict[str, Any]) -> None:
-    table = _table("CHANNEL", "CONNECTIONS")
-    for channel in answer["channels"]:
-        table.add_row(channel["name"], str(channel["connections"]))
-    _show(table)
+    table.show(CHANNEL_COLUMNS, [(each["name"], str(each["connections"])) for each in answer["channels"]])
     if not answer["complete"]:
-        Console(highlight=False, stderr=True).print("not all workers answered in time")
+        say("not all workers answered in time", err=True)
 
 
 def print_finding(finding: Finding) -> None:
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(
-        Text.assemble((f"{finding.grade:<8}", GRADE_STYLES[finding.grade]), f"{finding.check}: {finding.found}")
-    )
+    text = shown(f"{finding.check}: {finding.found}")
+    console().print(Text.assemble((f"{finding.grade:<8}", GRADE_STYLES[finding.grade]), text), soft_wrap=True)
     if finding.remedy:
-        console.print(Text(f"        -> {finding.remedy}"))
-
-
-def _table(*names: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in names:
-        table.add_column(name, no_wrap=True)
-    return table
-
-
-def _show(table: Table) -> None:
-    console = Console(highlight=False)
-    console.width = max(console.width, MIN_WIDTH)  # as the status: cut off, it hides what it is for
-    console.print(table)
+        say(f"        -> {finding.remedy}")

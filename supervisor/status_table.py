@@ -1,12 +1,13 @@
 """`wsd status` as a table for people."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from wsd.supervisor import table
 from wsd.supervisor.status import ClusterStatus, ProcessStatus, WorkerStatus
+from wsd.supervisor.table import Column
+from wsd.supervisor.terminal import console, shown
 
 STATE_STYLES = {
     "ready": "green",
@@ -20,42 +21,45 @@ STATE_STYLES = {
     "failed": "bold red",
 }
 COLUMNS = (
-    "NAME", "WORKER ID", "PID", "STATE", "UPTIME", "RESTARTS", "CPU %", "RSS", "CONNS", "MSG/S IN/OUT", "BEAT", "LAG",
-)  # fmt: skip
-MIN_WIDTH = 140
+    Column("NAME"),
+    Column("WORKER ID", 9),
+    Column("PID", 7, right=True),
+    Column("STATE"),
+    Column("UPTIME", 4, right=True),
+    Column("RESTARTS", 5, right=True),
+    Column("CPU %", 2, right=True),
+    Column("RSS", 3, right=True),
+    Column("CONNS", 1, right=True),
+    Column("MSG/S IN/OUT", 3, right=True),
+    Column("BEAT", 8, right=True),
+    Column("LAG", 6, right=True),
+)
 
 
 def print_status(status: ClusterStatus) -> None:
-    console = Console(highlight=False)
-    # A table cut off at 80 columns hides what it is for: a pipe or a narrow terminal gets long lines.
-    console.width = max(console.width, MIN_WIDTH)
-    console.print(Text.assemble("wsd is ", _state(status.state), f" on node {status.node_id}, {status.url}"))
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in COLUMNS:
-        right = name not in ("NAME", "WORKER ID", "STATE")
-        table.add_column(name, justify="right" if right else "left", no_wrap=True)
-    table.add_row(*_process_cells(status.supervisor))
-    for worker in status.workers:
-        table.add_row(*_worker_cells(worker))
-    for process in (status.nginx, status.valkey):
-        if process is not None:
-            table.add_row(*_process_cells(process))
-    console.print(table)
+    _line(Text.assemble("wsd is ", _state(status.state), shown(f" on node {status.node_id}, {status.url}")))
+    rows = [_process_cells(status.supervisor), *map(_worker_cells, status.workers)]
+    rows += [_process_cells(process) for process in (status.nginx, status.valkey) if process is not None]
+    table.show(COLUMNS, rows)
     redis = status.redis
     reachable = "reachable" if redis.reachable else f"not reachable ({redis.error})"
-    console.print(f"redis: {redis.url}, {reachable}" if redis.url else "redis: none", soft_wrap=True)
+    _line(Text(shown(f"redis: {redis.url}, {reachable}" if redis.url else "redis: none")))
     if len(status.nodes) > 1:
         nodes = (f"{node.node_id}: {node.workers} workers, {node.connections} connections" for node in status.nodes)
-        console.print("nodes: " + "; ".join(nodes), soft_wrap=True)
+        _line(Text(shown("nodes: " + "; ".join(nodes))))
     for problem in [*status.problems, *status.warnings]:
-        console.print(Text(f"! {problem}", style="yellow"), soft_wrap=True)
+        _line(Text(shown(f"! {problem}"), "yellow"))
 
 
-def _process_cells(process: ProcessStatus) -> Iterable[str | Text]:
+def _line(text: Text) -> None:
+    console().print(text, soft_wrap=True)
+
+
+def _process_cells(process: ProcessStatus) -> Sequence[str | Text]:
     return (process.name, "", *_common_cells(process), "", "", "", "")
 
 
-def _worker_cells(worker: WorkerStatus) -> Iterable[str | Text]:
+def _worker_cells(worker: WorkerStatus) -> Sequence[str | Text]:
     rates = (worker.messages_in_per_second, worker.messages_out_per_second)
     return (
         worker.name,
@@ -80,7 +84,7 @@ def _common_cells(process: ProcessStatus) -> tuple[str | Text, ...]:
 
 
 def _state(state: str) -> Text:
-    return Text(state.upper(), style=STATE_STYLES.get(state, ""))
+    return Text(shown(state.upper()), style=STATE_STYLES.get(state, ""))
 
 
 def _number(value: float | None, form: str, unit: str = "", factor: float = 1) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from wsd.supervisor.errors import ConfigError
+from wsd.worker.contract import escape
 
 
 class Systemd:
@@ -33,7 +34,7 @@ class Systemd:
         if not self._address:
             return
         while True:
-            self.notify("WATCHDOG=1", f"STATUS={status()}")
+            self.notify("WATCHDOG=1", f"STATUS={escape(status())}")
             await asyncio.sleep(self.watchdog_seconds / 2 if self.watchdog_seconds else 5.0)
 
 

@@ -15,7 +15,6 @@ from dataclasses import replace
 from types import FrameType
 
 import msgspec
-from rich.console import Console
 from rich.live import Live
 
 from wsd.supervisor import log_lines
@@ -24,6 +23,7 @@ from wsd.supervisor.errors import ConfigError, WsdError
 from wsd.supervisor.operations import Progress
 from wsd.supervisor.state_dir import StateDir
 from wsd.supervisor.status import ClusterStatus
+from wsd.supervisor.terminal import console
 from wsd.supervisor.watch_screen import Action, Screen, first, press, render, seen
 
 TICK_SECONDS = 1.0
@@ -53,14 +53,14 @@ class _Watch:
         self._woken, self._waker = os.pipe()
 
     def run(self) -> None:
-        console = Console(highlight=False)
+        screen = console()
         with (
             _keys_at_once(sys.stdin.fileno()) as keyboard,
-            Live(console=console, screen=True, auto_refresh=False) as live,
+            Live(console=screen, screen=True, auto_refresh=False) as live,
         ):
             due = time.monotonic() + TICK_SECONDS
             while True:
-                width, height = console.size
+                width, height = screen.size
                 live.update(render(self._screen, width, height), refresh=True)
                 ready, _, _ = select.select([keyboard, self._woken], [], [], max(0.0, due - time.monotonic()))
                 if self._woken in ready:

@@ -11,6 +11,7 @@ from rich.text import Text
 from wsd.supervisor.sparkline import sparkline
 from wsd.supervisor.status import ClusterStatus, ProcessStatus, WorkerStatus
 from wsd.supervisor.status_table import STATE_STYLES, duration
+from wsd.supervisor.terminal import cell
 from wsd.worker.contract import Event
 
 SAMPLES = 120
@@ -137,7 +138,7 @@ def render(screen: Screen, width: int, height: int) -> RenderableType:
     """No more lines than `height`, none wider than `width`."""
     status = screen.status
     top = [_headline(screen), *_totals(screen, width)]
-    top += [Text(f"! {text}", style="yellow") for text in (*status.problems, *status.warnings)]
+    top += [cell(f"! {text}", "yellow") for text in (*status.problems, *status.warnings)]
     processes = _processes(status)
     left = height - len(top) - 2 - 1  # the table's head, a line between, and the footer
     table = _table(screen, _around(processes, screen.selected + 1, max(1, left)), width)
@@ -166,7 +167,7 @@ def _headline(screen: Screen) -> Text:
     status = screen.status
     state = ("AWAY", "bold red") if screen.away else (status.state.upper(), STATE_STYLES.get(status.state, ""))
     where = f"  {screen.away or f'node {status.node_id}, {status.url}'}"
-    return Text.assemble(("wsd ", "bold"), state, where, f", up {duration(status.supervisor.uptime_seconds)}")
+    return Text.assemble(("wsd ", "bold"), state, cell(where), f", up {duration(status.supervisor.uptime_seconds)}")
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ def _totals(screen: Screen, width: int) -> Iterator[Text]:
     nodes = screen.status.nodes
     if len(nodes) > 1:
         shown = (f"{node.node_id} {node.workers} workers {node.connections:,} connections" for node in nodes)
-        yield Text("nodes  " + "   ".join(shown))
+        yield cell("nodes  " + "   ".join(shown))
 
 
 def _figures(figures: Sequence[_Figure], width: int) -> Text:
@@ -230,7 +231,7 @@ def _table(screen: Screen, processes: Sequence[ProcessStatus], width: int) -> Ta
 
 
 def _cells(process: ProcessStatus, samples: Sequence[Sample], space: int, *, wide: bool) -> Iterator[str | Text]:
-    yield process.name
+    yield cell(process.name)
     yield Text(process.state.upper(), style=STATE_STYLES.get(process.state, ""))
     if wide:
         yield str(process.pid or "-")
@@ -249,14 +250,14 @@ def _cells(process: ProcessStatus, samples: Sequence[Sample], space: int, *, wid
 
 def _event(event: Event) -> Text:
     when = time.strftime("%H:%M:%S", time.localtime(event.at))
-    return Text(f"{when}  {event.source:<10} {event.text}", style=EVENT_STYLES.get(event.level, ""))
+    return cell(f"{when}  {event.source:<10} {event.text}", EVENT_STYLES.get(event.level, ""))
 
 
 def _footer(screen: Screen, width: int) -> Text:
     if screen.asking is not None:
-        return Text(f"{screen.asking.question} y/n", style="bold reverse")
+        return cell(f"{screen.asking.question} y/n", "bold reverse")
     if told := screen.note or screen.status.operation:
-        return Text(told, style="bold")
+        return cell(told, "bold")
     return Text(KEYS if width > len(KEYS) else SHORT_KEYS, style="dim")
 
 

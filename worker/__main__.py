@@ -11,7 +11,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from wsd.worker import hub
 from wsd.worker.app import BadAppError, load_application
-from wsd.worker.contract import EXIT_BAD_APP, EXIT_STARTUP_FAILED, EventHandler, JsonFormatter, WorkerEnv
+from wsd.worker.contract import EXIT_BAD_APP, EXIT_STARTUP_FAILED, EventHandler, JsonFormatter, LineFormatter, WorkerEnv
 from wsd.worker.protocol import fanout_protocol, http_protocol
 from wsd.worker.server import WorkerServer, bind_shared, bind_unix
 from wsd.worker.websocket_middleware import WebSocketMiddleware
@@ -88,12 +88,13 @@ def main() -> int:
 
 
 def _log_as(env: WorkerEnv) -> None:
-    logging.basicConfig(
-        level=env.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    logging.basicConfig(level=env.log_level.upper(), stream=sys.stderr)
     root = logging.getLogger()
-    if env.log_format == "json":
-        root.handlers[0].setFormatter(JsonFormatter(worker_id=env.worker_id))
+    root.handlers[0].setFormatter(
+        JsonFormatter(worker_id=env.worker_id)
+        if env.log_format == "json"
+        else LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    )
     if env.events_path:
         root.addHandler(EventHandler(env.events_path, f"worker-{env.slot}"))
 

@@ -27,18 +27,22 @@ def test_colour_only_on_terminals_that_want_it(stream: io.StringIO, environ: dic
     assert use_colour(stream, environ) is expected
 
 
+def shown(follower: LogFollower) -> list[str]:
+    return [prefix + text for prefix, text in follower.lines()]
+
+
 def test_only_what_is_new_is_shown_in_whole_lines(tmp_path: Path) -> None:
     one, two = tmp_path / "one.log", tmp_path / "two.log"
     one.write_text("old\n")
     follower = LogFollower({"one": one, "longer": two}, colour=False)
-    assert list(follower.lines()) == []
+    assert shown(follower) == []
     with one.open("a") as log:
         log.write("first\nsec")
     two.write_bytes(b"made later \xff\n")
-    assert list(follower.lines()) == ["one    | first", "longer | made later \ufffd"]
+    assert shown(follower) == ["one    | first", "longer | made later \ufffd"]
     with one.open("a") as log:
         log.write("ond\n\n")
-    assert list(follower.lines()) == ["one    | second", "one    | "]
+    assert shown(follower) == ["one    | second", "one    | "]
 
 
 def test_a_log_that_was_cut_is_read_from_its_begin(tmp_path: Path) -> None:
@@ -46,14 +50,14 @@ def test_a_log_that_was_cut_is_read_from_its_begin(tmp_path: Path) -> None:
     log.write_text("a long line that was there\n")
     follower = LogFollower({"x": log}, colour=False)
     log.write_text("new\n")
-    assert list(follower.lines()) == ["x | new"]
+    assert shown(follower) == ["x | new"]
 
 
 def test_each_name_has_its_colour(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("")
     follower = LogFollower({"a": tmp_path / "a"}, colour=True)
     (tmp_path / "a").write_text("hello\n")
-    assert list(follower.lines()) == ["\x1b[36ma | \x1b[0mhello"]
+    assert shown(follower) == ["\x1b[36ma | \x1b[0mhello"]
 
 
 def test_the_tail_is_of_this_process_only(tmp_path: Path) -> None:
@@ -71,3 +75,9 @@ def test_a_terminal_that_went_away_stops_nothing() -> None:
             raise OSError(5, "Input/output error")
 
     Console(Gone()).say("hello")
+
+
+def test_a_line_is_printed_as_text_behind_its_coloured_prefix() -> None:
+    stream = io.StringIO()
+    Console(stream).say("a\tb\x1b]0;x\x07", "\x1b[36mx | \x1b[0m")
+    assert stream.getvalue() == "\x1b[36mx | \x1b[0ma\tb\\x1b]0;x\\x07\n"

@@ -1,0 +1,58 @@
+"""Tables that are whole in a pipe and fit on a terminal: what matters least is cut, or left out, first."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+from rich.table import Table
+from rich.text import Text
+
+from wsd.supervisor.terminal import cell, console
+
+GAP = 1
+
+
+@dataclass(frozen=True)
+class Column:
+    name: str
+    rank: int = 0
+    """The column with the highest rank is left out first; one of rank 0 never is."""
+
+    least: int | None = None
+    """The width to which the column may be cut; None: it is shown whole."""
+
+    right: bool = False
+    """Whether its cells stand at the right, as figures do."""
+
+
+def show(columns: Sequence[Column], rows: Sequence[Sequence[str | Text]]) -> None:
+    """Print a table."""
+    cells = [[each if isinstance(each, Text) else cell(each) for each in row] for row in rows]
+    whole = [
+        max(cell_len(column.name), *(row[number].cell_len for row in cells), 0) for number, column in enumerate(columns)
+    ]
+    screen = console()
+    widths = fit(columns, whole, screen.width) if screen.is_terminal else whole
+    screen.width = max(screen.width, sum(widths) + GAP * len(widths))
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
+    for column, width in zip(columns, widths, strict=True):
+        if width:
+            table.add_column(column.name, width=width, no_wrap=True, justify="right" if column.right else "left")
+    for row in cells:
+        table.add_row(*(each for each, width in zip(row, widths, strict=True) if width))
+    screen.print(table)
+
+
+def fit(columns: Sequence[Column], whole: Sequence[int], room: int) -> list[int]:
+    """Return the width of each column, 0 for one that is left out, given what they need to be whole. Pure."""
+    least = [min(need, column.least or need) for column, need in zip(columns, whole, strict=True)]
+    kept = sorted(range(len(columns)), key=lambda index: columns[index].rank)
+    while sum(least[index] + GAP for index in kept) - GAP > room and columns[kept[-1]].rank:
+        kept.pop()
+    widths = [least[index] if index in kept else 0 for index in range(len(columns))]
+    spare = room - sum(widths) - GAP * (len(kept) - 1)
+    for index in kept:
+        more = max(0, min(spare, whole[index] - least[index]))
+        widths[index] += more
+        spare -= more
+    return widths
