@@ -269,7 +269,7 @@ def _show_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version  # noqa: PLC0415
 
-        typer.echo(f"wsd {version('wsd-cluster')}")
+        say(f"wsd {version('wsd-cluster')}")
         raise typer.Exit
 
 

@@ -53,3 +53,15 @@ def test_imports_that_must_be_quick_load_nothing_heavy(module: str, unwanted: st
     code = f"import sys, {module}; print(*[name for name in {unwanted.split()} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in modules("supervisor") if path.name != "terminal.py"], ids=lambda p: p.name
+)
+def test_nothing_is_printed_but_through_the_terminal_module(path: Path) -> None:
+    text = path.read_text("utf-8")
+    ways = ("typer.echo", "typer.secho", "click.echo", "sys.stdout.write", "sys.stderr.write", "rich.print")
+    assert [way for way in ways if way in text] == []
+    assert "rich.console.Console" not in imports(path)
+    calls = [node.func for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    assert not any(isinstance(func, ast.Name) and func.id == "print" for func in calls)
