@@ -372,6 +372,11 @@ class FanoutProtocol(asyncio.Protocol):
         return receiver is None or receiver.ended(code, reason)
 
     @property
+    def transport(self) -> asyncio.Transport | None:
+        """None before the connection is made."""
+        return self._transport
+
+    @property
     def gone(self) -> bool:
         return self._state in (State.CLOSING, State.CLOSED)
 

@@ -6,7 +6,7 @@ import logging
 import random
 import signal
 import socket
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -14,6 +14,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from wsd.worker.close_delays import close_delays
 from wsd.worker.contract import ACCEPT_GRACE_SECONDS, EVENT
+from wsd.worker.forks import release_in_children
 from wsd.worker.protocol import FanoutProtocol
 
 WebSocket = FanoutProtocol | WebSocketsSansIOProtocol
@@ -56,9 +57,21 @@ class WorkerServer(uvicorn.Server):
     def capture_signals(self) -> Generator[None, None, None]:
         # uvicorn raises the signal again after a clean end; ours must end with exit code 0.
         loop = asyncio.get_running_loop()
+        handlers = {}
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self.begin_drain)
+            handlers[signum] = signal.getsignal(signum)
+        release_in_children(handlers, self._sockets)
         yield
+
+    def _sockets(self) -> Iterator[int]:
+        """The descriptors of the listeners and of all connections."""
+        for server in getattr(self, "servers", ()):
+            yield from (listener.fileno() for listener in server.sockets)
+        for connection in self.server_state.connections:
+            sock = connection.transport.get_extra_info("socket") if connection.transport is not None else None
+            if sock is not None:
+                yield sock.fileno()
 
     def begin_drain(self) -> None:
         if self._draining.is_set():
