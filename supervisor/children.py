@@ -15,7 +15,7 @@ from pathlib import Path
 
 from wsd.supervisor.health import Pulse
 from wsd.supervisor.logs import log_size, tail
-from wsd.supervisor.process import Process, Usage, describe_exit
+from wsd.supervisor.process import Process, Usage, describe_exit, reap_others
 from wsd.supervisor.service import Service
 from wsd.supervisor.slot import (
     Adopt,
@@ -94,6 +94,7 @@ class Children:
         self._children: dict[str, Child] = {}
         self.workers = 0  # how many there are to be
         self.drained: set[str] = set()  # slots that stay empty until somebody resumes them
+        self.unclaimed: list[ProcessRecord] = []  # that a supervisor before us had, and no slot has adopted yet
         self._changed = asyncio.Event()
         self._tasks: asyncio.TaskGroup
 
@@ -112,6 +113,7 @@ class Children:
         """A slot whose processes run already; those that end meanwhile are the slot's to replace. `empties`: no other
         is to come after them."""
         child = self.add(service)
+        self.unclaimed = [record for record in self.unclaimed if record not in records]
         found = []
         for record in sorted(records, key=lambda record: record.incarnation):
             number = record.incarnation
@@ -146,6 +148,10 @@ class Children:
         del self._children[child.service.name]
         self.drained.discard(child.service.name)
         self.wake()
+
+    def reap_orphans(self) -> None:
+        """Wait for ended processes that became our children because their own parent ended."""
+        reap_others({process.pid for child in self for process in child.processes.values()})
 
     def post(self, child: Child, fact: Fact) -> None:
         self._facts.put_nowait((child, fact))
@@ -256,7 +262,7 @@ class Children:
             replace(process.record, draining=(child.slot.name, number) in leaving)
             for child in self
             for number, process in child.processes.items()
-        ]
+        ] + self.unclaimed
         try:
             self._state_dir.write_state(SavedState(tuple(records), self.workers, tuple(sorted(self.drained))))
         except OSError as exc:  # a full disk must not end a cluster that runs

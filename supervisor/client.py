@@ -117,7 +117,7 @@ def upgrade_and_wait(state_dir: StateDir) -> int:
     """Let the supervisor become the code that is installed now; its pid. Raises NotRunningError or WsdError."""
     client = ControlClient(state_dir)
     begun = time.monotonic()
-    client.call("POST", "/v1/upgrade", {})
+    ControlClient(state_dir, timeout=UPGRADE_SECONDS).call("POST", "/v1/upgrade", {})
     while True:
         time.sleep(0.05)
         if state_dir.lock_holder() is None:

@@ -12,6 +12,7 @@ from wsd.supervisor.errors import WsdError
 from wsd.supervisor.operations import Operation, Say
 from wsd.supervisor.reload import reload as reload_settings
 from wsd.supervisor.slot import SlotState
+from wsd.supervisor.succession import check_next
 from wsd.supervisor.workers import WorkerService
 
 if TYPE_CHECKING:
@@ -99,6 +100,17 @@ def rebalance(supervisor: "Supervisor") -> Operation:
     if supervisor.redis_watch is None or supervisor.redis_watch.error is not None:
         raise WsdError("Redis does not answer, and without it clients could not resume on another worker")
     return supervisor.operations.begin("rebalance", lambda say: rebalancing.rebalance(supervisor.workers, say))
+
+
+def upgrade(supervisor: "Supervisor") -> Operation:
+    """Raises WsdError."""
+
+    async def work(say: Say) -> None:
+        await check_next()
+        say("the new code takes over")
+        supervisor.hand_over()
+
+    return supervisor.operations.begin("upgrade", work)
 
 
 async def ask_worker(supervisor: "Supervisor", method: str, target: str, body: object = None) -> bytes:

@@ -23,7 +23,6 @@ from wsd.supervisor.dashboard import Dashboard
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.nginx import DASHBOARD_PATH
 from wsd.supervisor.operations import Operation
-from wsd.supervisor.succession import check_next
 
 if TYPE_CHECKING:
     from wsd.supervisor.supervisor import Supervisor
@@ -122,8 +121,9 @@ class ControlServer:
 
     async def _upgrade(self, request: Request) -> Response:
         await _body(request, commands.Nothing)
-        await check_next()
-        self._supervisor.hand_over()
+        async for progress in commands.upgrade(self._supervisor).follow():
+            if progress.error:
+                raise WsdError(progress.error)
         return Response(b"{}", 202, media_type="application/json")
 
 

@@ -19,7 +19,7 @@ from wsd.supervisor.logs import Console, LogFollower
 from wsd.supervisor.process import end_leftovers, names_of, port_holder, raise_file_limit
 from wsd.supervisor.state_dir import StateDir
 from wsd.supervisor.status_report import summary
-from wsd.supervisor.succession import become_the_next, inherited_lock, take_stock
+from wsd.supervisor.succession import SIGNALS, become_the_next, inherited_lock, take_stock
 from wsd.supervisor.supervisor import Supervisor
 from wsd.supervisor.systemd import Systemd, public_socket
 from wsd.worker.contract import EVENT, EventHandler, JsonFormatter, LineFormatter
@@ -78,6 +78,8 @@ async def _run(supervisor: Supervisor, console: Console) -> None:
     ready_fd = os.environ.pop(READY_FD_ENV, None)
     background: list[asyncio.Task[None]] = []
     systemd = Systemd(os.environ)
+    for_the_next: set[signal.Signals] = set()
+    reload_wanted = asyncio.Event()
 
     def on_ready() -> None:
         systemd.notify("READY=1", f"MAINPID={os.getpid()}")
@@ -90,42 +92,64 @@ async def _run(supervisor: Supervisor, console: Console) -> None:
         elif not _writes_to(supervisor.state_dir.log("supervisor")):
             background.append(asyncio.create_task(_follow_logs(supervisor, console)))
 
-    def stop() -> None:
+    def stop(signum: signal.Signals) -> None:
+        if supervisor.handing_over:
+            for_the_next.add(signum)
+            return
         systemd.notify("STOPPING=1")
-        supervisor.stop(0 if supervisor.stopping else None)
+        supervisor.stop(0 if supervisor.stopping or signum is signal.SIGQUIT else None)
 
     def on_hangup() -> None:
         if had_terminal and not _has_terminal():
-            stop()
+            stop(signal.SIGHUP)
             return
-        background.append(asyncio.create_task(_reload(supervisor, systemd)))
+        current = supervisor.operations.current
+        if current is not None and not current.done:
+            logger.info("SIGHUP: the settings are read again after the %s", current.name)
+        reload_wanted.set()
 
     loop = asyncio.get_running_loop()
     had_terminal = _has_terminal()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signum, stop)
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+        loop.add_signal_handler(signum, stop, signum)
+    for signum in (signal.SIGUSR1, signal.SIGUSR2):
+        loop.add_signal_handler(signum, logger.warning, "%s is ignored: it means nothing here", signum.name)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else whoever started us said so (nohup)
         # The kernel signals before it takes the terminal away.
         loop.add_signal_handler(signal.SIGHUP, loop.call_later, HANGUP_SECONDS, on_hangup)
+    loop.add_signal_handler(signal.SIGCHLD, supervisor.children.reap_orphans)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # the code before us may have kept them for us
+    background.append(asyncio.create_task(_reload_for_ever(supervisor, systemd, reload_wanted)))
     try:
         await supervisor.run(on_ready)
     finally:
+        if supervisor.handing_over:
+            if reload_wanted.is_set():
+                for_the_next.add(signal.SIGHUP)
+            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+            for signum in for_the_next:
+                os.kill(os.getpid(), signum)
         for task in background:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
 
-async def _reload(supervisor: Supervisor, systemd: Systemd) -> None:
-    try:
-        operation = commands.reload(supervisor)
-    except WsdError as exc:
-        logger.warning("SIGHUP: %s", exc)
-        return
-    systemd.reloading()
-    async for _ in operation.follow():
-        pass
-    systemd.notify("READY=1")
+async def _reload_for_ever(supervisor: Supervisor, systemd: Systemd, wanted: asyncio.Event) -> None:
+    """Read the settings again whenever that is wanted, after what is under way, until cancelled."""
+    while True:
+        await wanted.wait()
+        await supervisor.operations.until_free()
+        wanted.clear()
+        try:
+            operation = commands.reload(supervisor)
+        except WsdError as exc:
+            logger.warning("SIGHUP: %s", exc)
+            continue
+        systemd.reloading()
+        async for _ in operation.follow():
+            pass
+        systemd.notify("READY=1")
 
 
 def _writes_to(log: Path) -> bool:

@@ -74,9 +74,18 @@ class Operations:
         self.current: Operation | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._task: asyncio.Task[None] | None = None
+        self._opened = asyncio.Event()
 
     def open(self, tasks: asyncio.TaskGroup) -> None:
         self._tasks = tasks
+        self._opened.set()
+
+    async def until_free(self) -> None:
+        """Wait until an operation may begin."""
+        await self._opened.wait()
+        while self.current is not None and not self.current.done:
+            async for _ in self.current.follow():
+                pass
 
     async def close(self) -> None:
         self._tasks = None
@@ -87,7 +96,7 @@ class Operations:
     def begin(self, name: str, work: Callable[[Say], Awaitable[None]]) -> Operation:
         """Raises WsdError while another is under way, or the cluster is not up."""
         if self._tasks is None:
-            raise WsdError("the cluster is starting or stopping")
+            raise WsdError("the cluster is starting or stopping; `wsd status` says when it is up")
         if self.current is not None and not self.current.done:
             raise WsdError(f"{self.current.name} is under way ({self.current.last}); try again when it is over")
         operation = self.current = Operation(name)

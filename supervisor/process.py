@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -242,6 +242,19 @@ def end_orphans(record: ProcessRecord, signum: signal.Signals, root: Path) -> No
     is_gone = stat is None or (stat.has_ended and stat.start_ticks == record.start_ticks)
     if is_gone and record.boot == identity.current_boot():
         identity.signal_group(record.pid, signum, root)
+
+
+def reap_others(kept: Collection[int]) -> None:
+    """Wait for ended children that nobody else waits for, as PID 1 and a subreaper (prctl(2)) get them.
+
+    `kept`: pids that are waited for elsewhere. So are programs that we run to their end; these stay in our own group.
+    """
+    for path in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError):
+            for pid in map(int, path.read_text().split()):
+                stat = identity.stat_of(pid)
+                if stat is not None and stat.has_ended and stat.group != os.getpgrp() and pid not in kept:
+                    os.waitpid(pid, os.WNOHANG)
 
 
 def names_of(records: Sequence[ProcessRecord]) -> str:

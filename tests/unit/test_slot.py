@@ -203,9 +203,21 @@ def test_a_stop_during_backoff_cancels_the_restart() -> None:
 def test_a_stop_while_it_starts_ends_it() -> None:
     run = Run()
     run(Start())
-    assert run(Stop(30)) == [End(1, Urgency.DRAIN)]
+    assert run(Stop(30)) == [End(1, Urgency.QUICK)]  # nobody is connected to it
     assert run(Ready(1)) == []
     assert run(Exited(1, "exit code 0")) == []
+
+
+@pytest.mark.parametrize(
+    ("stop", "seconds"),
+    [(Stop(30), 3), (Stop(30, 1.5), 1.5), (Stop(1), 1), (Stop(0), 3), (Stop(0, 0.5), 0.5), (Stop(2, 5), 2)],
+)
+def test_a_process_that_still_starts_is_given_little_time_to_end(stop: Stop, seconds: float) -> None:
+    run = Run()
+    run(Start())
+    begun = run.now
+    run(stop)
+    assert run.slot.due_at() == begun + seconds
 
 
 def test_an_unhealthy_process_is_killed_and_replaced() -> None:
@@ -348,7 +360,7 @@ def test_a_stop_ends_old_and_new() -> None:
     run = Run()
     run.until_ready()
     run(Replace(held=False))
-    assert run(Stop(5)) == [End(1, Urgency.DRAIN), End(2, Urgency.DRAIN)]
+    assert run(Stop(5)) == [End(1, Urgency.DRAIN), End(2, Urgency.QUICK)]
     assert run(Exited(1, "x")) == []
     assert run(Exited(2, "x")) == []
     assert run.slot.incarnations == ()

@@ -1,0 +1,138 @@
+"""A takeover takes all or leaves all, and signals are not lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from tests.cluster.harness import Cluster
+from tests.cluster.test_start_and_stop import assert_nothing_is_left
+from tests.cluster.test_takeover import bereave
+from tests.waiting import until
+from wsd.supervisor.state_dir import SavedState
+
+ADOPT_ORPHANS = "import ctypes, os, sys; ctypes.CDLL(None).prctl(36, 1); os.execv(sys.argv[1], sys.argv[1:])"
+"""Become a subreaper (PR_SET_CHILD_SUBREAPER), which gets orphans as PID 1 does, and then the supervisor."""
+
+APP = """
+import os, subprocess, time
+from starlette.applications import Starlette
+subprocess.run(["sh", "-c", "sleep 0.1 & setsid sleep 0.1 &"])  # both lose their parent
+while os.path.exists("wait"): time.sleep(0.01)
+app = Starlette()
+"""
+
+
+def zombies(pid: int) -> list[psutil.Process]:
+    return [child for child in psutil.Process(pid).children() if child.status() == psutil.STATUS_ZOMBIE]
+
+
+def test_signals_and_orphans_are_handled_as_by_pid_1(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(APP)
+    cluster = Cluster(tmp_path, "--workers", "1", "--app", "mine:app")
+    cluster.command = [sys.executable, "-c", ADOPT_ORPHANS, *cluster.command]
+    with cluster:
+        pids = cluster.pids()
+        until(lambda: not zombies(pids[0]), "orphans to be waited for")
+        for signum in (signal.SIGUSR1, signal.SIGUSR2):
+            cluster.signal(signum)
+            until(lambda: f"{signum.name} is ignored" in cluster.log("supervisor"))  # noqa: B023
+        # A reload that is asked for during an operation comes after it.
+        (tmp_path / "wait").touch()
+        restart = subprocess.Popen([*cluster.command[3:6], "restart"], cwd=tmp_path, env=cluster.env)
+        until(lambda: cluster.status().operation)
+        cluster.signal(signal.SIGHUP)
+        cluster.signal(signal.SIGHUP)
+        until(lambda: "the settings are read again after the restart" in cluster.log("supervisor"))
+        (tmp_path / "wait").unlink()
+        assert restart.wait(30) == 0
+        until(lambda: "reload is done" in cluster.log("supervisor"))
+        assert cluster.log("supervisor").count("reload begins") == 1
+        until(lambda: not zombies(pids[0]), "orphans to be waited for")
+        pids += cluster.pids()
+        cluster.signal(signal.SIGQUIT)
+        assert cluster.wait() == 0
+        assert_nothing_is_left(cluster, pids)
+
+
+def test_a_stop_does_not_wait_for_a_slow_start(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import asyncio, contextlib\nfrom starlette.applications import Starlette\n"
+        "@contextlib.asynccontextmanager\nasync def lifespan(app):\n    print('slow', flush=True)\n"
+        "    await asyncio.sleep(50)\n    yield\napp = Starlette(lifespan=lifespan)\n"
+    )
+    config = "[cluster]\ndrain_seconds = 0.5\n"
+    cluster = Cluster(tmp_path, "--workers", "1", "--app", "mine:app", config=config)
+    try:
+        cluster.launch()
+        until(lambda: cluster.state_dir.log("worker-1").exists() and "slow" in cluster.log("worker-1"))
+        begun = time.monotonic()
+        cluster.signal(signal.SIGTERM)
+        assert cluster.wait() == 0
+        assert time.monotonic() - begun < 10  # of its 50 seconds
+        assert "worker-1 ended" not in cluster.log("supervisor")
+    finally:
+        cluster.kill()
+
+
+def test_a_second_upgrade_during_a_takeover_is_refused_and_nothing_is_lost(tmp_path: Path) -> None:
+    config = "[redis]\nconnect_timeout = 0.5\ntimeout = 0.5\n"
+    with Cluster(tmp_path, "--workers", "2", config=config) as cluster:
+        before = cluster.status()
+        assert before.valkey is not None
+        assert before.valkey.pid is not None
+        os.kill(before.valkey.pid, signal.SIGSTOP)
+        upgrade = subprocess.Popen([*cluster.command[:3], "upgrade"], cwd=tmp_path, env=cluster.env)
+        refused = []
+        while upgrade.poll() is None:
+            refused.append(cluster.wsd("upgrade"))
+        with suppress(ProcessLookupError):  # it was replaced as one that hangs
+            os.kill(before.valkey.pid, signal.SIGCONT)
+        assert upgrade.returncode == 0
+        assert {result.returncode for result in refused} <= {0, 1}
+        assert {result.stderr.count("\n") for result in refused if result.returncode} <= {1}
+        cluster.wait_until_healthy()
+        after = cluster.status()
+        assert [worker.pid for worker in after.workers] == [worker.pid for worker in before.workers]
+        pids = [*cluster.pids(), before.valkey.pid]
+        assert cluster.wsd("stop").returncode == 0
+        assert_nothing_is_left(cluster, pids)
+
+
+def test_a_supervisor_that_fails_after_a_takeover_leaves_all_that_it_found(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--workers", "2") as cluster:
+        pids = cluster.pids()[1:]
+        bereave(cluster)
+        left = cluster.state_dir.read_state()
+        (tmp_path / "wsd.toml").write_text("[nginx]\nbinary = 'no-such-nginx'\n")
+        cluster.launch()
+        assert cluster.wait() != 0
+        assert set(cluster.state_dir.read_state().processes) == set(left.processes)
+        assert "2 processes" not in cluster.wsd("status").stderr
+        assert "4 processes of its cluster serve on" in cluster.wsd("status").stderr
+        assert cluster.wsd("stop").returncode == 0
+        assert_nothing_is_left(cluster, pids)
+        assert cluster.state_dir.read_state() == SavedState()
+
+
+def test_what_is_not_wanted_any_more_is_ended(tmp_path: Path) -> None:
+    """The settings have changed since, and the last supervisor died while it scaled down."""
+    with Cluster(tmp_path, "--workers", "2") as cluster:
+        old = cluster.pids()[1:]
+        bereave(cluster)
+        path = cluster.state_dir.root / "state.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "workers": 1}))
+        (tmp_path / "wsd.toml").write_text("[nginx]\nenabled = false\n[redis]\nembedded = false\n")
+        cluster.launch()
+        until(lambda: "wsd is up" in cluster.output)
+        until(lambda: not any(map(psutil.pid_exists, old)), "the old processes to end")
+        until(lambda: cluster.status().valkey is None)
+        status = cluster.status()
+        assert (len(status.workers), status.nginx) == (1, None)
+        until(lambda: cluster.health()[0] == 200)
