@@ -12,11 +12,9 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -25,6 +23,8 @@ from wsd.supervisor.capacity import FILES_BESIDE_CONNECTIONS
 from wsd.supervisor.client import ControlClient
 from wsd.supervisor.config import Loaded, mask_url
 from wsd.supervisor.errors import WsdError
+from wsd.supervisor.exposure import exposure
+from wsd.supervisor.finding import Finding, failure, ok, warning
 from wsd.supervisor.launch import check_port
 from wsd.supervisor.process import is_alive
 from wsd.supervisor.state_dir import StateDir
@@ -43,33 +43,6 @@ LOW_DISK_BYTES = 500_000_000
 ANSWER_SECONDS = 5.0
 
 
-class Grade(StrEnum):
-    OK = "ok"
-    WARNING = "warning"
-    FAILURE = "failure"
-
-
-class Finding(Struct, frozen=True):
-    """`remedy` is empty where nothing is to be done."""
-
-    check: str
-    grade: Grade
-    found: str
-    remedy: str = ""
-
-
-def ok(check: str, found: str) -> Finding:
-    return Finding(check, Grade.OK, found)
-
-
-def warning(check: str, found: str, remedy: str) -> Finding:
-    return Finding(check, Grade.WARNING, found, remedy)
-
-
-def failure(check: str, found: str, remedy: str) -> Finding:
-    return Finding(check, Grade.FAILURE, found, remedy)
-
-
 def examine(loaded: Loaded) -> Iterator[Finding]:
     """All checks, in the order in which to mend things."""
     state_dir = StateDir(loaded.state_dir)
@@ -80,6 +53,7 @@ def examine(loaded: Loaded) -> Iterator[Finding]:
     yield from state_directory(state_dir)
     yield port(loaded, running)
     yield front(loaded)
+    yield from exposure(loaded)
     yield from cluster(state_dir, running)
     yield from asyncio.run(redis(loaded, running))
 

@@ -6,7 +6,7 @@ from typing import Any
 from rich.text import Text
 
 from wsd.supervisor import table
-from wsd.supervisor.doctor import Finding, Grade
+from wsd.supervisor.finding import Finding, Grade
 from wsd.supervisor.status_table import duration
 from wsd.supervisor.table import Column
 from wsd.supervisor.terminal import console, say, shown

@@ -11,7 +11,7 @@ import pytest
 from rich.cells import cell_len
 
 from wsd.supervisor import operator_tables
-from wsd.supervisor.doctor import warning
+from wsd.supervisor.finding import warning
 from wsd.supervisor.status import ClusterStatus, ProcessStatus, RedisStatus
 from wsd.supervisor.status_table import print_status
 from wsd.supervisor.terminal import cell, cleaned, console, cut, shown
