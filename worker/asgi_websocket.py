@@ -62,6 +62,9 @@ class AsgiWebSocket:
             self._paused = True
             self._protocol.pause_reading()
 
+    def controlled(self) -> bool:
+        return True
+
     def ended(self, code: int, reason: str) -> bool:
         answered = not self._unread
         self._ended = (code, reason)

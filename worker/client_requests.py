@@ -33,7 +33,11 @@ from wsd.worker.wire import CloseCode, WireError
 MAX_UNDER_WAY = 128
 """Messages of one client that Redis has not answered yet."""
 
+MAX_UNDER_WAY_BYTES = 524_288
+"""Their bytes: what Redis takes slowly must not gather here."""
+
 MAX_WAITING = 16
+MAX_WAITING_BYTES = 65_536
 """Requests that wait, before nothing more is read from the client."""
 
 LAST_WORDS_SECONDS = 1.0
@@ -45,7 +49,19 @@ Publishing = wire.Broadcast | wire.Publish | wire.Direct
 class Client:
     """The receiver of what one client of the hub says, until it ends."""
 
-    __slots__ = ("_end", "_handle", "_manager", "_task", "_told", "_under_way", "_waiting", "connection")
+    __slots__ = (
+        "_end",
+        "_handle",
+        "_manager",
+        "_paused",
+        "_task",
+        "_told",
+        "_under_way",
+        "_under_way_bytes",
+        "_waiting",
+        "_waiting_bytes",
+        "connection",
+    )
 
     def __init__(
         self, manager: DistributedWebSocketManager, connection: Connection, handle: WebSocketHandle | None = None
@@ -56,7 +72,9 @@ class Client:
         self._handle = handle
         self._task: asyncio.Task[None] | None = None
         self._waiting: deque[str | bytes] | None = None
-        self._under_way = 0
+        self._waiting_bytes = 0
+        self._paused = False
+        self._under_way = self._under_way_bytes = 0
         self._told: asyncio.Future[None] | None = None
         self._end: tuple[int, str] | None = None  # close code and reason
 
@@ -69,12 +87,31 @@ class Client:
             if self._waiting is None:
                 self._waiting = deque()
             self._waiting.append(content)
-            if len(self._waiting) == MAX_WAITING and self._handle is not None:
+            self._count_waiting(len(content))
+            if self._waits_enough and not self._paused and self._handle is not None:
+                self._paused = True
                 self._handle.pause_reading()
             return
         todo = self._begin(content)
         if todo is not None:
             self._task = asyncio.create_task(self._work(todo))
+
+    def controlled(self) -> bool:
+        """Count a ping or a pong as a message: one that is too many is not answered, and ends like those."""
+        try:
+            self._check_rate(time.monotonic())
+        except WireError:
+            return False
+        return True
+
+    @property
+    def _waits_enough(self) -> bool:
+        waiting = len(self._waiting) if self._waiting else 0
+        return waiting >= MAX_WAITING or self._waiting_bytes > MAX_WAITING_BYTES
+
+    def _count_waiting(self, size: int) -> None:
+        self._waiting_bytes += size
+        self.connection.outbox.inbound(size)
 
     def ended(self, code: int, reason: str) -> bool:
         self._end = code, reason
@@ -95,7 +132,9 @@ class Client:
             await todo
             while self._waiting:
                 content = self._waiting.popleft()
-                if len(self._waiting) == MAX_WAITING - 1 and self._handle is not None:
+                self._count_waiting(-len(content))
+                if self._paused and not self._waits_enough and self._handle is not None:
+                    self._paused = False
                     self._handle.resume_reading()
                 more = self._begin(content)
                 if more is not None:
@@ -129,7 +168,7 @@ class Client:
                     wire.check_channel(request.channel, request.id)
                     if manager.authorize is not None:
                         return self._answer(request)
-                if self._under_way >= MAX_UNDER_WAY:
+                if self._under_way >= MAX_UNDER_WAY or self._under_way_bytes > MAX_UNDER_WAY_BYTES:
                     return self._answer(request)
                 self._publish(request)
                 return None
@@ -159,7 +198,7 @@ class Client:
 
     async def _until_told(self, left: int) -> None:
         """Wait until so many messages are under way: what is asked after a message sees what became of it."""
-        while self._under_way > left:
+        while self._under_way > left or self._under_way_bytes > MAX_UNDER_WAY_BYTES:
             self._told = asyncio.get_running_loop().create_future()
             await self._told
 
@@ -219,10 +258,11 @@ class Client:
                 wire.check_user(request.user_id, request_id)
                 channel = user_channel(request.user_id)
         data = manager.payload_filter(request.data, request_id)
-        self._under_way += 1
+        size = len(bytes(data))
+        self._count_under_way(1, size)
 
         def told(done: Published | RefusedError) -> None:
-            self._under_way -= 1
+            self._count_under_way(-1, -size)
             if self._told is not None and not self._told.done():
                 self._told.set_result(None)
             if isinstance(done, RefusedError):
@@ -236,8 +276,13 @@ class Client:
         try:
             manager.publish_soon(channel, data, told_here, connection, idempotency_key=key, on_stored=later)
         except Exception:
-            self._under_way -= 1
+            self._count_under_way(-1, -size)
             raise
+
+    def _count_under_way(self, messages: int, size: int) -> None:
+        self._under_way += messages
+        self._under_way_bytes += size
+        self.connection.outbox.inbound(size)
 
 
 def _ack(request_id: Any, done: Published) -> wire.Ack:

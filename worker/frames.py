@@ -8,6 +8,7 @@ import codecs
 import struct
 import zlib
 from enum import IntEnum
+from typing import Any
 
 from wsd.worker.compression import Inflater
 
@@ -33,6 +34,19 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = map(int, Opcode)
 FIN, RSV1, RSV23, OPCODE = 0x80, 0x40, 0x30, 0x0F
 MASKED, LENGTH = 0x80, 0x7F
 MAX_CONTROL_BYTES = 125
+
+MAX_EVENTS = 64
+"""Messages and control frames that are read at once: whoever gets them may want no more for now."""
+
+MAX_PARTS = 1024
+"""Fragments that are kept apart before they are joined: a list of single bytes takes eight times their size."""
+
+MAX_EMPTY_FRAGMENTS = 1024
+"""Fragments of one message that bring nothing; more are not made by any client in good faith."""
+
+INFLATER_BYTES = 40_000
+"""About what zlib needs to inflate a message."""
+
 NO_STATUS = 1005
 
 Event = tuple[int, str | bytes]
@@ -116,54 +130,83 @@ class FrameReader:
 
     After a violation nothing more is read. Text is checked as it comes, so that a message that is not UTF-8 fails
     before its end (8.1).
+
+    What comes is taken apart as it is wanted: 256 KB on the wire can be 200 MB of compressed messages.
     """
 
     __slots__ = (
         "_compressed",
+        "_data",
         "_decoder",
+        "_empty",
         "_fin",
         "_inflate",
         "_mask",
         "_max_bytes",
         "_message",
         "_parts",
+        "_position",
         "_remaining",
-        "_rest",
         "_size",
+        "_wire_size",
+        "more",
         "violation",
     )
 
     def __init__(self, max_message_bytes: int, *, compression: bool = False) -> None:
         """`compression`: whether permessage-deflate was negotiated. The limit holds after inflating, too."""
         self.violation: ProtocolError | None = None
+        self.more = False  # whether there may be something complete already, for a further `feed(b"")`
         self._max_bytes = max_message_bytes
         self._compressed = compression
-        self._rest = b""  # of a frame whose head, or control payload, is not complete
+        self._data = b""  # what is not taken apart yet, from `_position` on
+        self._position = 0
         self._message = 0  # the opcode of one that has begun
         self._remaining = 0  # bytes of the frame's payload that are still to come
         self._fin = False
         self._mask = b""
-        self._size = 0
+        self._size = 0  # of the message so far
+        self._wire_size = 0  # the same, before inflating
+        self._empty = 0  # fragments that brought nothing
         self._parts: list[str | bytes] | None = None
         self._decoder: codecs.IncrementalDecoder | None = None
         self._inflate: Inflater | None = None
 
     def feed(self, data: bytes) -> list[Event]:
-        """What is complete now; look at `violation` after it."""
+        """What is complete now, some of it at a time: look at `more` and `violation` after it."""
         events: list[Event] = []
         if self.violation is None:
+            if not self._data:
+                self._data = data
+            elif data:
+                self._data = self._data[self._position :] + data
+                self._position = 0
             try:
-                self._read(self._rest + data if self._rest else data, events)
+                self._read(self._data, events)
             except ProtocolError as exc:
                 self.violation = exc
-                self._rest = b""
+                self.more = False
+                self._data, self._position = b"", 0
                 self._parts = None
         return events
 
+    @property
+    def held_bytes(self) -> int:
+        """About how much memory waits for the rest of a message, or for whoever wants no more for now."""
+        if not self._data and not self._message:
+            return 0
+        inflater = INFLATER_BYTES if self._inflate is not None else 0
+        return len(self._data) - self._position + self._size + inflater
+
     def _read(self, data: bytes, events: list[Event]) -> None:
-        position, end = 0, len(data)
-        self._rest = b""
+        """Take the data apart, until enough is found, or an inflated message, of which there may be many."""
+        position, end = self._position, len(data)
+        self.more = False
         while position < end:
+            if len(events) >= MAX_EVENTS or (events and self._compressed):
+                self.more = True
+                self._data, self._position = data, position
+                return
             if self._remaining:
                 chunk = data[position : position + self._remaining]
                 position += len(chunk)
@@ -171,7 +214,7 @@ class FrameReader:
                 continue
             body, length = self._head(data, position, end)
             if not body or (data[position] & 0x08 and body + length > end):
-                self._rest = data[position:]
+                self._data, self._position = data[position:], 0
                 return
             first, mask = data[position], data[body - 4 : body]
             position = body
@@ -184,9 +227,10 @@ class FrameReader:
                 position += length
                 events.append((opcode, apply_mask(data[body:position], mask)))
                 if opcode == CLOSE:
-                    return  # nothing counts after it (5.5.1)
+                    break  # nothing counts after it (5.5.1)
             else:
                 self._begin(first, length, mask, events)
+        self._data, self._position = b"", 0
 
     def _head(self, data: bytes, position: int, end: int) -> tuple[int, int]:
         """Where the payload begins, and how long it is; 0 where the head is not complete. Raises ProtocolError."""
@@ -234,9 +278,17 @@ class FrameReader:
         opcode = first & OPCODE
         if opcode != CONTINUATION:
             self._message, self._size, self._parts = opcode, 0, []
+            self._wire_size = self._empty = 0
             self._inflate = Inflater() if first & RSV1 else None
             self._decoder = codecs.getincrementaldecoder("utf-8")() if opcode == TEXT else None
         self._fin = bool(first & FIN)
+        self._wire_size += length
+        if not length:
+            self._empty += 1
+            if self._empty > MAX_EMPTY_FRAGMENTS:
+                raise ProtocolError(1008, "too many fragments that bring nothing")
+        if self._wire_size > 2 * self._max_bytes + 1024:  # blocks that inflate to nothing, without an end
+            raise ProtocolError(1009, f"a message longer than {self._max_bytes} bytes")
         self._remaining = length
         self._mask = mask
         if not length:
@@ -258,19 +310,22 @@ class FrameReader:
         if self._size > self._max_bytes:
             raise ProtocolError(1009, f"a message longer than {self._max_bytes} bytes")
         assert self._parts is not None
-        if self._decoder is None:
-            self._parts.append(plain)
-        else:
-            try:
-                self._parts.append(self._decoder.decode(plain, last))
-            except UnicodeDecodeError:
-                raise ProtocolError(1007, NOT_UTF8) from None
+        try:
+            part = plain if self._decoder is None else self._decoder.decode(plain, last)
+        except UnicodeDecodeError:
+            raise ProtocolError(1007, NOT_UTF8) from None
+        if part:
+            self._parts.append(part)
+            if len(self._parts) > MAX_PARTS:
+                self._parts = [self._joined()]
         if last:
-            text = self._decoder is not None
-            content: str | bytes = "".join(self._parts) if text else b"".join(self._parts)  # type: ignore[arg-type]
-            events.append((self._message, content))
+            events.append((self._message, self._joined()))
             self._message = self._size = 0
             self._parts = self._decoder = self._inflate = None
+
+    def _joined(self) -> str | bytes:
+        parts: Any = self._parts
+        return b"".join(parts) if self._decoder is None else "".join(parts)
 
 
 NOT_UTF8 = "a text that is not UTF-8"

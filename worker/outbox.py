@@ -35,6 +35,9 @@ class Receiver(Protocol):
     def received(self, content: str | bytes) -> None:
         """A message; text as str."""
 
+    def controlled(self) -> bool:
+        """A ping or a pong came. Whether it is within the rate at which this client may send."""
+
     def ended(self, code: int, reason: str) -> bool:
         """The connection ends: called once. Whether all that came before is answered; else `answered` must follow."""
 
@@ -132,12 +135,14 @@ class Outlet:
                 outbox.fail()
 
     def waits(self, outbox: "Outbox", more: int) -> None:
-        """So many more bytes wait for a slow reader; the one with most goes where it is too much for all."""
+        """So many more bytes are held because of a client; the one with most goes where it is too much for all."""
         self.waiting_bytes += more
+        if more <= 0:
+            return
         self._slow.add(outbox)
         outbox.peak_bytes = max(outbox.peak_bytes, outbox.waiting_bytes)
         while self.waiting_bytes > self._max_total_bytes and self._slow:
-            max(self._slow, key=lambda slow: slow.waiting_bytes).close_slow()
+            max(self._slow, key=lambda slow: slow.held_bytes).close_slow()
 
     def waits_no_more(self, outbox: "Outbox", less: int) -> None:
         self.waiting_bytes -= less
@@ -155,6 +160,7 @@ class Outbox:
         "__weakref__",
         "_backlog",
         "_closing",
+        "_counted",
         "_drained",
         "_gone",
         "_socket",
@@ -166,11 +172,13 @@ class Outbox:
         "fd",
         "heard_at",
         "held",
+        "inbound_bytes",
         "on_gone",
         "outlet",
         "peak_bytes",
         "pending",
         "session_id",
+        "transport_bytes",
         "user_id",
         "username",
     )
@@ -180,6 +188,9 @@ class Outbox:
         self.channels: set[str] = NO_CHANNELS
         self.events: list[Event] = NO_EVENTS  # its flight recorder's
         self.peak_bytes = 0  # the most that ever waited for it
+        self.transport_bytes = 0  # given to the transport, and not taken by the socket yet
+        self.inbound_bytes = 0  # of the client's: not complete yet, or not carried out
+        self._counted = 0  # of all these, what the outlet knows
         self.pending: list[Item] = []  # in this turn of the loop
         self._socket = -1
         self.fd = -1  # of the socket, to write to it directly while nothing waits
@@ -232,9 +243,8 @@ class Outbox:
         """Before all that waits; while it is held."""
         self.flush()
         backlog = self._waiting()
-        before = backlog.bytes
         backlog.add_first(Message(payload))
-        self.outlet.waits(self, backlog.bytes - before)
+        self._recount()
 
     def send_missed(self, batch: Batch) -> None:
         """What a client missed, however much."""
@@ -254,7 +264,31 @@ class Outbox:
 
     @property
     def waiting_bytes(self) -> int:
-        return self._backlog.bytes if self._backlog is not None else 0
+        """What the client has not taken yet."""
+        return self.transport_bytes + (self._backlog.bytes if self._backlog is not None else 0)
+
+    @property
+    def held_bytes(self) -> int:
+        """All that this process holds because of the client."""
+        return self.waiting_bytes + self.inbound_bytes
+
+    def in_transport(self, size: int) -> None:
+        """So much of what was written waits in the transport."""
+        self.transport_bytes = size
+        self._recount()
+
+    def inbound(self, change: int) -> None:
+        """Count more or fewer bytes that came from the client, and are not complete yet, or not carried out."""
+        self.inbound_bytes += change
+        self._recount()
+
+    def _recount(self) -> None:
+        held = self.held_bytes if self.closed is None and not self._gone else 0
+        change, self._counted = held - self._counted, held
+        if held:
+            self.outlet.waits(self, change)
+        else:
+            self.outlet.waits_no_more(self, -change)
 
     def flush(self, sent: int = 0) -> None:
         """Write what came in this turn, but for the bytes that were sent, or let it wait."""
@@ -271,9 +305,8 @@ class Outbox:
             return
         self.pending = []
         backlog = self._waiting()
-        before = backlog.bytes
         fits = self.closed is not None or all([backlog.add(item) for item in items])  # noqa: C419 - each is added
-        self.outlet.waits(self, backlog.bytes - before)
+        self._recount()
         if not fits:
             self.close_slow()
         if self._wake is not None:
@@ -300,9 +333,8 @@ class Outbox:
         if backlog is None or self.held or self._writer is None:
             return
         while backlog:
-            before = backlog.bytes
             items = backlog.take(CHUNK_BYTES)
-            self.outlet.waits(self, backlog.bytes - before)
+            self._recount()
             if not self._writer.write(items):
                 return
         self._let_go()
@@ -310,8 +342,8 @@ class Outbox:
     def _let_go(self) -> None:
         """Nothing waits any more."""
         if self._backlog is not None:
-            self.outlet.waits_no_more(self, self._backlog.bytes)
             self._backlog = None
+            self._recount()
         if not self.held:
             self.fd = self._socket
         if self._drained is not None:
@@ -347,6 +379,7 @@ class Outbox:
         if self.closed is None:
             frames.encode_close(code, reason)
             self.closed = (code, frames.close_reason(reason))
+            self._recount()
             if self._closing is not None:
                 self._closing.set_result(self.closed)
             if self._writer is not None:
@@ -369,6 +402,7 @@ class Outbox:
         self.pending = []
         self._writer = None
         self._gone = True
+        self._recount()
         on_gone, self.on_gone = self.on_gone, None
         if on_gone is not None:
             on_gone(self)
@@ -382,9 +416,8 @@ class Outbox:
         self.release()
         while True:
             while self._backlog:
-                before = self._backlog.bytes
                 items = self._backlog.take(0)
-                self.outlet.waits(self, self._backlog.bytes - before)
+                self._recount()
                 for item in items:
                     for message in item.messages:
                         await send_text(message.payload.decode())

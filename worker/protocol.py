@@ -12,6 +12,7 @@ docs/performance.md has the figures.
 
 import asyncio
 import logging
+import time
 from enum import Enum
 from typing import Any, ClassVar, cast
 from urllib.parse import unquote
@@ -30,6 +31,7 @@ from wsd.worker.containment import Containment, report
 from wsd.worker.delivery import Item
 from wsd.worker.frames import CLOSE, EMPTY_CLOSE, NO_STATUS, PING, PONG, FrameReader
 from wsd.worker.keepalive import Keepalive
+from wsd.worker.limits import TokenBucket
 from wsd.worker.outbox import EXTENSION, Outbox, Outlet, Receiver
 
 logger = logging.getLogger(__name__)
@@ -49,6 +51,15 @@ LAST_WORDS_SECONDS = 1.0
 
 MAX_EARLY_BYTES = 65_536
 """What a client may send before its handshake is answered."""
+
+CONTROLS_PER_SECOND, CONTROL_BURST = 100.0, 1000.0
+"""Pings and pongs of one client, whatever its application says; a client that sends more is closed with 1008."""
+
+MAX_HEAD_BYTES = 65_536
+"""What a client may send of a request, or between two pieces of its body, before something of it is complete."""
+
+MAX_HEADERS = 256
+MAX_PIPELINED = 16
 
 LOST = 1006
 
@@ -74,9 +85,13 @@ class FanoutProtocol(asyncio.Protocol):
         "_accept",
         "_application",
         "_client_code",
+        "_controls",
         "_early",
         "_full",
+        "_inbound",
         "_parser",
+        "_paused",
+        "_pong",
         "_reader",
         "_receiver",
         "_request",
@@ -102,6 +117,10 @@ class FanoutProtocol(asyncio.Protocol):
         self._state = State.CONNECTING
         self._transport: asyncio.Transport = None  # type: ignore[assignment]
         self._full = False  # the transport holds what the socket did not take
+        self._pong: bytes | None = None  # to the newest ping that came while it was full
+        self._paused = False  # the receiver wants no more for now
+        self._inbound = 0  # bytes of this client's that are counted
+        self._controls: TokenBucket | None = None  # of its pings and pongs, once it sends any
         self._parser: _RequestParser | None = None
         self._reader: FrameReader | None = None
         self._application: AsgiWebSocket | None = None  # until it gives the connection away, or returns
@@ -212,6 +231,7 @@ class FanoutProtocol(asyncio.Protocol):
             self._early += data
             if len(self._early) > MAX_EARLY_BYTES:
                 self._transport.pause_reading()
+            self._count_inbound(len(self._early))
             return
         if self._parser is None:
             self._parser = _RequestParser()
@@ -219,6 +239,9 @@ class FanoutProtocol(asyncio.Protocol):
             found = self._parser.feed(data)
         except httptools.HttpParserError:
             self._answer(400, [], b"Invalid HTTP request received.")
+            return
+        if self._parser.bytes > MAX_HEAD_BYTES:
+            self._answer(431, [], TOO_LARGE)
             return
         if found is not None:
             self._parser = None
@@ -234,7 +257,8 @@ class FanoutProtocol(asyncio.Protocol):
             self.fail()
 
     def _read(self, data: bytes) -> None:
-        self.heard = True
+        if data:
+            self.heard = True
         if self._state is not State.OPEN or self._reader is None:
             if self._state is State.CONNECTING:
                 self._read_request(data)
@@ -243,18 +267,45 @@ class FanoutProtocol(asyncio.Protocol):
             return
         if self._receiver is None:
             return  # it has ended, and what came before is still being answered
-        for opcode, content in self._reader.feed(data):
-            if opcode <= 2:
-                self._receiver.received(content)
+        reader = self._reader
+        while True:
+            for opcode, content in reader.feed(data):
+                if opcode <= 2:
+                    self._receiver.received(content)
+                elif opcode == CLOSE:
+                    self._closed_by_client(cast(bytes, content))
+                    return
+                else:
+                    self._control(opcode, cast(bytes, content))
                 if self.gone:
                     return
-            elif opcode == PING:
-                self._transport.write(frames.encode(PONG, cast(bytes, content)))
-            elif opcode == CLOSE:
-                self._closed_by_client(cast(bytes, content))
+            if reader.violation is not None:
+                self._end_by_client(reader.violation.code, str(reader.violation))
                 return
-        if self._reader.violation is not None:
-            self._end_by_client(self._reader.violation.code, str(self._reader.violation))
+            if self._paused or not reader.more:
+                break
+            data = b""
+        self._count_inbound(reader.held_bytes)
+
+    def _count_inbound(self, held: int) -> None:
+        if held != self._inbound:
+            change, self._inbound = held - self._inbound, held
+            self.outbox.inbound(change)
+
+    def _control(self, opcode: int, payload: bytes) -> None:
+        """Answer a ping, unless the client sends too many. While the socket is full the newest answer waits alone (RFC
+        6455, 5.5.3)."""
+        now = time.monotonic()
+        if self._controls is None:
+            self._controls = TokenBucket(CONTROLS_PER_SECOND, CONTROL_BURST, now)
+        if not self._controls.take(now):
+            self.outbox.close(1008, "too many control frames")
+        elif self._receiver is not None and self._receiver.controlled() and opcode == PING and not self.gone:
+            pong = frames.encode(PONG, payload)
+            if self._full:
+                self._pong = pong
+            else:
+                self._transport.write(pong)
 
     def _closed_by_client(self, payload: bytes) -> None:
         assert self._reader is not None
@@ -290,9 +341,15 @@ class FanoutProtocol(asyncio.Protocol):
         self._end_within(LINGER_SECONDS)
 
     def _await_close_frame(self, data: bytes) -> None:
-        assert self._reader is not None
-        if any(opcode == CLOSE for opcode, _ in self._reader.feed(data)):
-            self._transport.close()
+        reader = self._reader
+        assert reader is not None
+        while True:
+            if any(opcode == CLOSE for opcode, _ in reader.feed(data)):
+                self._transport.close()
+                return
+            if not reader.more:
+                return
+            data = b""
 
     # What the client is told
 
@@ -308,7 +365,10 @@ class FanoutProtocol(asyncio.Protocol):
         if self._state is not State.OPEN:
             return True
         self._transport.write(data)
-        return not self._full
+        if self._full:
+            self.outbox.in_transport(self._transport.get_write_buffer_size())
+            return False
+        return True
 
     def pause_writing(self) -> None:
         self._full = True
@@ -316,7 +376,12 @@ class FanoutProtocol(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._full = False
         with Containment("protocol", self):
-            self.outbox.drained()
+            self.outbox.in_transport(0)
+            pong, self._pong = self._pong, None
+            if pong is not None and self._state is State.OPEN:
+                self._transport.write(pong)
+            if not self._full:
+                self.outbox.drained()
 
     def fail(self) -> None:
         """Close the connection for a fault of the server's own."""
@@ -422,13 +487,24 @@ class FanoutProtocol(asyncio.Protocol):
             self.answered()
 
     def pause_reading(self) -> None:
+        self._paused = True
         if self._state is State.OPEN:
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
+        self._paused = False
         if self._state is State.OPEN:
             self._transport.resume_reading()
+            if self._reader is not None and self._reader.more:
+                asyncio.get_running_loop().call_soon(self._read_on)
 
+    def _read_on(self) -> None:
+        """Take what came before the receiver wanted no more."""
+        if not self._paused and self._state is not State.CLOSED:
+            self.data_received(b"")
+
+
+TOO_LARGE = b"the head of the request is too large"
 
 PING_FRAME = frames.encode(PING, b"wsd")
 
@@ -460,16 +536,19 @@ class _RequestParser:
         self._target = b""
         self._headers: handshake.Headers = []
         self._complete = False
+        self.bytes = 0  # fed so far, without being complete
 
     def feed(self, data: bytes) -> tuple[handshake.Request, bytes] | None:
         """The request, and what is behind it, once it is complete. Raises httptools.HttpParserError."""
         rest = b""
+        self.bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as exc:
             rest = data[exc.args[0] :]
         if not self._complete:
             return None
+        self.bytes = 0
         parser = self._parser
         return handshake.Request(parser.get_method(), self._target, parser.get_http_version(), self._headers), rest
 
@@ -484,7 +563,11 @@ class _RequestParser:
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """Closes a connection whose request does not come: uvicorn's own limit begins after the first one.
+    """Closes a connection whose request does not come, or is too large: uvicorn leaves that to a proxy.
+
+    uvicorn's parser keeps what it was given of a header until the header is complete. So bytes are counted that came
+    since anything was complete: the head of a request, or a piece of its body. The same bounds trailers and the
+    extensions of chunks.
 
     A request that becomes a FanoutProtocol's is handed on as it is parsed, with what came behind it.
     """
@@ -493,6 +576,8 @@ class HttpProtocol(HttpToolsProtocol):
     """From the connection, or from the first byte of a further request, to the end of its headers."""
 
     _timer: asyncio.TimerHandle | None = None
+    _incomplete_bytes = 0
+    _in_head = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -504,6 +589,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
+        self._incomplete_bytes += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as exc:
@@ -514,8 +600,26 @@ class HttpProtocol(HttpToolsProtocol):
             else:
                 self.handle_websocket_upgrade()
         except httptools.HttpParserError:
-            self.logger.warning("Invalid HTTP request received.")
-            self.send_400_response("Invalid HTTP request received.")
+            if len(self.headers or ()) >= MAX_HEADERS or self._busy:
+                self._refuse()
+            else:
+                self.logger.warning("Invalid HTTP request received.")
+                self.send_400_response("Invalid HTTP request received.")
+        else:
+            if self._incomplete_bytes > MAX_HEAD_BYTES:
+                self._refuse()
+
+    @property
+    def _busy(self) -> bool:
+        """Whether a response has begun, or may begin: nothing can be said between."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _refuse(self) -> None:
+        """End a connection that sends too much of what is no request."""
+        logger.info("closed a connection that sends too much of what is no request")
+        if not self._busy:
+            self.transport.write(handshake.response(431, self.server_state.default_headers, TOO_LARGE))
+        self.transport.close()
 
     def _upgrade(self, rest: bytes) -> None:
         self.connections.discard(self)
@@ -529,12 +633,31 @@ class HttpProtocol(HttpToolsProtocol):
         protocol.begin(request, rest)
 
     def on_message_begin(self) -> None:
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise ValueError("too many requests before the first is answered")
         super().on_message_begin()
+        self._in_head = True
         self._await_request()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if len(self.headers) >= MAX_HEADERS:
+            raise ValueError("too many headers")
+        if self._in_head:  # else it is a trailer, which may be ignored (RFC 9110, 6.5.1)
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._incomplete_bytes = 0
         self._request_came()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._incomplete_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._incomplete_bytes = 0
+        super().on_message_complete()
 
     def _await_request(self) -> None:
         if self._timer is None:
