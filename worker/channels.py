@@ -227,6 +227,12 @@ class Channels:
             [page] = await self._broker.read([Wanted(channel_key(name), keep, since, count, reverse)])
         return page
 
+    def has_handed_out(self, name: str, at: Position) -> bool:
+        """Whether members here can have seen all up to this position."""
+        channel = self._channels.get(name)
+        last = channel.feed.position if channel is not None and channel.feed is not None else None
+        return last is not None and at.epoch == last.epoch and at.offset <= last.offset
+
     @staticmethod
     def payload(entry: Entry) -> bytes:
         """Of an entry, as clients get it."""
@@ -346,7 +352,7 @@ class Channels:
         feeds = [(channel, channel.feed) for channel in batch if channel.feed is not None]
         for _, feed in feeds:
             feed.reading()
-        pages = await self._broker.read([Wanted(c.key, c.keep, feed.wanted_since) for c, feed in feeds])
+        pages = await self._broker.read([Wanted(c.key, c.keep, feed.wanted_since, follows=True) for c, feed in feeds])
         for (channel, feed), page in zip(feeds, pages, strict=True):
             was = feed.position
             self._tell(channel, feed.page(page))

@@ -20,7 +20,7 @@ from wsd.worker.connection import Connection
 from wsd.worker.containment import contained, report
 from wsd.worker.contract import BROADCAST, user_channel
 from wsd.worker.history import Position
-from wsd.worker.message_broker import RefusedError
+from wsd.worker.message_broker import UNAVAILABLE, RefusedError
 from wsd.worker.outbox import WebSocketHandle
 from wsd.worker.websocket_manager import (
     MAX_CHANNELS,
@@ -266,7 +266,7 @@ class Client:
             if self._told is not None and not self._told.done():
                 self._told.set_result(None)
             if isinstance(done, RefusedError):
-                self._refuse(WireError("not_stored", f"Redis does not take it: {done}", request_id))
+                self._refuse(WireError("not_stored", str(done), request_id))
             elif request_id is not None:
                 manager.reply(connection, _ack(request_id, done))
             self._answered()
@@ -331,8 +331,8 @@ async def _history(manager: DistributedWebSocketManager, connection: Connection,
     await _check_allowed(manager, connection, "history", request.channel, request.id)
     try:
         page = await manager.history(request.channel, request.since, request.limit, reverse=request.reverse)
-    except ConnectionError as exc:
-        raise WireError("unavailable", f"Redis does not answer: {exc}", request.id) from None
+    except ConnectionError:
+        raise WireError("unavailable", UNAVAILABLE, request.id) from None
     manager.reply(connection, msgspec.structs.replace(page, id=request.id))
 
 
@@ -344,8 +344,8 @@ async def _delivered(manager: DistributedWebSocketManager, connection: Connectio
         raise WireError("no_receipts", f"nobody keeps how far users have read {channel}", request_id)
     try:
         offset = await manager.read_by(channel, user_id, request.epoch)
-    except ConnectionError as exc:
-        raise WireError("unavailable", f"Redis does not answer: {exc}", request_id) from None
+    except ConnectionError:
+        raise WireError("unavailable", UNAVAILABLE, request_id) from None
     delivered = offset >= request.offset > 0
     manager.reply(connection, wire.Receipt(channel, user_id, delivered, offset, request_id))
 

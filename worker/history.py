@@ -18,6 +18,9 @@ PAGE_ENTRIES = 500
 META_LIFETIMES = 10
 """How many times longer than the history its epoch and top offset are remembered."""
 
+EMPTY_SECONDS = 600
+"""How long the epoch of a channel without messages is remembered after its last member has left."""
+
 IDEMPOTENCY_SECONDS = 120
 
 Origin = bytes
@@ -61,7 +64,8 @@ class Keep(Struct, frozen=True, gc=False):
 class Wanted(Struct, frozen=True, gc=False):
     """A question: entries of `channel` after `since`, `count` of them at most; without `since` only the top.
 
-    `reverse`: those before `since` (0: from the newest), the newest first.
+    `reverse`: those before `since` (0: from the newest), the newest first. `follows`: who asks has members there, so
+    the channel needs an epoch, and keeps it. Nobody else creates one: without it the answer is empty.
     """
 
     channel: str
@@ -69,6 +73,7 @@ class Wanted(Struct, frozen=True, gc=False):
     since: int | None = None
     count: int = PAGE_ENTRIES
     reverse: bool = False
+    follows: bool = False
 
 
 class Stored(Struct, frozen=True, gc=False):

@@ -20,7 +20,7 @@ from wsd.worker.contract import (
     PUBLISH_PATH,
     STATS_PATH,
 )
-from wsd.worker.message_broker import RefusedError
+from wsd.worker.message_broker import UNAVAILABLE, RefusedError
 from wsd.worker.websocket_manager import Published
 from wsd.worker.worker import Worker
 
@@ -30,6 +30,9 @@ MAX_BATCH = 1000
 MAX_BODY_BYTES = 1_048_576
 
 MAX_PAGE = 100
+
+MAX_DIGITS = 20
+"""Of a number in a query."""
 
 Endpoint = Callable[[Worker, Request], Awaitable[Response]]
 
@@ -94,7 +97,7 @@ async def publish(worker: Worker, request: Request) -> Response:
         try:
             done.append(await _send(worker, message))
         except RefusedError as exc:
-            return _error(503, f"Redis does not take message {len(done)}, those before it are published: {exc}")
+            return _error(503, f"message {len(done)} is not stored, those before it are published: {exc}")
     return _json({"published": len(done), "distributed": all(published.everywhere for published in done)})
 
 
@@ -104,7 +107,7 @@ async def history(worker: Worker, request: Request) -> Response:
         return refusal
     channel = request.url.path.removeprefix(HISTORY_PATH)
     try:
-        since = _number(request, "since", 0, 2**53)
+        since = _number(request, "since", 0, wire.MAX_OFFSET)
         limit = _number(request, "limit", 100, wire.MAX_HISTORY_PAGE)
         if channel != BROADCAST:
             wire.check_channel(channel, None)
@@ -113,8 +116,8 @@ async def history(worker: Worker, request: Request) -> Response:
     reverse = request.query_params.get("reverse", "").lower() in ("1", "true")
     try:
         return _json(await worker.manager.history(channel, since, max(1, limit), reverse=reverse))
-    except ConnectionError as exc:
-        return _error(503, f"Redis does not answer: {exc}")
+    except ConnectionError:
+        return _error(503, UNAVAILABLE)
 
 
 def _check_key(worker: Worker, request: Request) -> Response | None:
@@ -167,8 +170,8 @@ def _may_look(worker: Worker, request: Request) -> bool:
 
 def _number(request: Request, name: str, default: int, highest: int) -> int:
     text = request.query_params.get(name, str(default))
-    if not text.isascii() or not text.isdigit() or int(text) > highest:
-        raise ValueError(f"{name} must be an integer from 0 to {highest}, got {text!r}")
+    if not text.isascii() or not text.isdigit() or len(text) > MAX_DIGITS or int(text) > highest:
+        raise ValueError(f"{name} must be an integer from 0 to {highest}, got {text[:MAX_DIGITS]!r}")
     return int(text)
 
 

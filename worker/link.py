@@ -9,9 +9,9 @@ import hiredis
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
-__all__ = ["LOST", "Redis", "RedisError", "is_refusal", "open_redis", "raise_if_cancelled"]
+__all__ = ["LOST", "Redis", "RedisError", "is_refusal", "open_redis", "raise_if_cancelled", "refusal_text"]
 
 LOST = (RedisError, OSError, TimeoutError)
 """What says that Redis does not answer, or answers with an error."""
@@ -72,3 +72,20 @@ def raise_if_cancelled() -> None:
 def is_refusal(exc: BaseException) -> bool:
     """Whether Redis answered, and will not: it is not away, and to ask again would not help."""
     return isinstance(exc, ResponseError)
+
+
+REFUSALS: dict[str | type[RedisError], str] = {
+    OutOfMemoryError: "the memory of Redis is full",
+    ReadOnlyError: "Redis is read-only",
+    NoPermissionError: "Redis does not permit it",
+    "MISCONF": "Redis cannot write to its disk",
+    "WRONGTYPE": "something else stands in its place",
+}
+"""Some errors have a class in redis-py, others only the first word of Redis' text."""
+
+
+def refusal_text(exc: BaseException) -> str:
+    """Say to a client why a message is not stored, without Redis' own words: they name commands, scripts and keys."""
+    first_word = str(exc).partition(" ")[0]
+    found = (text for key, text in REFUSALS.items() if key == first_word or key is type(exc))
+    return f"the message is not stored: {next(found, 'Redis refuses it')}"

@@ -27,8 +27,12 @@ Told = Callable[[bool], None]
 CLEANUP_SECONDS = 60.0
 
 
+UNAVAILABLE = "the history cannot be read now: ask again later"
+"""What a client is told when Redis does not answer; Redis' own words are for the log."""
+
+
 class RefusedError(Exception):
-    """The server is there, and will not take a message: it is full, say, or read-only."""
+    """The server is there, and will not take a message: it is full, say, or read-only. Its text is for clients."""
 
 
 ToldStored = Callable[[Stored | RefusedError | None], None]
@@ -80,7 +84,8 @@ class BrokerStatistics:
     reconnects: int = 0  # of the listening connection, the first connection included
     spooled: int = 0  # waiting for Redis now
     spool_bytes: int = 0
-    dropped: int = 0  # could never be sent
+    dropped: int = 0  # could never be sent, refused ones included
+    refused: int = 0  # Redis was there, and did not take them
     breaker_opened: int = 0
     hearing_failures: int = 0
 
@@ -224,7 +229,12 @@ class InMemoryMessageBroker(MessageBroker):
         told(stored)
 
     async def read(self, wanted: Sequence[Wanted]) -> list[Page]:
-        return [self._history(one.channel).read(one.since, one.count, reverse=one.reverse) for one in wanted]
+        return [
+            self._history(one.channel).read(one.since, one.count, reverse=one.reverse)
+            if one.follows or one.channel in self._histories
+            else Page(Position(0, ""))
+            for one in wanted
+        ]
 
     async def renew_epoch(self, channel: str, epoch: str) -> None:
         raise NotImplementedError("memory loses nothing that it has sent")

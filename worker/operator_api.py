@@ -18,6 +18,7 @@ from wsd.worker.session_store import SessionInfo
 from wsd.worker.worker import Worker
 
 MAX_PAGE = 1000
+MAX_PAGE_OFFSET = 1_000_000_000
 
 Endpoint = Callable[[Worker, Request], Awaitable[object]]
 
@@ -120,7 +121,8 @@ async def answer(worker: Worker, request: Request) -> Response:
 def _page(request: Request) -> Page:
     """Raises MsgspecError."""
     page = msgspec.convert(dict(request.query_params), type=Page, strict=False)
-    return msgspec.structs.replace(page, offset=max(0, page.offset), limit=max(0, min(MAX_PAGE, page.limit)))
+    offset, limit = min(page.offset, MAX_PAGE_OFFSET), min(page.limit, MAX_PAGE)
+    return msgspec.structs.replace(page, offset=max(0, offset), limit=max(0, limit))
 
 
 def _json(body: object, status: int = 200) -> Response:

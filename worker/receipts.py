@@ -14,6 +14,9 @@ logger = logging.getLogger(__name__)
 
 WRITE_SECONDS = 0.5
 
+MAX_READERS = 100_000
+"""Readers that are remembered in this process; beyond it the one that said nothing for longest is forgotten."""
+
 Reader = tuple[str, str, str]  # channel, epoch, user id
 
 
@@ -23,15 +26,18 @@ class Receipts:
     def __init__(self, redis: Redis | None) -> None:
         self._redis = redis
         self._read: dict[Reader, int] = {}  # with a Redis: not written yet
-        self._lifetimes: dict[str, float] = {}  # by channel
+        self._lifetimes: dict[str, float] = {}  # of what is not written yet, by channel
         self._wake = asyncio.Event()
 
     def confirm(self, channel: str, user_id: str, at: Position, ttl: float) -> None:
         """A client has read all up to a position; `ttl`: seconds that the channel's history lives."""
         reader = (channel, at.epoch, user_id)
-        self._read[reader] = max(at.offset, self._read.get(reader, 0))
-        self._lifetimes[channel] = ttl * META_LIFETIMES
-        self._wake.set()
+        self._read[reader] = max(at.offset, self._read.pop(reader, 0))
+        if len(self._read) > MAX_READERS:
+            del self._read[next(iter(self._read))]
+        if self._redis is not None:
+            self._lifetimes[channel] = ttl * META_LIFETIMES
+            self._wake.set()
 
     async def read_by(self, channel: str, user_id: str, epoch: str) -> int:
         """The highest offset that the user has read; 0 if none is known. Raises one of LOST."""
@@ -52,12 +58,13 @@ class Receipts:
 
     async def _write(self, redis: Redis) -> None:
         read, self._read = self._read, {}
+        lifetimes, self._lifetimes = self._lifetimes, {}
         try:
             async with redis.pipeline(transaction=False) as pipe:
                 for (channel, epoch, user_id), offset in read.items():
                     key = receipts_key(channel, epoch)
                     pipe.zadd(key, {user_id: offset}, gt=True)
-                    pipe.expire(key, int(self._lifetimes[channel]))
+                    pipe.expire(key, int(lifetimes[channel]))
                 await pipe.execute()
         except LOST as exc:
             # Clients say it again with their next ping.

@@ -23,7 +23,7 @@ from wsd.worker.circuit_breaker import CircuitBreaker
 from wsd.worker.containment import Containment, run_for_ever
 from wsd.worker.contract import EVENT, EVERY_WORKER
 from wsd.worker.history import Entry, Keep, Page, Position, Stored, Wanted
-from wsd.worker.link import LOST, RedisError, is_refusal, raise_if_cancelled
+from wsd.worker.link import LOST, RedisError, is_refusal, raise_if_cancelled, refusal_text
 from wsd.worker.message_broker import (
     BrokerHealth,
     BrokerStatistics,
@@ -54,6 +54,9 @@ OTHERS_SECONDS = 2.0
 """How long what the spool holds waits, after our own return, for the other workers to be back, too."""
 
 FLUSH_BATCH = 200
+
+REFUSAL_LOG_SECONDS = 10.0
+"""How often a refusal is logged, at most: where one message is refused, many are."""
 
 
 class RedisMessageBroker(MessageBroker):
@@ -88,6 +91,7 @@ class RedisMessageBroker(MessageBroker):
         self._deaf = 0
         self._hearing_failures = 0
         self._published = self._heard = self._duplicates = self._refused = 0
+        self._log_refusal_at = 0.0
         primary.on_lost = primary.on_failed = self.suspect
 
     async def run(self) -> None:
@@ -120,8 +124,7 @@ class RedisMessageBroker(MessageBroker):
                 else:
                     told(True)
             elif is_refusal(result):
-                self._refused += 1
-                logger.warning("Redis refuses a message on %s: %s", channel, result)
+                self._note_refusal(channel, result)
                 self._send_nearby(outgoing, lambda: told(False))
             else:
                 self._send_later(outgoing, lambda: told(False))
@@ -147,8 +150,8 @@ class RedisMessageBroker(MessageBroker):
                 entry = Entry(self._origin, outgoing.number, payload, position) if is_new else None
                 told(Stored(position, entry))
             elif result is not None and is_refusal(result):
-                self._refused += 1
-                told(RefusedError(str(result)))
+                self._note_refusal(channel, result)
+                told(RefusedError(refusal_text(result)))
             else:
                 self._send_later(outgoing, lambda: told(None))
 
@@ -201,6 +204,7 @@ class RedisMessageBroker(MessageBroker):
             spooled=len(self._spool),
             spool_bytes=self._spool.bytes,
             dropped=self._spool.dropped + self._refused,
+            refused=self._refused,
             breaker_opened=self._breaker.opened,
             hearing_failures=self._hearing_failures,
         )
@@ -234,6 +238,14 @@ class RedisMessageBroker(MessageBroker):
             payload = compressed(payload)
         message = b"%s %d %s" % (self._origin, self._published, payload)
         return Outgoing(self._published, channel, message, keep, on_stored)
+
+    def _note_refusal(self, channel: str, reason: BaseException) -> None:
+        """Count a message that Redis does not take, and log it, unless one has just been logged."""
+        self._refused += 1
+        now = time.monotonic()
+        if now >= self._log_refusal_at:
+            self._log_refusal_at = now + REFUSAL_LOG_SECONDS
+            logger.warning("Redis refuses messages (%d so far), one on %s: %s", self._refused, channel, reason)
 
     def _hear(self, channel: str, text: bytes) -> None:
         """`text`: see `Outgoing.text`."""
@@ -361,8 +373,7 @@ class RedisMessageBroker(MessageBroker):
             self._spool.remove(batch)
             for outgoing, result in zip(batch, results, strict=True):
                 if isinstance(result, BaseException):
-                    self._refused += 1
-                    logger.warning("Redis refuses a message on %s that waited for it: %s", outgoing.channel, result)
+                    self._note_refusal(outgoing.channel, result)
                 elif result is not None and outgoing.on_stored is not None:
                     with Containment("redis broker: telling of a stored message"):
                         outgoing.on_stored(result[0])

@@ -11,8 +11,16 @@ import time
 import zlib
 from typing import Any
 
-from wsd.worker.contract import channel_of, history_key, history_meta_key, idempotency_key
+from wsd.worker.contract import (
+    BROADCAST,
+    USER_PREFIX,
+    channel_of,
+    history_key,
+    history_meta_key,
+    idempotency_key,
+)
 from wsd.worker.history import (
+    EMPTY_SECONDS,
     IDEMPOTENCY_SECONDS,
     META_LIFETIMES,
     Entry,
@@ -76,15 +84,19 @@ return position
 APPEND_SHA = hashlib.sha1(APPEND_SCRIPT.encode()).hexdigest()  # noqa: S324 - EVALSHA's own
 
 # KEYS meta, stream; ARGV an epoch in case there is none, ttl in ms, offset to read after ('' for the top only), count,
-# and 1 to read backwards, from before the offset.
+# 1 to read backwards, from before the offset, and for how many ms an epoch without messages is kept ('': it is not
+# begun, and nothing is written). Without an epoch there is nothing to read: what is left of a stream belongs to none.
 READ_SCRIPT = f"""
 local epoch, offset = unpack(redis.call('HMGET', KEYS[1], 'epoch', 'offset'))
 if not epoch then
+    if ARGV[6] == '' then return {{'0:', {{}}}} end
     epoch, offset = ARGV[1], '0'
     redis.call('HSET', KEYS[1], 'epoch', epoch, 'offset', offset)
     redis.call('DEL', KEYS[2])
 end
-redis.call('PEXPIRE', KEYS[1], ARGV[2] * {META_LIFETIMES})
+if ARGV[6] ~= '' then
+    redis.call('PEXPIRE', KEYS[1], offset == '0' and ARGV[6] or ARGV[2] * {META_LIFETIMES})
+end
 local entries = {{}}
 if ARGV[5] == '1' then
     local before = ARGV[3] == '0' and '+' or string.format('%d', ARGV[3] - 1)
@@ -117,7 +129,16 @@ def read_arguments(wanted: Wanted) -> list[Any]:
     name = channel_of(wanted.channel)
     since = "" if wanted.since is None else wanted.since
     ttl_ms = int(wanted.keep.ttl * 1000)
-    return [2, history_meta_key(name), history_key(name), new_epoch(), ttl_ms, since, wanted.count, int(wanted.reverse)]
+    empty_ms = int(_empty_seconds(name, wanted.keep) * 1000) if wanted.follows else ""
+    keys = [history_meta_key(name), history_key(name)]
+    return [len(keys), *keys, new_epoch(), ttl_ms, since, wanted.count, int(wanted.reverse), empty_ms]
+
+
+def _empty_seconds(name: str, keep: Keep) -> float:
+    """For how long an epoch without messages is kept: clients can name channels as fast as they can subscribe."""
+    lifetime = keep.ttl * META_LIFETIMES
+    is_named_by_client = name != BROADCAST and not name.startswith(USER_PREFIX)
+    return min(lifetime, EMPTY_SECONDS) if is_named_by_client else lifetime
 
 
 def parse_stored(answer: bytes) -> tuple[Position, bool]:

@@ -631,9 +631,12 @@ class DistributedWebSocketManager:
         return self._channels.options(channel)
 
     def confirm(self, connection: Connection, channel: str, at: Position) -> None:
-        """A client has read a channel that it is in up to a position; noted where the channel has receipts."""
+        """A client has read a channel that it is in up to a position; noted where the channel has receipts.
+
+        A position that no client can have seen is ignored: only what exists may take room in Redis.
+        """
         options = self.options(channel)
-        if options.receipts and channel in connection.channels:
+        if options.receipts and channel in connection.channels and self._channels.has_handed_out(channel, at):
             self._receipts.confirm(channel, connection.user_id, at, options.history_ttl_seconds)
 
     async def read_by(self, channel: str, user_id: str, epoch: str) -> int:

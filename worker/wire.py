@@ -19,6 +19,9 @@ MAX_ID_BYTES = 256
 MAX_EPOCH_LENGTH = 64
 MAX_ERROR_LENGTH = 300
 MAX_HISTORY_PAGE = 500
+MAX_OFFSET = 2**53 - 1
+"""Greater numbers are not exact in JavaScript, nor in the scripts that Redis runs."""
+
 CHANNEL_NAME = re.compile(r"[A-Za-z0-9_.:@/#-]{1,255}")
 
 
@@ -178,13 +181,14 @@ class Error(Struct, frozen=True, tag="error", omit_defaults=True):
 
 IdempotencyKey = Annotated[str, Meta(min_length=1, max_length=128)]
 
-Epoch = Annotated[str, Meta(max_length=MAX_EPOCH_LENGTH)]
+Offset = Annotated[int, Meta(ge=0, le=MAX_OFFSET)]
+Epoch = Annotated[str, Meta(max_length=MAX_EPOCH_LENGTH, pattern=r"\A[0-9A-Za-z_-]*\Z")]
 
 
 class Since(Struct, frozen=True):
     """The last position that a client has seen."""
 
-    offset: Annotated[int, Meta(ge=0)]
+    offset: Offset
     epoch: Epoch
 
 
@@ -239,7 +243,7 @@ class History(Struct, frozen=True, tag="history"):
     """What was said in a channel: after `since`, or with `reverse` before it and backwards (0: from the newest)."""
 
     channel: str
-    since: Annotated[int, Meta(ge=0)] = 0
+    since: Offset = 0
     limit: Annotated[int, Meta(ge=1, le=MAX_HISTORY_PAGE)] = 100
     reverse: bool = False
     id: Any = None
@@ -250,7 +254,7 @@ class Delivered(Struct, frozen=True, tag="delivered"):
 
     channel: str
     user_id: str
-    offset: Annotated[int, Meta(ge=0)]
+    offset: Offset
     epoch: Epoch
     id: Any = None
 

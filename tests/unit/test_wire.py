@@ -114,3 +114,35 @@ def test_an_error_is_short_whatever_it_is_about(kind: str) -> None:
     with pytest.raises(wire.WireError) as refused:
         wire.decode(f'{{"type":"{kind}"}}')
     assert len(str(refused.value)) < 400
+
+
+REQUESTS_WITH_A_NUMBER = [
+    '{"type":"subscribe","channel":"c","since":{"offset":%s,"epoch":"e"}}',
+    '{"type":"resume","since":{"c":{"offset":%s,"epoch":"e"}}}',
+    '{"type":"ping","positions":{"c":{"offset":%s,"epoch":"e"}}}',
+    '{"type":"delivered","channel":"c","user_id":"u","offset":%s,"epoch":"e"}',
+    '{"type":"history","channel":"c","since":%s}',
+    '{"type":"history","channel":"c","limit":%s}',
+]
+
+
+@pytest.mark.parametrize("request_text", REQUESTS_WITH_A_NUMBER)
+@pytest.mark.parametrize(
+    "number", [2**53, 2**63 - 1, 2**63, 2**64, 10**30, -1, -(2**63), "1e300", "1e3", "1.0", "true", '"1"', "null"]
+)
+def test_no_number_is_beyond_what_redis_takes(request_text: str, number: object) -> None:
+    with pytest.raises(wire.WireError) as refused:
+        wire.decode(request_text % number)
+    assert refused.value.code == "invalid_request"
+
+
+def test_the_greatest_offset_is_understood() -> None:
+    for text in REQUESTS_WITH_A_NUMBER[:-1]:
+        wire.decode(text % (2**53 - 1))
+
+
+@pytest.mark.parametrize("epoch", ["a b", "}", "a:b", "a\\n", "\\u0000", "\\ud800", "é", "x" * 65, "x" * 60_000])
+def test_an_epoch_is_a_short_word(epoch: str) -> None:
+    for text in REQUESTS_WITH_A_NUMBER[:4]:
+        with pytest.raises(wire.WireError):
+            wire.decode((text % 1).replace('"e"', f'"{epoch}"'))

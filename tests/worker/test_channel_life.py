@@ -13,6 +13,8 @@ from tests.ports import unused_port
 from tests.valkey import server
 from tests.worker.clients import ask, receive
 from tests.worker.process import Worker, close_opened, worker, workers
+from wsd.worker.contract import receipts_key
+from wsd.worker.link import open_redis
 
 pytestmark = pytest.mark.anyio
 
@@ -131,6 +133,53 @@ async def test_who_is_no_member_confirms_nothing(tmp_path: Path) -> None:
         await ask(mallory, type="ping", positions={"read:1": at})
         answer = await ask(source, type="delivered", channel="read:1", user_id="mallory", **at)
         assert answer["delivered"] is False
+
+
+async def test_positions_that_never_were_are_not_kept(tmp_path: Path) -> None:
+    with (
+        server(tmp_path / "redis", unused_port()) as redis,
+        worker(tmp_path, redis_url=redis.url, channels=CHANNELS) as serving,
+    ):
+        ann, source = await enter(serving, "ann", "read:1"), await serving.connect("source")
+        ack = await ask(source, type="publish", channel="read:1", data=1)
+        epoch = ack["epoch"]
+        await receive(ann)
+        invented = [(2, epoch), (2**53 - 1, epoch), (1, "another"), (1, ""), (1, epoch[:-1]), (1, "x" * 64)]
+        for offset, of in invented:
+            await ask(ann, type="ping", positions={"read:1": {"offset": offset, "epoch": of}})
+        await ask(ann, type="ping", positions={f"read:{n}": {"offset": 1, "epoch": epoch} for n in range(2, 50)})
+        await ask(ann, type="ping", positions={"read:1": {"offset": 1, "epoch": epoch}})
+        client = open_redis(redis.url, connect_timeout=1, timeout=2)
+        while not await client.keys("ws_receipts:*"):  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0.02)
+        assert await client.keys("ws_receipts:*") == [receipts_key("read:1", epoch).encode()]
+        assert await client.zrange(receipts_key("read:1", epoch), 0, -1, withscores=True) == [(b"ann", 1.0)]
+        await client.aclose()
+
+
+async def test_questions_leave_nothing_in_redis(tmp_path: Path) -> None:
+    with (
+        server(tmp_path / "redis", unused_port()) as redis,
+        worker(tmp_path, redis_url=redis.url, channels=CHANNELS, api_key="sesame") as serving,
+    ):
+        client = open_redis(redis.url, connect_timeout=1, timeout=2)
+        ann = await serving.connect("ann")
+        before = set(await client.keys("*"))
+        for number in range(20):
+            name = f"read:{number}"
+            at = {"offset": number, "epoch": "9c1e02ab"}
+            page = await ask(ann, type="history", channel=name)
+            assert (page["offset"], page["epoch"], page["messages"]) == (0, "", [])
+            await ask(ann, type="history", channel=name, since=number, reverse=True)
+            await ask(ann, type="presence", channel=name)
+            await ask(ann, type="delivered", channel=name, user_id="bob", **at)
+            await ask(ann, type="ping", positions={name: at})
+            await ask(ann, type="unsubscribe", channel=name)
+            status, _ = serving.request("GET", f"/api/websocket/history/{name}", None, {"X-API-Key": "sesame"})
+            assert status == 200
+        serving.request("GET", "/api/websocket/stats")
+        assert set(await client.keys("*")) == before
+        await client.aclose()
 
 
 async def test_a_channel_may_keep_no_presence_and_may_be_full(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tests.valkey import Valkey, server
 from tests.waiting import eventually
 from tests.worker.brokers import running_broker
 from wsd.worker.contract import channel_key, history_key, history_meta_key
-from wsd.worker.history import Entry, Keep, Position, Wanted, offset_of
+from wsd.worker.history import EMPTY_SECONDS, META_LIFETIMES, Entry, Keep, Page, Position, Wanted, offset_of
 from wsd.worker.link import open_redis
 from wsd.worker.message_broker import InMemoryMessageBroker, MessageBroker, RefusedError
 from wsd.worker.redis_broker import RedisMessageBroker
@@ -83,7 +83,7 @@ async def test_offsets_are_without_a_hole_and_what_is_heard_says_them(
 
 
 async def test_a_channel_that_never_had_a_message_has_a_position(broker: MessageBroker) -> None:
-    [page] = await broker.read([Wanted(C, KEEP)])
+    [page] = await broker.read([Wanted(C, KEEP, follows=True)])
     assert page.top.offset == 0
     assert (await append(broker, b"first")) == Position(1, page.top.epoch)
 
@@ -96,7 +96,7 @@ async def test_pages(broker: MessageBroker) -> None:
     assert await payloads(broker, 10) == []
     assert await payloads(broker, 0, 2, reverse=True) == [b"10", b"9"]
     assert await payloads(broker, 3, reverse=True) == [b"2", b"1"]
-    [page] = await broker.read([Wanted(C, KEEP)])
+    [page] = await broker.read([Wanted(C, KEEP, follows=True)])
     assert (page.top.offset, page.entries) == (10, ())
 
 
@@ -201,7 +201,7 @@ async def test_a_server_that_is_full_refuses_clearly(redis_broker: RedisMessageB
     client = redis_broker.primary._publisher
     await client.config_set("maxmemory", 1)
     try:
-        with pytest.raises(RefusedError, match="maxmemory"):
+        with pytest.raises(RefusedError, match=r"^the message is not stored: the memory of Redis is full$"):
             await append(redis_broker, b"a")
         assert redis_broker.healthy
     finally:
@@ -220,3 +220,45 @@ async def test_a_history_of_a_message_lives_as_long_as_it_says(
     client = redis_broker.primary._publisher
     assert 29_000 < await client.pttl(history_key("c")) <= 30_000
     assert 299_000 < await client.pttl(history_meta_key("c")) <= 300_000
+
+
+async def test_who_only_reads_creates_nothing(request: pytest.FixtureRequest, broker: MessageBroker) -> None:
+    questions = [Wanted(C, KEEP), Wanted(C, KEEP, 0), Wanted(C, KEEP, 5, 10, reverse=True), Wanted(C, KEEP, 2**53 - 1)]
+    assert await broker.read(questions) == [Page(Position(0, ""))] * len(questions)
+    if isinstance(broker, InMemoryMessageBroker):
+        assert broker._histories == {}
+    else:
+        redis: Valkey = request.getfixturevalue("redis")
+        client = open_redis(redis.url, connect_timeout=1, timeout=2)
+        assert await client.keys("*history*") == []
+        await client.aclose()
+
+
+async def test_who_follows_has_a_position_from_which_nothing_is_missed(broker: MessageBroker) -> None:
+    [page] = await broker.read([Wanted(C, KEEP, follows=True)])
+    assert page.top.offset == 0
+    assert page.top.epoch
+    assert await append(broker, b"first") == Position(1, page.top.epoch)
+    assert await payloads(broker, 0) == [b"first"]
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds"), [("room", EMPTY_SECONDS), ("broadcast", 1000), ("!ann", 1000), ("~room", EMPTY_SECONDS)]
+)
+async def test_the_epoch_of_a_channel_without_messages_is_soon_forgotten(
+    redis: Valkey, name: str, seconds: float
+) -> None:
+    keep = Keep(10, 1000 / META_LIFETIMES)
+    async with redis_history(redis) as broker:
+        client = open_redis(redis.url, connect_timeout=1, timeout=2)
+        wanted = Wanted(channel_key(name), keep, follows=True)
+        await broker.read([wanted])
+        assert seconds - 5 <= await client.ttl(history_meta_key(name)) <= seconds
+        await broker.append(channel_key(name), b"first", keep)
+        assert 995 <= await client.ttl(history_meta_key(name)) <= 1000
+        await client.expire(history_meta_key(name), 10)
+        await broker.read([Wanted(channel_key(name), keep, 0)])
+        assert await client.ttl(history_meta_key(name)) <= 10, "a stranger who reads keeps nothing alive"
+        await broker.read([wanted])
+        assert await client.ttl(history_meta_key(name)) > 10
+        await client.aclose()

@@ -148,6 +148,19 @@ def test_what_cannot_be_published_is_named_and_nothing_is_sent(tmp_path: Path, b
         assert metrics_of(serving)["wsd_broker_published_total", ""] == 0
 
 
+@pytest.mark.parametrize("name", ["since", "limit"])
+def test_no_number_of_a_query_is_beyond_what_redis_takes(tmp_path: Path, name: str) -> None:
+    numbers = [2**53, 2**63, 2**64, 10**30, "9" * 5000, "-1", "1e300", "1.0", "%D9%A1", "+1", "1_0", ""]
+    with valkey(tmp_path, unused_port()) as url, worker(tmp_path, api_key="sesame", redis_url=url) as serving:
+        for number in numbers:
+            status, answer = serving.request("GET", f"/api/websocket/history/room?{name}={number}", None, KEY)
+            assert status == 400, number
+            assert answer["error"].startswith(f"{name} must be an integer from 0 to ")
+            assert len(answer["error"]) < 100
+        status, _ = serving.request("GET", f"/api/websocket/history/room?since={2**53 - 1}&limit=500", None, KEY)
+        assert status == 200
+
+
 def test_without_the_key_nobody_publishes(tmp_path: Path) -> None:
     message = {"broadcast": True, "data": 1}
     target = "/api/websocket/publish"
