@@ -1,4 +1,9 @@
+import os
+
 import pytest
+
+# Whoever runs the tests may have set it; what is started by hand has it not.
+os.environ.pop("PYTHONUNBUFFERED", None)
 
 
 @pytest.fixture(scope="session")

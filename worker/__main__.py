@@ -11,7 +11,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from wsd.worker import hub
 from wsd.worker.app import BadAppError, load_application
-from wsd.worker.contract import EXIT_BAD_APP, EXIT_STARTUP_FAILED, EventHandler, JsonFormatter, LineFormatter, WorkerEnv
+from wsd.worker.contract import EXIT_BAD_APP, EXIT_STARTUP_FAILED, WorkerEnv
+from wsd.worker.logs import log_as, yield_to_application
 from wsd.worker.protocol import fanout_protocol, http_protocol
 from wsd.worker.server import WorkerServer, bind_shared, bind_unix
 from wsd.worker.websocket_middleware import WebSocketMiddleware
@@ -25,7 +26,9 @@ LAST_SECONDS = 1
 
 def main() -> int:
     env = WorkerEnv.from_env(os.environ)
-    _log_as(env)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr] # what is printed is in the log at once
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")  # in processes that the application starts, too
+    log_as(env)
     # uvicorn's info lines are one a handshake, with the query string and what secrets it holds.
     logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLogger().level))
     sys.path.insert(0, str(Path.cwd()))
@@ -33,6 +36,7 @@ def main() -> int:
         inner = load_application(env.app) if env.app else hub.app
     except BadAppError as exc:
         return _fail(str(exc), EXIT_BAD_APP)
+    yield_to_application()
     try:
         app = WebSocketMiddleware(inner, env)
     except ValueError as exc:
@@ -85,18 +89,6 @@ def main() -> int:
             raise
         return _fail(f"the application failed to start: {app.startup_failure.splitlines()[-1]}", EXIT_STARTUP_FAILED)
     return 0
-
-
-def _log_as(env: WorkerEnv) -> None:
-    logging.basicConfig(level=env.log_level.upper(), stream=sys.stderr)
-    root = logging.getLogger()
-    root.handlers[0].setFormatter(
-        JsonFormatter(worker_id=env.worker_id)
-        if env.log_format == "json"
-        else LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    )
-    if env.events_path:
-        root.addHandler(EventHandler(env.events_path, f"worker-{env.slot}"))
 
 
 def _fail(reason: str, code: int) -> int:

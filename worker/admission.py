@@ -1,6 +1,5 @@
 """Who may open a WebSocket: not too many at once, from a known origin, as somebody."""
 
-import logging
 import math
 import time
 from dataclasses import dataclass
@@ -20,9 +19,10 @@ from wsd.worker.authentication import (
 )
 from wsd.worker.contract import WorkerEnv
 from wsd.worker.limits import TokenBucket, origin_allowed
+from wsd.worker.logs import get_logger
 from wsd.worker.wire import CloseCode
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 IDENTITY_KEY = "identity"
 """In `scope["state"]`, once a client is authenticated."""

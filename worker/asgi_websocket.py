@@ -1,7 +1,6 @@
 """The ASGI side of a WebSocket (ASGI spec, WebSocket 2.4): one application's receive and send."""
 
 import asyncio
-import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +9,13 @@ from uvicorn.protocols.utils import ClientDisconnected
 
 from wsd.worker import delivery, handshake
 from wsd.worker.frames import BINARY
+from wsd.worker.logs import get_logger
 from wsd.worker.outbox import Receiver
 
 if TYPE_CHECKING:
     from wsd.worker.protocol import FanoutProtocol
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MAX_UNREAD_MESSAGES = 16
 MAX_UNREAD_BYTES = 65_536

@@ -3,7 +3,6 @@
 import asyncio
 import importlib
 import inspect
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -15,12 +14,13 @@ import msgspec
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from wsd.worker.logs import get_logger
 from wsd.worker.names import name_problem
 
 if TYPE_CHECKING:
     import jwt
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 BEARER_SUBPROTOCOL = "wsd.bearer"
 """A browser cannot set headers, but subprotocols: `new WebSocket(url, ["wsd.bearer", token])`."""

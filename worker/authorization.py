@@ -1,13 +1,13 @@
 """What a client may do in a channel: by the application's own word."""
 
 import inspect
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from wsd.worker.authentication import Identity
+from wsd.worker.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 Action = Literal["subscribe", "publish", "presence", "history"]
 

@@ -5,7 +5,6 @@ Redis was away, say, or when a thousand clients connect at once.
 """
 
 import asyncio
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,11 +21,12 @@ from wsd.worker.delivery import Batch, Message
 from wsd.worker.fanout import Fanout
 from wsd.worker.history import PAGE_ENTRIES, Entry, Keep, Page, Position, Stored, Wanted, offset_of
 from wsd.worker.link import LOST, raise_if_cancelled
+from wsd.worker.logs import get_logger
 from wsd.worker.message_broker import MessageBroker, RefusedError, ToldStored
 from wsd.worker.outbox import Outbox
 from wsd.worker.seen_messages import SeenMessages
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 CHECK_SECONDS = 40.0
 """How often each position is compared with the history's: it finds what was lost and had no successor."""

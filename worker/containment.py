@@ -6,7 +6,6 @@ is run by `run_for_ever`.
 """
 
 import asyncio
-import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -14,8 +13,9 @@ from types import TracebackType
 from typing import ParamSpec, Protocol
 
 from wsd.worker.link import raise_if_cancelled
+from wsd.worker.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 RESTART_SECONDS = 1.0
 """How long a loop that raised rests before it goes on."""

@@ -1,7 +1,6 @@
 """The worker's sign of life: a record in Redis every second, and the event loop's lag."""
 
 import asyncio
-import logging
 import os
 import time
 from dataclasses import dataclass, replace
@@ -17,9 +16,10 @@ from wsd.worker.contract import (
     heartbeat_key,
 )
 from wsd.worker.link import Redis, RedisError, raise_if_cancelled
+from wsd.worker.logs import get_logger
 from wsd.worker.websocket_manager import DistributedWebSocketManager
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 LAG_SAMPLE_SECONDS = 0.25
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")

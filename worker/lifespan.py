@@ -1,12 +1,13 @@
 """The lifespan of an application that may know nothing of lifespan events, as uvicorn's lifespan "auto" has it."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-logger = logging.getLogger(__name__)
+from wsd.worker.logs import get_logger
+
+logger = get_logger(__name__)
 
 
 class Lifespan:

@@ -1,7 +1,6 @@
 """What is to be sent to one client, in order, so that a slow reader never holds up the others."""
 
 import asyncio
-import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -12,9 +11,10 @@ from wsd.worker.backlog import Backlog
 from wsd.worker.containment import report
 from wsd.worker.delivery import Batch, Item, Message
 from wsd.worker.flight_recorder import Event, add_event
+from wsd.worker.logs import get_logger
 from wsd.worker.wire import CloseCode
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 SLOW = (CloseCode.SLOW_READER, "reading too slowly")
 

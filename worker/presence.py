@@ -6,7 +6,6 @@ not counted from the moment its heartbeat ends, and their hashes expire.
 """
 
 import asyncio
-import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
@@ -18,12 +17,13 @@ import msgspec
 from wsd.worker.containment import report
 from wsd.worker.contract import heartbeat_key, presence_key, presence_workers_key
 from wsd.worker.link import Redis, RedisError, raise_if_cancelled
+from wsd.worker.logs import get_logger
 from wsd.worker.wire import Member
 
 if TYPE_CHECKING:
     from redis.asyncio.client import Pipeline
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 REFRESH_SECONDS = 10.0
 LEASE_SECONDS = 35.0

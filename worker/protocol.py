@@ -11,7 +11,6 @@ docs/performance.md has the figures.
 """
 
 import asyncio
-import logging
 import time
 from enum import Enum
 from typing import Any, ClassVar, cast
@@ -32,9 +31,10 @@ from wsd.worker.delivery import Item
 from wsd.worker.frames import CLOSE, EMPTY_CLOSE, NO_STATUS, PING, PONG, FrameReader
 from wsd.worker.keepalive import Keepalive
 from wsd.worker.limits import TokenBucket
+from wsd.worker.logs import get_logger
 from wsd.worker.outbox import EXTENSION, Outbox, Outlet, Receiver
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 LINGER_SECONDS = 1.0
 """How long a connection that broke the protocol is kept after its close frame.

@@ -2,7 +2,6 @@
 shares a pipeline on another."""
 
 import asyncio
-import logging
 import random
 import secrets
 import time
@@ -18,6 +17,7 @@ from wsd.worker.containment import Containment, report, run_for_ever
 from wsd.worker.contract import channel_of, history_meta_key
 from wsd.worker.history import Page, Position, Wanted, new_epoch
 from wsd.worker.link import LOST, Redis, RedisError, is_refusal, raise_if_cancelled
+from wsd.worker.logs import get_logger
 from wsd.worker.message_broker import Receive, telling
 from wsd.worker.redis_history import (
     APPEND_SCRIPT,
@@ -35,7 +35,7 @@ from wsd.worker.spool import Outgoing
 if TYPE_CHECKING:
     from redis.asyncio.client import PubSub
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 RETRY_FIRST_SECONDS = 0.25
 RETRY_MAX_SECONDS = 1.0

@@ -4,13 +4,13 @@ The highest position of all of a user's connections counts. It is written in bat
 """
 
 import asyncio
-import logging
 
 from wsd.worker.contract import receipts_key
 from wsd.worker.history import META_LIFETIMES, Position
 from wsd.worker.link import LOST, Redis, raise_if_cancelled
+from wsd.worker.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 WRITE_SECONDS = 0.5
 

@@ -12,7 +12,6 @@ are not back yet.
 """
 
 import asyncio
-import logging
 import math
 import secrets
 import time
@@ -24,6 +23,7 @@ from wsd.worker.containment import Containment, run_for_ever
 from wsd.worker.contract import EVENT, EVERY_WORKER
 from wsd.worker.history import Entry, Keep, Page, Position, Stored, Wanted
 from wsd.worker.link import LOST, RedisError, is_refusal, raise_if_cancelled, refusal_text
+from wsd.worker.logs import get_logger
 from wsd.worker.message_broker import (
     BrokerHealth,
     BrokerStatistics,
@@ -39,7 +39,7 @@ from wsd.worker.redis_history import COMPRESSED, compressed, parse_message
 from wsd.worker.seen_messages import SeenMessages
 from wsd.worker.spool import Outgoing, Spool
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 HEARING_SECONDS = 5.0
 """Who heard nothing for so long sends a message to itself, to see whether it hears."""

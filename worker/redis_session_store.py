@@ -5,7 +5,6 @@ believed: the session itself is always read, and the entry expires by its own sc
 touches one key, so that the keys may lie on different servers.
 """
 
-import logging
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from wsd.worker.contract import (
     worker_sessions_key,
 )
 from wsd.worker.link import Redis
+from wsd.worker.logs import get_logger
 from wsd.worker.message_broker import UNNUMBERED
 from wsd.worker.session_store import (
     Claim,
@@ -38,7 +38,7 @@ from wsd.worker.session_store import (
     resubscribed,
 )
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 METADATA_PREFIX = "m:"
 """Each metadata key is a field of the hash, so that two workers can change two keys at once."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import random
 import signal
 import socket
@@ -15,12 +14,13 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from wsd.worker.close_delays import close_delays
 from wsd.worker.contract import ACCEPT_GRACE_SECONDS, EVENT
 from wsd.worker.forks import release_in_children
+from wsd.worker.logs import get_logger, yield_to_application
 from wsd.worker.protocol import FanoutProtocol
 
 WebSocket = FanoutProtocol | WebSocketsSansIOProtocol
 WEBSOCKETS = (FanoutProtocol, WebSocketsSansIOProtocol)
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 WAIT_LOOK_SECONDS = 0.1
 
@@ -80,6 +80,10 @@ class WorkerServer(uvicorn.Server):
         self.should_exit = True
         self._draining.set()
         self._on_drain()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        yield_to_application()  # it may have configured its logging in its own startup
 
     async def main_loop(self) -> None:
         """uvicorn's, without its ten wake-ups a second: only the Date header needs a clock."""

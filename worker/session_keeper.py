@@ -6,7 +6,6 @@ written when it is back.
 """
 
 import asyncio
-import logging
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,10 +15,11 @@ from wsd.worker.containment import report, run_for_ever
 from wsd.worker.contract import EVENT
 from wsd.worker.flight_recorder import Flight
 from wsd.worker.link import RedisError, raise_if_cancelled
+from wsd.worker.logs import get_logger
 from wsd.worker.session_store import SessionInfo, SessionStore
 from wsd.worker.traces import Traces
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MAX_UNWRITTEN = 100_000
 """Ended sessions that wait for Redis; those beyond it expire there by themselves."""

@@ -4,15 +4,15 @@ Entries of a worker that died are not counted, so that a crash locks nobody out;
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from wsd.worker.contract import user_connections_key
 from wsd.worker.link import Redis, RedisError, raise_if_cancelled
+from wsd.worker.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 REFRESH_SECONDS = 30.0
 TTL_SECONDS = 100

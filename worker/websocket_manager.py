@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import logging
 import random
 import secrets
 import time
@@ -39,6 +38,7 @@ from wsd.worker.exchange import Exchange
 from wsd.worker.fanout import Fanout
 from wsd.worker.history import Position, Stored
 from wsd.worker.link import LOST, is_refusal, raise_if_cancelled
+from wsd.worker.logs import get_logger
 from wsd.worker.message_broker import MessageBroker, Receive, RefusedError, telling
 from wsd.worker.message_names import stored_key, uid_of
 from wsd.worker.names import name_problem
@@ -63,7 +63,7 @@ from wsd.worker.tracing import AskFlight, FlightAnswer, Tracing
 from wsd.worker.user_connections import UserConnections
 from wsd.worker.wire import CloseCode
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 TOUCH_SECONDS = 30.0
 """How often sessions are kept alive, at most."""

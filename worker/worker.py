@@ -1,7 +1,6 @@
 """One worker's parts, from its environment: built, started and stopped together."""
 
 import asyncio
-import logging
 import os
 import signal
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from wsd.worker.connection import ConnectionLimits
 from wsd.worker.contract import WorkerEnv, WorkerState, worker_channel
 from wsd.worker.heartbeat import HeartbeatTask
 from wsd.worker.link import Redis, open_redis
+from wsd.worker.logs import get_logger
 from wsd.worker.message_broker import InMemoryMessageBroker, MessageBroker, Mode, Receive
 from wsd.worker.outbox import Outlet
 from wsd.worker.payload import PayloadFilter
@@ -28,7 +28,7 @@ from wsd.worker.traces import Traces
 from wsd.worker.user_connections import UserConnections
 from wsd.worker.websocket_manager import DistributedWebSocketManager, Parts
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Worker:
