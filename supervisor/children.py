@@ -8,11 +8,11 @@ import asyncio
 import functools
 import logging
 import random
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from wsd.supervisor.clock import AwakeClock
 from wsd.supervisor.health import Pulse
 from wsd.supervisor.logs import log_size, tail
 from wsd.supervisor.process import Process, Usage, describe_exit, reap_others
@@ -85,9 +85,10 @@ class Child:
 class Children:
     """All slots of one supervisor. `run` must run for anything to happen."""
 
-    def __init__(self, state_dir: StateDir, policy: RestartPolicy) -> None:
-        """`policy` may be another later on."""
+    def __init__(self, state_dir: StateDir, policy: RestartPolicy, clock: AwakeClock) -> None:
+        """`policy` may be replaced later on. All deadlines of the slots are by `clock`."""
         self.policy = policy
+        self.clock = clock
         self._state_dir = state_dir
         self._rng = random.Random()
         self._facts: asyncio.Queue[tuple[Child, Fact]] = asyncio.Queue()
@@ -133,7 +134,7 @@ class Children:
             child.processes[number] = process
             child.log_start = process.log_start
             if phase is Phase.READY:
-                child.pulses[number] = Pulse(seen_at=time.monotonic())
+                child.pulses[number] = Pulse(seen_at=self.clock.now())
             if phase is Phase.STARTING:
                 self._watch_start(child, number)
             found.append((number, phase))
@@ -184,9 +185,10 @@ class Children:
     async def run(self) -> None:
         """Apply facts as they come, and tick when something is due, until cancelled."""
         async with asyncio.TaskGroup() as self._tasks:
+            self._tasks.create_task(self.clock.keep(), name="clock")
             while True:
                 due = [at for child in self if (at := child.slot.due_at()) is not None]
-                timeout = max(0.0, min(due) - time.monotonic()) if due else None
+                timeout = max(0.0, min(due) - self.clock.now()) if due else None
                 try:
                     async with asyncio.timeout(timeout):
                         child, fact = await self._facts.get()
@@ -200,7 +202,7 @@ class Children:
     def _apply(self, child: Child, fact: Fact) -> None:
         if isinstance(fact, Exited):
             self._forget(child, fact)
-        child.slot, effects = step(child.slot, fact, time.monotonic(), self.policy, self._rng)
+        child.slot, effects = step(child.slot, fact, self.clock.now(), self.policy, self._rng)
         for effect in effects:
             self._carry_out(child, effect)
         if isinstance(fact, Exited) or any(isinstance(effect, Spawn | Promote | End) for effect in effects):
@@ -211,7 +213,7 @@ class Children:
             case Spawn(number):
                 self._spawn(child, number)
             case Promote(number):
-                child.pulses[number] = Pulse(seen_at=time.monotonic())
+                child.pulses[number] = Pulse(seen_at=self.clock.now())
                 try:
                     child.service.promote(number)
                 except OSError as exc:

@@ -1,14 +1,15 @@
 """Is a process well? From what was observed to what should be done: a pure decision.
 
 Hung means: no heartbeat for too long AND no answer to a direct request. Stalled means: it answers, and its answer has
-no newer heartbeat. A Redis outage alone makes heartbeats stale and must restart nobody; so must a supervisor that
-itself stood still for a while.
+no newer heartbeat. A Redis outage alone makes heartbeats stale and must restart nobody. A supervisor that itself stood
+still for a while must restart nobody, either: then all silences begin anew (`Pulse.begin_anew`).
 """
 
 import random
 from dataclasses import dataclass
 from enum import StrEnum
 
+from wsd.supervisor.clock import LATE_SECONDS
 from wsd.worker.contract import Heartbeat
 
 
@@ -38,6 +39,11 @@ class Limits:
     def suspect_after(self) -> float:
         """When to begin to probe, so that a hung process is known as soon as its heartbeat has timed out."""
         return max(self.heartbeat_timeout - self.probe_timeout, self.heartbeat_timeout / 2)
+
+    @property
+    def late_after(self) -> float:
+        """How late the watch itself may be: well within the time that a probe has for its answer."""
+        return min(LATE_SECONDS, self.probe_timeout / 2)
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,12 @@ class Pulse:
         self.probing_since = None
         self.silence_confirmed = now - self.seen_at
         self.hear(beat, now)
+
+    def begin_anew(self, now: float) -> None:
+        """Forget every silence, and every question that is not answered yet."""
+        self.seen_at = now
+        self.silence_confirmed = 0.0
+        self.probing_since = None
 
     def observe(self, now: float, *, zombie: bool, rss: int, others_hear: bool) -> Observation:
         beat = self.beat

@@ -1,8 +1,8 @@
 """Watches the processes: listens to heartbeats, measures, asks who is silent, and posts what `health.verdict` says."""
 
 import asyncio
+import logging
 import os
-import time
 
 from wsd.supervisor.children import Child, Children
 from wsd.supervisor.health import Limits, Pulse, Verdict, verdict
@@ -13,6 +13,9 @@ from wsd.supervisor.service import Service
 from wsd.supervisor.slot import Phase, Recycle, Unhealthy
 from wsd.supervisor.valkey import ValkeyService
 from wsd.supervisor.workers import WorkerService
+from wsd.worker.contract import EVENT
+
+logger = logging.getLogger(__name__)
 
 JUDGEMENTS = 2
 """In each interval between looks: to look costs, to judge does not, and a hung process is known that much sooner."""
@@ -31,13 +34,21 @@ class HealthWatch:
         self.usage: Usage | None = None
         self.cpu_percent: float | None = None
         self._children = children
+        self._clock = children.clock
+        self._gaps = self._clock.gaps  # that the pulses know of
         self._redis = redis
-        self.limits = limits
+        self.configure(limits)
         self._interval = interval
         self._stand_in = stand_in
         self._tasks: asyncio.TaskGroup
 
+    def configure(self, limits: Limits) -> None:
+        """Judge by these limits from now on."""
+        self.limits = limits
+        self._clock.late_after = limits.late_after
+
     async def run(self) -> None:
+        """Watch until cancelled."""
         async with asyncio.TaskGroup() as self._tasks:
             if self._redis is not None:
                 # Apart from the rest: a Redis that hangs must not hold up the watch over the workers.
@@ -47,9 +58,8 @@ class HealthWatch:
             self._tasks.create_task(self._measure(), name="usage")
             while True:
                 await asyncio.sleep(self._interval / JUDGEMENTS)
-                now = time.monotonic()
                 for child in self._children:
-                    self._judge(child, now)
+                    self._judge(child)
 
     async def _listen(self, redis: RedisWatch) -> None:
         while True:
@@ -61,7 +71,7 @@ class HealthWatch:
             beats = await redis.look(list(pulses))
             for worker_id, beat in beats.items():
                 if (pulse := pulses[worker_id]) is not None:
-                    pulse.hear(beat, time.monotonic())
+                    pulse.hear(beat, self._clock.now())
             await asyncio.sleep(self._interval)
 
     async def _survey(self, redis: RedisWatch) -> None:
@@ -78,7 +88,20 @@ class HealthWatch:
                 self.cpu_percent = usage.cpu_percent_since(self.usage)
                 self.usage = usage
 
-    def _judge(self, child: Child, now: float) -> None:
+    def _doubt(self, now: float) -> None:
+        """Let all silences begin anew after a time in which the supervisor could not hear anybody."""
+        if self._clock.gaps == self._gaps:
+            return
+        self._gaps = self._clock.gaps
+        for child in self._children:
+            for pulse in child.pulses.values():
+                pulse.begin_anew(now)
+        text = "the supervisor stood still for %.1f s: it kills nobody for a silence that began before"
+        logger.warning(text, self._clock.last_gap, extra=EVENT)
+
+    def _judge(self, child: Child) -> None:
+        now = self._clock.now()
+        self._doubt(now)
         current, pulse = child.slot.current, child.pulse
         if current is None or pulse is None or current.phase is not Phase.READY:
             return
@@ -93,9 +116,9 @@ class HealthWatch:
         )
         match verdict(seen, self.limits):
             case Verdict.PROBE:
-                if isinstance(child.service, WorkerService) and pulse.probing_since is None:
+                if pulse.probing_since is None:
                     pulse.probing_since = now
-                    self._tasks.create_task(self._probe(child, child.service, pulse), name=f"probe-{child.slot.name}")
+                    self._tasks.create_task(self._probe(child, pulse, now), name=f"probe-{child.slot.name}")
             case Verdict.HUNG:
                 reason = f"hangs, no sign of life for {seen.heartbeat_age:.1f} s"
                 self._children.post(child, Unhealthy(current.number, reason))
@@ -121,10 +144,10 @@ class HealthWatch:
             self._children.post(child, Recycle(current.number, reason))
 
     def _feel(self, service: Service, pulse: Pulse, now: float) -> None:
-        """Our own talk with Valkey is its heartbeat and its probe in one, where it is the Redis of all."""
+        """Take the supervisor's own talk with Valkey for its heartbeat, where Valkey is the Redis of all."""
         if isinstance(service, ValkeyService) and not self._stand_in:
             answered_at = self._redis.answered_at if self._redis is not None else now
-            pulse.seen_at = pulse.probing_since = max(pulse.seen_at, answered_at)
+            pulse.seen_at = max(pulse.seen_at, answered_at)
 
     async def _ask_the_silent(self) -> None:
         """nginx sends no heartbeat, nor does a Valkey that nobody talks to as long as the Redis it stands in for is
@@ -141,20 +164,32 @@ class HealthWatch:
                     asked[name] = self._tasks.create_task(self._ask(child.service, pulse), name=f"ask-{name}")
 
     async def _ask(self, service: Service, pulse: Pulse) -> None:
-        if pulse.probing_since is None:
-            pulse.probing_since = time.monotonic()
         if await service.answers(self.limits.heartbeat_timeout):
-            pulse.seen_at = pulse.probing_since = time.monotonic()
+            pulse.seen_at = self._clock.now()
 
-    async def _probe(self, child: Child, service: WorkerService, pulse: Pulse) -> None:
-        """Ask once; while there is no answer, `probing_since` stays, and a later verdict is HUNG."""
-        asked_at = time.monotonic()
-        beat = await service.probe(self.limits.probe_timeout)
-        now = time.monotonic()
-        if beat is not None:
-            pulse.answer(beat, now)
+    async def _probe(self, child: Child, pulse: Pulse, asked_at: float) -> None:
+        """Ask a silent process once more; while it does not answer, `probing_since` stays, and a later verdict is HUNG.
+
+        The question goes over a connection of its own: an earlier one may have been lost while we stood still.
+        """
+        is_answered = await self._is_answered(child.service, pulse)
+        now = self._clock.now()
+        if is_answered:
+            pulse.probing_since = None
             return
         await asyncio.sleep(asked_at + self.limits.probe_timeout - now)  # a refusal comes at once: silence, too
-        if child.pulse is pulse:
-            self._judge(child, time.monotonic())
+        if child.pulse is pulse and pulse.probing_since == asked_at:
+            self._judge(child)
             pulse.probing_since = None
+
+    async def _is_answered(self, service: Service, pulse: Pulse) -> bool:
+        """Whether it answered; an answer is a sign of life, of a worker only where it has a newer heartbeat."""
+        if isinstance(service, WorkerService):
+            beat = await service.probe(self.limits.probe_timeout)
+            if beat is not None:
+                pulse.answer(beat, self._clock.now())
+            return beat is not None
+        answers = await service.answers(self.limits.probe_timeout)
+        if answers:
+            pulse.seen_at = self._clock.now()
+        return answers

@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import socket
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
 
+from wsd.supervisor.clock import AwakeClock
 from wsd.worker.contract import LIVE_WORKERS_KEY, Heartbeat, heartbeat_key, node_key
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ return false
 class RedisWatch:
     """Looks at Redis whenever it is told to, and remembers what it saw.
 
-    `error` is None while Redis answers; `answered_at` is when it last did, by the monotonic clock; `rival` is
+    `error` is None while Redis answers; `answered_at` is when it last did, by the clock of the watch; `rival` is
     who holds our node's lease instead of us; `beats` are those of all workers of all nodes, and `info` what it tells
     of its memory and its disk, as of the last `survey`.
     """
@@ -48,10 +48,12 @@ class RedisWatch:
         node_id: str,
         state_dir: Path,
         lease_ttl: float,
+        clock: AwakeClock,
     ) -> None:
         """Nothing is connected yet. Times in seconds. Raises ValueError when the URL is malformed."""
         self.error: str | None = None
-        self.answered_at = time.monotonic()
+        self._clock = clock
+        self.answered_at = clock.now()
         self.rival: str | None = None
         self.beats: list[Heartbeat] = []
         self.info: Mapping[str, Any] = {}
@@ -93,7 +95,7 @@ class RedisWatch:
         if self.rival is not None and self.rival != rival_before:
             logger.error('node id "%s" is live on %s, too', self._node_id, self.rival)
         self.error = None
-        self.answered_at = time.monotonic()
+        self.answered_at = self._clock.now()
         return beats
 
     async def survey(self) -> None:

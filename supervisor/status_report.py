@@ -36,6 +36,7 @@ def report(supervisor: "Supervisor") -> ClusterStatus:
     watch = supervisor.redis_watch
     health = supervisor.health_watch
     operation = supervisor.operations.current
+    now = supervisor.clock.now()
     return ClusterStatus(
         state=state,
         problems=found,
@@ -54,7 +55,7 @@ def report(supervisor: "Supervisor") -> ClusterStatus:
             rss_bytes=health.usage.rss if health and health.usage else None,
         ),
         workers=[
-            _worker(child, child.service, drained=child.slot.name in supervisor.children.drained)
+            _worker(child, child.service, now, drained=child.slot.name in supervisor.children.drained)
             for child in supervisor.workers
             if isinstance(child.service, WorkerService)
         ],
@@ -144,7 +145,7 @@ def _nodes(beats: Iterable[Heartbeat]) -> list[NodeStatus]:
     ]
 
 
-def _worker(child: Child, service: WorkerService, *, drained: bool) -> WorkerStatus:
+def _worker(child: Child, service: WorkerService, now: float, *, drained: bool) -> WorkerStatus:
     pulse, current = child.pulse, child.slot.current
     beat = pulse.beat if pulse is not None else None
     return WorkerStatus(
@@ -154,7 +155,7 @@ def _worker(child: Child, service: WorkerService, *, drained: bool) -> WorkerSta
         connections=beat.connections if beat is not None else None,
         messages_in_per_second=pulse.messages_in_rate if pulse is not None else None,
         messages_out_per_second=pulse.messages_out_rate if pulse is not None else None,
-        heartbeat_age_seconds=time.monotonic() - pulse.seen_at if pulse is not None else None,
+        heartbeat_age_seconds=now - pulse.seen_at if pulse is not None else None,
         loop_lag_seconds=beat.loop_lag if beat is not None else None,
     )
 

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from wsd.supervisor import nginx, rollout, valkey
 from wsd.supervisor.children import Child, Children
+from wsd.supervisor.clock import AwakeClock
 from wsd.supervisor.config import Config, Loaded, mask_url, with_workers
 from wsd.supervisor.control import ControlServer
 from wsd.supervisor.errors import StartError, WsdError
@@ -56,7 +57,8 @@ class Supervisor:
         config = loaded.config
         self.loaded = loaded
         self.state_dir = state_dir
-        self.children = Children(state_dir, _restart_policy(config))
+        self.clock = AwakeClock()
+        self.children = Children(state_dir, _restart_policy(config), self.clock)
         self.children.drained = set(left.drained)
         self.children.unclaimed = list(left.processes)
         self.health_watch: HealthWatch | None = None
@@ -157,7 +159,7 @@ class Supervisor:
                 child.service.configure(config)
                 child.slot = replace(child.slot, patience=child.service.patience)
         if self.health_watch is not None:
-            self.health_watch.limits = _limits(config)
+            self.health_watch.configure(_limits(config))
 
     async def update_nginx(self, say: Callable[[str], None]) -> None:
         """Let it have the configuration that belongs to the settings. Raises StartError; then it keeps its own."""
@@ -294,6 +296,7 @@ class Supervisor:
                 node_id=self.loaded.node_id,
                 state_dir=self.state_dir.root,
                 lease_ttl=2 * self.config.health.heartbeat_timeout,
+                clock=self.clock,
             )
         except ValueError as exc:
             raise StartError(f"redis.url {shown} is malformed: {exc}") from None

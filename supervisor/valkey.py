@@ -68,13 +68,20 @@ class ValkeyService(Service):
 
     async def is_ready(self, incarnation: int) -> bool:
         """Whether it answers PING; while it loads its data it answers -LOADING."""
+        return (await self._ping(timeout=1)).startswith(b"+PONG")
+
+    async def answers(self, timeout: float) -> bool:
+        """Whether it answers at all: a refusal is no hang."""
+        return bool(await self._ping(timeout))
+
+    async def _ping(self, timeout: float) -> bytes:
         try:
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(timeout):
                 reader, writer = await asyncio.open_unix_connection(self._state_dir.valkey_socket)
                 try:
                     writer.write(b"PING\r\n")
-                    return (await reader.readline()).startswith(b"+PONG")
+                    return await reader.readline()
                 finally:
                     writer.close()
         except (OSError, TimeoutError):
-            return False
+            return b""

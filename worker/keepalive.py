@@ -9,6 +9,9 @@ from wsd.worker.containment import Containment
 COARSE = 0.04
 """Part of the interval in which connections are served together."""
 
+LATE_SECONDS = 1.0
+"""A timer that is later than this means that the process was stopped, swapped out or starved."""
+
 
 class Pinged(Protocol):
     """Times are by the loop's clock. `heard` becomes True whenever anything comes."""
@@ -41,6 +44,7 @@ class Keepalive:
         self._due: deque[Pinged] = deque()
         self._asked: deque[Pinged] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._due_at = 0.0  # when the timer was to call
 
     def add(self, connection: Pinged) -> None:
         if self._interval:
@@ -48,10 +52,21 @@ class Keepalive:
             connection.ping_at = loop.time() + self._interval
             self._due.append(connection)
             if self._timer is None:
-                self._timer = loop.call_at(connection.ping_at, self._serve, loop)
+                self._call_at(connection.ping_at, loop)
+
+    def _call_at(self, due_at: float, loop: asyncio.AbstractEventLoop) -> None:
+        self._due_at = due_at
+        self._timer = loop.call_at(due_at, self._serve, loop)
+
+    def _make_up_for(self, late: float) -> None:
+        """Give every connection the time in which this process, stopped or starved, could not hear its answer."""
+        if late > LATE_SECONDS:
+            for connection in self._asked:
+                connection.answer_by += late
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
+        self._make_up_for(now - self._due_at)
         while self._asked and self._asked[0].answer_by <= now:
             connection = self._asked.popleft()
             if not connection.heard and not connection.gone:
@@ -71,6 +86,10 @@ class Keepalive:
             if self._timeout:
                 connection.answer_by = now + self._timeout
                 self._asked.append(connection)
-        times = [q[0].ping_at if q is self._due else q[0].answer_by for q in (self._due, self._asked) if q]
+        times = [self._due[0].ping_at] if self._due else []
+        if self._asked:  # look often enough to notice a standstill
+            times.append(min(self._asked[0].answer_by, now + LATE_SECONDS))
         coarse = min(self._interval, self._timeout or self._interval) * COARSE
-        self._timer = loop.call_at(max(min(times), now + coarse), self._serve, loop) if times else None
+        self._timer = None
+        if times:
+            self._call_at(max(min(times), now + coarse), loop)

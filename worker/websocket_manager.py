@@ -37,6 +37,7 @@ from wsd.worker.delivery import Message
 from wsd.worker.exchange import Exchange
 from wsd.worker.fanout import Fanout
 from wsd.worker.history import Position, Stored
+from wsd.worker.keepalive import LATE_SECONDS
 from wsd.worker.link import LOST, is_refusal, raise_if_cancelled
 from wsd.worker.logs import get_logger
 from wsd.worker.message_broker import MessageBroker, Receive, RefusedError, telling
@@ -677,8 +678,13 @@ class DistributedWebSocketManager:
     async def _close_idle(self) -> None:
         timeout = self.limits.idle_timeout
         while True:
+            looked_at = time.monotonic()
             await asyncio.sleep(timeout / 4)
-            since = time.monotonic() - timeout
+            now = time.monotonic()
+            if now - looked_at - timeout / 4 > LATE_SECONDS:  # stopped or starved, it could hear nobody
+                for outbox in self._fanout:
+                    outbox.heard_at = now
+            since = now - timeout
             for outbox in [outbox for outbox in self._fanout if outbox.heard_at < since]:
                 outbox.close(CloseCode.IDLE, f"nothing heard for {timeout:g} s")
 

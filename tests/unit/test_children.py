@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from wsd.supervisor.children import Children
+from wsd.supervisor.clock import AwakeClock
 from wsd.supervisor.config import Config
 from wsd.supervisor.nginx import NginxService
 from wsd.supervisor.slot import RestartPolicy
@@ -14,7 +15,7 @@ POLICY = RestartPolicy(backoff_initial=1, backoff_max=1, stable_after=1, max_res
 
 def test_who_looks_at_all_children_may_wait_while_more_are_added(tmp_path: Path) -> None:
     state_dir, config = StateDir(tmp_path), Config()
-    children = Children(state_dir, POLICY)
+    children = Children(state_dir, POLICY, AwakeClock())
     valkey = children.add(ValkeyService(tmp_path, config.redis, state_dir))
     seen = []
     for child in children:
