@@ -112,7 +112,7 @@ def _silence(child: Child, supervisor: "Supervisor") -> float | None:
     """For how many seconds a worker has sent no heartbeat; None if they are no more than it may be silent."""
     if child.pulse is None or not isinstance(child.service, WorkerService):
         return None
-    silence = time.monotonic() - child.pulse.seen_at
+    silence = supervisor.clock.now() - child.pulse.seen_at
     return silence if silence > supervisor.config.health.heartbeat_timeout else None
 
 

@@ -19,6 +19,9 @@ class Peer:
     def ping(self) -> None:
         self.said.append("ping")
 
+    def fail(self) -> None:
+        raise AssertionError
+
     def not_answered(self) -> None:
         self.gone = True
         self.said.append("not answered")
