@@ -82,6 +82,8 @@ class NginxConfig(Section, frozen=True):
     max_header_bytes: Annotated[int, Meta(ge=1024, le=1_048_576)] = 16_384
     handshakes_per_second: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     handshake_burst: Annotated[int, Meta(ge=0, le=1_000_000)] = 200
+    handshakes_per_second_per_address: Annotated[int, Meta(ge=0, le=1_000_000)] = 100
+    handshake_burst_per_address: Annotated[int, Meta(ge=0, le=1_000_000)] = 1000
     max_connections_per_address: Annotated[int, Meta(ge=0, le=65_535)] = 0
     trusted_proxies: tuple[str, ...] = ()
     admin_allow: tuple[str, ...] = ADMIN_ALLOW
@@ -90,6 +92,7 @@ class NginxConfig(Section, frozen=True):
     tls_certificate: str = ""
     tls_key: str = ""
     tls_redirect_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    server_name: str = ""
 
 
 class HealthConfig(Section, frozen=True):
@@ -199,6 +202,9 @@ SECRET_KEYS = {("security", "api_key"), ("security", "jwt_secret"), ("dashboard"
 """Shown to nobody."""
 
 CONFIG_FILE = "wsd.toml"
+
+WILDCARDS = ("", "0.0.0.0", "::")
+"""Values of cluster.host that listen on every address, and so name none."""
 
 Key = tuple[str, str]  # section, name; of a channel pattern the section is `channels."room:*"`
 
@@ -446,6 +452,10 @@ def _check_whole(config: Config, settings: Mapping[Key, Setting]) -> None:
         refuse("nginx", "tls_redirect_port", "needs tls_certificate and tls_key")
     if nginx.tls_redirect_port == cluster.port:
         refuse("nginx", "tls_redirect_port", f"must differ from cluster.port, got {cluster.port} for both")
+    if not re.fullmatch(r"([A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+|", nginx.server_name):
+        refuse("nginx", "server_name", f'must be a host name like "chat.example.com", got {_show(nginx.server_name)}')
+    if nginx.tls_redirect_port and not nginx.server_name and cluster.host.strip("[]") in WILDCARDS:
+        refuse("nginx", "tls_redirect_port", "needs nginx.server_name, the host that clients are sent to")
     if cluster.app and not re.fullmatch(r"[\w.]+:[\w.]+", cluster.app):
         refuse("cluster", "app", f"must have the form module:attribute, got {_show(cluster.app)}")
     if not re.fullmatch(r"[\w.:\[\]-]*", cluster.node_id):

@@ -19,6 +19,9 @@ STAMPS = (
     (re.compile(r"\d+:\S+ (\d\d? \w{3} \d{4} \d\d:\d\d:\d\d)\.(\d{3})"), "%d %b %Y %H:%M:%S"),
 )
 JSON_STAMP = re.compile(r'\{"at": "([^"]+)"')
+REQUEST_STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d) ")
+"""Of a request that nginx could not have answered."""
+
 EVENT_STAMP = re.compile(r'\{"at":([\d.]+)')
 
 FOLLOW_SECONDS = 0.2
@@ -68,7 +71,7 @@ def parse_pattern(text: str) -> re.Pattern[str]:
 def time_of(text: str) -> float | None:
     """When a line of a log was written, in seconds since the epoch; None where it does not say."""
     try:
-        if found := JSON_STAMP.match(text):
+        if found := JSON_STAMP.match(text) or REQUEST_STAMP.match(text):
             return datetime.fromisoformat(found[1]).timestamp()
         if found := EVENT_STAMP.match(text):
             return float(found[1])

@@ -30,6 +30,9 @@ RELOAD_SECONDS = 10.0
 ALIVE_PATH = f"{OPERATOR_PREFIX}alive"
 """What nginx itself answers, to whoever asks."""
 
+IS_FATAL = re.compile(r"[0-9/]+ [0-9:]+ \[emerg\]")
+"""A line of nginx's log that says why it does not start. A request's path in that log may hold the word, too."""
+
 ASKED_AT_MOST = 3
 """How many workers get one request, all but the last of which could not be connected to."""
 
@@ -86,6 +89,11 @@ def render(config: Config, *, prefix: Path, sockets: Sequence[Path], control: Pa
         listen=listen_address(cluster.host, cluster.port),
         redirect_listen=listen_address(cluster.host, nginx.tls_redirect_port),
         port=cluster.port,
+        public_host=nginx.server_name or listen_host(cluster.host),
+        address_rate=share_of_one(nginx.handshakes_per_second_per_address, nginx.handshakes_per_second),
+        address_burst=min(nginx.handshake_burst_per_address, nginx.handshake_burst // 4)
+        if nginx.handshakes_per_second
+        else nginx.handshake_burst_per_address,
         alive_path=ALIVE_PATH,
         operator_prefix=OPERATOR_PREFIX,
         dashboard_path=DASHBOARD_PATH if config.dashboard.enabled else "",
@@ -98,6 +106,11 @@ def retry_groups(sockets: Sequence[Path]) -> list[Sequence[Path]]:
     """Divide the workers into up to three groups: nginx asks one worker of each, so at most two after the first."""
     groups = (sockets[number::ASKED_AT_MOST] for number in range(ASKED_AT_MOST))
     return [group for group in groups if group]
+
+
+def share_of_one(of_one: int, of_all: int) -> int:
+    """Bound the rate of one client address by the rate of all, so that one alone cannot use it up; 0 is no limit."""
+    return min(of_one, max(1, of_all // 4)) if of_all else of_one
 
 
 def address_pattern(socket: Path) -> str:
@@ -141,10 +154,15 @@ def is_loopback(host: str) -> bool:
     return host in ("localhost", "::1", "[::1]") or host.startswith("127.")
 
 
-def listen_address(host: str, port: int) -> str:
-    """`host:port`, with the brackets that an IPv6 address needs."""
+def listen_host(host: str) -> str:
+    """Put an IPv6 address into the brackets that it needs before a port."""
     bare = host.strip("[]")
-    return f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"
+    return f"[{bare}]" if ":" in bare else bare
+
+
+def listen_address(host: str, port: int) -> str:
+    """Join host and port."""
+    return f"{listen_host(host)}:{port}"
 
 
 def own_user() -> str:
@@ -248,7 +266,7 @@ class NginxService(Service):
         deadline = time.monotonic() + RELOAD_SECONDS
         while not set(process.children()) - before:
             lines = tail(log, log_start, 20)
-            if problem := next((line for line in lines if "[emerg]" in line), None):
+            if problem := next((line for line in lines if IS_FATAL.match(line)), None):
                 raise StartError(f"nginx goes on with its old configuration: {problem}")
             if time.monotonic() > deadline:
                 raise StartError(f"nginx did not take its new configuration within {RELOAD_SECONDS:g} s; see {log}")

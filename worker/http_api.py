@@ -51,7 +51,11 @@ _outgoing = msgspec.json.Decoder(list[Outgoing])
 
 
 async def health(worker: Worker, request: Request) -> Response:
+    """Tell load balancers whether to send traffic here. Addresses, pids and memory are for those who may look."""
     status, body = worker.health()
+    if not _may_look(worker, request):
+        websocket = body["websocket"]
+        body = {"status": body["status"], "websocket": {"mode": websocket["mode"]}}
     return _json(body, status)
 
 

@@ -195,6 +195,42 @@ async def test_too_many_handshakes_are_told_when_to_come_back(nginx_binary: Path
             writer.close()
 
 
+async def test_one_address_cannot_take_the_handshakes_of_all(nginx_binary: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"handshakes_per_second_per_address": 1, "handshake_burst_per_address": 2}
+    async with front(nginx_binary, tmp_path, trusted_proxies=["127.0.0.1"], **settings) as nginx:
+
+        async def statuses(*addresses: str) -> list[int]:
+            found = []
+            for address in addresses:
+                answer, writer = await nginx.handshake(f"X-Forwarded-For: {address}")
+                found.append(answer.status)
+                writer.close()
+            return found
+
+        assert await statuses(*["192.0.2.1"] * 4) == [101, 101, 101, 429]
+        assert await statuses("192.0.2.2", "192.0.2.1") == [101, 429]
+        of_one_network = [f"2001:db8::{number}" for number in range(1, 4)]
+        assert await statuses(*of_one_network, "2001:db8::ffff:ffff:ffff:ffff") == [101, 101, 101, 429]
+        assert await statuses("2001:db8:0:1::1", "2001:db8::9") == [101, 429]
+        of_ipv4 = [f"::ffff:198.51.100.{number}" for number in range(1, 6)]
+        assert await statuses(*of_ipv4) == [101] * 5
+        assert await statuses(*["127.0.0.1"] * 5) == [101] * 5
+
+
+async def test_one_address_cannot_empty_the_bucket_of_all(nginx_binary: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"handshakes_per_second": 4, "handshake_burst": 40}
+    async with front(nginx_binary, tmp_path, trusted_proxies=["127.0.0.1"], **settings) as nginx:
+        for _ in range(30):
+            flood, writer = await nginx.handshake("X-Forwarded-For: 192.0.2.1")
+            writer.close()
+        assert flood.status == 429
+        assert flood.headers["retry-after"] == "1"
+        for number in range(2, 12):
+            answer, writer = await nginx.handshake(f"X-Forwarded-For: 192.0.2.{number}")
+            assert answer.status == 101
+            writer.close()
+
+
 async def test_one_address_cannot_take_all_connections(nginx_binary: Path, tmp_path: Path) -> None:
     async with front(nginx_binary, tmp_path, max_connections_per_address=3) as nginx:
         handshakes = [await nginx.handshake() for _ in range(4)]
@@ -252,7 +288,101 @@ async def test_tls_and_the_way_to_it(nginx_binary: Path, tmp_path: Path, certifi
         writer.close()
         redirect = await nginx.ask("/a?b=1", port=nginx.redirect_port, plain=True)
         assert redirect.status == 308
-        assert redirect.headers["location"] == f"https://localhost:{nginx.port}/a?b=1"
+        assert redirect.headers["location"] == f"https://127.0.0.1:{nginx.port}/a?b=1"
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "a.example:1", "x@evil.example", "evil.example/"])
+@pytest.mark.parametrize("server_name", ["", "chat.example.com"])
+async def test_redirects_name_the_configured_host(
+    nginx_binary: Path, tmp_path: Path, certificate: Certificate, host: str, server_name: str
+) -> None:
+    settings: dict[str, Any] = {"tls_certificate": certificate.path, "tls_key": certificate.key, "tls_redirect_port": 1}
+    async with front(
+        nginx_binary, tmp_path, upstreams=1, tls=certificate.client, server_name=server_name, **settings
+    ) as nginx:
+        redirect = await nginx.ask("/a?b=1", f"Host: {host}", port=nginx.redirect_port, plain=True)
+        if redirect.status != 400:  # nginx's own word on what is no host
+            assert redirect.headers["location"] == f"https://{server_name or '127.0.0.1'}:{nginx.port}/a?b=1"
+        absolute = await nginx.ask("http://evil.example/a", port=nginx.redirect_port, plain=True)
+        assert absolute.headers["location"].startswith(f"https://{server_name or '127.0.0.1'}:{nginx.port}/")
+        of_nginx = await nginx.ask("/_wsd/dashboard", f"Host: {host}")
+        if of_nginx.status != 400:
+            assert (of_nginx.status, of_nginx.headers["location"]) == (301, "/_wsd/dashboard/")
+
+
+async def test_security_headers_are_on_every_answer(
+    nginx_binary: Path, tmp_path: Path, certificate: Certificate
+) -> None:
+    settings: dict[str, Any] = {
+        "tls_certificate": certificate.path,
+        "tls_key": certificate.key,
+        "tls_redirect_port": 1,
+        "http_timeout": 1,
+        "max_body_bytes": 1000,
+        "max_header_bytes": 2048,
+        "max_connections_per_address": 1,
+        "admin_allow": ["192.0.2.1"],
+    }
+    async with front(nginx_binary, tmp_path, upstreams=2, tls=certificate.client, **settings) as nginx:
+        first, writer = await nginx.handshake()
+        second, refused_writer = await nginx.handshake()
+        answers = {
+            101: first,
+            429: second,
+            200: await nginx.ask("/"),
+            204: await nginx.ask("/_wsd/alive"),
+            301: await nginx.ask("/_wsd/dashboard"),
+            308: await nginx.ask("/", port=nginx.redirect_port, plain=True),
+            400: await nginx.ask("/", "Host: two", "Host: hosts"),
+            403: await nginx.ask("/metrics"),
+            404: await nginx.ask("/_wsd/unknown"),
+            405: await nginx.ask("/", method="TRACE"),
+            413: await nginx.ask("/", body=b"x" * 1001),
+            414: await nginx.ask("/?" + "x" * 3000),
+            502: await nginx.ask("/die"),
+            504: await nginx.ask("/hang"),
+        }
+        plain_to_tls = await nginx.ask("/", plain=True)
+        for up in nginx.upstreams:
+            refuse_connections(up, absent=True)
+        answers |= {-502: await nginx.ask("/x"), -400: plain_to_tls}
+        for status, answer in answers.items():
+            assert answer.status == abs(status)
+            expected = {"x-content-type-options", "x-frame-options", "referrer-policy"}
+            if status not in (308, -400):  # they came without TLS, where nobody believes it (RFC 6797, 7.2)
+                expected.add("strict-transport-security")
+            assert expected <= answer.headers.keys(), status
+        writer.close()
+        refused_writer.close()
+
+
+async def test_nothing_of_a_query_is_logged(nginx_binary: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "trusted_proxies": ["127.0.0.1"],
+        "handshakes_per_second": 1,
+        "handshake_burst": 0,
+        "http_timeout": 1,
+        "max_header_bytes": 2048,
+        "access_log": True,
+    }
+    async with front(nginx_binary, tmp_path, upstreams=3, **settings) as nginx:
+        for target in ("/ws?token=s3cret", "/ws?token=s3cret", "/ws?token=s3cret&die"):
+            (await nginx.handshake("Referer: http://x/?s3cret", target=target))[1].close()
+        await nginx.ask("/?token=s3cret&die")
+        await nginx.ask("/?token=s3cret&hang", "X-Forwarded-For: not an address s3cret")
+        await nginx.ask("/?token=s3cret" + "x" * 3000)
+        await nginx.ask("/?token=s3cret", "X: " + "s3cret" * 500)
+        await nginx.ask("/metrics?token=s3cret", "X-Forwarded-For: 192.0.2.1")
+        for up in nginx.upstreams:
+            refuse_connections(up, absent=up is nginx.upstreams[0])
+        assert (await nginx.ask("/unreachable?token=s3cret")).status == 502
+        (await nginx.handshake("X-Forwarded-For: 192.0.2.7", target="/ws?token=s3cret"))[1].close()
+    log = (tmp_path / "error.log").read_text()
+    assert '[error] 502 for GET "/unreachable" from 127.0.0.1' in log
+    assert '[error] 504 for GET "/"' in log
+    access = (tmp_path / "access.log").read_text()
+    assert "GET /metrics HTTP/1.1" in access
+    assert "s3cret" not in log + access
 
 
 async def test_old_tls_is_refused(nginx_binary: Path, tmp_path: Path, certificate: Certificate) -> None:

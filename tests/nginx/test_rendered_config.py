@@ -12,7 +12,7 @@ import pytest
 
 from tests.nginx.front import Certificate, config
 from wsd.supervisor.config import NginxConfig
-from wsd.supervisor.nginx import affinity, check, is_loopback, listen_address, own_user, render
+from wsd.supervisor.nginx import affinity, check, is_loopback, listen_address, own_user, render, share_of_one
 from wsd.supervisor.template import quoted
 
 HOSTS = ["127.0.0.1", "0.0.0.0", "::1", "[::]", "localhost"]
@@ -21,6 +21,7 @@ LIMITS: list[dict[str, Any]] = [
     {"handshakes_per_second": 10},
     {"max_connections_per_address": 5},
     {"handshakes_per_second": 10, "max_connections_per_address": 5},
+    {"handshakes_per_second_per_address": 0},
 ]
 PROXIES: list[dict[str, Any]] = [{}, {"trusted_proxies": ["10.0.0.0/8", "::1", "192.0.2.1"]}]
 TLS: list[dict[str, Any]] = [{}, {"tls": True}, {"tls": True, "tls_redirect_port": 8080}]
@@ -32,6 +33,9 @@ SETTINGS: list[dict[str, Any]] = [
     {"access_log": True},
     {"workers": 4},
     {"max_body_bytes": 0},
+    {"handshakes_per_second": 1, "handshake_burst": 0},
+    {"handshake_burst_per_address": 0},
+    {"server_name": "chat.example.com"},
     {"max_header_bytes": 1_048_576},
     {"worker_connections": 64},
 ]
@@ -63,7 +67,7 @@ def test_nginx_accepts_limits_proxies_and_tls(
     assert refusal(nginx_binary, tmp_path, certificate, **case) is None
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: "-".join(map(str, *setting.items())))
+@pytest.mark.parametrize("setting", SETTINGS, ids="-".join)
 def test_nginx_accepts_every_setting(
     nginx_binary: Path, tmp_path: Path, certificate: Certificate, setting: dict[str, Any]
 ) -> None:
@@ -101,9 +105,11 @@ def test_check_tells_what_is_wrong_on_one_line(nginx_binary: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("key", sorted({*NginxConfig.__struct_fields__} - {"enabled", "binary"}))
 def test_every_key_reaches_the_text(key: str, tmp_path: Path) -> None:
-    tls = {"tls_certificate": "/c", "tls_key": "/k"} if key.startswith("tls_") else {}
+    tls: dict[str, Any] = {"tls_certificate": "/c", "tls_key": "/k"} if key.startswith("tls_") else {}
     limits = {"handshakes_per_second": 7} if key == "handshake_burst" else {}
     value = getattr(NginxConfig(), key)
+    if key == "server_name":
+        tls = {"tls_certificate": "/c", "tls_key": "/k", "tls_redirect_port": 77}
     changed: Any = {bool: True, int: 99, tuple: ["192.0.2.7"]}.get(type(value), "/changed.pem")
     if key == "affinity":
         changed = "ip"
@@ -141,6 +147,13 @@ def test_every_key_reaches_the_text(key: str, tmp_path: Path) -> None:
 )
 def test_affinity_is_by_address_unless_all_share_one(configured: str, host: str, expected: str) -> None:
     assert affinity(configured, host) == expected
+
+
+@pytest.mark.parametrize(
+    ("of_one", "of_all", "expected"), [(100, 0, 100), (0, 0, 0), (0, 50, 0), (100, 50, 12), (3, 50, 3), (100, 1, 1)]
+)
+def test_what_one_address_may_take_of_a_limit(of_one: int, of_all: int, expected: int) -> None:
+    assert share_of_one(of_one, of_all) == expected
 
 
 @pytest.mark.parametrize(

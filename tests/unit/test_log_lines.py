@@ -37,6 +37,10 @@ def test_the_time_of_a_line_in_json() -> None:
     assert time_of(Event(at=1.5, source="worker-2", level="info", text="").to_json()) == 1.5
 
 
+def test_the_time_of_a_request_that_nginx_could_not_have_answered() -> None:
+    assert time_of('2026-11-26T15:46:00+01:00 [error] 502 for GET "/"') == 1_795_704_360
+
+
 @pytest.mark.parametrize(("text", "ago"), [("30s", 30), ("5m", 300), ("2h", 7200), ("1d", 86_400)])
 def test_since_is_an_age(text: str, ago: float) -> None:
     assert parse_since(text, 1_000_000) == 1_000_000 - ago

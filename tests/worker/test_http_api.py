@@ -197,6 +197,16 @@ def test_statistics_and_metrics_are_not_for_strangers(tmp_path: Path) -> None:
             assert serving.request("GET", "/health", None, headers)[0] == 200
 
 
+def test_health_tells_strangers_no_addresses_pids_or_memory(tmp_path: Path) -> None:
+    with worker(tmp_path, admin_allow="10.0.0.0/8", redis_url="redis://127.0.0.1:1") as serving:
+        for address in ("192.0.2.1", "2001:db8::1", "rubbish"):
+            _, body = serving.request("GET", "/health", None, {"X-Forwarded-For": address})
+            assert body == {"status": "degraded", "websocket": {"mode": "local"}}
+        _, body = serving.request("GET", "/health", None, {"X-Forwarded-For": "10.1.2.3"})
+        assert body["heartbeat"]["pid"]
+        assert "127.0.0.1" in body["reason"]
+
+
 def test_health_is_json_for_people_and_programs(tmp_path: Path) -> None:
     with worker(tmp_path) as serving:
         status, body = serving.request("GET", "/health")
