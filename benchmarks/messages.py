@@ -41,6 +41,7 @@ class Worker:
             redis_url=redis_url,
             bind_path=str(self.path),
             messages_per_second=0.0,
+            bytes_per_second=0.0,
             channels=channels,
             log_level="error",
         )

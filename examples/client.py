@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 20.0  # seconds
 KEPT_UIDS = 5000
-RETRIED = ("rate_limited", "not_stored", "unavailable")
+RETRIED = ("rate_limited", "byte_rate_limited", "not_stored", "unavailable")
 
 Message = dict[str, Any]
 

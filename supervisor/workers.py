@@ -123,6 +123,8 @@ class WorkerService(Service):
             handshake_burst=nginx.handshake_burst / share,
             messages_per_second=security.messages_per_second,
             message_burst=security.message_burst,
+            bytes_per_second=security.bytes_per_second,
+            byte_burst=security.byte_burst,
             max_connections_per_user=security.max_connections_per_user,
             admin_allow=",".join(nginx.admin_allow),
             operator_key=self._state_dir.operator_key(),

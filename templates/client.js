@@ -8,7 +8,7 @@
 
 const FIRST_PAUSE = 200, LONGEST_PAUSE = 20_000;      // milliseconds
 const KEPT_UIDS = 5000;
-const RETRIED = new Set(["rate_limited", "not_stored", "unavailable"]);
+const RETRIED = new Set(["rate_limited", "byte_rate_limited", "not_stored", "unavailable"]);
 
 export class WsdClient {
   onmessage = (message) => {};                        // { channel, data, from, ... }

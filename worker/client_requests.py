@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -99,7 +99,7 @@ class Client:
     def controlled(self) -> bool:
         """Count a ping or a pong as a message: one that is too many is not answered, and ends like those."""
         try:
-            self._check_rate(time.monotonic())
+            self._check_rates(time.monotonic(), 0)
         except WireError:
             return False
         return True
@@ -156,7 +156,7 @@ class Client:
         connection.outbox.heard_at = now = time.monotonic()
         request: wire.Request | None = None
         try:
-            self._check_rate(now)
+            self._check_rates(now, _size(content))
             request = wire.decode(content)
             if type(request) is wire.Ping:
                 for channel, at in request.positions.items():
@@ -202,20 +202,25 @@ class Client:
             self._told = asyncio.get_running_loop().create_future()
             await self._told
 
-    def _check_rate(self, now: float) -> None:
+    def _check_rates(self, now: float, size_bytes: int) -> None:
         """Raises WireError; who goes on regardless is closed."""
+        connection, limits = self.connection, self._manager.limits
+        if connection.bucket is not None and not connection.bucket.take(now):
+            self._exceeded("rate_limited", f"{limits.messages_per_second:g} messages a second")
+        if connection.byte_bucket is not None and not connection.byte_bucket.take(now, size_bytes):
+            self._exceeded("byte_rate_limited", f"{limits.bytes_per_second:.0f} bytes a second")
+        connection.refused_in_a_row = 0
+
+    def _exceeded(self, code: str, rate: str) -> NoReturn:
+        """Raises WireError."""
         connection, manager = self.connection, self._manager
-        if connection.bucket is None or connection.bucket.take(now):
-            connection.refused_in_a_row = 0
-            return
-        manager.refusals["rate_limited"] += 1
+        manager.refusals[code] += 1
         if not connection.refused_in_a_row:
-            connection.outbox.note("refused", f"more than {manager.limits.messages_per_second:g} messages a second")
+            connection.outbox.note("refused", f"more than {rate}")
         connection.refused_in_a_row += 1
-        limits = manager.limits
-        if connection.refused_in_a_row > limits.message_burst:
+        if connection.refused_in_a_row > manager.limits.message_burst:
             connection.close(CloseCode.POLICY, "too many messages")
-        raise WireError("rate_limited", f"not more than {limits.messages_per_second:g} messages a second")
+        raise WireError(code, f"not more than {rate}")
 
     async def _carry_out(self, request: wire.Request) -> None:
         """Raises WireError."""
@@ -283,6 +288,11 @@ class Client:
         self._under_way += messages
         self._under_way_bytes += size
         self.connection.outbox.inbound(size)
+
+
+def _size(content: str | bytes) -> int:
+    """Return its bytes, as the client sent them before compression."""
+    return len(content) if isinstance(content, bytes) or content.isascii() else len(content.encode())
 
 
 def _ack(request_id: Any, done: Published) -> wire.Ack:

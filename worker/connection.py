@@ -17,12 +17,19 @@ class ConnectionLimits:
     per_user: int = 0  # connections on all workers
     messages_per_second: float = 0.0  # from one connection
     message_burst: float = 0.0
+    bytes_per_second: float = 0.0  # of messages from one connection
+    byte_burst: float = 0.0
     idle_timeout: float = 0.0  # for a client that says nothing; pongs do not count
 
     def bucket(self) -> TokenBucket | None:
         if not self.messages_per_second:
             return None
         return TokenBucket(self.messages_per_second, max(1.0, self.message_burst), time.monotonic())
+
+    def byte_bucket(self) -> TokenBucket | None:
+        if not self.bytes_per_second:
+            return None
+        return TokenBucket(self.bytes_per_second, max(1.0, self.byte_burst), time.monotonic())
 
 
 class Turns:
@@ -55,7 +62,7 @@ class Connection:
     raised, say) has it ended when the handle is collected.
     """
 
-    __slots__ = ("__weakref__", "_on_forgotten", "bucket", "outbox", "refused_in_a_row", "resumed")
+    __slots__ = ("__weakref__", "_on_forgotten", "bucket", "byte_bucket", "outbox", "refused_in_a_row", "resumed")
 
     def __init__(
         self,
@@ -63,13 +70,15 @@ class Connection:
         bucket: TokenBucket | None,
         on_forgotten: Callable[[Outbox], None],
         *,
+        byte_bucket: TokenBucket | None = None,
         resumed: bool = False,
     ) -> None:
-        """`bucket`: how many messages it may send; `on_forgotten` is called on the event loop's thread."""
+        """The buckets: how many messages and bytes it may send; `on_forgotten` is called on the event loop's thread."""
         self.outbox = outbox
         self.resumed = resumed  # it goes on with the session of an earlier connection
         self.bucket = bucket
-        self.refused_in_a_row = 0  # messages over the rate
+        self.byte_bucket = byte_bucket
+        self.refused_in_a_row = 0  # messages over one of the rates
         self._on_forgotten = on_forgotten
 
     def __del__(self) -> None:

@@ -95,6 +95,8 @@ class WorkerEnv:
     handshake_burst: float = _env("WSD_WORKER_HANDSHAKE_BURST", 200.0)
     messages_per_second: float = _env("WSD_WORKER_MESSAGES_PER_SECOND", 200.0)
     message_burst: float = _env("WSD_WORKER_MESSAGE_BURST", 400.0)
+    bytes_per_second: float = _env("WSD_WORKER_BYTES_PER_SECOND", 262_144.0)
+    byte_burst: float = _env("WSD_WORKER_BYTE_BURST", 2_097_152.0)
     max_connections_per_user: int = _env("WSD_WORKER_MAX_CONNECTIONS_PER_USER", 0)
     admin_allow: str = _env("WSD_WORKER_ADMIN_ALLOW", ",".join(ADMIN_ALLOW))
     operator_key: str = _env("WSD_WORKER_OPERATOR_KEY", "")

@@ -7,7 +7,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class TokenBucket:
-    """`rate` tokens a second, `burst` at most; a token is one message, or one handshake."""
+    """`rate` tokens a second, `burst` at most; a token is one message, one byte, or one handshake."""
 
     __slots__ = ("_burst", "_rate", "_seen_at", "_tokens")
 
@@ -20,12 +20,15 @@ class TokenBucket:
         self._tokens = burst
         self._seen_at = now
 
-    def take(self, now: float) -> bool:
-        """Take a token, if there is one."""
+    def take(self, now: float, amount: float = 1) -> bool:
+        """Take so many tokens, if they are there.
+
+        More than `burst` are never there: whoever wants them waits for a full bucket, and owes the rest.
+        """
         self._fill(now)
-        if self._tokens < 1:
+        if self._tokens < min(amount, self._burst):
             return False
-        self._tokens -= 1
+        self._tokens -= amount
         return True
 
     def wait(self, now: float) -> float:

@@ -260,7 +260,10 @@ class DistributedWebSocketManager:
             self._unhook(outbox)
             self.keeper.close(outbox.session_id, goodbye=not resumed)
             raise
-        connection = Connection(outbox, self.limits.bucket(), self._forgotten, resumed=resumed)
+        limits = self.limits
+        connection = Connection(
+            outbox, limits.bucket(), self._forgotten, byte_bucket=limits.byte_bucket(), resumed=resumed
+        )
         if welcome:
             greeting = wire.Welcome(
                 session_id=session.session_id,

@@ -71,6 +71,8 @@ class Worker:
                     per_user=env.max_connections_per_user,
                     messages_per_second=env.messages_per_second,
                     message_burst=env.message_burst,
+                    bytes_per_second=env.bytes_per_second,
+                    byte_burst=env.byte_burst,
                     idle_timeout=env.idle_timeout,
                 ),
             ),

@@ -156,6 +156,7 @@ def wsd(*, redis: bool, workers: int = 1, channels: str = "", app: str = "") -> 
                 listen=f"127.0.0.1:{port}",
                 app=app,
                 messages_per_second=0.0,
+                bytes_per_second=0.0,
                 channels=channels,
                 log_level="error",
             )
@@ -174,6 +175,7 @@ def cluster(*, app: str = "", protocol: str = "wsd") -> Start:
     def start(server: Running, directory: Path) -> None:
         port = free_port()
         settings = f'[cluster]\nport = {port}\nworkers = 1\napp = "{app}"\n[security]\nmessages_per_second = 0\n'
+        settings += "bytes_per_second = 0\n"
         settings += f'[websocket]\nprotocol = "{protocol}"\n[nginx]\nworkers = 1\nworker_connections = 32768\n'
         (directory / "wsd.toml").write_text(settings)
         command = [sys.executable, "-m", "wsd.supervisor"]

@@ -11,6 +11,14 @@ def test_a_bucket_is_full_at_first_and_fills_at_its_rate() -> None:
     assert [bucket.take(20) for _ in range(4)] == [True, True, True, False], "never more than its burst"
 
 
+def test_more_tokens_than_fit_are_taken_from_a_full_bucket_and_owed() -> None:
+    bucket = TokenBucket(rate=10, burst=20, now=0)
+    assert [bucket.take(0, 15), bucket.take(0, 6), bucket.take(0, 5), bucket.take(0, 0)] == [True, False, True, True]
+    assert [bucket.take(1.9, 50), bucket.take(2, 50)] == [False, True]
+    assert bucket.wait(2) == pytest.approx(3.1)
+    assert [bucket.take(5, 1), bucket.take(5.2, 1)] == [False, True]
+
+
 def test_a_rate_below_one() -> None:
     bucket = TokenBucket(rate=0.1, burst=1, now=0)
     assert bucket.take(0)

@@ -214,6 +214,38 @@ async def test_messages_above_the_rate_are_refused_and_who_goes_on_is_closed(tmp
         assert stats["closes"] == {"policy": 1}
 
 
+@pytest.mark.parametrize("protocol", ["wsd", "uvicorn"])
+async def test_bytes_above_the_rate_are_refused_and_who_goes_on_is_closed(tmp_path: Path, protocol: str) -> None:
+    limits = {"bytes_per_second": 10_000.0, "byte_burst": 30_000.0, "message_burst": 5.0, "messages_per_second": 0.0}
+    with worker(tmp_path, protocol=protocol, **limits) as serving:
+        connection = await serving.connect()
+        data = "é" * 7_000  # two bytes each
+        request = json.dumps({"type": "publish", "channel": "room", "data": data, "id": 1}, ensure_ascii=False)
+        for _ in range(2):
+            await connection.send(request)
+            assert (await receive(connection))["type"] == "ack"
+        await connection.send(request)
+        answer = await receive(connection)
+        assert (answer["code"], answer["message"]) == ("byte_rate_limited", "not more than 10000 bytes a second")
+        assert (await ask(connection, type="ping"))["type"] == "pong", "there is room for a small one"
+        for _ in range(6):
+            await connection.send(request)
+        assert await close_of(connection) == (1008, "too many messages")
+        history = await ask(await serving.connect(), type="history", channel="room")
+        assert history["offset"] == 2, "what is refused is not stored"
+        stats = serving.request("GET", "/api/websocket/stats?scope=worker")[1]
+        assert stats["refusals"]["byte_rate_limited"] >= 6
+
+
+async def test_a_message_above_the_burst_waits_for_all_of_it(tmp_path: Path) -> None:
+    with worker(tmp_path, bytes_per_second=5_000.0, byte_burst=1_000.0) as serving:
+        connection = await serving.connect()
+        large = {"type": "publish", "channel": "room", "data": "x" * 1_500}
+        assert (await ask(connection, **large))["type"] == "ack"
+        await connection.send(json.dumps(large))
+        assert (await receive(connection))["code"] == "byte_rate_limited"
+
+
 async def test_handshakes_above_the_rate_get_503_and_when_to_come_back(tmp_path: Path) -> None:
     with worker(tmp_path, handshakes_per_second=0.5, handshake_burst=3.0) as serving:
         connections = [await serving.connect() for _ in range(3)]

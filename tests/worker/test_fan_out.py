@@ -35,7 +35,9 @@ def port() -> int:
 
 @pytest.fixture
 def running(tmp_path: Path, port: int) -> Iterator[Worker]:
-    with worker(tmp_path, listen=f"127.0.0.1:{port}", protocol="wsd", messages_per_second=0.0) as serving:
+    with worker(
+        tmp_path, listen=f"127.0.0.1:{port}", protocol="wsd", messages_per_second=0.0, bytes_per_second=0.0
+    ) as serving:
         yield serving
 
 
@@ -67,7 +69,7 @@ async def test_what_was_asked_before_a_close_is_answered_before_it(running: Work
 
 
 async def test_who_does_not_read_is_closed_and_the_others_get_all(tmp_path: Path, port: int) -> None:
-    limits = {"max_buffer_bytes": 100_000, "messages_per_second": 0.0, "protocol": "wsd"}
+    limits = {"max_buffer_bytes": 100_000, "messages_per_second": 0.0, "bytes_per_second": 0.0, "protocol": "wsd"}
     with worker(tmp_path, listen=f"127.0.0.1:{port}", **limits) as serving:
         with RawSocket(port) as source, RawSocket(port) as reader, RawSocket(port, receive_buffer=4096) as sleeper:
             for name, client in (("a", source), ("b", reader), ("c", sleeper)):

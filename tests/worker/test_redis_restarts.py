@@ -53,7 +53,7 @@ async def restart(redis: Valkey, serving: Worker) -> None:
 async def test_a_killed_server_with_an_append_only_file_loses_nothing_that_was_acked(tmp_path: Path) -> None:
     with (
         server(tmp_path / "redis", unused_port(), "--appendonly", "yes", "--appendfsync", "everysec") as redis,
-        worker(tmp_path, redis_url=redis.url, messages_per_second=0.0) as serving,
+        worker(tmp_path, redis_url=redis.url, messages_per_second=0.0, bytes_per_second=0.0) as serving,
     ):
         (ann, since), source = await member(serving, "ann"), await serving.connect("source")
         acked = [await publish(source, number) for number in range(300)]

@@ -35,11 +35,13 @@ def serving(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """Workers of one cluster; in memory it is one, which comes twice."""
     directory = tmp_path_factory.mktemp("workers")
     if request.param == "memory":
-        with worker(directory, channels=CHANNELS, messages_per_second=0.0) as alone:
+        with worker(directory, channels=CHANNELS, messages_per_second=0.0, bytes_per_second=0.0) as alone:
             yield [alone, alone]
     else:
         redis: Valkey = request.getfixturevalue("redis")
-        with workers(directory, 2, redis_url=redis.url, channels=CHANNELS, messages_per_second=0.0) as both:
+        with workers(
+            directory, 2, redis_url=redis.url, channels=CHANNELS, messages_per_second=0.0, bytes_per_second=0.0
+        ) as both:
             yield both
 
 

@@ -181,7 +181,7 @@ async def test_what_is_not_text_on_the_channel_harms_nobody(tmp_path: Path) -> N
 
 
 async def test_a_slow_reader_is_closed_and_holds_up_nobody(tmp_path: Path) -> None:
-    with worker(tmp_path, messages_per_second=0.0) as serving:
+    with worker(tmp_path, messages_per_second=0.0, bytes_per_second=0.0) as serving:
         reader, writer = await asyncio.open_unix_connection(serving.path)
         writer.write(
             b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
