@@ -13,7 +13,16 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    AuthorizationError,
+    ClusterCrossSlotError,
+    ClusterDownError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 
 from wsd.supervisor.clock import AwakeClock
 from wsd.worker.contract import LIVE_WORKERS_KEY, Heartbeat, heartbeat_key, node_key
@@ -70,12 +79,25 @@ class RedisWatch:
         self._holder = json.dumps({"owner": self._owner, "host": host, "pid": os.getpid()})
 
     async def greet(self) -> None:
-        """The first look: takes the node's lease, unless it has a `rival`. Raises RedisError or OSError."""
+        """The first look: takes the node's lease, unless it has a `rival`.
+
+        Raises RedisError or OSError, WrongServerError among them.
+        """
         try:
+            await self._check_role()
             await self._hold_lease()
         except (RedisError, OSError) as exc:
             self.error = str(exc)
             raise
+
+    async def _check_role(self) -> None:
+        """Raises WrongServerError where no wait would help, RedisError or OSError."""
+        try:
+            info = {**await self._redis.info("server"), **await self._redis.info("replication")}
+        except ResponseError:
+            return  # a user who may not ask; what is written next tells as well
+        if problem := role_problem(info):
+            raise WrongServerError(problem)
 
     async def look(self, worker_ids: Sequence[str]) -> dict[str, Heartbeat]:
         """Renew the lease and read the heartbeats of these workers that are there."""
@@ -141,6 +163,33 @@ class RedisWatch:
                 if text is not None:
                     beats[worker_id] = Heartbeat.from_json(text)
         return beats
+
+
+class WrongServerError(RedisError):
+    """The URL leads to a server that cannot be the Redis of a cluster, however long one waits."""
+
+
+def role_problem(info: Mapping[str, Any]) -> str | None:
+    """Say why a server cannot serve, by what it tells of itself (INFO server, replication), or None."""
+    if info.get("redis_mode") == "cluster":
+        return "leads to a Redis Cluster, which wsd does not speak: name a single Redis or Valkey"
+    if info.get("redis_mode") == "sentinel":
+        return "leads to a Sentinel: name the primary that it watches"
+    if info.get("role") in ("slave", "replica"):
+        primary = f"{info.get('master_host')}:{info.get('master_port')}"
+        return f"leads to a replica, which stores nothing: name its primary, {primary}"
+    return None
+
+
+def wrong_server(error: Exception) -> str | None:
+    """Say the same by how a server answered to a user who may not ask what it is."""
+    if isinstance(error, WrongServerError):
+        return str(error)
+    if isinstance(error, ReadOnlyError):
+        return "leads to a replica, which stores nothing: name its primary"
+    if isinstance(error, AskError | ClusterDownError | ClusterCrossSlotError):  # MOVED is an AskError
+        return role_problem({"redis_mode": "cluster"})
+    return None
 
 
 def is_refusal(error: Exception) -> bool:

@@ -23,7 +23,7 @@ from wsd.supervisor.health_watch import HealthWatch
 from wsd.supervisor.log_rotation import rotate_for_ever
 from wsd.supervisor.nginx import NginxService
 from wsd.supervisor.operations import Operations
-from wsd.supervisor.redis_watch import RedisWatch, is_refusal
+from wsd.supervisor.redis_watch import RedisWatch, is_refusal, wrong_server
 from wsd.supervisor.service import Service
 from wsd.supervisor.slot import KILL_AFTER_SECONDS, RestartPolicy, Start, Stop
 from wsd.supervisor.state_dir import SavedState, StateDir
@@ -307,6 +307,8 @@ class Supervisor:
         try:
             await watch.greet()
         except (RedisError, OSError) as exc:
+            if problem := wrong_server(exc):
+                raise StartError(f"REDIS_URL {shown} {problem}") from None
             if is_refusal(exc):
                 raise StartError(f"{shown} refuses us: {exc}; check user and password in REDIS_URL") from None
             self._say(f"Redis {shown} is not reachable, starting in local mode: {exc}")

@@ -6,6 +6,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from redis._parsers.base import BaseParser
+
 from tests.waiting import until
 from wsd.supervisor.valkey import find_binary
 
@@ -56,3 +58,9 @@ def valkey(directory: Path, port: int, *options: str) -> Iterator[str]:
     """As `server`, for who only needs its URL."""
     with server(directory, port, *options) as running:
         yield running.url
+
+
+def error_of(answer: str) -> Exception:
+    """Return the exception that redis-py raises for an error that a server answers with."""
+    error: Exception = BaseParser.parse_error(answer)  # type: ignore[no-untyped-call]
+    return error

@@ -376,6 +376,11 @@ def heartbeat_key(worker_id: str) -> str:
     return "{wsd}:worker:" + worker_id
 
 
+def probe_key(channel: str) -> str:
+    """Return the key by which the worker with this channel of its own sees that Redis takes what is written."""
+    return "{wsd}:probe:" + channel
+
+
 def node_key(node_id: str) -> str:
     """The lease by which a NODE_ID is live once only."""
     return "{wsd}:node:" + node_id

@@ -15,7 +15,7 @@ from wsd.worker.contract import (
     WorkerState,
     heartbeat_key,
 )
-from wsd.worker.link import Redis, RedisError, raise_if_cancelled
+from wsd.worker.link import Redis, RedisError, is_unusable, raise_if_cancelled
 from wsd.worker.logs import get_logger
 from wsd.worker.websocket_manager import DistributedWebSocketManager
 
@@ -124,6 +124,8 @@ class HeartbeatTask:
             if self.redis_healthy:
                 logger.warning("heartbeat failed: %s", exc)
             self.redis_healthy = False
+            if is_unusable(exc):
+                self._manager.broker.suspect(str(exc))  # nothing may be published for long
         else:
             self.redis_healthy = True
             self.live_workers = frozenset(map(bytes.decode, workers))

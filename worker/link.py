@@ -1,6 +1,7 @@
 """The worker's connections to Redis."""
 
 import asyncio
+import re
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
@@ -9,9 +10,28 @@ import hiredis
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import (
+    AskError,
+    ClusterCrossSlotError,
+    ClusterDownError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 
-__all__ = ["LOST", "Redis", "RedisError", "is_refusal", "open_redis", "raise_if_cancelled", "refusal_text"]
+__all__ = [
+    "LOST",
+    "Redis",
+    "RedisError",
+    "is_refusal",
+    "is_unusable",
+    "open_redis",
+    "raise_if_cancelled",
+    "refusal_text",
+]
 
 LOST = (RedisError, OSError, TimeoutError)
 """What says that Redis does not answer, or answers with an error."""
@@ -69,14 +89,34 @@ def raise_if_cancelled() -> None:
         raise asyncio.CancelledError
 
 
+UNUSABLE = (ReadOnlyError, AskError, ClusterDownError, ClusterCrossSlotError, TryAgainError)
+"""Answers of a server that is a replica, or part of a cluster. MOVED is an AskError, MASTERDOWN a ClusterDownError."""
+
+# redis-py has no exception for these; some it knows only at the beginning of an answer, and not in a script's error.
+_UNUSABLE_CODE = re.compile(
+    r"(?:^|caused error: |@user_script.*: -?)"
+    r"(?:READONLY|MOVED|ASK|CLUSTERDOWN|MASTERDOWN|NOREPLICAS|LOADING|TRYAGAIN|CROSSSLOT|BUSY|DENIED) "
+)
+
+
+def is_unusable(exc: BaseException) -> bool:
+    """Tell whether Redis answered, but can carry out nothing at present: it is a replica, loads its data, and so on.
+
+    Redis then counts as away. After a failover, or in a while, the same request may well succeed.
+    """
+    return isinstance(exc, UNUSABLE) or (isinstance(exc, ResponseError) and bool(_UNUSABLE_CODE.search(str(exc))))
+
+
 def is_refusal(exc: BaseException) -> bool:
-    """Whether Redis answered, and will not: it is not away, and to ask again would not help."""
-    return isinstance(exc, ResponseError)
+    """Tell whether Redis answered, and refuses this one request (OOM, WRONGTYPE, NOPERM, MISCONF, and the like).
+
+    It is not away, and to ask again would not help.
+    """
+    return isinstance(exc, ResponseError) and not is_unusable(exc)
 
 
 REFUSALS: dict[str | type[RedisError], str] = {
     OutOfMemoryError: "the memory of Redis is full",
-    ReadOnlyError: "Redis is read-only",
     NoPermissionError: "Redis does not permit it",
     "MISCONF": "Redis cannot write to its disk",
     "WRONGTYPE": "something else stands in its place",

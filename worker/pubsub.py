@@ -14,9 +14,9 @@ from msgspec import structs
 from redis.exceptions import NoScriptError, ResponseError
 
 from wsd.worker.containment import Containment, report, run_for_ever
-from wsd.worker.contract import channel_of, history_meta_key
+from wsd.worker.contract import channel_of, history_meta_key, probe_key
 from wsd.worker.history import Page, Position, Wanted, new_epoch
-from wsd.worker.link import LOST, Redis, RedisError, is_refusal, raise_if_cancelled
+from wsd.worker.link import LOST, Redis, RedisError, is_refusal, is_unusable, raise_if_cancelled
 from wsd.worker.logs import get_logger
 from wsd.worker.message_broker import Receive, telling
 from wsd.worker.redis_history import (
@@ -49,6 +49,9 @@ RECENT_SECONDS = 1.0
 RECENT_MESSAGES = 500
 RECENT_BYTES = 1_000_000
 """How much of what Redis took is remembered, see `just_sent`."""
+
+PROBE_MS = 1000
+"""How long what `check_writes` writes is kept."""
 
 TOKEN = b"- hear "
 """What a worker sends to itself to prove that it hears begins with this, and no message does."""
@@ -241,13 +244,20 @@ class RedisPubSub:
             await self._send_one_by_one(batch)
             return
         self._answered_at = time.monotonic()
+        unusable: Exception | None = None
         for sending, result in zip(batch, results, strict=True):
             if isinstance(result, Exception):
-                sending.tell(result)
+                if is_unusable(result):
+                    unusable = result
+                else:
+                    sending.tell(result)
                 continue
             stored = parse_stored(result) if isinstance(result, bytes) else None
             self._remember(sending.outgoing, stored)
             sending.tell(stored)
+        if unusable is not None:
+            self.on_failed(str(unusable))
+            self.give_up(str(unusable))
 
     async def _send_one_by_one(self, batch: list["_Sending"]) -> None:
         """Send the messages of a pipeline that raised by themselves, so that only the one that cannot be sent fails.
@@ -313,6 +323,24 @@ class RedisPubSub:
             return heard.is_set()
         finally:
             del self._tokens[b"- " + token]
+
+    async def check_writes(self) -> None:
+        """Write something small: a replica takes what is published, but stores nothing, and hands it to few.
+
+        Raises one of LOST, unless the server merely refuses (it is full, say): then it is there.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._publisher.set(probe_key(self._own_channel), b"", px=PROBE_MS)
+        except RedisError as exc:
+            raise_if_cancelled()
+            if not is_refusal(exc):
+                raise
+
+    async def change_server(self) -> None:
+        """Connect anew: the host name may lead to another server by now, as after a failover."""
+        await self._publisher.connection_pool.disconnect(inuse_connections=False)
+        await self.reconnect()
 
     async def count_hearers(self, channel: str) -> int:
         """How many connections are subscribed to a channel. Raises one of LOST."""

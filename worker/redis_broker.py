@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from redis.exceptions import ReadOnlyError
+
 from wsd.worker.circuit_breaker import CircuitBreaker
 from wsd.worker.containment import Containment, run_for_ever
 from wsd.worker.contract import EVENT, EVERY_WORKER
@@ -306,10 +308,14 @@ class RedisMessageBroker(MessageBroker):
                 self.suspect(self._breaker.reason or "not connected")
                 continue
             try:
+                await self.primary.check_writes()
                 hears = await self.primary.proves_hearing()
-            except LOST:
+            except LOST as exc:
                 raise_if_cancelled()
-                self._deaf = 0  # it is away: that is another matter, and `suspect` knows
+                self._deaf = 0  # it is away: that is another matter
+                self.suspect(str(exc) or "no answer in time")
+                if isinstance(exc, ReadOnlyError):
+                    await self.primary.change_server()
                 continue
             raise_if_cancelled()
             if not hears:

@@ -157,3 +157,18 @@ def test_a_node_id_that_is_live_elsewhere_is_refused(tmp_path: Path) -> None:
         assert a.wsd("stop").returncode == 0
         with Cluster(tmp_path / "b", *arguments[:-2]) as b:  # its lease was given back
             assert b.is_healthy()
+
+
+@pytest.mark.parametrize("kind", ["replica", "cluster"])
+def test_a_server_that_can_never_serve_is_refused_at_the_start(tmp_path: Path, kind: str) -> None:
+    primary = unused_port()
+    of_cluster = ("--cluster-enabled", "yes", "--cluster-port", str(unused_port()))
+    options = of_cluster if kind == "cluster" else ("--replicaof", f"127.0.0.1 {primary}")
+    problem = {
+        "replica": f"leads to a replica, which stores nothing: name its primary, 127.0.0.1:{primary}",
+        "cluster": "leads to a Redis Cluster, which wsd does not speak: name a single Redis or Valkey",
+    }[kind]
+    with valkey(tmp_path / "redis", unused_port(), *options) as url:
+        result = wsd("start", "--port", str(unused_port()), "--redis-url", url, cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr == f"wsd: REDIS_URL {url} {problem}\n"
