@@ -287,6 +287,6 @@ class Children:
         was_starting = any(i.number == number and i.phase is Phase.STARTING for i in child.slot.incarnations)
         if was_starting:
             lines = tail(self._log(child), process.log_start, REASON_LINES) if process is not None else []
-            reason = lines.pop() if lines else fact.reason
-            text = f"{child.service.name} could not start ({fact.reason}): {reason}"
+            why = f" ({fact.reason}): {lines.pop()}" if lines else f": {fact.reason}"
+            text = f"{child.service.name} could not start{why}"
             child.start_failure = StartFailure(number, text, tuple(lines))

@@ -4,6 +4,7 @@ What only one command needs is imported in it: `wsd --help` must answer at once.
 """
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -124,8 +125,9 @@ def init(
     Example: wsd init --example && wsd start --app chat:app
     """
     from wsd.supervisor import new_files  # noqa: PLC0415
+    from wsd.supervisor.config import current_directory  # noqa: PLC0415
 
-    for path in new_files.write(Path.cwd(), systemd=systemd, example=example):
+    for path in new_files.write(current_directory(os.environ), systemd=systemd, example=example):
         say(f"wrote {path}")
 
 

@@ -106,7 +106,7 @@ def upgrade(supervisor: "Supervisor") -> Operation:
     """Raises WsdError."""
 
     async def work(say: Say) -> None:
-        await check_next()
+        await check_next(supervisor.loaded.here)
         say("the new code takes over")
         supervisor.hand_over()
 

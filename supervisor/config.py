@@ -13,7 +13,7 @@ import re
 import socket
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -231,7 +231,8 @@ class Loaded:
     config: Config
     sources: Mapping[Key, str]  # where the values that are not defaults came from
     warnings: tuple[str, ...]
-    directory: Path  # of wsd.toml, or the current one
+    directory: Path  # of wsd.toml, or the current one; the application is imported from it
+    here: Path  # the current directory; workers start in it
     again: Callable[[], "Loaded"]  # the same layers as they are now; raises ConfigError
 
     @property
@@ -240,29 +241,59 @@ class Loaded:
 
     @property
     def state_dir(self) -> Path:
-        return Path(self.config.cluster.state_dir or self.directory / ".wsd").absolute()
+        # What runs stays where it is, whatever a symbolic link in its path leads to tomorrow.
+        return (self.here / (self.config.cluster.state_dir or self.directory / ".wsd")).resolve()
 
 
-def load(options: Mapping[Key, Setting], environ: Mapping[str, str], config_file: str | None) -> Loaded:
+def load(
+    options: Mapping[Key, Setting], environ: Mapping[str, str], config_file: str | None, here: Path | None = None
+) -> Loaded:
     """Read all layers. `config_file` None means WSD_CONFIG, or wsd.toml in the current directory if it is there.
 
-    Raises ConfigError.
+    `here`: the current directory, where its name is known already. Raises ConfigError.
     """
     named = config_file or environ.get("WSD_CONFIG")
-    path = Path(named) if named else Path(CONFIG_FILE)
+    here = here or current_directory(environ, Path(named).parent if named else None)
+    name = named or CONFIG_FILE
+    path = here / name
     toml_layer: Layer = {}
     if named or os.path.lexists(path):  # a link that leads nowhere is a mistake, not a missing file
-        toml_layer = read_toml(path)
+        toml_layer = read_toml(path, name)
     env_layer, warnings = read_environ(environ)
     settings = {**toml_layer, **env_layer, **options}
-    directory = path.parent if toml_layer or named else Path()
+    for key in PATH_KEYS & settings.keys():
+        if isinstance(value := settings[key].value, str) and value:
+            settings[key] = replace(settings[key], value=str(here / value))  # those of wsd.toml are absolute already
     return Loaded(
         build(settings),
         {key: setting.source for key, setting in settings.items()},
         warnings,
-        directory.absolute(),
-        again=functools.partial(load, options, environ, config_file),
+        path.parent if toml_layer or named else here,
+        here,
+        again=functools.partial(load, options, environ, config_file, here),
     )
+
+
+def current_directory(environ: Mapping[str, str], other: Path | None = None) -> Path:
+    """Return the current directory by the name that people gave it, not by the one that its symbolic links lead to.
+
+    A deployment points the links elsewhere, and workers that start later are to follow. The shell knows the name; where
+    it is not the shell that started us, `other` may be it, the directory of a configuration file.
+
+    Raises ConfigError when the directory has been removed.
+    """
+    names = [path for path in (Path(environ.get("PWD", "")), other) if path is not None and path.is_absolute()]
+    for name in names:
+        with contextlib.suppress(OSError):
+            if name.samefile("."):
+                return name
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        for name in names:
+            if name.is_dir():
+                return name
+        raise ConfigError("the current directory has been removed; change to another one") from None
 
 
 def with_workers(config: Config, workers: int) -> Config:
@@ -287,18 +318,22 @@ def build(settings: Mapping[Key, Setting]) -> Config:
     return config
 
 
-def read_toml(path: Path) -> Layer:
-    """Raises ConfigError: unreadable, broken (with the line), or with a section or key we do not know."""
+def read_toml(path: Path, name: str = "") -> Layer:
+    """Read a file that people call `name`, or as its path.
+
+    Raises ConfigError: unreadable, broken (with the line), or with a section or key we do not know.
+    """
+    name = name or str(path)
     try:
         text = path.read_text("utf-8-sig")  # editors on Windows write a byte order mark
         document = tomllib.loads(text)
     except OSError as exc:
         link = f", a symbolic link to {os.path.realpath(path)}" if path.is_symlink() else ""
-        raise ConfigError(f"cannot read {path}{link}: {exc.strerror}") from None
+        raise ConfigError(f"cannot read {name}{link}: {exc.strerror}") from None
     except UnicodeDecodeError as exc:
-        raise ConfigError(f"{path} is not valid TOML: it is not UTF-8 text, see byte {exc.start}") from None
+        raise ConfigError(f"{name} is not valid TOML: it is not UTF-8 text, see byte {exc.start}") from None
     except (tomllib.TOMLDecodeError, RecursionError) as exc:
-        raise ConfigError(f"{path} is not valid TOML: {exc}") from None
+        raise ConfigError(f"{name} is not valid TOML: {exc}") from None
     layer: Layer = {}
     for section, content in document.items():
         if section not in SECTIONS and section != CHANNELS:
@@ -316,7 +351,7 @@ def read_toml(path: Path) -> Layer:
                 hint = _did_you_mean(key, SECTIONS[section].__struct_fields__) or _section_hint(key)
                 raise ConfigError(f"{source}: unknown key {section}.{key}{hint}")
             if (section, key) in PATH_KEYS and isinstance(value, str) and value:
-                value = str(path.parent.absolute() / value)  # noqa: PLW2901
+                value = str(path.parent / value)  # noqa: PLW2901
             layer[section, key] = Setting(value, source)
     return layer
 

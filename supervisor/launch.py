@@ -42,6 +42,11 @@ def foreground(loaded: Loaded) -> None:
     try:
         state_dir.create()
         _log_to(state_dir, loaded.config.log)
+        if _moves_with_release(loaded):
+            console.say(
+                f"the state directory {state_dir.root} is in the release that {loaded.directory} leads to now: set "
+                "cluster.state_dir to a place outside, or commands in the next release will not find this cluster"
+            )
         left = take_stock(state_dir)
         state_dir.clean_sockets()
         serves_on = bool(left.processes)
@@ -67,11 +72,18 @@ def foreground(loaded: Loaded) -> None:
         finally:
             serves_on = supervisor.handing_over
         if supervisor.handing_over:
-            become_the_next(state_dir)
+            become_the_next(state_dir, loaded.here)
     finally:
         if not serves_on:
             state_dir.clean()
         state_dir.unlock()
+
+
+def _moves_with_release(loaded: Loaded) -> bool:
+    """Whether a symbolic link, as deployments have it, leads to the directory that the state directory is in."""
+    directory = loaded.directory
+    is_link = any(path.is_symlink() for path in (directory, directory.parent))
+    return is_link and loaded.state_dir.is_relative_to(directory.resolve())
 
 
 async def _run(supervisor: Supervisor, console: Console) -> None:
@@ -244,7 +256,11 @@ def banner(supervisor: Supervisor) -> list[str]:
     kind = f"embedded Valkey ({redis.url})" if redis.embedded else redis.url or "none: every worker stands alone"
     if redis.url and not redis.reachable:
         kind = f"{redis.url} (not reachable, local mode)"
-    option = f" --state-dir {status.state_dir}" if supervisor.loaded.state_dir != Path.cwd() / ".wsd" else ""
+    option = (
+        f" --state-dir {status.state_dir}"
+        if supervisor.loaded.state_dir != (supervisor.loaded.here / ".wsd").resolve()
+        else ""
+    )
     rows = [
         ("open", status.url),
         (

@@ -276,9 +276,9 @@ class NginxService(Service):
         self._pid_path.unlink(missing_ok=True)  # of one that was killed
         argv = (str(self._binary), "-p", str(self._prefix), "-e", "stderr", "-c", str(self._config_path))
         if self._public_socket is None:
-            return Command(argv, os.environ)
+            return Command(argv, os.environ, directory=self._prefix)
         # As nginx itself hands its sockets to a successor; it takes those that its configuration names.
-        return Command(argv, {**os.environ, "NGINX": f"{self._public_socket};"}, (self._public_socket,))
+        return Command(argv, {**os.environ, "NGINX": f"{self._public_socket};"}, (self._public_socket,), self._prefix)
 
     async def is_ready(self, incarnation: int) -> bool:
         """Whether it has written its pid file, which it does once it holds the port.

@@ -113,10 +113,13 @@ class Process:
         on_exit: Callable[[int | None], None],
     ) -> Self:
         """Raises OSError when the program cannot be run."""
+        if command.directory is not None and not command.directory.is_dir():
+            raise NotADirectoryError(f"the directory {command.directory} is missing")
         with log.open("ab") as output:
             log_start = output.tell()
             popen = subprocess.Popen(
                 command.argv,
+                cwd=command.directory,
                 env={**command.env, identity.MARK: str(root.resolve())},
                 stdin=subprocess.DEVNULL,
                 stdout=output,

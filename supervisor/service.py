@@ -4,6 +4,7 @@ import signal
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from wsd.supervisor.slot import Urgency
 from wsd.supervisor.state_dir import ProcessRecord
@@ -14,6 +15,7 @@ class Command:
     argv: tuple[str, ...]
     env: Mapping[str, str]
     pass_fds: tuple[int, ...] = ()
+    directory: Path | None = None  # to start in, None: our own
 
 
 class Service(ABC):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import MutableMapping
 from dataclasses import replace
+from pathlib import Path
 
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.nginx import NginxService
@@ -55,29 +56,39 @@ class LeftoverService(Service):
         return True
 
 
-async def check_next() -> None:
-    """Whether the code that is installed now would start as we were. Raises WsdError."""
-    process = await asyncio.create_subprocess_exec(
-        *_next_command(), "--check", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+async def check_next(here: Path) -> None:
+    """Whether the code that is installed now would start as we were, in the directory `here`. Raises WsdError."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *_next_command(),
+            "--check",
+            cwd=here,
+            env={**os.environ, "PWD": str(here)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+    except OSError as exc:
+        raise WsdError(f"the new code cannot be run, the old one goes on: {exc.filename}: {exc.strerror}") from None
     output, _ = await process.communicate()
     if process.returncode != 0:
         lines = output.decode(errors="replace").strip().splitlines() or [f"exit code {process.returncode}"]
         raise WsdError(f"the new code would not start, the old one goes on: {lines[-1]}")
 
 
-def become_the_next(state_dir: StateDir) -> None:
+def become_the_next(state_dir: StateDir, here: Path) -> None:
     """Go on as the code that is installed now: the same process, with the same children and the same lock.
 
-    Signals wait until the new code listens to them. Raises WsdError.
+    `here`: the directory to go on in, looked up anew. Signals wait until the new code listens to them. Raises WsdError.
     """
-    environ = {**os.environ, LOCK_FD_ENV: str(state_dir.keep_lock_open())}
+    environ = {**os.environ, "PWD": str(here), LOCK_FD_ENV: str(state_dir.keep_lock_open())}
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
+        os.chdir(here)
         os.execve(sys.executable, _next_command(), environ)  # noqa: S606
     except OSError as exc:
         raise WsdError(
-            f"{sys.executable} cannot be run: {exc.strerror}; what serves goes on, `wsd start` takes it over"
+            f"cannot go on as {sys.executable} in {here}: {exc.strerror}; what serves goes on until `wsd start`"
         ) from None
 
 

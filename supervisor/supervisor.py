@@ -215,6 +215,8 @@ class Supervisor:
             self.config,
             self.state_dir,
             node_id=self.loaded.node_id,
+            here=self.loaded.here,
+            app_directory=self.loaded.directory,
             redis_url=self.redis_url,
             stand_in_url=self.stand_in_url,
             listen="" if self._nginx is not None else nginx.listen_address(*self._address),

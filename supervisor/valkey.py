@@ -64,7 +64,7 @@ class ValkeyService(Service):
             ),
             "utf-8",
         )
-        return Command((str(self._binary), str(path)), os.environ)
+        return Command((str(self._binary), str(path)), os.environ, directory=self._state_dir.valkey)
 
     async def is_ready(self, incarnation: int) -> bool:
         """Whether it answers PING; while it loads its data it answers -LOADING."""

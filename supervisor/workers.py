@@ -7,6 +7,7 @@ import secrets
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 import psutil
@@ -42,17 +43,22 @@ class WorkerService(Service):
         state_dir: StateDir,
         *,
         node_id: str,
+        here: Path,
+        app_directory: Path,
         redis_url: str,
         stand_in_url: str,
         listen: str,
     ) -> None:
-        """`stand_in_url`: the own Valkey beside `redis_url`, or empty; `listen`: the host:port that all workers share
+        """`here`: where to start, looked up anew each time; `app_directory`: from where the application is imported;
+        `stand_in_url`: the own Valkey beside `redis_url`, or empty; `listen`: the host:port that all workers share
         where there is no nginx, else empty."""
         self.name = f"worker-{slot}"
         self.slot = slot
         self.configure(config)
         self._state_dir = state_dir
         self._node_id = node_id
+        self._here = here
+        self._app_directory = app_directory
         self._redis_url = redis_url
         self._stand_in_url = stand_in_url
         self._listen = listen
@@ -74,7 +80,8 @@ class WorkerService(Service):
 
     def command(self, incarnation: int) -> Command:
         environment = self._environments[incarnation] = self._environment(incarnation)
-        return Command((sys.executable, "-m", "wsd.worker"), {**os.environ, **environment})
+        environ = {**os.environ, **environment, "PWD": str(self._here)}
+        return Command((sys.executable, "-m", "wsd.worker"), environ, directory=self._here)
 
     def _environment(self, incarnation: int) -> dict[str, str]:
         config = self._config
@@ -94,6 +101,7 @@ class WorkerService(Service):
             public_path=str(self._state_dir.worker_socket(self.slot)),
             listen=self._listen,
             app=config.cluster.app,
+            app_directory=str(self._app_directory),
             heartbeat_interval=config.health.heartbeat_interval,
             heartbeat_ttl=config.health.heartbeat_timeout,
             drain=config.cluster.drain,

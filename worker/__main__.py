@@ -31,7 +31,8 @@ def main() -> int:
     log_as(env)
     # uvicorn's info lines are one a handshake, with the query string and what secrets it holds.
     logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLogger().level))
-    sys.path.insert(0, str(Path.cwd()))
+    # By their real names: what is imported later comes from the same release as what is imported now.
+    sys.path[:0] = dict.fromkeys([str(Path(env.app_directory).resolve()), str(Path.cwd())])
     try:
         inner = load_application(env.app) if env.app else hub.app
     except BadAppError as exc:

@@ -6,9 +6,9 @@
 import importlib
 import inspect
 import os
+import sys
 import traceback
 from inspect import Parameter
-from pathlib import Path
 from typing import Any, cast
 
 from starlette.types import ASGIApp
@@ -35,7 +35,7 @@ def load_application(spec: str) -> ASGIApp:
     except ModuleNotFoundError as exc:
         if exc.name is None or not f"{module_name}.".startswith(f"{exc.name}."):
             traceback.print_exc()  # the module is there, but something that it imports is not
-        raise BadAppError(f'app "{spec}" cannot be imported from {Path.cwd()}: {exc}') from None
+        raise BadAppError(f'app "{spec}" cannot be imported from {sys.path[0]}: {exc}') from None
     except BaseException as exc:  # noqa: BLE001 - whatever their code raises, SystemExit too
         traceback.print_exc()
         raise BadAppError(f'app "{spec}" raised while it was imported: {exc!r}') from None

@@ -66,6 +66,7 @@ class WorkerEnv:
     public_path: str = _env("WSD_WORKER_PUBLIC_PATH", "")  # where the supervisor puts it once it is ready
     listen: str = _env("WSD_WORKER_LISTEN", "")  # host:port shared through SO_REUSEPORT, without nginx
     app: str = _env("WSD_WORKER_APP", "")
+    app_directory: str = _env("WSD_WORKER_APP_DIRECTORY", "")  # to import it from, beside the current one
     heartbeat_interval: float = _env("WSD_WORKER_HEARTBEAT_INTERVAL", 1.0)
     heartbeat_ttl: float = _env("WSD_WORKER_HEARTBEAT_TTL", 5.0)
     drain: str = _env("WSD_WORKER_DRAIN", "close")  # or "wait": until the connections end, drain_seconds at most

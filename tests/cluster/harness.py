@@ -144,6 +144,10 @@ class Cluster:
     def wsd(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         return wsd(*arguments, cwd=self.directory, env=self.env, timeout=timeout)
 
+    def wsd_elsewhere(self, directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in another directory."""
+        return wsd(*arguments, "--state-dir", str(self.state_dir.root), cwd=directory, env=clean_env())
+
     # What it says of itself
 
     def status(self) -> ClusterStatus:

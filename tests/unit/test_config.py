@@ -1,5 +1,6 @@
 """The configuration: four layers, one tree, and errors that name the value, the place and the way out."""
 
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from wsd.supervisor.config import (
     Setting,
     all_keys,
     build,
+    current_directory,
     describe,
     env_name,
     host_problem,
@@ -291,3 +293,28 @@ def test_channels_have_options_by_pattern() -> None:
         "news": ChannelConfig(presence="off"),
     }
     assert 'presence = "off"  # wsd.toml line 4' in list(describe(loaded))
+
+
+def test_the_current_directory_has_the_name_that_people_gave_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, link, other = tmp_path / "releases" / "1", tmp_path / "current", tmp_path / "other"
+    real.mkdir(parents=True)
+    other.mkdir()
+    link.symlink_to(real)
+    monkeypatch.chdir(link)
+    assert current_directory({"PWD": str(link)}) == link
+    for pwd in ["", "current", str(tmp_path / "gone"), str(other), str(real)]:
+        assert current_directory({"PWD": pwd}) == real
+        assert current_directory({"PWD": pwd} if pwd != str(real) else {}, link) == link  # of the configuration file
+    loaded = load({}, {"PWD": str(link), "WSD_SECURITY_JWT_JWKS_FILE": "keys.json"}, None)
+    assert loaded.config.security.jwt_jwks_file == str(link / "keys.json")
+    assert (loaded.here, loaded.directory, loaded.state_dir) == (link, link, real / ".wsd")
+    (real / "wsd.toml").write_text("[nginx]\ntls_certificate = 'tls/cert.pem'\ntls_key = 'tls/key.pem'\n")
+    assert load({}, {"PWD": str(link)}, None).config.nginx.tls_certificate == str(link / "tls" / "cert.pem")
+    shutil.rmtree(real)
+    with pytest.raises(ConfigError, match="the current directory has been removed"):
+        current_directory({"PWD": str(link)})
+    link.unlink()
+    link.symlink_to(other)
+    assert current_directory({"PWD": str(link)}) == link
