@@ -85,6 +85,7 @@ class ChaosRun:
             for task in [load, *clients]:
                 task.cancel()
             await asyncio.wait([load, *clients], timeout=CLOSE_SECONDS)
+            await asyncio.to_thread(self._end_sessions)
         return self._ledger.verdict(self._settings.seed, self._settings.duration, self._faults)
 
     async def _run(self, show: Callable[[Progress], None]) -> None:
@@ -161,6 +162,14 @@ class ChaosRun:
 
     def _status(self) -> ClusterStatus:
         return msgspec.json.decode(self._control.call("GET", "/v1/status"), type=ClusterStatus)
+
+    def _end_sessions(self) -> None:
+        """End the sessions that a lost connection or a failed resume has left behind."""
+        for client in self._clients:
+            try:
+                self._control.call("POST", "/v1/kick", {"who": client.user_id})
+            except WsdError:
+                return  # the cluster is gone, or cannot end them; they expire
 
     def _kill_listeners(self) -> None:
         import redis  # noqa: PLC0415 - 40 ms that only this fault needs

@@ -4,8 +4,10 @@ What only one command needs is imported in it: `wsd --help` must answer at once.
 """
 
 import contextlib
+import inspect
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -234,6 +236,15 @@ def bench(
     raise typer.Exit(bench_report.run(find_state_dir(config, state_dir), settings, as_json=as_json))
 
 
+def _help(command: Callable[..., None]) -> str:
+    """Return the docstring of a command, with its examples on lines of their own.
+
+    click joins the lines of a paragraph, unless it begins with a backspace character.
+    """
+    text, *examples = inspect.cleandoc(command.__doc__ or "").split("\nExample: ")
+    return "\n".join([text.rstrip(), "", "\b", *(f"Example: {example}" for example in examples)])
+
+
 app = typer.Typer(
     name="wsd",
     no_args_is_help=True,
@@ -265,7 +276,7 @@ for command in (
     render_nginx,
     config,
 ):
-    app.command()(command)
+    app.command(help=_help(command))(command)
 
 
 def _show_version(wanted: bool) -> None:

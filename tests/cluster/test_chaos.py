@@ -22,6 +22,7 @@ def test_thirty_seconds_of_faults_lose_nothing(tmp_path: Path, seed: int) -> Non
         assert sum(verdict["faults"].values()) >= 5
         assert verdict["expected"] == 20 * verdict["acked"] > 0
         assert verdict["told"] == 0
+        assert json.loads(cluster.wsd("sessions", "--json").stdout)["total"] == 0
 
 
 APP = """

@@ -19,3 +19,14 @@ def test_a_command_has_a_summary_that_fits_an_example_and_options_that_say_what_
     assert f"wsd {name}" in rest.partition("Example:")[2]
     for parameter in command.params:
         assert parameter.name == "help" or getattr(parameter, "help", ""), parameter.name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_example_stands_on_a_line_of_its_own(name: str) -> None:
+    command = COMMANDS[name]
+    lines = [
+        line.strip() for line in command.get_help(command.make_context(name, [], resilient_parsing=True)).split("\n")
+    ]
+    wanted = [line.strip() for line in command.callback.__doc__.split("\n") if "Example:" in line]
+    assert wanted
+    assert [line for line in lines if "Example:" in line] == wanted
