@@ -65,3 +65,8 @@ def test_nothing_is_printed_but_through_the_terminal_module(path: Path) -> None:
     assert "rich.console.Console" not in imports(path)
     calls = [node.func for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
     assert not any(isinstance(func, ast.Name) and func.id == "print" for func in calls)
+
+
+@pytest.mark.parametrize("path", modules("worker"), ids=lambda path: path.name)
+def test_the_worker_has_loggers_that_no_application_configures(path: Path) -> None:
+    assert "logging.getLogger(__name__)" not in path.read_text("utf-8"), "use wsd.worker.logs.get_logger"

@@ -22,7 +22,7 @@ from wsd.worker.names import name_problem
 from wsd.worker.outbox import Outbox, handle_of
 from wsd.worker.websocket_manager import DistributedWebSocketManager
 from wsd.worker.wire import CloseCode
-from wsd.worker.worker import current_worker
+from wsd.worker.worker import current_worker, live_workers, serving_worker
 
 CHANNEL_PREFIX = "~"
 """No client of the hub can name such a channel."""
@@ -69,7 +69,7 @@ class ConnectionManager:
         Raises Starlette's WebSocketException, by which Starlette and FastAPI close it with 1008, when the client calls
         itself what nobody may be called.
         """
-        worker = current_worker()
+        worker = serving_worker()
         await worker.start()
         identity = getattr(websocket.state, IDENTITY_KEY, None)
         user_id = identity.user_id if identity else websocket.query_params.get("user_id")
@@ -111,7 +111,12 @@ class ConnectionManager:
 
     async def broadcast(self, message: str | dict[str, Any]) -> None:
         """To all clients of this manager, on all workers."""
-        await get_websocket_manager().publish_text(self._channel, _text(message))
+        text = _text(message)
+        here = current_worker()
+        await here.manager.publish_text(self._channel, text)
+        for other in live_workers():  # there are none but in tests, which may serve each client on a loop of its own
+            if other is not here and not other.distributed and other.loop is not None:
+                asyncio.run_coroutine_threadsafe(other.manager.publish_text(self._channel, text), other.loop)
 
 
 async def _send(websocket: "weakref.ref[WebSocket]", outbox: Outbox) -> None:

@@ -168,12 +168,14 @@ class DistributedWebSocketManager:
         self.outlet = parts.outlet
         self.turns = Turns()
         self._loop: asyncio.AbstractEventLoop | None = None  # of the last who connected
+        self._home: asyncio.AbstractEventLoop | None = None  # that it runs on
         self._uid_prefix = secrets.token_hex(5)
         self._uids = 0
         self._questions: asyncio.Queue[AskStatistics | AskFlight] = asyncio.Queue(100)
 
     async def run(self) -> None:
         """Hear the other workers, and keep the sessions, until cancelled."""
+        self._home = asyncio.get_running_loop()
         await self.broker.subscribe(worker_channel(self.worker_id), EVERY_WORKER)
         with self._channels.holding(BROADCAST):
             await self._run()
@@ -570,9 +572,18 @@ class DistributedWebSocketManager:
 
         Raises RefusedError when Redis will not store it: then nobody has it.
         """
+        if (home := self._another_home()) is not None:
+            message = self.publish(channel, data, sender, idempotency_key=idempotency_key, on_stored=on_stored)
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(message, home))
         answer: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
         self.publish_soon(channel, data, telling(answer), sender, idempotency_key=idempotency_key, on_stored=on_stored)
         return await answer
+
+    def _another_home(self) -> asyncio.AbstractEventLoop | None:
+        """The loop that this manager runs on, where somebody on another one (`asyncio.run` in a thread, say) talks to
+        it."""
+        home = self._home
+        return home if home is not None and home is not asyncio.get_running_loop() and home.is_running() else None
 
     def publish_soon(
         self,
@@ -611,7 +622,11 @@ class DistributedWebSocketManager:
         Raises ValueError for a channel or a text that UTF-8 cannot say.
         """
         channel.encode()
-        return await self.broker.publish(channel_key(channel), text.encode())
+        payload = text.encode()
+        if (home := self._another_home()) is not None:
+            message = self.publish_text(channel, text)
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(message, home))
+        return await self.broker.publish(channel_key(channel), payload)
 
     async def history(
         self, channel: str, since: int = 0, limit: int = 100, *, reverse: bool = False

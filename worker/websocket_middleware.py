@@ -11,7 +11,7 @@ from wsd.worker.authentication import Authenticate
 from wsd.worker.contract import WorkerEnv
 from wsd.worker.lifespan import Lifespan
 from wsd.worker.websocket_manager import DistributedWebSocketManager
-from wsd.worker.worker import Worker, current_worker
+from wsd.worker.worker import Worker, serving_worker
 
 STATE_KEY = "websocket_manager"
 
@@ -55,8 +55,8 @@ class WebSocketMiddleware:
 
     @property
     def worker(self) -> Worker:
-        """This process's: after a fork another one."""
-        return current_worker(self._env)
+        """That of the running event loop."""
+        return serving_worker(self._env)
 
     @property
     def manager(self) -> DistributedWebSocketManager:

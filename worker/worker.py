@@ -80,7 +80,7 @@ class Worker:
         beat_redis = self._open(env.redis_url, env.heartbeat_interval) if self.distributed else None
         self.heartbeat = HeartbeatTask(env, self.manager, beat_redis)
         self._tasks: asyncio.Task[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None  # that the background work runs on
+        self.loop: asyncio.AbstractEventLoop | None = None  # that it has been started on
         self._stopped = False
 
     def _open(self, url: str, timeout: float | None) -> Redis:
@@ -131,8 +131,8 @@ class Worker:
         if self.heartbeat.begun.is_set():
             return
         if self._tasks is None:
-            self._loop = asyncio.get_running_loop()
-            self._tasks = self._loop.create_task(self._run(), name="worker")
+            self.loop = asyncio.get_running_loop()
+            self._tasks = self.loop.create_task(self._run(), name="worker")
             self._tasks.add_done_callback(self._ended)
         begun = asyncio.create_task(self.heartbeat.begun.wait())
         await asyncio.wait([begun, self._tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -151,6 +151,11 @@ class Worker:
             await asyncio.wait([self._tasks])
         for client in self._clients:
             await client.aclose()
+
+    @property
+    def over(self) -> bool:
+        """Whether it cannot serve any more: stopped, left behind on a loop that is closed, or of the parent process."""
+        return self._stopped or self.pid != os.getpid() or (self.loop is not None and self.loop.is_closed())
 
     @property
     def running(self) -> bool:
@@ -219,15 +224,48 @@ CONSEQUENCES = {
 }
 
 
-_current: Worker | None = None
+_workers: list[Worker] = []
+"""One in a process that serves. Tests have one for each event loop that they serve on."""
+
+
+def live_workers() -> list[Worker]:
+    """This process's workers that have not been stopped, and whose event loop has not been closed; newest last.
+
+    A fork has none of those of its parent.
+    """
+    global _workers  # noqa: PLW0603 - a process is one worker
+    if any(worker.over for worker in _workers):
+        _workers = [worker for worker in _workers if not worker.over]
+    return _workers
 
 
 def current_worker(env: WorkerEnv | None = None) -> Worker:
-    """The worker that this process is; made of `env`, or of the environment, when first asked for.
+    """The worker to talk to: that of the running event loop, or else the newest; made when first asked for.
 
-    Raises ValueError when a value of the environment is wrong.
+    `env`: what it is made of, by default the environment. Raises ValueError when a value of the environment is wrong.
     """
-    global _current  # noqa: PLW0603 - a process is one worker
-    if _current is None or _current.pid != os.getpid():
-        _current = Worker(env or WorkerEnv.from_env(os.environ))
-    return _current
+    workers = live_workers()
+    return _of_this_loop(workers) or (workers[-1] if workers else _make(env))
+
+
+def serving_worker(env: WorkerEnv | None = None) -> Worker:
+    """The worker whose connections live on the running event loop; another one where that of the process is another
+    loop's. Otherwise as `current_worker`."""
+    return _of_this_loop(live_workers()) or _make(env)
+
+
+def _of_this_loop(workers: list[Worker]) -> Worker | None:
+    try:
+        running = asyncio.get_running_loop()
+    except RuntimeError:
+        running = None
+    for worker in reversed(workers):
+        if worker.loop is None or worker.loop is running:
+            return worker
+    return None
+
+
+def _make(env: WorkerEnv | None) -> Worker:
+    worker = Worker(env or WorkerEnv.from_env(os.environ))
+    _workers.append(worker)
+    return worker
