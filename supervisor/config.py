@@ -87,6 +87,7 @@ class NginxConfig(Section, frozen=True):
     max_connections_per_address: Annotated[int, Meta(ge=0, le=65_535)] = 0
     trusted_proxies: tuple[str, ...] = ()
     admin_allow: tuple[str, ...] = ADMIN_ALLOW
+    admin_hosts: tuple[str, ...] = ()
     debug_headers: bool = False
     access_log: bool = False
     tls_certificate: str = ""
@@ -503,6 +504,9 @@ def _check_whole(config: Config, settings: Mapping[Key, Setting]) -> None:
         for address in getattr(nginx, key):
             if not is_network(address):
                 refuse("nginx", key, f"must hold addresses or networks, got {_show(address)}")
+    for name in nginx.admin_hosts:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+            refuse("nginx", "admin_hosts", f"must hold host names without a port, got {_show(name)}")
     security = config.security
     for origin in security.allowed_origins:
         if not re.fullmatch(r"\*|null|https?://[^/,\s]+", origin):

@@ -23,6 +23,7 @@ from wsd.supervisor.dashboard import Dashboard
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.nginx import DASHBOARD_PATH
 from wsd.supervisor.operations import Operation
+from wsd.worker.contract import WRONG_HOST, is_own_host
 
 if TYPE_CHECKING:
     from wsd.supervisor.supervisor import Supervisor
@@ -99,6 +100,9 @@ class ControlServer:
         return Response(msgspec.json.encode(self._supervisor.status()), media_type="application/json")
 
     async def _metrics(self, request: Request) -> Response:
+        hosts = self._supervisor.config.nginx.admin_hosts
+        if "X-Real-IP" in request.headers and not is_own_host(request.headers.get("Host", ""), hosts):  # through nginx
+            return Response(msgspec.json.encode({"error": WRONG_HOST}), 403, media_type="application/json")
         from wsd.supervisor import metrics  # noqa: PLC0415 - 2 MB that only who scrapes needs
 
         return Response(await metrics.collect(self._supervisor), media_type=metrics.CONTENT_TYPE)
@@ -109,12 +113,13 @@ class ControlServer:
         return Response(msgspec.json.encode({"seconds": seconds}), 202, media_type="application/json")
 
     async def _operate(self, request: Request) -> Response:
-        name = request.url.path.removeprefix("/v1/")
+        name = request.scope["path"].removeprefix("/v1/")
         return _follow(commands.begin(self._supervisor, name, await request.body()))
 
     async def _of_a_worker(self, request: Request) -> Response:
         """What workers know, and do."""
-        target = request.url.path.removeprefix("/v1/") + (f"?{request.url.query}" if request.url.query else "")
+        query = request.scope["query_string"].decode("latin-1")
+        target = request.scope["path"].removeprefix("/v1/") + (f"?{query}" if query else "")
         body = msgspec.json.decode(await request.body()) if request.method == "POST" else None
         answer = await commands.ask_worker(self._supervisor, request.method, target, body)
         return Response(answer, media_type="application/json")

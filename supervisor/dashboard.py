@@ -111,7 +111,7 @@ class Dashboard:
             if refused is None:
                 return await endpoint(request)
             status, reason = refused
-            if status == 401 and request.url.path == DASHBOARD_PATH:
+            if status == 401 and request.scope["path"] == DASHBOARD_PATH:
                 return HTMLResponse(template.render("login.html.j2", wrong=False), status, HEADERS)
             return Response(reason + "\n", status, HEADERS, "text/plain")
 
@@ -156,7 +156,7 @@ class Dashboard:
         return HTMLResponse(_template("dashboard.html"), headers=HEADERS)
 
     async def _file(self, request: Request) -> Response:
-        name = request.url.path.rsplit("/", 1)[1]
+        name = request.scope["path"].rsplit("/", 1)[1]
         return Response(_template(name), media_type=FILES[name], headers=HEADERS)
 
     async def _stream(self, request: Request) -> Response:
@@ -180,15 +180,16 @@ class Dashboard:
                 events = list(follower.new())
 
     async def _ask(self, request: Request) -> Response:
-        name = request.url.path.rsplit("/", 1)[1]
-        target = f"{name}?{request.url.query}" if request.url.query else name
+        name = request.scope["path"].rsplit("/", 1)[1]
+        query = request.scope["query_string"].decode("latin-1")
+        target = f"{name}?{query}" if query else name
         body = msgspec.json.decode(await request.body()) if request.method == "POST" else None
         answer = await commands.ask_worker(self._supervisor, request.method, target, body)
         return Response(answer, media_type="application/json", headers=HEADERS)
 
     async def _operate(self, request: Request) -> Response:
         """Begin it; how it goes is in the stream."""
-        name = request.url.path.rsplit("/", 1)[1]
+        name = request.scope["path"].rsplit("/", 1)[1]
         operation = commands.begin(self._supervisor, name, await request.body())
         return Response(msgspec.json.encode({"operation": operation.name}), 202, HEADERS, "application/json")
 

@@ -135,6 +135,7 @@ class WorkerService(Service):
             byte_burst=security.byte_burst,
             max_connections_per_user=security.max_connections_per_user,
             admin_allow=",".join(nginx.admin_allow),
+            admin_hosts=",".join(nginx.admin_hosts),
             operator_key=self._state_dir.operator_key(),
             api_key=security.api_key,
             authorize=security.authorize,

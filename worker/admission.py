@@ -1,31 +1,43 @@
 """Who may open a WebSocket: not too many at once, from a known origin, as somebody."""
 
+import asyncio
+import contextlib
 import math
+import random
 import time
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wsd.worker import frames
 from wsd.worker.authentication import (
     BEARER_SUBPROTOCOL,
     Authenticate,
     AuthenticationError,
+    Identity,
     JWTAuthenticator,
     JWTSettings,
+    TokenExpiredError,
     identify,
     load_hook,
 )
 from wsd.worker.contract import WorkerEnv
 from wsd.worker.limits import TokenBucket, origin_allowed
 from wsd.worker.logs import get_logger
+from wsd.worker.outbox import handle_of
 from wsd.worker.wire import CloseCode
 
 logger = get_logger(__name__)
 
 IDENTITY_KEY = "identity"
 """In `scope["state"]`, once a client is authenticated."""
+
+
+EXPIRED = "the token has expired"
+
+EXPIRY_SPREAD_SECONDS = 1.0
+"""Within how long connections are closed whose tokens expire together."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +47,8 @@ class Refusal:
 
     reason: str  # as it is counted
     text: str
-    status: int = 0  # 0: accept, then close with 1008
+    status: int = 0  # 0: accept, then close with `code`
+    code: int = CloseCode.POLICY
     retry_after: int = 0  # seconds
 
 
@@ -57,6 +70,8 @@ class Admission:
         if found is None and self._authenticate is not None:
             try:
                 scope["state"][IDENTITY_KEY] = await identify(scope, self._authenticate, self._timeout)
+            except TokenExpiredError as exc:
+                found = Refusal("expired", str(exc), code=CloseCode.TOKEN_EXPIRED)
             except AuthenticationError as exc:
                 found = Refusal("unauthenticated", str(exc))
         if found is not None:
@@ -69,9 +84,11 @@ class Admission:
             wait = math.ceil(self._bucket.wait(now))
             return Refusal("busy", "too many handshakes", 503, retry_after=max(1, wait))
         headers = Headers(scope=scope)
-        origin = headers.get("origin")
-        if not origin_allowed(origin, headers.get("host", ""), self._origins):
-            return Refusal("origin", f"origin {origin} is not allowed", 403)
+        scheme = "https" if scope.get("scheme") in ("wss", "https") else "http"
+        origins: list[str | None] = [*headers.getlist("origin")]
+        for origin in origins or [None]:
+            if not origin_allowed(origin, headers.get("host", ""), self._origins, scheme):
+                return Refusal("origin", f"origin {origin} is not allowed", 403)
         return None
 
 
@@ -99,7 +116,8 @@ async def refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -
     await receive()  # websocket.connect
     if not refusal.status:
         await send({"type": "websocket.accept", "subprotocol": subprotocol(scope)})
-        await send({"type": "websocket.close", "code": CloseCode.POLICY, "reason": frames.close_reason(refusal.text)})
+        reason = frames.close_reason(refusal.text)
+        await send({"type": "websocket.close", "code": int(refusal.code), "reason": reason})
     elif "websocket.http.response" in scope.get("extensions", {}):
         headers = [(b"content-type", b"text/plain; charset=utf-8")]
         if refusal.retry_after:
@@ -108,6 +126,48 @@ async def refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -
         await send({"type": "websocket.http.response.body", "body": refusal.text.encode()})
     else:
         await send({"type": "websocket.close"})
+
+
+async def run_admitted(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run an application for a client that is admitted, and end the connection when the client's token expires."""
+    identity: Identity | None = scope["state"].get(IDENTITY_KEY)
+    seconds = identity.seconds_left(time.time()) if identity is not None else None
+    send = with_subprotocol(scope, send)
+    if seconds is None:
+        await app(scope, receive, send)
+        return
+    seconds += random.uniform(0, EXPIRY_SPREAD_SECONDS)  # tokens of one moment must not all come back in one
+    handle = handle_of(scope)
+    if handle is not None:
+        handle.outbox.close_in(seconds, CloseCode.TOKEN_EXPIRED, EXPIRED)
+        await app(scope, receive, send)
+    else:
+        await _run_for(seconds, app, scope, receive, send)
+
+
+async def _run_for(seconds: float, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run an application under a server that knows no more than ASGI, and close its WebSocket after some time.
+
+    What the application still sends then is dropped: it learns of the end from what it receives.
+    """
+    over = False
+
+    async def send_until(message: Message) -> None:
+        if not over:
+            await send(message)
+
+    async def end() -> None:
+        nonlocal over
+        await asyncio.sleep(seconds)
+        over = True
+        with contextlib.suppress(OSError, RuntimeError):  # it has ended by itself
+            await send({"type": "websocket.close", "code": int(CloseCode.TOKEN_EXPIRED), "reason": EXPIRED})
+
+    ending = asyncio.create_task(end())
+    try:
+        await app(scope, receive, send_until)
+    finally:
+        ending.cancel()
 
 
 def subprotocol(scope: Scope) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote_plus
 
 import msgspec
 from starlette.datastructures import Headers
@@ -28,16 +28,28 @@ BEARER_SUBPROTOCOL = "wsd.bearer"
 MIN_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 """RFC 7518, 3.2: a key as long as the hash."""
 
+LONGEST_SECONDS = 10 * 365 * 86_400.0
+"""What ends later than this is not waited for."""
+
 FILE_CHECK_SECONDS = 5.0
 UNKNOWN_KEY_CHECK_SECONDS = 1.0
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """A client that is known; an empty `username` means the user id."""
+    """A client that is known; an empty `username` means the user id.
+
+    At `expires_at` (seconds since the epoch) its connection is closed with 4401; 0 means never.
+    """
 
     user_id: str
     username: str = ""
     claims: dict[str, Any] = {}
+    expires_at: float = 0.0
+
+    def seconds_left(self, now: float) -> float | None:
+        """How long it holds from `now` on; None where nobody needs to wait for its end."""
+        seconds = self.expires_at - now
+        return max(0.0, seconds) if self.expires_at and seconds < LONGEST_SECONDS else None  # also for NaN
 
 
 Authenticate = Callable[[Scope], Identity | Awaitable[Identity | None] | None]
@@ -46,6 +58,10 @@ Authenticate = Callable[[Scope], Identity | Awaitable[Identity | None] | None]
 
 class AuthenticationError(Exception):
     """The text is for the client: one line, without what it sent."""
+
+
+class TokenExpiredError(AuthenticationError):
+    """The client may come back, with a new token."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +84,14 @@ class JWTSettings:
 
 
 class JWTAuthenticator:
-    def __init__(self, settings: JWTSettings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: JWTSettings,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         """Raises ValueError when the settings contradict each other, or a file has no key."""
+        self._wall_clock = wall_clock
         import jwt  # noqa: PLC0415 - 5 MB that only who authenticates so needs
 
         self._jwt = jwt
@@ -109,15 +131,28 @@ class JWTAuthenticator:
                 options={"require": ["exp"], "verify_aud": bool(settings.audience), "verify_sub": False},
             )
         except jwt.ExpiredSignatureError:
-            raise AuthenticationError("the token has expired") from None
-        except jwt.PyJWTError as exc:
+            raise TokenExpiredError("the token has expired") from None
+        except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError) as exc:
+            # Beside PyJWT's own errors: a claim that is Infinity, or nested too deeply.
             logger.info("refused a token: %s", type(exc).__name__)
             raise AuthenticationError("the token is not valid") from None
         user_id = claims.get(settings.user_claim)
         if isinstance(user_id, bool) or not isinstance(user_id, str | int) or user_id == "":
             raise AuthenticationError(f"the token has no {settings.user_claim}")
         username = claims.get(settings.username_claim)
-        return Identity(str(user_id), username.strip() if isinstance(username, str) else "", claims)
+        return Identity(
+            str(user_id),
+            username.strip() if isinstance(username, str) else "",
+            claims,
+            expires_at=_end(int(claims["exp"]), settings.leeway, self._wall_clock()),
+        )
+
+
+def _end(exp: int, leeway: float, now: float) -> float:
+    """When a connection ends that a token with this `exp` has opened: then, or after the leeway that it came within."""
+    if exp > now + LONGEST_SECONDS:  # it need not even be a number that a float can hold
+        return 0.0
+    return exp if exp > now else exp + leeway
 
 
 class JWKSFile:
@@ -212,6 +247,20 @@ def token_of(scope: Scope) -> str | None:
     return found[0] if found else None
 
 
+SECRET_PARAMETERS = frozenset({"token", "session"})
+"""Of a handshake's query: a JSON Web Token, a resume token."""
+
+
+def without_secrets(query: bytes) -> bytes:
+    """Return a query string for logs: the values of SECRET_PARAMETERS are taken out."""
+    shown = []
+    for part in query.split(b"&"):
+        name, equals, _ = part.partition(b"=")
+        is_secret = equals and unquote_plus(name.decode("latin-1")).strip() in SECRET_PARAMETERS
+        shown.append(name + b"=***" if is_secret else part)
+    return b"&".join(shown)
+
+
 def load_hook(setting: str, spec: str) -> Callable[..., Any]:
     """The function that `module:function` names in this setting. Raises ValueError."""
     module_name, _, name = spec.partition(":")
@@ -246,4 +295,6 @@ async def identify(scope: Scope, authenticate: Authenticate, timeout: float) -> 
     for field in ("user_id", "username"):
         if problem := name_problem(getattr(identity, field)):
             raise AuthenticationError(f"{field} {problem}")
+    if identity.seconds_left(time.time()) == 0:
+        raise TokenExpiredError("the token has expired")
     return identity

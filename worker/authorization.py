@@ -1,4 +1,7 @@
-"""What a client may do in a channel: by the application's own word."""
+"""What a client may do in a channel: by the application's own word.
+
+A broadcast is to publish in the channel `broadcast`, a direct message is to publish in the channel `direct`.
+"""
 
 import inspect
 from collections.abc import Awaitable, Callable

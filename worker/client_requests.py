@@ -18,7 +18,7 @@ from wsd.worker.authorization import Action, is_allowed
 from wsd.worker.channels import Joined
 from wsd.worker.connection import Connection
 from wsd.worker.containment import contained, report
-from wsd.worker.contract import BROADCAST, user_channel
+from wsd.worker.contract import BROADCAST, DIRECT, user_channel
 from wsd.worker.history import Position
 from wsd.worker.message_broker import UNAVAILABLE, RefusedError
 from wsd.worker.outbox import WebSocketHandle
@@ -166,9 +166,8 @@ class Client:
             if isinstance(request, Publishing):
                 if type(request) is wire.Publish:
                     wire.check_channel(request.channel, request.id)
-                    if manager.authorize is not None:
-                        return self._answer(request)
-                if self._under_way >= MAX_UNDER_WAY or self._under_way_bytes > MAX_UNDER_WAY_BYTES:
+                full = self._under_way >= MAX_UNDER_WAY or self._under_way_bytes > MAX_UNDER_WAY_BYTES
+                if full or manager.authorize is not None:
                     return self._answer(request)
                 self._publish(request)
                 return None
@@ -229,7 +228,12 @@ class Client:
             case wire.Publish(channel=channel, id=request_id):
                 await _check_allowed(manager, connection, "publish", channel, request_id)
                 self._publish(request)
-            case wire.Broadcast() | wire.Direct():
+            case wire.Broadcast(id=request_id):
+                await _ask_application(manager, connection, "publish", BROADCAST, request_id)
+                self._publish(request)
+            case wire.Direct(user_id=user_id, id=request_id):
+                wire.check_user(user_id, request_id)
+                await _ask_application(manager, connection, "publish", DIRECT, request_id)
                 self._publish(request)
             case wire.Subscribe():
                 await _subscribe(manager, connection, request)
@@ -249,7 +253,7 @@ class Client:
             case wire.Delivered():
                 await _delivered(manager, connection, request)
             case wire.Resume(id=request_id):
-                raise WireError("invalid_request", "resume comes first, after connecting with ?session=", request_id)
+                raise WireError("invalid_request", "resume comes first, after connecting with ?resume=1", request_id)
 
     def _publish(self, request: Publishing) -> None:
         """Raises WireError."""
@@ -363,8 +367,15 @@ async def _delivered(manager: DistributedWebSocketManager, connection: Connectio
 async def _check_allowed(
     manager: DistributedWebSocketManager, connection: Connection, action: Action, channel: str, request_id: Any
 ) -> None:
-    """Raises WireError."""
+    """Raises WireError, also for a channel that no client may name."""
     wire.check_channel(channel, request_id)
+    await _ask_application(manager, connection, action, channel, request_id)
+
+
+async def _ask_application(
+    manager: DistributedWebSocketManager, connection: Connection, action: Action, channel: str, request_id: Any
+) -> None:
+    """Raises WireError `forbidden`."""
     identity = Identity(connection.user_id, connection.username)
     if not await is_allowed(manager.authorize, identity, action, channel):
         raise WireError("forbidden", f"you may not {action} {channel}", request_id)

@@ -3,6 +3,7 @@
 Standard library only: the supervisor imports this module and nothing else of the worker.
 """
 
+import ipaddress
 import json
 import logging
 import os
@@ -11,7 +12,7 @@ import secrets
 import socket
 import sys
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -27,6 +28,30 @@ SENSITIVE_FIELDS = ("password", "token", "secret", "api_key", "authorization", "
 
 ADMIN_ALLOW = ("127.0.0.1", "::1")
 """Addresses and networks that may ask for statistics and metrics."""
+
+
+WRONG_HOST = "only by an address, as localhost, or by a name of nginx.admin_hosts"
+"""Why statistics and metrics are refused, where `is_own_host` says no."""
+
+
+def is_own_host(host: str, names: Collection[str] = ()) -> bool:
+    """Whether a Host header names this machine: by an address, as localhost, by its host name, or by one of `names`.
+
+    A site may let its own name point here, so that its pages reach what only this machine may (DNS rebinding). Such a
+    request has the site's name in its Host header.
+    """
+    found = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(?::[0-9]{1,5})?", host.strip().lower())
+    if found is None:
+        return False
+    name = found[1].removeprefix("[").removesuffix("]")
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        name = name.removesuffix(".")
+        known = {"localhost", socket.gethostname().lower(), *(known.lower() for known in names)}
+        return name in known or name.endswith(".localhost")
+    return True
+
 
 # What every worker answers over HTTP; nginx treats some of them apart.
 HEALTH_PATH = "/health"
@@ -100,6 +125,7 @@ class WorkerEnv:
     byte_burst: float = _env("WSD_WORKER_BYTE_BURST", 2_097_152.0)
     max_connections_per_user: int = _env("WSD_WORKER_MAX_CONNECTIONS_PER_USER", 0)
     admin_allow: str = _env("WSD_WORKER_ADMIN_ALLOW", ",".join(ADMIN_ALLOW))
+    admin_hosts: str = _env("WSD_WORKER_ADMIN_HOSTS", "")
     operator_key: str = _env("WSD_WORKER_OPERATOR_KEY", "")
     api_key: str = _env("WSD_WORKER_API_KEY", "")
     authorize: str = _env("WSD_WORKER_AUTHORIZE", "")

@@ -46,6 +46,7 @@ MEANINGS: dict[int, str] = {
     CloseCode.RESTART: "by the server: its worker stops, is replaced, or has too many",
     CloseCode.SLOW_READER: "by the server: it reads too slowly",
     CloseCode.IDLE: "by the server: it said nothing for too long",
+    CloseCode.TOKEN_EXPIRED: "by the server: its token has expired, it may come back with a new one",
     CloseCode.SESSION_ENDED: "by the server: its session was ended, or resumed by another connection",
     1002: "by the server: it broke the WebSocket protocol",
     1011: "by the server: no answer to a ping, or its application raised",

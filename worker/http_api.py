@@ -19,6 +19,8 @@ from wsd.worker.contract import (
     OPERATOR_PREFIX,
     PUBLISH_PATH,
     STATS_PATH,
+    WRONG_HOST,
+    is_own_host,
 )
 from wsd.worker.message_broker import UNAVAILABLE, RefusedError
 from wsd.worker.websocket_manager import Published
@@ -53,7 +55,7 @@ _outgoing = msgspec.json.Decoder(list[Outgoing])
 async def health(worker: Worker, request: Request) -> Response:
     """Tell load balancers whether to send traffic here. Addresses, pids and memory are for those who may look."""
     status, body = worker.health()
-    if not _may_look(worker, request):
+    if _may_not_look(worker, request) is not None:
         websocket = body["websocket"]
         body = {"status": body["status"], "websocket": {"mode": websocket["mode"]}}
     return _json(body, status)
@@ -109,7 +111,7 @@ async def history(worker: Worker, request: Request) -> Response:
     """`?since=&limit=&reverse=` as a client asks for it, with the API key."""
     if (refusal := _check_key(worker, request)) is not None:
         return refusal
-    channel = request.url.path.removeprefix(HISTORY_PATH)
+    channel = request.scope["path"].removeprefix(HISTORY_PATH)
     try:
         since = _number(request, "since", 0, wire.MAX_OFFSET)
         limit = _number(request, "limit", 100, wire.MAX_HISTORY_PAGE)
@@ -160,16 +162,20 @@ async def _send(worker: Worker, message: Outgoing) -> Published:
     return await manager.broadcast(message.data, idempotency_key=key)
 
 
-def _may_look(worker: Worker, request: Request) -> bool:
-    """nginx refuses others before they come here; without it we do. Who comes over a unix socket has no address."""
+def _may_not_look(worker: Worker, request: Request) -> str | None:
+    """Say why somebody may not see statistics and metrics. Whoever asks over the unix socket itself has no address."""
     if request.client is None or not request.client.host:
-        return True
+        return None
     try:
         address = ipaddress.ip_address(request.client.host)
     except ValueError:
-        return False
+        return "not from this address: see nginx.admin_allow"
     networks = (ipaddress.ip_network(text, strict=False) for text in worker.env.admin_allow.split(",") if text)
-    return any(address in network for network in networks)
+    if not any(address in network for network in networks):
+        return "not from this address: see nginx.admin_allow"
+    if not is_own_host(request.headers.get("host", ""), worker.env.admin_hosts.split(",")):
+        return WRONG_HOST
+    return None
 
 
 def _number(request: Request, name: str, default: int, highest: int) -> int:
@@ -204,11 +210,11 @@ def answers(path: str) -> bool:
 
 
 async def answer(worker: Worker, request: Request) -> Response:
-    if request.url.path.startswith(OPERATOR_PREFIX):
+    if request.scope["path"].startswith(OPERATOR_PREFIX):
         return await operator_api.answer(worker, request)
-    path = HISTORY_PATH if request.url.path.startswith(HISTORY_PATH) else request.url.path
-    if path in (STATS_PATH, METRICS_PATH) and not _may_look(worker, request):
-        return _error(403, "not from this address: see nginx.admin_allow")
+    path = HISTORY_PATH if request.scope["path"].startswith(HISTORY_PATH) else request.scope["path"]
+    if path in (STATS_PATH, METRICS_PATH) and (problem := _may_not_look(worker, request)) is not None:
+        return _error(403, problem)
     endpoint = ENDPOINTS.get((request.method, path))
     if endpoint is None:
         allowed = ", ".join(method for method, known in ENDPOINTS if known == path)

@@ -57,14 +57,16 @@ async def endpoint(websocket: WebSocket) -> None:
             return
     token = websocket.query_params.get("session", "")
     since: dict[str, Position] = {}
-    if token:
+    if token or websocket.query_params.get("resume") == "1":
         try:
-            since = await _receive_resume(websocket)
+            resume = await _receive_resume(websocket)
         except WebSocketDisconnect:
             return
         except wire.WireError as exc:
             await websocket.close(CloseCode.POLICY, frames.close_reason(str(exc)))
             return
+        token = resume.token or token
+        since = {channel: Position(at.offset, at.epoch) for channel, at in resume.since.items()}
     handle = handle_of(websocket.scope)
     outbox = handle.outbox if handle is not None else None
     try:
@@ -82,8 +84,8 @@ async def endpoint(websocket: WebSocket) -> None:
         await serve(websocket, manager, client)
 
 
-async def _receive_resume(websocket: WebSocket) -> dict[str, Position]:
-    """The last positions of a client that comes back: its first message. Raises WireError, WebSocketDisconnect."""
+async def _receive_resume(websocket: WebSocket) -> wire.Resume:
+    """The first message of a client that comes back. Raises WireError, WebSocketDisconnect."""
     try:
         async with asyncio.timeout(RESUME_SECONDS):
             message = await websocket.receive()
@@ -93,10 +95,10 @@ async def _receive_resume(websocket: WebSocket) -> dict[str, Position]:
         raise WebSocketDisconnect(message.get("code", CloseCode.LOST))
     request = wire.decode(_content(message))
     if not isinstance(request, wire.Resume):
-        raise wire.WireError("invalid_request", "the first message after ?session= is resume")
+        raise wire.WireError("invalid_request", "the first message after ?resume=1 is resume")
     if len(request.since) > MAX_CHANNELS + 2:
         raise wire.WireError("too_many_channels", f"a connection may be in {MAX_CHANNELS} channels")
-    return {channel: Position(since.offset, since.epoch) for channel, since in request.since.items()}
+    return request
 
 
 async def serve(websocket: WebSocket, manager: DistributedWebSocketManager, client: Client) -> None:

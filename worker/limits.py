@@ -1,7 +1,8 @@
 """How often, and from where: pure decisions about what a client may do."""
 
+import re
 from collections.abc import Collection
-from urllib.parse import urlsplit
+from typing import NamedTuple
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -42,40 +43,52 @@ class TokenBucket:
             self._seen_at = now
 
 
-def origin_allowed(origin: str | None, host: str, allowed: Collection[str]) -> bool:
+def origin_allowed(origin: str | None, host: str, allowed: Collection[str], scheme: str = "http") -> bool:
     """Whether a page of this origin may open a WebSocket (RFC 6455, 10.2).
 
     None, from what is no browser, may. `allowed` holds origins, `https://*.example.com` for any name below, or `*`;
-    empty, it means the same origin: the host and port that the request was sent to.
+    empty, it means the same origin: `scheme`, host and port that the request was sent to.
+
+    A page that came by https may also open what seems to be plain: browsers allow no such thing, so that there is a
+    proxy in between that ends TLS. The other way is refused: whoever changes a plain page on its way would be in.
     """
     if origin is None or "*" in allowed:
         return True
-    scheme, netloc = _split(origin)
+    found = _parse(origin) if "*" not in origin else None
     if not allowed:
-        return bool(netloc) and netloc == _with_port(host.lower(), scheme)
-    return any(_matches(scheme, netloc, origin, entry) for entry in allowed)
+        if found is None or (scheme == "https" and found.scheme == "http"):
+            return False
+        return found == _parse(f"{found.scheme}://{host}")
+    return any(_matches(origin, found, entry) for entry in allowed)
 
 
-def _matches(scheme: str, netloc: str, origin: str, entry: str) -> bool:
-    if not netloc or "://" not in entry:
+class _Origin(NamedTuple):
+    scheme: str
+    host: str
+    port: int
+
+
+_ORIGIN = re.compile(r"(https?)://((?:\*\.)?[\w.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")
+
+
+def _parse(origin: str) -> _Origin | None:
+    """Scheme, host and port, in lower case; None for what no browser sends for a page of the web, such as "null"."""
+    found = _ORIGIN.fullmatch(origin.lower())
+    if found is None:
+        return None
+    scheme, host, port = found.groups()
+    return _Origin(scheme, host, int(port) if port else DEFAULT_PORTS[scheme])
+
+
+def _matches(origin: str, found: _Origin | None, entry: str) -> bool:
+    wanted = _parse(entry)
+    if wanted is None:
         return origin.lower() == entry.lower()  # "null"
-    wanted_scheme, wanted = _split(entry)
-    if scheme != wanted_scheme:
+    if found is None:
         return False
-    if wanted.startswith("*."):
-        return netloc.endswith(wanted[1:]) and len(netloc) > len(wanted) - 1
-    return netloc == wanted
-
-
-def _split(origin: str) -> tuple[str, str]:
-    """Scheme and host:port, lower case; an empty host for what is no origin."""
-    try:
-        parts = urlsplit(origin.lower())
-    except ValueError:
-        return "", ""
-    return parts.scheme, _with_port(parts.netloc, parts.scheme) if parts.scheme in DEFAULT_PORTS else ""
-
-
-def _with_port(netloc: str, scheme: str) -> str:
-    has_port = netloc.rpartition("]")[2].rpartition(":")[1]
-    return netloc if has_port or not netloc else f"{netloc}:{DEFAULT_PORTS.get(scheme, 80)}"
+    if wanted.host.startswith("*."):
+        below = wanted.host[1:]
+        return found._replace(host="") == wanted._replace(host="") and (
+            found.host.endswith(below) and len(found.host) > len(below)
+        )
+    return found == wanted

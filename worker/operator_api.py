@@ -106,7 +106,7 @@ ENDPOINTS: dict[tuple[str, str], Endpoint] = {
 
 async def answer(worker: Worker, request: Request) -> Response:
     given = request.headers.get(OPERATOR_KEY_HEADER, "")
-    endpoint = ENDPOINTS.get((request.method, request.url.path.removeprefix(OPERATOR_PREFIX)))
+    endpoint = ENDPOINTS.get((request.method, request.scope["path"].removeprefix(OPERATOR_PREFIX)))
     key = worker.env.operator_key
     if endpoint is None or not key or not hmac.compare_digest(given.encode(), key.encode()):
         return _json({"error": "there is no such thing"}, 404)

@@ -162,6 +162,7 @@ class Outbox:
         "_closing",
         "_counted",
         "_drained",
+        "_ending",
         "_gone",
         "_socket",
         "_wake",
@@ -205,6 +206,7 @@ class Outbox:
         self._wake: asyncio.Event | None = None
         self._closing: asyncio.Future[tuple[int, str]] | None = None
         self._drained: asyncio.Future[None] | None = None
+        self._ending: asyncio.TimerHandle | None = None
 
     def belongs_to(self, session_id: str, user_id: str, username: str) -> None:
         """From now on it is held, until `release`."""
@@ -386,6 +388,12 @@ class Outbox:
                 self.flush()
                 self._writer.end(code, reason)
 
+    def close_in(self, seconds: float, code: int, reason: str) -> None:
+        """End the connection after some time, unless it has ended before; the last call holds."""
+        if self._ending is not None:
+            self._ending.cancel()
+        self._ending = asyncio.get_running_loop().call_later(seconds, self.close, code, reason)
+
     @property
     def closing(self) -> "asyncio.Future[tuple[int, str]]":
         """Gets the close code and reason once the server wants the connection to end."""
@@ -400,6 +408,9 @@ class Outbox:
         self.writes_to(-1)
         self._let_go()
         self.pending = []
+        if self._ending is not None:
+            self._ending.cancel()
+            self._ending = None
         self._writer = None
         self._gone = True
         self._recount()

@@ -6,8 +6,8 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wsd.worker import http_api
-from wsd.worker.admission import Admission, refuse, with_subprotocol
-from wsd.worker.authentication import Authenticate
+from wsd.worker.admission import Admission, refuse, run_admitted
+from wsd.worker.authentication import Authenticate, without_secrets
 from wsd.worker.contract import WorkerEnv
 from wsd.worker.lifespan import Lifespan
 from wsd.worker.websocket_manager import DistributedWebSocketManager
@@ -81,7 +81,10 @@ class WebSocketMiddleware:
             app = self._api if http_api.answers(scope["path"]) else self.app
             await app(scope, receive, self._with_headers(send) if self._headers else send)
         else:
-            await self._admit(scope, receive, send)
+            inner = {**scope}
+            # uvicorn's own protocol logs the path and the query of its scope once the application accepts.
+            scope["query_string"] = without_secrets(scope.get("query_string", b""))
+            await self._admit(inner, receive, send)
 
     async def _api(self, scope: Scope, receive: Receive, send: Send) -> None:
         response = await http_api.answer(self.worker, Request(scope, receive))
@@ -94,7 +97,7 @@ class WebSocketMiddleware:
             self.manager.refusals[refusal.reason] += 1
             await refuse(refusal, scope, receive, send)
             return
-        await self.app(scope, receive, with_subprotocol(scope, send))
+        await run_admitted(self.app, scope, receive, send)
 
     def _with_headers(self, send: Send) -> Send:
         async def send_with_headers(message: Message) -> None:

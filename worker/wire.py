@@ -38,6 +38,7 @@ class CloseCode(IntEnum):
     RESTART = 1012
     SLOW_READER = 1013
     IDLE = 4000
+    TOKEN_EXPIRED = 4401
     SESSION_ENDED = 4500
 
 
@@ -193,8 +194,12 @@ class Since(Struct, frozen=True):
 
 
 class Resume(Struct, frozen=True, tag="resume"):
-    """The first message of a client that connected with `?session=`: what it has seen, by channel."""
+    """The first message of a client that connected with `?resume=1`: its resume token, and what it has seen by channel.
 
+    A client that connected with `?session=` has shown its token there.
+    """
+
+    token: Annotated[str, Meta(max_length=256)] = ""
     since: dict[str, Since] = {}
     id: Any = None
 

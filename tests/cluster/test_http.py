@@ -77,6 +77,12 @@ async def test_another_process_publishes_to_clients_of_any_worker(cluster: Clust
         await client.close()
 
 
+def test_a_page_of_another_site_reads_no_figures(cluster: Cluster) -> None:
+    for target in ("/metrics", "/api/websocket/stats"):
+        for host, expected in (("127.0.0.1", 200), (f"localhost:{cluster.port}", 200), ("evil.example", 403)):
+            assert ask(cluster, "GET", target, Host=host)[0] == expected
+
+
 def test_keys_are_shown_to_nobody(cluster: Cluster) -> None:
     shown = cluster.wsd("config").stdout
     assert 'api_key = "***"' in shown
@@ -90,6 +96,7 @@ def test_keys_are_shown_to_nobody(cluster: Cluster) -> None:
         ('[security]\nauthenticate = "no.such:hook"', 'security.authenticate "no.such:hook" cannot be imported'),
         ('[security]\nallowed_origins = ["example.com"]', "security.allowed_origins must hold origins like"),
         ('[nginx]\nadmin_allow = ["everybody"]', "nginx.admin_allow must hold addresses or networks"),
+        ('[nginx]\nadmin_hosts = ["wsd:8000"]', "nginx.admin_hosts must hold host names without a port"),
     ],
 )
 def test_security_settings_that_make_no_sense_stop_the_start(

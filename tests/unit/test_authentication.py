@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from wsd.worker.authentication import (
     identify,
     load_hook,
     token_of,
+    without_secrets,
 )
 
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -60,6 +62,74 @@ def hs256(**changes: Any) -> JWTAuthenticator:
 def test_a_token_says_who_it_is() -> None:
     identity = hs256().authenticate(signed(role="admin"))
     assert (identity.user_id, identity.username, identity.claims["role"]) == ("42", "Ann", "admin")
+
+
+@pytest.mark.parametrize(
+    ("exp", "expires_at"),
+    [
+        (1_000_000_060, 1_000_000_060),
+        (1_000_000_060.9, 1_000_000_060),
+        ("1000000060", 1_000_000_060),
+        (999_999_995, 1_000_000_005),  # within the leeway of 10 s: until that is over
+        (1_000_000_000 + 20 * 365 * 86_400, 0),  # nobody waits for it
+        (1e300, 0),
+        (10**400, 0),
+    ],
+)
+def test_a_token_holds_until_its_exp(monkeypatch: pytest.MonkeyPatch, exp: Any, expires_at: float) -> None:
+    now = 1_000_000_000.0
+    monkeypatch.setattr("jwt.api_jwt.datetime", _Clock)
+    made = JWTAuthenticator(JWTSettings(secret=SECRET), wall_clock=lambda: now)
+    identity = made.authenticate(signed(exp=exp))
+    assert identity.expires_at == expires_at
+    assert identity.seconds_left(now) == (expires_at - now if expires_at else None)
+
+
+class _Clock(datetime):
+    """What PyJWT takes for the time."""
+
+    @classmethod
+    def now(cls, tz: Any = None) -> "_Clock":
+        return cls.fromtimestamp(1_000_000_000, tz)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"exp": float("inf")},
+        {"exp": float("-inf")},
+        {"exp": float("nan")},
+        {"exp": "soon"},
+        {"exp": []},
+        {"exp": None},
+        {"nbf": float("inf")},
+        {"nbf": "x"},
+        {"nbf": 1e300},
+        {"iat": float("nan")},
+        {"iat": 1e300},
+        {"iat": {}},
+    ],
+)
+def test_times_that_are_none_make_a_token_invalid(changes: dict[str, Any]) -> None:
+    with pytest.raises(AuthenticationError, match="the token is not valid"):
+        hs256().authenticate(signed(**changes))
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        (b"", b""),
+        (b"user_id=ann", b"user_id=ann"),
+        (b"token=secret", b"token=***"),
+        (b"a=1&session=secret&token=other&token=third", b"a=1&session=***&token=***&token=***"),
+        (b"%74oke%6E=secret", b"%74oke%6E=***"),
+        (b"+token+=secret&tokens=4", b"+token+=***&tokens=4"),
+        (b"token", b"token"),
+        (b"\xff=\xff&token=\xff", b"\xff=\xff&token=***"),
+    ],
+)
+def test_a_query_is_logged_without_its_secrets(query: bytes, shown: bytes) -> None:
+    assert without_secrets(query) == shown
 
 
 def test_a_number_is_a_name_too() -> None:

@@ -74,3 +74,46 @@ def test_a_bucket_that_never_has_a_token_is_refused(rate: float, burst: float) -
 )
 def test_origins(origin: str | None, host: str, allowed: list[str], expected: bool) -> None:
     assert origin_allowed(origin, host, allowed) is expected
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "scheme", "expected"),
+    [
+        ("http://a.example", "a.example", "http", True),
+        ("https://a.example", "a.example", "https", True),
+        ("http://a.example", "a.example", "https", False),  # whoever changed the page on its way would be in
+        ("http://a.example:443", "a.example", "https", False),
+        ("http://a.example:443", "a.example:443", "https", False),
+        ("https://a.example", "a.example", "http", True),  # behind a proxy that ends TLS
+        ("https://a.example:8443", "a.example:8443", "https", True),
+        ("https://a.example", "a.example:8443", "https", False),
+        ("https://a.example:8443", "a.example", "https", False),
+        ("https://a.example:443", "A.EXAMPLE", "https", True),
+        ("HTTPS://[::1]:8443", "[::1]:8443", "https", True),
+        ("https://a.example.", "a.example", "https", False),  # browsers take it for another site, too
+        ("https://a.example@evil.example", "evil.example", "https", False),
+        ("https://evil.example@a.example", "a.example", "https", False),
+        ("https://a.example/", "a.example", "https", False),
+        ("https://a.example:99999999", "a.example", "https", False),
+        ("https://a.example", "a.example@evil.example", "https", False),
+        ("https://a.example", "", "https", False),
+        ("ftp://a.example", "a.example", "http", False),
+        ("null", "null", "https", False),
+        (None, "a.example", "https", True),
+    ],
+)
+def test_the_same_origin_is_scheme_host_and_port(origin: str | None, host: str, scheme: str, expected: bool) -> None:
+    assert origin_allowed(origin, host, [], scheme) is expected
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://evil.example\\.b.example",
+        "https://evil.example#.b.example",
+        "https://u@x.b.example",
+        "https://*.b.example",
+    ],
+)
+def test_what_is_no_origin_matches_no_pattern(origin: str) -> None:
+    assert not origin_allowed(origin, "a.example", ["https://*.b.example"])

@@ -9,6 +9,7 @@ from typing import Any
 
 import jwt
 import pytest
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.ports import unused_port
@@ -16,6 +17,7 @@ from tests.valkey import server, valkey
 from tests.waiting import eventually
 from tests.worker.clients import ask, close_of, receive
 from tests.worker.process import Worker, worker, workers
+from tests.worker.servers import uvicorn
 
 pytestmark = pytest.mark.anyio
 
@@ -62,6 +64,15 @@ async def test_origins_that_are_allowed(tmp_path: Path) -> None:
         assert (await refused(serving, origin="http://localhost"))[0] == 403
 
 
+async def test_a_page_that_came_in_the_clear_may_not_use_tls(tmp_path: Path) -> None:
+    with worker(tmp_path) as serving:
+        by_tls = {"X-Forwarded-Proto": "https"}  # as nginx says it
+        assert (await refused(serving, origin="http://localhost", additional_headers=by_tls))[0] == 403
+        connection = await serving.open(origin="https://localhost", additional_headers=by_tls)
+        assert (await receive(connection))["type"] == "welcome"
+        await connection.close()
+
+
 # Authentication
 
 
@@ -82,7 +93,6 @@ async def test_a_token_in_any_of_three_places_says_who_it_is(tmp_path: Path) -> 
     ("query", "reason"),
     [
         ("user_id=42", "a token is missing"),
-        (f"token={token(exp=time.time() - 600)}", "the token has expired"),
         (f"token={token()[:-4]}AAAA", "the token is not valid"),
         (f"token={token(sub='')}", "the token has no sub"),
     ],
@@ -95,6 +105,78 @@ async def test_without_a_valid_token_it_is_closed_with_1008_and_told_why(
         assert await close_of(connection) == (1008, reason)
         assert refusals(serving) == {"unauthenticated": 1}
         assert serving.health()[1]["websocket"]["local_connections"] == 0
+
+
+async def test_a_connection_ends_with_its_token_and_comes_back_with_a_new_one(tmp_path: Path) -> None:
+    with worker(tmp_path, jwt_secret=SECRET) as serving:
+        staying = await serving.open(subprotocols=["wsd.bearer", token(sub="bob")])
+        for far in (1e300, 10**400, 2**53):
+            connection = await serving.open(subprotocols=["wsd.bearer", token(exp=far)])
+            assert (await receive(connection))["type"] == "welcome"
+            await connection.close()
+        connection = await serving.open(subprotocols=["wsd.bearer", token(exp=time.time() + 2)])
+        welcome = await receive(connection)
+        assert (await ask(connection, type="ping"))["type"] == "pong"
+        assert await close_of(connection) == (4401, "the token has expired")
+        again = await serving.open("resume=1", subprotocols=["wsd.bearer", token(name="Anna")])
+        await again.send(json.dumps({"type": "resume", "token": welcome["resume_token"]}))
+        resumed = await receive(again)
+        assert (resumed["resumed"], resumed["username"]) == (True, "Anna")
+        stranger = await serving.open("resume=1", subprotocols=["wsd.bearer", token(sub="43")])
+        await stranger.send(json.dumps({"type": "resume", "token": resumed["resume_token"]}))
+        assert (await receive(stranger))["resumed"] is False
+        assert (await receive(staying))["type"] == "welcome"
+        assert (await ask(staying, type="ping"))["type"] == "pong"
+        stats = serving.request("GET", "/api/websocket/stats?scope=worker")[1]
+        assert stats["closes"]["token_expired"] == 1
+        log = serving.log.read_text()
+        assert not any(secret in log for secret in ("Traceback", "eyJ", resumed["resume_token"].partition(".")[2]))
+        for left in (again, stranger, staying):
+            await left.close()
+
+
+async def test_a_token_that_is_over_is_refused_with_the_code_for_a_new_one(tmp_path: Path) -> None:
+    with worker(tmp_path, jwt_secret=SECRET) as serving:
+        over: tuple[object, ...] = (time.time() - 600, 0, -1, -1e300, True)
+        for exp in over:
+            connection = await serving.open(subprotocols=["wsd.bearer", token(exp=exp)])
+            assert await close_of(connection) == (4401, "the token has expired")
+        assert refusals(serving) == {"expired": len(over)}
+
+
+@pytest.mark.parametrize("protocol", ["wsd", "uvicorn"])
+async def test_a_token_that_expires_ends_the_connections_of_any_application(tmp_path: Path, protocol: str) -> None:
+    (tmp_path / "mine.py").write_text(
+        "async def app(scope, receive, send):\n"
+        "    assert scope['type'] == 'websocket'\n"
+        "    await receive()\n"
+        "    await send({'type': 'websocket.accept'})\n"
+        "    while (message := await receive())['type'] == 'websocket.receive':\n"
+        "        await send({'type': 'websocket.send', 'text': message['text']})\n"
+        "    print('ended with', message['code'], flush=True)\n"
+    )
+    with worker(tmp_path, app="mine:app", jwt_secret=SECRET, protocol=protocol) as serving:
+        connection = await serving.open(subprotocols=["wsd.bearer", token(exp=time.time() + 2)])
+        await connection.send("hello")
+        assert await connection.recv() == "hello"
+        assert await close_of(connection) == (4401, "the token has expired")
+        await eventually(lambda: "ended with 4401" in serving.log.read_text())
+        assert serving.log.read_text().count("Traceback") == 0
+
+
+async def test_no_token_is_in_the_log_of_uvicorn(tmp_path: Path) -> None:
+    (tmp_path / "served.py").write_text("from wsd.worker.app import app\n")
+    with uvicorn(tmp_path, "served:app", "--log-level", "info", WSD_WORKER_JWT_SECRET=SECRET) as port:
+        for query in (f"token={token()}", f"a=1&%74oken={token()}&session=ab.secret&b=2"):
+            connection = await connect(f"ws://127.0.0.1:{port}/ws?{query}")
+            if "session" in query:
+                await connection.send('{"type": "resume"}')
+            assert (await receive(connection))["user_id"] == "42", "the application sees what is not logged"
+            await connection.close()
+        log = (tmp_path / "server.log").read_text()
+        assert "/ws?token=***" in log
+        assert "/ws?a=1&%74oken=***&session=***&b=2" in log
+        assert not any(secret in log for secret in ("eyJ", "ab.secret"))
 
 
 async def test_an_applications_own_hook(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Statistics, metrics and publishing over HTTP."""
 
 import json
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -205,6 +207,42 @@ def test_health_tells_strangers_no_addresses_pids_or_memory(tmp_path: Path) -> N
         _, body = serving.request("GET", "/health", None, {"X-Forwarded-For": "10.1.2.3"})
         assert body["heartbeat"]["pid"]
         assert "127.0.0.1" in body["reason"]
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("localhost", 200),
+        ("LOCALHOST:8000", 200),
+        ("localhost.", 200),
+        ("wsd.localhost:8000", 200),
+        ("127.0.0.1:8000", 200),
+        ("10.1.2.3", 200),
+        ("[::1]:8000", 200),
+        ("[::1]", 200),
+        ("monitoring.internal:9100", 200),
+        (socket.gethostname(), 200),
+        ("evil.example", 403),
+        ("evil.example:8000", 403),
+        ("localhost.evil.example", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("evillocalhost", 403),
+        ("127.0.0.1@evil.example", 403),
+        ("evil.example/health?", 403),
+        ("", 403),
+    ],
+)
+def test_a_name_that_another_site_lets_point_here_shows_nothing(looked_at: Worker, host: str, expected: int) -> None:
+    headers = {"X-Forwarded-For": "127.0.0.1", "Host": host}
+    for target in ("/metrics", "/api/websocket/stats"):
+        assert looked_at.request("GET", target, None, headers)[0] == expected
+    assert looked_at.request("GET", "/health", None, headers)[0] == 200
+
+
+@pytest.fixture(scope="module")
+def looked_at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    with worker(tmp_path_factory.mktemp("looked_at"), admin_hosts="Monitoring.internal") as serving:
+        yield serving
 
 
 def test_health_is_json_for_people_and_programs(tmp_path: Path) -> None:

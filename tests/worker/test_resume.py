@@ -62,16 +62,17 @@ class Reader:
     """A client that keeps what it needs to come back."""
 
     def __init__(self, user_id: str) -> None:
-        self.user_id = user_id
+        self.user_id = self.username = user_id
         self.connection: ClientConnection
         self.welcome: dict[str, Any] = {}
         self.since: dict[str, dict[str, Any]] = {}
 
     async def connect(self, to: Worker, *, resume: bool = True) -> dict[str, Any]:
         token = self.welcome.get("resume_token", "") if resume else ""
-        self.connection = await to.open(f"user_id={self.user_id}&session={token}")
+        query = f"user_id={self.user_id}&username={self.username}" + ("&resume=1" if token else "")
+        self.connection = await to.open(query)
         if token:
-            await self.connection.send(json.dumps({"type": "resume", "since": self.since}))
+            await self.connection.send(json.dumps({"type": "resume", "token": token, "since": self.since}))
         self.welcome = await receive(self.connection)
         assert self.welcome["type"] == "welcome"
         for channel, state in self.welcome["channels"].items():
@@ -414,11 +415,52 @@ async def test_what_a_worker_missed_is_read_and_nobody_reconnects(
         assert order == list(range(20))
 
 
+async def test_a_token_in_the_url_is_still_read(serving: list[Worker]) -> None:
+    ann = await reader("ann", serving[0], "older")
+    await publish(await publisher(serving[1]), "older", 1)
+    await ann.read(1)
+    await ann.drop()
+    connection = await serving[1].open(f"user_id=ann&session={ann.welcome['resume_token']}")
+    await connection.send(json.dumps({"type": "resume", "since": ann.since}))
+    welcome = await receive(connection)
+    assert (welcome["resumed"], welcome["channels"]["older"]["recovered"]) == (True, True)
+    await connection.close()
+
+
+async def test_a_resume_without_a_token_is_in_the_channels_that_it_names(serving: list[Worker]) -> None:
+    ann = await reader("ann", serving[0], "named")
+    await publish(await publisher(serving[1]), "named", 1)
+    connection = await serving[1].open("user_id=bob&resume=1")
+    await connection.send(json.dumps({"type": "resume", "since": {"named": ann.since["named"]}}))
+    welcome = await receive(connection)
+    assert (welcome["resumed"], welcome["channels"]["named"]["count"]) == (False, 1)
+    await connection.close()
+    await ann.connection.close()
+
+
+async def test_a_resume_takes_the_name_of_the_new_identity(serving: list[Worker]) -> None:
+    bob = await reader("bob", serving[0], "names")
+    ann = await reader("ann", serving[0], "names")
+    for to in (serving[1], serving[0], serving[0]):  # from the other worker, and from the same one
+        ann.username += "!"
+        await ann.drop()
+        welcome = await ann.connect(to)
+        assert (welcome["resumed"], welcome["user_id"], welcome["username"]) == (True, "ann", ann.username)
+        await publish(ann.connection, "names", "hi")
+        message = await receive(bob.connection)
+        assert message["from"]["username"] == ann.username
+        members = (await ask(bob.connection, type="presence", channel="names"))["members"]
+        assert {member["username"] for member in members} >= {ann.username}
+    await ann.connection.close()
+    await bob.connection.close()
+
+
 async def test_the_application_says_who_may(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "allowed = {'subscribe', 'publish'}\n"
         "def authorize(identity, action, channel):\n"
         "    if channel == 'broken': raise RuntimeError\n"
+        "    if channel in ('broadcast', 'direct') and action == 'publish': return identity.user_id == 'root'\n"
         "    return channel != 'secret' and (action in allowed or identity.user_id == 'root')\n"
     )
     with worker(tmp_path, authorize="mine:authorize") as alone:
@@ -430,10 +472,17 @@ async def test_the_application_says_who_may(tmp_path: Path) -> None:
             {"type": "presence", "channel": "room"},
             {"type": "history", "channel": "room"},
             {"type": "subscribe", "channel": "broken"},
+            {"type": "broadcast", "data": 1},
+            {"type": "direct", "user_id": "root", "data": 1},
         ):
             assert (await ask(ann.connection, **request))["code"] == "forbidden"
         root = await alone.connect("root")
         assert (await ask(root, type="history", channel="room"))["type"] == "history"
+        await ann.connection.send('{"text": "a broadcast of itself"}')
+        assert (await receive(ann.connection))["code"] == "forbidden"
+        assert (await ask(root, type="direct", user_id="ann", data="hi"))["type"] == "ack"
+        assert (await ask(root, type="broadcast", data="all"))["type"] == "ack"
+        assert await ann.read(2) == ["hi", "all"]
         ann.since["secret"] = {"offset": 0, "epoch": "x"}
         await ann.drop()
         assert set((await ann.connect(alone))["channels"]) == {"broadcast", "direct", "room"}
