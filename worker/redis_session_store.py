@@ -77,6 +77,15 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 """
 
+# KEYS index; ARGV now, expiry, session id. The index of a user or a worker ends with its last entry.
+SHORTEN_SCRIPT = """
+redis.call('ZADD', KEYS[1], 'XX', ARGV[2], ARGV[3])
+local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
+if last and redis.call('PTTL', KEYS[1]) > 0 then
+    redis.call('PEXPIRE', KEYS[1], math.ceil(math.max(0, last - ARGV[1]) * 1000))
+end
+"""
+
 # KEYS session; ARGV ttl in ms, worker id, last seen. 1: kept alive, 0: there is none, 2: another worker has it now.
 TOUCH_SCRIPT = """
 local owner = redis.call('HGET', KEYS[1], 'worker_id')
@@ -236,11 +245,23 @@ class RedisSessionStore(SessionStore):
             await pipe.execute()
         return msgspec.structs.replace(session, came_from=_text(owner))
 
-    async def detach_many(self, session_ids: Sequence[str]) -> None:
-        for session_id in session_ids:
-            self._own.pop(session_id, None)
+    async def detach_many(self, session_ids: Sequence[str], *, keep_seconds: float | None = None) -> None:
+        own = [session for session in (self._own.pop(each, None) for each in session_ids) if session is not None]
+        keep_ms = self._ttl_ms if keep_seconds is None else min(self._ttl_ms, int(keep_seconds * 1000))
         for group in _batches(session_ids):
-            await self._run_on_each(group, DETACH_SCRIPT, [self._ttl_ms, self._worker_id, self._clock()])
+            await self._run_on_each(group, DETACH_SCRIPT, [keep_ms, self._worker_id, self._clock()])
+        if keep_seconds is not None:
+            for sessions in _batches(own):
+                await self._shorten(sessions, keep_ms / 1000)
+
+    async def _shorten(self, sessions: Sequence[SessionInfo], keep_seconds: float) -> None:
+        """Let the entries of sessions in all indexes end with them."""
+        now = self._clock()
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for session in sessions:
+                for key in self._indexes(session.user_id, session.worker_id):
+                    pipe.eval(SHORTEN_SCRIPT, 1, key, now, now + keep_seconds, session.session_id)
+            await pipe.execute()
 
     async def delete_many(self, session_ids: Sequence[str]) -> None:
         for group in _batches(session_ids):

@@ -6,10 +6,12 @@ written when it is back.
 """
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from wsd.worker.containment import report, run_for_ever
 from wsd.worker.contract import EVENT
@@ -26,6 +28,12 @@ MAX_UNWRITTEN = 100_000
 
 MAX_UNWRITTEN_FLIGHTS = 10_000
 
+EARLY_SECONDS = 10.0
+"""A client that leaves a new session without a goodbye before this time has left early."""
+
+EARLY_KEEP_SECONDS = 30.0
+"""How long the session of such a client is kept."""
+
 RETRY_SECONDS = 2.0
 """How often a store that failed is tried again."""
 
@@ -34,6 +42,7 @@ RETRY_SECONDS = 2.0
 class _Unwritten:
     opened: dict[str, SessionInfo] = field(default_factory=dict)
     detached: set[str] = field(default_factory=set)
+    left_early: set[str] = field(default_factory=set)  # detached, and kept for a moment only
     deleted: set[str] = field(default_factory=set)
     changed: set[str] = field(default_factory=set)
     channels: dict[str, dict[str, bool]] = field(default_factory=dict)
@@ -42,7 +51,8 @@ class _Unwritten:
     written: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __bool__(self) -> bool:
-        return bool(self.opened or self.detached or self.deleted or self.changed or self.channels or self.flights)
+        sets = (self.opened, self.detached, self.left_early, self.deleted, self.changed, self.channels, self.flights)
+        return any(sets)
 
     def by_session(self) -> "dict[str, _Unwritten]":
         parts: defaultdict[str, _Unwritten] = defaultdict(_Unwritten)
@@ -50,7 +60,7 @@ class _Unwritten:
             parts[session_id].opened[session_id] = session
         for session_id, channels in self.channels.items():
             parts[session_id].channels[session_id] = channels
-        for name in ("detached", "deleted", "changed"):
+        for name in ("detached", "left_early", "deleted", "changed"):
             for session_id in getattr(self, name):
                 getattr(parts[session_id], name).add(session_id)
         for flight in self.flights:
@@ -82,12 +92,17 @@ class SessionKeeper:
         self._interval = interval
         self._timeout = timeout
         self._connected: set[str] = set()
+        self._opened_at: dict[str, float] = {}  # of those that are younger than EARLY_SECONDS, by the monotonic clock
         self._unwritten = _Unwritten()
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
 
     async def open(self, session: SessionInfo) -> None:
         """Store a session before its client is told of it. Raises ValueError for one that no store can hold."""
+        now = time.monotonic()
+        for session_id in [*takewhile(lambda old: self._opened_at[old] < now - EARLY_SECONDS, self._opened_at)]:
+            del self._opened_at[session_id]
+        self._opened_at[session.session_id] = now
         self._connected.add(session.session_id)
         batch = self._unwritten
         batch.opened[session.session_id] = session
@@ -113,13 +128,24 @@ class SessionKeeper:
     def adopt(self, session_id: str) -> None:
         """A session that the store has given to this worker: its client came back."""
         self._connected.add(session_id)
+        self._opened_at.pop(session_id, None)
         self._unwritten.detached.discard(session_id)
+        self._unwritten.left_early.discard(session_id)
         self._unwritten.deleted.discard(session_id)
 
-    def close(self, session_id: str, *, goodbye: bool) -> None:
-        """Its connection ended: with a goodbye the session ends, too, otherwise its client may come back to it."""
+    def close(self, session_id: str, *, goodbye: bool, sent_away: bool = False) -> None:
+        """Its connection ended: with a goodbye the session ends, too, otherwise its client may come back to it.
+
+        `sent_away`: the server ended it, and asked the client to come back. A client that leaves by itself a moment
+        after it came has less time to come back: such clients must not fill Redis with sessions.
+        """
         self._connected.discard(session_id)
-        ended = self._unwritten.deleted if goodbye else self._unwritten.detached
+        opened_at = self._opened_at.pop(session_id, None)
+        left_early = opened_at is not None and time.monotonic() - opened_at < EARLY_SECONDS and not sent_away
+        if goodbye:
+            ended = self._unwritten.deleted
+        else:
+            ended = self._unwritten.left_early if left_early else self._unwritten.detached
         if len(ended) < MAX_UNWRITTEN:
             ended.add(session_id)
         self._wake.set()
@@ -180,6 +206,7 @@ class SessionKeeper:
         await self.store.create_many(list(batch.opened.values()))
         await self.store.update_channels(batch.channels)
         await self.store.detach_many(list(batch.detached))
+        await self.store.detach_many(list(batch.left_early), keep_seconds=EARLY_KEEP_SECONDS)
         await self.store.delete_many(list(batch.deleted))
         await self.traces.write(batch.flights)
         for session_id in batch.changed:
@@ -190,6 +217,7 @@ class SessionKeeper:
         """Keep what could not be written. Sessions that were opened are in the store's own memory: `flush` brings them
         to Redis."""
         self._unwritten.detached |= batch.detached
+        self._unwritten.left_early |= batch.left_early
         self._unwritten.deleted |= batch.deleted
         self._unwritten.changed |= batch.changed
         self._unwritten.flights[:0] = batch.flights

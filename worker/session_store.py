@@ -128,7 +128,8 @@ class SessionStore(ABC):
         await self.detach_many([session_id])
 
     @abstractmethod
-    async def detach_many(self, session_ids: Sequence[str]) -> None: ...
+    async def detach_many(self, session_ids: Sequence[str], *, keep_seconds: float | None = None) -> None:
+        """`keep_seconds`: how long they are kept where nobody claims them, if that is less than `ttl`."""
 
     async def delete(self, session_id: str) -> None:
         await self.delete_many([session_id])
@@ -175,6 +176,7 @@ class InMemorySessionStore(SessionStore):
         self._clock = clock
         self._sessions: dict[str, SessionInfo] = {}
         self._by_user: dict[str, set[str]] = {}
+        self._ends_at: dict[str, float] = {}  # of those that are kept for less than `ttl`
 
     async def create_many(self, sessions: Sequence[SessionInfo]) -> None:
         await self.delete_many([session.session_id for session in sessions])
@@ -212,15 +214,19 @@ class InMemorySessionStore(SessionStore):
             return None
         if claim.token not in (session.token, session.last_token):
             return None
+        self._ends_at.pop(claim.session_id, None)
         self._sessions[claim.session_id] = claim.taken(session, self._clock())
         return self._sessions[claim.session_id]
 
-    async def detach_many(self, session_ids: Sequence[str]) -> None:
+    async def detach_many(self, session_ids: Sequence[str], *, keep_seconds: float | None = None) -> None:
         for session_id in session_ids:
             self._change(session_id, state=SessionState.DETACHED, last_seen=self._clock())
+            if keep_seconds is not None and session_id in self._sessions:
+                self._ends_at[session_id] = self._clock() + keep_seconds
 
     async def delete_many(self, session_ids: Sequence[str]) -> None:
         for session_id in session_ids:
+            self._ends_at.pop(session_id, None)
             if (session := self._sessions.pop(session_id, None)) is not None:
                 of_user = self._by_user[session.user_id]
                 of_user.discard(session_id)
@@ -246,7 +252,8 @@ class InMemorySessionStore(SessionStore):
         return len(expired)
 
     def _is_live(self, session: SessionInfo) -> bool:
-        return self._clock() < session.last_seen + self.ttl
+        ends_at = session.last_seen + self.ttl
+        return self._clock() < min(ends_at, self._ends_at.get(session.session_id, ends_at))
 
     def _live(self, sessions: Iterable[SessionInfo]) -> list[SessionInfo]:
         return oldest_first(filter(self._is_live, sessions))

@@ -81,6 +81,10 @@ GOODBYES = (CloseCode.GOODBYE, CloseCode.GOING_AWAY)
 """Close codes of a client that leaves on purpose: done, or its page is closed (RFC 6455, 7.4.1)."""
 
 
+COME_BACK = (CloseCode.FAILED, CloseCode.RESTART, CloseCode.SLOW_READER, CloseCode.IDLE)
+"""Close codes by which the server asks a client to come back, whatever the client did."""
+
+
 class TooManyConnectionsError(Exception):
     """The user has as many as allowed."""
 
@@ -404,7 +408,8 @@ class DistributedWebSocketManager:
         self.closes[reason_of(code)] += 1
         self.tracing.ended(outbox, code, reason)
         self._unhook(outbox)
-        self.keeper.close(outbox.session_id, goodbye=code in GOODBYES)
+        asked = outbox.closed[0] if outbox.closed is not None else code
+        self.keeper.close(outbox.session_id, goodbye=code in GOODBYES, sent_away=asked in COME_BACK)
 
     def _unhook(self, outbox: Outbox) -> None:
         """Nothing more is sent to it, and nobody sees it any more."""

@@ -16,12 +16,14 @@ from wsd.worker.contract import (
     SESSIONS_KEY,
     heartbeat_key,
     session_key,
+    user_sessions_key,
     worker_channel,
+    worker_sessions_key,
 )
 from wsd.worker.link import Redis, open_redis
 from wsd.worker.message_broker import UNNUMBERED
 from wsd.worker.redis_session_store import BATCH, RedisSessionStore
-from wsd.worker.session_store import InMemorySessionStore, SessionInfo, SessionState, SessionStore
+from wsd.worker.session_store import Claim, InMemorySessionStore, SessionInfo, SessionState, SessionStore
 
 pytestmark = pytest.mark.anyio
 
@@ -171,6 +173,37 @@ async def test_a_detached_session_waits_for_its_client(store: SessionStore, cloc
     assert found is not None
     assert (found.state, found.last_seen) == (SessionState.DETACHED, clock.now)
     assert await store.count() == 1
+
+
+async def test_a_session_that_was_left_early_is_kept_for_a_moment(store: SessionStore, clock: Clock) -> None:
+    sessions = [session(1, token="t"), session(2, token="t"), session(3), session(4, user_id="bob")]
+    await store.create_many(sessions)
+    await store.detach_many(["session-1", "session-2", "session-4", "session-9"], keep_seconds=30)
+    assert await store.count() == 4
+    assert [each.session_id for each in await store.list_by_user("bob")] == ["session-4"]
+    clock.now += 29
+    fields = {"token": "t", "new_token": "new", "worker_id": "worker-a", "node_id": "node", "username": "Ann"}
+    taken = await store.claim(Claim(session_id="session-2", user_id="ann", **fields))
+    assert taken is not None
+    clock.now += 2
+    assert await store.count() == 2
+    assert [each.session_id for each in await store.list_by_user("ann")] == ["session-2", "session-3"]
+    assert await store.list_by_user("bob") == []
+    clock.now += 40
+    await store.detach("session-2")
+    clock.now += 40
+    assert await store.count() == 1, "whoever came back has all the time of a session again"
+
+
+async def test_in_redis_nothing_is_left_of_it(store_of_a: RedisSessionStore, redis: Redis) -> None:
+    await store_of_a.create_many([session(1, user_id="mallory"), session(2)])
+    await store_of_a.detach_many(["session-1"], keep_seconds=0.3)
+    async with asyncio.timeout(10):
+        while await redis.exists(session_key("session-1"), user_sessions_key("mallory")):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert await redis.exists(session_key("session-2"), user_sessions_key("ann")) == 2
+    assert await redis.pttl(worker_sessions_key("worker-a")) > 10_000
+    assert await redis.pttl(SESSIONS_KEY) == -1, "it is for all workers"
 
 
 async def test_what_was_deleted_is_gone_and_may_be_deleted_again(store: SessionStore) -> None:

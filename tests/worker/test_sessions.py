@@ -1,6 +1,7 @@
 """Sessions of real clients on real workers: made, ended, left behind, and kept through the loss of Redis."""
 
 import asyncio
+import json
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,8 +14,10 @@ from tests.valkey import valkey
 from tests.waiting import eventually
 from tests.worker.clients import ask
 from tests.worker.process import worker
+from wsd.worker.contract import session_key, user_sessions_key
 from wsd.worker.link import open_redis
 from wsd.worker.redis_session_store import RedisSessionStore
+from wsd.worker.session_keeper import EARLY_KEEP_SECONDS
 from wsd.worker.session_store import SessionInfo, SessionState
 
 pytestmark = pytest.mark.anyio
@@ -76,6 +79,42 @@ async def test_a_goodbye_ends_the_session_and_a_lost_connection_does_not(tmp_pat
 
             await wait_for(as_expected)
             assert [s.session_id for s in await store.list_by_user("a")] == [stays]
+
+
+async def test_who_leaves_at_once_leaves_little_behind(tmp_path: Path) -> None:
+    with valkey(tmp_path, unused_port()) as url:
+        redis = open_redis(url, connect_timeout=1, timeout=4)
+
+        async def kept_ms(session_id: str, state: bytes) -> int:
+            while await redis.hget(session_key(session_id), "state") != state:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+            return int(await redis.pttl(session_key(session_id)))
+
+        with worker(tmp_path, redis_url=url) as serving:
+            hasty, session_id = await serving.join("hasty")
+            hasty.transport.abort()
+            assert 0 < await kept_ms(session_id, b"detached") <= EARLY_KEEP_SECONDS * 1000
+            assert await redis.pttl(user_sessions_key("hasty")) <= EARLY_KEEP_SECONDS * 1000
+            # Whoever comes back has a session like any other.
+            first = await serving.open("user_id=ann")
+            welcome = json.loads(await first.recv())
+            first.transport.abort()
+            await kept_ms(welcome["session_id"], b"detached")
+            again = await serving.open(f"user_id=ann&session={welcome['resume_token']}")
+            await again.send('{"type": "resume"}')
+            assert json.loads(await again.recv())["resumed"] is True
+            again.transport.abort()
+            assert await kept_ms(welcome["session_id"], b"detached") > EARLY_KEEP_SECONDS * 1000
+            # Neither does a worker's end cost anybody their session: a drain, and one without a word.
+            _, drained = await serving.join("drained")
+            serving.process.send_signal(signal.SIGTERM)
+            assert await kept_ms(drained, b"detached") > EARLY_KEEP_SECONDS * 1000
+            serving.process.wait(20)
+        with worker(tmp_path, redis_url=url, worker_id="worker-2-test") as serving:
+            _, killed = await serving.join("killed")
+            serving.process.kill()
+            assert await kept_ms(killed, b"connected") > EARLY_KEEP_SECONDS * 1000
+        await redis.aclose()
 
 
 async def test_a_drain_leaves_all_sessions_detached(tmp_path: Path) -> None:
