@@ -1,12 +1,15 @@
 """How many connections a node can hold, and how full its Redis is: warnings before something is refused. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 FULL = 0.8
 """Part of the connections possible from which on people are warned."""
 
 FULL_MEMORY = 0.9
+
+REFUSALS_SECONDS = 15.0
+"""How long people are warned after the last message that Redis has refused."""
 
 WRITES = ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
 
@@ -31,6 +34,17 @@ def connections_warning(connections: int, possible: int) -> str | None:
     return (
         f"{connections} of {possible} connections possible: raise nginx.worker_connections, and the limit of file "
         "descriptors if `wsd doctor` says so"
+    )
+
+
+def refusals_warning(refused_at: Iterable[float | None], now: float) -> str | None:
+    """`refused_at`: when Redis was last seen to refuse a message of each worker, None for never."""
+    workers = sum(at is not None and now - at < REFUSALS_SECONDS for at in refused_at)
+    if not workers:
+        return None
+    return (
+        f"Redis refuses messages of {workers} worker{'s' if workers > 1 else ''}, nobody gets them: "
+        "`wsd logs --grep refuses` says why"
     )
 
 

@@ -98,6 +98,7 @@ class Pulse:
     beat: Heartbeat | None = None
     messages_in_rate: float | None = None  # per second, between the last two beats
     messages_out_rate: float | None = None
+    refused_at: float | None = None  # when Redis was last seen to have refused a message
 
     def hear(self, beat: Heartbeat, now: float) -> None:
         """Take note of a heartbeat; one that was seen before is no sign of life."""
@@ -108,6 +109,9 @@ class Pulse:
             seconds = beat.uptime - before.uptime
             self.messages_in_rate = (beat.messages_in - before.messages_in) / seconds
             self.messages_out_rate = (beat.messages_out - before.messages_out) / seconds
+        known = before.refused if before is not None and before.worker_id == beat.worker_id else 0
+        if beat.refused > known:
+            self.refused_at = now
         self.beat = beat
         self.seen_at = now
         self.silence_confirmed = 0.0

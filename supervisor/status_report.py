@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from wsd.supervisor.capacity import connections_possible, connections_warning, redis_warning
+from wsd.supervisor.capacity import connections_possible, connections_warning, redis_warning, refusals_warning
 from wsd.supervisor.children import Child
 from wsd.supervisor.config import mask_url
 from wsd.supervisor.logs import tail
@@ -121,6 +121,9 @@ def warnings(supervisor: "Supervisor") -> Iterator[str]:
     beats = [child.pulse.beat for child in supervisor.workers if child.pulse is not None]
     connections = sum(beat.connections for beat in beats if beat is not None)
     if supervisor.up and (text := connections_warning(connections, _connections_possible(supervisor))):
+        yield text
+    pulses = [child.pulse for child in supervisor.workers if child.pulse is not None]
+    if text := refusals_warning((pulse.refused_at for pulse in pulses), supervisor.clock.now()):
         yield text
     watch = supervisor.redis_watch
     if watch is not None and (text := redis_warning(watch.info, embedded=not supervisor.config.redis.url)):

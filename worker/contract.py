@@ -226,6 +226,7 @@ class Heartbeat:
     rss: int  # bytes
     redis: bool  # the worker can talk to Redis, and hears the others through it
     deaf: bool = False  # it can talk to Redis, and hears nothing, whatever it tried
+    refused: int = 0  # messages that Redis did not take
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"))

@@ -86,6 +86,7 @@ class HeartbeatTask:
             rss=_rss(),
             redis=self.redis_healthy and self._manager.broker.healthy,
             deaf=self._manager.broker.health.deaf,
+            refused=self._manager.broker.statistics.refused,
         )
 
     async def run(self) -> None:

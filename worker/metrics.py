@@ -57,6 +57,7 @@ class WorkerCollector(Collector):
         yield self._counter("broker_heard", "Messages heard from workers", broker.heard)
         yield self._counter("broker_duplicates", "Messages heard again and not delivered again", broker.duplicates)
         yield self._counter("broker_dropped", "Messages that could never be published", broker.dropped)
+        yield self._counter("broker_refused", "Messages that Redis did not take", broker.refused)
         yield self._gauge("spool_messages", "Messages that wait for Redis now", broker.spooled)
         yield self._gauge("spool_bytes", "Their bytes", broker.spool_bytes)
         yield self._gauge("cluster_workers", "Live workers of all nodes", totals.workers)

@@ -45,6 +45,30 @@ async def test_it_warns_when_valkey_is_nearly_full(tmp_path: Path) -> None:
         await eventually(lambda: cluster.status().warnings == [])
 
 
+async def test_it_warns_while_messages_are_refused(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--workers", "1", config=QUICK) as cluster:
+        client = await cluster.client()
+        async with Redis.from_url(f"unix://{cluster.state_dir.valkey_socket}") as redis:
+            assert (await client.ask(type="publish", channel="news", data=1))["type"] == "ack"
+            # Something else stands where the history should be: the heartbeats go on.
+            await redis.set("ws_history:{news}", "no stream")
+            refused = await client.ask(type="publish", channel="news", data=1)
+            assert (refused["code"], refused["message"]) == (
+                "not_stored",
+                "the message is not stored: something else stands in its place",
+            )
+            await eventually(lambda: any("refuses messages" in text for text in cluster.status().warnings))
+            assert cluster.status().state == "healthy"
+            result = cluster.wsd("status").stdout
+            assert "Redis refuses messages of 1 worker, nobody gets them" in result
+            # Full: nothing can be written any more, heartbeats among it.
+            await redis.config_set("maxmemory", 1)
+            refused = await client.ask(type="publish", channel="another", data=1)
+            assert refused["message"] == "the message is not stored: the memory of Redis is full"
+            await redis.config_set("maxmemory", 0)
+        await client.close()
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Where Valkey keeps its data, with room for 8 MB."""
@@ -62,7 +86,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 async def test_it_warns_when_the_disk_of_valkey_is_full_and_goes_on_when_it_is_not(
     tmp_path: Path, small_disk: Path
 ) -> None:
-    with Cluster(tmp_path, "--workers", "1", config=QUICK) as cluster:
+    config = QUICK + "[security]\nbytes_per_second = 0\n"
+    with Cluster(tmp_path, "--workers", "1", config=config) as cluster:
         client = await cluster.client()
         await client.ask(type="subscribe", channel="news")
         ballast = small_disk / "ballast"

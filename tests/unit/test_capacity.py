@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from wsd.supervisor.capacity import connections_possible, connections_warning, redis_warning
+from wsd.supervisor.capacity import connections_possible, connections_warning, redis_warning, refusals_warning
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,22 @@ def test_there_is_a_warning_from_four_fifths_on(connections: int, is_warned: boo
 )
 def test_what_redis_tells_of_its_memory_and_disk(info: dict[str, Any], expected: str | None) -> None:
     text = redis_warning(info, embedded=True)
+    assert (text or "").startswith(expected or "")
+    assert (text is None) == (expected is None)
+
+
+@pytest.mark.parametrize(
+    ("refused_at", "expected"),
+    [
+        ([], None),
+        ([None, None], None),
+        ([85.0, None], None),
+        ([None, 85.1], "Redis refuses messages of 1 worker, nobody gets them: "),
+        ([95.0, 100.0, 1.0], "Redis refuses messages of 2 workers, nobody gets them: "),
+    ],
+)
+def test_there_is_a_warning_while_redis_refuses_messages(refused_at: list[float | None], expected: str | None) -> None:
+    text = refusals_warning(refused_at, now=100.0)
     assert (text or "").startswith(expected or "")
     assert (text is None) == (expected is None)
 

@@ -93,6 +93,23 @@ def test_rates_are_between_the_last_two_beats() -> None:
     assert rates == (10.0, 200.0)
 
 
+def test_refused_messages_are_noticed_when_their_number_grows() -> None:
+    pulse = Pulse(seen_at=0)
+    noticed = []
+    beats = [
+        beat(1),
+        beat(2, refused=3),
+        beat(3, refused=3),
+        beat(4, refused=4),
+        beat(1, worker_id="another"),
+        beat(1, worker_id="yet-another", refused=1),
+    ]
+    for now, heard in enumerate(beats, 1):
+        pulse.hear(heard, now)
+        noticed.append(pulse.refused_at)
+    assert noticed == [None, 2, 2, 4, 4, 6]
+
+
 def test_an_observation_has_ages() -> None:
     pulse = Pulse(seen_at=1, probing_since=4)
     assert pulse.observe(10, zombie=False, rss=5, others_hear=True) == Observation(
