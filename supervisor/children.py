@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from wsd.supervisor.clock import AwakeClock
+from wsd.supervisor.errors import WsdError
 from wsd.supervisor.health import Pulse
 from wsd.supervisor.logs import log_size, tail
 from wsd.supervisor.process import Process, Usage, describe_exit, reap_others
@@ -231,6 +232,7 @@ class Children:
         service = child.service
         on_exit = functools.partial(self._exited, child, number)
         try:
+            self._state_dir.create()  # somebody may have removed what it needs
             process = Process.spawn(
                 service.name,
                 number,
@@ -240,7 +242,7 @@ class Children:
                 service.orphan_signal,
                 on_exit,
             )
-        except OSError as exc:
+        except (WsdError, OSError) as exc:
             self.post(child, Exited(number, f"cannot be run: {exc}"))
             return
         child.processes[number] = process

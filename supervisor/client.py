@@ -3,6 +3,8 @@
 import contextlib
 import http.client
 import json
+import os
+import signal
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from wsd.supervisor.errors import NotRunningError, WsdError
+from wsd.supervisor.identity import has_ended
 from wsd.supervisor.process import is_alive
 from wsd.supervisor.state_dir import StateDir
 
@@ -18,6 +21,9 @@ STOP_MARGIN_SECONDS = 20.0
 
 
 UPGRADE_SECONDS = 60.0
+UNASKED_DRAIN_SECONDS = 120.0
+"""What the drain of a supervisor may take that could not be asked how long it drains."""
+
 NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -90,7 +96,10 @@ class ControlClient:
             holder = self._state_dir.lock_holder()
             if holder is None:
                 raise NotRunningError(self._who_runs()) from None
-            raise WsdError(f"the supervisor (pid {holder}) does not listen yet; try again") from None
+            raise WsdError(
+                f"the supervisor (pid {holder}) does not listen on {self._state_dir.control_socket}: it starts, or "
+                "binds anew what was removed, within seconds; try again. `wsd stop` works in any case"
+            ) from None
         except PermissionError:
             raise WsdError(f"the cluster in {self._state_dir.root} belongs to another user") from None
         except (OSError, http.client.HTTPException) as exc:
@@ -132,16 +141,44 @@ def upgrade_and_wait(state_dir: StateDir) -> int:
 
 
 def stop_and_wait(state_dir: StateDir, patience: float | None) -> None:
-    """Ask the supervisor to stop, and wait until its lock is free. `patience`: seconds for the drain.
+    """Let the supervisor stop, and wait until its process has ended. `patience`: seconds for the drain.
 
-    Raises NotRunningError, or WsdError when it is still there long after it said it would be gone.
+    One that cannot be asked gets a signal. Raises NotRunningError, or WsdError when it is still there long after it
+    should have ended.
     """
-    answer = json.loads(ControlClient(state_dir).call("POST", "/v1/stop", {"timeout": patience}))
-    deadline = time.monotonic() + answer["seconds"] + STOP_MARGIN_SECONDS
-    while (holder := state_dir.lock_holder()) is not None:
-        if time.monotonic() > deadline:
+    pidfd = state_dir.open_holder()
+    if pidfd is None:  # none runs, or another user's does: asking tells which
+        _ask_to_stop(state_dir, patience)
+        raise WsdError(f"the supervisor (pid {state_dir.lock_holder()}) stops, and cannot be waited for")
+    try:
+        try:
+            seconds = _ask_to_stop(state_dir, patience)
+        except NotRunningError:
+            seconds = 0.0  # it has just ended
+        except WsdError:
+            seconds = _signal_to_stop(pidfd, patience)
+        if not has_ended(pidfd, seconds + STOP_MARGIN_SECONDS):
+            holder = state_dir.lock_holder()
             raise WsdError(f"the supervisor (pid {holder}) is still there; see {state_dir.log('supervisor')}")
-        time.sleep(0.05)
+    finally:
+        os.close(pidfd)
+
+
+def _ask_to_stop(state_dir: StateDir, patience: float | None) -> float:
+    """Return the seconds that the drain may take. Raises NotRunningError or WsdError."""
+    return float(json.loads(ControlClient(state_dir).call("POST", "/v1/stop", {"timeout": patience}))["seconds"])
+
+
+def _signal_to_stop(pidfd: int, patience: float | None) -> float:
+    """Stop a supervisor whose socket is gone or that is busy; return the seconds that the rest may take."""
+    if patience != 0:
+        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        if patience is None:
+            return UNASKED_DRAIN_SECONDS
+        if has_ended(pidfd, patience):
+            return 0.0
+    signal.pidfd_send_signal(pidfd, signal.SIGQUIT)
+    return 0.0
 
 
 def _reason(answer: bytes) -> Any:

@@ -6,6 +6,8 @@
 import asyncio
 import contextlib
 import os
+import signal
+import socket
 from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -44,6 +46,21 @@ class _Server(uvicorn.Server):
         yield  # the signals are the supervisor's
 
 
+def _bind_private(path: Path) -> socket.socket:
+    """Bind a socket that only this user can connect to, from its first moment on. Raises OSError."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    umask = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.umask(umask)
+    return listener
+
+
 class ControlServer:
     def __init__(self, supervisor: "Supervisor", path: Path) -> None:
         self._supervisor = supervisor
@@ -63,38 +80,47 @@ class ControlServer:
             ],
             exception_handlers={WsdError: _refuse, msgspec.MsgspecError: _refuse},
         )
-        self._server = _Server(
-            uvicorn.Config(
-                app,
-                uds=str(path),
-                lifespan="off",
-                log_config=None,
-                ws="none",
-                access_log=False,
-                timeout_graceful_shutdown=1,
-            )
+        self._config = uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            ws="none",
+            access_log=False,
+            timeout_graceful_shutdown=1,
         )
-        self._task: asyncio.Task[None] | None = None
+        self._file: os.stat_result | None = None
+        self._servers: list[tuple[_Server, asyncio.Task[None]]] = []
 
     async def start(self) -> None:
-        """Returns once the socket listens, readable by its owner alone."""
-        self._path.unlink(missing_ok=True)
-        umask = os.umask(0o177)
-        try:
-            self._task = asyncio.create_task(self._server.serve(), name="control")
-            while not self._server.started:
-                if self._task.done():
-                    await self._task
-                    raise WsdError(f"the control socket {self._path} cannot be opened")
-                await asyncio.sleep(0.005)
-        finally:
-            os.umask(umask)
-        self._path.chmod(0o600)
+        """Return once the socket listens. Raises OSError."""
+        listener = _bind_private(self._path)
+        self._file = self._path.stat()
+        server = _Server(self._config)
+        task = asyncio.create_task(server.serve(sockets=[listener]), name="control")
+        self._servers.append((server, task))
+        while not server.started:
+            if task.done():
+                await task
+                raise WsdError(f"the control socket {self._path} cannot be opened")
+            await asyncio.sleep(0.005)
+
+    async def restore(self) -> bool:
+        """Bind the socket anew if its file is not there any more, and tell whether that was so. Raises OSError."""
+        if self._file is None or not self._servers:
+            return False
+        with contextlib.suppress(OSError):
+            if os.path.samestat(self._path.stat(), self._file):
+                return False
+        for listener in self._servers[-1][0].servers:
+            listener.close()  # nobody can find it; those who are connected stay
+        await self.start()
+        return True
 
     async def stop(self) -> None:
-        self._server.should_exit = True
-        if self._task is not None:
-            await self._task
+        for server, _ in self._servers:
+            server.should_exit = True
+        for _, task in self._servers:
+            await task
 
     async def _status(self, request: Request) -> Response:
         return Response(msgspec.json.encode(self._supervisor.status()), media_type="application/json")
@@ -109,6 +135,8 @@ class ControlServer:
 
     async def _stop(self, request: Request) -> Response:
         wanted = await _body(request, StopRequest)
+        if self._supervisor.handing_over:
+            signal.raise_signal(signal.SIGTERM)  # kept for the code that goes on as this process
         seconds = self._supervisor.stop(wanted.timeout)
         return Response(msgspec.json.encode({"seconds": seconds}), 202, media_type="application/json")
 

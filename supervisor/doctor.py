@@ -51,7 +51,7 @@ def examine(loaded: Loaded) -> Iterator[Finding]:
     yield file_limit(loaded, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     yield somaxconn(Path("/proc/sys/net/core/somaxconn"))
     yield from state_directory(state_dir)
-    yield port(loaded, running)
+    yield port(loaded, running, state_dir)
     yield front(loaded)
     yield from exposure(loaded)
     yield from cluster(state_dir, running)
@@ -122,10 +122,12 @@ def state_directory(state_dir: StateDir) -> Iterator[Finding]:
         yield ok("state directory", str(root))
 
 
-def port(loaded: Loaded, running: ClusterStatus | None) -> Finding:
+def port(loaded: Loaded, running: ClusterStatus | None, state_dir: StateDir) -> Finding:
     where = nginx.listen_address(loaded.config.cluster.host, loaded.config.cluster.port)
     if running is not None:
         return ok("port", f"ours, {running.url}")
+    if any(record.name != "valkey" and is_alive(record, state_dir.root) for record in state_dir.read_state().processes):
+        return ok("port", f"ours, {where}; the supervisor does not answer")
     try:
         check_port(loaded)
     except WsdError as exc:

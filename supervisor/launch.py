@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
 from wsd.supervisor import commands, nginx
@@ -17,7 +18,7 @@ from wsd.supervisor.config import Loaded, LogConfig
 from wsd.supervisor.errors import ExitCode, NotRunningError, StartError, WsdError
 from wsd.supervisor.logs import Console, LogFollower
 from wsd.supervisor.process import end_leftovers, names_of, port_holder, raise_file_limit
-from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.state_dir import ProcessRecord, StateDir
 from wsd.supervisor.status_report import summary
 from wsd.supervisor.succession import SIGNALS, become_the_next, inherited_lock, take_stock
 from wsd.supervisor.supervisor import Supervisor
@@ -200,19 +201,25 @@ def stop(state_dir: StateDir, patience: float | None) -> str:
     try:
         stop_and_wait(state_dir, patience)
     except NotRunningError:
-        records = state_dir.read_state().processes
-        if not records:
-            raise
-        state_dir.lock()
-        try:
-            leftovers = end_leftovers(records, state_dir.root, LEFTOVER_SECONDS if patience is None else patience)
-            state_dir.clean()
-        finally:
-            state_dir.unlock()
-        if not leftovers:
+        if not (leftovers := _end_leftovers(state_dir, patience)):
             raise
         return f"ended what a supervisor that died had left running: {names_of(leftovers)}"
+    _end_leftovers(state_dir, patience)  # of one that died while it stopped
     return f"stopped the cluster in {state_dir.root}"
+
+
+def _end_leftovers(state_dir: StateDir, patience: float | None) -> list[ProcessRecord]:
+    """End what a dead supervisor has recorded, and return what was still alive. Raises WsdError."""
+    records = state_dir.read_state().processes
+    if not records:
+        return []
+    state_dir.lock()
+    try:
+        leftovers = end_leftovers(records, state_dir.root, LEFTOVER_SECONDS if patience is None else patience)
+        state_dir.clean()
+    finally:
+        state_dir.unlock()
+    return leftovers
 
 
 def detach(loaded: Loaded, arguments: Sequence[str]) -> int:
@@ -314,7 +321,8 @@ def check_port(loaded: Loaded) -> None:
 def _log_to(state_dir: StateDir, config: LogConfig) -> None:
     """Our own events go to a log file like everybody's; the terminal follows it."""
     path = state_dir.log("supervisor")
-    logging.basicConfig(filename=path, level=config.level.upper(), force=True)
+    # Opened anew when somebody has removed it.
+    logging.basicConfig(handlers=[WatchedFileHandler(path)], level=config.level.upper(), force=True)
     root = logging.getLogger()
     root.handlers[0].setFormatter(
         JsonFormatter(process="supervisor")

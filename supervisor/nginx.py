@@ -36,6 +36,9 @@ IS_FATAL = re.compile(r"[0-9/]+ [0-9:]+ \[emerg\]")
 ASKED_AT_MOST = 3
 """How many workers get one request, all but the last of which could not be connected to."""
 
+BUFFER_DIRECTORIES = ("client_body", "proxy")
+"""Those that nginx.conf names, and that our locations use. A test of the configuration makes them, too."""
+
 DASHBOARD_PATH = f"{OPERATOR_PREFIX}dashboard/"
 FORWARDED_HEADER = "X-WSD-Forwarded"
 """To the dashboard: the headers by which proxies before nginx say that they are there."""
@@ -251,8 +254,8 @@ class NginxService(Service):
 
     @property
     def is_as_written(self) -> bool:
-        """Whether nobody but us has changed the file."""
-        return self.written() == self._text
+        """Whether nobody but us has changed the file, or removed the directories where nginx puts what it buffers."""
+        return self.written() == self._text and all((self._prefix / name).is_dir() for name in BUFFER_DIRECTORIES)
 
     async def reload(self, process: Process | None) -> None:
         """Let it read its configuration, and return once it serves by that; connections stay with the processes

@@ -50,5 +50,9 @@ class Service(ABC):
         """Take note of a process that runs already; whether it is where clients find it."""
         return True
 
+    def has_lost_socket(self, incarnation: int) -> bool:
+        """Whether somebody has removed the socket at which this process was found."""
+        return False
+
     def promote(self, incarnation: int) -> None:  # noqa: B027 - most have nothing to do
         """Put a ready incarnation where clients find it.  Raises OSError."""

@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from wsd.supervisor import identity
 from wsd.supervisor.errors import WsdError
@@ -49,6 +49,29 @@ class SavedState:
     drained: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class BoundSocket:
+    """The file by which a socket is found, and whether it is still this socket's."""
+
+    path: Path
+    inode: int | None  # None: it was gone when we came
+
+    @classmethod
+    def at(cls, path: Path) -> Self:
+        return cls(path, _inode(path))
+
+    @property
+    def is_there(self) -> bool:
+        return self.inode is not None and _inode(self.path) == self.inode
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
+
+
 class StateDir:
     """Paths below one directory, created when the cluster starts. Sockets move away if their path is too long."""
 
@@ -63,7 +86,9 @@ class StateDir:
         self.events = self.logs / "events.jsonl"
         self._lock_path = root / "lock"
         self._state_path = root / "state.json"
+        self._operator_key_path = root / "operator.key"
         self._lock_fd: int | None = None
+        self._operator_key = ""
 
     def worker_socket(self, slot: int, incarnation: int | None = None) -> Path:
         """The path nginx knows, or the one an incarnation binds until it is ready."""
@@ -74,14 +99,17 @@ class StateDir:
 
     def operator_key(self) -> str:
         """By which the workers know the supervisor; made when it is first asked for, the same for its successors."""
-        path = self.root / "operator.key"
-        with suppress(FileNotFoundError):
-            if key := path.read_text("utf-8"):
-                return key
-        key = secrets.token_urlsafe(24)
-        path.touch(mode=0o600)
-        path.write_text(key, "utf-8")
-        return key
+        if not self._operator_key:
+            with suppress(FileNotFoundError):
+                self._operator_key = self._operator_key_path.read_text("utf-8")
+        if not self._operator_key:
+            self._operator_key = secrets.token_urlsafe(24)
+            self._write_operator_key()
+        return self._operator_key
+
+    def _write_operator_key(self) -> None:
+        self._operator_key_path.touch(mode=0o600)
+        self._operator_key_path.write_text(self._operator_key, "utf-8")
 
     def lock(self, inherited: int = -1) -> None:
         """Make the directory and hold it for as long as this process lives. `inherited`: the descriptor by which it is
@@ -96,11 +124,17 @@ class StateDir:
         deadline = time.monotonic() + LOCK_SECONDS
         while not self._try_lock():
             if time.monotonic() > deadline:
-                raise WsdError(
-                    f"a supervisor (pid {self.lock_holder()}) runs in {self.root} already: `wsd stop` ends it, "
-                    "--state-dir starts another cluster"
-                )
+                raise self._taken(self.lock_holder())
             time.sleep(0.02)
+        if (other := self._holder_of_removed_lock()) is not None:
+            self.unlock()
+            raise self._taken(other)
+
+    def _taken(self, holder: int | None) -> WsdError:
+        return WsdError(
+            f"a supervisor (pid {holder}) runs in {self.root} already: `wsd stop` ends it, "
+            "--state-dir starts another cluster"
+        )
 
     def _try_lock(self) -> bool:
         try:
@@ -143,6 +177,29 @@ class StateDir:
         if owner.st_uid != os.geteuid() or not stat.S_ISDIR(owner.st_mode) or owner.st_mode & 0o022:
             raise WsdError(f"the socket directory {self.sockets} is not ours alone; remove it and start again")
 
+    def restore(self) -> list[str]:
+        """Make again what somebody has removed from a directory that we hold. Returns the names of what was missing.
+
+        Raises WsdError or OSError when that is not possible.
+        """
+        needed = (self.root, self.logs, self.nginx, self.valkey, self.sockets)
+        missing = [path.name for path in needed if not path.is_dir()]
+        if missing:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.create()
+        held = self._lock_fd
+        if held is not None and not self._holds(held):
+            if not self._try_lock():
+                raise WsdError(f"the supervisor (pid {self.lock_holder()}) has taken {self.root}, too")
+            os.close(held)
+            missing.append(self._lock_path.name)
+        if self._operator_key and not self._operator_key_path.exists():
+            self._write_operator_key()
+            missing.append(self._operator_key_path.name)
+        if not self._state_path.exists():
+            missing.append(self._state_path.name)
+        return missing
+
     def _unusable(self, exc: OSError) -> WsdError:
         where = exc.filename or self.root
         return WsdError(
@@ -153,6 +210,8 @@ class StateDir:
         """The pid of the supervisor that runs here, or None."""
         try:
             fd = os.open(self._lock_path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return self._holder_of_removed_lock()
         except OSError:
             return None
         try:
@@ -162,6 +221,44 @@ class StateDir:
         finally:
             os.close(fd)
         return None
+
+    def open_holder(self) -> int | None:
+        """Open a pidfd of the supervisor that runs here: a process that has the lock open, whatever its file says.
+
+        Returns None when there is none, or it is another user's.
+        """
+        pid = self.lock_holder()
+        if not pid:
+            return None
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            return None
+        if self._has_lock_open(pid):
+            return pidfd
+        os.close(pidfd)
+        return None
+
+    def _holder_of_removed_lock(self) -> int | None:
+        """Find a supervisor whose lock file was removed: it restores the file within a second, and runs meanwhile."""
+        for path in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if int(path.name) == os.getpid() or not _may_be_supervisor((path / "cmdline").read_bytes()):
+                    continue
+                if self._has_lock_open(int(path.name), removed_only=True):
+                    return int(path.name)
+        return None
+
+    def _has_lock_open(self, pid: int, *, removed_only: bool = False) -> bool:
+        removed = f"{self.root.resolve() / self._lock_path.name} (deleted)"
+        with suppress(OSError):
+            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+                with suppress(OSError):
+                    if str(descriptor.readlink()) == removed:
+                        return True
+                    if not removed_only and os.path.samestat(descriptor.stat(), self._lock_path.stat()):
+                        return True
+        return False
 
     def write_state(self, state: SavedState) -> None:
         """Replace state.json as a whole: a reader, or a crash, sees the old one or the new one."""
@@ -199,13 +296,18 @@ class StateDir:
         with suppress(OSError):  # somebody put something of theirs there
             self.sockets.rmdir()
         self._state_path.unlink(missing_ok=True)
-        (self.root / "operator.key").unlink(missing_ok=True)
+        self._operator_key_path.unlink(missing_ok=True)
 
     def unlock(self) -> None:
         if self._lock_fd is not None:
             self._lock_path.unlink(missing_ok=True)
             os.close(self._lock_fd)
             self._lock_fd = None
+
+
+def _may_be_supervisor(command_line: bytes) -> bool:
+    """Whether it is worth to look at the descriptors of a process; workers may have very many."""
+    return b"wsd" in command_line and b"wsd.worker" not in command_line
 
 
 def _record(raw: dict[str, Any]) -> ProcessRecord:

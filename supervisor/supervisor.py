@@ -18,6 +18,7 @@ from wsd.supervisor.clock import AwakeClock
 from wsd.supervisor.config import Config, Loaded, mask_url, with_workers
 from wsd.supervisor.control import ControlServer
 from wsd.supervisor.errors import StartError, WsdError
+from wsd.supervisor.file_guard import FileGuard
 from wsd.supervisor.health import Limits
 from wsd.supervisor.health_watch import HealthWatch
 from wsd.supervisor.log_rotation import rotate_for_ever
@@ -98,6 +99,8 @@ class Supervisor:
                 self._plan()
                 unwanted = self._adopt_all()
                 await control.start()
+                guard = FileGuard(self.state_dir, self.children, control)
+                background.append(tasks.create_task(guard.run(), name="files"))
                 await self._bury([child for child in unwanted if child.slot.name != ValkeyService.name])
                 await self._bring_up_redis()
                 self.health_watch = self._make_health_watch()
@@ -179,7 +182,9 @@ class Supervisor:
             if child is None or not isinstance(child.service, NginxService) or child.service.is_as_written:
                 continue
             if operation is None or operation.done:
-                logger.warning("nginx.conf was changed by somebody else: restored; wsd.toml is what to change")
+                logger.warning(
+                    "nginx.conf was changed or removed by somebody else: restored; wsd.toml is what to change"
+                )
                 try:
                     await self.update_nginx(logger.info)
                 except (WsdError, OSError) as exc:

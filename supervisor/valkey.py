@@ -7,7 +7,7 @@ from pathlib import Path
 
 from wsd.supervisor.config import RedisConfig
 from wsd.supervisor.service import Command, Service
-from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.state_dir import BoundSocket, ProcessRecord, StateDir
 
 CONFIG = """\
 port 0
@@ -49,12 +49,14 @@ class ValkeyService(Service):
         self._binary = binary
         self._config = config
         self._state_dir = state_dir
+        self._socket: BoundSocket | None = None
 
     @property
     def url(self) -> str:
         return f"unix://{self._state_dir.valkey_socket}"
 
     def command(self, incarnation: int) -> Command:
+        self._socket = None
         path = self._state_dir.valkey / "valkey.conf"
         path.write_text(
             CONFIG.format(
@@ -65,6 +67,16 @@ class ValkeyService(Service):
             "utf-8",
         )
         return Command((str(self._binary), str(path)), os.environ, directory=self._state_dir.valkey)
+
+    def adopt(self, record: ProcessRecord) -> bool:
+        self._socket = BoundSocket.at(self._state_dir.valkey_socket)
+        return True
+
+    def promote(self, incarnation: int) -> None:
+        self._socket = BoundSocket.at(self._state_dir.valkey_socket)
+
+    def has_lost_socket(self, incarnation: int) -> bool:
+        return self._socket is not None and not self._socket.is_there
 
     async def is_ready(self, incarnation: int) -> bool:
         """Whether it answers PING; while it loads its data it answers -LOADING."""

@@ -15,7 +15,7 @@ import psutil
 from wsd.supervisor.client import request
 from wsd.supervisor.config import Config
 from wsd.supervisor.service import Command, Service
-from wsd.supervisor.state_dir import ProcessRecord, StateDir
+from wsd.supervisor.state_dir import BoundSocket, ProcessRecord, StateDir
 from wsd.worker.contract import (
     ACCEPT_GRACE_SECONDS,
     HEALTH_PATH,
@@ -64,6 +64,7 @@ class WorkerService(Service):
         self._listen = listen
         self._worker_ids: dict[int, str] = {}
         self._environments: dict[int, Mapping[str, str]] = {}  # what each was started with
+        self._sockets: dict[int, BoundSocket] = {}
 
     def configure(self, config: Config) -> None:
         """For processes to come; those that run keep what they were started with."""
@@ -159,12 +160,18 @@ class WorkerService(Service):
         with suppress(psutil.Error):
             environ = psutil.Process(record.pid).environ()
             self._environments[record.incarnation] = {name: environ[name] for name in WORKER_NAMES if name in environ}
-        return not self._state_dir.worker_socket(self.slot, record.incarnation).exists()
+        own = self._state_dir.worker_socket(self.slot, record.incarnation)
+        is_promoted = not own.exists()
+        path = self._state_dir.worker_socket(self.slot) if is_promoted else own
+        if not record.draining:
+            self._sockets[record.incarnation] = BoundSocket.at(path)
+        return is_promoted
 
     async def is_ready(self, incarnation: int) -> bool:
         path = self._state_dir.worker_socket(self.slot, incarnation)
         if not path.exists():
             return False
+        self._sockets.setdefault(incarnation, BoundSocket.at(path))
         try:
             status, _ = await asyncio.to_thread(request, path, "GET", HEALTH_PATH, 1.0)
         except (OSError, http.client.HTTPException):
@@ -173,7 +180,13 @@ class WorkerService(Service):
 
     def promote(self, incarnation: int) -> None:
         """Move the socket to the path nginx knows: in one step, from one process to the next."""
-        self._state_dir.worker_socket(self.slot, incarnation).rename(self._state_dir.worker_socket(self.slot))
+        public = self._state_dir.worker_socket(self.slot)
+        self._state_dir.worker_socket(self.slot, incarnation).rename(public)
+        self._sockets = {incarnation: BoundSocket.at(public)}
+
+    def has_lost_socket(self, incarnation: int) -> bool:
+        bound = self._sockets.get(incarnation)  # None: it has not bound it yet
+        return bound is not None and not bound.is_there
 
     async def metrics(self, timeout: float) -> str:
         """What it tells Prometheus; nothing when it does not answer in time."""

@@ -266,7 +266,7 @@ def test_a_state_directory_that_cannot_be_made_is_named(tmp_path: Path, place: s
     result = wsd("start", "--state-dir", place, cwd=tmp_path)
     assert result.returncode == 1
     assert "cannot use the state directory" in result.stderr
-    assert place in result.stderr
+    assert place.removeprefix("/proc/self") in result.stderr  # that is a link, and the place is named as it is
     assert "--state-dir" in result.stderr
     assert result.stderr.count("\n") == 1
 

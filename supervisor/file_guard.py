@@ -1,0 +1,67 @@
+"""Restores what a running cluster needs in its state directory, where somebody removes it: `git clean -fdx`, say."""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+from wsd.supervisor.children import Child, Children
+from wsd.supervisor.control import ControlServer
+from wsd.supervisor.errors import WsdError
+from wsd.supervisor.slot import Fact, Incarnation, Phase, Recycle, Unhealthy
+from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.valkey import ValkeyService
+
+logger = logging.getLogger(__name__)
+
+GUARD_SECONDS = 1.0
+
+
+class FileGuard:
+    """Looks at directories, lock and sockets, until `run` is cancelled."""
+
+    def __init__(self, state_dir: StateDir, children: Children, control: ControlServer) -> None:
+        self._state_dir = state_dir
+        self._children = children
+        self._control = control
+        self._failure = ""
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(GUARD_SECONDS)
+            try:
+                await self._look()
+            except (WsdError, OSError) as exc:
+                if str(exc) != self._failure:  # once, not every second
+                    logger.warning("what was removed from the state directory cannot be restored: %s", exc)
+                self._failure = str(exc)
+            else:
+                self._failure = ""
+
+    async def _look(self) -> None:
+        """Raises WsdError or OSError."""
+        missing = self._state_dir.restore()
+        if missing:
+            self._children.record()
+            logger.warning("somebody has removed %s: restored", ", ".join(missing))
+        if self._state_dir.logs.name in missing:
+            logger.warning("processes that run already write into logs that were removed, until `wsd restart`")
+        if await self._control.restore():
+            logger.warning("the control socket was removed: bound anew")
+        for child in self._children:
+            for fact in lost_sockets(child):
+                self._children.post(child, fact)
+
+
+def lost_sockets(child: Child) -> Iterable[Fact]:
+    """Yield what follows for the processes of a slot whose sockets are gone: nobody new finds them any more."""
+    for incarnation in child.slot.incarnations:
+        if not incarnation.leaving and child.service.has_lost_socket(incarnation.number):
+            yield _consequence(child, incarnation)
+
+
+def _consequence(child: Child, incarnation: Incarnation) -> Fact:
+    reason = "has lost its socket"
+    # Two Valkeys cannot share their data, and a process that does not serve yet has nothing to hand over.
+    if isinstance(child.service, ValkeyService) or incarnation.phase is not Phase.READY:
+        return Unhealthy(incarnation.number, reason)
+    return Recycle(incarnation.number, reason)
