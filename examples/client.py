@@ -7,27 +7,39 @@ Needs only `pip install websockets`.
 
 import asyncio
 import contextlib
+import inspect
 import json
+import logging
 import random
 import secrets
 import sys
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from urllib.parse import urlencode
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.typing import Subprotocol
+
+logger = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 20.0  # seconds
 KEPT_UIDS = 5000
 RETRIED = ("rate_limited", "byte_rate_limited", "not_stored", "unavailable")
 
+EXPIRED = 4401  # close code: come back with a new token
+
 Message = dict[str, Any]
+Token = str | Callable[[], str | Awaitable[str]]
 
 
 class RefusedError(Exception):
     """The hub's word, or the end of the client."""
+
+
+class NoTokenError(Exception):
+    """The application's function had no token to give."""
 
 
 class WsdClient:
@@ -36,10 +48,16 @@ class WsdClient:
     What it yields are messages, and `{"type": "gap", "channel", "reason"}` where something was missed.
     """
 
-    def __init__(self, url: str, user_id: str, username: str = "") -> None:
+    def __init__(self, url: str, user_id: str = "", username: str = "", *, token: Token | None = None) -> None:
+        """`token`: for a server that wants JSON Web Tokens.
+
+        A function is called before each connection, so that a token that has expired is replaced. With a text instead,
+        the client gives up when it has expired.
+        """
         self.welcome: Message = {}  # the newest
         self._url = url
-        self._query = {"user_id": user_id, "username": username or user_id}
+        self._query = {"user_id": user_id, "username": username or user_id} if user_id else {}
+        self._token = token
         self._connection: ClientConnection | None = None
         self._heard: asyncio.Queue[Message | None] = asyncio.Queue()
         self._positions: dict[str, Message] = {}  # by channel: offset and epoch
@@ -47,6 +65,7 @@ class WsdClient:
         self._uids: OrderedDict[tuple[str, str], None] = OrderedDict()  # of the latest messages, after the channel
         self._waiting: dict[int, tuple[Message, asyncio.Future[Message]]] = {}
         self._retrying: asyncio.Task[None] | None = None
+        self._ended_with: int | None = None  # the close code, where it will not come back
         self._next_id = 1
         self._run_id = secrets.token_hex(4)  # tells this client's idempotency keys from an earlier one's
 
@@ -87,6 +106,8 @@ class WsdClient:
         return {"idempotency_key": f"{self._run_id}-{self._next_id}"}
 
     async def _ask(self, request: Message) -> Message:
+        if self._ended_with is not None:
+            raise RefusedError(f"closed with {self._ended_with}")
         request_id = self._next_id
         self._next_id += 1
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
@@ -108,11 +129,14 @@ class WsdClient:
     async def _run(self) -> None:
         attempt = 0
         while True:
-            token = self.welcome.get("resume_token", "")
+            resumed = self.welcome.get("resume_token", "")
+            # The tokens themselves are not in the URL, which is logged.
+            url = f"{self._url}?{urlencode({**self._query, **({'resume': 1} if resumed else {})})}"
             try:
-                async with connect(f"{self._url}?{urlencode({**self._query, 'session': token})}") as connection:
-                    if token:
-                        await connection.send(json.dumps({"type": "resume", "since": self._positions}))
+                async with connect(url, subprotocols=await self._subprotocols()) as connection:
+                    if resumed:
+                        resume = {"type": "resume", "token": resumed, "since": self._positions}
+                        await connection.send(json.dumps(resume))
                     async for text in connection:
                         message = json.loads(text)
                         if message["type"] == "welcome":
@@ -126,19 +150,34 @@ class WsdClient:
                 code = exc.rcvd.code if exc.rcvd is not None else 1006
             except (OSError, WebSocketException):
                 code = 1006
+            except NoTokenError as exc:
+                logger.warning("%s, it is asked for again", exc)
+                code = 1006
             self._connection = None
             if code == 1009 and self._waiting:  # the largest was too large: to send it again would not help
                 largest = max(self._waiting, key=lambda request_id: len(json.dumps(self._waiting[request_id][0])))
                 self._waiting.pop(largest)[1].set_exception(RefusedError("message too big"))
-            if code in (1000, 1008) or 4500 <= code < 5000:
+            if code in (1000, 1008) or 4500 <= code < 5000 or (code == EXPIRED and not callable(self._token)):
                 break
             # Full jitter: clients of one worker must not all come back in the same moment.
             await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(attempt, 10))))
             attempt += 1
+        self._ended_with = code
         for _, answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(RefusedError(f"closed with {code}"))
         self._heard.put_nowait(None)
+
+    async def _subprotocols(self) -> list[Subprotocol] | None:
+        """How a token is sent without a header and without the URL. Raises NoTokenError."""
+        token = self._token
+        if callable(token):
+            try:
+                found = token()
+                token = await found if inspect.isawaitable(found) else found
+            except Exception as exc:
+                raise NoTokenError(f"there is no token: {exc}") from exc
+        return [Subprotocol("wsd.bearer"), Subprotocol(token)] if token else None
 
     async def _welcomed(self, message: Message) -> None:
         self.welcome = message

@@ -5,9 +5,14 @@
 //   client.onmessage = (message) => console.log(message.channel, message.data);
 //   client.subscribe("room:1");
 //   await client.publish("room:1", { text: "hi" });   // resolves once the message is stored
+//
+// Where the server wants JSON Web Tokens: new WsdClient(url, { token: async () => (await fetch("/token")).text() }).
+// The function is called before each connection, so that a token that has expired is replaced. With a text instead, the
+// client gives up when it has expired.
 
 const FIRST_PAUSE = 200, LONGEST_PAUSE = 20_000;      // milliseconds
 const KEPT_UIDS = 5000;
+const EXPIRED = 4401;                                 // close code: come back with a new token
 const RETRIED = new Set(["rate_limited", "byte_rate_limited", "not_stored", "unavailable"]);
 
 export class WsdClient {
@@ -15,7 +20,7 @@ export class WsdClient {
   ongap = (gap) => {};                                // { channel, reason }: something was missed
   onstate = (state, detail) => {};                    // "connecting", "open" (the welcome), "closed" (why, and for how long)
 
-  #url; #query; #socket = null; #token = ""; #attempt = 0; #timer; #retry = null; #stopped = false;
+  #url; #query; #token; #socket = null; #resumeToken = ""; #attempt = 0; #timer; #retry = null; #stopped = false;
   #positions = new Map();                             // by channel: { offset, epoch }
   #channels = new Set();                              // subscribed, by the application's wish
   #uids = new Set();                                  // of the latest messages, each with its channel
@@ -23,8 +28,9 @@ export class WsdClient {
   #nextId = 1;
   #run = Math.random().toString(36).slice(2);         // tells this client's idempotency keys from an earlier one's
 
-  constructor(url, { user_id, username = user_id, ...query } = {}) {
+  constructor(url, { user_id, username = user_id, token, ...query } = {}) {
     this.#url = url;
+    this.#token = token;
     this.#query = { ...query, ...(user_id ? { user_id, username } : {}) };
     this.#connect();
   }
@@ -73,12 +79,23 @@ export class WsdClient {
 
   #connect() {
     this.onstate("connecting");
+    if (typeof this.#token !== "function") return this.#open(this.#token);
+    Promise.resolve().then(this.#token)
+      .then((token) => { if (!this.#stopped) this.#open(token); })
+      .catch((error) => {                             // asked for again after a pause
+        if (!this.#stopped) this.#closed({ code: 1006, reason: `no token: ${error?.message ?? error}` });
+      });
+  }
+
+  #open(token) {
     const url = new URL(this.#url, globalThis.location?.href);
     for (const [name, value] of Object.entries(this.#query)) url.searchParams.set(name, value);
-    if (this.#token) url.searchParams.set("session", this.#token);
-    const socket = this.#socket = new WebSocket(url);
+    const resumed = this.#resumeToken;
+    if (resumed) url.searchParams.set("resume", "1"); // the tokens themselves are not in the URL, which is logged
+    const socket = this.#socket = new WebSocket(url, token ? ["wsd.bearer", token] : []);
     socket.onopen = () => {
-      if (this.#token) socket.send(JSON.stringify({ type: "resume", since: Object.fromEntries(this.#positions) }));
+      const since = Object.fromEntries(this.#positions);
+      if (resumed) socket.send(JSON.stringify({ type: "resume", token: resumed, since }));
     };
     socket.onmessage = (event) => { if (socket === this.#socket) this.#hear(JSON.parse(event.data)); };
     socket.onclose = (event) => { if (socket === this.#socket) this.#closed(event); };
@@ -91,7 +108,8 @@ export class WsdClient {
 
   #closed({ code, reason }) {
     this.#socket = null;
-    if (this.#stopped || code === 1008 || (code >= 4500 && code < 5000)) {
+    const over = code === EXPIRED && typeof this.#token !== "function";
+    if (this.#stopped || over || code === 1008 || (code >= 4500 && code < 5000)) {
       this.onstate("closed", { code, reason, again: null });
       this.close();
       return;
@@ -128,7 +146,7 @@ export class WsdClient {
 
   #welcomed(message) {
     this.#attempt = 0;
-    this.#token = message.resume_token;
+    this.#resumeToken = message.resume_token;
     this.#socket.welcomed = true;
     for (const [channel, state] of Object.entries(message.channels)) this.#joined(channel, state);
     for (const channel of this.#channels) {

@@ -1,0 +1,187 @@
+"""Tokens that expire: clients come back with new ones and miss nothing, in Python, in Node and in a browser."""
+
+import asyncio
+import json
+import shutil
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import jwt
+import pytest
+
+from tests.cluster.browser import CHROMIUM, Tab, chromium, open_tab
+from tests.cluster.harness import Cluster
+from tests.cluster.test_clients import NODE, ROOT, client_module, node_options, url
+from tests.waiting import eventually, until
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "0123456789abcdef0123456789abcdef"
+TOKEN_SECONDS = 3
+
+READER = """
+const state = globalThis.state = { heard: [], gaps: 0, asked: 0, codes: [] };
+const text = new TextEncoder();
+const encoded = (bytes) => btoa(String.fromCharCode(...new Uint8Array(bytes)))
+  .replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+
+async function token() {
+  state.asked++;
+  const exp = Math.floor(Date.now() / 1000) + SECONDS;
+  const parts = [{ alg: "HS256", typ: "JWT" }, { sub: "reader", name: `reader ${state.asked}`, exp }];
+  const signed = parts.map((part) => encoded(text.encode(JSON.stringify(part)))).join(".");
+  const algorithm = { name: "HMAC", hash: "SHA-256" };
+  const key = await crypto.subtle.importKey("raw", text.encode("SECRET"), algorithm, false, ["sign"]);
+  return `${signed}.${encoded(await crypto.subtle.sign("HMAC", key, text.encode(signed)))}`;
+}
+
+const client = new WsdClient("URL", { token });
+client.onmessage = ({ channel, data }) => { if (channel === "numbers") state.heard.push(data); };
+client.ongap = () => { state.gaps++; };
+client.onstate = (now, detail) => {
+  if (now === "open") state.name = detail.username;
+  if (now === "closed") state.codes.push(detail.code);
+};
+client.subscribe("numbers").then(() => { state.ready = true; });
+"""
+
+
+class Reader(Protocol):
+    def __call__(self) -> dict[str, Any]: ...
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    config = f'[security]\njwt_secret = "{SECRET}"\n\n[cluster]\ndrain_seconds = 1.0\n'
+    with Cluster(tmp_path_factory.mktemp("tokens"), "--workers", "2", config=config) as running:
+        yield running
+
+
+def token(user_id: str = "source", seconds: float = TOKEN_SECONDS) -> str:
+    return jwt.encode({"sub": user_id, "name": user_id, "exp": time.time() + seconds}, SECRET, "HS256")
+
+
+def script(cluster: Cluster) -> str:
+    return READER.replace("SECONDS", str(TOKEN_SECONDS)).replace("SECRET", SECRET).replace("URL", url(cluster))
+
+
+@asynccontextmanager
+async def in_node(cluster: Cluster, directory: Path) -> AsyncIterator[Reader]:
+    if NODE is None:
+        pytest.skip("no node on PATH")
+    shutil.copy(ROOT / "examples" / "client.js", directory / "client.mjs")
+    (directory / "reader.mjs").write_text(
+        f'import {{ WsdClient }} from "./client.mjs";\n{script(cluster)}\n'
+        "setInterval(() => console.log(JSON.stringify(state)), 100);\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        NODE, *node_options(), str(directory / "reader.mjs"), stdout=asyncio.subprocess.PIPE
+    )
+    told: list[dict[str, Any]] = [{}]
+
+    async def read(stdout: asyncio.StreamReader) -> None:
+        while line := await stdout.readline():
+            told[0] = json.loads(line)
+
+    assert process.stdout is not None
+    reading = asyncio.create_task(read(process.stdout))
+    try:
+        yield lambda: told[0]
+    finally:
+        process.kill()
+        await process.wait()
+        await reading
+
+
+@asynccontextmanager
+async def in_chromium(cluster: Cluster, directory: Path) -> AsyncIterator[Reader]:
+    if CHROMIUM is None:
+        pytest.skip("no chromium on PATH")
+    with chromium(directory) as port, open_tab(port, f"http://127.0.0.1:{cluster.port}/") as tab:
+        until(lambda: tab.run("document.querySelector('#entrance') !== null"), "the page")
+        tab.run(f'import("/client.js").then(({{ WsdClient }}) => {{ {script(cluster)} }})')
+        yield lambda: json.loads(tab.run("JSON.stringify(globalThis.state ?? {})"))
+
+
+@pytest.mark.parametrize("reader", [in_node, in_chromium])
+async def test_tokens_that_expire_and_a_restart_lose_nothing(cluster: Cluster, tmp_path: Path, reader: Any) -> None:
+    async with reader(cluster, tmp_path) as state, client_module().WsdClient(url(cluster), token=token) as source:
+        await eventually(lambda: state().get("ready"), "a reader that has subscribed")
+        published = 0
+        restarting: asyncio.Task[Any] | None = None
+        while state()["asked"] < 3 or restarting is None or not restarting.done():
+            assert (await source.publish("numbers", published))["durable"] is True
+            published += 1
+            if restarting is None and 4401 in state()["codes"]:
+                restarting = asyncio.create_task(asyncio.to_thread(cluster.wsd, "restart"))
+            await asyncio.sleep(0.02)
+        await eventually(lambda: len(state()["heard"]) >= published, "all that was published")
+        found = state()
+        assert found["heard"] == list(range(published))
+        assert (found["gaps"], found["name"]) == (0, f"reader {found['asked']}")
+        assert source.welcome["user_id"] == "source"
+    assert "eyJ" not in "".join(path.read_text() for path in cluster.directory.rglob("*.log")), "no token is logged"
+
+
+async def test_a_client_with_one_token_gives_up_when_it_has_expired(cluster: Cluster) -> None:
+    module = client_module()
+    async with module.WsdClient(url(cluster), token=token("ann", 1)) as client:
+        assert [message async for message in client] == []
+        with pytest.raises(module.RefusedError, match="4401"):
+            await asyncio.wait_for(client.publish("numbers", 1), 5)
+
+
+async def test_a_function_without_a_token_is_asked_again(cluster: Cluster) -> None:
+    asked: list[int] = []
+
+    async def sometimes() -> str:
+        asked.append(len(asked))
+        if len(asked) < 3:
+            raise OSError("the login service is away")
+        return token("ann", 600)
+
+    async with client_module().WsdClient(url(cluster), token=sometimes) as client:
+        assert (await client.publish("room", 1))["durable"] is True
+    assert len(asked) == 3
+
+
+# The page
+
+
+def entrance(tab: Tab) -> str:
+    """Why the page asks for a token; nothing while it does not."""
+    return str(tab.run("document.querySelector('#entrance').checkVisibility() ? refused.textContent : ''"))
+
+
+def enter(tab: Tab, text: str) -> None:
+    tab.run(f"document.querySelector('#token').value = {text!r}; document.querySelector('#entrance').requestSubmit()")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
+async def test_the_page_asks_for_a_token_says_why_and_misses_nothing(cluster: Cluster, tmp_path: Path) -> None:
+    with chromium(tmp_path) as port, open_tab(port, f"http://127.0.0.1:{cluster.port}/") as tab:
+
+        def connected() -> bool:
+            return tab.run("document.querySelector('#state')?.dataset.state") == "open" and not entrance(tab)
+
+        until(lambda: entrance(tab) == "a token is missing")
+        enter(tab, "rubbish")
+        until(lambda: entrance(tab) == "the token is not valid")
+        enter(tab, "no subprotocol")
+        until(lambda: entrance(tab).startswith("no token: "))
+        enter(tab, token("ann", -600))
+        until(lambda: entrance(tab) == "the token has expired")
+        enter(tab, token("ann"))
+        until(connected)
+        assert tab.text("#user") == "ann"
+        await eventually(lambda: entrance(tab) == "the token has expired")
+        async with client_module().WsdClient(url(cluster), token=token) as source:
+            await source.broadcast({"text": "said meanwhile"})
+        enter(tab, token("ann", 600))
+        until(connected)
+        until(lambda: "said meanwhile" in tab.text("#messages"))
+        tab.call("Page.reload")
+        until(connected, "a page that keeps its token")
