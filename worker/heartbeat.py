@@ -3,11 +3,13 @@
 import asyncio
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wsd.worker.containment import run_for_ever
 from wsd.worker.contract import (
+    EVERY_WORKER,
     LIVE_WORKERS_KEY,
     SESSIONS_KEY,
     Heartbeat,
@@ -17,24 +19,37 @@ from wsd.worker.contract import (
 )
 from wsd.worker.link import Redis, RedisError, is_unusable, raise_if_cancelled
 from wsd.worker.logs import get_logger
-from wsd.worker.websocket_manager import DistributedWebSocketManager
+from wsd.worker.message_broker import UNNUMBERED
+from wsd.worker.roster import Roster
+from wsd.worker.websocket_manager import DistributedWebSocketManager, WorkerCame
+from wsd.worker.wire import encode
 
 logger = get_logger(__name__)
 
 LAG_SAMPLE_SECONDS = 0.25
+
+GATHER_SECONDS = 0.05
+"""How long several workers that come in one moment are waited for, so that one beat finds them all."""
+
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 # One script, by the server's clock: no worker's clock can make another look dead.
-# KEYS heartbeat, live workers, sessions; ARGV record, ttl in ms, worker id.
-# Answers the live workers' ids and how many sessions live.
+# KEYS heartbeat, live workers, sessions; ARGV record, ttl in ms, worker id, channel of all workers, what they are told
+# when this one was not known, so that they count it at once and not only at their next beat.
+# Answers whether it was known, the live workers' ids, and how many sessions live.
 BEAT_SCRIPT = """
+local known = redis.call('EXISTS', KEYS[1])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 redis.call('ZADD', KEYS[2], now + ARGV[2], ARGV[3])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
-return {redis.call('ZRANGE', KEYS[2], 0, -1), redis.call('ZCOUNT', KEYS[3], now / 1000, '+inf')}
+if known == 0 then redis.call('PUBLISH', ARGV[4], ARGV[5]) end
+return {known, redis.call('ZRANGE', KEYS[2], 0, -1), redis.call('ZCOUNT', KEYS[3], now / 1000, '+inf')}
 """
+
+ANNOUNCEMENT = UNNUMBERED + encode(WorkerCame())
+"""Published past the broker: what tells of a worker that is back must not wait with the messages that were spooled."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +76,18 @@ class HeartbeatTask:
         self._count = 0
         self._lag = 0.0
         self._totals: ClusterTotals | None = None
-        self.live_workers: frozenset[str] = frozenset()  # ids, as of the last beat that Redis answered
+        self._roster = Roster(env.heartbeat_interval, grace=env.heartbeat_ttl)
+        self._somebody_came = asyncio.Event()
+        manager.on_worker_came = self._somebody_came.set
+
+    @property
+    def live_workers(self) -> frozenset[str]:
+        """The ids of the workers that live, as far as known."""
+        return self._roster.live
+
+    def judges(self) -> bool:
+        """Tell whether a worker whose heartbeat is missing is dead, see `Roster`."""
+        return self._roster.judges(time.monotonic())
 
     @property
     def totals(self) -> ClusterTotals:
@@ -102,7 +128,11 @@ class HeartbeatTask:
                 raise_if_cancelled()
                 self.begun.set()
                 self._lag = 0.0
-                await asyncio.sleep(self._env.heartbeat_interval)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._env.heartbeat_interval):
+                        await self._somebody_came.wait()
+                        await asyncio.sleep(GATHER_SECONDS)
+                self._somebody_came.clear()
         finally:
             await self._say_goodbye()
 
@@ -118,9 +148,10 @@ class HeartbeatTask:
         record = replace(self.record(), redis=self._manager.broker.healthy)
         keys = [heartbeat_key(record.worker_id), LIVE_WORKERS_KEY, SESSIONS_KEY]
         ttl_ms = int(self._env.heartbeat_ttl * 1000)
+        arguments: list[str | int | bytes] = [record.to_json(), ttl_ms, record.worker_id, EVERY_WORKER, ANNOUNCEMENT]
         try:
             async with asyncio.timeout(self._env.heartbeat_interval):
-                workers, sessions = await self._beat(keys, [record.to_json(), ttl_ms, record.worker_id])
+                was_known, workers, sessions = await self._beat(keys, arguments)
         except (RedisError, OSError) as exc:
             if self.redis_healthy:
                 logger.warning("heartbeat failed: %s", exc)
@@ -129,9 +160,12 @@ class HeartbeatTask:
                 self._manager.broker.suspect(str(exc))  # nothing may be published for long
         else:
             self.redis_healthy = True
-            self.live_workers = frozenset(map(bytes.decode, workers))
-            self._totals = ClusterTotals(len(workers), sessions)
+            found = frozenset(map(bytes.decode, workers))
+            self._roster.seen(found, time.monotonic(), was_known=bool(was_known))
+            self._totals = ClusterTotals(len(self.live_workers), sessions)
             self._manager.workers_seen(self.live_workers)
+            if not was_known:
+                self._manager.rewrite()
 
     async def _say_goodbye(self) -> None:
         if self._redis is None or not self.redis_healthy:

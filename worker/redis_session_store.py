@@ -7,7 +7,7 @@ touches one key, so that the keys may lie on different servers.
 
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -157,8 +157,17 @@ class RedisSessionStore(SessionStore):
     Raises RedisError or OSError where Redis does not answer.
     """
 
-    def __init__(self, redis: Redis, worker_id: str, ttl: float, clock: Clock = time.time) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        worker_id: str,
+        ttl: float,
+        clock: Clock = time.time,
+        judges: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`judges`: whether a worker without a heartbeat may be taken for dead now, see `Roster`."""
         super().__init__(ttl)
+        self._judges = judges
         self._redis = redis
         self._worker_id = worker_id
         self._clock = clock
@@ -310,7 +319,8 @@ class RedisSessionStore(SessionStore):
             return 0
         try:
             expired = await self._redis.zremrangebyscore(SESSIONS_KEY, "-inf", self._clock())
-            return int(expired) + sum([await self._detach_all_of(worker) for worker in await self._dead_workers()])
+            dead = await self._dead_workers() if self._judges() else []
+            return int(expired) + sum([await self._detach_all_of(worker) for worker in dead])
         finally:
             await self._redis.eval(RELEASE_SCRIPT, 1, CLEANUP_KEY, token)
 

@@ -122,7 +122,11 @@ class Parts:
     call_timeout: float = 2.0  # seconds that a call may wait for Redis
 
 
-WorkerMessage = SessionChanged | AskStatistics | Answer | AskFlight | FlightAnswer
+class WorkerCame(Struct, frozen=True, tag="came"):
+    """To all workers: one of them beats that was not known, for the first time or again."""
+
+
+WorkerMessage = SessionChanged | WorkerCame | AskStatistics | Answer | AskFlight | FlightAnswer
 
 _worker_message: msgspec.json.Decoder[WorkerMessage] = msgspec.json.Decoder(WorkerMessage)
 
@@ -139,7 +143,7 @@ class DistributedWebSocketManager:
         self.worker_id = worker_id
         self.node_id = node_id
         self.broker = parts.make_broker(self._deliver)
-        self.broker.on_return = self._returned
+        self.broker.on_return = self.rewrite
         self.sessions = parts.sessions
         self.limits = parts.limits
         self._step_timeout = parts.call_timeout / 2  # a call asks twice at most: to find out, then to act
@@ -175,6 +179,7 @@ class DistributedWebSocketManager:
         self._home: asyncio.AbstractEventLoop | None = None  # that it runs on
         self._uid_prefix = secrets.token_hex(5)
         self._uids = 0
+        self.on_worker_came: Callable[[], None] = lambda: None  # called when a worker begins to beat
         self._questions: asyncio.Queue[AskStatistics | AskFlight] = asyncio.Queue(100)
 
     async def run(self) -> None:
@@ -784,6 +789,8 @@ class DistributedWebSocketManager:
                 self._asked_statistics.answered(question, statistics)
             case FlightAnswer():
                 self.tracing.answered(told)
+            case WorkerCame():
+                self.on_worker_came()
 
     def _session_ended(self, session_id: str) -> None:
         if (outbox := self._fanout.get(session_id)) is not None:
@@ -793,8 +800,8 @@ class DistributedWebSocketManager:
         if (outbox := self._fanout.get(session_id)) is not None:
             outbox.fail()
 
-    def _returned(self) -> None:
-        """Redis is back, and may have forgotten what we told it."""
+    def rewrite(self) -> None:
+        """Write anew what is to be in Redis: it was away, or has forgotten something."""
         self.keeper.hurry()
         self._presence.refresh()
         self._channels.check_all()

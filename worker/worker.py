@@ -91,7 +91,12 @@ class Worker:
     def _sessions(self) -> SessionStore:
         if self._commands is None:
             return InMemorySessionStore(self.env.session_ttl)
-        return RedisSessionStore(self._commands, self.env.worker_id, self.env.session_ttl)
+        return RedisSessionStore(
+            self._commands,
+            self.env.worker_id,
+            self.env.session_ttl,
+            judges=lambda: self.heartbeat.judges(),  # noqa: PLW0108 - the heartbeat is made later
+        )
 
     def _presence(self) -> Presence:
         if self._commands is None:
