@@ -36,8 +36,10 @@ IDENTITY_KEY = "identity"
 
 EXPIRED = "the token has expired"
 
-EXPIRY_SPREAD_SECONDS = 1.0
-"""Within how long connections are closed whose tokens expire together."""
+EXPIRIES_PER_SECOND = 1000
+"""How many connections a worker closes each second whose tokens expire together."""
+
+MAX_EXPIRY_SPREAD_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -128,15 +130,23 @@ async def refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -
         await send({"type": "websocket.close"})
 
 
-async def run_admitted(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run an application for a client that is admitted, and end the connection when the client's token expires."""
+def expiry_spread(connections: int) -> float:
+    """Within how many seconds connections end whose tokens expire together, where a worker has so many."""
+    return min(max(1.0, connections / EXPIRIES_PER_SECOND), MAX_EXPIRY_SPREAD_SECONDS)
+
+
+async def run_admitted(app: ASGIApp, scope: Scope, receive: Receive, send: Send, spread_seconds: float = 1.0) -> None:
+    """Run an application for a client that is admitted, and end the connection when the client's token expires.
+
+    `spread_seconds`: how much later it may end, at random, so that clients do not all come back in one moment.
+    """
     identity: Identity | None = scope["state"].get(IDENTITY_KEY)
     seconds = identity.seconds_left(time.time()) if identity is not None else None
     send = with_subprotocol(scope, send)
     if seconds is None:
         await app(scope, receive, send)
         return
-    seconds += random.uniform(0, EXPIRY_SPREAD_SECONDS)  # tokens of one moment must not all come back in one
+    seconds += random.uniform(0, spread_seconds)
     handle = handle_of(scope)
     if handle is not None:
         handle.outbox.close_in(seconds, CloseCode.TOKEN_EXPIRED, EXPIRED)

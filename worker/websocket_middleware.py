@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wsd.worker import http_api
-from wsd.worker.admission import Admission, refuse, run_admitted
+from wsd.worker.admission import Admission, expiry_spread, refuse, run_admitted
 from wsd.worker.authentication import Authenticate, without_secrets
 from wsd.worker.contract import WorkerEnv
 from wsd.worker.lifespan import Lifespan
@@ -97,7 +97,7 @@ class WebSocketMiddleware:
             self.manager.refusals[refusal.reason] += 1
             await refuse(refusal, scope, receive, send)
             return
-        await run_admitted(self.app, scope, receive, send)
+        await run_admitted(self.app, scope, receive, send, expiry_spread(self.manager.connection_count))
 
     def _with_headers(self, send: Send) -> Send:
         async def send_with_headers(message: Message) -> None:

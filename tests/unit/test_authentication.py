@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from starlette.types import Scope
 
+from wsd.worker.admission import expiry_spread
 from wsd.worker.authentication import (
     Authenticate,
     AuthenticationError,
@@ -113,6 +114,11 @@ class _Clock(datetime):
 def test_times_that_are_none_make_a_token_invalid(changes: dict[str, Any]) -> None:
     with pytest.raises(AuthenticationError, match="the token is not valid"):
         hs256().authenticate(signed(**changes))
+
+
+@pytest.mark.parametrize(("connections", "seconds"), [(0, 1), (1000, 1), (5000, 5), (15_000, 10)])
+def test_tokens_that_expire_together_end_connections_one_after_the_other(connections: int, seconds: float) -> None:
+    assert expiry_spread(connections) == seconds
 
 
 @pytest.mark.parametrize(
