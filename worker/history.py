@@ -19,7 +19,11 @@ META_LIFETIMES = 10
 """How many times longer than the history its epoch and top offset are remembered."""
 
 EMPTY_SECONDS = 600
-"""How long the epoch of a channel without messages is remembered after its last member has left."""
+"""How long the epoch of a channel is remembered at least, and at most where the channel never had a message.
+
+A worker asks for the position of each channel with members far more often. So an epoch does not end while somebody is
+there, however short the history is.
+"""
 
 IDEMPOTENCY_SECONDS = 120
 
@@ -96,6 +100,11 @@ def offset_of(entry: Entry) -> int:
     return entry.position.offset
 
 
+def epoch_seconds(history_ttl: float) -> float:
+    """Return how long the epoch and the top offset are remembered after the last message, in seconds."""
+    return max(history_ttl * META_LIFETIMES, EMPTY_SECONDS)
+
+
 def new_epoch() -> str:
     return secrets.token_hex(4)
 
@@ -154,4 +163,4 @@ class MemoryHistory:
     @property
     def forgotten(self) -> bool:
         """Whether nobody could resume from here any more."""
-        return self._clock() >= self._expires_at + META_LIFETIMES * self._ttl
+        return self._clock() >= self._expires_at - self._ttl + epoch_seconds(self._ttl)

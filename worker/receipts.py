@@ -6,7 +6,7 @@ The highest position of all of a user's connections counts. It is written in bat
 import asyncio
 
 from wsd.worker.contract import receipts_key
-from wsd.worker.history import META_LIFETIMES, Position
+from wsd.worker.history import Position, epoch_seconds
 from wsd.worker.link import LOST, Redis, raise_if_cancelled
 from wsd.worker.logs import get_logger
 
@@ -36,7 +36,7 @@ class Receipts:
         if len(self._read) > MAX_READERS:
             del self._read[next(iter(self._read))]
         if self._redis is not None:
-            self._lifetimes[channel] = ttl * META_LIFETIMES
+            self._lifetimes[channel] = epoch_seconds(ttl)
             self._wake.set()
 
     async def read_by(self, channel: str, user_id: str, epoch: str) -> int:

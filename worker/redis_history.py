@@ -22,12 +22,12 @@ from wsd.worker.contract import (
 from wsd.worker.history import (
     EMPTY_SECONDS,
     IDEMPOTENCY_SECONDS,
-    META_LIFETIMES,
     Entry,
     Keep,
     Page,
     Position,
     Wanted,
+    epoch_seconds,
     new_epoch,
 )
 
@@ -40,9 +40,9 @@ PRODUCERS = 64
 PRODUCER_SECONDS = 86_400
 
 # KEYS meta, stream, and the idempotency key if there is one. ARGV message (origin, number, payload), pub/sub channel,
-# an epoch in case there is none, history size, its ttl in ms, seconds now. Answers the position, after a "=" where the
-# message was there already. The first command that writes must be one that a full server refuses: after a write, it
-# lets a script have all it wants.
+# an epoch in case there is none, history size, its ttl in ms, seconds now, for how many ms the epoch is remembered.
+# Answers the position, after a "=" where the message was there already. The first command that writes must be one that
+# a full server refuses: after a write, it lets a script have all it wants.
 # The meta hash outlives the stream, so that a client that comes late learns that it missed something; if it was lost
 # alone (evicted), what is left of the stream belongs to another epoch and must go.
 APPEND_SCRIPT = f"""
@@ -73,7 +73,7 @@ if not last and redis.call('HLEN', KEYS[1]) > {PRODUCERS} then
         if seen_at and tonumber(seen_at) < ARGV[6] - {PRODUCER_SECONDS} then redis.call('HDEL', KEYS[1], all[i]) end
     end
 end
-redis.call('PEXPIRE', KEYS[1], ARGV[5] * {META_LIFETIMES})
+redis.call('PEXPIRE', KEYS[1], ARGV[7])
 redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[4], offset .. '-0', 'm', ARGV[1])
 redis.call('PEXPIRE', KEYS[2], ARGV[5])
 local position = string.format('%d', offset) .. ':' .. epoch
@@ -83,28 +83,29 @@ return position
 """
 APPEND_SHA = hashlib.sha1(APPEND_SCRIPT.encode()).hexdigest()  # noqa: S324 - EVALSHA's own
 
-# KEYS meta, stream; ARGV an epoch in case there is none, ttl in ms, offset to read after ('' for the top only), count,
-# 1 to read backwards, from before the offset, and for how many ms an epoch without messages is kept ('': it is not
-# begun, and nothing is written). Without an epoch there is nothing to read: what is left of a stream belongs to none.
-READ_SCRIPT = f"""
+# KEYS meta, stream; ARGV an epoch in case there is none, for how many ms it is remembered, offset to read after ('' for
+# the top only), count, 1 to read backwards, from before the offset, and for how many ms an epoch without messages is
+# kept ('': it is not begun, and nothing is written). Without an epoch there is nothing to read: what is left of a
+# stream belongs to none.
+READ_SCRIPT = """
 local epoch, offset = unpack(redis.call('HMGET', KEYS[1], 'epoch', 'offset'))
 if not epoch then
-    if ARGV[6] == '' then return {{'0:', {{}}}} end
+    if ARGV[6] == '' then return {'0:', {}} end
     epoch, offset = ARGV[1], '0'
     redis.call('HSET', KEYS[1], 'epoch', epoch, 'offset', offset)
     redis.call('DEL', KEYS[2])
 end
 if ARGV[6] ~= '' then
-    redis.call('PEXPIRE', KEYS[1], offset == '0' and ARGV[6] or ARGV[2] * {META_LIFETIMES})
+    redis.call('PEXPIRE', KEYS[1], offset == '0' and ARGV[6] or ARGV[2])
 end
-local entries = {{}}
+local entries = {}
 if ARGV[5] == '1' then
     local before = ARGV[3] == '0' and '+' or string.format('%d', ARGV[3] - 1)
     entries = redis.call('XREVRANGE', KEYS[2], before, '-', 'COUNT', ARGV[4])
 elseif ARGV[3] ~= '' then
     entries = redis.call('XRANGE', KEYS[2], string.format('%d', ARGV[3] + 1), '+', 'COUNT', ARGV[4])
 end
-return {{offset .. ':' .. epoch, entries}}
+return {offset .. ':' .. epoch, entries}
 """
 
 READ_SHA = hashlib.sha1(READ_SCRIPT.encode()).hexdigest()  # noqa: S324
@@ -122,23 +123,23 @@ def append_arguments(channel: str, message: bytes, keep: Keep) -> list[Any]:
     keys = [history_meta_key(name), history_key(name)]
     if keep.idempotency_key:
         keys.append(idempotency_key(name, keep.idempotency_key))
-    return [len(keys), *keys, message, channel, new_epoch(), keep.size, int(keep.ttl * 1000), int(time.time())]
+    ttl_ms, epoch_ms = int(keep.ttl * 1000), int(epoch_seconds(keep.ttl) * 1000)
+    return [len(keys), *keys, message, channel, new_epoch(), keep.size, ttl_ms, int(time.time()), epoch_ms]
 
 
 def read_arguments(wanted: Wanted) -> list[Any]:
     name = channel_of(wanted.channel)
     since = "" if wanted.since is None else wanted.since
-    ttl_ms = int(wanted.keep.ttl * 1000)
+    epoch_ms = int(epoch_seconds(wanted.keep.ttl) * 1000)
     empty_ms = int(_empty_seconds(name, wanted.keep) * 1000) if wanted.follows else ""
     keys = [history_meta_key(name), history_key(name)]
-    return [len(keys), *keys, new_epoch(), ttl_ms, since, wanted.count, int(wanted.reverse), empty_ms]
+    return [len(keys), *keys, new_epoch(), epoch_ms, since, wanted.count, int(wanted.reverse), empty_ms]
 
 
 def _empty_seconds(name: str, keep: Keep) -> float:
     """For how long an epoch without messages is kept: clients can name channels as fast as they can subscribe."""
-    lifetime = keep.ttl * META_LIFETIMES
     is_named_by_client = name != BROADCAST and not name.startswith(USER_PREFIX)
-    return min(lifetime, EMPTY_SECONDS) if is_named_by_client else lifetime
+    return EMPTY_SECONDS if is_named_by_client else epoch_seconds(keep.ttl)
 
 
 def parse_stored(answer: bytes) -> tuple[Position, bool]:
