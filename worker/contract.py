@@ -143,6 +143,11 @@ class WorkerEnv:
     log_format: str = _env("WSD_WORKER_LOG_FORMAT", "text")  # or "json"
     events_path: str = _env("WSD_WORKER_EVENTS_PATH", "")  # the node's file of events, see Event
 
+    @property
+    def authenticates(self) -> bool:
+        """Whether the settings say how clients are authenticated."""
+        return bool(self.authenticate or self.jwt_secret or self.jwt_public_key_file or self.jwt_jwks_file)
+
     def to_env(self) -> dict[str, str]:
         """The variables to start a worker with; `from_env` of them gives the same record."""
         return {f.metadata["env"]: _to_text(getattr(self, f.name)) for f in fields(self)}

@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from wsd.worker import http_api
 from wsd.worker.admission import Admission, expiry_spread, refuse, run_admitted
 from wsd.worker.authentication import Authenticate, without_secrets
+from wsd.worker.compat import AmbiguousNameError, check_names
 from wsd.worker.contract import WorkerEnv
 from wsd.worker.lifespan import Lifespan
 from wsd.worker.websocket_manager import DistributedWebSocketManager
@@ -117,6 +118,13 @@ class WebSocketMiddleware:
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Start the worker before the application's startup, and stop the worker after the application's shutdown."""
+        try:
+            check_names()
+        except AmbiguousNameError as exc:
+            self.startup_failure = str(exc)
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": str(exc)})
+            return
         worker = self.worker
         await worker.start(ready=False)
         lifespan = Lifespan(self.app, on_started=worker.ready, on_stopped=worker.stop)

@@ -3,22 +3,25 @@
 import asyncio
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection, connect, unix_connect
 
-from tests.cluster.harness import ROOT, Cluster
+from tests.cluster.harness import ROOT, Cluster, clean_env
 from tests.ports import unused_port
 from tests.valkey import valkey
 from tests.waiting import eventually
 from tests.worker.clients import close_of
+from tests.worker.process import Worker as Process
 from tests.worker.process import worker
 from tests.worker.servers import get, uvicorn
-from wsd.worker.compat import ConnectionManager
-from wsd.worker.contract import WorkerEnv
-from wsd.worker.worker import Worker
+from wsd.worker.compat import AmbiguousNameError, ConnectionManager, check_names
+from wsd.worker.contract import EXIT_STARTUP_FAILED, WorkerEnv
+from wsd.worker.worker import Worker, current_worker
 
 pytestmark = pytest.mark.anyio
 
@@ -214,13 +217,178 @@ async def test_all_workers_hear_a_broadcast(tmp_path: Path) -> None:
             await connection.close()
 
 
-def test_managers_made_by_one_line_must_be_told_apart() -> None:
-    made = []
-    with pytest.raises(ValueError, match="makes more than one ConnectionManager: give each a name"):
-        for _ in range(2):
-            made.append(ConnectionManager())  # noqa: PERF401 - the line is what matters
+LIBRARY = """
+from wsd.worker.compat import ConnectionManager
+
+def make():
+    return ConnectionManager()
+
+class Named(ConnectionManager):
+    def __init__(self, title):
+        super().__init__()
+        self.title = title
+"""
+
+NAMED = """
+{lines}
+from library import Named, make
+from wsd.worker.compat import ConnectionManager
+
+first = again = ConnectionManager()
+made = make()
+titled = Named("a title")
+given = ConnectionManager("lobby")
+held = {{"one": ConnectionManager()}}
+
+class Room:
+    manager = ConnectionManager()
+    def __init__(self):
+        self.own = ConnectionManager()
+
+def create():
+    global late
+    late = ConnectionManager()
+    return ConnectionManager()
+
+room, created = Room(), create()
+"""
+
+FOUND = {
+    "first": "named:first",
+    "again": "named:first",
+    "made": "named:made",
+    "titled": "named:titled",
+    "given": "lobby",
+    "late": "named:late",
+}
+HELD = {
+    "held['one']": "named",
+    "Room.manager": "named:Room.manager",
+    "room.own": "named:Room.__init__",
+    "created": "named:created",
+}
+
+
+def test_names_hold_over_edits_and_however_the_module_is_run(tmp_path: Path) -> None:
+    (tmp_path / "library.py").write_text(LIBRARY)
+    (tmp_path / "other.py").write_text("from named import first as renamed\n")
+    expressions = {**FOUND, **HELD}
+    for lines in ("", "# a line\n" * 30):
+        (tmp_path / "named.py").write_text(NAMED.format(lines=lines))
+        shown = f"print([{', '.join(f'named.{name}.name' for name in expressions)}, other.renamed.name])"
+        for reload in ("", "; import importlib; importlib.reload(named); importlib.reload(other)"):
+            code = f"import sys; sys.path.insert(0, '.'); import named, other{reload}; {shown}"
+            assert printed(tmp_path, "-c", code) == str([*expressions.values(), "named:first"])
+    with (tmp_path / "named.py").open("a") as module:
+        module.write("if __name__ == '__main__': print(first.name, Room.manager.name)\n")
+    assert printed(tmp_path, "named.py") == printed(tmp_path, "-m", "named") == "named:first named:Room.manager"
+
+
+def printed(directory: Path, *arguments: str) -> str:
+    command = [sys.executable, *arguments]
+    result = subprocess.run(command, cwd=directory, env=clean_env(), capture_output=True, text=True, timeout=30)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+AMBIGUOUS = [
+    "rooms = [ConnectionManager() for _ in range(2)]",
+    "rooms = {'a': ConnectionManager()}\nrooms['b'] = ConnectionManager()",
+    "def create():\n    one = ConnectionManager()\n    return one, ConnectionManager()\nrooms = create()",
+]
+
+
+@pytest.mark.parametrize("source", AMBIGUOUS)
+def test_managers_that_nothing_tells_apart_are_named_at_the_start(tmp_path: Path, source: str) -> None:
+    (tmp_path / "mine.py").write_text(
+        f"from wsd.worker.compat import ConnectionManager\nfrom wsd.worker.hub import app\n{source}\n"
+    )
+    running = Process(tmp_path, app="mine:app")
+    assert running.process.wait(20) == EXIT_STARTUP_FAILED
+    last = running.log.read_text().splitlines()[-1]
+    assert "makes more than one ConnectionManager: assign each to a variable of its module, or name each" in last
+
+
+async def test_a_function_may_be_called_again_but_one_worker_uses_what_it_made_once() -> None:
+    def create() -> ConnectionManager:
+        return ConnectionManager()
+
+    one, other = create(), create()
+    check_names()
+    await one.broadcast("hi")
+    with pytest.raises(AmbiguousNameError, match="create makes more than one ConnectionManager"):
+        await other.broadcast("hi")
     rooms = {name: ConnectionManager(name) for name in ("a", "b")}
     assert [room.name for room in rooms.values()] == ["a", "b"]
+    for room in rooms.values():
+        await room.broadcast("hi")
+    await current_worker().stop()
+
+
+WHO = """
+from starlette.applications import Starlette
+from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
+from starlette.middleware import Middleware
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.routing import WebSocketRoute
+from wsd.worker import Identity, get_websocket_manager
+from wsd.worker.compat import ConnectionManager
+
+manager = ConnectionManager()
+KINDS = {{
+    "nothing": {{}},
+    "user": {{"user_id": "given", "username": "Given"}},
+    "number": {{"user_id": 7}},
+    "identity": {{"identity": Identity("given", "Given")}},
+}}
+
+async def who(websocket):
+    await manager.connect(websocket, **KINDS[websocket.path_params["kind"]])
+    found = await get_websocket_manager().presence("~" + manager.name)
+    await websocket.send_json([(member.user_id, member.username) for member in found[1]])
+    async for _ in websocket.iter_text():
+        pass
+
+class Backend(AuthenticationBackend):
+    async def authenticate(self, connection):
+        if "authorization" in connection.headers:
+            return AuthCredentials(), SimpleUser(connection.headers["authorization"])
+
+def authenticate(scope):
+    return Identity("known", "Known")
+
+app = Starlette(routes=[WebSocketRoute("/{{kind}}", who)], middleware={middleware})
+"""
+
+
+@pytest.mark.parametrize("authentication", ["none", "settings", "starlette"])
+async def test_a_client_is_who_the_application_says_and_not_what_its_query_says(
+    tmp_path: Path, authentication: str
+) -> None:
+    own = "[Middleware(AuthenticationMiddleware, backend=Backend())]" if authentication == "starlette" else "[]"
+    (tmp_path / "mine.py").write_text(WHO.format(middleware=own))
+    hook = "mine:authenticate" if authentication == "settings" else ""
+    with worker(tmp_path, app="mine:app", authenticate=hook) as serving:
+
+        async def seen(kind: str, **headers: str) -> list[str]:
+            url = f"ws://localhost/{kind}?user_id=forged&username=Forged"
+            async with unix_connect(str(serving.path), url, additional_headers=headers) as client:
+                ((user_id, username),) = json.loads(await hear(client))
+            await eventually(lambda: serving.health()[1]["websocket"]["local_connections"] == 0)
+            return [user_id, username]
+
+        assert await seen("user") == await seen("identity") == ["given", "Given"]
+        assert await seen("number") == ["7", "7"]
+        match authentication:
+            case "none":
+                assert await seen("nothing") == ["forged", "Forged"]
+            case "settings":
+                assert await seen("nothing") == ["known", "Known"]
+            case _:
+                assert await seen("nothing", Authorization="ann") == ["ann", "ann"]
+                user_id, username = await seen("nothing")
+                assert user_id == username
+                assert user_id.startswith("guest-")
 
 
 def examples(directory: Path) -> None:
