@@ -22,14 +22,15 @@ _UID = b'"uid":"'
 def stored_key(sender: str | None, key: str) -> str:
     """Return what is stored for the idempotency key of a user, or of the server itself (None).
 
-    The parts are hashed with their lengths: no two pairs have the same result, and nobody can read the key in it.
+    The user id is hashed with its length: no two pairs have the same result, and nobody can read the key in it.
     """
-    return _digest(b"server" if sender is None else b"user", _bytes(sender or ""), _bytes(key))
+    return _digest(f"server {key}" if sender is None else f"user {len(sender)} {sender}{key}")
 
 
 def uid_of(channel: str, stored_key: str, now: float) -> str:
     """Return the uid of a message with a key; `now`: seconds since the epoch."""
-    return f"{_digest(_bytes(channel), stored_key.encode())}-{int(now // UID_SECONDS):x}"
+    # A stored key is of a fixed length, so that it cannot meet another one with another channel.
+    return f"{_digest(stored_key + channel)}-{int(now // UID_SECONDS):x}"
 
 
 def try_of(payload: bytes) -> tuple[bytes, int] | None:
@@ -65,10 +66,6 @@ class KnownTries:
         return period is not None and abs(period - one[1]) <= 1
 
 
-def _digest(*parts: bytes) -> str:
-    joined = b"".join(b"%d:%b" % (len(part), part) for part in parts)
-    return hashlib.blake2b(joined, digest_size=_DIGEST_BYTES).hexdigest()
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode(errors="surrogatepass")  # an application's text may have lone surrogates
+def _digest(text: str) -> str:
+    # An application's text may have lone surrogates.
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=_DIGEST_BYTES).hexdigest()

@@ -35,7 +35,8 @@ async def test_events_say_what_happened_and_outlive_the_cluster(tmp_path: Path) 
 
 
 async def test_a_slow_reader_is_an_event(tmp_path: Path) -> None:
-    with Cluster(tmp_path, "--workers", "1", config="[websocket]\nmax_buffer_bytes = 20000\n") as cluster:
+    config = "[websocket]\nmax_buffer_bytes = 20000\n[security]\nbytes_per_second = 0\n"
+    with Cluster(tmp_path, "--workers", "1", config=config) as cluster:
         slow = await cluster.client("slow")
         slow.connection.transport.pause_reading()
         sender = await cluster.client("fast")

@@ -112,7 +112,8 @@ async def test_a_worker_that_was_killed_and_nobody_came_back(tmp_path: Path) -> 
 
 
 async def test_what_waited_for_a_slow_reader_is_told(tmp_path: Path) -> None:
-    with Cluster(tmp_path, "--workers", "1", config="[websocket]\nmax_buffer_bytes = 100000\n") as cluster:
+    config = "[websocket]\nmax_buffer_bytes = 100000\n[security]\nbytes_per_second = 0\n"
+    with Cluster(tmp_path, "--workers", "1", config=config) as cluster:
         reader, writer = await cluster.client("slow"), await cluster.client("writer")
         for client in (reader, writer):
             await client.ask(type="subscribe", channel="news")

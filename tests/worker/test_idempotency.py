@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -9,8 +10,9 @@ import pytest
 
 from tests.ports import unused_port
 from tests.valkey import server
+from tests.waiting import eventually
 from tests.worker.clients import ask, receive
-from tests.worker.process import Worker, close_opened, worker
+from tests.worker.process import Worker, close_opened, worker, workers
 
 pytestmark = pytest.mark.anyio
 
@@ -104,3 +106,34 @@ async def test_one_key_in_several_channels_is_several_messages(serving: Worker) 
     assert heard[-1]["data"] == "one:"
     assert len({message["uid"] for message in heard}) == 5
     assert "source" not in json.dumps([message["uid"] for message in heard])
+
+
+async def test_a_retry_on_another_worker_while_redis_is_away_is_one_message(tmp_path: Path) -> None:
+    with (
+        server(tmp_path / "redis", unused_port(), "--appendonly", "yes", "--appendfsync", "always") as redis,
+        server(tmp_path / "near", unused_port()) as near,
+        workers(tmp_path, 2, redis_url=redis.url, stand_in_url=near.url) as both,
+    ):
+        readers = [await one.connect(f"reader-{number}") for number, one in enumerate(both)]
+        for reader in readers:
+            await ask(reader, type="subscribe", channel="room")
+        sources = [await one.connect("source") for one in both]
+        said = {"type": "publish", "channel": "room", "data": "said before", "idempotency_key": "before"}
+        assert (await ask(sources[0], **said))["durable"] is True
+        redis.kill()
+        await eventually(lambda: all(one.health()[1]["websocket"]["mode"] == "stand-in" for one in both))
+        again = {**said, "data": "said meanwhile", "idempotency_key": "meanwhile"}
+        for source in (*sources, *sources):
+            assert (await ask(source, **said))["durable"] is False
+            assert (await ask(source, **again))["durable"] is False
+        redis.start()
+        await eventually(lambda: all(one.health()[1]["status"] == "healthy" for one in both))
+        assert (await ask(sources[1], type="publish", channel="room", data="end"))["type"] == "ack"
+        for reader in readers:
+            heard = []
+            while "end" not in heard:
+                message = await receive(reader)
+                heard += [message["data"]] if message["type"] == "message" else []
+            assert heard == ["said before", "said meanwhile", "end"]
+        page = await ask(readers[0], type="history", channel="room")
+        assert [message["data"] for message in page["messages"]] == ["said before", "said meanwhile", "end"]
