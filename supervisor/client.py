@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from wsd.supervisor.asker import ASKED_BY_HEADER, this_command
 from wsd.supervisor.errors import NotRunningError, WsdError
 from wsd.supervisor.identity import has_ended
 from wsd.supervisor.process import is_alive
@@ -62,14 +63,18 @@ def request(
 class ControlClient:
     """The supervisor's control API, as a client sees it."""
 
-    def __init__(self, state_dir: StateDir, timeout: float = 5.0) -> None:
+    def __init__(self, state_dir: StateDir, timeout: float = 5.0, *, way: str = "") -> None:
+        """`way`: how somebody asks, for the events; by default the command."""
+        self._headers = {ASKED_BY_HEADER: this_command(way)}
         self._state_dir = state_dir
         self._timeout = timeout
 
     def call(self, method: str, target: str, body: object = None) -> bytes:
         """Raises NotRunningError when no supervisor is there, WsdError when it refuses or does not answer."""
         with self._errors_told():
-            status, answer = request(self._state_dir.control_socket, method, target, self._timeout, body)
+            status, answer = request(
+                self._state_dir.control_socket, method, target, self._timeout, body, headers=self._headers
+            )
         return _accepted(method, target, status, answer)
 
     def follow(self, target: str, body: object) -> Iterator[bytes]:
@@ -77,7 +82,9 @@ class ControlClient:
         connection = UnixConnection(self._state_dir.control_socket, self._timeout)
         try:
             with self._errors_told():
-                connection.request("POST", target, json.dumps(body), {"Content-Type": "application/json"})
+                connection.request(
+                    "POST", target, json.dumps(body), {"Content-Type": "application/json", **self._headers}
+                )
                 response = connection.getresponse()
             if response.status >= 400:
                 _accepted("POST", target, response.status, response.read())

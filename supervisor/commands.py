@@ -1,6 +1,7 @@
 """What people may have a running supervisor do. What takes its time is an operation, and they follow its progress."""
 
 import http.client
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,16 +9,20 @@ import msgspec
 from msgspec import Meta, Struct
 
 from wsd.supervisor import nginx, rebalancing, rollout, scaling
+from wsd.supervisor.asker import asked_by
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.operations import Operation, Say
 from wsd.supervisor.reload import reload as reload_settings
 from wsd.supervisor.slot import SlotState
 from wsd.supervisor.succession import check_next
 from wsd.supervisor.workers import WorkerService
+from wsd.worker.contract import EVENT
 
 if TYPE_CHECKING:
     from wsd.supervisor.children import Child
     from wsd.supervisor.supervisor import Supervisor
+
+logger = logging.getLogger(__name__)
 
 
 class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
@@ -125,6 +130,8 @@ async def ask_worker(supervisor: "Supervisor", method: str, target: str, body: o
                 raise WsdError(f"{child.slot.name} does not answer: {exc!r}") from None
             if status != 200:
                 raise WsdError(f"{child.slot.name} refuses: {answer.decode(errors='replace')}")
+            if method == "POST" and (ended := msgspec.json.decode(answer)["sessions"]):
+                logger.info("%s ends %d sessions, asked for by %s", target, len(ended), asked_by.get(), extra=EVENT)
             return answer
     raise WsdError("no worker serves")
 

@@ -21,6 +21,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Mount, Route
 
 from wsd.supervisor import commands
+from wsd.supervisor.asker import ASKED_BY_HEADER, asked_by
 from wsd.supervisor.dashboard import Dashboard
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.nginx import DASHBOARD_PATH
@@ -137,11 +138,13 @@ class ControlServer:
         wanted = await _body(request, StopRequest)
         if self._supervisor.handing_over:
             signal.raise_signal(signal.SIGTERM)  # kept for the code that goes on as this process
+        _note_who_asks(request)
         seconds = self._supervisor.stop(wanted.timeout)
         return Response(msgspec.json.encode({"seconds": seconds}), 202, media_type="application/json")
 
     async def _operate(self, request: Request) -> Response:
         name = request.scope["path"].removeprefix("/v1/")
+        _note_who_asks(request)
         return _follow(commands.begin(self._supervisor, name, await request.body()))
 
     async def _of_a_worker(self, request: Request) -> Response:
@@ -149,15 +152,22 @@ class ControlServer:
         query = request.scope["query_string"].decode("latin-1")
         target = request.scope["path"].removeprefix("/v1/") + (f"?{query}" if query else "")
         body = msgspec.json.decode(await request.body()) if request.method == "POST" else None
+        _note_who_asks(request)
         answer = await commands.ask_worker(self._supervisor, request.method, target, body)
         return Response(answer, media_type="application/json")
 
     async def _upgrade(self, request: Request) -> Response:
         await _body(request, commands.Nothing)
+        _note_who_asks(request)
         async for progress in commands.upgrade(self._supervisor).follow():
             if progress.error:
                 raise WsdError(progress.error)
         return Response(b"{}", 202, media_type="application/json")
+
+
+def _note_who_asks(request: Request) -> None:
+    """Keep for the events who asks. Only this user and root can, so what the client says is taken for true."""
+    asked_by.set(request.headers.get(ASKED_BY_HEADER, "a request on the control socket"))
 
 
 async def _body(request: Request, kind: type[T]) -> T:

@@ -19,6 +19,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 
 from wsd.supervisor import commands, log_lines, template
+from wsd.supervisor.asker import asked_by
 from wsd.supervisor.nginx import DASHBOARD_PATH, FORWARDED_HEADER
 
 if TYPE_CHECKING:
@@ -184,14 +185,20 @@ class Dashboard:
         query = request.scope["query_string"].decode("latin-1")
         target = f"{name}?{query}" if query else name
         body = msgspec.json.decode(await request.body()) if request.method == "POST" else None
+        _note_who_asks(request)
         answer = await commands.ask_worker(self._supervisor, request.method, target, body)
         return Response(answer, media_type="application/json", headers=HEADERS)
 
     async def _operate(self, request: Request) -> Response:
         """Begin it; how it goes is in the stream."""
         name = request.scope["path"].rsplit("/", 1)[1]
+        _note_who_asks(request)
         operation = commands.begin(self._supervisor, name, await request.body())
         return Response(msgspec.json.encode({"operation": operation.name}), 202, HEADERS, "application/json")
+
+
+def _note_who_asks(request: Request) -> None:
+    asked_by.set(f"the dashboard, from {request.headers.get('X-Real-IP', 'an unknown address')}")
 
 
 def _template(name: str) -> str:

@@ -80,8 +80,9 @@ def risks(config: Config) -> Iterator[Finding]:
             "one client may take all connections",
             "set nginx.max_connections_per_address, or security.max_connections_per_user",
         )
-    if not security.messages_per_second:
-        yield warning("messages", "no limit: one client may keep a worker busy", "set security.messages_per_second")
+    for key in ("messages_per_second", "bytes_per_second"):
+        if not getattr(security, key):
+            yield warning("messages", "no limit: one client may fill Redis", f"set security.{key}")
 
 
 def _weak_secrets(config: Config) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
 from wsd.supervisor import commands, nginx
+from wsd.supervisor.asker import asked_by
 from wsd.supervisor.client import stop_and_wait
 from wsd.supervisor.config import Loaded, LogConfig
 from wsd.supervisor.errors import ExitCode, NotRunningError, StartError, WsdError
@@ -110,6 +111,7 @@ async def _run(supervisor: Supervisor, console: Console) -> None:
             for_the_next.add(signum)
             return
         systemd.notify("STOPPING=1")
+        asked_by.set(signum.name)
         supervisor.stop(0 if supervisor.stopping or signum is signal.SIGQUIT else None)
 
     def on_hangup() -> None:
@@ -154,6 +156,7 @@ async def _reload_for_ever(supervisor: Supervisor, systemd: Systemd, wanted: asy
         await wanted.wait()
         await supervisor.operations.until_free()
         wanted.clear()
+        asked_by.set("SIGHUP")
         try:
             operation = commands.reload(supervisor)
         except WsdError as exc:

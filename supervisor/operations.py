@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from msgspec import Struct
 
+from wsd.supervisor.asker import asked_by
 from wsd.supervisor.errors import WsdError
 from wsd.worker.contract import EVENT
 
@@ -100,7 +101,7 @@ class Operations:
         if self.current is not None and not self.current.done:
             raise WsdError(f"{self.current.name} is under way ({self.current.last}); try again when it is over")
         operation = self.current = Operation(name)
-        logger.info("%s begins", name, extra=EVENT)
+        logger.info("%s begins, asked for by %s", name, asked_by.get(), extra=EVENT)
         self._task = self._tasks.create_task(self._do(operation, work), name=name)
         return operation
 

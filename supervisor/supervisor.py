@@ -13,6 +13,7 @@ from pathlib import Path
 from redis.exceptions import RedisError
 
 from wsd.supervisor import nginx, rollout, valkey
+from wsd.supervisor.asker import asked_by
 from wsd.supervisor.children import Child, Children
 from wsd.supervisor.clock import AwakeClock
 from wsd.supervisor.config import Config, Loaded, mask_url, with_workers
@@ -144,7 +145,7 @@ class Supervisor:
         """
         self._stop_patience = patience
         if not self.stopping:
-            logger.info("stopping", extra=EVENT)
+            logger.info("stopping, asked for by %s", asked_by.get(), extra=EVENT)
             self.stopping = True
             self.children.wake()
         elif patience is not None:

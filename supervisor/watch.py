@@ -98,7 +98,8 @@ class _Watch:
     def _carry_out(self, action: Action) -> None:
         """Beside the screen: it may take its time."""
         try:
-            for line in ControlClient(self._state_dir).follow(action.target, dict(action.body)):
+            client = ControlClient(self._state_dir, way="a key of wsd status --watch")
+            for line in client.follow(action.target, dict(action.body)):
                 progress = msgspec.json.decode(line, type=Progress)
                 self._say(progress.text or progress.error or "done")
         except WsdError as exc:

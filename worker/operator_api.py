@@ -87,6 +87,9 @@ async def kick(worker: Worker, request: Request) -> object:
     found = await store.get(wanted.who)
     ended = [found] if found is not None else await store.list_by_user(wanted.who)
     await store.delete_many([session.session_id for session in ended])
+    for session in ended:
+        if session.worker_id == worker.manager.worker_id:
+            worker.manager.keeper.changed(session.session_id)  # the store tells other workers only
     return {"sessions": [shown(session) for session in ended]}
 
 

@@ -1,5 +1,8 @@
 """What happened, and why: the file of events, the logs, and the commands that show them."""
 
+import asyncio
+import getpass
+import http.client
 import json
 import os
 import signal
@@ -9,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.harness import WSD, Cluster, wsd
+from tests.cluster.test_deploys import command
 from tests.waiting import eventually, until
+from wsd.supervisor.client import request
 
 pytestmark = pytest.mark.anyio
 
@@ -30,8 +35,38 @@ async def test_events_say_what_happened_and_outlive_the_cluster(tmp_path: Path) 
     assert any("worker-" in line and line.endswith("draining 1 connections") for line in lines)  # a worker's own
     assert wsd("events", cwd=tmp_path).stdout.startswith(shown)
     found = wsd("events", "--json", "-n", "1", cwd=tmp_path).stdout
-    assert json.loads(found)["text"] == "stopping"
+    assert json.loads(found)["text"] == "stopping, asked for by SIGINT"
     assert wsd("events", "--since", "2100-01-01", cwd=tmp_path).stdout == ""
+
+
+async def test_events_say_who_asked(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--workers", "2") as cluster:
+        client = await cluster.client("ann")
+        await command(cluster, "kick", "ann")
+        await client.connection.wait_closed()
+        await asyncio.to_thread(cluster.wsd, "kick", "nobody")
+        await command(cluster, "drain", "2")
+        page = http.client.HTTPConnection("127.0.0.1", cluster.port, timeout=10)
+        page.request("POST", "/_wsd/dashboard/api/resume", '{"slot": 2}', {"X-WSD-Dashboard": "1"})
+        assert page.getresponse().status == 202
+        page.close()
+        await eventually(lambda: "resume is done" in cluster.log("supervisor"))
+        cluster.signal(signal.SIGHUP)
+        await eventually(lambda: "reload is done" in cluster.log("supervisor"))
+        request(cluster.state_dir.control_socket, "POST", "/v1/rebalance", 10, {})
+        await command(cluster, "stop")
+        shown = cluster.wsd("events").stdout
+    user = getpass.getuser()
+    for text in (
+        f"kick ends 1 sessions, asked for by wsd kick, user {user}",
+        f"drain begins, asked for by wsd drain, user {user}",
+        "resume begins, asked for by the dashboard, from 127.0.0.1",
+        "reload begins, asked for by SIGHUP",
+        "rebalance begins, asked for by a request on the control socket",
+        f"stopping, asked for by wsd stop, user {user}",
+    ):
+        assert f"{text}\n" in shown, shown
+    assert shown.count("kick ends") == 1
 
 
 async def test_a_slow_reader_is_an_event(tmp_path: Path) -> None:

@@ -75,8 +75,8 @@ async def test_a_deploy_is_told_with_what_came_of_it(tmp_path: Path) -> None:
         assert "1012 by the server: its worker stops" in session["events"][2]["detail"]
         assert session["events"][3]["detail"] == f"from {client.worker_id}"
         said = await command(cluster, "trace", "ann")
-        assert "(restart begins)" in said
-        assert said.index("(restart begins)") < said.index("closed 1012") < said.index("resumed from")
+        assert "(restart begins, asked for by wsd restart, user " in said
+        assert said.index("(restart begins") < said.index("closed 1012") < said.index("resumed from")
         await again.close()
 
 

@@ -44,6 +44,7 @@ def found(directory: Path, text: str) -> set[str]:
         ("max_connections_per_address = 100", "", {"connections"}),
         ("[nginx]", "[nginx]\nenabled = false", {"nginx"}),
         ("[security]", "[security]\nmessages_per_second = 0", {"messages"}),
+        ("[security]", "[security]\nbytes_per_second = 0", {"messages"}),
         ("[security]", '[redis]\nurl = "redis://cache.internal"\n[security]', {"redis.url"}),
         ("[security]", '[redis]\nurl = "redis://:pw@cache.internal"\n[security]', {"redis.url"}),
         ("[security]", '[redis]\nurl = "rediss://:pw@cache.internal"\n[security]', set()),
