@@ -1,6 +1,7 @@
 """`wsd chaos`: load of its own through the cluster, faults by a seeded schedule, and a verdict on what was lost."""
 
 import asyncio
+import json
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -10,8 +11,9 @@ from dataclasses import dataclass
 import msgspec
 
 from wsd.supervisor.chaos_clients import ChaosClient, Publisher, Subscriber
-from wsd.supervisor.chaos_faults import Fault, Injector, Planned, choose, plan
-from wsd.supervisor.chaos_verdict import Ledger, Verdict
+from wsd.supervisor.chaos_faults import Fault, Injector, Planned, choose, plan, possible
+from wsd.supervisor.chaos_survey import look
+from wsd.supervisor.chaos_verdict import Ledger, Verdict, discrepancies
 from wsd.supervisor.client import ControlClient, upgrade_and_wait
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.state_dir import StateDir
@@ -61,6 +63,9 @@ class ChaosRun:
         run = f"{time.time_ns() // 1_000_000:x}"  # no messages of an earlier run
         channels = [f"chaos:{run}:{number}" for number in range(settings.publishers)]
         readers = [f"chaos-{run}-s{number}" for number in range(settings.subscribers)]
+        self._planned_faults = possible(settings.faults, status)
+        self._failed_faults: list[str] = []
+        self._discrepancies: list[str] = []
         self._ledger = Ledger(readers)
         self._publishers = [
             Publisher(status.websocket_url, f"chaos-{run}-p{number}", self._ledger, channel, settings.rate)
@@ -86,7 +91,10 @@ class ChaosRun:
                 task.cancel()
             await asyncio.wait([load, *clients], timeout=CLOSE_SECONDS)
             await asyncio.to_thread(self._end_sessions)
-        return self._ledger.verdict(self._settings.seed, self._settings.duration, self._faults)
+        settings = self._settings
+        return self._ledger.verdict(
+            settings.seed, settings.duration, self._faults, self._failed_faults, self._discrepancies
+        )
 
     async def _run(self, show: Callable[[Progress], None]) -> None:
         await self._all_ready()
@@ -118,13 +126,13 @@ class ChaosRun:
     async def _inject_all(self, began: float) -> None:
         settings = self._settings
         commands: dict[Fault, Callable[[], object]] = {
-            Fault.RESTART: lambda: deque(self._control.follow("/v1/restart", {}), maxlen=0),
+            Fault.RESTART: self._restart,
             Fault.UPGRADE: lambda: upgrade_and_wait(self._state_dir),
             Fault.PUBSUB_KILL: self._kill_listeners,
         }
         injector = Injector(self._status, commands, self._drop_client)
         async with asyncio.TaskGroup() as group:
-            for planned in plan(settings.seed, settings.duration, settings.faults):
+            for planned in plan(settings.seed, settings.duration, self._planned_faults):
                 await asyncio.sleep(max(0.0, began + planned.at - time.monotonic()))
                 group.create_task(self._inject(injector, planned, began))
             await asyncio.sleep(max(0.0, began + settings.duration - time.monotonic()))
@@ -134,7 +142,8 @@ class ChaosRun:
         try:
             done = await injector.inject(planned)
         except (WsdError, OSError) as exc:
-            done = f"{planned.fault}: {exc}"
+            done = str(exc) if str(exc).startswith(planned.fault) else f"{planned.fault}: {exc}"
+            self._failed_faults.append(done)
         self._events.append(f"{time.monotonic() - began:6.1f} s  {done}")
 
     async def _settle(self) -> None:
@@ -144,6 +153,20 @@ class ChaosRun:
                 while self._ledger.missing:  # noqa: ASYNC110 - a count, told by nobody
                     await asyncio.sleep(0.2)
         await asyncio.sleep(1.0)  # what comes twice, comes now
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while True:
+            users = [client.user_id for client in self._clients if client.connected.is_set()]
+            self._discrepancies = await asyncio.to_thread(self._look, users)
+            is_over = self._state_dir.lock_holder() is None  # no supervisor will mend anything
+            if not self._discrepancies or is_over or time.monotonic() > deadline:
+                return
+            await asyncio.sleep(0.5)
+
+    def _look(self, users: list[str]) -> list[str]:
+        try:
+            return discrepancies(look(self._state_dir, self._control, users))
+        except (WsdError, OSError) as exc:
+            return [f"the supervisor cannot be asked: {exc}"]
 
     async def _show_for_ever(self, show: Callable[[Progress], None], began: float) -> None:
         while True:
@@ -170,6 +193,12 @@ class ChaosRun:
                 self._control.call("POST", "/v1/kick", {"who": client.user_id})
             except WsdError:
                 return  # the cluster is gone, or cannot end them; they expire
+
+    def _restart(self) -> None:
+        """Raises WsdError when a new process does not become healthy."""
+        for line in self._control.follow("/v1/restart", {}):
+            if error := json.loads(line).get("error"):
+                raise WsdError(error)
 
     def _kill_listeners(self) -> None:
         import redis  # noqa: PLC0415 - 40 ms that only this fault needs

@@ -4,13 +4,14 @@ import asyncio
 import os
 import random
 import signal
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
-from wsd.supervisor.errors import ConfigError
+from wsd.supervisor.errors import ConfigError, NotRunningError, WsdError
 from wsd.supervisor.status import ClusterStatus, ProcessStatus
 
 T = TypeVar("T")
@@ -32,6 +33,12 @@ class Fault(StrEnum):
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 1.5, 4.5
 """Seconds between faults."""
+
+PATIENCE_SECONDS = 45.0
+"""How long a fault waits for a process that it can be done to, or for a command to succeed."""
+
+PAUSE_SECONDS = 0.3
+"""Between two attempts."""
 
 CALM_SECONDS = 5.0
 """Without faults, at the beginning and at the end."""
@@ -78,37 +85,106 @@ class Injector:
         self._status = status
         self._commands = commands
         self._drop_client = drop_client
+        self._turn = asyncio.Lock()  # of the commands: the supervisor does one at a time
 
     async def inject(self, planned: Planned) -> str:
-        """Do it to a process that the supervisor shows now; what was done, for people."""
+        """Do it to a process that the supervisor shows now; what was done, for people.
+
+        Raises WsdError when it could not be done.
+        """
         if planned.fault is Fault.CLIENT_DROP:
             self._drop_client(planned.which)
             return "dropped a client"
         if (command := self._commands.get(planned.fault)) is not None:
-            await asyncio.to_thread(command)
+            await self._until_done(planned.fault, command)
             return planned.fault
-        ready = _ready(planned.fault, await asyncio.to_thread(self._status))
-        if not ready:
-            return f"{planned.fault}: nothing there to do it to"
-        target = choose(ready, planned.which)
-        with suppress(ProcessLookupError):
-            assert target.pid is not None
-            match planned.fault:
-                case Fault.WORKER_FREEZE | Fault.VALKEY_FREEZE:
-                    os.kill(target.pid, signal.SIGSTOP)
-                    await asyncio.sleep(planned.seconds)
-                    os.kill(target.pid, signal.SIGCONT)
-                    return f"froze {target.name} for {planned.seconds:.1f} s"
-                case Fault.NGINX_RELOAD:
-                    os.kill(target.pid, signal.SIGHUP)
-                    return f"reloaded {target.name}"
-                case Fault.WORKER_STOP:
-                    os.kill(target.pid, signal.SIGTERM)
-                    return f"stopped {target.name}"
-                case _:
-                    os.kill(target.pid, signal.SIGKILL)
-                    return f"killed {target.name}"
-        return f"{planned.fault}: it ended by itself"
+        target, pidfd = await self._open_target(planned)
+        try:
+            return await self._signal(planned, target, pidfd)
+        except ProcessLookupError:
+            return f"{planned.fault}: {target.name} ended by itself"
+        finally:
+            os.close(pidfd)
+
+    async def _until_done(self, fault: Fault, command: Callable[[], object]) -> None:
+        """One command at a time, and again when another fault has come in between. Raises WsdError."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        async with self._turn:
+            while True:
+                try:
+                    await asyncio.to_thread(command)
+                except NotRunningError:
+                    raise
+                except WsdError as exc:
+                    if time.monotonic() > deadline:
+                        raise WsdError(f"{fault}: {exc}") from None
+                    await asyncio.sleep(PAUSE_SECONDS)
+                else:
+                    return
+
+    async def _open_target(self, planned: Planned) -> tuple[ProcessStatus, int]:
+        """Wait for a process that it can be done to; the process, and a descriptor of it. Raises WsdError."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                ready = _ready(planned.fault, await asyncio.to_thread(self._status))
+                if ready:
+                    target = choose(ready, planned.which)
+                    assert target.pid is not None
+                    pidfd = os.pidfd_open(target.pid)
+                    # Still the same: the descriptor is of the process that status names.
+                    if target.pid in [one.pid for one in _ready(planned.fault, await asyncio.to_thread(self._status))]:
+                        return target, pidfd
+                    os.close(pidfd)
+                problem = "there is nothing to do it to"
+            except NotRunningError:
+                raise
+            except (WsdError, OSError) as exc:
+                problem = str(exc)
+            if time.monotonic() > deadline:
+                raise WsdError(f"{planned.fault}: {problem}")
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _signal(self, planned: Planned, target: ProcessStatus, pidfd: int) -> str:
+        """Raises ProcessLookupError when it has ended."""
+        match planned.fault:
+            case Fault.WORKER_FREEZE | Fault.VALKEY_FREEZE:
+                signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
+                await asyncio.sleep(planned.seconds)
+                with suppress(ProcessLookupError):  # it was replaced as one that hangs
+                    signal.pidfd_send_signal(pidfd, signal.SIGCONT)
+                return f"froze {target.name} for {planned.seconds:.1f} s"
+            case Fault.NGINX_RELOAD:
+                signal.pidfd_send_signal(pidfd, signal.SIGHUP)
+                return f"reloaded {target.name}"
+            case Fault.WORKER_STOP:
+                signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+                return f"stopped {target.name}"
+            case _:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                return f"killed {target.name}"
+
+
+def possible(wanted: Collection[Fault], status: ClusterStatus) -> frozenset[Fault]:
+    """Return those that this cluster has the processes for.
+
+    Raises ConfigError when some were chosen by name that it has not.
+    """
+    missing = {fault for fault, process in _needs(status).items() if process is None}
+    if len(wanted) < len(Fault) and (impossible := sorted(missing.intersection(wanted))):
+        raise ConfigError(f"--faults: this cluster has no process of its own for {', '.join(impossible)}")
+    return frozenset(wanted) - missing
+
+
+def _needs(status: ClusterStatus) -> dict[Fault, object]:
+    nginx, valkey = status.nginx, status.valkey
+    return {
+        Fault.NGINX_RELOAD: nginx,
+        Fault.NGINX_KILL: nginx,
+        Fault.VALKEY_KILL: valkey,
+        Fault.VALKEY_FREEZE: valkey,
+        Fault.PUBSUB_KILL: status.redis.url,
+    }
 
 
 def _ready(fault: Fault, status: ClusterStatus) -> list[ProcessStatus]:

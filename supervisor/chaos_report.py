@@ -60,6 +60,8 @@ def table(verdict: Verdict) -> Table:
         ("reconnects, session resumed", f"{verdict.reconnects}, {verdict.resumed}"),
         ("away for, p50, p99", f"{verdict.recovery_p50:.2f} s, {verdict.recovery_p99:.2f} s"),
         ("publish to ack, p50, p99", f"{verdict.ack_p50 * 1000:.1f} ms, {verdict.ack_p99 * 1000:.1f} ms"),
+        *(("could not be done", text) for text in verdict.failed_faults),
+        *(("does not fit together", text) for text in verdict.discrepancies),
     ]
     for name, value in rows:
         made.add_row(name, cell(value))

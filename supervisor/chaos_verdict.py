@@ -1,4 +1,4 @@
-"""What was promised and what arrived, in a run of `wsd chaos`. Pure: no clock, no clients."""
+"""What was promised, what arrived, and what is there at the end of a run of `wsd chaos`. Pure: no clock, no clients."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -27,10 +27,49 @@ class Verdict(Struct, frozen=True, kw_only=True):
     recovery_p99: float
     ack_p50: float
     ack_p99: float
+    failed_faults: list[str] = []  # that could not be carried out, and why
+    discrepancies: list[str] = []  # between what status names at the end, and what there is
 
     @property
     def passed(self) -> bool:
-        return not (self.lost or self.duplicated or self.out_of_order or self.holes) and self.acked > 0
+        has_lost = self.lost or self.duplicated or self.out_of_order or self.holes
+        return not (has_lost or self.failed_faults or self.discrepancies) and self.acked > 0
+
+
+class Survey(Struct, frozen=True, kw_only=True):
+    """The cluster at one moment, from several sides."""
+
+    state: str
+    problems: tuple[str, ...] = ()
+    named: dict[int, str]  # by pid, as status has them
+    recorded: dict[int, bool]  # the pids of state.json that live, and whether they drain
+    others: dict[int, str] = {}  # further programs of the cluster: pid and command line
+    expected_workers: dict[str, str]  # the id of the worker in each slot, as status has it
+    answering_workers: dict[str, str]  # that of the process behind its socket, empty: none
+    sessions: dict[str, tuple[str, ...]] = {}  # by user that is connected: the workers that its sessions name
+
+
+def discrepancies(seen: Survey) -> list[str]:
+    """Return what does not fit together, one line each; nothing for a cluster that is what it says."""
+    found = []
+    if seen.state != "healthy":
+        found.append(f"the cluster is {seen.state}: {'; '.join(seen.problems) or 'no reason is given'}")
+    for pid, name in seen.named.items():
+        if pid not in seen.recorded:
+            found.append(f"{name} (pid {pid}) is in status, and no living process of state.json")
+    unnamed = [pid for pid, drains in seen.recorded.items() if pid not in seen.named and not drains]
+    found += [f"pid {pid} is in state.json and not in status" for pid in unnamed]
+    strays = {pid: command for pid, command in seen.others.items() if pid not in seen.recorded}
+    found += [f"pid {pid} belongs to the cluster and nobody names it: {command}" for pid, command in strays.items()]
+    for name, worker_id in seen.expected_workers.items():
+        if (answering := seen.answering_workers.get(name, "")) != worker_id:
+            found.append(f"behind the socket of {name} is {answering or 'nobody'}, and not {worker_id}")
+    live = set(seen.expected_workers.values())
+    for user, workers in seen.sessions.items():
+        if len(workers) != 1 or workers[0] not in live:
+            where = ", ".join(workers) or "no worker"
+            found.append(f"{user} is connected, and its sessions name {where}")
+    return found
 
 
 class Ledger:
@@ -69,7 +108,15 @@ class Ledger:
         else:
             self._last[subscriber, publisher] = number
 
-    def verdict(self, seed: int, duration: float, faults: Counter[str]) -> Verdict:
+    def verdict(
+        self,
+        seed: int,
+        duration: float,
+        faults: Counter[str],
+        failed_faults: Sequence[str] = (),
+        found: Sequence[str] = (),
+    ) -> Verdict:
+        """`failed_faults`, `found`: what could not be done, and what did not fit together at the end."""
         acked = sum(map(len, self.acked.values()))
         return Verdict(
             seed=seed,
@@ -90,6 +137,8 @@ class Ledger:
             recovery_p99=percentile(self.recoveries, 0.99),
             ack_p50=percentile(self.acks, 0.5),
             ack_p99=percentile(self.acks, 0.99),
+            failed_faults=list(failed_faults),
+            discrepancies=list(found),
         )
 
 

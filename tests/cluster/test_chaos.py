@@ -1,12 +1,21 @@
 """`wsd chaos` against a cluster: what it proves, and what it says when it cannot."""
 
 import json
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.cluster.harness import Cluster, wsd
+from tests.cluster.test_takeover import bereave
+from tests.waiting import until
+from wsd.supervisor import identity
+from wsd.supervisor.chaos_survey import look
+from wsd.supervisor.chaos_verdict import discrepancies
+from wsd.supervisor.client import ControlClient
 
 FAULTS = "worker-kill,worker-stop,nginx-reload,pubsub-kill,client-drop"
 
@@ -77,3 +86,44 @@ def test_a_cluster_that_wants_to_know_who_comes_is_told_of(tmp_path: Path) -> No
         result = cluster.wsd("chaos", "--duration", "11", timeout=60)
         assert (result.returncode, result.stderr.count("\n")) == (1, 1)
         assert "without authentication" in result.stderr
+
+
+def test_it_sees_processes_sockets_and_sessions_that_status_does_not_name(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--workers", "1") as cluster:
+
+        def told() -> list[str]:
+            return discrepancies(look(cluster.state_dir, ControlClient(cluster.state_dir), []))
+
+        assert told() == []
+        mark = {**os.environ, identity.MARK: str(cluster.state_dir.root)}
+        argv = [sys.executable, "-c", "import time; time.sleep(60)", "wsd.worker"]
+        stray = subprocess.Popen(argv, env=mark, start_new_session=True)
+        try:
+            until(told)
+            assert f"pid {stray.pid} belongs to the cluster and nobody names it" in told()[0]
+        finally:
+            stray.kill()
+            stray.wait()
+        assert told() == []
+        client = ControlClient(cluster.state_dir)
+        (found,) = discrepancies(look(cluster.state_dir, client, ["nobody"]))
+        assert found == "nobody is connected, and its sessions name no worker"
+
+
+def test_it_fails_when_the_supervisor_is_gone_at_the_end(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--workers", "1") as cluster, ThreadPoolExecutor(1) as beside:
+        arguments = ["--duration", "11", "--subscribers", "2", "--publishers", "1", "--faults", "client-drop", "--json"]
+        run = beside.submit(cluster.wsd, "chaos", *arguments, timeout=120)
+        until(lambda: cluster.worker(1).connections == 3)
+        bereave(cluster)
+        result = run.result()
+        verdict = json.loads(result.stdout)
+        assert (result.returncode, verdict["lost"], verdict["failed_faults"]) == (1, 0, [])
+        assert "processes of its cluster serve on" in verdict["discrepancies"][0]
+
+
+def test_a_fault_that_the_cluster_has_no_process_for_is_refused(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--workers", "1", "--no-nginx") as cluster:
+        result = cluster.wsd("chaos", "--duration", "11", "--faults", "nginx-kill,client-drop")
+        assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+        assert "this cluster has no process of its own for nginx-kill" in result.stderr

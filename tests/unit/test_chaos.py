@@ -1,11 +1,13 @@
 """The schedule and the verdict of `wsd chaos`, without a cluster."""
 
 from collections import Counter
+from typing import Any
 
+import msgspec
 import pytest
 
 from wsd.supervisor.chaos_faults import CALM_SECONDS, Fault, choose, parse_faults, plan
-from wsd.supervisor.chaos_verdict import Ledger, Verdict, percentile
+from wsd.supervisor.chaos_verdict import Ledger, Survey, Verdict, discrepancies, percentile
 from wsd.supervisor.errors import ConfigError
 
 
@@ -106,3 +108,50 @@ def test_percentiles_are_values_that_were_seen() -> None:
     values = [float(number) for number in range(1, 101)]
     assert (percentile(values, 0.5), percentile(values, 0.99)) == (51, 100)
     assert percentile([], 0.5) == 0
+
+
+def test_a_fault_that_could_not_be_carried_out_and_a_broken_cluster_fail() -> None:
+    faults = Counter({"upgrade": 1})
+    assert not filled().verdict(1, 60, faults, ["upgrade: the supervisor does not answer"]).passed
+    assert not filled().verdict(1, 60, faults, [], ["the cluster is degraded"]).passed
+    assert filled().verdict(1, 60, faults, [], []).passed
+
+
+WHOLE = Survey(
+    state="healthy",
+    named={11: "worker-1", 12: "nginx"},
+    recorded={11: False, 12: False, 13: True},  # 13 drains
+    others={13: "python -m wsd.worker"},
+    expected_workers={"worker-1": "worker-1-aa"},
+    answering_workers={"worker-1": "worker-1-aa"},
+    sessions={"ann": ("worker-1-aa",)},
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({}, []),
+        ({"state": "degraded", "problems": ("nginx is backoff",)}, ["the cluster is degraded: nginx is backoff"]),
+        ({"state": "starting"}, ["the cluster is starting: no reason is given"]),
+        ({"recorded": {11: False}, "others": {}}, ["nginx (pid 12) is in status, and no living process of state.json"]),
+        ({"recorded": {11: False, 12: False, 14: False}, "others": {}}, ["pid 14 is in state.json and not in status"]),
+        (
+            {"others": {15: "python -m wsd.worker"}},
+            ["pid 15 belongs to the cluster and nobody names it: python -m wsd.worker"],
+        ),
+        ({"answering_workers": {}}, ["behind the socket of worker-1 is nobody, and not worker-1-aa"]),
+        (
+            {"answering_workers": {"worker-1": "worker-1-bb"}},
+            ["behind the socket of worker-1 is worker-1-bb, and not worker-1-aa"],
+        ),
+        ({"sessions": {"ann": ()}}, ["ann is connected, and its sessions name no worker"]),
+        ({"sessions": {"ann": ("worker-1-bb",)}}, ["ann is connected, and its sessions name worker-1-bb"]),
+        (
+            {"sessions": {"ann": ("worker-1-aa", "worker-1-bb")}},
+            ["ann is connected, and its sessions name worker-1-aa, worker-1-bb"],
+        ),
+    ],
+)
+def test_what_status_names_is_what_there_is(change: dict[str, Any], told: list[str]) -> None:
+    assert discrepancies(msgspec.structs.replace(WHOLE, **change)) == told

@@ -1,0 +1,75 @@
+"""What there is at the end of `wsd chaos`: processes, sockets and sessions, beside those that status names."""
+
+import http.client
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from urllib.parse import urlencode
+
+import msgspec
+
+from wsd.supervisor import identity
+from wsd.supervisor.chaos_verdict import Survey
+from wsd.supervisor.client import ControlClient, request
+from wsd.supervisor.process import is_alive
+from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.status import ClusterStatus, ProcessStatus
+from wsd.worker.contract import HEALTH_PATH, Heartbeat
+
+PROBE_SECONDS = 2.0
+MAX_USERS = 100
+"""How many clients' sessions are looked up."""
+
+PROGRAMS = (b"wsd.worker", b"nginx: master", b"valkey-server", b"redis-server")
+"""What a cluster consists of, by its command lines; an application may have helpers of its own."""
+
+
+def look(state_dir: StateDir, control: ControlClient, users: Sequence[str]) -> Survey:
+    """Raises WsdError when the supervisor does not answer."""
+    status = msgspec.json.decode(control.call("GET", "/v1/status"), type=ClusterStatus)
+    shown: list[ProcessStatus | None] = [*status.workers, status.nginx, status.valkey]
+    named = {process.pid: process.name for process in shown if process is not None and process.pid is not None}
+    workers = [worker for worker in status.workers if worker.state != "drained"]
+    records = state_dir.read_state().processes
+    return Survey(
+        state=status.state,
+        problems=tuple(status.problems),
+        named=named,
+        recorded={record.pid: record.draining for record in records if is_alive(record, state_dir.root)},
+        others={pid: name for pid, name in _programs(state_dir.root) if pid not in named},
+        expected_workers={worker.name: worker.worker_id or "" for worker in workers},
+        answering_workers={worker.name: _who_answers(state_dir.worker_socket(worker.slot)) for worker in workers},
+        sessions={user: _workers_of(control, user) for user in users[:MAX_USERS]} if status.redis.url else {},
+    )
+
+
+def _programs(root: Path) -> Iterator[tuple[int, str]]:
+    """Yield the programs of the cluster in `root`, the leaders of their groups, whoever started them."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        pid = int(entry.name)
+        stat = identity.stat_of(pid)
+        if stat is None or stat.group != pid or stat.has_ended or not identity.carries_mark(pid, root):
+            continue
+        try:
+            command_line = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
+        except OSError:
+            continue
+        if any(program in command_line for program in PROGRAMS):
+            yield pid, command_line.decode(errors="replace").strip()[:60]
+
+
+def _who_answers(path: Path) -> str:
+    """Return the id of the worker behind a socket, or an empty text."""
+    try:
+        _, body = request(path, "GET", HEALTH_PATH, PROBE_SECONDS)
+        return Heartbeat.from_health(body).worker_id
+    except (OSError, http.client.HTTPException, ValueError):
+        return ""
+
+
+def _workers_of(control: ControlClient, user: str) -> tuple[str, ...]:
+    """Return the workers that a user is connected to, as the sessions say. Raises WsdError."""
+    answer = json.loads(control.call("GET", f"/v1/sessions?{urlencode({'user': user, 'limit': 100, 'offset': 0})}"))
+    return tuple(session["worker_id"] for session in answer["sessions"] if session["state"] == "connected")
