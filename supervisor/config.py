@@ -480,6 +480,9 @@ def _check_whole(config: Config, settings: Mapping[Key, Setting]) -> None:
         source = settings[section, key].source if (section, key) in settings else "default"
         raise ConfigError(f"{source}: {section}.{key} {problem}")
 
+    for section, key, value in _texts(config):
+        if "\0" in value:
+            refuse(section, key, f"must not hold a zero byte, got {_show(value)}")
     cluster, redis, nginx, health = config.cluster, config.redis, config.nginx, config.health
     if redis.url and not re.match(r"(rediss?://|unix://)", redis.url):
         refuse("redis", "url", f"must begin with redis://, rediss:// or unix://, got {_show(redis.url)}")
@@ -521,12 +524,22 @@ def _check_whole(config: Config, settings: Mapping[Key, Setting]) -> None:
         refuse("health", "heartbeat_timeout", "must be at least twice health.heartbeat_interval")
 
 
+def _texts(config: Config) -> Iterator[tuple[str, str, str]]:
+    """Yield the section, the key and the value of every setting that is text, and every item of a list of texts."""
+    for section, key in all_keys():
+        value = getattr(getattr(config, section), key)
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str):
+                yield section, key, text
+
+
 def is_network(text: str) -> bool:
+    """Whether nginx and ipaddress both take the text. ipaddress alone takes any text behind a percent sign."""
     try:
         ipaddress.ip_network(text, strict=False)
     except ValueError:
         return False
-    return True
+    return "%" not in text and re.fullmatch(r"[^/]+(/[0-9]+)?", text) is not None
 
 
 def host_problem(host: str) -> str | None:

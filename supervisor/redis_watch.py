@@ -24,6 +24,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
+from wsd.supervisor import quoting
 from wsd.supervisor.clock import AwakeClock
 from wsd.worker.contract import LIVE_WORKERS_KEY, Heartbeat, heartbeat_key, node_key
 
@@ -75,7 +76,7 @@ class RedisWatch:
         self._node_key = node_key(node_id)
         host = socket.gethostname()
         # Who holds the state directory's lock is this owner's only process: a lease left by a crash is ours.
-        self._owner = f"{host}:{_boot_id()}:{state_dir}"
+        self._owner = f"{host}:{_boot_id()}:{quoting.encodable(state_dir)}"
         self._holder = json.dumps({"owner": self._owner, "host": host, "pid": os.getpid()})
 
     async def greet(self) -> None:

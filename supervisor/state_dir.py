@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from wsd.supervisor import identity
+from wsd.supervisor import identity, quoting
 from wsd.supervisor.errors import WsdError
 
 MAX_SOCKET_PATH = 107
@@ -73,7 +73,7 @@ def _inode(path: Path) -> int | None:
 
 
 class StateDir:
-    """Paths below one directory, created when the cluster starts. Sockets move away if their path is too long."""
+    """Paths below one directory, created when the cluster starts. Sockets may live elsewhere, see `_socket_dir`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -320,13 +320,22 @@ def _record(raw: dict[str, Any]) -> ProcessRecord:
 
 
 def _socket_dir(root: Path) -> Path:
-    """`run/` in the state directory, or a short place that follows from its path when that is too long."""
+    """Choose `run/` in the state directory, or a place that follows from its path.
+
+    Another place is chosen where the path is too long for a socket, or has characters that mean something in a URL or
+    a configuration: every program that gets the address of a socket then gets a plain one.
+    """
     preferred = root / "run"
-    if len(os.fsencode(preferred / LONGEST_SOCKET_NAME)) <= MAX_SOCKET_PATH:
+    if _can_hold_sockets(preferred):
         return preferred
     base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
     digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
     short = base / f"wsd-{os.geteuid()}-{digest}"
-    if len(os.fsencode(short / LONGEST_SOCKET_NAME)) > MAX_SOCKET_PATH:
+    if not _can_hold_sockets(short):
         short = Path("/tmp") / short.name  # noqa: S108 - create() refuses a directory that is not ours
     return short
+
+
+def _can_hold_sockets(directory: Path) -> bool:
+    longest = str(directory / LONGEST_SOCKET_NAME)
+    return len(os.fsencode(longest)) <= MAX_SOCKET_PATH and quoting.PLAIN.fullmatch(longest) is not None

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from wsd.supervisor import quoting
 from wsd.supervisor.capacity import connections_possible, connections_warning, redis_warning, refusals_warning
 from wsd.supervisor.children import Child
 from wsd.supervisor.config import mask_url
@@ -45,7 +46,7 @@ def report(supervisor: "Supervisor") -> ClusterStatus:
         node_id=supervisor.loaded.node_id,
         url=supervisor.url,
         websocket_url=supervisor.websocket_url,
-        state_dir=str(supervisor.state_dir.root),
+        state_dir=quoting.encodable(supervisor.state_dir.root),
         supervisor=ProcessStatus(
             name="supervisor",
             state="running",

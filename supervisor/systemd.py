@@ -24,7 +24,8 @@ class Systemd:
         if not self._address:
             return
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender, suppress(OSError):
-            sender.sendto("\n".join(states).encode(), self._address)
+            lines = "\n".join(" ".join(state.splitlines()) for state in states)
+            sender.sendto(lines.encode("utf-8", "backslashreplace"), self._address)
 
     def reloading(self) -> None:
         self.notify("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")

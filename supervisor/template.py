@@ -2,6 +2,8 @@
 
 import jinja2
 
+from wsd.supervisor import quoting
+
 
 def render(name: str, /, **values: object) -> str:
     """A template with its values; one that it needs and does not get is an error."""
@@ -13,10 +15,5 @@ def render(name: str, /, **values: object) -> str:
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701 - not HTML; values are validated by config
     )
-    environment.filters["quoted"] = quoted
+    environment.filters.update(quoted=quoting.nginx, unit_text=quoting.unit_text)
     return environment.get_template(name).render(**values)
-
-
-def quoted(value: object) -> str:
-    """A value as nginx reads it back, whatever is in it."""
-    return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'

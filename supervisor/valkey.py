@@ -5,22 +5,10 @@ import os
 import shutil
 from pathlib import Path
 
+from wsd.supervisor import quoting
 from wsd.supervisor.config import RedisConfig
 from wsd.supervisor.service import Command, Service
 from wsd.supervisor.state_dir import BoundSocket, ProcessRecord, StateDir
-
-CONFIG = """\
-port 0
-unixsocket {socket}
-unixsocketperm 600
-dir {dir}
-daemonize no
-save ""
-appendonly yes
-appendfsync everysec
-maxmemory {max_memory}
-maxmemory-policy noeviction
-"""
 
 
 def find_binary() -> Path | None:
@@ -36,7 +24,7 @@ def find_binary() -> Path | None:
         except ValkeyBinaryNotFoundError:
             pass
     found = shutil.which("valkey-server") or shutil.which("redis-server")
-    return Path(found) if found else None
+    return Path(found).absolute() if found else None
 
 
 class ValkeyService(Service):
@@ -53,20 +41,25 @@ class ValkeyService(Service):
 
     @property
     def url(self) -> str:
-        return f"unix://{self._state_dir.valkey_socket}"
+        return quoting.unix_url(self._state_dir.valkey_socket)
 
     def command(self, incarnation: int) -> Command:
         self._socket = None
-        path = self._state_dir.valkey / "valkey.conf"
-        path.write_text(
-            CONFIG.format(
-                socket=self._state_dir.valkey_socket,
-                dir=self._state_dir.valkey,
-                max_memory=self._config.max_memory,
-            ),
-            "utf-8",
-        )
-        return Command((str(self._binary), str(path)), os.environ, directory=self._state_dir.valkey)
+        settings = {
+            "port": "0",
+            "unixsocket": str(self._state_dir.valkey_socket),
+            "unixsocketperm": "600",
+            "dir": ".",
+            "daemonize": "no",
+            "save": "",
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "maxmemory": str(self._config.max_memory),
+            "maxmemory-policy": "noeviction",
+        }
+        # Options and no file: Valkey takes the path of a file for a pattern, and does without one that matches nothing.
+        options = (part for name, value in settings.items() for part in (f"--{name}", value))
+        return Command((str(self._binary), *options), os.environ, directory=self._state_dir.valkey)
 
     def adopt(self, record: ProcessRecord) -> bool:
         self._socket = BoundSocket.at(self._state_dir.valkey_socket)

@@ -309,7 +309,7 @@ class EventHandler(logging.Handler):
         except OSError:
             return  # it is in the log all the same
         try:
-            os.write(fd, f"{event.to_json()}\n".encode())
+            os.write(fd, f"{event.to_json()}\n".encode("utf-8", "backslashreplace"))
         except OSError:
             return
         finally:

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from tests.nginx.front import Certificate, config
+from wsd.supervisor import quoting
 from wsd.supervisor.config import NginxConfig
 from wsd.supervisor.nginx import affinity, check, is_loopback, listen_address, own_user, render, share_of_one
-from wsd.supervisor.template import quoted
 
 HOSTS = ["127.0.0.1", "0.0.0.0", "::1", "[::]", "localhost"]
 LIMITS: list[dict[str, Any]] = [
@@ -165,8 +165,8 @@ def test_an_address_to_listen_on(host: str, expected: str) -> None:
 
 
 def test_quoting() -> None:
-    assert quoted(Path("/a b")) == '"/a b"'
-    assert quoted('a"b\\c') == r'"a\"b\\c"'
+    assert quoting.nginx(Path("/a b")) == '"/a b"'
+    assert quoting.nginx('a"b\\c') == r'"a\"b\\c"'
 
 
 @pytest.mark.parametrize("case", [CASES[0], CASES[-1], {"access_log": True, "debug_headers": True, "affinity": "ip"}])
