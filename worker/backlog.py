@@ -17,11 +17,14 @@ SLOW_READER = "slow_reader"
 class _Waiting:
     """`item` is None for a gap: what was dropped ends at `position`."""
 
-    __slots__ = ("bytes", "channel", "item", "position")
+    __slots__ = ("bytes", "channel", "item", "missed", "position")
 
-    def __init__(self, item: Item, size: int, channel: str = "", position: Position | None = None) -> None:
+    def __init__(
+        self, item: Item, size: int, channel: str = "", position: Position | None = None, *, missed: bool = False
+    ) -> None:
         self.item: Item | None = item
-        self.bytes = size  # as far as it counts
+        self.bytes = size
+        self.missed = missed  # it is not held against the client
         self.channel = channel
         self.position = position
 
@@ -29,6 +32,7 @@ class _Waiting:
 class Backlog:
     def __init__(self, max_bytes: int) -> None:
         self.bytes = 0
+        self._missed_bytes = 0
         self.dropped = 0  # messages
         self._max_bytes = max_bytes
         self._queue: OrderedDict[int, _Waiting] = OrderedDict()
@@ -46,15 +50,21 @@ class Backlog:
             item.open = False
             return all([self._add_droppable(item, message) for message in item.messages])  # noqa: C419 - each is added
         self._append(_Waiting(item, len(item.sealed())))
-        return self.bytes <= self._max_bytes
+        return self._fits
+
+    @property
+    def _fits(self) -> bool:
+        return self.bytes - self._missed_bytes <= self._max_bytes
 
     def add_first(self, item: Item) -> None:
         """Before all that waits."""
         self._queue.move_to_end(self._append(_Waiting(item, len(item.sealed()))), last=False)
 
     def add_missed(self, item: Item) -> None:
-        """What a client missed while it was away; however much, it is not held against it."""
-        self._append(_Waiting(item, 0))
+        """What a client missed while it was away: it is counted, but the client is not closed for it."""
+        waiting = _Waiting(item, len(item.sealed()), missed=True)
+        self._missed_bytes += waiting.bytes
+        self._append(waiting)
 
     def take(self, max_bytes: int) -> list[Item]:
         """What is to be sent next: about so much, but one at least, if anything waits."""
@@ -63,6 +73,8 @@ class Backlog:
         while self._queue and (not items or size < max_bytes):
             number, waiting = self._queue.popitem(last=False)
             self.bytes -= waiting.bytes
+            if waiting.missed:
+                self._missed_bytes -= waiting.bytes
             if waiting.item is None:
                 items.append(self._gap(waiting))
                 continue
@@ -92,7 +104,7 @@ class Backlog:
             self.bytes += size - waiting.bytes
             waiting.item, waiting.bytes = message, size
             self.dropped += 1
-        while self.bytes > self._max_bytes:
+        while not self._fits:
             if not self._drop_oldest(channel):
                 return False
         return True

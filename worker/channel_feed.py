@@ -24,7 +24,13 @@ from wsd.worker.seen_messages import SeenMessages
 MAX_HELD = 2000
 """Entries held beyond a hole; those after them are in the history."""
 
+MAX_HELD_BYTES = 4_194_304
+
 MAX_EARLY = 10_000
+MAX_EARLY_BYTES = 16_777_216
+
+MAX_RECENT_BYTES = 262_144
+"""How much is kept of what was handed out, for those who come back; what is older they read."""
 
 MAX_TRIES = 64
 """Messages with an idempotency key that are remembered of a channel: they may be tried again while Redis is away."""
@@ -92,12 +98,15 @@ class ChannelFeed:
         self._lost_epoch = False
         self._ended: tuple[str, ...] = ()
         self._held: dict[tuple[str, int], Entry] = {}
+        self._held_bytes = 0  # that were added since nothing was held
         self._held_before: set[tuple[str, int]] = set()  # the read that is under way
         self._offset_before = 0
         self._early: OrderedDict[tuple[Origin, int], Entry] = OrderedDict()
+        self._early_bytes = 0
         self._early_tries: dict[bytes, tuple[Origin, int]] = {}  # keys of `_early`, by what their tries share
         self._tries = KnownTries(MAX_TRIES)
         self._recent: deque[Entry] | None = None
+        self._recent_bytes = 0
 
     # What is heard
 
@@ -140,13 +149,16 @@ class ChannelFeed:
                     continue  # members have it from another try
                 self._early_tries[one[0]] = key
             early = self._early[key] = structs.replace(each, position=None)
-            if len(self._early) > MAX_EARLY:
+            self._early_bytes += len(early.payload)
+            while len(self._early) > MAX_EARLY or self._early_bytes > MAX_EARLY_BYTES:
                 self._forget_one_early(next(iter(self._early)))
             steps.append(Deliver(early))
         return steps
 
     def _forget_one_early(self, key: tuple[Origin, int]) -> None:
         entry = self._early.pop(key, None)
+        if entry is not None:
+            self._early_bytes -= len(entry.payload)
         if entry is not None and (one := try_of(entry.payload)) is not None:
             del self._early_tries[one[0]]
 
@@ -159,6 +171,7 @@ class ChannelFeed:
     def forget_early(self) -> None:
         """Entries that were never stored will not be: who said them was lost with them."""
         self._early.clear()
+        self._early_bytes = 0
         self._early_tries.clear()
 
     # What is read
@@ -200,7 +213,7 @@ class ChannelFeed:
             return []
         steps = []
         new = [e for e in page.entries if e.position is not None and e.position.offset > at.offset]
-        complete = len(page.entries) < asked
+        complete = len(page.entries) < asked and not page.more
         first = offset_of(new[0]) if new else page.top.offset + 1
         if self._lost_epoch:
             self._lost_epoch = False
@@ -253,6 +266,9 @@ class ChannelFeed:
         key = self._last = (entry.origin, entry.number)
         if self._recent is not None:
             self._recent.append(entry)
+            self._recent_bytes += len(entry.payload)
+            while self._recent_bytes > MAX_RECENT_BYTES and len(self._recent) > 1:
+                self._recent_bytes -= len(self._recent.popleft().payload)
         is_known = key in self._seen
         if not is_known:
             self._seen.add(*key)
@@ -273,8 +289,11 @@ class ChannelFeed:
 
     def _hold(self, entry: Entry, position: Position) -> None:
         # What comes late of an epoch that has ended: members were told of the change, and are beyond it.
-        if len(self._held) < MAX_HELD and position.epoch not in self._ended:
+        if not self._held:
+            self._held_bytes = 0
+        if len(self._held) < MAX_HELD and self._held_bytes < MAX_HELD_BYTES and position.epoch not in self._ended:
             self._held[position.epoch, position.offset] = entry
+            self._held_bytes += len(entry.payload)
 
     def _end(self, epoch: str) -> None:
         if epoch not in self._ended:
@@ -286,6 +305,7 @@ class ChannelFeed:
         """From now on keep what is handed out, for those who come back."""
         if self._recent is None:
             self._recent = deque()
+            self._recent_bytes = 0
 
     def release(self) -> None:
         self._recent = None
@@ -321,8 +341,34 @@ class ChannelFeed:
         if len(missing) != end - offset_of(missing[0]):
             return Loss.TRIMMED
         self._recent.extendleft(reversed(missing))
+        self._recent_bytes += sum(len(entry.payload) for entry in missing)
         return None
+
+    def can_prepend(self, page: Page) -> bool:
+        """Whether a page leads up to what is retained, and there is room for it."""
+        at = self.position
+        if self._recent is None or at is None or not page.entries:
+            return True  # `prepend` says what is wrong
+        end = offset_of(self._recent[0]) if self._recent else at.offset + 1
+        return offset_of(page.entries[-1]) >= end - 1 and self._recent_bytes < MAX_RECENT_BYTES
+
+    def known_of(self, page: Page) -> Page:
+        """A page without the entries that are still to be handed out."""
+        last = self.position.offset if self.position is not None else 0
+        return structs.replace(page, entries=tuple(entry for entry in page.entries if offset_of(entry) <= last))
+
+    def follows(self, since: Position, page: Page) -> Loss | None:
+        """Why the entries of a page are not those that come right after `since`; None if they are."""
+        at = self.position
+        if at is None or page.top.epoch != since.epoch or at.epoch != since.epoch:
+            return Loss.EPOCH_CHANGED
+        if not page.entries:
+            return Loss.EXPIRED if at.offset > since.offset else None
+        first, last = offset_of(page.entries[0]), offset_of(page.entries[-1])
+        whole = first == since.offset + 1 and last - first + 1 == len(page.entries)
+        return None if whole else Loss.TRIMMED
 
     def _forget_recent(self) -> None:
         if self._recent is not None:
             self._recent.clear()
+            self._recent_bytes = 0

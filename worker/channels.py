@@ -9,13 +9,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 from msgspec import Struct
 
 from wsd.worker import wire
 from wsd.worker.channel_feed import Advance, ChannelFeed, Deliver, Jump, Loss, ReadFirst, Recovered, Step
 from wsd.worker.channel_options import NO_HISTORY, ChannelOptions, ChannelRules
-from wsd.worker.containment import run_for_ever
+from wsd.worker.containment import Containment, run_for_ever
 from wsd.worker.contract import DIRECT, USER_PREFIX, channel_key, channel_of
 from wsd.worker.delivery import Batch, Message
 from wsd.worker.fanout import Fanout
@@ -46,6 +47,23 @@ MAX_READS = 10
 
 UNNUMBERED_PREFIX = "~"
 """Channels of applications that speak their own language: nothing is added to their messages."""
+
+
+MAX_SHARED_BYTES = 2_097_152
+"""What is read and encoded for one who comes back is kept for the next, up to so much of each channel."""
+
+
+class Missed(Struct, frozen=True, gc=False):
+    """What a client missed right after where it was: all, or the first page of it."""
+
+    entries: tuple[Entry, ...]
+
+
+class _Reading(Struct, frozen=True, gc=False):
+    """What a client still lacks of a channel: all after `since`."""
+
+    channel: "_Channel"
+    since: Position
 
 
 class Joined:
@@ -81,12 +99,25 @@ class _Channel:
         self.settled = asyncio.Event()  # subscribed, and at a position, as far as Redis answers
         self.recovering = asyncio.Lock()
         self.release: asyncio.TimerHandle | None = None
-        self.missed: dict[tuple[Entry, Entry, int], Batch] = {}  # while entries are retained
+        # While entries are retained, for those who come back together:
+        self.missed: dict[tuple[Entry, Entry, int], Batch] = {}
+        self.pages: dict[int, Page] = {}  # by the offset that they follow
 
     @property
     def label(self) -> str:
         """What its members call it."""
         return DIRECT if self.name.startswith(USER_PREFIX) else self.name
+
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def _keep_newest(kept: dict[K, V], size_of: Callable[[V], int]) -> None:
+    """Forget the oldest beyond `MAX_SHARED_BYTES`; the newest stays whatever its size."""
+    total = sum(map(size_of, kept.values()))
+    while total > MAX_SHARED_BYTES and len(kept) > 1:
+        total -= size_of(kept.pop(next(iter(kept))))
 
 
 class Channels:
@@ -105,11 +136,13 @@ class Channels:
         self._behind: dict[str, _Channel] = {}
         self._wake = asyncio.Event()
         self._left_empty: asyncio.Queue[str] = asyncio.Queue()
+        self._tasks: asyncio.TaskGroup | None = None  # while it runs
         broker.on_entry = self._hear
         broker.on_hearing = self.check_all
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
             tasks.create_task(run_for_ever(self._catch_up_for_ever, "channels: catching up"), name="catch-up")
             tasks.create_task(run_for_ever(self._check_for_ever, "channels: checking positions"), name="positions")
             tasks.create_task(run_for_ever(self._unsubscribe_for_ever, "channels: unsubscribing"), name="unsubscribe")
@@ -150,6 +183,9 @@ class Channels:
     ) -> None:
         """Make a client a member: `add` it, `announce` where it stands, then send it what it missed after `since`, in
         one moment, so that nothing comes between. `gives_up_at`: when Redis must be back, by the monotonic clock.
+
+        What is too much for one page, or for the client now, is read as it takes it. Until then what is new is left to
+        that reading, too, so that the order is kept and nothing gathers here.
         """
         with self.holding(name):
             channel = self._channels[name]
@@ -160,11 +196,19 @@ class Channels:
             # From here on nothing waits.
             add()
             feed = channel.feed
+            at, early = (feed.position, feed.early) if feed is not None else (None, ())
             loss = found if isinstance(found, Loss) else None
-            entries = (*(found if isinstance(found, tuple) else ()), *(feed.early if feed is not None else ()))
-            announce(Joined(feed.position if feed is not None else None, since, len(entries), loss))
-            if entries:
-                outbox.send_missed(self._missed(channel, entries))
+            entries = found.entries if isinstance(found, Missed) else ()
+            behind = at.offset - since.offset if isinstance(found, Missed) and at is not None and since else 0
+            announce(Joined(at, since, behind + len(early), loss))
+            outbox.caught_up(channel.label)  # of an earlier position: this one counts
+            reached = since
+            if behind and self._send_missed(channel, entries, outbox):
+                reached = entries[-1].position
+            if behind and reached is not None and at is not None and reached.offset < at.offset:
+                self._read_on(channel, reached, outbox)
+            elif early:
+                outbox.send_missed(self._missed(channel, early))
 
     def left(self, name: str) -> None:
         """Somebody is no member any more."""
@@ -219,12 +263,12 @@ class Channels:
         keep = Keep(options.history_size, options.history_ttl_seconds, idempotency_key)
         self._broker.append_soon(channel_key(name), body, keep, echo, on_stored)
 
-    async def history(self, name: str, since: int, count: int, *, reverse: bool) -> Page:
+    async def history(self, name: str, since: int, count: int, *, max_bytes: int, reverse: bool) -> Page:
         """Raises one of LOST."""
         options = self.options(name)
         keep = Keep(options.history_size, options.history_ttl_seconds)
         async with asyncio.timeout(self._timeout):
-            [page] = await self._broker.read([Wanted(channel_key(name), keep, since, count, reverse)])
+            [page] = await self._broker.read([Wanted(channel_key(name), keep, since, count, reverse, max_bytes)])
         return page
 
     def has_handed_out(self, name: str, at: Position) -> bool:
@@ -254,8 +298,17 @@ class Channels:
         batch = channel.missed.get(key)
         if batch is None:
             batch = Batch(channel.label, "close_and_resume", [self._message(entry) for entry in entries])
-            channel.missed[key] = batch
+            if channel.release is not None:  # else nobody would take it away
+                channel.missed[key] = batch
+                _keep_newest(channel.missed, lambda kept: len(kept.sealed()))
         return batch
+
+    def _send_missed(self, channel: _Channel, entries: Sequence[Entry], outbox: Outbox) -> bool:
+        """Send a page, unless so much waits for the client already that it had better be read later."""
+        if not entries or not outbox.takes(sum(len(entry.payload) for entry in entries)):
+            return False
+        outbox.send_missed(self._missed(channel, entries))
+        return True
 
     def _hear(self, key: str, entry: Entry) -> None:
         channel = self._channels.get(channel_of(key))
@@ -367,7 +420,7 @@ class Channels:
 
     # Clients that come back
 
-    async def _recover(self, channel: _Channel, since: Position, gives_up_at: float) -> tuple[Entry, ...] | Loss:
+    async def _recover(self, channel: _Channel, since: Position, gives_up_at: float) -> Missed | Loss:
         """What a client has missed. After its return nothing has happened in the channel until the caller waits."""
         while True:
             found = await self._try_to_recover(channel, since)
@@ -378,7 +431,7 @@ class Channels:
                 self._fall_behind(channel)
                 await self._settled(channel)
 
-    async def _try_to_recover(self, channel: _Channel, since: Position) -> tuple[Entry, ...] | Loss:
+    async def _try_to_recover(self, channel: _Channel, since: Position) -> Missed | Loss:
         feed = channel.feed
         if feed is None:
             return Loss.NO_HISTORY
@@ -387,7 +440,7 @@ class Channels:
             for _ in range(MAX_READS):
                 match feed.recover(since):
                     case Recovered(entries):
-                        return entries
+                        return Missed(entries)
                     case ReadFirst(behind=True):
                         self._fall_behind(channel)
                         await self._settled(channel)
@@ -396,32 +449,89 @@ class Channels:
                             return Loss.EPOCH_CHANGED  # it has seen what this history never had
                     case ReadFirst():
                         try:
-                            page = await self._read_after(channel, feed, since)
+                            page = await self._read_after(channel, since.offset)
                         except LOST:
                             raise_if_cancelled()
                             return Loss.UNAVAILABLE
+                        if not feed.can_prepend(page):
+                            page = feed.known_of(page)
+                            return feed.follows(since, page) or Missed(page.entries)
                         if (loss := feed.prepend(since, page)) is not None:
                             return loss
                     case Loss() as loss:
                         return loss
             return Loss.UNAVAILABLE
 
-    async def _read_after(self, channel: _Channel, feed: ChannelFeed, since: Position) -> Page:
-        """All entries after `since` that the feed is past. Raises one of LOST."""
-        entries: list[Entry] = []
-        last = since.offset
-        while True:
-            [page] = await self._broker.read([Wanted(channel.key, channel.keep, last)])
-            entries += page.entries
-            at = feed.position
-            if len(page.entries) < PAGE_ENTRIES or at is None or offset_of(entries[-1]) >= at.offset:
-                return Page(page.top, tuple(entries))
-            last = offset_of(entries[-1])
+    async def _read_after(self, channel: _Channel, offset: int) -> Page:
+        """A page of the entries after an offset; those who come back together share it. Raises one of LOST."""
+        page = channel.pages.get(offset)
+        if page is None:
+            [page] = await self._broker.read([Wanted(channel.key, channel.keep, offset)])
+            if page.more or len(page.entries) == PAGE_ENTRIES:  # else it may grow
+                channel.pages[offset] = page
+                _keep_newest(channel.pages, lambda kept: sum(len(entry.payload) for entry in kept.entries))
+        return page
+
+    # Clients that have more to read than one page
+
+    def _read_on(self, channel: _Channel, since: Position, outbox: Outbox) -> None:
+        is_first = not outbox.catching_up
+        outbox.catch_up(channel.label, _Reading(channel, since))
+        if is_first:
+            assert self._tasks is not None
+            self._tasks.create_task(self._read_for(outbox), name=f"history for {outbox.session_id}")
+
+    async def _read_for(self, outbox: Outbox) -> None:
+        """Read what a client lacks, page by page, as it takes it."""
+        with Containment("reading a history for a client", outbox):
+            while await outbox.until_takes_more():
+                label, reading = next(iter(outbox.catching_up.items()))
+                assert isinstance(reading, _Reading)
+                channel = reading.channel
+                try:
+                    async with channel.recovering:
+                        if channel.feed is not None:
+                            self._retain(channel, channel.feed)
+                        page = await self._read_after(channel, reading.since.offset)
+                except LOST:
+                    raise_if_cancelled()
+                    await asyncio.sleep(RETRY_SECONDS)
+                    continue
+                # From here on nothing waits.
+                if outbox.catching_up.get(label) is reading:
+                    self._send_page(channel, reading.since, page, outbox)
+
+    def _send_page(self, channel: _Channel, since: Position, page: Page, outbox: Outbox) -> None:
+        feed = channel.feed
+        at = feed.position if feed is not None else None
+        if feed is None or at is None:
+            outbox.caught_up(channel.label)
+            return
+        page = feed.known_of(page)
+        entries = page.entries
+        loss = feed.follows(since, page)
+        if loss is not None:  # it was there when the client came, and is not any more
+            trimmed = loss is Loss.TRIMMED
+            since = Position(offset_of(entries[0]) - 1, at.epoch) if trimmed else at
+            entries = entries if trimmed else ()
+            self.lost[loss] += 1
+            notice = wire.Gap(channel.label, loss.value, since.offset, since.epoch)
+            outbox.send_missed(Batch(channel.label, "close_and_resume", [Message(wire.encode(notice))]))
+        if entries:
+            outbox.send_missed(self._missed(channel, entries))
+            since = entries[-1].position or since
+        if since.offset < at.offset:
+            outbox.catching_up[channel.label] = _Reading(channel, since)
+            return
+        if feed.early:
+            outbox.send_missed(self._missed(channel, feed.early))
+        outbox.caught_up(channel.label)
 
     def _retain(self, channel: _Channel, feed: ChannelFeed) -> None:
         def release() -> None:
             feed.release()
             channel.missed.clear()
+            channel.pages.clear()
             channel.release = None
 
         feed.retain()

@@ -2,6 +2,7 @@
 
 What needs no waiting is done at once, without a task; messages are on their way side by side, and keep their order.
 Whatever waits (for the store, a history, an application's authorization) holds up what the same client says after it.
+What has a large answer waits until the client has taken what it was sent before.
 """
 
 import asyncio
@@ -243,6 +244,7 @@ class Client:
                 if request_id is not None:
                     manager.reply(connection, wire.Ack(request_id))
             case wire.Presence(channel=channel, id=request_id):
+                await connection.outbox.until_drained()
                 await _check_allowed(manager, connection, "presence", channel, request_id)
                 if manager.options(channel).presence == "off":
                     raise WireError("no_presence", f"nobody keeps who is in {channel}", request_id)
@@ -319,6 +321,8 @@ def _later(
 
 async def _subscribe(manager: DistributedWebSocketManager, connection: Connection, request: wire.Subscribe) -> None:
     channel, request_id = request.channel, request.id
+    if request.since is not None:
+        await connection.outbox.until_drained()
     await _check_allowed(manager, connection, "subscribe", channel, request_id)
     if len(connection.channels | {channel}) > MAX_CHANNELS:
         problem = f"a connection may be in {MAX_CHANNELS} channels, {channel} is one too many"
@@ -342,6 +346,7 @@ def _fields(state: wire.ChannelState) -> dict[str, Any]:
 
 
 async def _history(manager: DistributedWebSocketManager, connection: Connection, request: wire.History) -> None:
+    await connection.outbox.until_drained()
     await _check_allowed(manager, connection, "history", request.channel, request.id)
     try:
         page = await manager.history(request.channel, request.since, request.limit, reverse=request.reverse)

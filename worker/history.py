@@ -7,13 +7,16 @@ numbers: where the history was lost, offsets begin anew under another epoch. Tog
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 from msgspec import Struct
 
 PAGE_ENTRIES = 500
 """Entries read at once."""
+
+PAGE_BYTES = 262_144
+"""Payloads read at once: where entries are large, a page has fewer of them, and one at least."""
 
 META_LIFETIMES = 10
 """How many times longer than the history its epoch and top offset are remembered."""
@@ -78,6 +81,7 @@ class Wanted(Struct, frozen=True, gc=False):
     count: int = PAGE_ENTRIES
     reverse: bool = False
     follows: bool = False
+    max_bytes: int = PAGE_BYTES
 
 
 class Stored(Struct, frozen=True, gc=False):
@@ -88,10 +92,26 @@ class Stored(Struct, frozen=True, gc=False):
 
 
 class Page(Struct, frozen=True, gc=False):
-    """The answer: the channel's newest position, and entries in the order that was asked for."""
+    """The answer: the channel's newest position, and entries in the order that was asked for.
+
+    `more`: there are fewer than asked for, since all would be too large.
+    """
 
     top: Position
     entries: tuple[Entry, ...] = ()
+    more: bool = False
+
+
+def page_of(top: Position, entries: Iterable[Entry], max_bytes: int, *, more: bool = False) -> Page:
+    """Make a page of as many entries as `max_bytes` allow, and one at least. `more`: there are others anyway."""
+    chosen: list[Entry] = []
+    size = 0
+    for entry in entries:
+        if chosen and size + len(entry.payload) > max_bytes:
+            return Page(top, tuple(chosen), more=True)
+        chosen.append(entry)
+        size += len(entry.payload)
+    return Page(top, tuple(chosen), more)
 
 
 def offset_of(entry: Entry) -> int:
@@ -139,7 +159,7 @@ class MemoryHistory:
             self._positions[key] = (now + IDEMPOTENCY_SECONDS, position)
         return Stored(position, entry)
 
-    def read(self, since: int | None, count: int, *, reverse: bool) -> Page:
+    def read(self, since: int | None, count: int, *, reverse: bool, max_bytes: int = PAGE_BYTES) -> Page:
         self._forget(self._clock())
         top = Position(self._offset, self._epoch)
         if since is None:
@@ -149,7 +169,7 @@ class MemoryHistory:
             found = (entry for entry in reversed(self._entries) if offset_of(entry) < end)
         else:
             found = (entry for entry in self._entries if offset_of(entry) > since)
-        return Page(top, tuple(islice(found, count)))
+        return page_of(top, islice(found, count), max_bytes)
 
     def _forget(self, now: float) -> None:
         if now >= self._expires_at:

@@ -230,7 +230,7 @@ class InMemoryMessageBroker(MessageBroker):
 
     async def read(self, wanted: Sequence[Wanted]) -> list[Page]:
         return [
-            self._history(one.channel).read(one.since, one.count, reverse=one.reverse)
+            self._history(one.channel).read(one.since, one.count, reverse=one.reverse, max_bytes=one.max_bytes)
             if one.follows or one.channel in self._histories
             else Page(Position(0, ""))
             for one in wanted

@@ -167,6 +167,7 @@ class Outbox:
         "_socket",
         "_wake",
         "_writer",
+        "catching_up",
         "channels",
         "closed",
         "events",
@@ -193,6 +194,7 @@ class Outbox:
         self.inbound_bytes = 0  # of the client's: not complete yet, or not carried out
         self._counted = 0  # of all these, what the outlet knows
         self.pending: list[Item] = []  # in this turn of the loop
+        self.catching_up: dict[str, object] = NOTHING  # channels that it still reads from their histories, by label
         self._socket = -1
         self.fd = -1  # of the socket, to write to it directly while nothing waits
         self.held = False
@@ -214,6 +216,7 @@ class Outbox:
         self.user_id = user_id
         self.username = username
         self.channels = set()
+        self.catching_up = {}
         self.events = []
         self.heard_at = time.monotonic()
         self.held = True
@@ -226,7 +229,7 @@ class Outbox:
     def writes_to(self, fd: int) -> None:
         """The writer's socket may be written to directly, while nothing waits; -1: no more."""
         self._socket = fd
-        self.fd = fd if self._backlog is None and not self.held else -1
+        self.fd = fd if self._backlog is None and not self.held and not self.catching_up else -1
 
     def put(self, item: Item) -> None:
         pending = self.pending
@@ -249,15 +252,51 @@ class Outbox:
         self._recount()
 
     def send_missed(self, batch: Batch) -> None:
-        """What a client missed, however much."""
+        """Send what a client missed, before anything that comes from now on."""
         self.flush()
         if self._backlog is None and self._writer is not None and not self.held:
             if not self._writer.write([batch]):
                 self._waiting()
         else:
             self._waiting().add_missed(batch)
+            self._recount()
             if self._wake is not None:
                 self._wake.set()
+
+    def takes(self, size: int) -> bool:
+        """Whether so much of what the client missed may be sent now: what it does not take is better left unread."""
+        return self._backlog is None or self._backlog.bytes + size <= self.outlet.max_buffer_bytes // 2
+
+    def catch_up(self, channel: str, reading: object) -> None:
+        """Begin to leave out what is new in a channel: all of it will be read from the history, after what is older."""
+        self.flush()
+        self.catching_up[channel] = reading
+        self.fd = -1
+
+    def caught_up(self, channel: str) -> None:
+        """From now on what is new in a channel is sent again."""
+        if channel in self.catching_up:
+            self.flush()
+            del self.catching_up[channel]
+            if not self.catching_up:
+                self.writes_to(self._socket)
+
+    def stop_catching_up(self) -> None:
+        """The client is gone, or will never be there."""
+        self.catching_up.clear()
+        self._told_drained()
+
+    def _without_catching_up(self, items: list[Item]) -> list[Item]:
+        """Leave out what will be read from a history. What has no position there is sent all the same."""
+        kept: list[Item] = []
+        for item in items:
+            if not isinstance(item, Batch) or item.channel not in self.catching_up:
+                kept.append(item)
+                continue
+            item.open = False  # whatever is added to it now might be missed
+            if unnumbered := [message for message in item.messages if message.position is None]:
+                kept.append(Batch(item.channel, item.policy, unnumbered))
+        return kept
 
     @property
     def blocked(self) -> bool:
@@ -300,6 +339,10 @@ class Outbox:
         if self._gone:
             items.clear()
             return
+        if self.catching_up:
+            items = self.pending = self._without_catching_up(items)
+            if not items:
+                return
         if self._backlog is None and self._writer is not None and not self.held:
             if not self._writer.write(items, sent):
                 self._waiting()
@@ -346,8 +389,11 @@ class Outbox:
         if self._backlog is not None:
             self._backlog = None
             self._recount()
-        if not self.held:
+        if not self.held and not self.catching_up:
             self.fd = self._socket
+        self._told_drained()
+
+    def _told_drained(self) -> None:
         if self._drained is not None:
             self._drained.set_result(None)
             self._drained = None
@@ -355,9 +401,19 @@ class Outbox:
     async def until_drained(self) -> None:
         """Wait until the client has taken what waits for it, or is gone."""
         while self._backlog is not None and not self.held:
-            if self._drained is None:
-                self._drained = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._drained)
+            await self._until_told_drained()
+
+    async def until_takes_more(self) -> bool:
+        """Wait until the client is there and has taken what waits for it; False when it is gone, or catches up no
+        more."""
+        while self.catching_up and (self.held or self._backlog is not None):
+            await self._until_told_drained()
+        return bool(self.catching_up) and self.closed is None and not self._gone
+
+    async def _until_told_drained(self) -> None:
+        if self._drained is None:
+            self._drained = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._drained)
 
     def close_slow(self) -> None:
         waiting = self.waiting_bytes
@@ -406,13 +462,13 @@ class Outbox:
     def gone(self) -> None:
         """The connection has ended."""
         self.writes_to(-1)
+        self._gone = True
         self._let_go()
         self.pending = []
         if self._ending is not None:
             self._ending.cancel()
             self._ending = None
         self._writer = None
-        self._gone = True
         self._recount()
         on_gone, self.on_gone = self.on_gone, None
         if on_gone is not None:
@@ -441,3 +497,4 @@ class Outbox:
 # Of a connection that belongs to nobody yet; never added to.
 NO_CHANNELS: set[str] = set()
 NO_EVENTS: list[Event] = []
+NOTHING: dict[str, object] = {}

@@ -290,6 +290,7 @@ class RedisPubSub:
 
     async def read(self, wanted: Iterable[Wanted]) -> list[Page]:
         """Pages of histories, in one round trip. Raises one of LOST, refusals among them."""
+        wanted = list(wanted)
         questions = [read_arguments(one) for one in wanted]
         async with asyncio.timeout(self._timeout):
             try:
@@ -297,7 +298,7 @@ class RedisPubSub:
             except NoScriptError:
                 await self._publisher.script_load(READ_SCRIPT)
                 answers = await self._ask(questions)
-        return [parse_page(answer) for answer in answers]
+        return [parse_page(answer, one.max_bytes) for answer, one in zip(answers, wanted, strict=True)]
 
     async def _ask(self, questions: Iterable[list[Any]]) -> list[Any]:
         async with self._publisher.pipeline(transaction=False) as pipe:

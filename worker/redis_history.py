@@ -22,6 +22,7 @@ from wsd.worker.contract import (
 from wsd.worker.history import (
     EMPTY_SECONDS,
     IDEMPOTENCY_SECONDS,
+    PAGE_BYTES,
     Entry,
     Keep,
     Page,
@@ -29,10 +30,14 @@ from wsd.worker.history import (
     Wanted,
     epoch_seconds,
     new_epoch,
+    page_of,
 )
 
 COMPRESSED = b"\xff"
 """No text in UTF-8 begins with this byte."""
+
+STEP_ENTRIES = 50
+"""Entries that the script looks at together, before it counts their bytes."""
 
 PRODUCERS = 64
 """Workers that are remembered by channel before those of yesterday are forgotten."""
@@ -84,13 +89,14 @@ return position
 APPEND_SHA = hashlib.sha1(APPEND_SCRIPT.encode()).hexdigest()  # noqa: S324 - EVALSHA's own
 
 # KEYS meta, stream; ARGV an epoch in case there is none, for how many ms it is remembered, offset to read after ('' for
-# the top only), count, 1 to read backwards, from before the offset, and for how many ms an epoch without messages is
-# kept ('': it is not begun, and nothing is written). Without an epoch there is nothing to read: what is left of a
-# stream belongs to none.
-READ_SCRIPT = """
+# the top only), count, 1 to read backwards, from before the offset, for how many ms an epoch without messages is kept
+# ('': it is not begun, and nothing is written), and how many bytes of entries at most. Without an epoch there is nothing
+# to read: what is left of a stream belongs to none. It answers the position, the entries, and 1 if it stopped for their
+# bytes.
+READ_SCRIPT = f"""
 local epoch, offset = unpack(redis.call('HMGET', KEYS[1], 'epoch', 'offset'))
 if not epoch then
-    if ARGV[6] == '' then return {'0:', {}} end
+    if ARGV[6] == '' then return {{'0:', {{}}, 0}} end
     epoch, offset = ARGV[1], '0'
     redis.call('HSET', KEYS[1], 'epoch', epoch, 'offset', offset)
     redis.call('DEL', KEYS[2])
@@ -98,14 +104,34 @@ end
 if ARGV[6] ~= '' then
     redis.call('PEXPIRE', KEYS[1], offset == '0' and ARGV[6] or ARGV[2])
 end
-local entries = {}
-if ARGV[5] == '1' then
-    local before = ARGV[3] == '0' and '+' or string.format('%d', ARGV[3] - 1)
-    entries = redis.call('XREVRANGE', KEYS[2], before, '-', 'COUNT', ARGV[4])
-elseif ARGV[3] ~= '' then
-    entries = redis.call('XRANGE', KEYS[2], string.format('%d', ARGV[3] + 1), '+', 'COUNT', ARGV[4])
+local entries, left, room, reverse = {{}}, tonumber(ARGV[4]), tonumber(ARGV[7]), ARGV[5] == '1'
+local from = '+'
+if ARGV[3] == '' then
+    left = 0
+elseif not reverse then
+    from = string.format('%d', ARGV[3] + 1)
+elseif ARGV[3] ~= '0' then
+    from = string.format('%d', ARGV[3] - 1)
 end
-return {offset .. ':' .. epoch, entries}
+while left > 0 do
+    local step = math.min(left, {STEP_ENTRIES})
+    local found
+    if reverse then
+        found = redis.call('XREVRANGE', KEYS[2], from, '-', 'COUNT', step)
+    else
+        found = redis.call('XRANGE', KEYS[2], from, '+', 'COUNT', step)
+    end
+    for _, entry in ipairs(found) do
+        if room <= 0 then return {{offset .. ':' .. epoch, entries, 1}} end
+        entries[#entries + 1] = entry
+        room = room - #entry[2][2]
+    end
+    if #found < step then break end
+    left = left - step
+    from = string.format('%d', string.match(found[step][1], '^%d+') + (reverse and -1 or 1))
+    if from == '0' then break end
+end
+return {{offset .. ':' .. epoch, entries, 0}}
 """
 
 READ_SHA = hashlib.sha1(READ_SCRIPT.encode()).hexdigest()  # noqa: S324
@@ -133,7 +159,17 @@ def read_arguments(wanted: Wanted) -> list[Any]:
     epoch_ms = int(epoch_seconds(wanted.keep.ttl) * 1000)
     empty_ms = int(_empty_seconds(name, wanted.keep) * 1000) if wanted.follows else ""
     keys = [history_meta_key(name), history_key(name)]
-    return [len(keys), *keys, new_epoch(), epoch_ms, since, wanted.count, int(wanted.reverse), empty_ms]
+    return [
+        len(keys),
+        *keys,
+        new_epoch(),
+        epoch_ms,
+        since,
+        wanted.count,
+        int(wanted.reverse),
+        empty_ms,
+        wanted.max_bytes,
+    ]
 
 
 def _empty_seconds(name: str, keep: Keep) -> float:
@@ -147,11 +183,12 @@ def parse_stored(answer: bytes) -> tuple[Position, bool]:
     return Position.parse(answer.removeprefix(b"=")), not answer.startswith(b"=")
 
 
-def parse_page(answer: Any) -> Page:
-    """What the read script answers."""
-    top, entries = answer
+def parse_page(answer: Any, max_bytes: int = PAGE_BYTES) -> Page:
+    """What the read script answers. It counts the bytes of compressed payloads, a page those of the payloads."""
+    top, entries, more = answer
     position = Position.parse(top)
-    return Page(position, tuple(_entry(offset_id, fields, position.epoch) for offset_id, fields in entries))
+    found = (_entry(offset_id, fields, position.epoch) for offset_id, fields in entries)
+    return page_of(position, found, max_bytes, more=bool(more))
 
 
 def parse_message(message: bytes) -> tuple[bytes, int, bytes]:

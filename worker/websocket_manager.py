@@ -74,6 +74,9 @@ FORGOTTEN_SECONDS = 5.0
 
 MAX_LISTED_MEMBERS = 1000
 
+MAX_HISTORY_BYTES = 524_288
+"""Of one history page, or half of what may wait for a client, if that is less: it must be able to take the page."""
+
 MAX_CHANNELS = 100
 """Channels that one connection may be in."""
 
@@ -422,6 +425,7 @@ class DistributedWebSocketManager:
         self._leave_user(outbox)
         for channel in list(outbox.channels):
             self._leave(outbox, channel)
+        outbox.stop_catching_up()
         own = user_channel(outbox.user_id)
         self._fanout.leave(outbox, own)
         self._channels.left(own)
@@ -492,6 +496,7 @@ class DistributedWebSocketManager:
 
     def _leave(self, outbox: Outbox, channel: str) -> None:
         outbox.channels.discard(channel)
+        outbox.caught_up(channel)
         self._fanout.leave(outbox, channel)
         self._channels.left(channel)
         kind = self._channels.options(channel).presence
@@ -643,11 +648,14 @@ class DistributedWebSocketManager:
     ) -> wire.HistoryPage:
         """Messages of a channel as its members got them: after offset `since`, or before it and backwards.
 
+        Where they are large, there are fewer than `limit`, but one at least: a further page begins where this one ends.
+
         Raises ConnectionError while Redis is away, ValueError for a name that UTF-8 cannot say.
         """
         channel.encode()
         try:
-            page = await self._channels.history(channel, since, limit, reverse=reverse)
+            max_bytes = min(MAX_HISTORY_BYTES, max(1, self.outlet.max_buffer_bytes // 2))
+            page = await self._channels.history(channel, since, limit, max_bytes=max_bytes, reverse=reverse)
         except LOST as exc:
             raise_if_cancelled()
             raise ConnectionError(str(exc) or "no answer in time") from None
