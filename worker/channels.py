@@ -268,7 +268,8 @@ class Channels:
         options = self.options(name)
         keep = Keep(options.history_size, options.history_ttl_seconds)
         async with asyncio.timeout(self._timeout):
-            [page] = await self._broker.read([Wanted(channel_key(name), keep, since, count, reverse, max_bytes)])
+            wanted = Wanted(channel_key(name), keep, since, count, reverse, max_bytes=max_bytes)
+            [page] = await self._broker.read([wanted])
         return page
 
     def has_handed_out(self, name: str, at: Position) -> bool:

@@ -90,9 +90,9 @@ APPEND_SHA = hashlib.sha1(APPEND_SCRIPT.encode()).hexdigest()  # noqa: S324 - EV
 
 # KEYS meta, stream; ARGV an epoch in case there is none, for how many ms it is remembered, offset to read after ('' for
 # the top only), count, 1 to read backwards, from before the offset, for how many ms an epoch without messages is kept
-# ('': it is not begun, and nothing is written), and how many bytes of entries at most. Without an epoch there is nothing
-# to read: what is left of a stream belongs to none. It answers the position, the entries, and 1 if it stopped for their
-# bytes.
+# ('': it is not begun, and nothing is written), and how many bytes of entries at most. Without an epoch there is
+# nothing to read: what is left of a stream belongs to none. It answers the position, the entries, and 1 if it stopped
+# for their bytes.
 READ_SCRIPT = f"""
 local epoch, offset = unpack(redis.call('HMGET', KEYS[1], 'epoch', 'offset'))
 if not epoch then

@@ -6,6 +6,7 @@ import socket
 import time
 import zlib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 PATIENCE_SECONDS = 5.0
@@ -66,14 +67,16 @@ def inflated(payload: bytes, window_bits: int = 15) -> bytes:
 class RawSocket:
     """A connection of which every byte is seen."""
 
-    def __init__(self, port: int, *, receive_buffer: int = 0) -> None:
-        self._socket = socket.socket()
+    def __init__(self, port: int | Path, *, receive_buffer: int = 0) -> None:
+        """`port`: of this machine, or the path of a unix socket, whose buffers are small and do not grow."""
+        self._socket = socket.socket(socket.AF_UNIX if isinstance(port, Path) else socket.AF_INET)
         if receive_buffer:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self._socket.settimeout(PATIENCE_SECONDS)
-        self._socket.connect(("127.0.0.1", port))
+        self._socket.connect(str(port) if isinstance(port, Path) else ("127.0.0.1", port))
         self.segments: list[int] = []  # bytes of each read
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not isinstance(port, Path):
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = b""
         self.head = b""
 
