@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -414,11 +415,41 @@ def env_name(section: str, key: str) -> str:
     return f"WSD_{key}".upper() if section == "cluster" else f"WSD_{section}_{key}".upper()
 
 
-def mask_url(url: str) -> str:
-    """The URL without its password, for people and logs."""
-    # Greedy: an unescaped "@" or "/" belongs to the password, more likely than not.
-    url = re.sub(r"(://[^/@:]*:).*@", r"\1***@", url)
-    return re.sub(r"([?&]password=)[^&]*", r"\1***", url)
+def redacted(url: str) -> str:
+    """Show a URL without any part of a password, even of a URL that is broken."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
+        return "***"
+    shown = ""
+    if "@" in rest and not rest.startswith("/"):  # a path alone holds no password
+        secret, _, rest = rest.rpartition("@")
+        if re.search(r"[/?#]", secret):
+            return f"{scheme}://***"  # nobody can tell where the password ends
+        user, colon, _ = secret.partition(":")
+        shown = f"{user}:***@" if colon else "***@"
+    place, mark, query = rest.partition("?")
+    if not re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*)(:[0-9]*)?", re.split("[/#]", place, maxsplit=1)[0]):
+        return f"{scheme}://***"  # what stands where the port should be may be a password
+    values = "&".join(
+        re.sub(r"^(?!(?:db|protocol)=)([^=]*)=.*", r"\1=***", part, flags=re.DOTALL) for part in query.split("&")
+    )
+    return f"{scheme}://{shown}{place}{mark}{values}"
+
+
+def redis_url_problem(url: str) -> str | None:
+    """Say what is wrong with the URL of a Redis, without a part of it: each part may belong to a password."""
+    if not re.match(r"(rediss?://|unix://)", url):
+        return "must begin with redis://, rediss:// or unix://"
+    address, _, query = url.partition("://")[2].partition("?")
+    if not url.startswith("unix://") and "@" in re.sub(r"^[^/#]*", "", address):
+        return "has a password with / or #: write them as %2F and %23"
+    if "@" in query and "=" not in query:
+        return "has a password with ?: write it as %3F"
+    try:
+        urlsplit(url).port  # noqa: B018 - raises
+    except ValueError:
+        return "has no number as its port, or a password with characters that must be written as %40, %2F and the like"
+    return None
 
 
 def describe(loaded: Loaded) -> Iterator[str]:
@@ -469,7 +500,9 @@ def _convert(section: str, key: str, setting: Setting) -> Any:
     try:
         return msgspec.convert(value, wanted, strict=not setting.is_text)
     except msgspec.ValidationError:
-        problem = f"{section}.{key} must be {_describe(wanted, value)}, got {_show(value)}"
+        is_secret = (section, key) in {*SECRET_KEYS, ("redis", "url")}
+        shown = "something else" if is_secret else _show(value)
+        problem = f"{section}.{key} must be {_describe(wanted, value)}, got {shown}"
         raise ConfigError(f"{setting.source}: {problem}") from None
 
 
@@ -482,10 +515,10 @@ def _check_whole(config: Config, settings: Mapping[Key, Setting]) -> None:
 
     for section, key, value in _texts(config):
         if "\0" in value:
-            refuse(section, key, f"must not hold a zero byte, got {_show(value)}")
+            refuse(section, key, "must not hold a zero byte")
     cluster, redis, nginx, health = config.cluster, config.redis, config.nginx, config.health
-    if redis.url and not re.match(r"(rediss?://|unix://)", redis.url):
-        refuse("redis", "url", f"must begin with redis://, rediss:// or unix://, got {_show(redis.url)}")
+    if redis.url and (problem := redis_url_problem(redis.url)) is not None:
+        refuse("redis", "url", f'{problem}, got "{redacted(redis.url)}"')
     if bool(nginx.tls_certificate) != bool(nginx.tls_key):
         missing = "tls_key" if nginx.tls_certificate else "tls_certificate"
         refuse("nginx", missing, "is missing: TLS needs both tls_certificate and tls_key")
@@ -595,7 +628,7 @@ def _describe(wanted: Any, value: Any) -> str:
 
 def _show(value: object) -> str:
     if isinstance(value, str):
-        return f'"{mask_url(value)}"'
+        return f'"{redacted(value) if "://" in value else value}"'
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

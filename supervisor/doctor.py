@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 from wsd.supervisor import nginx, valkey
 from wsd.supervisor.capacity import FILES_BESIDE_CONNECTIONS
 from wsd.supervisor.client import ControlClient
-from wsd.supervisor.config import Loaded, mask_url
+from wsd.supervisor.config import Loaded, redacted
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.exposure import exposure
 from wsd.supervisor.finding import Finding, failure, ok, warning
@@ -188,7 +188,7 @@ async def redis(loaded: Loaded, running: ClusterStatus | None) -> list[Finding]:
         if settings.embedded:
             return [ok("Redis", "an embedded Valkey, started with the cluster")]
         return [warning("Redis", "none: every worker stands alone", "set REDIS_URL, or redis.embedded = true")]
-    shown = mask_url(url)
+    shown = redacted(url)
     try:
         client = Redis.from_url(url, socket_connect_timeout=settings.connect_timeout, socket_timeout=ANSWER_SECONDS)
     except ValueError as exc:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from wsd.supervisor import quoting
 from wsd.supervisor.capacity import connections_possible, connections_warning, redis_warning, refusals_warning
 from wsd.supervisor.children import Child
-from wsd.supervisor.config import mask_url
+from wsd.supervisor.config import redacted
 from wsd.supervisor.logs import tail
 from wsd.supervisor.nginx import worker_processes
 from wsd.supervisor.slot import SlotState
@@ -63,7 +63,7 @@ def report(supervisor: "Supervisor") -> ClusterStatus:
         nginx=others.get("nginx"),
         valkey=others.get("valkey"),
         redis=RedisStatus(
-            url=mask_url(supervisor.redis_url) or None,
+            url=redacted(supervisor.redis_url) or None,
             embedded=bool(supervisor.redis_url) and not supervisor.config.redis.url,
             reachable=watch is not None and watch.error is None,
             error=watch.error if watch is not None else None,

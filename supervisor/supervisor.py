@@ -16,7 +16,7 @@ from wsd.supervisor import nginx, rollout, valkey
 from wsd.supervisor.asker import asked_by
 from wsd.supervisor.children import Child, Children
 from wsd.supervisor.clock import AwakeClock
-from wsd.supervisor.config import Config, Loaded, mask_url, with_workers
+from wsd.supervisor.config import Config, Loaded, redacted, with_workers
 from wsd.supervisor.control import ControlServer
 from wsd.supervisor.errors import StartError, WsdError
 from wsd.supervisor.file_guard import FileGuard
@@ -295,7 +295,7 @@ class Supervisor:
             await self._bring_up([self._valkey])
         if not self.redis_url:
             return
-        shown = mask_url(self.redis_url)
+        shown = redacted(self.redis_url)
         try:
             watch = RedisWatch(
                 self.redis_url,

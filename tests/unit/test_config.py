@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from wsd.supervisor.config import (
+    SECRET_KEYS,
     ChannelConfig,
     Config,
     Setting,
@@ -19,7 +20,8 @@ from wsd.supervisor.config import (
     env_name,
     host_problem,
     load,
-    mask_url,
+    redacted,
+    redis_url_problem,
 )
 from wsd.supervisor.errors import ConfigError
 
@@ -269,13 +271,66 @@ def test_a_host_is_an_address_or_a_name(host: str, problem: str | None) -> None:
         ("redis://:pw@h", "redis://:***@h"),
         ("rediss://u:p:w@h:1", "rediss://u:***@h:1"),
         ("unix:///run/x.sock", "unix:///run/x.sock"),
-        ("redis://u@h", "redis://u@h"),
-        ("redis://:p@s/s:w@h/0", "redis://:***@h/0"),
+        ("redis://pw@h", "redis://***@h"),
+        ("redis://:p@w@h/0", "redis://:***@h/0"),
+        ("redis://:p%zzw@h/0", "redis://:***@h/0"),
+        ("redis://:p@w/pw:pw@h/0", "redis://***"),
+        ("redis://:p?w@h", "redis://***"),
+        ("redis://:p#w@h", "redis://***"),
+        ("redis://h:pw", "redis://***"),
+        ("redis://:pw", "redis://***"),
+        ("redis://[pw", "redis://***"),
         ("redis://h/0?password=pw&db=1", "redis://h/0?password=***&db=1"),
+        ("redis://h/0?PASS%77ord=pw&protocol=3", "redis://h/0?PASS%77ord=***&protocol=3"),
+        ("redis://h?password=p@w", "redis://***"),
+        ("unix://u:pw@/run/x.sock", "unix://u:***@/run/x.sock"),
+        ("unix:///home/a@b/x.sock?password=pw", "unix:///home/a@b/x.sock?password=***"),
+        ("redis://[::1]:6379/0", "redis://[::1]:6379/0"),
+        ("redis:/:pw@h", "***"),
+        (":pw@h:6379", "***"),
+        ("http://:pw@h", "http://:***@h"),
+        ("redis://:pw\n@h", "redis://:***@h"),
     ],
 )
 def test_passwords_are_masked(url: str, shown: str) -> None:
-    assert mask_url(url) == shown
+    assert redacted(url) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:pw1/pw2@h",
+        "redis://:pw1#pw2@h",
+        "redis://:pw1?pw2@h",
+        "redis://:pw1]pw2[@h",
+        "redis://pw1:pw2",
+        "redis:/:pw1@h",
+        ":pw1@h",
+        "http://:pw1@h",
+        "redis://:pw1@h:pw2",
+        "redis://:pw1\0@h",
+        ["redis://:pw1@h"],
+        {"password": "pw1"},
+    ],
+)
+def test_a_wrong_url_of_redis_is_refused_without_its_password(url: object) -> None:
+    with pytest.raises(ConfigError, match=r"wsd\.toml line 2: redis\.url ") as refused:
+        build({("redis", "url"): Setting(url, "wsd.toml line 2")})
+    assert "pw" not in str(refused.value)
+
+
+@pytest.mark.parametrize("key", sorted(SECRET_KEYS))
+def test_a_wrong_secret_is_not_shown(key: tuple[str, str]) -> None:
+    with pytest.raises(ConfigError) as refused:
+        build({key: Setting(4711, "wsd.toml")})
+    assert "4711" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:p@w@h:1/0", "rediss://u:p%2Fw@[::1]:1", "unix:///a@b?db=1", "redis://h?password=a@b"]
+)
+def test_urls_of_redis_that_can_be_read_are_taken(url: str) -> None:
+    assert redis_url_problem(url) is None
 
 
 def test_the_tree_is_frozen() -> None:
