@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from wsd.supervisor import quoting, template
 from wsd.supervisor.config import Config, Loaded
 from wsd.supervisor.cpus import available_cpus
@@ -110,7 +112,7 @@ def render(config: Config, *, prefix: Path, sockets: Sequence[Path], control: Pa
 
 
 def tls_file(key: str, path: str, prefix: Path) -> str:
-    """Raises ConfigError for a path that nginx cannot be told."""
+    """Quote the path of a TLS file. Raises ConfigError for one that nginx cannot be told."""
     quoted = quoting.nginx_file(path, prefix)
     if quoted is None:
         raise ConfigError(
@@ -153,11 +155,27 @@ def render_for(loaded: Loaded, *, with_check: bool) -> str:
             prefix = Path(scratch)
             path = prefix / "nginx.conf"
             path.write_text(
-                render(loaded.config, prefix=prefix, sockets=sockets, control=control, user=own_user()), *ENCODING
+                render(
+                    _with_links(loaded.config, prefix),
+                    prefix=prefix,
+                    sockets=sockets,
+                    control=control,
+                    user=own_user(),
+                ),
+                *ENCODING,
             )
             if problem := check(binary, path, prefix):
                 raise WsdError(f"nginx refuses its configuration: {problem}")
     return render(loaded.config, prefix=state_dir.nginx, sockets=sockets, control=control, user=own_user())
+
+
+def _with_links(config: Config, prefix: Path) -> Config:
+    """Let names in `prefix` lead to the TLS files that nginx cannot be told from there, see `quoting.nginx_file`."""
+    links = {key: prefix / key for key in ("tls_certificate", "tls_key") if "$" in getattr(config.nginx, key)}
+    for key, link in links.items():
+        link.symlink_to(getattr(config.nginx, key))
+    nginx = msgspec.structs.replace(config.nginx, **{key: str(link) for key, link in links.items()})
+    return msgspec.structs.replace(config, nginx=nginx)
 
 
 def affinity(configured: str, host: str) -> str:

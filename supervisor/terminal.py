@@ -51,7 +51,7 @@ def say(text: str, *, prefix: str = "", err: bool = False) -> None:
 def show_file(text: str) -> None:
     """Print the text of a file: as it is into a pipe, line by line as `say` on a terminal."""
     if not sys.stdout.isatty():
-        typer.echo(text, nl=False)
+        typer.echo(text.encode("utf-8", "surrogateescape"), nl=False)  # names of files may hold any byte
         return
     for line in text.rstrip("\n").split("\n"):
         say(line)

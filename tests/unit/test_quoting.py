@@ -11,9 +11,9 @@ from redis.connection import parse_url
 
 from tests.nginx.front import CERTIFICATE_NAMES, Certificate, config
 from wsd.supervisor import new_files, quoting
-from wsd.supervisor.config import Setting, build, is_network
+from wsd.supervisor.config import Setting, build, is_network, load
 from wsd.supervisor.errors import ConfigError
-from wsd.supervisor.nginx import check, find_binary, own_user, render
+from wsd.supervisor.nginx import check, find_binary, own_user, render, render_for
 from wsd.supervisor.state_dir import StateDir
 
 NAMES = [
@@ -76,6 +76,19 @@ def test_nginx_finds_its_files_in_any_directory(name: str, tmp_path: Path, certi
     assert check(binary, written, prefix) is None
     assert (prefix / "client_body").is_dir()
     assert (prefix / "access.log").exists()
+
+
+def test_a_configuration_passes_its_check_where_nginx_cannot_be_told_the_directory(
+    tmp_path: Path, certificate: Certificate
+) -> None:
+    directory = tmp_path / "do$lar \udcff"
+    directory.mkdir()
+    shutil.copy(certificate.path, directory / "cert.pem")
+    shutil.copy(certificate.key, directory / "key.pem")
+    settings = directory / "wsd.toml"
+    settings.write_text('[nginx]\ntls_certificate = "cert.pem"\ntls_key = "key.pem"\n')
+    text = render_for(load({}, {}, str(settings)), with_check=True)
+    assert 'ssl_certificate "../../cert.pem";' in text
 
 
 def test_a_certificate_that_nginx_cannot_be_told_is_refused(tmp_path: Path) -> None:
