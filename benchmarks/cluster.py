@@ -24,7 +24,7 @@ from typing import TypeVar
 import msgspec
 from websockets.asyncio.client import connect
 
-from wsd.supervisor.client import request
+from wsd.supervisor.client import ControlClient
 from wsd.supervisor.state_dir import StateDir
 from wsd.supervisor.status import ClusterStatus, WorkerStatus
 
@@ -59,8 +59,7 @@ class Cluster:
         self.start_seconds = time.monotonic() - started
 
     def status(self) -> ClusterStatus:
-        _, body = request(self.state_dir.control_socket, "GET", "/v1/status", 5)
-        return msgspec.json.decode(body, type=ClusterStatus)
+        return msgspec.json.decode(ControlClient(self.state_dir).call("GET", "/v1/status"), type=ClusterStatus)
 
     def replacement(self, slot: int, old_pid: int | None) -> WorkerStatus | None:
         worker = self.status().workers[slot - 1]

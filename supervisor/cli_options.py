@@ -45,7 +45,9 @@ def load(config: str | None, options: "dict[str, tuple[Key, str | None]]") -> "L
 def find_state_dir(config: str | None, state_dir: str | None) -> "StateDir":
     from wsd.supervisor.state_dir import StateDir  # noqa: PLC0415
 
-    return StateDir(load(config, {"--state-dir": (("cluster", "state_dir"), state_dir)}).state_dir)
+    found = StateDir(load(config, {"--state-dir": (("cluster", "state_dir"), state_dir)}).state_dir)
+    found.check()
+    return found
 
 
 def ask(config: str | None, state_dir: str | None, method: str, target: str, body: object = None) -> Any:

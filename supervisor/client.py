@@ -14,8 +14,10 @@ from typing import Any
 from wsd.supervisor.asker import ASKED_BY_HEADER, this_command
 from wsd.supervisor.errors import NotRunningError, WsdError
 from wsd.supervisor.identity import has_ended
+from wsd.supervisor.private_files import read_secret
 from wsd.supervisor.process import is_alive
 from wsd.supervisor.state_dir import StateDir
+from wsd.worker.contract import OPERATOR_KEY_HEADER
 
 STOP_MARGIN_SECONDS = 20.0
 """What nginx, Valkey and the escalation to SIGKILL may take when a cluster stops."""
@@ -65,16 +67,15 @@ class ControlClient:
 
     def __init__(self, state_dir: StateDir, timeout: float = 5.0, *, way: str = "") -> None:
         """`way`: how somebody asks, for the events; by default the command."""
-        self._headers = {ASKED_BY_HEADER: this_command(way)}
+        self._asker = this_command(way)
         self._state_dir = state_dir
         self._timeout = timeout
 
     def call(self, method: str, target: str, body: object = None) -> bytes:
         """Raises NotRunningError when no supervisor is there, WsdError when it refuses or does not answer."""
         with self._errors_told():
-            status, answer = request(
-                self._state_dir.control_socket, method, target, self._timeout, body, headers=self._headers
-            )
+            path, headers = self._state_dir.control_socket, self._headers()
+            status, answer = request(path, method, target, self._timeout, body, headers=headers)
         return _accepted(method, target, status, answer)
 
     def follow(self, target: str, body: object) -> Iterator[bytes]:
@@ -82,9 +83,8 @@ class ControlClient:
         connection = UnixConnection(self._state_dir.control_socket, self._timeout)
         try:
             with self._errors_told():
-                connection.request(
-                    "POST", target, json.dumps(body), {"Content-Type": "application/json", **self._headers}
-                )
+                headers = {"Content-Type": "application/json", **self._headers()}
+                connection.request("POST", target, json.dumps(body), headers)
                 response = connection.getresponse()
             if response.status >= 400:
                 _accepted("POST", target, response.status, response.read())
@@ -93,6 +93,12 @@ class ControlClient:
                 yield from response
         finally:
             connection.close()
+
+    def _headers(self) -> Mapping[str, str]:
+        """Return who asks, and the key by which the supervisor knows its operator."""
+        self._state_dir.check()
+        key = read_secret(self._state_dir.operator_key_path)
+        return {ASKED_BY_HEADER: self._asker, OPERATOR_KEY_HEADER: key}
 
     @contextlib.contextmanager
     def _errors_told(self) -> Iterator[None]:

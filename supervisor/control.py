@@ -1,6 +1,7 @@
-"""The control API: HTTP and JSON on a unix socket that only this user can open.
+"""The control API: HTTP and JSON on a unix socket that only this user can open, for those who have the operator's key.
 
-`curl --unix-socket .wsd/run/control.sock http://wsd/v1/status` can ask a running cluster what the `wsd` command can.
+curl can ask a running cluster what the `wsd` command can:
+`curl --unix-socket .wsd/run/control.sock -H "X-WSD-Operator-Key: $(cat .wsd/operator.key)" http://wsd/v1/status`.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from starlette.routing import Mount, Route
 
 from wsd.supervisor import commands
 from wsd.supervisor.asker import ASKED_BY_HEADER, asked_by
+from wsd.supervisor.control_gate import METRICS_PATH, ControlGate
 from wsd.supervisor.dashboard import Dashboard
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.nginx import DASHBOARD_PATH
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+
+MAX_HEAD_BYTES = 64 * 1024
+"""Of a request's headers: nginx passes on what fits into its own four buffers."""
 
 
 class StopRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,7 +74,7 @@ class ControlServer:
         app = Starlette(
             routes=[
                 Route("/v1/status", self._status),
-                Route("/v1/metrics", self._metrics),
+                Route(METRICS_PATH, self._metrics),
                 Route("/v1/stop", self._stop, methods=["POST"]),
                 Route("/v1/upgrade", self._upgrade, methods=["POST"]),
                 *(Route(f"/v1/{name}", self._operate, methods=["POST"]) for name in commands.OPERATIONS),
@@ -82,7 +87,9 @@ class ControlServer:
             exception_handlers={WsdError: _refuse, msgspec.MsgspecError: _refuse},
         )
         self._config = uvicorn.Config(
-            app,
+            ControlGate(app, supervisor.state_dir.operator_key),
+            http="h11",  # it limits the size of a head, httptools does not
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             lifespan="off",
             log_config=None,
             ws="none",
@@ -91,6 +98,7 @@ class ControlServer:
         )
         self._file: os.stat_result | None = None
         self._servers: list[tuple[_Server, asyncio.Task[None]]] = []
+        self._collecting: asyncio.Task[str] | None = None
 
     async def start(self) -> None:
         """Return once the socket listens. Raises OSError."""
@@ -132,7 +140,10 @@ class ControlServer:
             return Response(msgspec.json.encode({"error": WRONG_HOST}), 403, media_type="application/json")
         from wsd.supervisor import metrics  # noqa: PLC0415 - 2 MB that only who scrapes needs
 
-        return Response(await metrics.collect(self._supervisor), media_type=metrics.CONTENT_TYPE)
+        # Every worker is asked: several who scrape at the same time share one answer.
+        if self._collecting is None or self._collecting.done():
+            self._collecting = asyncio.create_task(metrics.collect(self._supervisor), name="metrics")
+        return Response(await asyncio.shield(self._collecting), media_type=metrics.CONTENT_TYPE)
 
     async def _stop(self, request: Request) -> Response:
         wanted = await _body(request, StopRequest)

@@ -1,37 +1,48 @@
 """The web page of the cluster: what `wsd status`, `sessions`, `channels`, `events` show, live, with buttons.
 
-nginx passes one location on to here. Who may enter is `refusal`: without `dashboard.token` this machine alone.
+nginx passes one location on to here. A token is always needed: `dashboard.token`, or one that is made at the start.
+With a token that was made, the page opens on this machine alone. `refusal` decides, `GuessLimit` counts wrong tokens.
 """
 
 import asyncio
 import hashlib
 import hmac
 import ipaddress
+import logging
+import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from wsd.supervisor import commands, log_lines, template
 from wsd.supervisor.asker import asked_by
+from wsd.supervisor.guesses import Burst, GuessLimit
 from wsd.supervisor.nginx import DASHBOARD_PATH, FORWARDED_HEADER
+from wsd.worker.contract import EVENT
 
 if TYPE_CHECKING:
     from wsd.supervisor.supervisor import Supervisor
 
+logger = logging.getLogger(__name__)
+
 INTENT_HEADER = "X-WSD-Dashboard"
 """What the page sends with everything that changes something; no other site can make a browser send it."""
 
-COOKIE = "wsd_dashboard"
+COOKIE = "wsd_dashboard_{port}"
+"""Its name has the cluster's port, since a browser sends cookies to all ports of a host."""
+
 COOKIE_SECONDS = 30 * 86_400
-WRONG_TOKEN_SECONDS = 1.0
-"""How long a wrong token waits for its answer."""
+MAX_STREAMS = 32
+"""Pages that are open at the same time."""
 
 EVENTS_AT_FIRST = 100
 TICK_SECONDS = 1.0
@@ -51,30 +62,68 @@ class Visitor(Struct, frozen=True):
     address: str  # the client's, as nginx knows it
     host: str  # that the browser believes to talk to
     forwarded: str = ""  # traces of another proxy
-    proof: str = ""  # of the token
+    proof: str = ""  # of the token: the cookie
     changes: bool = False  # asks for more than a look
     intent: bool = True  # and is the page
 
 
-def proof_of(token: str) -> str:
-    """What the browser keeps instead of the token."""
-    return hmac.new(token.encode(), b"wsd dashboard", hashlib.sha256).hexdigest()
+@dataclass(frozen=True)
+class Access:
+    """The token that opens the page, and from where.
+
+    `secret` never leaves the state directory. `configured` is `dashboard.token`; empty, a token is derived from the
+    secret, and the page opens on this machine alone.
+    """
+
+    secret: str
+    configured: str = ""
+
+    @property
+    def token(self) -> str:
+        return self.configured or self._derive("token")[:43]
+
+    @property
+    def proof(self) -> str:
+        """What the browser keeps instead of the token. It cannot be computed from a guessed token."""
+        return self._derive(f"cookie {self.token}")
+
+    def is_token(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode(), self.token.encode())
+
+    def is_proof(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode(), self.proof.encode())
+
+    def _derive(self, use: str) -> str:
+        return hmac.new(self.secret.encode(), f"wsd dashboard {use}".encode(), hashlib.sha256).hexdigest()
 
 
-def refusal(visitor: Visitor, token: str) -> tuple[int, str] | None:
-    """Status and reason, or None. Pure."""
+@dataclass(frozen=True)
+class Refusal:
+    status: int
+    reason: str
+    retry_after: int = 0  # seconds
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {**HEADERS, "Retry-After": str(self.retry_after)} if self.retry_after else HEADERS
+
+
+def refusal(visitor: Visitor, access: Access) -> Refusal | None:
+    """Decide whether somebody may enter; None: yes. Pure."""
     if visitor.changes and not visitor.intent:
-        return 403, "this did not come from the dashboard's own page"
-    if token:
-        if hmac.compare_digest(visitor.proof.encode(), proof_of(token).encode()):
-            return None
-        return 401, "the token is needed: dashboard.token of wsd.toml"
-    if not _is_loopback(visitor.address) or visitor.forwarded:
-        return 403, "only from this machine, and through no other proxy; set dashboard.token to open it with a token"
-    if not _is_loopback_name(visitor.host):
-        # A name that its owner lets point at 127.0.0.1: another site's page would read this one.
-        return 403, "only as localhost or 127.0.0.1; set dashboard.token to open it with a token"
-    return None
+        return Refusal(403, "this did not come from the dashboard's own page")
+    if not access.configured:
+        if not _is_loopback(visitor.address) or visitor.forwarded:
+            return Refusal(
+                403, "only from this machine, and through no other proxy; dashboard.token opens it to others"
+            )
+        if not _is_loopback_name(visitor.host):
+            # A name that its owner lets point at 127.0.0.1: another site's page would read this one.
+            return Refusal(403, "only as localhost or 127.0.0.1; dashboard.token opens it under other names")
+    if access.is_proof(visitor.proof):
+        return None
+    where = "dashboard.token of wsd.toml" if access.configured else "`wsd status` shows the address with it"
+    return Refusal(401, f"the token is needed: {where}")
 
 
 def _is_loopback(address: str) -> bool:
@@ -94,8 +143,10 @@ class Dashboard:
 
     def __init__(self, supervisor: "Supervisor") -> None:
         self._supervisor = supervisor
+        self._guesses = GuessLimit()
+        self._streams = 0
         self.routes = [
-            Route("/", self._admitted(self._page)),
+            Route("/", self._front),
             Route("/login", self._login, methods=["POST"]),
             Route("/stream", self._admitted(self._stream)),
             *(Route(f"/{name}", self._file) for name in FILES),
@@ -108,52 +159,89 @@ class Dashboard:
 
     def _admitted(self, endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         async def guarded(request: Request) -> Response:
-            refused = self._refusal(request)
+            refused = self._refusal(request, changes=request.method == "POST")
+            scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
+            if refused is not None and refused.status == 401 and scheme.lower() == "bearer":
+                refused = self._try_token(request, bearer)
             if refused is None:
                 return await endpoint(request)
-            status, reason = refused
-            if status == 401 and request.scope["path"] == DASHBOARD_PATH:
-                return HTMLResponse(template.render("login.html.j2", wrong=False), status, HEADERS)
-            return Response(reason + "\n", status, HEADERS, "text/plain")
+            return Response(refused.reason + "\n", refused.status, refused.headers, "text/plain")
 
         return guarded
 
-    def _refusal(self, request: Request) -> tuple[int, str] | None:
-        config = self._supervisor.config.dashboard
-        if not config.enabled:
-            return 404, "there is no dashboard: dashboard.enabled is false"
+    def _refusal(self, request: Request, *, changes: bool = False) -> Refusal | None:
+        config = self._supervisor.config
+        if not config.dashboard.enabled:
+            return Refusal(404, "there is no dashboard: dashboard.enabled is false")
         headers = request.headers
-        scheme, _, bearer = headers.get("Authorization", "").partition(" ")
         visitor = Visitor(
             address=headers.get("X-Real-IP", ""),
             host=headers.get("Host", ""),
             forwarded=headers.get(FORWARDED_HEADER, ""),
-            proof=proof_of(bearer) if scheme.lower() == "bearer" else request.cookies.get(COOKIE, ""),
-            changes=request.method == "POST",
+            proof=request.cookies.get(COOKIE.format(port=config.cluster.port), ""),
+            changes=changes,
             intent=INTENT_HEADER in headers,
         )
-        return refusal(visitor, config.token)
+        return refusal(visitor, self._supervisor.dashboard_access)
+
+    def _try_token(self, request: Request, given: str) -> Refusal | None:
+        """Compare a token. While too many were wrong, none is compared: else trying would go on."""
+        address, now = request.headers.get("X-Real-IP", ""), time.monotonic()
+        if wait := self._guesses.wait(address, now):
+            return Refusal(429, "too many wrong tokens; try again later", math.ceil(wait))
+        if self._supervisor.dashboard_access.is_token(given):
+            return None
+        for name, burst in self._guesses.wrong(address, now):
+            if burst is Burst.BEGINS:
+                logger.warning("dashboard: a wrong token from %s", name, extra=EVENT)
+            else:
+                logger.warning("dashboard: too many wrong tokens from %s, more must wait", name, extra=EVENT)
+        return Refusal(401, "that is not the token")
+
+    async def _front(self, request: Request) -> Response:
+        """The page; or, with the token in its address, the cookie and the way to the page without the token."""
+        refused = self._refusal(request)
+        given = request.query_params.get("token")
+        if given is None or (refused is not None and refused.status != 401):
+            return self._page() if refused is None else self._no_entry(refused, wrong=False)
+        if refused is not None:
+            refused = self._try_token(request, given)
+        return self._enter(request) if refused is None else self._no_entry(refused, wrong=True)
 
     async def _login(self, request: Request) -> Response:
-        token = self._supervisor.config.dashboard.token
-        given = parse_qs((await request.body()).decode(errors="replace")).get("token", [""])[0]
-        if not token or not hmac.compare_digest(given.encode(), token.encode()):
-            await asyncio.sleep(WRONG_TOKEN_SECONDS)
-            return HTMLResponse(template.render("login.html.j2", wrong=True), 401, HEADERS)
+        refused = self._refusal(request)
+        if refused is not None and refused.status != 401:
+            return self._no_entry(refused, wrong=False)
+        try:
+            fields = parse_qs((await request.body()).decode(), max_num_fields=1)
+            (given,) = fields["token"]
+        except (ValueError, KeyError):
+            return self._no_entry(Refusal(400, "one field is wanted: token"), wrong=False)
+        refused = self._try_token(request, given)
+        return self._enter(request) if refused is None else self._no_entry(refused, wrong=True)
+
+    def _no_entry(self, refused: Refusal, *, wrong: bool) -> Response:
+        if refused.status not in (401, 429):
+            return Response(refused.reason + "\n", refused.status, refused.headers, "text/plain")
+        reason = refused.reason if wrong else ""
+        configured = bool(self._supervisor.dashboard_access.configured)
+        page = template.render("login.html.j2", reason=reason, configured=configured)
+        return HTMLResponse(page, refused.status, refused.headers)
+
+    def _enter(self, request: Request) -> Response:
         answer = RedirectResponse(DASHBOARD_PATH, 303, HEADERS)
-        secure = request.headers.get("X-Forwarded-Proto") == "https"
         answer.set_cookie(
-            COOKIE,
-            proof_of(token),
+            COOKIE.format(port=self._supervisor.config.cluster.port),
+            self._supervisor.dashboard_access.proof,
             COOKIE_SECONDS,
             path=DASHBOARD_PATH,
-            secure=secure,
+            secure=request.headers.get("X-Forwarded-Proto") == "https",
             httponly=True,
             samesite="strict",
         )
         return answer
 
-    async def _page(self, request: Request) -> Response:
+    def _page(self) -> Response:
         return HTMLResponse(_template("dashboard.html"), headers=HEADERS)
 
     async def _file(self, request: Request) -> Response:
@@ -162,17 +250,33 @@ class Dashboard:
 
     async def _stream(self, request: Request) -> Response:
         """Server-sent events (HTML Standard, 9.2): the status every second, and what has happened."""
-        return StreamingResponse(self._ticks(), media_type="text/event-stream", headers=HEADERS)
+        if self._streams >= MAX_STREAMS:
+            refused = Refusal(503, f"{MAX_STREAMS} pages are open already", retry_after=5)
+            return Response(refused.reason + "\n", refused.status, refused.headers, "text/plain")
+        return StreamingResponse(self._counted_ticks(), media_type="text/event-stream", headers=HEADERS)
+
+    async def _counted_ticks(self) -> AsyncIterator[bytes]:
+        self._streams += 1
+        try:
+            async for tick in self._ticks():
+                yield tick
+        finally:
+            self._streams -= 1
 
     async def _ticks(self) -> AsyncIterator[bytes]:
         supervisor = self._supervisor
+        access = supervisor.dashboard_access
         path = supervisor.state_dir.events
         follower = log_lines.EventFollower(path)
         events = await asyncio.to_thread(
             lambda: list(log_lines.events(path, log_lines.choose(), EVENTS_AT_FIRST, follow=False))
         )
         while not (supervisor.stopping or supervisor.handing_over):
-            told = msgspec.json.encode({"status": supervisor.status(), "events": events})
+            if supervisor.dashboard_access != access or not supervisor.config.dashboard.enabled:
+                return  # the settings were changed meanwhile
+            # Whoever sees the page needs no token, and must not get one to pass on.
+            status = structs.replace(supervisor.status(), dashboard_url="")
+            told = msgspec.json.encode({"status": status, "events": events})
             yield b"data: " + told + b"\n\n"
             try:
                 async with asyncio.timeout(TICK_SECONDS):

@@ -20,6 +20,7 @@ from wsd.supervisor.errors import ExitCode, NotRunningError, StartError, WsdErro
 from wsd.supervisor.logs import Console, LogFollower
 from wsd.supervisor.process import end_leftovers, names_of, port_holder, raise_file_limit
 from wsd.supervisor.state_dir import ProcessRecord, StateDir
+from wsd.supervisor.status import ClusterStatus
 from wsd.supervisor.status_report import summary
 from wsd.supervisor.succession import SIGNALS, become_the_next, inherited_lock, take_stock
 from wsd.supervisor.supervisor import Supervisor
@@ -277,7 +278,7 @@ def banner(supervisor: Supervisor) -> list[str]:
             "WebSocket",
             status.websocket_url if not config.cluster.app else f"as {config.cluster.app} serves it",
         ),
-        *([("dashboard", f"{status.url}{nginx.DASHBOARD_PATH[1:]}")] if supervisor.has_dashboard else []),
+        *([("dashboard", _dashboard(status))] if status.dashboard_url else []),
         ("workers", f"{len(status.workers)} on node {status.node_id}"),
         ("Redis", kind),
         ("state", status.state_dir),
@@ -286,6 +287,13 @@ def banner(supervisor: Supervisor) -> list[str]:
     ]
     lines = [f"  {name:<10} {value}" for name, value in rows]
     return ["", f"wsd is {'up' if not status.problems else 'up, but degraded'}", *lines, ""]
+
+
+def _dashboard(status: ClusterStatus) -> str:
+    """Return the dashboard's address for a terminal; a journal keeps what it is told, and others read it."""
+    if "JOURNAL_STREAM" in os.environ and "?" in status.dashboard_url:
+        return f"{status.dashboard_url.partition('?')[0]} (`wsd status` shows its token)"
+    return status.dashboard_url
 
 
 def check_socket(loaded: Loaded, fd: int) -> None:

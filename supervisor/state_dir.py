@@ -4,9 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
-import secrets
 import socket
-import stat
 import tempfile
 import time
 from contextlib import suppress
@@ -15,7 +13,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from wsd.supervisor import identity, quoting
-from wsd.supervisor.errors import WsdError
+from wsd.supervisor.errors import ConfigError, WsdError
+from wsd.supervisor.private_files import check_directory, keep_secret, open_private, write_private
 
 MAX_SOCKET_PATH = 107
 """Bytes that sockaddr_un.sun_path holds before its final zero (unix(7))."""
@@ -86,7 +85,7 @@ class StateDir:
         self.events = self.logs / "events.jsonl"
         self._lock_path = root / "lock"
         self._state_path = root / "state.json"
-        self._operator_key_path = root / "operator.key"
+        self.operator_key_path = root / "operator.key"
         self._lock_fd: int | None = None
         self._operator_key = ""
 
@@ -98,18 +97,32 @@ class StateDir:
         return self.logs / f"{name}.log"
 
     def operator_key(self) -> str:
-        """By which the workers know the supervisor; made when it is first asked for, the same for its successors."""
+        """The key by which the workers know the supervisor, and the supervisor knows its operator.
+
+        It is made when it is first asked for, and the same for the supervisor's successors.
+        Raises ConfigError when somebody else has made it.
+        """
         if not self._operator_key:
-            with suppress(FileNotFoundError):
-                self._operator_key = self._operator_key_path.read_text("utf-8")
-        if not self._operator_key:
-            self._operator_key = secrets.token_urlsafe(24)
-            self._write_operator_key()
+            self._operator_key = keep_secret(self.operator_key_path)
         return self._operator_key
 
-    def _write_operator_key(self) -> None:
-        self._operator_key_path.touch(mode=0o600)
-        self._operator_key_path.write_text(self._operator_key, "utf-8")
+    def dashboard_secret(self) -> str:
+        """The key from which the dashboard's token and cookies are derived; it outlives the cluster.
+
+        Raises ConfigError when somebody else has made it.
+        """
+        return keep_secret(self.root / "dashboard.key")
+
+    def check(self) -> None:
+        """Raise ConfigError where a directory of ours belongs to another user, or others can write there."""
+        for path in (self.root, self.sockets, self.logs, self.nginx, self.valkey):
+            with suppress(FileNotFoundError):
+                try:
+                    check_directory(path)
+                except PermissionError:
+                    raise ConfigError(
+                        f"{path} cannot be looked at: choose another with --state-dir, or run wsd as its owner"
+                    ) from None
 
     def lock(self, inherited: int = -1) -> None:
         """Make the directory and hold it for as long as this process lives. `inherited`: the descriptor by which it is
@@ -139,7 +152,8 @@ class StateDir:
     def _try_lock(self) -> bool:
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fd = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self.check()
+            fd = open_private(self._lock_path, os.O_RDWR | os.O_CREAT)
         except OSError as exc:
             raise self._unusable(exc) from None
         try:
@@ -173,9 +187,7 @@ class StateDir:
                 path.mkdir(mode=0o700, exist_ok=True)
         except OSError as exc:
             raise self._unusable(exc) from None
-        owner = self.sockets.lstat()
-        if owner.st_uid != os.geteuid() or not stat.S_ISDIR(owner.st_mode) or owner.st_mode & 0o022:
-            raise WsdError(f"the socket directory {self.sockets} is not ours alone; remove it and start again")
+        self.check()
 
     def restore(self) -> list[str]:
         """Make again what somebody has removed from a directory that we hold. Returns the names of what was missing.
@@ -193,9 +205,9 @@ class StateDir:
                 raise WsdError(f"the supervisor (pid {self.lock_holder()}) has taken {self.root}, too")
             os.close(held)
             missing.append(self._lock_path.name)
-        if self._operator_key and not self._operator_key_path.exists():
-            self._write_operator_key()
-            missing.append(self._operator_key_path.name)
+        if self._operator_key and not self.operator_key_path.exists():
+            write_private(self.operator_key_path, self._operator_key)
+            missing.append(self.operator_key_path.name)
         if not self._state_path.exists():
             missing.append(self._state_path.name)
         return missing
@@ -209,7 +221,7 @@ class StateDir:
     def lock_holder(self) -> int | None:
         """The pid of the supervisor that runs here, or None."""
         try:
-            fd = os.open(self._lock_path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = open_private(self._lock_path, os.O_RDONLY)
         except FileNotFoundError:
             return self._holder_of_removed_lock()
         except OSError:
@@ -262,9 +274,7 @@ class StateDir:
 
     def write_state(self, state: SavedState) -> None:
         """Replace state.json as a whole: a reader, or a crash, sees the old one or the new one."""
-        temporary = self._state_path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"version": 2, **asdict(state)}, indent=2) + "\n", "utf-8")
-        temporary.rename(self._state_path)
+        write_private(self._state_path, json.dumps({"version": 2, **asdict(state)}, indent=2) + "\n")
 
     def read_state(self) -> SavedState:
         """What the last supervisor here left; nothing when it ended cleanly."""
@@ -296,7 +306,7 @@ class StateDir:
         with suppress(OSError):  # somebody put something of theirs there
             self.sockets.rmdir()
         self._state_path.unlink(missing_ok=True)
-        self._operator_key_path.unlink(missing_ok=True)
+        self.operator_key_path.unlink(missing_ok=True)
 
     def unlock(self) -> None:
         if self._lock_fd is not None:

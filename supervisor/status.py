@@ -52,6 +52,7 @@ class ClusterStatus(Struct, frozen=True, kw_only=True):
     node_id: str
     url: str
     websocket_url: str
+    dashboard_url: str = ""  # with its token, unless dashboard.token is set; empty: there is none
     state_dir: str
     supervisor: ProcessStatus
     workers: list[WorkerStatus]

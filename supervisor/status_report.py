@@ -46,6 +46,7 @@ def report(supervisor: "Supervisor") -> ClusterStatus:
         node_id=supervisor.loaded.node_id,
         url=supervisor.url,
         websocket_url=supervisor.websocket_url,
+        dashboard_url=supervisor.dashboard_url,
         state_dir=quoting.encodable(supervisor.state_dir.root),
         supervisor=ProcessStatus(
             name="supervisor",

@@ -44,6 +44,8 @@ def print_status(status: ClusterStatus) -> None:
     redis = status.redis
     reachable = "reachable" if redis.reachable else f"not reachable ({redis.error})"
     _line(Text(shown(f"redis: {redis.url}, {reachable}" if redis.url else "redis: none")))
+    if status.dashboard_url:
+        _line(Text(shown(f"dashboard: {status.dashboard_url}")))
     if len(status.nodes) > 1:
         nodes = (f"{node.node_id}: {node.workers} workers, {node.connections} connections" for node in status.nodes)
         _line(Text(shown("nodes: " + "; ".join(nodes))))

@@ -18,6 +18,7 @@ from wsd.supervisor.children import Child, Children
 from wsd.supervisor.clock import AwakeClock
 from wsd.supervisor.config import Config, Loaded, redacted, with_workers
 from wsd.supervisor.control import ControlServer
+from wsd.supervisor.dashboard import Access
 from wsd.supervisor.errors import StartError, WsdError
 from wsd.supervisor.file_guard import FileGuard
 from wsd.supervisor.health import Limits
@@ -68,6 +69,7 @@ class Supervisor:
         self.redis_url = config.redis.url
         self.stand_in_url = ""
         self.redis_watch: RedisWatch | None = None
+        self._dashboard_secret = state_dir.dashboard_secret()
         self.notices: list[str] = []
         self.started_at = time.monotonic()
         self.operations = Operations()
@@ -214,6 +216,18 @@ class Supervisor:
     @property
     def has_dashboard(self) -> bool:
         return self.nginx is not None and self.config.dashboard.enabled
+
+    @property
+    def dashboard_access(self) -> Access:
+        return Access(self._dashboard_secret, self.config.dashboard.token)
+
+    @property
+    def dashboard_url(self) -> str:
+        """The dashboard's address, with its token unless that one is in wsd.toml; empty where there is no dashboard."""
+        if not self.has_dashboard:
+            return ""
+        url = f"{self.url}{nginx.DASHBOARD_PATH[1:]}"
+        return url if self.config.dashboard.token else f"{url}?token={self.dashboard_access.token}"
 
     def make_worker(self, slot: int) -> WorkerService:
         return WorkerService(

@@ -20,7 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from tests.ports import unused_port
 from tests.waiting import until
 from tests.worker.clients import said
-from wsd.supervisor.client import request
+from wsd.supervisor.client import ControlClient, request
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.process import is_alive
 from wsd.supervisor.state_dir import StateDir
@@ -151,8 +151,7 @@ class Cluster:
     # What it says of itself
 
     def status(self) -> ClusterStatus:
-        _, body = request(self.state_dir.control_socket, "GET", "/v1/status", 5)
-        return msgspec.json.decode(body, type=ClusterStatus)
+        return msgspec.json.decode(ControlClient(self.state_dir).call("GET", "/v1/status"), type=ClusterStatus)
 
     def worker(self, slot: int) -> WorkerStatus:
         return self.status().workers[slot - 1]

@@ -1,10 +1,11 @@
 """The dashboard: who gets in, and what one sees and does there, in a real browser."""
 
+import asyncio
 import base64
 import http.client
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ import pytest
 from tests.cluster.browser import CHROMIUM, Tab, chromium, open_tab
 from tests.cluster.harness import Cluster
 from tests.waiting import eventually, until
+from wsd.supervisor.client import request
+from wsd.supervisor.dashboard import MAX_STREAMS
+from wsd.worker.contract import OPERATOR_KEY_HEADER
 
 pytestmark = pytest.mark.anyio
 
 DASHBOARD = "/_wsd/dashboard/"
 INTENT = {"X-WSD-Dashboard": "1"}
+MANY = 64 * 1024
 
 in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
 
@@ -35,12 +40,23 @@ def ask(
         connection.close()
 
 
+def token_of(cluster: Cluster) -> str:
+    return cluster.status().dashboard_url.partition("?token=")[2]
+
+
+def enter(cluster: Cluster, token: str = "") -> str:
+    """The cookie that the page's address with the token gives."""
+    status, headers, _ = ask(cluster, f"{DASHBOARD}?token={token or token_of(cluster)}")
+    assert (status, headers["location"]) == (303, DASHBOARD)
+    return headers["set-cookie"].partition(";")[0]
+
+
 @contextmanager
 def dashboard(cluster: Cluster) -> Iterator[Tab]:
     """The page in a browser, once it shows how the cluster is."""
     with (
         chromium(cluster.directory) as port,
-        open_tab(port, f"http://127.0.0.1:{cluster.port}{DASHBOARD}") as tab,
+        open_tab(port, cluster.status().dashboard_url) as tab,
     ):
         until(lambda: tab.text("#state") == "healthy")
         yield tab
@@ -50,29 +66,137 @@ def count(tab: Tab, selector: str) -> int:
     return int(tab.text(selector).replace(",", "").replace("\u2013", "0") or 0)
 
 
-async def test_this_machine_alone_gets_in_without_a_token(cluster: Cluster) -> None:
-    status, headers, page = ask(cluster, DASHBOARD)
+async def test_the_address_in_the_banner_opens_it(cluster: Cluster) -> None:
+    url = cluster.status().dashboard_url
+    assert url.startswith(f"http://127.0.0.1:{cluster.port}{DASHBOARD}?token=")
+    assert url in cluster.output
+    assert url in cluster.wsd("status").stdout
+    assert json.loads(cluster.wsd("status", "--json").stdout)["dashboard_url"] == url
+    status, headers, _ = ask(cluster, url.partition(str(cluster.port))[2])
+    assert (status, headers["location"]) == (303, DASHBOARD)  # without the token
+    flags = {part.strip() for part in headers["set-cookie"].split(";")}
+    assert {"HttpOnly", "SameSite=strict", f"Path={DASHBOARD}"} <= flags
+    cookie = headers["set-cookie"].partition(";")[0]
+    assert token_of(cluster) not in cookie
+    status, headers, page = ask(cluster, DASHBOARD, Cookie=cookie)
     assert status == 200
     assert b"dashboard.js" in page
     assert "default-src 'none'" in headers["content-security-policy"]
     assert ask(cluster, DASHBOARD.rstrip("/"))[0] == 301
     for name in ("dashboard.js", "dashboard.css"):
         assert ask(cluster, DASHBOARD + name)[0] == 200
-    assert json.loads(ask(cluster, f"{DASHBOARD}api/channels")[2])["complete"]
-    # Through another proxy, or by a name that somebody lets point here.
-    for header in ("X_Forwarded_For", "Forwarded", "Via"):
-        assert ask(cluster, DASHBOARD, **{header: "x"})[0] == 403
+    assert json.loads(ask(cluster, f"{DASHBOARD}api/channels", Cookie=cookie)[2])["complete"]
+    assert token_of(cluster) not in "".join(path.read_text() for path in cluster.state_dir.logs.iterdir())
+
+
+async def test_without_the_token_nobody_gets_in(cluster: Cluster) -> None:
+    cookie = enter(cluster)
     for path in ("", "stream", "api/sessions"):
-        assert ask(cluster, DASHBOARD + path, Host="evil.example")[0] == 403
+        assert ask(cluster, DASHBOARD + path)[0] == 401
+        assert ask(cluster, DASHBOARD + path, Cookie=cookie + "0")[0] == 401
+    assert b'type="password"' in ask(cluster, DASHBOARD)[2]
+    assert ask(cluster, f"{DASHBOARD}api/restart", "POST", "{}", **INTENT)[0] == 401
+    # With it on this machine alone: through another proxy, or by a name that somebody lets point here, it is refused.
+    for header in ("X_Forwarded_For", "Forwarded", "Via"):
+        assert ask(cluster, DASHBOARD, Cookie=cookie, **{header: "x"})[0] == 403
+        assert ask(cluster, f"{DASHBOARD}?token={token_of(cluster)}", **{header: "x"})[0] == 403
+    for path in ("", "stream", "api/sessions"):
+        assert ask(cluster, DASHBOARD + path, Host="evil.example", Cookie=cookie)[0] == 403
+    assert ask(cluster, f"{DASHBOARD}login", "POST", f"token={token_of(cluster)}", Host="evil.example")[0] == 403
     # What only nginx may say.
-    assert ask(cluster, DASHBOARD, X_Real_IP="192.0.2.1")[0] == 200
-    assert ask(cluster, DASHBOARD, X_WSD_Forwarded="x")[0] == 200
+    assert ask(cluster, DASHBOARD, X_Real_IP="192.0.2.1", Cookie=cookie)[0] == 200
+    assert ask(cluster, DASHBOARD, X_WSD_Forwarded="x", Cookie=cookie)[0] == 200
+
+
+async def test_the_supervisor_reads_little_and_tells_only_who_has_the_key(cluster: Cluster) -> None:
+    path = cluster.state_dir.control_socket
+    key = {OPERATOR_KEY_HEADER: cluster.state_dir.operator_key_path.read_text()}
+    for method, target in (("GET", "/v1/status"), ("GET", "/v1/sessions"), ("POST", "/v1/stop"), ("POST", "/v1/scale")):
+        for headers in ({}, {OPERATOR_KEY_HEADER: ""}, {OPERATOR_KEY_HEADER: "x" * 32}):
+            status, body = request(path, method, target, 5, {}, headers=headers)
+            assert (status, b"operator.key" in body) == (403, True), target
+    assert request(path, "GET", "/v1/metrics", 5)[0] == 200  # nginx asks for it, and decides for whom
+    assert request(path, "POST", "/v1/scale", 5, {"workers": "x" * MANY}, headers=key)[0] == 413
+    assert request(path, "POST", "/v1/scale", 5, {"workers": "x"}, headers=key)[0] == 400
+    for target in (f"{DASHBOARD}login", f"{DASHBOARD}api/kick"):
+        assert request(path, "POST", target, 5, "x" * MANY)[0] == 413
+    assert request(path, "POST", f"{DASHBOARD}login", 5, "x" * 1100)[0] == 413
+    for body in ("", "token=a&token=b", "a=1&b=2", "user=a", "%ff", "token=", "=", "&" * 1000):
+        assert ask(cluster, f"{DASHBOARD}login", "POST", body)[0] in (400, 401), body
+    assert cluster.is_healthy()
+
+
+async def test_large_bodies_to_the_dashboard_hold_up_nothing(cluster: Cluster) -> None:
+    before = [worker.pid for worker in cluster.status().workers]
+
+    def post(number: int) -> int:
+        target = ("login", "api/restart", "api/kick")[number % 3]
+        with suppress(OSError):  # nginx may cut who sends too much
+            return ask(cluster, DASHBOARD + target, "POST", "token=" + "&" * 999_000, **INTENT)[0]
+        return 413
+
+    async with asyncio.TaskGroup() as tasks:
+        posts = [tasks.create_task(asyncio.to_thread(post, number)) for number in range(14)]
+    assert {task.result() for task in posts} <= {413, 502}
+    assert cluster.is_healthy()
+    assert [worker.pid for worker in cluster.status().workers] == before
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for_for_long(cluster: Cluster) -> None:
+    reader, writer = await asyncio.open_unix_connection(cluster.state_dir.control_socket)
+    writer.write(f"POST {DASHBOARD}login HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\ntok".encode())
+    async with asyncio.timeout(20):
+        assert b" 408 " in await reader.readline()
+    writer.close()
+
+
+async def test_streams_are_limited_and_end_with_their_token(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--workers", "1") as cluster, ExitStack() as stack:
+        cookie = enter(cluster)
+
+        def stream() -> http.client.HTTPResponse:
+            connection = http.client.HTTPConnection("127.0.0.1", cluster.port, timeout=10)
+            stack.callback(connection.close)
+            connection.request("GET", f"{DASHBOARD}stream", headers={"Cookie": cookie})
+            return connection.getresponse()
+
+        streams = [stream() for _ in range(MAX_STREAMS)]
+        assert {answer.status for answer in streams} == {200}
+        assert b"?token=" not in streams[0].readline()
+        refused = stream()
+        assert (refused.status, refused.getheader("Retry-After")) == (503, "5")
+        assert cluster.is_healthy()
+        (tmp_path / "wsd.toml").write_text('[dashboard]\ntoken = "another"\n')
+        assert cluster.wsd("reload").returncode == 0
+        for answer in streams:
+            answer.read()
+        assert ask(cluster, DASHBOARD, Cookie=cookie)[0] == 401
+
+
+async def test_tokens_cannot_be_guessed(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--workers", "1", config='[dashboard]\ntoken = "s3cret"\n') as cluster:
+        cookie = enter(cluster, "s3cret")
+        ways: tuple[Callable[[str], int], ...] = (
+            lambda guess: ask(cluster, f"{DASHBOARD}login", "POST", f"token={guess}")[0],
+            lambda guess: ask(cluster, f"{DASHBOARD}?token={guess}")[0],
+            lambda guess: ask(cluster, f"{DASHBOARD}api/sessions", Authorization=f"Bearer {guess}")[0],
+        )
+        seen = [ways[number % 3](f"guess-{number}") for number in range(30)]
+        assert seen == [401] * 5 + [429] * 25
+        for way in ways:
+            assert way("s3cret") == 429  # else trying would go on
+        assert int(ask(cluster, f"{DASHBOARD}?token=x")[1]["retry-after"]) in range(1, 11)
+        assert ask(cluster, f"{DASHBOARD}api/sessions", Cookie=cookie)[0] == 200  # who is in stays in
+        events = cluster.wsd("events").stdout
+        assert events.count("dashboard: a wrong token from 127.0.0.1") == 1
+        assert events.count("dashboard: too many wrong tokens from 127.0.0.1, more must wait") == 1
 
 
 async def test_another_site_cannot_press_its_buttons(cluster: Cluster) -> None:
     before = [worker.pid for worker in cluster.status().workers]
+    cookie = enter(cluster)
     for method, name in (("POST", "restart"), ("POST", "kick"), ("POST", "scale")):
-        assert ask(cluster, f"{DASHBOARD}api/{name}", method, "{}")[0] == 403
+        assert ask(cluster, f"{DASHBOARD}api/{name}", method, "{}", Cookie=cookie)[0] == 403
     assert ask(cluster, f"{DASHBOARD}api/restart", Sec_Fetch_Site="cross-site")[0] == 405
     status, headers, _ = ask(cluster, f"{DASHBOARD}api/restart", "OPTIONS", Origin="http://evil.example")
     assert status == 405
@@ -81,15 +205,16 @@ async def test_another_site_cannot_press_its_buttons(cluster: Cluster) -> None:
 
 
 async def test_nothing_else_of_the_supervisor_is_behind_it(cluster: Cluster) -> None:
+    cookie = enter(cluster)
     for path in ("v1/status", "../v1/status", "%2e%2e/v1/status", "..%2fv1/status", "api/stop", "api/upgrade"):
         for method in ("GET", "POST"):
-            status, _, body = ask(cluster, DASHBOARD + path, method, **INTENT)
+            status, _, body = ask(cluster, DASHBOARD + path, method, Cookie=cookie, **INTENT)
             assert status in (404, 405), (path, status)
             assert b"problems" not in body
     for path in ("/v1/stop/../..", "/v1/stop/..%2f..", "/v1/stop//../..", "/v1/stop%23/../..", "/v1/stop%3f/../.."):
-        assert ask(cluster, path + DASHBOARD, "POST", "{}", **INTENT)[0] in (404, 405), path
-    assert ask(cluster, f"{DASHBOARD}api/scale", "POST", '{"workers": 0}', **INTENT)[0] == 400
-    assert ask(cluster, f"{DASHBOARD}api/scale", "POST", "nonsense", **INTENT)[0] == 400
+        assert ask(cluster, path + DASHBOARD, "POST", "{}", Cookie=cookie, **INTENT)[0] in (403, 404, 405), path
+    assert ask(cluster, f"{DASHBOARD}api/scale", "POST", '{"workers": 0}', Cookie=cookie, **INTENT)[0] == 400
+    assert ask(cluster, f"{DASHBOARD}api/scale", "POST", "nonsense", Cookie=cookie, **INTENT)[0] == 400
     assert cluster.is_healthy()
 
 
@@ -100,10 +225,10 @@ async def test_with_a_token_it_is_asked_for(tmp_path: Path) -> None:
         assert status == 401
         assert b'type="password"' in page
         assert ask(cluster, f"{DASHBOARD}api/sessions")[0] == 401
-        assert b"not the token" not in page
+        assert b"not the token" not in page.lower()
         status, _, page = ask(cluster, f"{DASHBOARD}login", "POST", "token=wrong")
         assert status == 401
-        assert b"not the token" in page
+        assert b"that is not the token" in page.lower()
         status, headers, _ = ask(cluster, f"{DASHBOARD}login", "POST", "token=s3cret")
         assert (status, headers["location"]) == (303, DASHBOARD)
         cookie = headers["set-cookie"]

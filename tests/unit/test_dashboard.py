@@ -1,42 +1,63 @@
 """Who may enter the dashboard."""
 
+from typing import Any
+
 import pytest
 
-from wsd.supervisor.dashboard import Visitor, proof_of, refusal
+from wsd.supervisor.dashboard import Access, Visitor, refusal
 
-HERE = Visitor(address="127.0.0.1", host="127.0.0.1:8000")
+MADE = Access(secret="kept in the state directory")
+SET = Access(secret="kept in the state directory", configured="s3cret")
+
+
+def visitor(access: Access, address: str = "127.0.0.1", host: str = "localhost:8000", **changes: Any) -> Visitor:
+    """Somebody who has the cookie."""
+    return Visitor(**{"address": address, "host": host, "proof": access.proof, **changes})
 
 
 @pytest.mark.parametrize(
-    ("visitor", "token", "expected"),
+    ("visitor", "access", "expected"),
     [
-        (HERE, "", None),
-        (Visitor(address="::1", host="[::1]:8000"), "", None),
-        (Visitor(address="::1", host="[::1]"), "", None),
-        (Visitor(address="127.8.9.1", host="localhost"), "", None),
-        (Visitor(address="192.0.2.1", host="127.0.0.1:8000"), "", 403),
-        (Visitor(address="", host="localhost"), "", 403),
-        (Visitor(address="127.0.0.1", host="localhost", forwarded="192.0.2.1"), "", 403),
-        (Visitor(address="127.0.0.1", host="evil.example:8000"), "", 403),
-        (Visitor(address="127.0.0.1", host="127.0.0.1.evil.example"), "", 403),
-        (Visitor(address="127.0.0.1", host=""), "", 403),
-        (Visitor(address="127.0.0.1", host="localhost", changes=True, intent=False), "", 403),
-        (Visitor(address="127.0.0.1", host="localhost", changes=True, intent=True), "", None),
-        (HERE, "s3cret", 401),
-        (Visitor(address="127.0.0.1", host="localhost", proof="s3cret"), "s3cret", 401),
-        (Visitor(address="192.0.2.1", host="chat.example", proof=proof_of("wrong")), "s3cret", 401),
-        (Visitor(address="192.0.2.1", host="chat.example", proof=proof_of("")), "s3cret", 401),
-        (Visitor(address="192.0.2.1", host="chat.example", forwarded="x", proof=proof_of("s3cret")), "s3cret", None),
-        (
-            Visitor(address="192.0.2.1", host="chat.example", proof=proof_of("s3cret"), changes=True, intent=False),
-            "s3cret",
-            403,
-        ),
-        (Visitor(address="127.0.0.1", host="localhost", proof="ünï"), "ünï", 401),
+        (visitor(MADE), MADE, None),
+        (visitor(MADE, "::1", "[::1]:8000"), MADE, None),
+        (visitor(MADE, "::1", "[::1]"), MADE, None),
+        (visitor(MADE, "127.8.9.1", "localhost"), MADE, None),
+        (visitor(MADE, changes=True, intent=True), MADE, None),
+        (visitor(MADE, changes=True, intent=False), MADE, 403),
+        # With a token that was made, from this machine alone.
+        (visitor(MADE, "192.0.2.1", "127.0.0.1:8000"), MADE, 403),
+        (visitor(MADE, "", "localhost"), MADE, 403),
+        (visitor(MADE, forwarded="192.0.2.1"), MADE, 403),
+        (visitor(MADE, host="evil.example:8000"), MADE, 403),
+        (visitor(MADE, host="127.0.0.1.evil.example"), MADE, 403),
+        (visitor(MADE, host=""), MADE, 403),
+        # On this machine not without the token, either.
+        (visitor(MADE, proof=""), MADE, 401),
+        (visitor(MADE, proof=MADE.token), MADE, 401),
+        (visitor(Access("another state directory")), MADE, 401),
+        (visitor(SET), MADE, 401),
+        # With dashboard.token, from anywhere.
+        (visitor(SET, "192.0.2.1", "chat.example", forwarded="x"), SET, None),
+        (visitor(SET, "192.0.2.1", "chat.example", changes=True, intent=False), SET, 403),
+        (visitor(SET, proof=""), SET, 401),
+        (visitor(SET, proof="s3cret"), SET, 401),
+        (visitor(SET, proof="ünï"), SET, 401),
+        (visitor(MADE), SET, 401),
+        (visitor(Access(SET.secret, "wrong")), SET, 401),
+        (visitor(Access("guessed", "s3cret")), SET, 401),  # the cookie does not follow from the token
     ],
 )
-def test_without_a_token_this_machine_alone_and_with_one_who_has_it(
-    visitor: Visitor, token: str, expected: int | None
-) -> None:
-    refused = refusal(visitor, token)
-    assert (refused[0] if refused is not None else None) == expected
+def test_who_may_enter(visitor: Visitor, access: Access, expected: int | None) -> None:
+    refused = refusal(visitor, access)
+    assert (refused.status if refused is not None else None) == expected
+
+
+def test_a_token_that_is_made_stays_the_same_and_is_long() -> None:
+    assert MADE.token == Access(MADE.secret).token
+    assert len({MADE.token, Access("other").token, MADE.proof, SET.proof, MADE.secret}) == 5
+    assert len(MADE.token) * 4 >= 160
+    assert MADE.is_token(MADE.token)
+    assert not MADE.is_token("")
+    assert not MADE.is_token("ünï")
+    assert SET.is_token("s3cret")
+    assert not SET.is_token(MADE.token)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from wsd.supervisor.errors import WsdError
+from wsd.supervisor.client import ControlClient
+from wsd.supervisor.errors import ConfigError, WsdError
 from wsd.supervisor.state_dir import MAX_SOCKET_PATH, ProcessRecord, SavedState, StateDir
 
 HOLD = """
@@ -63,12 +64,149 @@ def test_a_state_file_that_makes_no_sense_is_ignored(tmp_path: Path, text: str) 
     assert StateDir(tmp_path).read_state() == SavedState()
 
 
-def test_a_socket_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+SOMEBODY = 54321  # a user id that nobody has
+DIRECTORIES = ("", "run", "logs", "nginx", "valkey")
+
+
+def made(tmp_path: Path) -> StateDir:
+    """A state directory as a cluster leaves it."""
+    state_dir = StateDir(tmp_path / "state")
+    state_dir.lock()
+    state_dir.create()
+    state_dir.operator_key()
+    state_dir.dashboard_secret()
+    state_dir.unlock()
+    return state_dir
+
+
+def refused(state_dir: StateDir, match: str) -> None:
+    """Neither a supervisor nor a command uses it."""
+    with pytest.raises(ConfigError, match=match):
+        state_dir.lock()
+    with pytest.raises(ConfigError, match=match):
+        ControlClient(state_dir).call("GET", "/v1/status")
+
+
+def test_what_is_made_is_for_its_user_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        state_dir = made(tmp_path)
+        state_dir.write_state(SavedState())
+    finally:
+        os.umask(before)
+    assert state_dir.root.stat().st_mode & 0o777 == 0o700
+    for path in state_dir.root.iterdir():
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702, 0o1777])
+@pytest.mark.parametrize("name", DIRECTORIES)
+def test_a_directory_that_others_can_write_is_refused(tmp_path: Path, name: str, mode: int) -> None:
+    state_dir = made(tmp_path)
+    path = state_dir.root / name
+    path.chmod(mode)
+    refused(state_dir, f"{path} can be written by other users .*chmod 700")
+    path.chmod(0o755)
+    state_dir.lock()
+    state_dir.unlock()
+
+
+@as_root
+@pytest.mark.parametrize("name", DIRECTORIES)
+def test_a_directory_of_another_user_is_refused(tmp_path: Path, name: str) -> None:
+    state_dir = made(tmp_path)
+    path = state_dir.root / name
+    os.chown(path, SOMEBODY, -1)
+    refused(state_dir, f"{path} belongs to uid {SOMEBODY}, not to root")
+
+
+@as_root
+@pytest.mark.parametrize("name", DIRECTORIES)
+def test_a_link_that_another_user_made_is_refused(tmp_path: Path, name: str) -> None:
+    state_dir = made(tmp_path)
+    path = state_dir.root / name
+    elsewhere = path.rename(tmp_path / "elsewhere")
+    path.symlink_to(elsewhere)
+    state_dir.lock()  # a link of our own may lead to a larger disk
+    state_dir.unlock()
+    os.chown(path, SOMEBODY, -1, follow_symlinks=False)
+    refused(state_dir, f"{path} belongs to uid {SOMEBODY}, not to root")
+
+
+@pytest.mark.parametrize("name", ["operator.key", "lock", "dashboard.key"])
+@pytest.mark.parametrize(
+    "kind", ["link", "dangling link", "fifo", "others can write", "others can read", "other owner"]
+)
+def test_a_key_or_lock_that_is_not_ours_is_not_believed(tmp_path: Path, name: str, kind: str) -> None:
+    state_dir = made(tmp_path)
+    path = state_dir.root / name
+    path.unlink(missing_ok=True)
+    theirs = tmp_path / "theirs"
+    if kind.endswith("link"):
+        path.symlink_to(theirs)
+        if kind == "link":
+            theirs.write_text("theirs")
+    elif kind == "fifo":
+        os.mkfifo(path, 0o600)
+    else:
+        path.write_text("theirs")
+        path.chmod({"others can write": 0o602, "others can read": 0o644}.get(kind, 0o600))
+        if kind == "other owner":
+            if os.geteuid() != 0:
+                pytest.skip("only root can give files away")
+            os.chown(path, SOMEBODY, -1)
+    again = StateDir(state_dir.root)
+    if name == "lock":
+        if kind == "others can read":
+            return  # it holds no secret
+        with pytest.raises(WsdError, match="lock"):
+            again.lock()
+        if kind.endswith("link"):
+            assert again.lock_holder() is None
+            return
+        with pytest.raises(ConfigError, match=f"{path}.*remove it"):
+            again.lock_holder()
+    else:
+        with pytest.raises(ConfigError, match=f"{path}.*remove it"):
+            again.operator_key() if name == "operator.key" else again.dashboard_secret()
+    assert not theirs.exists() or theirs.read_text() == "theirs"
+
+
+def test_a_key_is_made_beside_whatever_link_was_planted(tmp_path: Path) -> None:
     state_dir = StateDir(tmp_path)
-    state_dir.sockets.mkdir()
-    state_dir.sockets.chmod(0o777)
-    with pytest.raises(WsdError, match="is not ours alone"):
-        state_dir.create()
+    theirs = tmp_path / "theirs"
+    theirs.write_text("theirs")
+    for name in ("operator.key.new", "state.json.new"):
+        (tmp_path / name).symlink_to(theirs)
+    assert len(state_dir.operator_key()) > 20
+    state_dir.write_state(SavedState())
+    assert theirs.read_text() == "theirs"
+    assert not state_dir.operator_key_path.is_symlink()
+
+
+def test_the_keys_stay_the_same(tmp_path: Path) -> None:
+    state_dir = made(tmp_path)
+    key = state_dir.operator_key()
+    assert StateDir(state_dir.root).operator_key() == key == state_dir.operator_key_path.read_text()
+    assert StateDir(state_dir.root).dashboard_secret() == state_dir.dashboard_secret() != key
+
+
+@pytest.mark.parametrize("command", [["start"], ["status"], ["stop"], ["logs"], ["events"], ["restart"]])
+def test_every_command_refuses_it_in_one_line(tmp_path: Path, command: list[str]) -> None:
+    made(tmp_path).root.chmod(0o777)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("WSD_")}
+    result = subprocess.run(
+        [sys.executable, "-m", "wsd.supervisor", *command, "--state-dir", tmp_path / "state"],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert "chmod 700" in line
 
 
 def test_cleaning_leaves_logs_and_data(tmp_path: Path) -> None:
