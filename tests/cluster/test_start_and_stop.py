@@ -38,7 +38,7 @@ def assert_nothing_is_left(cluster: Cluster, pids: list[int]) -> None:
     until(lambda: gone(pids), "all processes to be gone")
     state_dir = cluster.state_dir
     left = {path.name for path in state_dir.root.iterdir()}
-    assert left <= {"logs", "nginx", "valkey"}
+    assert left <= {"dashboard.key", "logs", "nginx", "valkey"}
     assert not state_dir.sockets.exists()
     assert not (state_dir.nginx / "nginx.pid").exists()
     with socket.socket() as probe:
