@@ -10,6 +10,7 @@ from wsd.worker import frames
 from wsd.worker.backlog import Backlog
 from wsd.worker.containment import report
 from wsd.worker.delivery import Batch, Item, Message
+from wsd.worker.ending import Ending, Side
 from wsd.worker.flight_recorder import Event, add_event
 from wsd.worker.logs import get_logger
 from wsd.worker.wire import CloseCode
@@ -170,6 +171,7 @@ class Outbox:
         "catching_up",
         "channels",
         "closed",
+        "ended",
         "events",
         "fd",
         "heard_at",
@@ -200,6 +202,7 @@ class Outbox:
         self.held = False
         self._gone = False
         self.heard_at = 0.0  # when it last said anything
+        self.ended: Ending | None = None  # by whoever was first
         self.closed: tuple[int, str] | None = None  # code and reason, once the server wants the connection to end
         self.on_gone: Callable[[Outbox], None] | None = None  # called when its WebSocket has ended, however
         self.outlet = outlet
@@ -437,6 +440,7 @@ class Outbox:
         if self.closed is None:
             frames.encode_close(code, reason)
             self.closed = (code, frames.close_reason(reason))
+            self.ended = self.ended or Ending(Side.SERVER, *self.closed)
             self._recount()
             if self._closing is not None:
                 self._closing.set_result(self.closed)

@@ -28,6 +28,7 @@ from wsd.worker.asgi_websocket import AsgiWebSocket
 from wsd.worker.compression import negotiate
 from wsd.worker.containment import Containment, report
 from wsd.worker.delivery import Item
+from wsd.worker.ending import Ending, Side
 from wsd.worker.frames import CLOSE, EMPTY_CLOSE, NO_STATUS, PING, PONG, FrameReader
 from wsd.worker.keepalive import Keepalive
 from wsd.worker.limits import TokenBucket
@@ -212,7 +213,7 @@ class FanoutProtocol(asyncio.Protocol):
         """Answer the handshake with something else than 101."""
         if self._state is State.CONNECTING:
             self._answer(status, [*self._server.state.default_headers, *headers], body)
-            self._ended(LOST, "")
+            self._ended(Side.SERVER, LOST, "")
 
     def _answer(self, status: int, headers: handshake.Headers, body: bytes) -> None:
         answer = handshake.response(status, headers, body)
@@ -320,7 +321,8 @@ class FanoutProtocol(asyncio.Protocol):
 
     def _end_by_client(self, code: int, reason: str) -> None:
         """Its close frame came, or what no client may send; what came before is answered first."""
-        if self._ended(code, reason):
+        side = Side.CLIENT if self._reader is None or self._reader.violation is None else Side.SERVER
+        if self._ended(side, code, reason):
             self.answered()
         else:
             self._timer = asyncio.get_running_loop().call_later(LAST_WORDS_SECONDS, self.answered)
@@ -396,7 +398,7 @@ class FanoutProtocol(asyncio.Protocol):
             self.refuse(403, [], b"")
         elif self._state is State.OPEN:
             self._say_goodbye(frames.encode_close(code, reason))
-            self._ended(code, reason)
+            self._ended(Side.SERVER, code, reason)
             self._transport.resume_reading()
             self._end_within(LINGER_SECONDS if self._full else CLOSE_SECONDS)
 
@@ -416,7 +418,7 @@ class FanoutProtocol(asyncio.Protocol):
     def not_answered(self) -> None:
         if self._state is State.OPEN:
             self._say_goodbye(frames.encode_close(1011, "keepalive ping timeout"))
-            self._ended(1011, "keepalive ping timeout")
+            self._ended(Side.SERVER, 1011, "keepalive ping timeout")
             self._transport.close()
             self._end_within(LINGER_SECONDS)
 
@@ -432,7 +434,9 @@ class FanoutProtocol(asyncio.Protocol):
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(seconds, self._transport.abort)
 
-    def _ended(self, code: int, reason: str) -> bool:
+    def _ended(self, side: Side, code: int, reason: str) -> bool:
+        """Tell the receiver, once; whether all that came before is answered."""
+        self.outbox.ended = self.outbox.ended or Ending(side, code, reason)
         receiver, self._receiver = self._receiver, None
         return receiver is None or receiver.ended(code, reason)
 
@@ -460,7 +464,7 @@ class FanoutProtocol(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._ended(LOST, "")
+        self._ended(Side.NETWORK, LOST, "")
         self.outbox.gone()
         self._reader = self._request = None
 

@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable
 from msgspec import Struct
 
 from wsd.worker.contract import worker_channel
+from wsd.worker.ending import Ending
 from wsd.worker.exchange import Exchange
-from wsd.worker.flight_recorder import Flight, SessionTrace, how_it_ended
+from wsd.worker.flight_recorder import Flight, SessionTrace
 from wsd.worker.outbox import Outbox
 from wsd.worker.session_keeper import SessionKeeper
 from wsd.worker.session_store import SessionInfo, SessionState
@@ -45,14 +46,11 @@ class Tracing:
         self._tell = tell
         self._asked: Exchange[Flight] = Exchange()
 
-    def ended(self, outbox: Outbox, code: int, reason: str) -> None:
-        """A connection has ended: why, by its close frame, unless it was the server that wanted it."""
+    def ended(self, outbox: Outbox, ending: Ending) -> None:
+        """Keep what became of a connection that has ended."""
         if not self._keeper.traces.takes_one():
             return
-        if outbox.closed is not None:
-            code, reason = outbox.closed
-        how = how_it_ended(code, reason, by_server=outbox.closed is not None)
-        outbox.note("closed", f"{how}; {len(outbox.channels)} channels, at most {outbox.peak_bytes} bytes waited")
+        outbox.note("closed", f"{ending}; {len(outbox.channels)} channels, at most {outbox.peak_bytes} bytes waited")
         self._keeper.flown(self._flight(outbox))
 
     def refused(self, outbox: Outbox, why: str) -> None:

@@ -34,6 +34,7 @@ from wsd.worker.contract import (
     worker_channel,
 )
 from wsd.worker.delivery import Message
+from wsd.worker.ending import GOODBYES, Ending, Side
 from wsd.worker.exchange import Exchange
 from wsd.worker.fanout import Fanout
 from wsd.worker.history import Position, Stored
@@ -79,10 +80,6 @@ MAX_HISTORY_BYTES = 524_288
 
 MAX_CHANNELS = 100
 """Channels that one connection may be in."""
-
-GOODBYES = (CloseCode.GOODBYE, CloseCode.GOING_AWAY)
-"""Close codes of a client that leaves on purpose: done, or its page is closed (RFC 6455, 7.4.1)."""
-
 
 COME_BACK = (CloseCode.FAILED, CloseCode.RESTART, CloseCode.SLOW_READER, CloseCode.IDLE)
 """Close codes by which the server asks a client to come back, whatever the client did."""
@@ -358,10 +355,9 @@ class DistributedWebSocketManager:
 
     def _replace(self, earlier: Outbox) -> None:
         """Its client has come back to this same worker; its session goes on."""
-        self.closes[reason_of(CloseCode.SESSION_ENDED)] += 1
-        self.tracing.ended(earlier, CloseCode.SESSION_ENDED, "resumed by another connection")
-        self._unhook(earlier)
-        earlier.close(CloseCode.SESSION_ENDED, "resumed by another connection")
+        ending = Ending(Side.SERVER, CloseCode.SESSION_ENDED, "resumed by another connection")
+        self._note_end(earlier, ending)
+        earlier.close(ending.code, ending.reason)
 
     async def _admit(self, outbox: Outbox) -> None:
         """Enter the connection with its user. Raises TooManyConnectionsError."""
@@ -413,11 +409,15 @@ class DistributedWebSocketManager:
     def _remove(self, outbox: Outbox, code: int, reason: str = "") -> None:
         if outbox not in self._fanout:
             return
-        self.closes[reason_of(code)] += 1
-        self.tracing.ended(outbox, code, reason)
+        ending = outbox.ended or Ending(Side.UNKNOWN, code, reason)
+        self._note_end(outbox, ending)
+        sent_away = ending.side is not Side.CLIENT and ending.code in COME_BACK
+        self.keeper.close(outbox.session_id, goodbye=code in GOODBYES, sent_away=sent_away)
+
+    def _note_end(self, outbox: Outbox, ending: Ending) -> None:
+        self.closes[ending.label] += 1
+        self.tracing.ended(outbox, ending)
         self._unhook(outbox)
-        asked = outbox.closed[0] if outbox.closed is not None else code
-        self.keeper.close(outbox.session_id, goodbye=code in GOODBYES, sent_away=asked in COME_BACK)
 
     def _unhook(self, outbox: Outbox) -> None:
         """Nothing more is sent to it, and nobody sees it any more."""
@@ -813,16 +813,6 @@ class DistributedWebSocketManager:
         self.keeper.hurry()
         self._presence.refresh()
         self._channels.check_all()
-
-
-def reason_of(code: int) -> str:
-    """A close code as it is counted: `restart` for 1012."""
-    if code in GOODBYES:
-        return "goodbye"
-    try:
-        return CloseCode(code).name.lower()
-    except ValueError:
-        return "other"
 
 
 def digest(secret: str) -> str:

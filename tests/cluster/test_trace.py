@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,16 @@ async def ended(cluster: Cluster, who: str, how: str) -> dict[str, Any]:
                 return session
 
 
+def closed(cluster: Cluster, reason: str) -> int:
+    """How many connections have ended for a reason, as the metrics count them."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{cluster.port}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    found = [
+        line for line in lines if line.startswith("wsd_connections_closed_total{") and f'reason="{reason}"' in line
+    ]
+    return int(sum(float(line.rpartition(" ")[2]) for line in found))
+
+
 async def test_a_live_connection_is_traced_on_whatever_worker_it_is(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "2") as cluster:
         for slot in (1, 2):
@@ -60,6 +71,17 @@ async def test_who_closed_it_and_why_is_known_after_the_end(tmp_path: Path) -> N
         await ended(cluster, "lost", "1006 lost without a close frame")
         await command(cluster, "kick", "kicked")
         await ended(cluster, "kicked", "4500 by the server")
+        # A close code says nothing about who used it.
+        for code in (1008, 1012, 1013, 4500):
+            claims = await cluster.client(f"claims-{code}")
+            await claims.connection.close(code, "so I say")
+            await ended(cluster, f"claims-{code}", f"{code} by the client (so I say)")
+        breaks = await cluster.client("breaks")
+        breaks.connection.transport.write(b"\x8f\x80\0\0\0\0")  # a frame with an opcode that there is not
+        await ended(cluster, "breaks", "1002 by the server")
+        await breaks.connection.wait_closed()
+        assert closed(cluster, "by_client") == 4
+        assert closed(cluster, "slow_reader") == closed(cluster, "policy") == closed(cluster, "restart") == 0
         await kicked.connection.wait_closed()
         await lost.connection.wait_closed()
 

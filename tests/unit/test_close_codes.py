@@ -1,28 +1,47 @@
+"""Who closed a connection and why, in words and as it is counted."""
+
 import pytest
 
+from wsd.worker.ending import Ending, Side
 from wsd.worker.hub import close_code
-from wsd.worker.websocket_manager import reason_of
+
+LOST = "1006 lost without a close frame: the client, a network or a proxy is gone"
 
 
 @pytest.mark.parametrize(
-    ("code", "reason"),
+    ("side", "code", "reason", "words", "label"),
     [
-        (1000, "goodbye"),
-        (1001, "goodbye"),
-        (1006, "lost"),
-        (1007, "invalid_text"),
-        (1008, "policy"),
-        (1009, "too_big"),
-        (1012, "restart"),
-        (1013, "slow_reader"),
-        (4000, "idle"),
-        (4500, "session_ended"),
-        (1011, "failed"),
-        (4711, "other"),
+        (Side.CLIENT, 1000, "", "1000 by the client", "goodbye"),
+        (Side.CLIENT, 1001, "page closed", "1001 by the client (page closed)", "goodbye"),
+        (Side.CLIENT, 1008, "no", "1008 by the client (no)", "by_client"),
+        (Side.CLIENT, 1012, "", "1012 by the client", "by_client"),
+        (Side.CLIENT, 1013, "", "1013 by the client", "by_client"),
+        (Side.CLIENT, 4500, "", "4500 by the client", "by_client"),
+        (Side.SERVER, 1000, "", "1000 by the server", "goodbye"),
+        (Side.SERVER, 1002, "", "1002 by the server: it broke the WebSocket protocol", "other"),
+        (Side.SERVER, 1007, "", "1007 by the server: it sent what is not UTF-8", "invalid_text"),
+        (Side.SERVER, 1008, "", "1008 by the server: it did what it may not", "policy"),
+        (Side.SERVER, 1009, "", "1009 by the server: its message was too large", "too_big"),
+        (
+            Side.SERVER,
+            1011,
+            "late",
+            "1011 by the server: no answer to a ping, or its application raised (late)",
+            "failed",
+        ),
+        (Side.SERVER, 1012, "", "1012 by the server: its worker stops, is replaced, or has too many", "restart"),
+        (Side.SERVER, 1013, "", "1013 by the server: it reads too slowly", "slow_reader"),
+        (Side.SERVER, 4000, "", "4000 by the server: it said nothing for too long", "idle"),
+        (Side.SERVER, 4321, "", "4321 by the server", "other"),
+        (Side.NETWORK, 1006, "", LOST, "lost"),
+        (Side.UNKNOWN, 1006, "", LOST, "lost"),
+        (Side.UNKNOWN, 1000, "", "1000 by the client", "goodbye"),
+        (Side.UNKNOWN, 1013, "", "1013 probably by the server: it reads too slowly", "slow_reader"),
     ],
 )
-def test_every_close_is_counted_by_its_reason(code: int, reason: str) -> None:
-    assert reason_of(code) == reason
+def test_who_closed_it_and_why(side: Side, code: int, reason: str, words: str, label: str) -> None:
+    ending = Ending(side, code, reason)
+    assert (str(ending), ending.label) == (words, label)
 
 
 def test_a_close_without_a_code_is_a_goodbye_and_a_lost_connection_is_not() -> None:

@@ -1,28 +1,8 @@
 """What became of a connection, in words; never more than so many events of it."""
 
-import pytest
-
 from wsd.supervisor.trace_lines import beside, show
 from wsd.worker.contract import Event
-from wsd.worker.flight_recorder import MAX_EVENTS, Flight, SessionTrace, add_event, how_it_ended, shown
-
-
-@pytest.mark.parametrize(
-    ("code", "reason", "by_server", "expected"),
-    [
-        (1000, "", False, "1000 by the client"),
-        (1001, "page closed", False, "1001 by the client (page closed)"),
-        (1000, "", True, "1000 by the server"),
-        (1006, "", False, "1006 lost without a close frame: the client, a network or a proxy is gone"),
-        (1011, "late", False, "1011 by the server: no answer to a ping, or its application raised (late)"),
-        (1012, "rebalance", True, "1012 by the server: its worker stops, is replaced, or has too many (rebalance)"),
-        (1013, "", True, "1013 by the server: it reads too slowly"),
-        (4321, "", False, "4321 by the client"),
-        (4321, "", True, "4321 by the server"),
-    ],
-)  # fmt: skip
-def test_who_closed_it_and_why(code: int, reason: str, by_server: bool, expected: str) -> None:
-    assert how_it_ended(code, reason, by_server=by_server) == expected
+from wsd.worker.flight_recorder import MAX_EVENTS, Flight, SessionTrace, add_event, shown
 
 
 def test_the_first_event_and_the_last_ones_are_kept() -> None:
