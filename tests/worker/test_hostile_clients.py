@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.cluster.harness import PROTOCOL
 from tests.ports import unused_port
 from tests.valkey import server
 from tests.waiting import until
@@ -38,6 +39,8 @@ from tests.worker.raw_websocket import (
 )
 
 MEGABYTE = 1_000_000
+
+own_protocol = pytest.mark.skipif(PROTOCOL != "wsd", reason="uvicorn's own protocol has its own limits, and tracebacks")
 
 CHANNELS = json.dumps({"large": {"history_size": 1000}, "room": {"presence": "events", "receipts": True}})
 
@@ -86,7 +89,8 @@ class Target:
 @contextmanager
 def target(directory: Path, redis_url: str = "", **changes: Any) -> Iterator[Target]:
     port = unused_port()
-    fields: dict[str, Any] = {"messages_per_second": 0.0, "channels": CHANNELS, "compression": True}
+    fields: dict[str, Any] = {"messages_per_second": 0.0, "bytes_per_second": 0.0}
+    fields |= {"channels": CHANNELS, "compression": True}
     with worker(directory, redis_url=redis_url, listen=f"127.0.0.1:{port}", **{**fields, **changes}) as running:
         yield Target(running, port)
 
@@ -228,6 +232,7 @@ def test_pings_that_are_never_read_are_not_kept(hub: Target) -> None:
         assert hub.memory() - before < 12 * MEGABYTE  # 11 MB of pings; kept pongs take a hundred bytes each besides
 
 
+@own_protocol
 def test_a_flood_of_control_frames_ends_as_one_of_messages_does(hub: Target, tmp_path: Path) -> None:
     with hub.client("flood") as flood:
         for _ in range(400):
@@ -240,6 +245,7 @@ def test_a_flood_of_control_frames_ends_as_one_of_messages_does(hub: Target, tmp
         assert 5 < len([one for one in received if one.opcode == PONG]) < 15
 
 
+@own_protocol
 def test_only_the_newest_pong_waits_for_a_client_that_does_not_read(hub: Target) -> None:
     with hub.client("late") as late:
         # What it asks for is more than the socket takes.
@@ -268,6 +274,7 @@ def test_only_the_newest_pong_waits_for_a_client_that_does_not_read(hub: Target)
         assert len(pongs) < 20
 
 
+@own_protocol
 def test_answers_that_are_never_read_end_their_connection(hub: Target) -> None:
     before = hub.memory()
     with hub.client("asks") as asks:
@@ -341,6 +348,7 @@ def test_a_page_of_history_has_a_limit_in_bytes(hub: Target) -> None:
         assert newest[0]["offset"] == offset
 
 
+@own_protocol
 def test_pages_that_are_never_read_are_not_kept(hub: Target) -> None:
     fill_channel(hub, "unread", 10, 60_000)
     before = hub.memory()
@@ -356,6 +364,7 @@ def test_pages_that_are_never_read_are_not_kept(hub: Target) -> None:
 # What comes in pieces
 
 
+@own_protocol
 def test_fragments_that_bring_nothing_are_counted(hub: Target) -> None:
     with hub.client("pieces") as pieces:
         pieces.send(frame(TEXT, b"", fin=False))
@@ -371,6 +380,7 @@ def test_fragments_of_one_byte_are_a_message(hub: Target) -> None:
         assert answer(pieces, "x" * 200)["type"] == "pong"
 
 
+@own_protocol
 def test_half_messages_of_many_clients_are_bounded_together(tmp_path: Path, hub: Target) -> None:
     with target(tmp_path, max_total_buffer_bytes=1_000_000) as small, ExitStack() as stack:
         clients = [stack.enter_context(small.client(f"half-{n}")) for n in range(40)]
@@ -396,6 +406,7 @@ def test_a_compressed_message_is_bounded_by_what_it_becomes(hub: Target, parts: 
     assert hub.memory() - before < 10 * MEGABYTE
 
 
+@own_protocol
 def test_compressed_messages_are_inflated_one_by_one(hub: Target) -> None:
     """A few hundred bytes each on the wire, 60 KB each in memory."""
     one = frame(
@@ -410,6 +421,7 @@ def test_compressed_messages_are_inflated_one_by_one(hub: Target) -> None:
     assert highest - before < 25 * MEGABYTE  # of 120
 
 
+@own_protocol
 def test_blocks_that_inflate_to_nothing_end(hub: Target) -> None:
     empty = b"\x00\x00\x00\xff\xff" * 200  # stored blocks without content
     with hub.client("empty", *COMPRESSING) as raw:
@@ -579,6 +591,7 @@ def dumped(message: object) -> bytes:
     return text.encode()
 
 
+@own_protocol
 def test_whatever_clients_send_the_worker_serves(redis_url: str, tmp_path: Path) -> None:
     """Runs for WSD_FUZZ_SECONDS (20) from WSD_FUZZ_SEED (7)."""
     fuzz, started, sent = Fuzz(FUZZ_SEED), time.monotonic(), 0
