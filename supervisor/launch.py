@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 READY_FD_ENV = "WSD_READY_FD"
 HANGUP_SECONDS = 0.1
+PRIVATE_UMASK = 0o077
+"""Of the supervisor, nginx and Valkey: their files are for their user alone. Applications keep the user's own."""
+
 FOLLOW_SECONDS = 0.2
 LEFTOVER_SECONDS = 5.0
 
@@ -40,6 +43,7 @@ def foreground(loaded: Loaded) -> None:
     public = public_socket(os.environ)
     state_dir = StateDir(loaded.state_dir)
     console = Console()
+    umask = os.umask(PRIVATE_UMASK)
     state_dir.lock(inherited_lock(os.environ))
     serves_on = True
     try:
@@ -61,7 +65,7 @@ def foreground(loaded: Loaded) -> None:
         if public is not None:
             check_socket(loaded, public)
         raise_file_limit()
-        supervisor = Supervisor(loaded, state_dir, console.say, left, public_socket=public)
+        supervisor = Supervisor(loaded, state_dir, console.say, left, umask=umask, public_socket=public)
         try:
             asyncio.run(_run(supervisor, console))
         except BaseExceptionGroup:
@@ -75,6 +79,7 @@ def foreground(loaded: Loaded) -> None:
         finally:
             serves_on = supervisor.handing_over
         if supervisor.handing_over:
+            os.umask(umask)
             become_the_next(state_dir, loaded.here)
     finally:
         if not serves_on:

@@ -126,6 +126,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=command.pass_fds,
+                umask=command.umask,
             )
         stat = identity.stat_of(popen.pid)
         assert stat is not None  # it may have ended, and waits to be waited for

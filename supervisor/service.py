@@ -16,6 +16,7 @@ class Command:
     env: Mapping[str, str]
     pass_fds: tuple[int, ...] = ()
     directory: Path | None = None  # to start in, None: our own
+    umask: int = -1  # -1: our own
 
 
 class Service(ABC):

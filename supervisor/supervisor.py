@@ -52,11 +52,12 @@ class Supervisor:
         say: Callable[[str], None],
         left: SavedState,
         *,
+        umask: int,
         public_socket: int | None = None,
     ) -> None:
         """`state_dir` is created and locked; `say` shows a line of progress to whoever started us; `left`: what runs
-        already, of a supervisor that died or handed over; `public_socket`: the descriptor of the public port, where
-        somebody holds it for nginx."""
+        already, of a supervisor that died or handed over; `umask`: of the application; `public_socket`: the descriptor
+        of the public port, where somebody holds it for nginx."""
         config = loaded.config
         self.loaded = loaded
         self.state_dir = state_dir
@@ -77,6 +78,7 @@ class Supervisor:
         self.stopping = False
         self.handing_over = False
         self._left = left
+        self._umask = umask
         self._public_socket = public_socket
         self._say = say
         self._stop_patience: float | None = None
@@ -236,6 +238,7 @@ class Supervisor:
             self.state_dir,
             node_id=self.loaded.node_id,
             here=self.loaded.here,
+            umask=self._umask,
             app_directory=self.loaded.directory,
             redis_url=self.redis_url,
             stand_in_url=self.stand_in_url,

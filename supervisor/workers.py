@@ -44,6 +44,7 @@ class WorkerService(Service):
         *,
         node_id: str,
         here: Path,
+        umask: int,
         app_directory: Path,
         redis_url: str,
         stand_in_url: str,
@@ -58,6 +59,7 @@ class WorkerService(Service):
         self._state_dir = state_dir
         self._node_id = node_id
         self._here = here
+        self._umask = umask
         self._app_directory = app_directory
         self._redis_url = redis_url
         self._stand_in_url = stand_in_url
@@ -82,7 +84,7 @@ class WorkerService(Service):
     def command(self, incarnation: int) -> Command:
         environment = self._environments[incarnation] = self._environment(incarnation)
         environ = {**os.environ, **environment, "PWD": str(self._here)}
-        return Command((sys.executable, "-m", "wsd.worker"), environ, directory=self._here)
+        return Command((sys.executable, "-m", "wsd.worker"), environ, directory=self._here, umask=self._umask)
 
     def _environment(self, incarnation: int) -> dict[str, str]:
         config = self._config

@@ -382,3 +382,25 @@ def test_help_answers_and_names_all_commands(tmp_path: Path) -> None:
     for command in ("start", "status", "stop", "render-nginx", "config"):
         assert command in result.stdout
     assert time.process_time() - started < 5
+
+
+def test_files_are_for_their_user_alone_and_an_application_keeps_its_umask(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        "import os\nfrom pathlib import Path\nfrom wsd.worker.hub import app\n"
+        "Path(f'made-by-{os.getpid()}').touch()\n__all__ = ['app']\n"
+    )
+
+    def modes() -> set[int]:
+        return {path.stat().st_mode & 0o777 for path in tmp_path.glob("made-by-*")}
+
+    before = os.umask(0o002)
+    try:
+        with Cluster(tmp_path, "--workers", "1", "--app", "app:app") as cluster:
+            assert cluster.wsd("upgrade").returncode == 0
+            assert cluster.wsd("restart").returncode == 0
+            assert len(list(tmp_path.glob("made-by-*"))) == 2
+            assert modes() == {0o664}
+            for path in cluster.state_dir.root.rglob("*"):
+                assert path.stat().st_mode & 0o077 == 0, path
+    finally:
+        os.umask(before)
