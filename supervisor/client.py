@@ -160,9 +160,13 @@ def stop_and_wait(state_dir: StateDir, patience: float | None) -> None:
     should have ended.
     """
     pidfd = state_dir.open_holder()
-    if pidfd is None:  # none runs, or another user's does: asking tells which
-        _ask_to_stop(state_dir, patience)
-        raise WsdError(f"the supervisor (pid {state_dir.lock_holder()}) stops, and cannot be waited for")
+    if pidfd is None:  # none runs, or one that we cannot see, in a container: asking tells which
+        deadline = time.monotonic() + _ask_to_stop(state_dir, patience) + STOP_MARGIN_SECONDS
+        while (holder := state_dir.lock_holder()) is not None:
+            if time.monotonic() > deadline:
+                raise WsdError(f"the supervisor (pid {holder}) is still there; see {state_dir.log('supervisor')}")
+            time.sleep(0.05)
+        return
     try:
         try:
             seconds = _ask_to_stop(state_dir, patience)

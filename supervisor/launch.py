@@ -18,7 +18,7 @@ from wsd.supervisor.client import stop_and_wait
 from wsd.supervisor.config import Loaded, LogConfig
 from wsd.supervisor.errors import ExitCode, NotRunningError, StartError, WsdError
 from wsd.supervisor.logs import Console, LogFollower
-from wsd.supervisor.process import end_leftovers, names_of, port_holder, raise_file_limit
+from wsd.supervisor.process import end_leftovers, is_alive, names_of, port_holder, raise_file_limit
 from wsd.supervisor.state_dir import ProcessRecord, StateDir
 from wsd.supervisor.status import ClusterStatus
 from wsd.supervisor.status_report import summary
@@ -68,7 +68,9 @@ def foreground(loaded: Loaded) -> None:
         supervisor = Supervisor(loaded, state_dir, console.say, left, umask=umask, public_socket=public)
         try:
             asyncio.run(_run(supervisor, console))
-        except BaseExceptionGroup:
+        except WsdError:
+            raise
+        except BaseException:
             # Ours to mend, not theirs to pay for: what serves goes on, and state.json still says what that is.
             supervisor.handing_over = True
             logger.exception("the supervisor failed")
@@ -82,7 +84,8 @@ def foreground(loaded: Loaded) -> None:
             os.umask(umask)
             become_the_next(state_dir, loaded.here)
     finally:
-        if not serves_on:
+        # What still runs must be found, whatever has ended us.
+        if not serves_on and not any(is_alive(record, state_dir.root) for record in state_dir.read_state().processes):
             state_dir.clean()
         state_dir.unlock()
 
@@ -334,11 +337,19 @@ def check_port(loaded: Loaded) -> None:
         raise StartError(f"cannot listen on {where}: {exc.strerror}; choose another with --host or --port") from None
 
 
+class _LogFile(WatchedFileHandler):
+    """A log that may be removed, with its directory: what is said until that is there again, is lost."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):
+            super().emit(record)
+
+
 def _log_to(state_dir: StateDir, config: LogConfig) -> None:
     """Our own events go to a log file like everybody's; the terminal follows it."""
     path = state_dir.log("supervisor")
     # Opened anew when somebody has removed it.
-    handler = WatchedFileHandler(path, encoding="utf-8", errors="backslashreplace")
+    handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
     logging.basicConfig(handlers=[handler], level=config.level.upper(), force=True)
     root = logging.getLogger()
     root.handlers[0].setFormatter(

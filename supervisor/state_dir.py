@@ -135,19 +135,19 @@ class StateDir:
             self._lock_fd = inherited
             return
         deadline = time.monotonic() + LOCK_SECONDS
-        while not self._try_lock():
+        while True:
+            if self._try_lock():
+                if (holder := self._holder_of_removed_lock()) is None:
+                    return
+                self.unlock()
+            else:
+                holder = self.lock_holder()
             if time.monotonic() > deadline:
-                raise self._taken(self.lock_holder())
+                raise WsdError(
+                    f"a supervisor (pid {holder}) runs in {self.root} already: `wsd stop` ends it, "
+                    "--state-dir starts another cluster"
+                )
             time.sleep(0.02)
-        if (other := self._holder_of_removed_lock()) is not None:
-            self.unlock()
-            raise self._taken(other)
-
-    def _taken(self, holder: int | None) -> WsdError:
-        return WsdError(
-            f"a supervisor (pid {holder}) runs in {self.root} already: `wsd stop` ends it, "
-            "--state-dir starts another cluster"
-        )
 
     def _try_lock(self) -> bool:
         try:

@@ -42,10 +42,11 @@ class LeftoverService(Service):
     """A program of the supervisor before us that is not wanted any more, and only has to end."""
 
     def __init__(self, name: str, patience: float) -> None:
-        """`patience`: seconds for its drain."""
+        """`patience`: seconds that a worker may drain."""
         self.name = name
         self.patience = patience
         if name == NginxService.name:
+            self.patience = NginxService.patience
             self.signals = NginxService.signals
             self.orphan_signal = NginxService.orphan_signal
 

@@ -106,7 +106,10 @@ class Supervisor:
                 await control.start()
                 guard = FileGuard(self.state_dir, self.children, control)
                 background.append(tasks.create_task(guard.run(), name="files"))
-                await self._bury([child for child in unwanted if child.slot.name != ValkeyService.name])
+                # A port that is not nginx's any more is the workers'; the others may take their time.
+                await self._bury([child for child in unwanted if child.slot.name == NginxService.name])
+                leaving = [child for child in unwanted if child.slot.name.startswith("worker-")]
+                background.append(tasks.create_task(self._bury(leaving), name="unwanted-workers"))
                 await self._bring_up_redis()
                 self.health_watch = self._make_health_watch()
                 background.append(tasks.create_task(self.health_watch.run(), name="health"))

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,6 +62,7 @@ def test_what_is_removed_is_restored(cluster: Cluster, name: str) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
+    cluster.signal(signal.SIGUSR1)  # it has something to say, and its log may be gone
     if name in (".", "lock"):  # the lock is held by nobody now, and yet
         second = wsd("start", "--port", str(unused_port()), cwd=cluster.directory, env=cluster.env)
         assert second.returncode == 1
