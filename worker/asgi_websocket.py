@@ -21,12 +21,25 @@ MAX_UNREAD_MESSAGES = 16
 MAX_UNREAD_BYTES = 65_536
 """Beyond either, nothing is read from the client until its application has received all."""
 
+UNSAID = (1006, 1012)
+"""Codes of ends without a reason, as of a lost connection, for which uvicorn has no `reason` in the message."""
+
 MAX_UNFLUSHED = 64
 """Messages that an application may send without a turn of the event loop, before they are written all the same."""
 
 
 class AsgiWebSocket:
-    __slots__ = ("_answer", "_ended", "_paused", "_protocol", "_scope", "_unread", "_unread_bytes", "_waiter")
+    __slots__ = (
+        "_answer",
+        "_closed",
+        "_ended",
+        "_paused",
+        "_protocol",
+        "_scope",
+        "_unread",
+        "_unread_bytes",
+        "_waiters",
+    )
 
     def __init__(self, protocol: "FanoutProtocol", scope: dict[str, Any]) -> None:
         self._protocol = protocol
@@ -34,13 +47,14 @@ class AsgiWebSocket:
         self._unread: deque[Message] = deque([{"type": "websocket.connect"}])
         self._unread_bytes = 0
         self._paused = False
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiters: list[asyncio.Future[None]] = []  # calls of receive, in their order
         self._answer: Message | None = None  # an HTTP response that has begun
         self._ended: tuple[int, str] | None = None
+        self._closed = False  # by the application
 
     async def run(self, app: ASGIApp) -> None:
         try:
-            await app(self._scope, self.receive, self.send)
+            result: object = await app(self._scope, self.receive, self.send)  # type: ignore[func-returns-value]
         except ClientDisconnected:
             self._protocol.abandoned(self)
         except BaseException as exc:
@@ -48,8 +62,14 @@ class AsgiWebSocket:
                 logger.info("the application was cancelled")
             else:
                 logger.exception("Exception in ASGI application")
+            self._finish_answer()
             self._protocol.abandoned(self, failed=True)
         else:
+            if self._protocol.connecting:
+                logger.error("ASGI callable returned without completing handshake.")
+            elif result is not None:
+                logger.error("ASGI callable should return None, but returned '%s'.", result)
+            self._finish_answer()
             self._protocol.abandoned(self)
 
     # As the receiver of a protocol
@@ -68,7 +88,10 @@ class AsgiWebSocket:
     def ended(self, code: int, reason: str) -> bool:
         answered = not self._unread
         self._ended = (code, reason)
-        self._tell({"type": "websocket.disconnect", "code": code, "reason": reason})
+        message: Message = {"type": "websocket.disconnect", "code": code}
+        if reason or code not in UNSAID:
+            message["reason"] = reason
+        self._tell(message)
         return answered
 
     def hand_over(self, receiver: Receiver) -> None:
@@ -85,24 +108,39 @@ class AsgiWebSocket:
 
     def _tell(self, message: Message) -> None:
         self._unread.append(message)
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self._wake()
+
+    def _wake(self) -> None:
+        """Wake as many of those who wait as there are messages, in the order of their calls."""
+        for waiter, _ in zip(self._waiters, self._unread, strict=False):
+            if not waiter.done():
+                waiter.set_result(None)
 
     # As ASGI has it
 
     async def receive(self) -> Message:
-        while not self._unread:
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+        if not self._unread or self._waiters:
+            await self._turn()
         message = self._unread.popleft()
         if not self._unread:
             self._read_on()
             if self._ended is not None:
                 self._protocol.answered()
         return message
+
+    async def _turn(self) -> None:
+        """Wait until there is a message for this call: calls before this one come first, one that is cancelled takes
+        nothing."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        self._wake()
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            self._waiters.remove(waiter)
+            self._wake()
+            raise
+        self._waiters.remove(waiter)
 
     def _read_on(self) -> None:
         self._unread_bytes = 0
@@ -121,6 +159,8 @@ class AsgiWebSocket:
             outbox = protocol.outbox
             if outbox.blocked:
                 await outbox.until_drained()
+                if not protocol.open:
+                    raise ClientDisconnected  # meanwhile
             item = _item(message)
             if item is not None:
                 outbox.put(item)
@@ -129,10 +169,14 @@ class AsgiWebSocket:
         elif kind == "websocket.close" and protocol.open:
             code = message.get("code")
             protocol.outbox.close(1000 if code is None else code, message.get("reason") or "")
+            self._closed = True
         elif protocol.connecting:
             self._answer_handshake(message)
-        elif self._ended is not None:
-            raise ClientDisconnected
+        elif protocol.open:
+            raise RuntimeError(f"Expected ASGI message 'websocket.send' or 'websocket.close', but got '{kind}'.")
+        elif self._ended is not None and not self._closed:
+            if kind != "websocket.close":  # which has happened
+                raise ClientDisconnected
         else:
             raise RuntimeError(f"Unexpected ASGI message '{kind}', after the connection was closed or refused.")
 
@@ -151,8 +195,18 @@ class AsgiWebSocket:
                 self._answer["body"] += message.get("body", b"")
                 if not message.get("more_body", False):
                     protocol.refuse(self._answer["status"], self._answer["headers"], self._answer["body"])
+            case kind if self._answer is not None:
+                raise RuntimeError(f"Expected ASGI message 'websocket.http.response.body' but got '{kind}'.")
             case kind:
-                raise RuntimeError(f"Unexpected ASGI message '{kind}' before the WebSocket was accepted.")
+                raise RuntimeError(
+                    "Expected ASGI message 'websocket.accept', 'websocket.close' or 'websocket.http.response.start' "
+                    f"but got '{kind}'."
+                )
+
+    def _finish_answer(self) -> None:
+        """Send what the application has said of an answer that it has not ended."""
+        if self._answer is not None:
+            self._protocol.refuse(self._answer["status"], self._answer["headers"], self._answer["body"])
 
 
 def _item(message: Message) -> delivery.Message | None:

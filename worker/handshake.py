@@ -51,6 +51,8 @@ def accept_key(request: Request) -> bytes | Refused:
     if "upgrade" not in (token.lower() for token in request.tokens(b"connection")):
         return Refused(400, "the Connection header must say Upgrade", [])
     keys = request.values(b"sec-websocket-key")
+    if not keys:
+        return Refused(400, "missing Sec-WebSocket-Key header", [])
     if len(keys) != 1 or not _is_key(keys[0]):
         return Refused(400, "Sec-WebSocket-Key must be 16 bytes in base64, once", [])
     if request.values(b"sec-websocket-version") != [VERSION.decode()]:
