@@ -228,6 +228,8 @@ def _end_leftovers(state_dir: StateDir, patience: float | None) -> list[ProcessR
     state_dir.lock()
     try:
         leftovers = end_leftovers(records, state_dir.root, LEFTOVER_SECONDS if patience is None else patience)
+        if stubborn := [record for record in records if is_alive(record, state_dir.root)]:
+            raise WsdError(f"{names_of(stubborn)} cannot be ended, not even by SIGKILL; try `wsd stop` again")
         state_dir.clean()
     finally:
         state_dir.unlock()
