@@ -154,7 +154,9 @@ class Client:
         """Carry out one message; what there is to wait for is returned."""
         manager, connection = self._manager, self.connection
         manager.messages_in += 1
-        connection.outbox.heard_at = now = time.monotonic()
+        now = time.monotonic()
+        if self._handle is None:
+            connection.outbox.heard_at = now
         request: wire.Request | None = None
         try:
             self._check_rates(now, _size(content))

@@ -10,10 +10,12 @@ Same methods, same signatures; what it broadcasts reaches the clients of every w
 import asyncio
 import itertools
 import json
+import time
 import weakref
 from typing import Any
 
 from starlette.exceptions import WebSocketException
+from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from wsd.worker.admission import IDENTITY_KEY
@@ -137,6 +139,7 @@ class ConnectionManager:
         if handle is not None:
             connection.outbox.release()
             return
+        _note_when_heard(websocket, connection.outbox)
         sender = asyncio.create_task(_send(weakref.ref(websocket), connection.outbox))
         self._senders[connection.session_id] = sender
         sender.add_done_callback(lambda _, key=connection.session_id: self._senders.pop(key, None))  # type: ignore[misc]
@@ -203,6 +206,20 @@ def _said(user: object, attribute: str) -> str:
 
 
 GUEST = Identity("")
+
+
+def _note_when_heard(websocket: WebSocket, outbox: Outbox) -> None:
+    """Under a server without our protocol the application alone hears its clients: note when it does."""
+    receive = websocket._receive
+
+    async def noting() -> Message:
+        message = await receive()
+        if message["type"] == "websocket.receive":
+            outbox.heard_at = time.monotonic()
+        return message
+
+    outbox.heard_at = time.monotonic()
+    websocket._receive = noting
 
 
 async def _send(websocket: "weakref.ref[WebSocket]", outbox: Outbox) -> None:

@@ -116,5 +116,8 @@ class Connection:
         self.outbox.close(code, reason)
 
     async def pump(self, send_text: SendText) -> None:
-        """Send what is queued, in order, until cancelled or `send_text` raises."""
+        """Send what is queued, in order, until the server wants the connection to end, or `send_text` raises.
+
+        Under a server without our protocol, who calls it closes the WebSocket then: `closing` has code and reason.
+        """
         await self.outbox.pump(send_text)

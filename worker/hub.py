@@ -1,6 +1,7 @@
 """The built-in hub: a WebSocket endpoint where any JSON message reaches all clients, and a page to try it."""
 
 import asyncio
+import time
 from importlib import resources
 from typing import Any
 
@@ -104,6 +105,7 @@ async def _receive_resume(websocket: WebSocket) -> wire.Resume:
 async def serve(websocket: WebSocket, manager: DistributedWebSocketManager, client: Client) -> None:
     """Until either side ends it; for servers that know no more than ASGI."""
     connection = client.connection
+    connection.outbox.heard_at = time.monotonic()  # from here on `client` notes it
     receiver = asyncio.create_task(_receive(websocket, client))
     sender = asyncio.create_task(connection.pump(websocket.send_text))
     code: int = CloseCode.LOST

@@ -1,6 +1,7 @@
 """What is to be sent to one client, in order, so that a slow reader never holds up the others."""
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -201,7 +202,7 @@ class Outbox:
         self.fd = -1  # of the socket, to write to it directly while nothing waits
         self.held = False
         self._gone = False
-        self.heard_at = 0.0  # when it last said anything
+        self.heard_at = 0.0  # when it last said anything; infinite while nobody listens to it
         self.ended: Ending | None = None  # by whoever was first
         self.closed: tuple[int, str] | None = None  # code and reason, once the server wants the connection to end
         self.on_gone: Callable[[Outbox], None] | None = None  # called when its WebSocket has ended, however
@@ -221,7 +222,8 @@ class Outbox:
         self.channels = set()
         self.catching_up = {}
         self.events = []
-        self.heard_at = time.monotonic()
+        # Of a connection that is not our protocol's, somebody else has to note when its client spoke.
+        self.heard_at = time.monotonic() if self._writer is not None else math.inf
         self.held = True
         self.fd = -1
 
@@ -444,6 +446,8 @@ class Outbox:
             self._recount()
             if self._closing is not None:
                 self._closing.set_result(self.closed)
+            if self._wake is not None:
+                self._wake.set()
             if self._writer is not None:
                 self.flush()
                 self._writer.end(code, reason)
@@ -479,10 +483,15 @@ class Outbox:
             on_gone(self)
 
     async def pump(self, send_text: SendText) -> None:
-        """Until cancelled, or `send_text` raises. Without a writer of ours it is this that sends what waits."""
+        """Return once the server wants the connection to end, and what waited for it before is sent.
+
+        Without a writer of ours it is this that sends what waits: who calls it ends the WebSocket then, with the code
+        and the reason that `closing` has.
+        """
         if self._writer is not None:
             self.release()
-            await asyncio.get_running_loop().create_future()
+            await asyncio.wait([self.closing])
+            return
         self._wake = asyncio.Event()
         self.release()
         while True:
@@ -495,6 +504,8 @@ class Outbox:
             self._wake.clear()
             if not self._backlog:
                 self._let_go()
+                if self.closed is not None:
+                    return
             await self._wake.wait()
 
 

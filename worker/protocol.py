@@ -11,6 +11,7 @@ docs/performance.md has the figures.
 """
 
 import asyncio
+import math
 import time
 from enum import Enum
 from typing import Any, ClassVar, cast
@@ -272,6 +273,8 @@ class FanoutProtocol(asyncio.Protocol):
         while True:
             for opcode, content in reader.feed(data):
                 if opcode <= 2:
+                    if not self._paused:
+                        self.outbox.heard_at = time.monotonic()
                     self._receiver.received(content)
                 elif opcode == CLOSE:
                     self._closed_by_client(cast(bytes, content))
@@ -286,6 +289,8 @@ class FanoutProtocol(asyncio.Protocol):
             if self._paused or not reader.more:
                 break
             data = b""
+        if reader.held_bytes and not self._paused:
+            self.outbox.heard_at = time.monotonic()  # it is about to say something
         self._count_inbound(reader.held_bytes)
 
     def _count_inbound(self, held: int) -> None:
@@ -492,11 +497,13 @@ class FanoutProtocol(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         self._paused = True
+        self.outbox.heard_at = math.inf  # it may be talking
         if self._state is State.OPEN:
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         self._paused = False
+        self.outbox.heard_at = time.monotonic()
         if self._state is State.OPEN:
             self._transport.resume_reading()
             if self._reader is not None and self._reader.more:

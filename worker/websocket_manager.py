@@ -719,7 +719,7 @@ class DistributedWebSocketManager:
             now = time.monotonic()
             if now - looked_at - timeout / 4 > LATE_SECONDS:  # stopped or starved, it could hear nobody
                 for outbox in self._fanout:
-                    outbox.heard_at = now
+                    outbox.heard_at = max(now, outbox.heard_at)
             since = now - timeout
             for outbox in [outbox for outbox in self._fanout if outbox.heard_at < since]:
                 outbox.close(CloseCode.IDLE, f"nothing heard for {timeout:g} s")

@@ -243,3 +243,20 @@ async def test_without_a_writer_a_pump_sends_one_after_the_other() -> None:
     assert got == [0, 1, 2, 3, 4]
     pump.cancel()
     await asyncio.gather(pump, return_exceptions=True)
+
+
+async def test_without_a_writer_the_pump_sends_what_waits_and_returns_when_the_server_ends_it() -> None:
+    outbox, sent = Outbox(Outlet()), list[str]()
+
+    async def send(text: str) -> None:
+        sent.append(text)
+
+    pump = asyncio.create_task(outbox.pump(send))
+    await asyncio.sleep(0)
+    outbox.send(b"the last")
+    outbox.flush()
+    outbox.close(4000, "idle")
+    async with asyncio.timeout(5):
+        await pump
+    assert sent == ["the last"]
+    assert outbox.closing.result() == (4000, "idle")

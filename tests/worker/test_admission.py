@@ -9,7 +9,7 @@ from typing import Any
 
 import jwt
 import pytest
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import connect, unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.ports import unused_port
@@ -355,6 +355,73 @@ async def test_who_says_nothing_for_too_long_is_closed_and_may_come_back(tmp_pat
             lambda: serving.request("GET", "/api/websocket/stats?scope=worker")[1]["closes"] == {"idle": 1}
         )
         await talker.close()
+
+
+RECEIVING = """
+import asyncio
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from wsd.worker import get_websocket_manager
+from wsd.worker.compat import ConnectionManager
+from wsd.worker.outbox import handle_of
+
+manager = ConnectionManager()
+
+async def chat(websocket):
+    await manager.connect(websocket)
+    async for text in websocket.iter_text():
+        await manager.send_personal_message(text, websocket)
+
+async def by_itself(websocket):
+    await websocket.accept()
+    handle = handle_of(websocket.scope)
+    outbox = handle.outbox if handle is not None else None
+    connection = await get_websocket_manager().connect("ann", welcome=False, outbox=outbox)
+    pump = asyncio.create_task(connection.pump(websocket.send_text))
+    async for text in websocket.iter_text():
+        await websocket.send_text(text)
+
+async def busy(websocket):
+    await manager.connect(websocket)
+    await asyncio.sleep(1.5)
+    async for text in websocket.iter_text():
+        await manager.send_personal_message(text, websocket)
+
+app = Starlette(routes=[
+    WebSocketRoute("/chat", chat), WebSocketRoute("/self", by_itself), WebSocketRoute("/busy", busy)
+])
+"""
+
+
+@pytest.mark.parametrize("protocol", ["wsd", "uvicorn"])
+async def test_who_talks_to_an_application_that_receives_by_itself_is_not_silent(tmp_path: Path, protocol: str) -> None:
+    (tmp_path / "mine.py").write_text(RECEIVING)
+    with worker(tmp_path, app="mine:app", idle_timeout=0.6, protocol=protocol) as serving:
+
+        async def talks(path: str) -> None:
+            async with unix_connect(str(serving.path), f"ws://localhost/{path}", ping_interval=0.1) as client:
+                while not silence.done():
+                    await client.send("hi")
+                    assert await client.recv() == "hi"
+                    await asyncio.sleep(0.1)
+
+        async def waits_to_be_heard() -> None:
+            async with unix_connect(str(serving.path), "ws://localhost/busy", ping_interval=None) as client:
+                for _ in range(30):  # more than is read from it before its application receives
+                    await client.send("x" * 10_000)
+                assert await client.recv() == "x" * 10_000
+
+        async def silent() -> None:
+            async with unix_connect(str(serving.path), "ws://localhost/chat", ping_interval=0.1) as client:
+                assert await close_of(client) == (4000, "nothing heard for 0.6 s")
+
+        silence = asyncio.create_task(silent())
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(talks("chat"))
+            tasks.create_task(talks("self"))
+            if protocol == "wsd":
+                tasks.create_task(waits_to_be_heard())
+        await silence
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /ws HTTP/1.1\r\nHost: x\r\n"])
