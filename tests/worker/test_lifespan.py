@@ -287,5 +287,5 @@ async def test_a_worker_whose_background_work_has_stopped_says_so(tmp_path: Path
     with worker(tmp_path, app="mine:app") as serving:
         assert serving.health()[0] == 200
         serving.request("GET", "/")
-        status, body = serving.health()
-        assert (status, body["status"]) == (503, "stopped")
+        await eventually(lambda: serving.health()[0] == 503)
+        assert serving.health()[1]["status"] == "stopped"
