@@ -97,6 +97,7 @@ class Children:
         self.workers = 0  # how many there are to be
         self.drained: set[str] = set()  # slots that stay empty until somebody resumes them
         self.unclaimed: list[ProcessRecord] = []  # that a supervisor before us had, and no slot has adopted yet
+        self.is_recorded = True  # what runs now is in state.json
         self._changed = asyncio.Event()
         self._tasks: asyncio.TaskGroup
 
@@ -259,8 +260,8 @@ class Children:
     def _log(self, child: Child) -> Path:
         return self._state_dir.log(child.service.name)
 
-    def record(self) -> None:
-        """Write down what runs, for the supervisor that may have to go on from here."""
+    def record(self) -> bool:
+        """Write down what runs, for the supervisor that may have to go on from here; tell whether that was possible."""
         leaving = {(child.slot.name, i.number) for child in self for i in child.slot.incarnations if i.leaving}
         records = [
             replace(process.record, draining=(child.slot.name, number) in leaving)
@@ -270,7 +271,15 @@ class Children:
         try:
             self._state_dir.write_state(SavedState(tuple(records), self.workers, tuple(sorted(self.drained))))
         except OSError as exc:  # a full disk must not end a cluster that runs
-            logger.warning("cannot write state.json, a crash of the supervisor would leave processes behind: %s", exc)
+            if self.is_recorded:
+                text = "cannot write state.json, a crash of the supervisor would leave processes behind: %s"
+                logger.warning(text, exc)
+            self.is_recorded = False
+        else:
+            if not self.is_recorded:
+                logger.info("state.json is written again")
+            self.is_recorded = True
+        return self.is_recorded
 
     async def _await_ready(self, child: Child, number: int) -> None:
         while number in child.processes:

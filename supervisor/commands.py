@@ -112,6 +112,8 @@ def upgrade(supervisor: "Supervisor") -> Operation:
 
     async def work(say: Say) -> None:
         await check_next(supervisor.loaded.here)
+        if not supervisor.children.record():
+            raise WsdError("the new code could not know what runs, the old one goes on: state.json cannot be written")
         say("the new code takes over")
         supervisor.hand_over()
 

@@ -40,8 +40,9 @@ class FileGuard:
     async def _look(self) -> None:
         """Raises WsdError or OSError."""
         missing = self._state_dir.restore()
-        if missing:
+        if missing or not self._children.is_recorded:
             self._children.record()
+        if missing:
             logger.warning("somebody has removed %s: restored", ", ".join(missing))
         if self._state_dir.logs.name in missing:
             logger.warning("processes that run already write into logs that were removed, until `wsd restart`")

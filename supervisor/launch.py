@@ -339,19 +339,22 @@ def check_port(loaded: Loaded) -> None:
         raise StartError(f"cannot listen on {where}: {exc.strerror}; choose another with --host or --port") from None
 
 
-class _LogFile(WatchedFileHandler):
-    """A log that may be removed, with its directory: what is said until that is there again, is lost."""
+class LogFile(WatchedFileHandler):
+    """The supervisor's log, opened anew when somebody has removed it. A line that cannot be written ends nothing."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # of opening it anew
             super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name that logging calls
+        """Say nothing of a full disk: the terminal would get a traceback for every line."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 def _log_to(state_dir: StateDir, config: LogConfig) -> None:
     """Our own events go to a log file like everybody's; the terminal follows it."""
-    path = state_dir.log("supervisor")
-    # Opened anew when somebody has removed it.
-    handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
+    handler = LogFile(state_dir.log("supervisor"), encoding="utf-8", errors="backslashreplace")
     logging.basicConfig(handlers=[handler], level=config.level.upper(), force=True)
     root = logging.getLogger()
     root.handlers[0].setFormatter(

@@ -269,7 +269,11 @@ class NginxService(Service):
         """
         text = self.render(config)
         candidate = self._config_path.with_suffix(".new")
-        candidate.write_text(text, *ENCODING)
+        try:
+            candidate.write_text(text, *ENCODING)
+        except OSError as exc:
+            candidate.unlink(missing_ok=True)
+            raise StartError(f"cannot write nginx's configuration {candidate}: {exc.strerror}") from None
         if problem := await asyncio.to_thread(check, self._binary, candidate, self._prefix):
             raise StartError(f"nginx refuses its configuration: {problem}")
         before = self.written()

@@ -33,6 +33,17 @@ def check_directory(path: Path) -> None:
         )
 
 
+def make_directory(path: Path) -> None:
+    """Make a directory for this user alone.
+
+    A disk that is mounted there is open to all at first (tmpfs has mode 1777): it is closed while it is empty.
+    Raises OSError.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.is_mount() and path.stat().st_uid == os.geteuid() and not any(path.iterdir()):
+        path.chmod(0o700)
+
+
 def open_private(path: Path, flags: int) -> int:
     """Open a file of ours, made with mode 0600 where it may be made, and return its descriptor.
 
@@ -55,9 +66,13 @@ def write_private(path: Path, text: str) -> None:
     temporary = path.with_name(f"{path.name}.new")
     temporary.unlink(missing_ok=True)  # of a crash; a link is removed, not followed
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "w", encoding="utf-8") as file:
-        file.write(text)
-    temporary.rename(path)
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write(text)
+        temporary.rename(path)
+    except OSError:  # the disk is full, say
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def read_secret(path: Path) -> str:

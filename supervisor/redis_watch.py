@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -17,8 +18,12 @@ from redis.exceptions import (
     AskError,
     AuthenticationError,
     AuthorizationError,
+    BusyLoadingError,
     ClusterCrossSlotError,
     ClusterDownError,
+    MasterDownError,
+    NoPermissionError,
+    OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
@@ -44,9 +49,10 @@ return false
 class RedisWatch:
     """Looks at Redis whenever it is told to, and remembers what it saw.
 
-    `error` is None while Redis answers; `answered_at` is when it last did, by the clock of the watch; `rival` is
-    who holds our node's lease instead of us; `beats` are those of all workers of all nodes, and `info` what it tells
-    of its memory and its disk, as of the last `survey`.
+    `error` is None while Redis can be used, else the error itself, and `trouble` says it in words; `answered_at` is
+    when Redis last answered, with whatever, by the clock of the watch; `rival` is who holds our node's lease instead of
+    us; `beats` are those of all workers of all nodes, and `info` what it tells of its memory and its disk, as of the
+    last `survey`.
     """
 
     def __init__(
@@ -61,7 +67,7 @@ class RedisWatch:
         clock: AwakeClock,
     ) -> None:
         """Nothing is connected yet. Times in seconds. Raises ValueError when the URL is malformed."""
-        self.error: str | None = None
+        self.error: Exception | None = None
         self._clock = clock
         self.answered_at = clock.now()
         self.rival: str | None = None
@@ -88,7 +94,7 @@ class RedisWatch:
             await self._check_role()
             await self._hold_lease()
         except (RedisError, OSError) as exc:
-            self.error = str(exc)
+            self.error = exc
             raise
 
     async def _check_role(self) -> None:
@@ -101,20 +107,23 @@ class RedisWatch:
             raise WrongServerError(problem)
 
     async def look(self, worker_ids: Sequence[str]) -> dict[str, Heartbeat]:
-        """Renew the lease and read the heartbeats of these workers that are there."""
+        """Read the heartbeats of these workers that are there, and renew the lease."""
         rival_before = self.rival
+        beats: dict[str, Heartbeat] = {}
         try:
-            await self._hold_lease()
             beats = await self._heartbeats(worker_ids)
+            await self._hold_lease()  # the one thing that is written, and refused where the disk or the memory is full
         except (RedisError, OSError) as exc:
             _raise_if_cancelled()
-            if self.error is None:
-                logger.warning("Redis does not answer: %s", exc)
-            self.error = str(exc) or type(exc).__name__
-            return {}
+            if self.error is None or trouble(exc) != trouble(self.error):
+                logger.warning("%s: %s", trouble(exc), text_of(exc))
+            self.error = exc
+            if has_answered(exc):
+                self.answered_at = self._clock.now()
+            return beats
         _raise_if_cancelled()
         if self.error is not None:
-            logger.info("Redis answers again")
+            logger.info("Redis can be used again")
         if self.rival is not None and self.rival != rival_before:
             logger.error('node id "%s" is live on %s, too', self._node_id, self.rival)
         self.error = None
@@ -191,6 +200,66 @@ def wrong_server(error: Exception) -> str | None:
     if isinstance(error, AskError | ClusterDownError | ClusterCrossSlotError):  # MOVED is an AskError
         return role_problem({"redis_mode": "cluster"})
     return None
+
+
+def has_answered(error: Exception) -> bool:
+    """Tell whether an error is an answer of Redis. Any answer is a sign of life: a refusal is no hang."""
+    # redis-py counts some answers as errors of the connection.
+    answers = (ResponseError, AuthenticationError, AuthorizationError, BusyLoadingError)
+    return isinstance(error, answers) or wrong_server(error) is not None or "max number of clients" in str(error)
+
+
+TROUBLES = {
+    "MISCONF": "Redis refuses to write: it cannot write to its disk",
+    "OOM": "Redis refuses to write: its memory is full",
+    "READONLY": "Redis refuses to write: it is a replica",
+    "NOREPLICAS": "Redis refuses to write: it has too few replicas",
+    "LOADING": "Redis loads its data",
+    "BUSY": "Redis is busy with a script",
+    "MASTERDOWN": "Redis is a replica without its primary",
+    "NOAUTH": "Redis refuses us: the user or the password is missing or wrong",
+    "WRONGPASS": "Redis refuses us: the user or the password is missing or wrong",
+    "NOPERM": "Redis refuses us: the user lacks a permission",
+}
+"""What an answer says, by its first word. A script reports the errors of its commands in a sentence of its own."""
+
+_CODE = re.compile(rf"(?:^|caused error: |@user_script.*: -?)({'|'.join(TROUBLES)})\b")
+
+# redis-py takes the first word off the text of errors that it has a class for.
+_CODE_OF = {
+    OutOfMemoryError: "OOM",
+    ReadOnlyError: "READONLY",
+    NoPermissionError: "NOPERM",
+    AuthenticationError: "NOAUTH",
+    BusyLoadingError: "LOADING",
+    MasterDownError: "MASTERDOWN",
+}
+
+
+def trouble(error: Exception) -> str:
+    """Say in a few words why Redis cannot be used."""
+    if not has_answered(error):
+        return "Redis does not answer"
+    code = _code_of(error)
+    if code == "MISCONF" and "No space left" in str(error):
+        return "Redis refuses to write: its disk is full"
+    return TROUBLES.get(code, "Redis refuses us")
+
+
+def stores_nothing(error: Exception) -> bool:
+    """Tell whether Redis is there for the workers and refuses what it is to store: its disk or its memory is full."""
+    return _code_of(error) in ("MISCONF", "OOM")
+
+
+def _code_of(error: Exception) -> str:
+    """Return the first word of an answer, as TROUBLES knows it, or nothing."""
+    found = _CODE.search(str(error))
+    return found[1] if found else _CODE_OF.get(type(error), "")
+
+
+def text_of(error: Exception) -> str:
+    """Return the text of an error, or its name where it has none."""
+    return str(error) or type(error).__name__
 
 
 def is_refusal(error: Exception) -> bool:

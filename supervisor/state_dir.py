@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from wsd.supervisor import identity, quoting
 from wsd.supervisor.errors import ConfigError, WsdError
-from wsd.supervisor.private_files import check_directory, keep_secret, open_private, write_private
+from wsd.supervisor.private_files import check_directory, keep_secret, make_directory, open_private, write_private
 
 MAX_SOCKET_PATH = 107
 """Bytes that sockaddr_un.sun_path holds before its final zero (unix(7))."""
@@ -82,6 +82,7 @@ class StateDir:
         self.valkey = root / "valkey"
         self.control_socket = self.sockets / "control.sock"
         self.valkey_socket = self.sockets / "valkey.sock"
+        self._directories = (self.logs, self.nginx, self.valkey, self.sockets)
         self.events = self.logs / "events.jsonl"
         self._lock_path = root / "lock"
         self._state_path = root / "state.json"
@@ -109,13 +110,16 @@ class StateDir:
     def dashboard_secret(self) -> str:
         """The key from which the dashboard's token and cookies are derived; it outlives the cluster.
 
-        Raises ConfigError when somebody else has made it.
+        Raises ConfigError when somebody else has made it, and WsdError when it cannot be written.
         """
-        return keep_secret(self.root / "dashboard.key")
+        try:
+            return keep_secret(self.root / "dashboard.key")
+        except OSError as exc:
+            raise self._unusable(exc) from None
 
     def check(self) -> None:
         """Raise ConfigError where a directory of ours belongs to another user, or others can write there."""
-        for path in (self.root, self.sockets, self.logs, self.nginx, self.valkey):
+        for path in (self.root, *self._directories):
             with suppress(FileNotFoundError):
                 try:
                     check_directory(path)
@@ -151,7 +155,10 @@ class StateDir:
 
     def _try_lock(self) -> bool:
         try:
-            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(self.root)
+            for path in self._directories:
+                if path.is_dir():
+                    make_directory(path)
             self.check()
             fd = open_private(self._lock_path, os.O_RDWR | os.O_CREAT)
         except OSError as exc:
@@ -163,9 +170,10 @@ class StateDir:
         except (BlockingIOError, FileNotFoundError):
             os.close(fd)
             return False
-        os.ftruncate(fd, 0)
-        os.write(fd, f"{os.getpid()}\n".encode())
         self._lock_fd = fd
+        with suppress(OSError):  # who stops a cluster on a full disk needs the lock, and no file that says so
+            os.ftruncate(fd, 0)
+            os.write(fd, f"{os.getpid()}\n".encode())
         return True
 
     def _holds(self, fd: int) -> bool:
@@ -183,7 +191,7 @@ class StateDir:
     def create(self) -> None:
         """Make what a cluster needs below a locked directory. Raises WsdError."""
         try:
-            for path in (self.logs, self.nginx, self.valkey, self.sockets):
+            for path in self._directories:
                 path.mkdir(mode=0o700, exist_ok=True)
         except OSError as exc:
             raise self._unusable(exc) from None
@@ -194,7 +202,7 @@ class StateDir:
 
         Raises WsdError or OSError when that is not possible.
         """
-        needed = (self.root, self.logs, self.nginx, self.valkey, self.sockets)
+        needed = (self.root, *self._directories)
         missing = [path.name for path in needed if not path.is_dir()]
         if missing:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from wsd.supervisor.children import Child
 from wsd.supervisor.config import redacted
 from wsd.supervisor.logs import tail
 from wsd.supervisor.nginx import worker_processes
+from wsd.supervisor.redis_watch import stores_nothing, text_of, trouble
 from wsd.supervisor.slot import SlotState
 from wsd.supervisor.status import ClusterStatus, NodeStatus, ProcessStatus, RedisStatus, WorkerStatus
 from wsd.supervisor.workers import WorkerService
@@ -67,7 +68,7 @@ def report(supervisor: "Supervisor") -> ClusterStatus:
             url=redacted(supervisor.redis_url) or None,
             embedded=bool(supervisor.redis_url) and not supervisor.config.redis.url,
             reachable=watch is not None and watch.error is None,
-            error=watch.error if watch is not None else None,
+            error=text_of(watch.error) if watch is not None and watch.error is not None else None,
         ),
         nodes=_nodes(watch.beats) if watch is not None else [],
         connections_possible=_connections_possible(supervisor),
@@ -87,8 +88,7 @@ def problems(supervisor: "Supervisor") -> Iterator[str]:
     yield from supervisor.notices
     watch = supervisor.redis_watch
     if watch is not None and watch.error is not None:
-        where = "this node" if supervisor.stand_in_url else "their worker"
-        yield f"Redis does not answer, messages stay on {where}: {watch.error}"
+        yield redis_problem(watch.error, has_stand_in=bool(supervisor.stand_in_url))
     if watch is not None and watch.rival is not None:
         yield f'node id "{supervisor.loaded.node_id}" is live on {watch.rival}, too'
     for child in supervisor.children:
@@ -108,6 +108,13 @@ def problems(supervisor: "Supervisor") -> Iterator[str]:
             yield f"{slot.name} has sent no heartbeat for {silence:.0f} s: `wsd restart {slot.name.partition('-')[2]}`"
         elif watch is not None and watch.error is None and beat is not None and not beat.redis:
             yield f"{slot.name} cannot reach Redis"
+
+
+def redis_problem(error: Exception, *, has_stand_in: bool) -> str:
+    """Say why Redis cannot be used, and what becomes of messages meanwhile."""
+    if stores_nothing(error):
+        return f"{trouble(error)}; messages that it is to store reach nobody: {text_of(error)}"
+    return f"{trouble(error)}, messages stay on {'this node' if has_stand_in else 'their worker'}: {text_of(error)}"
 
 
 def _silence(child: Child, supervisor: "Supervisor") -> float | None:

@@ -72,8 +72,12 @@ class ValkeyService(Service):
         return self._socket is not None and not self._socket.is_there
 
     async def is_ready(self, incarnation: int) -> bool:
-        """Whether it answers PING; while it loads its data it answers -LOADING."""
-        return (await self._ping(timeout=1)).startswith(b"+PONG")
+        """Tell whether it serves: it answers, and neither loads its data nor is busy.
+
+        A full disk is no reason to wait: it then refuses PING and whatever writes, and serves what reads.
+        """
+        answer = await self._ping(timeout=1)
+        return bool(answer) and not answer.startswith((b"-LOADING", b"-BUSY"))
 
     async def answers(self, timeout: float) -> bool:
         """Whether it answers at all: a refusal is no hang."""

@@ -295,6 +295,7 @@ class EventHandler(logging.Handler):
         self._source = source
         self._second = 0
         self._written = 0
+        self._is_cut = False  # the last line was, by a full disk
 
     def filter(self, record: logging.LogRecord) -> bool:
         is_event = record.levelno >= logging.WARNING or getattr(record, "event", False)
@@ -308,8 +309,10 @@ class EventHandler(logging.Handler):
             fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
             return  # it is in the log all the same
+        begin = "\n" if self._is_cut else ""
+        line = f"{begin}{event.to_json()}\n".encode("utf-8", "backslashreplace")
         try:
-            os.write(fd, f"{event.to_json()}\n".encode("utf-8", "backslashreplace"))
+            self._is_cut = os.write(fd, line) < len(line)
         except OSError:
             return
         finally:

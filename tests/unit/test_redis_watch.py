@@ -3,9 +3,12 @@
 from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeout
 
 from tests.valkey import error_of
-from wsd.supervisor.redis_watch import role_problem, wrong_server
+from wsd.supervisor.redis_watch import has_answered, role_problem, stores_nothing, trouble, wrong_server
+from wsd.supervisor.status_report import redis_problem
 
 REPLICA = {"redis_mode": "standalone", "role": "slave", "master_host": "10.0.0.1", "master_port": 6379}
 
@@ -40,3 +43,45 @@ def test_the_role_of_a_server(info: dict[str, Any], problem: str | None) -> None
 def test_who_may_not_ask_for_the_role_learns_it_from_the_answer(answer: str, problem: str | None) -> None:
     found = wrong_server(error_of(answer))
     assert found == problem or (found is not None and problem is not None and found.startswith(problem))
+
+
+IN_SCRIPT = " script: 9f, on @user_script:6."
+
+
+@pytest.mark.parametrize(
+    ("answer", "words", "is_full"),
+    [
+        ("MISCONF Errors writing to the AOF file: No space left on device", "refuses to write: its disk is full", True),
+        ("MISCONF Errors writing to the AOF file: Input/output error", "it cannot write to its disk", True),
+        ("MISCONF Redis is configured to save RDB snapshots, but", "it cannot write to its disk", True),
+        ("OOM command not allowed when used memory > 'maxmemory'.", "refuses to write: its memory is full", True),
+        ("READONLY You can't write against a read only replica.", "refuses to write: it is a replica", False),
+        ("NOREPLICAS Not enough good replicas to write.", "too few replicas", False),
+        ("LOADING Redis is loading the dataset in memory", "loads its data", False),
+        ("BUSY Redis is busy running a script.", "busy with a script", False),
+        ("MASTERDOWN Link with MASTER is down", "a replica without its primary", False),
+        ("NOAUTH Authentication required.", "the password is missing", False),
+        ("WRONGPASS invalid username-password pair", "the password is missing or wrong", False),
+        ("NOPERM this user has no permissions to run the 'evalsha' command", "lacks a permission", False),
+        ("ERR something new", "Redis refuses us", False),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["", IN_SCRIPT])
+def test_every_answer_is_a_sign_of_life_and_said_in_words(answer: str, words: str, is_full: bool, suffix: str) -> None:
+    error = error_of(answer + suffix)
+    assert has_answered(error)
+    assert words in trouble(error)
+    assert stores_nothing(error) is is_full
+    assert ("reach nobody" in redis_problem(error, has_stand_in=False)) is is_full
+
+
+def test_a_server_with_too_many_clients_has_answered() -> None:
+    assert has_answered(error_of("ERR max number of clients reached"))
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("refused"), RedisTimeout("Timeout"), RedisConnectionError("Connection closed")]
+)
+def test_no_answer_is_none(error: Exception) -> None:
+    assert not has_answered(error)
+    assert redis_problem(error, has_stand_in=True) == f"Redis does not answer, messages stay on this node: {error}"
