@@ -1,6 +1,7 @@
 """nginx in front of the workers: its configuration from the template, and how it runs."""
 
 import asyncio
+import itertools
 import os
 import pwd
 import re
@@ -41,10 +42,16 @@ IS_FATAL = re.compile(r"[0-9/]+ [0-9:]+ \[emerg\]")
 ASKED_AT_MOST = 3
 """How many workers get one request, all but the last of which could not be connected to."""
 
+HEADER_BUFFERS = 4
+"""A request line and all headers of a request may have so many times nginx.max_header_bytes, one header only once."""
+
 BUFFER_DIRECTORIES = ("client_body", "proxy")
 """Those that nginx.conf names, and that our locations use. A test of the configuration makes them, too."""
 
 DASHBOARD_PATH = f"{OPERATOR_PREFIX}dashboard/"
+PROXY_HEADERS = ("X-Real-IP", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port")
+"""What nginx itself tells workers about a client."""
+
 FORWARDED_HEADER = "X-WSD-Forwarded"
 """To the dashboard: the headers by which proxies before nginx say that they are there."""
 
@@ -107,8 +114,18 @@ def render(config: Config, *, prefix: Path, sockets: Sequence[Path], control: Pa
         operator_prefix=OPERATOR_PREFIX,
         dashboard_path=DASHBOARD_PATH if config.dashboard.enabled else "",
         forwarded_header=FORWARDED_HEADER,
+        header_buffers=HEADER_BUFFERS,
+        forged_names=[name for header in PROXY_HEADERS for name in spellings(header)],
     )
     return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def spellings(header: str) -> list[str]:
+    """List the names with underscores that CGI and WSGI cannot tell from the name of a header."""
+    parts = header.split("-")
+    separators = itertools.product("-_", repeat=len(parts) - 1)
+    names = ["".join(itertools.chain(*zip(parts, (*chosen, ""), strict=True))) for chosen in separators]
+    return names[1:]  # the first is the header itself
 
 
 def tls_file(key: str, path: str, prefix: Path) -> str:

@@ -14,6 +14,7 @@ import psutil
 
 from wsd.supervisor.client import request
 from wsd.supervisor.config import Config
+from wsd.supervisor.nginx import HEADER_BUFFERS
 from wsd.supervisor.service import Command, Service
 from wsd.supervisor.state_dir import BoundSocket, ProcessRecord, StateDir
 from wsd.worker.contract import (
@@ -31,6 +32,9 @@ DRAIN_MARGIN_SECONDS = 10.0 + ACCEPT_GRACE_SECONDS
 
 
 OPERATOR_SECONDS = 5.0
+
+ADDED_HEADER_BYTES = 8192
+"""Room for the headers that nginx adds."""
 
 WORKER_NAMES = frozenset(WorkerEnv().to_env())
 
@@ -130,6 +134,7 @@ class WorkerService(Service):
             sensitive_fields=",".join(security.sensitive_fields),
             allowed_origins=",".join(security.allowed_origins),
             handshake_timeout=security.handshake_timeout,
+            max_head_bytes=HEADER_BUFFERS * nginx.max_header_bytes + ADDED_HEADER_BYTES,
             handshakes_per_second=handshakes,
             handshake_burst=nginx.handshake_burst / share,
             messages_per_second=security.messages_per_second,

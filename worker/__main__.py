@@ -51,7 +51,7 @@ def main() -> int:
         return _fail(f"cannot listen on {env.bind_path} {env.listen}: {exc}", EXIT_STARTUP_FAILED)
     config = uvicorn.Config(
         app,
-        http=http_protocol(env.handshake_timeout),
+        http=http_protocol(env.handshake_timeout, env.max_head_bytes),
         ws=fanout_protocol(
             app.manager.outlet,
             announces=bool(env.app or env.authenticate or env.authorize),

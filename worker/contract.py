@@ -117,6 +117,7 @@ class WorkerEnv:
     sensitive_fields: str = _env("WSD_WORKER_SENSITIVE_FIELDS", ",".join(SENSITIVE_FIELDS))
     allowed_origins: str = _env("WSD_WORKER_ALLOWED_ORIGINS", "")
     handshake_timeout: float = _env("WSD_WORKER_HANDSHAKE_TIMEOUT", 10.0)
+    max_head_bytes: int = _env("WSD_WORKER_MAX_HEAD_BYTES", 65_536)  # of a request line and all headers
     handshakes_per_second: float = _env("WSD_WORKER_HANDSHAKES_PER_SECOND", 0.0)
     handshake_burst: float = _env("WSD_WORKER_HANDSHAKE_BURST", 200.0)
     messages_per_second: float = _env("WSD_WORKER_MESSAGES_PER_SECOND", 200.0)

@@ -586,6 +586,8 @@ class HttpProtocol(HttpToolsProtocol):
     request_seconds = 10.0
     """From the connection, or from the first byte of a further request, to the end of its headers."""
 
+    max_head_bytes = MAX_HEAD_BYTES
+
     _timer: asyncio.TimerHandle | None = None
     _incomplete_bytes = 0
     _in_head = True
@@ -617,7 +619,7 @@ class HttpProtocol(HttpToolsProtocol):
                 self.logger.warning("Invalid HTTP request received.")
                 self.send_400_response("Invalid HTTP request received.")
         else:
-            if self._incomplete_bytes > MAX_HEAD_BYTES:
+            if self._incomplete_bytes > self.max_head_bytes:
                 self._refuse()
 
     @property
@@ -683,8 +685,10 @@ class HttpProtocol(HttpToolsProtocol):
 # uvicorn makes protocols by their class, without options.
 
 
-def http_protocol(request_seconds: float) -> type[Any]:
-    return type("HttpProtocol", (HttpProtocol,), {"request_seconds": request_seconds})
+def http_protocol(request_seconds: float, max_head_bytes: int) -> type[Any]:
+    """Make the protocol class with these limits; uvicorn calls it with arguments of its own."""
+    limits = {"request_seconds": request_seconds, "max_head_bytes": max_head_bytes}
+    return type("HttpProtocol", (HttpProtocol,), limits)
 
 
 def fanout_protocol(outlet: Outlet, *, announces: bool = False) -> type[Any]:

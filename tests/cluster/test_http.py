@@ -108,3 +108,15 @@ def test_security_settings_that_make_no_sense_stop_the_start(
     assert result.returncode in (1, 2)
     assert problem in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(("count", "size", "expected"), [(4, 16_300, 200), (5, 16_300, 400), (1, 16_500, 400)])
+def test_a_worker_takes_the_headers_that_nginx_takes(cluster: Cluster, count: int, size: int, expected: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", cluster.port, timeout=10)
+    try:
+        connection.request("GET", "/health", headers={f"x_{number}": "x" * size for number in range(count)})
+        answer = connection.getresponse()
+        assert answer.status == expected
+        assert answer.headers["X-Frame-Options"] == "SAMEORIGIN"
+    finally:
+        connection.close()

@@ -17,6 +17,7 @@ from wsd.supervisor.config import ClusterConfig, Config, NginxConfig
 from wsd.supervisor.nginx import own_user, render
 
 CERTIFICATE_NAMES = ("localhost", "127.0.0.1")
+MAX_HEAD_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class Upstream:
     """Answers requests with 200 and handshakes with 101, and remembers their headers.
 
     A target that ends with `die` closes the connection without an answer, one that ends with `die-later` begins an
-    answer first, and one that ends with `hang` is never answered.
+    answer first, and one that ends with `hang` is never answered. One that ends with `header-N` is answered with a
+    header of N bytes.
     """
 
     path: Path
@@ -79,15 +81,16 @@ class Upstream:
                     writer.write(b"HTTP/1.1 ")
                 if target.endswith(("die", "die-later", "hang")):
                     return
+                size = int(target.rpartition("header-")[2]) if "header-" in target else 0
+                long = b"X-Long: %b\r\n" % (b"x" * size) if size else b""
                 if "upgrade" in headers:
-                    writer.write(
-                        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n"
-                    )
+                    switching = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+                    writer.write(switching + long + b"\r\n")
                     await reader.read()
                     return
                 closes = headers.get("connection") == "close"
                 header = b"Connection: close\r\n" if closes else b""
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n%b\r\nok" % header)
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n%b%b\r\nok" % (header, long))
                 await writer.drain()
                 if closes:
                     return
@@ -187,7 +190,7 @@ async def front(
     async with AsyncExitStack() as stack:
         supervisor = Upstream(directory / "control.sock")
         for up in (*behind, supervisor):
-            await stack.enter_async_context(await asyncio.start_unix_server(up.serve, up.path))
+            await stack.enter_async_context(await asyncio.start_unix_server(up.serve, up.path, limit=MAX_HEAD_BYTES))
         with (directory / "error.log").open("wb") as log:
             command = (binary, "-p", directory, "-e", "stderr", "-c", path)
             process = await asyncio.create_subprocess_exec(*command, stderr=log)

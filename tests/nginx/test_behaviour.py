@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.nginx.front import Certificate, Upstream, front
+from wsd.supervisor.nginx import PROXY_HEADERS, spellings
 
 pytestmark = pytest.mark.anyio
 
@@ -181,6 +182,53 @@ async def test_what_is_too_large_is_refused(nginx_binary: Path, tmp_path: Path) 
         assert (await nginx.ask("/", "X-Long: " + "x" * 1900)).status == 200
         assert (await nginx.ask("/", "X-Long: " + "x" * 3000)).status in (400, 431)
         assert (await nginx.ask("/?" + "x" * 3000)).status == 414
+
+
+async def test_headers_of_both_directions_have_the_same_limit(nginx_binary: Path, tmp_path: Path) -> None:
+    async with front(nginx_binary, tmp_path, upstreams=2, max_header_bytes=20_000) as nginx:
+        for size, expected in ((4200, True), (9000, True), (16_000, True), (19_500, True), (20_500, False)):
+            answered = await nginx.ask(f"/header-{size}")
+            assert answered.status == (200 if expected else 502), size
+            switched, writer = await nginx.handshake(target=f"/header-{size}")
+            assert switched.status == (101 if expected else 502), size
+            writer.close()
+            asked = await nginx.ask("/", "Cookie: " + "x" * size)
+            assert asked.status == (200 if expected else 400), size
+            cookie, writer = await nginx.handshake("Cookie: " + "x" * size)
+            assert cookie.status == (101 if expected else 400), size
+            writer.close()
+            assert {"x-content-type-options", "x-frame-options", "referrer-policy"} <= asked.headers.keys()
+        assert (await nginx.ask("/", *(f"X-{number}: {number}" for number in range(100)))).status == 200
+        assert len(nginx.upstreams[0].requests[-1] | nginx.upstreams[1].requests[-1]) > 100
+        assert (await nginx.ask("/", *(f"X-{number}: {'x' * 19_000}" for number in range(4)))).status == 200
+        assert (await nginx.ask("/", *(f"X-{number}: {'x' * 19_000}" for number in range(5)))).status == 400
+
+
+@pytest.mark.parametrize("name", ["x_tenant", "x.tenant", "_", "X_Forwarded", "x_real.ip", "x!tenant"])
+async def test_names_of_headers_are_the_applications(nginx_binary: Path, tmp_path: Path, name: str) -> None:
+    async with front(nginx_binary, tmp_path, upstreams=1) as nginx:
+        await nginx.ask("/", f"{name}: 1", "X-Tenant: 2")
+        _, writer = await nginx.handshake(f"{name}: 1", "X-Tenant: 2")
+        for seen in nginx.upstreams[0].requests:
+            assert (seen[name.lower()], seen["x-tenant"]) == ("1", "2")
+        writer.close()
+
+
+async def test_a_proxy_header_cannot_be_forged_by_another_spelling(nginx_binary: Path, tmp_path: Path) -> None:
+    """CGI and WSGI name a header X_Forwarded-For like X-Forwarded-For, and would join their values."""
+    names = [name for header in PROXY_HEADERS for name in spellings(header)]
+    assert {"X_Forwarded_For", "X-Forwarded_For", "X_Forwarded-For", "X_Real_IP"} <= {*names}
+    forged = [f"{name.swapcase() if number % 2 else name}: 6.6.6.6" for number, name in enumerate(names)]
+    async with front(nginx_binary, tmp_path, upstreams=1, trusted_proxies=["127.0.0.1"]) as nginx:
+        await nginx.ask("/", *forged)
+        await nginx.ask("/health", *forged)
+        await nginx.ask("/api/websocket/stats", *forged)
+        _, writer = await nginx.handshake(*forged)
+        assert len(nginx.upstreams[0].requests) == 4
+        for seen in nginx.upstreams[0].requests:
+            assert "6.6.6.6" not in seen.values()
+            assert not any("_" in name for name in seen)
+        writer.close()
 
 
 async def test_too_many_handshakes_are_told_when_to_come_back(nginx_binary: Path, tmp_path: Path) -> None:

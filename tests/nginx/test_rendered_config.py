@@ -103,7 +103,7 @@ def test_check_tells_what_is_wrong_on_one_line(nginx_binary: Path, tmp_path: Pat
     assert "\n" not in told
 
 
-@pytest.mark.parametrize("key", sorted({*NginxConfig.__struct_fields__} - {"enabled", "binary"}))
+@pytest.mark.parametrize("key", sorted({*NginxConfig.__struct_fields__} - {"enabled", "binary", "admin_hosts"}))
 def test_every_key_reaches_the_text(key: str, tmp_path: Path) -> None:
     tls: dict[str, Any] = {"tls_certificate": "/c", "tls_key": "/k"} if key.startswith("tls_") else {}
     limits = {"handshakes_per_second": 7} if key == "handshake_burst" else {}
