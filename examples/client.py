@@ -231,7 +231,7 @@ class WsdClient:
 
     def _answered(self, message: Message) -> None:
         if message["type"] == "error" and message["code"] in RETRIED:
-            # What is too much is refused unread, without its id.
+            # Whatever waits is sent again: a message counts once.
             if self._retrying is None or self._retrying.done():
                 self._retrying = asyncio.create_task(self._retry())
             return

@@ -182,7 +182,7 @@ export class WsdClient {
 
   #answered(message) {
     if (message.type === "error" && RETRIED.has(message.code)) {
-      // What is too much is refused unread, without its id.
+      // Whatever waits is sent again: a message counts once.
       this.#retry ??= setTimeout(() => {
         this.#retry = null;
         for (const id of this.#waiting.keys()) this.#transmit(id);

@@ -14,6 +14,7 @@ import msgspec
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from wsd.worker.link import raise_if_cancelled
 from wsd.worker.logs import get_logger
 from wsd.worker.names import name_problem
 
@@ -284,7 +285,8 @@ async def identify(scope: Scope, authenticate: Authenticate, timeout: float) -> 
                 identity = msgspec.convert(msgspec.structs.asdict(identity), Identity)
     except AuthenticationError:
         raise
-    except Exception as exc:
+    except (Exception, asyncio.CancelledError) as exc:
+        raise_if_cancelled()  # else what the application waited for was cancelled
         if isinstance(exc, TimeoutError) and limit.expired():  # and not one of the application's own
             raise AuthenticationError("authentication took too long") from None
         logger.exception("the application's authentication failed")

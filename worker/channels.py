@@ -21,7 +21,7 @@ from wsd.worker.contract import DIRECT, USER_PREFIX, channel_key, channel_of
 from wsd.worker.delivery import Batch, Message
 from wsd.worker.fanout import Fanout
 from wsd.worker.history import PAGE_ENTRIES, Entry, Keep, Page, Position, Stored, Wanted, offset_of
-from wsd.worker.link import LOST, raise_if_cancelled
+from wsd.worker.link import LOST, RedisError, raise_if_cancelled
 from wsd.worker.logs import get_logger
 from wsd.worker.message_broker import MessageBroker, RefusedError, ToldStored
 from wsd.worker.outbox import Outbox
@@ -51,6 +51,22 @@ UNNUMBERED_PREFIX = "~"
 
 MAX_SHARED_BYTES = 2_097_152
 """What is read and encoded for one who comes back is kept for the next, up to so much of each channel."""
+
+
+def _is_message(payload: bytes) -> bool:
+    """Whether a position can be added to a payload, and no client is cut off for it."""
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return payload.startswith(b'{"') and payload.endswith(b"}")
+
+
+def _readable(page: Page) -> Page:
+    """Return a page that was read. Raises RedisError where it could not be."""
+    if page.problem:
+        raise RedisError(page.problem)
+    return page
 
 
 class Missed(Struct, frozen=True, gc=False):
@@ -270,7 +286,7 @@ class Channels:
         async with asyncio.timeout(self._timeout):
             wanted = Wanted(channel_key(name), keep, since, count, reverse, max_bytes=max_bytes)
             [page] = await self._broker.read([wanted])
-        return page
+        return _readable(page)
 
     def has_handed_out(self, name: str, at: Position) -> bool:
         """Whether members here can have seen all up to this position."""
@@ -279,26 +295,24 @@ class Channels:
         return last is not None and at.epoch == last.epoch and at.offset <= last.offset
 
     @staticmethod
-    def payload(entry: Entry) -> bytes:
-        """Of an entry, as clients get it."""
+    def payload(entry: Entry, label: str) -> bytes:
+        """Return an entry's message, as clients get it. What no worker wrote becomes a message without data."""
         payload = entry.payload
-        try:
-            payload.decode()
-        except UnicodeDecodeError:  # whoever wrote it there: nobody is cut off for it
-            payload = payload.decode(errors="replace").encode()
+        if not _is_message(payload):
+            payload = wire.encode(wire.Message(channel=label, data=None))
         if entry.position is None:
             return payload
         return b'%s,"offset":%d,"epoch":"%s"}' % (payload[:-1], entry.position.offset, entry.position.epoch.encode())
 
-    def _message(self, entry: Entry) -> Message:
-        return Message(self.payload(entry), entry.position)
+    def _message(self, entry: Entry, label: str) -> Message:
+        return Message(self.payload(entry, label), entry.position)
 
     def _missed(self, channel: _Channel, entries: Sequence[Entry]) -> Batch:
         """For one who comes back; those who come back with it have often missed the same."""
         key = (entries[0], entries[-1], len(entries))
         batch = channel.missed.get(key)
         if batch is None:
-            batch = Batch(channel.label, "close_and_resume", [self._message(entry) for entry in entries])
+            batch = Batch(channel.label, "close_and_resume", [self._message(entry, channel.label) for entry in entries])
             if channel.release is not None:  # else nobody would take it away
                 channel.missed[key] = batch
                 _keep_newest(channel.missed, lambda kept: len(kept.sealed()))
@@ -328,7 +342,9 @@ class Channels:
             match step:
                 case Deliver(entry):
                     policy = channel.options.slow_readers
-                    self._fanout.send_to_members(channel.name, channel.label, self._message(entry), policy)
+                    self._fanout.send_to_members(
+                        channel.name, channel.label, self._message(entry, channel.label), policy
+                    )
                 case Advance(entry):
                     if number + 1 < len(steps) and isinstance(steps[number + 1], Advance):
                         continue
@@ -408,6 +424,9 @@ class Channels:
             feed.reading()
         pages = await self._broker.read([Wanted(c.key, c.keep, feed.wanted_since, follows=True) for c, feed in feeds])
         for (channel, feed), page in zip(feeds, pages, strict=True):
+            if page.problem:
+                logger.warning("the history of %s cannot be read: %s", channel.label, page.problem)
+                continue
             was = feed.position
             self._tell(channel, feed.page(page))
             if was is not None and feed.position is not None and feed.position.epoch == was.epoch:
@@ -468,6 +487,7 @@ class Channels:
         page = channel.pages.get(offset)
         if page is None:
             [page] = await self._broker.read([Wanted(channel.key, channel.keep, offset)])
+            _readable(page)
             if page.more or len(page.entries) == PAGE_ENTRIES:  # else it may grow
                 channel.pages[offset] = page
                 _keep_newest(channel.pages, lambda kept: sum(len(entry.payload) for entry in kept.entries))

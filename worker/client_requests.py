@@ -100,7 +100,7 @@ class Client:
     def controlled(self) -> bool:
         """Count a ping or a pong as a message: one that is too many is not answered, and ends like those."""
         try:
-            self._check_rates(time.monotonic(), 0)
+            self._check_rates(time.monotonic(), b"")
         except WireError:
             return False
         return True
@@ -159,7 +159,7 @@ class Client:
             connection.outbox.heard_at = now
         request: wire.Request | None = None
         try:
-            self._check_rates(now, _size(content))
+            self._check_rates(now, content)
             request = wire.decode(content)
             if type(request) is wire.Ping:
                 for channel, at in request.positions.items():
@@ -204,16 +204,19 @@ class Client:
             self._told = asyncio.get_running_loop().create_future()
             await self._told
 
-    def _check_rates(self, now: float, size_bytes: int) -> None:
-        """Raises WireError; who goes on regardless is closed."""
+    def _check_rates(self, now: float, content: str | bytes) -> None:
+        """Count a message. A client that goes on regardless of the answers is closed.
+
+        Raises WireError, with the id of the request, for a message above a rate.
+        """
         connection, limits = self.connection, self._manager.limits
         if connection.bucket is not None and not connection.bucket.take(now):
-            self._exceeded("rate_limited", f"{limits.messages_per_second:g} messages a second")
-        if connection.byte_bucket is not None and not connection.byte_bucket.take(now, size_bytes):
-            self._exceeded("byte_rate_limited", f"{limits.bytes_per_second:.0f} bytes a second")
+            self._exceeded("rate_limited", f"{limits.messages_per_second:g} messages a second", content)
+        if connection.byte_bucket is not None and not connection.byte_bucket.take(now, _size(content)):
+            self._exceeded("byte_rate_limited", f"{limits.bytes_per_second:.0f} bytes a second", content)
         connection.refused_in_a_row = 0
 
-    def _exceeded(self, code: str, rate: str) -> NoReturn:
+    def _exceeded(self, code: str, rate: str, content: str | bytes) -> NoReturn:
         """Raises WireError."""
         connection, manager = self.connection, self._manager
         manager.refusals[code] += 1
@@ -222,7 +225,7 @@ class Client:
         connection.refused_in_a_row += 1
         if connection.refused_in_a_row > manager.limits.message_burst:
             connection.close(CloseCode.POLICY, "too many messages")
-        raise WireError(code, f"not more than {rate}")
+        raise WireError(code, f"not more than {rate}", wire.request_id(content))
 
     async def _carry_out(self, request: wire.Request) -> None:
         """Raises WireError."""

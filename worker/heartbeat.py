@@ -160,7 +160,7 @@ class HeartbeatTask:
                 self._manager.broker.suspect(str(exc))  # nothing may be published for long
         else:
             self.redis_healthy = True
-            found = frozenset(map(bytes.decode, workers))
+            found = frozenset(worker.decode(errors="replace") for worker in workers)
             self._roster.seen(found, time.monotonic(), was_known=bool(was_known))
             self._totals = ClusterTotals(len(self.live_workers), sessions)
             self._manager.workers_seen(self.live_workers)

@@ -100,6 +100,12 @@ class Page(Struct, frozen=True, gc=False):
     top: Position
     entries: tuple[Entry, ...] = ()
     more: bool = False
+    problem: str = ""
+    """Why the server does not read this history, where something else stands in its place, for example."""
+
+
+NOWHERE = Position(0, "")
+"""The position in a history that there is not."""
 
 
 def page_of(top: Position, entries: Iterable[Entry], max_bytes: int, *, more: bool = False) -> Page:

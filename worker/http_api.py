@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from wsd.worker import operator_api, wire
@@ -23,6 +23,7 @@ from wsd.worker.contract import (
     is_own_host,
 )
 from wsd.worker.message_broker import UNAVAILABLE, RefusedError
+from wsd.worker.payload import PayloadFilter
 from wsd.worker.websocket_manager import Published
 from wsd.worker.worker import Worker
 
@@ -49,7 +50,11 @@ class Outgoing(Struct, forbid_unknown_fields=True):
     idempotency_key: wire.IdempotencyKey | None = None
 
 
-_outgoing = msgspec.json.Decoder(list[Outgoing])
+_one = msgspec.json.Decoder(Outgoing)
+_several = msgspec.json.Decoder(list[Outgoing])
+
+_bounded = PayloadFilter(())
+"""Refuses data that is deeper than what a client may send. It removes nothing: whoever has the key may send a token."""
 
 
 async def health(worker: Worker, request: Request) -> Response:
@@ -86,15 +91,17 @@ async def publish(worker: Worker, request: Request) -> Response:
     if (refusal := _check_key(worker, request)) is not None:
         return refusal
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            return _error(413, f"a request may have {MAX_BODY_BYTES} bytes")
     try:
-        messages = _outgoing.decode(body if body.lstrip().startswith(b"[") else b"[%b]" % bytes(body))
-        for number, message in enumerate(messages):
-            _check(worker, message, number)
-    except (msgspec.DecodeError, wire.WireError, UnicodeDecodeError) as exc:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                return _error(413, f"a request may have {MAX_BODY_BYTES} bytes")
+    except ClientDisconnect:
+        return _error(400, "the request has ended before its body")
+    try:
+        messages = _several.decode(body) if body.lstrip().startswith(b"[") else [_one.decode(body)]
+        messages = [_checked(worker, message, number) for number, message in enumerate(messages)]
+    except (msgspec.DecodeError, wire.WireError, UnicodeDecodeError, RecursionError) as exc:
         return _error(400, str(exc))
     if len(messages) > MAX_BATCH:
         return _error(400, f"a request may have {MAX_BATCH} messages, got {len(messages)}")
@@ -136,8 +143,8 @@ def _check_key(worker: Worker, request: Request) -> Response | None:
     return None
 
 
-def _check(worker: Worker, message: Outgoing, number: int) -> None:
-    """Raises WireError."""
+def _checked(worker: Worker, message: Outgoing, number: int) -> Outgoing:
+    """Return a message as it may be published. Raises WireError, UnicodeDecodeError."""
     targets = [bool(message.channel), bool(message.user_id), message.broadcast]
     if sum(targets) != 1:
         raise wire.WireError("invalid_request", f"message {number}: needs one of channel, user_id, broadcast")
@@ -150,6 +157,7 @@ def _check(worker: Worker, message: Outgoing, number: int) -> None:
         limit = worker.env.max_message_bytes
         raise wire.WireError("too_big", f"message {number}: data may have {limit} bytes, got {size}")
     bytes(message.data).decode()  # msgspec skips over it unread
+    return msgspec.structs.replace(message, data=_bounded(message.data))
 
 
 async def _send(worker: Worker, message: Outgoing) -> Published:

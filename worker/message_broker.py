@@ -157,7 +157,7 @@ class MessageBroker(ABC):
 
     @abstractmethod
     async def read(self, wanted: Sequence[Wanted]) -> list[Page]:
-        """Parts of histories, all in one round trip. Raises one of LOST."""
+        """Read parts of histories, all in one round trip. Raises one of LOST."""
 
     @abstractmethod
     async def renew_epoch(self, channel: str, epoch: str) -> None:

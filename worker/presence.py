@@ -114,7 +114,9 @@ class RedisPresence(Presence):
 
     async def others(self, channel: str, limit: int) -> tuple[int, list[Member]]:
         entered: Any = await self._redis.zrangebyscore(presence_workers_key(channel), time.time(), "+inf")
-        workers = [worker for worker in (member.decode() for member in entered) if worker != self._worker_id]
+        workers = [
+            worker for worker in (member.decode(errors="replace") for member in entered) if worker != self._worker_id
+        ]
         if not workers:
             return 0, []
         async with self._redis.pipeline(transaction=False) as pipe:

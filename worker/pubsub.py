@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from wsd.worker.containment import Containment, report, run_for_ever
 from wsd.worker.contract import channel_of, history_meta_key, probe_key
-from wsd.worker.history import Page, Position, Wanted, new_epoch
+from wsd.worker.history import NOWHERE, Page, Position, Wanted, new_epoch
 from wsd.worker.link import LOST, Redis, RedisError, is_refusal, is_unusable, raise_if_cancelled
 from wsd.worker.logs import get_logger
 from wsd.worker.message_broker import Receive, telling
@@ -49,6 +49,8 @@ RECENT_SECONDS = 1.0
 RECENT_MESSAGES = 500
 RECENT_BYTES = 1_000_000
 """How much of what Redis took is remembered, see `just_sent`."""
+
+FOREIGN_POSITION = "WRONGTYPE the position of a history is none that a worker wrote"
 
 PROBE_MS = 1000
 """How long what `check_writes` writes is kept."""
@@ -252,7 +254,11 @@ class RedisPubSub:
                 else:
                     sending.tell(result)
                 continue
-            stored = parse_stored(result) if isinstance(result, bytes) else None
+            try:
+                stored = parse_stored(result) if isinstance(result, bytes) else None
+            except ValueError:
+                sending.tell(ResponseError(FOREIGN_POSITION))
+                continue
             self._remember(sending.outgoing, stored)
             sending.tell(stored)
         if unusable is not None:
@@ -289,22 +295,36 @@ class RedisPubSub:
             return await pipe.execute(raise_on_error=False)
 
     async def read(self, wanted: Iterable[Wanted]) -> list[Page]:
-        """Pages of histories, in one round trip. Raises one of LOST, refusals among them."""
+        """Read pages of histories, in one round trip; a history that cannot be read keeps nobody from the others.
+
+        Raises one of LOST where Redis cannot be used.
+        """
         wanted = list(wanted)
         questions = [read_arguments(one) for one in wanted]
         async with asyncio.timeout(self._timeout):
-            try:
-                answers = await self._ask(questions)
-            except NoScriptError:
+            answers = await self._ask(questions)
+            if any(isinstance(answer, NoScriptError) for answer in answers):
                 await self._publisher.script_load(READ_SCRIPT)
                 answers = await self._ask(questions)
-        return [parse_page(answer, one.max_bytes) for answer, one in zip(answers, wanted, strict=True)]
+        return [self._page(answer, one) for answer, one in zip(answers, wanted, strict=True)]
+
+    @staticmethod
+    def _page(answer: Any, wanted: Wanted) -> Page:
+        """Raises what Redis answers where it cannot be used."""
+        if isinstance(answer, ResponseError) and is_refusal(answer):
+            return Page(NOWHERE, problem=str(answer))
+        if isinstance(answer, Exception):
+            raise answer
+        try:
+            return parse_page(answer, wanted.max_bytes)
+        except ValueError:
+            return Page(NOWHERE, problem=FOREIGN_POSITION)
 
     async def _ask(self, questions: Iterable[list[Any]]) -> list[Any]:
         async with self._publisher.pipeline(transaction=False) as pipe:
             for question in questions:
                 pipe.evalsha(READ_SHA, *question)
-            answers: list[Any] = await pipe.execute()
+            answers: list[Any] = await pipe.execute(raise_on_error=False)
         return answers
 
     async def renew_epoch(self, channel: str, epoch: str) -> None:

@@ -36,6 +36,9 @@ from wsd.worker.history import (
 COMPRESSED = b"\xff"
 """No text in UTF-8 begins with this byte."""
 
+FOREIGN = b"foreign"
+"""The origin of what no worker wrote."""
+
 STEP_ENTRIES = 50
 """Entries that the script looks at together, before it counts their bytes."""
 
@@ -179,12 +182,15 @@ def _empty_seconds(name: str, keep: Keep) -> float:
 
 
 def parse_stored(answer: bytes) -> tuple[Position, bool]:
-    """What the append script answers: the position, and whether the message is new there."""
+    """Parse what the append script answers: the position, and whether the message is new there. Raises ValueError."""
     return Position.parse(answer.removeprefix(b"=")), not answer.startswith(b"=")
 
 
 def parse_page(answer: Any, max_bytes: int = PAGE_BYTES) -> Page:
-    """What the read script answers. It counts the bytes of compressed payloads, a page those of the payloads."""
+    """Parse what the read script answers. Its limit is for compressed payloads, that of a page for the payloads.
+
+    Raises ValueError for a position that no worker wrote.
+    """
     top, entries, more = answer
     position = Position.parse(top)
     found = (_entry(offset_id, fields, position.epoch) for offset_id, fields in entries)
@@ -208,5 +214,10 @@ def compressed(payload: bytes) -> bytes:
 
 
 def _entry(offset_id: bytes, fields: list[bytes], epoch: str) -> Entry:
-    origin, number, payload = parse_message(fields[1])
-    return Entry(origin, number, payload, Position(int(offset_id.partition(b"-")[0]), epoch))
+    """Parse an entry. What no worker wrote is an entry without a payload, so that those around it are read."""
+    offset = int(offset_id.partition(b"-")[0])
+    try:
+        origin, number, payload = parse_message(fields[1])
+    except ValueError:
+        origin, number, payload = FOREIGN, offset, b""
+    return Entry(origin, number, payload, Position(offset, epoch))

@@ -659,7 +659,7 @@ class DistributedWebSocketManager:
         except LOST as exc:
             raise_if_cancelled()
             raise ConnectionError(str(exc) or "no answer in time") from None
-        messages = [msgspec.Raw(self._channels.payload(entry)) for entry in page.entries]
+        messages = [msgspec.Raw(self._channels.payload(entry, channel)) for entry in page.entries]
         return wire.HistoryPage(channel, page.top.offset, page.top.epoch, messages)
 
     # Receipts

@@ -318,6 +318,17 @@ def decode(text: str | bytes) -> Request:
         raise WireError("invalid_request", str(exc), request_id) from None
 
 
+def request_id(text: str | bytes) -> Any:
+    """Return the id of a request that is refused unread; None where it has none that can be sent back."""
+    try:
+        envelope = _envelope.decode(text.decode() if isinstance(text, bytes) else text)
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+        return None
+    if envelope.id is not msgspec.UNSET and len(bytes(envelope.id)) > MAX_ID_BYTES:
+        return None
+    return _id_of(envelope)
+
+
 def _type_of(given: Raw) -> str:
     try:
         return _text.decode(given)

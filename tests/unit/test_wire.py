@@ -146,3 +146,27 @@ def test_an_epoch_is_a_short_word(epoch: str) -> None:
     for text in REQUESTS_WITH_A_NUMBER[:4]:
         with pytest.raises(wire.WireError):
             wire.decode((text % 1).replace('"e"', f'"{epoch}"'))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"type":"ping","id":7}', 7),
+        ('{"id":"x","type":"no such"}', "x"),
+        (b'{"type":"publish","id":[1,{"a":null}]}', [1, {"a": None}]),
+        ('{"type":"ping"}', None),
+        ('{"id":7', None),
+        ("[7]", None),
+        ("", None),
+        (b"", None),
+        (b'{"id":"\xff"}', None),
+        (b'{"id":1,"data":"\xff"}', None),
+        ('{"id":1e400}', None),
+        ('{"id":"\\ud800"}', None),
+        ('{"id":' + "[" * 900 + "]" * 900 + "}", None),
+        ('{"id":' + "[" * 60_000, None),
+        ('{"id":"' + "x" * 300 + '"}', None),
+    ],
+)
+def test_the_id_of_a_request_that_is_refused_unread(text: str | bytes, expected: object) -> None:
+    assert wire.request_id(text) == expected

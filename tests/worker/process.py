@@ -26,6 +26,10 @@ async def close_opened() -> None:
         await connection.wait_closed()
 
 
+class RawBody(str):
+    """A body that is sent as it is, not as JSON."""
+
+
 class Worker:
     def __init__(self, directory: Path, **changes: Any) -> None:
         self.path = directory / "worker.sock"
@@ -51,7 +55,8 @@ class Worker:
         """Status, and the body as JSON or else as text."""
         connection = UnixConnection(self.path, 10)
         try:
-            connection.request(method, target, None if body is None else json.dumps(body), headers or {})
+            text = body if body is None or isinstance(body, RawBody) else json.dumps(body)
+            connection.request(method, target, text, headers or {})
             response = connection.getresponse()
             text = response.read().decode()
             return response.status, json.loads(text) if text.startswith(("{", "[")) else text

@@ -286,6 +286,8 @@ async def test_messages_above_the_rate_are_refused_and_who_goes_on_is_closed(tmp
         answer = await receive(connection)
         assert (answer["type"], answer["code"]) == ("error", "rate_limited")
         assert answer["message"] == "not more than 1 messages a second"
+        await connection.send('{"type": "ping", "id": {"a": [1]}}')
+        assert (await receive(connection))["id"] == {"a": [1]}, "a refused request is told from the others"
         await asyncio.sleep(1.1)  # a second's message is there again
         assert (await ask(connection, type="ping"))["type"] == "pong"
         for _ in range(10):
@@ -309,6 +311,7 @@ async def test_bytes_above_the_rate_are_refused_and_who_goes_on_is_closed(tmp_pa
         await connection.send(request)
         answer = await receive(connection)
         assert (answer["code"], answer["message"]) == ("byte_rate_limited", "not more than 10000 bytes a second")
+        assert answer["id"] == 1
         assert (await ask(connection, type="ping"))["type"] == "pong", "there is room for a small one"
         for _ in range(6):
             await connection.send(request)

@@ -4,6 +4,7 @@ import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -12,11 +13,16 @@ from tests.ports import unused_port
 from tests.valkey import server, valkey
 from tests.waiting import eventually
 from tests.worker.clients import ask, receive, said
-from tests.worker.process import Worker, worker, workers
+from tests.worker.process import RawBody, Worker, worker, workers
+from tests.worker.raw_websocket import RawSocket
 
 pytestmark = pytest.mark.anyio
 
 KEY = {"X-API-Key": "sesame"}
+
+
+def nested(levels: int) -> list[Any]:
+    return [nested(levels - 1)] if levels > 1 else []
 
 
 def samples(text: str) -> dict[tuple[str, str], float]:
@@ -140,6 +146,12 @@ async def test_others_publish_with_the_key(tmp_path: Path) -> None:
         ([{"channel": "a", "data": 1}] * 1001, "a request may have 1000 messages, got 1001"),
         (["a"], "Expected `object`"),
         ("text", "Expected `object`"),
+        ({"channel": "a", "data": nested(33)}, "data may have 32 levels"),
+        (RawBody('{"channel":"a","data":' + "[" * 400_000), "recursion"),
+        (RawBody('{"channel":"a","data":' + "9" * 5000 + "}"), "out of range"),
+        (RawBody('{"channel":"a","data":1},{"channel":"b","data":2}'), "trailing characters"),
+        (RawBody(""), "truncated"),
+        (RawBody("  "), "truncated"),
     ],
 )
 def test_what_cannot_be_published_is_named_and_nothing_is_sent(tmp_path: Path, body: object, problem: str) -> None:
@@ -148,6 +160,16 @@ def test_what_cannot_be_published_is_named_and_nothing_is_sent(tmp_path: Path, b
         assert status == 400
         assert problem in answer["error"]
         assert metrics_of(serving)["wsd_broker_published_total", ""] == 0
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
+def test_a_request_that_ends_before_its_body_is_no_fault(tmp_path: Path, framing: str) -> None:
+    with worker(tmp_path, api_key="sesame") as serving:
+        with RawSocket(serving.path) as raw:
+            head = f"POST /api/websocket/publish HTTP/1.1\r\nHost: test\r\nX-API-Key: sesame\r\n{framing}\r\n\r\n"
+            raw.send(head.encode(), b'5\r\n{"da')
+        assert serving.health()[0] == 200
+        assert "Traceback" not in serving.log.read_text()
 
 
 @pytest.mark.parametrize("name", ["since", "limit"])
