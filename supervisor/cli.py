@@ -4,19 +4,27 @@ What only one command needs is imported in it: `wsd --help` must answer at once.
 """
 
 import contextlib
+import errno
+import functools
 import inspect
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from wsd.supervisor import cli_look, cli_operate
 from wsd.supervisor.cli_options import ConfigOption, JsonOption, StateDirOption, WorkersOption, find_state_dir, load
 from wsd.supervisor.errors import ConfigError, ExitCode, WsdError
-from wsd.supervisor.terminal import encode_everything, say, show_file, show_json, show_traceback
+from wsd.supervisor.standard_streams import (
+    encode_everything,
+    finish_standard_streams,
+    open_standard_streams,
+    reader_is_gone,
+)
+from wsd.supervisor.terminal import say, show_file, show_json, show_traceback
 
 
 def start(
@@ -236,6 +244,27 @@ def bench(
     raise typer.Exit(bench_report.run(find_state_dir(config, state_dir), settings, as_json=as_json))
 
 
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+"""Errors of writing to what our output was redirected to."""
+
+
+def _with_a_reader(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command end quietly when nobody reads its output any more, and in one line when it cannot be written."""
+
+    @functools.wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except OSError as exc:
+            if reader_is_gone():
+                raise typer.Exit(ExitCode.READER_GONE) from None
+            if exc.filename is None and exc.errno in UNWRITABLE:
+                raise WsdError(f"cannot write the output: {exc.strerror}") from None
+            raise
+
+    return run
+
+
 def _help(command: Callable[..., None]) -> str:
     """Return the docstring of a command, with its examples on lines of their own.
 
@@ -276,7 +305,7 @@ for command in (
     render_nginx,
     config,
 ):
-    app.command(help=_help(command))(command)
+    app.command(help=_help(command))(_with_a_reader(command))
 
 
 def _show_version(wanted: bool) -> None:
@@ -298,8 +327,9 @@ def common(
 
 def main() -> None:
     """Run the command line; every error is one line and the right exit code."""
-    command = typer.main.get_command(app)
+    open_standard_streams()
     encode_everything()
+    command = typer.main.get_command(app)
     sys.excepthook = show_traceback
     try:
         code = command.main(prog_name="wsd", standalone_mode=False)
@@ -312,11 +342,12 @@ def main() -> None:
         if not hasattr(exc, "format_message"):
             raise
         _fail(f"{exc.format_message()} (see: wsd --help)", ExitCode.USAGE)
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
+    finish_standard_streams()
     sys.exit(code)
 
 
 def _fail(message: str, code: ExitCode) -> None:
-    say(f"wsd: {' '.join(message.split())}", err=True)
+    with contextlib.suppress(OSError):
+        say(f"wsd: {' '.join(message.split())}", err=True)
+    finish_standard_streams()
     sys.exit(code)

@@ -12,6 +12,7 @@ from wsd.supervisor import nginx, rebalancing, rollout, scaling
 from wsd.supervisor.asker import asked_by
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.operations import Operation, Say
+from wsd.supervisor.redis_watch import trouble
 from wsd.supervisor.reload import reload as reload_settings
 from wsd.supervisor.slot import SlotState
 from wsd.supervisor.succession import check_next
@@ -102,8 +103,10 @@ def rebalance(supervisor: "Supervisor") -> Operation:
     config = supervisor.config
     if nginx.affinity(config.nginx.affinity, config.cluster.host) == "ip" and supervisor.nginx is not None:
         raise WsdError('with nginx.affinity "ip" a client comes back to the worker that it was on: nothing would move')
-    if supervisor.redis_watch is None or supervisor.redis_watch.error is not None:
-        raise WsdError("Redis does not answer, and without it clients could not resume on another worker")
+    watch = supervisor.redis_watch
+    if watch is None or watch.error is not None:
+        text = trouble(watch.error) if watch is not None and watch.error is not None else "there is no Redis"
+        raise WsdError(f"{text}, and without it clients could not resume on another worker")
     return supervisor.operations.begin("rebalance", lambda say: rebalancing.rebalance(supervisor.workers, say))
 
 

@@ -8,6 +8,7 @@ class ExitCode(IntEnum):
     FAILURE = 1  # runtime; for `wsd status`: running but degraded
     USAGE = 2  # command line or configuration
     NOT_RUNNING = 3
+    READER_GONE = 141  # as a shell reports a program that was ended by SIGPIPE
 
 
 class WsdError(Exception):

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import chain
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from wsd.supervisor import commands, nginx
 from wsd.supervisor.asker import asked_by
 from wsd.supervisor.client import stop_and_wait
 from wsd.supervisor.config import Loaded, LogConfig
+from wsd.supervisor.console import Console
 from wsd.supervisor.errors import ExitCode, NotRunningError, StartError, WsdError
-from wsd.supervisor.logs import Console, LogFollower
+from wsd.supervisor.logs import LogFollower, prefixes
 from wsd.supervisor.process import end_leftovers, is_alive, names_of, port_holder, raise_file_limit
 from wsd.supervisor.state_dir import ProcessRecord, StateDir
 from wsd.supervisor.status import ClusterStatus
@@ -42,7 +44,8 @@ def foreground(loaded: Loaded) -> None:
     """Run the cluster until it is stopped. Raises WsdError."""
     public = public_socket(os.environ)
     state_dir = StateDir(loaded.state_dir)
-    console = Console()
+    # Of a detached start, a person reads the beginning.
+    console = Console(as_json=loaded.config.log.format == "json" and READY_FD_ENV not in os.environ)
     umask = os.umask(PRIVATE_UMASK)
     state_dir.lock(inherited_lock(os.environ))
     serves_on = True
@@ -80,6 +83,7 @@ def foreground(loaded: Loaded) -> None:
             ) from None
         finally:
             serves_on = supervisor.handing_over
+            console.flush()
         if supervisor.handing_over:
             os.umask(umask)
             become_the_next(state_dir, loaded.here)
@@ -88,6 +92,7 @@ def foreground(loaded: Loaded) -> None:
         if not serves_on and not any(is_alive(record, state_dir.root) for record in state_dir.read_state().processes):
             state_dir.clean()
         state_dir.unlock()
+        console.flush()
 
 
 def _moves_with_release(loaded: Loaded) -> bool:
@@ -107,10 +112,11 @@ async def _run(supervisor: Supervisor, console: Console) -> None:
     def on_ready() -> None:
         systemd.notify("READY=1", f"MAINPID={os.getpid()}")
         background.append(asyncio.create_task(systemd.keep_alive(lambda: summary(supervisor.status()))))
-        for line in banner(supervisor):
+        for line in banner(supervisor, is_kept="JOURNAL_STREAM" in os.environ or console.as_json):
             console.say(line)
         logger.info("the cluster is up, %d workers", len(supervisor.workers), extra=EVENT)
         if ready_fd is not None:
+            console.flush()
             _leave_terminal(int(ready_fd), supervisor.state_dir.log("supervisor"))
         elif not _writes_to(supervisor.state_dir.log("supervisor")):
             background.append(asyncio.create_task(_follow_logs(supervisor, console)))
@@ -193,15 +199,19 @@ def _has_terminal() -> bool:
 
 async def _follow_logs(supervisor: Supervisor, console: Console) -> None:
     names = ["supervisor", *(child.service.name for child in supervisor.children)]
-    follower = LogFollower({name: supervisor.state_dir.log(name) for name in names}, colour=console.colour)
+    labels = prefixes(names, colour=console.colour)
+    follower = LogFollower({name: supervisor.state_dir.log(name) for name in names}, colour=False)
+    lines = follower.named_lines()
     try:
         while True:
             await asyncio.sleep(FOLLOW_SECONDS)
-            for prefix, text in follower.lines():
-                console.say(text, prefix)
+            lines = follower.named_lines()
+            for name, text in lines:
+                console.show(name, text, labels[name])
+                await console.room()  # the files keep the rest until somebody reads again
     finally:
-        for prefix, text in follower.lines():
-            console.say(text, prefix)
+        for name, text in chain(lines, follower.named_lines()):
+            console.show(name, text, labels[name])
 
 
 def stop(state_dir: StateDir, patience: float | None) -> str:
@@ -270,7 +280,8 @@ def _leave_terminal(ready_fd: int, log: Path) -> None:
     os.close(ready_fd)
 
 
-def banner(supervisor: Supervisor) -> list[str]:
+def banner(supervisor: Supervisor, *, is_kept: bool) -> list[str]:
+    """Return what is said of a cluster that is up. `is_kept`: it goes to a journal that others may read."""
     config = supervisor.config
     status = supervisor.status()
     redis = status.redis
@@ -288,7 +299,7 @@ def banner(supervisor: Supervisor) -> list[str]:
             "WebSocket",
             status.websocket_url if not config.cluster.app else f"as {config.cluster.app} serves it",
         ),
-        *([("dashboard", _dashboard(status))] if status.dashboard_url else []),
+        *([("dashboard", _dashboard(status, is_kept=is_kept))] if status.dashboard_url else []),
         ("workers", f"{len(status.workers)} on node {status.node_id}"),
         ("Redis", kind),
         ("state", status.state_dir),
@@ -299,9 +310,9 @@ def banner(supervisor: Supervisor) -> list[str]:
     return ["", f"wsd is {'up' if not status.problems else 'up, but degraded'}", *lines, ""]
 
 
-def _dashboard(status: ClusterStatus) -> str:
-    """Return the dashboard's address for a terminal; a journal keeps what it is told, and others read it."""
-    if "JOURNAL_STREAM" in os.environ and "?" in status.dashboard_url:
+def _dashboard(status: ClusterStatus, *, is_kept: bool) -> str:
+    """Return the dashboard's address; with its token for a terminal only."""
+    if is_kept and "?" in status.dashboard_url:
         return f"{status.dashboard_url.partition('?')[0]} (`wsd status` shows its token)"
     return status.dashboard_url
 

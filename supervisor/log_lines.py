@@ -1,5 +1,7 @@
 """`wsd logs` and `wsd events`: what is in the files, chosen by time and text, merged in the order it happened."""
 
+import errno
+import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,7 +10,8 @@ from datetime import datetime
 from pathlib import Path
 
 from wsd.supervisor.errors import ConfigError
-from wsd.supervisor.logs import LogFollower
+from wsd.supervisor.logs import MAX_LINE_BYTES, LogFollower
+from wsd.supervisor.standard_streams import reader_is_gone
 from wsd.worker.contract import Event
 
 # 2026-11-24 12:18:00,761 of Python; 2026/11/24 12:25:30 of nginx; "31301:M 24 Nov 2026 12:24:37.252" of Valkey;
@@ -90,7 +93,7 @@ def read(name: str, path: Path) -> Iterator[Line]:
     for each in [*sorted(path.parent.glob(f"{path.name}.*"), key=_age, reverse=True), path]:
         try:
             with each.open(encoding="utf-8", errors="replace", newline="\n") as log:
-                for text in log:
+                for text in iter(lambda log=log: log.readline(MAX_LINE_BYTES), ""):  # type: ignore[misc]
                     at = time_of(text) or at
                     yield Line(at, name, text.rstrip("\r\n"))
         except FileNotFoundError:
@@ -114,6 +117,8 @@ def lines(paths: Mapping[str, Path], choice: Choice, last: int, *, follow: bool)
             if choice.takes(line):
                 yield line
         time.sleep(FOLLOW_SECONDS)
+        if reader_is_gone():  # else it would be noticed with the next line, which may never come
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def events(path: Path, choice: Choice, last: int, *, follow: bool) -> Iterator[Event]:

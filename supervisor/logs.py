@@ -1,16 +1,15 @@
 """The processes' logs on the terminal: a coloured prefix each, read from the files that the processes write."""
 
 import os
-import sys
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
 
-from wsd.supervisor.terminal import shown
-
 COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
 DIM, RESET = "\x1b[2m", "\x1b[0m"
 MAX_CHUNK_BYTES = 256 * 1024
+MAX_LINE_BYTES = 256 * 1024
+"""Of a line that is shown as one; a program may print for ever without a newline."""
 
 
 def use_colour(stream: TextIO, environ: Mapping[str, str]) -> bool:
@@ -19,7 +18,7 @@ def use_colour(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
 
 class LogFollower:
-    """Reads what is appended to a set of files, in whole lines."""
+    """Reads what is appended to a set of files, in whole lines. Of a line without an end it holds MAX_LINE_BYTES."""
 
     def __init__(self, paths: Mapping[str, Path], *, colour: bool) -> None:
         """From the files' present ends on; a file may be made later."""
@@ -50,7 +49,11 @@ class LogFollower:
                 self._offsets[name] = log.tell()
         except FileNotFoundError:
             return []
-        *whole, self._rest[name] = (self._rest[name] + chunk).split(b"\n")
+        *whole, rest = (self._rest[name] + chunk).split(b"\n")
+        while len(rest) > MAX_LINE_BYTES:
+            whole.append(rest[:MAX_LINE_BYTES])
+            rest = rest[MAX_LINE_BYTES:]
+        self._rest[name] = rest
         return whole
 
 
@@ -78,19 +81,3 @@ def tail(path: Path, start: int, lines: int) -> list[str]:
     except FileNotFoundError:
         return []
     return text.strip().split("\n")[-lines:] if text.strip() else []
-
-
-class Console:
-    """What `wsd start` says. A terminal that went away is no reason to stop: then nobody reads."""
-
-    def __init__(self, stream: TextIO = sys.stdout) -> None:
-        self._stream = stream
-        self.colour = use_colour(stream, os.environ)
-
-    def say(self, text: str, prefix: str = "") -> None:
-        """Print one line, escaped; `prefix` is wsd's own and may hold colours."""
-        try:
-            self._stream.write(f"{prefix}{shown(text)}\n")
-            self._stream.flush()
-        except OSError:
-            return

@@ -78,7 +78,11 @@ def console(*, stderr: bool = False) -> "Console":
     """Return a console of rich that takes nothing in a text for markup."""
     from rich.console import Console  # noqa: PLC0415
 
-    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    class Screen(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # noqa: PLE0704 - rich calls this while it handles the error, and would choose the exit code itself
+
+    return Screen(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 def cleaned(value: Any) -> Any:
@@ -91,13 +95,6 @@ def cleaned(value: Any) -> Any:
         case dict():
             return {cleaned(key): cleaned(each) for key, each in value.items()}
     return value
-
-
-def encode_everything() -> None:
-    """Let the standard streams escape what their encoding does not have, instead of failing."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def show_traceback(kind: type[BaseException], exc: BaseException, trace: TracebackType | None) -> None:

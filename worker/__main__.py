@@ -26,7 +26,9 @@ LAST_SECONDS = 1
 
 def main() -> int:
     env = WorkerEnv.from_env(os.environ)
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr] # what is printed is in the log at once
+    # What is printed is in the log at once. The log is UTF-8, whatever the locale is.
+    sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
+    sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     os.environ.setdefault("PYTHONUNBUFFERED", "1")  # in processes that the application starts, too
     log_as(env)
     # uvicorn's info lines are one a handshake, with the query string and what secrets it holds.

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from wsd.supervisor.logs import Console, LogFollower, tail, use_colour
+from wsd.supervisor.log_lines import read
+from wsd.supervisor.logs import MAX_LINE_BYTES, LogFollower, tail, use_colour
 
 
 class Terminal(io.StringIO):
@@ -69,15 +70,16 @@ def test_the_tail_is_of_this_process_only(tmp_path: Path) -> None:
     assert tail(tmp_path / "absent", 0, 1) == []
 
 
-def test_a_terminal_that_went_away_stops_nothing() -> None:
-    class Gone(io.StringIO):
-        def write(self, text: str) -> int:
-            raise OSError(5, "Input/output error")
-
-    Console(Gone()).say("hello")
-
-
-def test_a_line_is_printed_as_text_behind_its_coloured_prefix() -> None:
-    stream = io.StringIO()
-    Console(stream).say("a\tb\x1b]0;x\x07", "\x1b[36mx | \x1b[0m")
-    assert stream.getvalue() == "\x1b[36mx | \x1b[0ma\tb\\x1b]0;x\\x07\n"
+def test_a_line_without_an_end_is_cut(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    follower = LogFollower({"x": log}, colour=False)
+    shown: list[tuple[str, str]] = []
+    for _ in range(9):
+        with log.open("ab") as writer:
+            writer.write(b"x" * 100_000)
+        shown += follower.named_lines()
+    assert [len(text) for _, text in shown] == [MAX_LINE_BYTES] * 3
+    with log.open("ab") as writer:
+        writer.write(b"end\nnext\n")
+    assert [text[-4:] for _, text in follower.named_lines()] == ["xend", "next"]
+    assert max(len(line.text) for line in read("x", log)) == MAX_LINE_BYTES
