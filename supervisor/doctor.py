@@ -18,7 +18,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from wsd.supervisor import nginx, valkey
+from wsd.supervisor import certificates, nginx, valkey
 from wsd.supervisor.capacity import FILES_BESIDE_CONNECTIONS
 from wsd.supervisor.client import ControlClient
 from wsd.supervisor.config import Loaded, redacted
@@ -53,6 +53,8 @@ def examine(loaded: Loaded) -> Iterator[Finding]:
     yield from state_directory(state_dir)
     yield port(loaded, running, state_dir)
     yield front(loaded)
+    if loaded.config.nginx.enabled:
+        yield from certificates.examine(loaded.config.nginx)
     yield from exposure(loaded)
     yield from cluster(state_dir, running)
     yield from asyncio.run(redis(loaded, running))

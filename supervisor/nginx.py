@@ -21,6 +21,7 @@ from wsd.supervisor import quoting, template
 from wsd.supervisor.config import Config, Loaded
 from wsd.supervisor.cpus import available_cpus
 from wsd.supervisor.errors import ConfigError, StartError, WsdError
+from wsd.supervisor.file_contents import CERTIFICATE, Digests, digests
 from wsd.supervisor.logs import log_size, tail
 from wsd.supervisor.process import Process
 from wsd.supervisor.service import Command, Service
@@ -273,17 +274,24 @@ class NginxService(Service):
         self._config_path = state_dir.nginx / "nginx.conf"
         self._pid_path = state_dir.nginx / "nginx.pid"
         self._text = ""
+        self._is_unread = False
+        self.certificate: Digests = {}  # of the files that it has read
 
     def render(self, config: Config) -> str:
         sockets = [self._state_dir.worker_socket(slot) for slot in range(1, config.cluster.workers + 1)]
         control = self._state_dir.control_socket
-        return render(config, prefix=self._prefix, sockets=sockets, control=control, user=own_user())
+        text = render(config, prefix=self._prefix, sockets=sockets, control=control, user=own_user())
+        # So that other contents of a file make another configuration, for a supervisor that takes over, too.
+        return text + "".join(
+            f"# {section}.{key} sha256 {digest}\n" for (section, key), digest in digests(config, CERTIFICATE).items()
+        )
 
     async def prepare(self, config: Config) -> bool:
         """Write the configuration, if nginx takes it; whether it is another than before.
 
         Raises StartError, and nothing has changed.
         """
+        certificate = digests(config, CERTIFICATE)  # first: what changes from now on is read again
         text = self.render(config)
         candidate = self._config_path.with_suffix(".new")
         try:
@@ -297,7 +305,8 @@ class NginxService(Service):
         candidate.rename(self._config_path)
         self._config = config
         self._text = text
-        return text != before
+        self.certificate = certificate
+        return text != before or self._is_unread
 
     def written(self) -> str:
         """What its configuration file says now."""
@@ -316,6 +325,7 @@ class NginxService(Service):
         that have them. Raises StartError when it goes on with the old one."""
         if process is None:
             return  # it will read it when it starts
+        self._is_unread = True
         before = set(process.children())
         log = self._state_dir.log(self.name)
         log_start = log_size(log)
@@ -328,6 +338,7 @@ class NginxService(Service):
             if time.monotonic() > deadline:
                 raise StartError(f"nginx did not take its new configuration within {RELOAD_SECONDS:g} s; see {log}")
             await asyncio.sleep(0.02)
+        self._is_unread = False
 
     def command(self, incarnation: int) -> Command:
         self._pid_path.unlink(missing_ok=True)  # of one that was killed

@@ -1,10 +1,12 @@
 """Settings that have changed, brought to a cluster that runs: all of them, or none."""
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from wsd.supervisor.config import Config, Key, changes, with_workers
 from wsd.supervisor.errors import ConfigError, WsdError
+from wsd.supervisor.file_contents import Digests, changed, digests
 from wsd.supervisor.operations import Say
 from wsd.supervisor.rollout import restart
 from wsd.supervisor.scaling import scale
@@ -37,21 +39,24 @@ async def reload(supervisor: "Supervisor", say: Say) -> None:
     # Who has scaled by hand means it, until the file says another number than it did.
     has_count = any(key == ("cluster", "workers") for key, _ in found)
     after = loaded.config if has_count else with_workers(loaded.config, before.cluster.workers)
+    contents = digests(after)
+    found += changed(supervisor.contents, contents, after)
     _refuse(found, with_nginx=supervisor.nginx is not None)
     for _, text in found:
         say(text)
     if not found:
         say("no setting has changed")
         return
-    await _apply(supervisor, after, before, say)
+    await _apply(supervisor, after, before, say, contents)
     supervisor.loaded = loaded
     logging.getLogger().setLevel(after.log.level.upper())
 
 
-async def _apply(supervisor: "Supervisor", after: Config, before: Config, say: Say) -> None:
+async def _apply(supervisor: "Supervisor", after: Config, before: Config, say: Say, contents: Digests) -> None:
     # The number of workers last: so that it is the new settings that the new ones start with.
     count = before.cluster.workers
-    supervisor.configure(with_workers(after, count))
+    contents_before = supervisor.contents
+    supervisor.configure(with_workers(after, count), contents)
     try:
         await supervisor.update_nginx(say)
         if outdated := supervisor.outdated():
@@ -59,8 +64,9 @@ async def _apply(supervisor: "Supervisor", after: Config, before: Config, say: S
         if after.cluster.workers != count:
             await scale(supervisor, after.cluster.workers, say)
     except WsdError as exc:
-        supervisor.configure(before)
-        await supervisor.update_nginx(lambda text: None)
+        supervisor.configure(before, contents_before)
+        with suppress(WsdError):  # a file that nginx refuses has not reached it, whatever the settings are
+            await supervisor.update_nginx(lambda text: None)
         if outdated := supervisor.outdated():  # one by one, some had changed already
             await restart(supervisor.children, outdated, say)
         raise WsdError(f"{exc}; the settings are as before") from None

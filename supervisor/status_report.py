@@ -134,6 +134,8 @@ def warnings(supervisor: "Supervisor") -> Iterator[str]:
     pulses = [child.pulse for child in supervisor.workers if child.pulse is not None]
     if text := refusals_warning((pulse.refused_at for pulse in pulses), supervisor.clock.now()):
         yield text
+    if supervisor.certificates is not None:
+        yield from supervisor.certificates.warnings()
     watch = supervisor.redis_watch
     if watch is not None and (text := redis_warning(watch.info, embedded=not supervisor.config.redis.url)):
         yield text

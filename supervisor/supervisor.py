@@ -14,12 +14,14 @@ from redis.exceptions import RedisError
 
 from wsd.supervisor import nginx, rollout, valkey
 from wsd.supervisor.asker import asked_by
+from wsd.supervisor.certificate_watch import CertificateWatch
 from wsd.supervisor.children import Child, Children
 from wsd.supervisor.clock import AwakeClock
 from wsd.supervisor.config import Config, Loaded, redacted, with_workers
 from wsd.supervisor.control import ControlServer
 from wsd.supervisor.dashboard import Access
 from wsd.supervisor.errors import StartError, WsdError
+from wsd.supervisor.file_contents import PUBLIC_KEY, Digests, digests
 from wsd.supervisor.file_guard import FileGuard
 from wsd.supervisor.health import Limits
 from wsd.supervisor.health_watch import HealthWatch
@@ -66,7 +68,9 @@ class Supervisor:
         self.children.drained = set(left.drained)
         self.children.unclaimed = list(left.processes)
         self.health_watch: HealthWatch | None = None
-        self.configure(with_workers(config, left.workers or config.cluster.workers))
+        self.contents: Digests = {}
+        self.certificates: CertificateWatch | None = None
+        self.configure(with_workers(config, left.workers or config.cluster.workers), digests(config))
         self.redis_url = config.redis.url
         self.stand_in_url = ""
         self.redis_watch: RedisWatch | None = None
@@ -116,6 +120,10 @@ class Supervisor:
                 await self._bring_up(self._workers_wanted())
                 await self._bring_up_nginx()
                 background.append(tasks.create_task(self._guard_nginx(), name="nginx-config"))
+                if self._nginx is not None:
+                    self.certificates = CertificateWatch(self._nginx, lambda: self.config, self._serve_new_certificate)
+                    self.certificates.served()
+                    background.append(tasks.create_task(self.certificates.run(), name="certificates"))
                 if not self.stopping:
                     self.operations.open(tasks)
                     self.up = True
@@ -160,14 +168,19 @@ class Supervisor:
                 self.children.post(child, Stop(patience))
         return max((self._patience(child.service) for child in self.children), default=0.0)
 
-    def configure(self, config: Config) -> None:
-        """Settings for what comes; what runs is brought to them by whoever calls this."""
+    def configure(self, config: Config, contents: Digests | None = None) -> None:
+        """Settings for what comes; what runs is brought to them by whoever calls this.
+
+        `contents`: of the files that the settings name; None: as they were.
+        """
         self.config = config
+        if contents is not None:
+            self.contents = contents
         self.children.workers = config.cluster.workers
         self.children.policy = _restart_policy(config)
         for child in self.children:
             if isinstance(child.service, WorkerService):
-                child.service.configure(config)
+                child.service.configure(config, self.contents.get(PUBLIC_KEY, ""))
                 child.slot = replace(child.slot, patience=child.service.patience)
         if self.health_watch is not None:
             self.health_watch.configure(_limits(config))
@@ -181,6 +194,14 @@ class Supervisor:
             if await child.service.prepare(self.config):
                 await child.service.reload(child.process)
                 say("nginx has its new configuration")
+                if self.certificates is not None:
+                    self.certificates.served()
+
+    async def _serve_new_certificate(self) -> None:
+        """Raises WsdError."""
+        operation = self.operations.current
+        if operation is None or operation.done:
+            await self.update_nginx(logger.info)
 
     async def _guard_nginx(self) -> None:
         """Who edits the rendered configuration by hand loses it with the next reload; better at once, and told."""
@@ -245,6 +266,7 @@ class Supervisor:
             app_directory=self.loaded.directory,
             redis_url=self.redis_url,
             stand_in_url=self.stand_in_url,
+            public_key_digest=self.contents.get(PUBLIC_KEY, ""),
             listen="" if self._nginx is not None else nginx.listen_address(*self._address),
         )
 

@@ -53,13 +53,14 @@ class WorkerService(Service):
         redis_url: str,
         stand_in_url: str,
         listen: str,
+        public_key_digest: str = "",
     ) -> None:
         """`here`: where to start, looked up anew each time; `app_directory`: from where the application is imported;
         `stand_in_url`: the own Valkey beside `redis_url`, or empty; `listen`: the host:port that all workers share
         where there is no nginx, else empty."""
         self.name = f"worker-{slot}"
         self.slot = slot
-        self.configure(config)
+        self.configure(config, public_key_digest)
         self._state_dir = state_dir
         self._node_id = node_id
         self._here = here
@@ -72,9 +73,13 @@ class WorkerService(Service):
         self._environments: dict[int, Mapping[str, str]] = {}  # what each was started with
         self._sockets: dict[int, BoundSocket] = {}
 
-    def configure(self, config: Config) -> None:
-        """For processes to come; those that run keep what they were started with."""
+    def configure(self, config: Config, public_key_digest: str) -> None:
+        """For processes to come; those that run keep what they were started with.
+
+        `public_key_digest`: of the file security.jwt_public_key_file, which a worker reads once.
+        """
         self._config = config
+        self._public_key_digest = public_key_digest
         self.patience = config.cluster.drain_seconds + DRAIN_MARGIN_SECONDS
 
     def is_outdated(self, incarnation: int) -> bool:
@@ -151,6 +156,7 @@ class WorkerService(Service):
             authenticate=security.authenticate,
             jwt_secret=security.jwt_secret,
             jwt_public_key_file=security.jwt_public_key_file,
+            jwt_public_key_digest=self._public_key_digest,
             jwt_jwks_file=security.jwt_jwks_file,
             jwt_algorithms=",".join(security.jwt_algorithms),
             jwt_audience=security.jwt_audience,

@@ -134,6 +134,7 @@ class WorkerEnv:
     authenticate: str = _env("WSD_WORKER_AUTHENTICATE", "")
     jwt_secret: str = _env("WSD_WORKER_JWT_SECRET", "")
     jwt_public_key_file: str = _env("WSD_WORKER_JWT_PUBLIC_KEY_FILE", "")
+    jwt_public_key_digest: str = _env("WSD_WORKER_JWT_PUBLIC_KEY_DIGEST", "")  # another key is another environment
     jwt_jwks_file: str = _env("WSD_WORKER_JWT_JWKS_FILE", "")
     jwt_algorithms: str = _env("WSD_WORKER_JWT_ALGORITHMS", "HS256")
     jwt_audience: str = _env("WSD_WORKER_JWT_AUDIENCE", "")

@@ -1,0 +1,85 @@
+"""Serves a renewed TLS certificate without a command, and knows what is wrong with the one that is served."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+
+from wsd.supervisor import certificates
+from wsd.supervisor.certificates import Certificate
+from wsd.supervisor.config import Config
+from wsd.supervisor.errors import WsdError
+from wsd.supervisor.file_contents import CERTIFICATE, Digests, digests
+from wsd.supervisor.nginx import NginxService
+from wsd.worker.contract import EVENT
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+RETRY_LOOKS = 30
+"""Files that nginx has refused are tried again when they change, and after so many looks: their rights count, too."""
+
+
+class CertificateWatch:
+    """Looks at the files of the certificate until `run` is cancelled."""
+
+    def __init__(
+        self, service: NginxService, config: Callable[[], Config], update: Callable[[], Awaitable[None]]
+    ) -> None:
+        """`config`: the settings of now; `update`: lets nginx read its files again, or raises WsdError."""
+        self._service = service
+        self._config = config
+        self._update = update
+        self._served: Certificate | None = None
+        self._refused: Digests = {}  # of files that cannot be served
+        self._looks = 0  # since they were tried
+        self._problem = ""
+        self._told = ""
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if self._config().nginx.tls_certificate:
+                await self._look()
+
+    async def _look(self) -> None:
+        found = digests(self._config(), CERTIFICATE)
+        if found == self._service.certificate:
+            self._refused, self._problem, self._told = {}, "", ""
+            return
+        self._looks += 1
+        is_known = found == self._refused
+        if is_known and self._problem == self._told and self._looks < RETRY_LOOKS:
+            return
+        self._refused, self._looks = found, 0
+        try:
+            certificates.read(self._config().nginx)
+            await self._update()
+        except (WsdError, OSError, ValueError) as exc:
+            self._problem = str(exc)
+            # Whoever renews a certificate writes two files: what is half done is seen twice before it is told.
+            if is_known and self._problem != self._told:
+                self._told = self._problem
+                logger.warning("nginx goes on with its old certificate: %s", exc, extra=EVENT)
+
+    def served(self) -> None:
+        """Note that nginx has read the files, and tell of another certificate than before."""
+        settings = self._config().nginx
+        before, self._served = self._served, None
+        if not settings.tls_certificate:
+            return
+        try:
+            self._served = certificates.read(settings)
+        except ValueError as exc:
+            logger.warning("the certificate that nginx serves cannot be read: %s", exc)
+        if before is not None and self._served not in (None, before):
+            logger.info("nginx serves a new certificate: %s", self._served, extra=EVENT)
+
+    def warnings(self) -> Iterator[str]:
+        """Yield what is wrong with the certificate that is served, and with the files that are to follow it."""
+        if self._served is not None:
+            server_name = self._config().nginx.server_name
+            for finding in certificates.findings(self._served, server_name, datetime.now(UTC)):
+                yield f"the TLS certificate {finding.found}"
+        if self._told:
+            yield f"the old TLS certificate is served: {self._told}"
