@@ -135,7 +135,10 @@ class WsdClient:
             try:
                 async with connect(url, subprotocols=await self._subprotocols()) as connection:
                     if resumed:
-                        resume = {"type": "resume", "token": resumed, "since": self._positions}
+                        # What came after an unsubscribe has a position too. To name it would be to subscribe again.
+                        here = self._channels | {"broadcast", "direct"}
+                        since = {channel: at for channel, at in self._positions.items() if channel in here}
+                        resume = {"type": "resume", "token": resumed, "since": since}
                         await connection.send(json.dumps(resume))
                     async for text in connection:
                         message = json.loads(text)

@@ -94,7 +94,9 @@ export class WsdClient {
     if (resumed) url.searchParams.set("resume", "1"); // the tokens themselves are not in the URL, which is logged
     const socket = this.#socket = new WebSocket(url, token ? ["wsd.bearer", token] : []);
     socket.onopen = () => {
-      const since = Object.fromEntries(this.#positions);
+      // What came after an unsubscribe has a position too. To name it would be to subscribe again.
+      const here = ([channel]) => this.#channels.has(channel) || channel === "broadcast" || channel === "direct";
+      const since = Object.fromEntries([...this.#positions].filter(here));
       if (resumed) socket.send(JSON.stringify({ type: "resume", token: resumed, since }));
     };
     socket.onmessage = (event) => { if (socket === this.#socket) this.#hear(JSON.parse(event.data)); };

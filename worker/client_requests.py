@@ -274,6 +274,8 @@ class Client:
                 wire.check_user(request.user_id, request_id)
                 channel = user_channel(request.user_id)
         data = manager.payload_filter(request.data, request_id)
+        if manager.options(channel).history_size:
+            connection.writes(channel, connection.outbox.heard_at)
         size = len(bytes(data))
         self._count_under_way(1, size)
 

@@ -9,6 +9,12 @@ from dataclasses import dataclass
 from wsd.worker.limits import TokenBucket
 from wsd.worker.outbox import Outbox, SendText
 
+NEW_HISTORY_BYTES = 4096
+"""What Redis allocates for the first message of a history, however small it is."""
+
+MAX_WRITTEN = 32
+"""Channels remembered of one connection. One that publishes in more of them in turn pays for each as for a new one."""
+
 
 @dataclass(frozen=True)
 class ConnectionLimits:
@@ -62,7 +68,16 @@ class Connection:
     raised, say) has it ended when the handle is collected.
     """
 
-    __slots__ = ("__weakref__", "_on_forgotten", "bucket", "byte_bucket", "outbox", "refused_in_a_row", "resumed")
+    __slots__ = (
+        "__weakref__",
+        "_on_forgotten",
+        "_written",
+        "bucket",
+        "byte_bucket",
+        "outbox",
+        "refused_in_a_row",
+        "resumed",
+    )
 
     def __init__(
         self,
@@ -79,6 +94,7 @@ class Connection:
         self.bucket = bucket
         self.byte_bucket = byte_bucket
         self.refused_in_a_row = 0  # messages over one of the rates
+        self._written: dict[str, None] = {}  # the channels that it published in lately, the oldest first
         self._on_forgotten = on_forgotten
 
     def __del__(self) -> None:
@@ -103,6 +119,18 @@ class Connection:
     @property
     def closing(self) -> asyncio.Future[tuple[int, str]]:
         return self.outbox.closing
+
+    def writes(self, channel: str, now: float) -> None:
+        """Count the room that Redis needs for a history, unless the client has published in the channel lately."""
+        if self.byte_bucket is None:
+            return
+        if channel not in self._written:
+            self.byte_bucket.owe(now, NEW_HISTORY_BYTES)
+            if len(self._written) >= MAX_WRITTEN:
+                del self._written[next(iter(self._written))]
+        else:
+            del self._written[channel]
+        self._written[channel] = None
 
     def send(self, text: str) -> None:
         """Queue a text for this client; one that reads too slowly is closed with 1013."""

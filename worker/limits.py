@@ -32,6 +32,11 @@ class TokenBucket:
         self._tokens -= amount
         return True
 
+    def owe(self, now: float, amount: float) -> None:
+        """Take so many tokens even if they are not there: what is taken next waits for them."""
+        self._fill(now)
+        self._tokens -= amount
+
     def wait(self, now: float) -> float:
         """Seconds until there is one."""
         self._fill(now)

@@ -11,6 +11,13 @@ def test_a_bucket_is_full_at_first_and_fills_at_its_rate() -> None:
     assert [bucket.take(20) for _ in range(4)] == [True, True, True, False], "never more than its burst"
 
 
+def test_what_is_owed_is_waited_for() -> None:
+    bucket = TokenBucket(rate=10, burst=20, now=0)
+    bucket.owe(0, 25)
+    assert not bucket.take(0.5)
+    assert bucket.take(0.7)
+
+
 def test_more_tokens_than_fit_are_taken_from_a_full_bucket_and_owed() -> None:
     bucket = TokenBucket(rate=10, burst=20, now=0)
     assert [bucket.take(0, 15), bucket.take(0, 6), bucket.take(0, 5), bucket.take(0, 0)] == [True, False, True, True]

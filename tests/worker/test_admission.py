@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -300,7 +301,7 @@ async def test_messages_above_the_rate_are_refused_and_who_goes_on_is_closed(tmp
 
 @pytest.mark.parametrize("protocol", ["wsd", "uvicorn"])
 async def test_bytes_above_the_rate_are_refused_and_who_goes_on_is_closed(tmp_path: Path, protocol: str) -> None:
-    limits = {"bytes_per_second": 10_000.0, "byte_burst": 30_000.0, "message_burst": 5.0, "messages_per_second": 0.0}
+    limits = {"bytes_per_second": 10_000.0, "byte_burst": 34_500.0, "message_burst": 5.0, "messages_per_second": 0.0}
     with worker(tmp_path, protocol=protocol, **limits) as serving:
         connection = await serving.connect()
         data = "é" * 7_000  # two bytes each
@@ -320,6 +321,28 @@ async def test_bytes_above_the_rate_are_refused_and_who_goes_on_is_closed(tmp_pa
         assert history["offset"] == 2, "what is refused is not stored"
         stats = serving.request("GET", "/api/websocket/stats?scope=worker")[1]
         assert stats["refusals"]["byte_rate_limited"] >= 6
+
+
+@pytest.mark.parametrize(
+    ("request_of", "accepted"),
+    [
+        (lambda number: {"type": "publish", "channel": f"room:{number}", "data": 1}, 5),
+        (lambda number: {"type": "direct", "user_id": f"user {number}", "data": 1}, 5),
+        (lambda number: {"type": "publish", "channel": f"room:{number % 3}", "data": 1}, 60),
+        (lambda number: {"type": "publish", "channel": f"none:{number}", "data": 1}, 60),
+        (lambda number: {"type": "broadcast", "data": 1}, 60),
+    ],
+)
+async def test_the_room_that_a_new_history_takes_is_counted(
+    tmp_path: Path, request_of: Callable[[int], dict[str, Any]], accepted: int
+) -> None:
+    limits = {"bytes_per_second": 10.0, "byte_burst": 20_000.0, "messages_per_second": 0.0}
+    with worker(tmp_path, channels='{"none:*": {"history_size": 0}}', **limits) as serving:
+        connection = await serving.connect()
+        answers = [await ask(connection, **request_of(number)) for number in range(60)]
+        assert [answer["type"] for answer in answers].count("ack") == accepted
+        assert {answer["code"] for answer in answers if answer["type"] == "error"} <= {"byte_rate_limited"}
+        await connection.close()
 
 
 async def test_a_message_above_the_burst_waits_for_all_of_it(tmp_path: Path) -> None:

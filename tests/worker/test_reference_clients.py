@@ -115,3 +115,44 @@ async def test_all_names_are_alike_and_uids_are_of_a_channel(reader: Reader, tmp
     finally:
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
+
+
+COMES_BACK = """
+import { WsdClient } from "./client.mjs";
+const client = new WsdClient(process.argv[2], { user_id: "ann" });
+client.onstate = (state, detail) => state === "open" && console.log(JSON.stringify(Object.keys(detail.channels)));
+await client.subscribe("left");
+await client.subscribe("kept");
+await Promise.all([client.publish("left", 1), client.unsubscribe("left")]);
+client.reconnect();
+"""
+
+
+async def test_a_channel_that_was_left_is_not_entered_again(tmp_path: Path) -> None:
+    """Its last messages come after the client has decided to leave."""
+    port = unused_port()
+    url = f"ws://127.0.0.1:{port}/ws"
+    with worker(tmp_path, listen=f"127.0.0.1:{port}") as serving:
+        async with client_module().WsdClient(url, "ann") as client:
+            await client.subscribe("left")
+            await client.subscribe("kept")
+            await asyncio.gather(client.publish("left", 1), client.unsubscribe("left"))
+            assert "left" in client._positions
+            first = client.welcome
+            client._connection.transport.abort()
+            await eventually(lambda: client.welcome is not first)
+            assert sorted(client.welcome["channels"]) == ["broadcast", "direct", "kept"]
+        if NODE is None:
+            pytest.skip("no node on PATH")
+        shutil.copy(ROOT / "examples" / "client.js", tmp_path / "client.mjs")
+        (tmp_path / "comes_back.mjs").write_text(COMES_BACK)
+        command = [NODE, *node_options(), str(tmp_path / "comes_back.mjs"), url]
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        assert process.stdout is not None
+        try:
+            await process.stdout.readline()
+            assert sorted(json.loads(await process.stdout.readline())) == ["broadcast", "direct", "kept"]
+        finally:
+            process.kill()
+            await process.wait()
+        assert "Traceback" not in serving.log.read_text()
