@@ -11,12 +11,12 @@ import ipaddress
 import os
 import re
 import socket
+import stat
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -24,6 +24,7 @@ from msgspec import inspect as types
 
 from wsd.supervisor.errors import ConfigError
 from wsd.supervisor.identity import MARK
+from wsd.supervisor.redis_url import redis_url_problem
 from wsd.worker.contract import ADMIN_ALLOW, INTERNAL_ENV_NAMES, SENSITIVE_FIELDS
 
 MAX_SECONDS = 315_360_000
@@ -170,7 +171,7 @@ class ChannelConfig(Section, frozen=True):
 class LogConfig(Section, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["text", "json"] = "text"
-    max_bytes: Annotated[int, Meta(ge=4096)] = 10_485_760
+    max_bytes: Annotated[int, Meta(ge=4096, le=MAX_COUNT)] = 10_485_760
     backups: Annotated[int, Meta(ge=0, le=100)] = 5
 
 
@@ -206,6 +207,21 @@ SECRET_KEYS = {("security", "api_key"), ("security", "jwt_secret"), ("dashboard"
 """Shown to nobody."""
 
 CONFIG_FILE = "wsd.toml"
+
+MAX_FILE_BYTES = 1_048_576
+"""A hundred times a wsd.toml with every comment. Reading a device would never end."""
+
+MAX_TEXT_LENGTH = 32_768
+"""Characters of a setting. Workers get the settings in their environment, and Linux bounds a variable at 128 KB."""
+
+MAX_NODE_ID_LENGTH = 255
+"""A node id is a part of many keys of Redis. A host name is not longer."""
+
+MAX_SHOWN_LENGTH = 200
+"""Characters of a wrong value in an error."""
+
+BYTE_KEYS = PATH_KEYS | {("nginx", "binary")}
+"""Paths may hold any byte. All other text is UTF-8."""
 
 WILDCARDS = ("", "0.0.0.0", "::")
 """Values of cluster.host that listen on every address, and so name none."""
@@ -327,14 +343,14 @@ def read_toml(path: Path, name: str = "") -> Layer:
     """
     name = name or str(path)
     try:
-        text = path.read_text("utf-8-sig")  # editors on Windows write a byte order mark
+        text = _read_regular_file(path, name).decode("utf-8-sig")  # editors on Windows write a byte order mark
         document = tomllib.loads(text)
     except OSError as exc:
         link = f", a symbolic link to {os.path.realpath(path)}" if path.is_symlink() else ""
         raise ConfigError(f"cannot read {name}{link}: {exc.strerror}") from None
     except UnicodeDecodeError as exc:
         raise ConfigError(f"{name} is not valid TOML: it is not UTF-8 text, see byte {exc.start}") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as exc:
+    except (ValueError, RecursionError) as exc:  # ValueError: a number with thousands of digits, too
         raise ConfigError(f"{name} is not valid TOML: {exc}") from None
     layer: Layer = {}
     for section, content in document.items():
@@ -356,6 +372,20 @@ def read_toml(path: Path, name: str = "") -> Layer:
                 value = str(path.parent / value)  # noqa: PLW2901
             layer[section, key] = Setting(value, source)
     return layer
+
+
+def _read_regular_file(path: Path, name: str) -> bytes:
+    """Read a file that is known to end. Raises OSError and ConfigError.
+
+    O_NONBLOCK: opening a FIFO must not wait for somebody who writes into it.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ConfigError(f"cannot read {name}: it is not a regular file")
+        content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise ConfigError(f"cannot read {name}: it is larger than {MAX_FILE_BYTES} bytes")
+    return content
 
 
 def _read_channels(path: Path, text: str, content: dict[str, Any]) -> Layer:
@@ -436,22 +466,6 @@ def redacted(url: str) -> str:
     return f"{scheme}://{shown}{place}{mark}{values}"
 
 
-def redis_url_problem(url: str) -> str | None:
-    """Say what is wrong with the URL of a Redis, without a part of it: each part may belong to a password."""
-    if not re.match(r"(rediss?://|unix://)", url):
-        return "must begin with redis://, rediss:// or unix://"
-    address, _, query = url.partition("://")[2].partition("?")
-    if not url.startswith("unix://") and "@" in re.sub(r"^[^/#]*", "", address):
-        return "has a password with / or #: write them as %2F and %23"
-    if "@" in query and "=" not in query:
-        return "has a password with ?: write it as %3F"
-    try:
-        urlsplit(url).port  # noqa: B018 - raises
-    except ValueError:
-        return "has no number as its port, or a password with characters that must be written as %40, %2F and the like"
-    return None
-
-
 def describe(loaded: Loaded) -> Iterator[str]:
     """The effective configuration as TOML, each value with its source."""
     sections: dict[str, Section] = {section: getattr(loaded.config, section) for section in SECTIONS}
@@ -499,9 +513,9 @@ def _convert(section: str, key: str, setting: Setting) -> Any:
                 value = {"yes": True, "on": True, "no": False, "off": False}.get(value.lower(), value)
     try:
         return msgspec.convert(value, wanted, strict=not setting.is_text)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeError):  # UnicodeError: bytes of the environment that are not UTF-8
         is_secret = (section, key) in {*SECRET_KEYS, ("redis", "url")}
-        shown = "something else" if is_secret else _show(value)
+        shown = "something else" if is_secret else _brief(value)
         problem = f"{section}.{key} must be {_describe(wanted, value)}, got {shown}"
         raise ConfigError(f"{setting.source}: {problem}") from None
 
@@ -516,6 +530,10 @@ def _check_whole(config: Config, settings: Mapping[Key, Setting]) -> None:
     for section, key, value in _texts(config):
         if "\0" in value:
             refuse(section, key, "must not hold a zero byte")
+        if (section, key) not in BYTE_KEYS and not _is_utf8(value):
+            refuse(section, key, "must be UTF-8 text")
+        if len(value) > MAX_TEXT_LENGTH:
+            refuse(section, key, f"must have at most {MAX_TEXT_LENGTH} characters, has {len(value)}")
     cluster, redis, nginx, health = config.cluster, config.redis, config.nginx, config.health
     if redis.url and (problem := redis_url_problem(redis.url)) is not None:
         refuse("redis", "url", f'{problem}, got "{redacted(redis.url)}"')
@@ -526,33 +544,35 @@ def _check_whole(config: Config, settings: Mapping[Key, Setting]) -> None:
         refuse("nginx", "tls_redirect_port", "needs tls_certificate and tls_key")
     if nginx.tls_redirect_port == cluster.port:
         refuse("nginx", "tls_redirect_port", f"must differ from cluster.port, got {cluster.port} for both")
-    if not re.fullmatch(r"([A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+|", nginx.server_name):
-        refuse("nginx", "server_name", f'must be a host name like "chat.example.com", got {_show(nginx.server_name)}')
+    if not re.fullmatch(r"([A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+|", nginx.server_name) or len(nginx.server_name) > 253:
+        refuse("nginx", "server_name", f'must be a host name like "chat.example.com", got {_brief(nginx.server_name)}')
     if nginx.tls_redirect_port and not nginx.server_name and cluster.host.strip("[]") in WILDCARDS:
         refuse("nginx", "tls_redirect_port", "needs nginx.server_name, the host that clients are sent to")
     if cluster.app and not re.fullmatch(r"[\w.]+:[\w.]+", cluster.app):
-        refuse("cluster", "app", f"must have the form module:attribute, got {_show(cluster.app)}")
+        refuse("cluster", "app", f"must have the form module:attribute, got {_brief(cluster.app)}")
     if not re.fullmatch(r"[\w.:\[\]-]*", cluster.node_id):
-        refuse("cluster", "node_id", f"may hold letters, digits and . : _ - only, got {_show(cluster.node_id)}")
+        refuse("cluster", "node_id", f"may hold letters, digits and . : _ - only, got {_brief(cluster.node_id)}")
+    if len(cluster.node_id) > MAX_NODE_ID_LENGTH:
+        refuse("cluster", "node_id", f"must have at most {MAX_NODE_ID_LENGTH} characters")
     if problem := host_problem(cluster.host):
         refuse("cluster", "host", problem)
     for key in ("trusted_proxies", "admin_allow"):
         for address in getattr(nginx, key):
             if not is_network(address):
-                refuse("nginx", key, f"must hold addresses or networks, got {_show(address)}")
+                refuse("nginx", key, f"must hold addresses or networks, got {_brief(address)}")
     for name in nginx.admin_hosts:
         if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
-            refuse("nginx", "admin_hosts", f"must hold host names without a port, got {_show(name)}")
+            refuse("nginx", "admin_hosts", f"must hold host names without a port, got {_brief(name)}")
     security = config.security
     for origin in security.allowed_origins:
         if not re.fullmatch(r"\*|null|https?://[^/,\s]+", origin):
-            refuse("security", "allowed_origins", f'must hold origins like "https://example.com", got {_show(origin)}')
+            refuse("security", "allowed_origins", f'must hold origins like "https://example.com", got {_brief(origin)}')
     for key, hook in (("authenticate", security.authenticate), ("authorize", security.authorize)):
         if hook and not re.fullmatch(r"[\w.]+:[\w.]+", hook):
-            refuse("security", key, f"must have the form module:function, got {_show(hook)}")
+            refuse("security", key, f"must have the form module:function, got {_brief(hook)}")
     for field in config.security.sensitive_fields:
         if not field or "," in field:
-            refuse("security", "sensitive_fields", f"must hold names without a comma, got {_show(field)}")
+            refuse("security", "sensitive_fields", f"must hold names without a comma, got {_brief(field)}")
     if health.heartbeat_timeout < 2 * health.heartbeat_interval:
         refuse("health", "heartbeat_timeout", "must be at least twice health.heartbeat_interval")
 
@@ -580,7 +600,7 @@ def host_problem(host: str) -> str | None:
 
     An address of IPv4 or IPv6, the latter with or without brackets, is good, and so is a host name.
     """
-    shown = _show(host)
+    shown = _brief(host)
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     try:
         if ipaddress.ip_address(bare) and "%" not in bare:  # nginx cannot listen on an address with a zone
@@ -591,7 +611,9 @@ def host_problem(host: str) -> str | None:
     if colon and port.isdecimal() and host_problem(address) is None:
         return f"must be an address without a port, got {shown}: put {port} into cluster.port"
     labels = host.split(".")
-    is_name = all(re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?", label) for label in labels)
+    is_name = len(host) <= 253 and all(  # RFC 1035, 2.3.4
+        re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", label) for label in labels
+    )
     if not is_name or labels[-1].isdecimal():  # a name that ends in a number is a mistyped address (RFC 3696, 2)
         return f"must be an address or a host name, got {shown}"
     return None
@@ -626,10 +648,27 @@ def _describe(wanted: Any, value: Any) -> str:
     raise AssertionError(f"no words for {wanted}")
 
 
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _show(value: object) -> str:
     if isinstance(value, str):
         return f'"{redacted(value) if "://" in value else value}"'
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _brief(value: object) -> str:
+    """Show a value in an error: its beginning, where it is long."""
+    try:
+        text = _show(value)
+    except ValueError:
+        return "a number with thousands of digits"
+    return text if len(text) <= MAX_SHOWN_LENGTH else f"{text[:MAX_SHOWN_LENGTH]}…"
 
 
 def _place(path: Path, text: str, section: str, key: str | None = None) -> str:

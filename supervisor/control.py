@@ -84,7 +84,7 @@ class ControlServer:
                 ),
                 Mount(DASHBOARD_PATH.rstrip("/"), routes=Dashboard(supervisor).routes),
             ],
-            exception_handlers={WsdError: _refuse, msgspec.MsgspecError: _refuse},
+            exception_handlers={WsdError: _refuse, msgspec.MsgspecError: _refuse, RecursionError: _refuse},
         )
         self._config = uvicorn.Config(
             ControlGate(app, supervisor.state_dir.operator_key),

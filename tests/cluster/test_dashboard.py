@@ -123,6 +123,9 @@ async def test_the_supervisor_reads_little_and_tells_only_who_has_the_key(cluste
     assert request(path, "POST", f"{DASHBOARD}login", 5, "x" * 1100)[0] == 413
     for form in ("", "token=a&token=b", "a=1&b=2", "user=a", "%ff", "token=", "=", "&" * 1000):
         assert ask(cluster, f"{DASHBOARD}login", "POST", form)[0] in (400, 401, 429), form
+    for nested in ("[" * 8000, "[" * 8000 + "]" * 8000, '{"a":' * 3000):
+        status, _, body = ask(cluster, f"{DASHBOARD}api/kick", "POST", nested, Cookie=enter(cluster), **INTENT)
+        assert (status, b"error" in body) == (400, True)
     assert cluster.is_healthy()
 
 

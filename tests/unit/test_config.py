@@ -1,5 +1,6 @@
 """The configuration: four layers, one tree, and errors that name the value, the place and the way out."""
 
+import os
 import shutil
 import tomllib
 from pathlib import Path
@@ -9,6 +10,9 @@ import msgspec
 import pytest
 
 from wsd.supervisor.config import (
+    BYTE_KEYS,
+    MAX_FILE_BYTES,
+    MAX_SHOWN_LENGTH,
     SECRET_KEYS,
     ChannelConfig,
     Config,
@@ -21,9 +25,9 @@ from wsd.supervisor.config import (
     host_problem,
     load,
     redacted,
-    redis_url_problem,
 )
 from wsd.supervisor.errors import ConfigError
+from wsd.supervisor.redis_url import redis_url_problem
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -229,12 +233,19 @@ def test_a_link_that_leads_nowhere_is_no_missing_file(tmp_path: Path) -> None:
     assert str(raised.value) == f"cannot read wsd.toml, a symbolic link to {target}: No such file or directory"
 
 
-@pytest.mark.parametrize("kind", ["a directory", "links in a circle"])
+@pytest.mark.parametrize("kind", ["a directory", "links in a circle", "a FIFO", "a device", "huge"])
 def test_a_path_that_is_no_file_is_refused_by_name(kind: str) -> None:
-    if kind == "a directory":
-        Path("wsd.toml").mkdir()
-    else:
-        Path("wsd.toml").symlink_to("wsd.toml")
+    match kind:
+        case "a directory":
+            Path("wsd.toml").mkdir()
+        case "links in a circle":
+            Path("wsd.toml").symlink_to("wsd.toml")
+        case "a FIFO":
+            os.mkfifo("wsd.toml")
+        case "a device":
+            Path("wsd.toml").symlink_to("/dev/zero")
+        case "huge":
+            write("#" * (MAX_FILE_BYTES + 1))
     with pytest.raises(ConfigError, match=r"^cannot read wsd\.toml"):
         load({}, {}, None)
 
@@ -257,6 +268,8 @@ def test_a_path_that_is_no_file_is_refused_by_name(kind: str) -> None:
         ("http://a", 'must be an address or a host name, got "http://a"'),
         ("a..b", 'must be an address or a host name, got "a..b"'),
         ("-a", 'must be an address or a host name, got "-a"'),
+        ("a" * 63 + ".b", None),
+        ("a" * 64, f'must be an address or a host name, got "{"a" * 64}"'),
         ("a b", 'must be an address or a host name, got "a b"'),
     ],
 )
@@ -331,6 +344,80 @@ def test_a_wrong_secret_is_not_shown(key: tuple[str, str]) -> None:
 )
 def test_urls_of_redis_that_can_be_read_are_taken(url: str) -> None:
     assert redis_url_problem(url) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("redis://h/3?protocol=3&max_connections=5&socket_timeout=2.5", None),
+        ("rediss://h?ssl_cert_reqs=none&ssl_check_hostname=False&ssl_ca_certs=/etc/ca.pem", None),
+        ("redis://h/cache", "must have the number of a database as its path"),
+        ("redis://h/1/2", "must have the number of a database as its path"),
+        ("unix://", "must name a socket"),
+        ("redis://h?db=cache", "has a value of db that"),
+        ("redis://h?db=", "has a value of db that"),
+        ("redis://h?protocol=4", "has a value of protocol that"),
+        ("redis://h?max_connections=0", "has a value of max_connections that"),
+        ("redis://h?socket_timeout=nan", "has a value of socket_timeout that"),
+        ("redis://h?encoding=klingon", "has an option that is none of db, "),
+        ("redis://h?decode_responses=1", "has an option that is none of db, "),
+        ("redis://h?retry=5", "has an option that is none of db, "),
+        ("redis://h?pw=secret", "has an option that is none of db, "),
+        ("redis://h?ssl_cert_reqs=none", "has ssl_cert_reqs, which needs rediss://"),
+        ("rediss://h?ssl_cert_reqs=perhaps", "has a value of ssl_cert_reqs that"),
+    ],
+)
+def test_options_of_a_url_of_redis_are_those_that_work(url: str, problem: str | None) -> None:
+    found = redis_url_problem(url)
+    assert found is None if problem is None else found is not None and found.startswith(problem)
+    assert "secret" not in (found or "")
+
+
+WRONG_VALUES = [
+    "-1",
+    "nan",
+    "true",
+    '""',
+    '"\\u001B[31m"',
+    "[]",
+    "[[1]]",
+    "[{ a = 1 }]",
+    "{ a = 1 }",
+    "1979-05-27T07:32:00Z",
+    "07:32:00",
+    "1e400",
+    "9" * 5000,
+    f"0x{'f' * 5000}",
+    f'"{"x" * 100_000}"',
+]
+
+
+@pytest.mark.parametrize("value", WRONG_VALUES, ids=lambda value: value[:12])
+def test_every_setting_takes_or_refuses_every_value_in_one_line(value: str) -> None:
+    keys = [*all_keys(), *(('channels."room:*"', name) for name in ChannelConfig.__struct_fields__)]
+    for section, key in keys:
+        write(f"[{section}]\n{key} = {value}\n")
+        try:
+            list(describe(load({}, {}, None)))
+        except ConfigError as refused:
+            assert key in str(refused) or "is not valid TOML" in str(refused)
+            assert "\n" not in str(refused)
+            assert len(str(refused)) < MAX_SHOWN_LENGTH + 200
+
+
+@pytest.mark.parametrize("text", ["\udcff", "a\udc80b", "x" * 100_000, "\x1b]0;x\x07", "${HOME}; #{}%n'\"", "१"])
+def test_every_setting_takes_or_refuses_every_text_of_the_environment(text: str) -> None:
+    tls = {"WSD_NGINX_TLS_CERTIFICATE": "certificate.pem", "WSD_NGINX_TLS_KEY": "key.pem"}  # one needs the other
+    for section, key in all_keys():
+        name = env_name(section, key)
+        try:
+            loaded = load({}, {**tls, name: text}, None)
+        except ConfigError as refused:
+            assert str(refused).startswith(f"{name}: {section}.{key} ")
+            assert len(str(refused)) < MAX_SHOWN_LENGTH + 200
+        else:
+            is_path = (section, key) in BYTE_KEYS
+            assert is_path or "\n".join(describe(loaded)).encode()
 
 
 def test_the_tree_is_frozen() -> None:
