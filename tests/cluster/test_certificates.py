@@ -1,6 +1,7 @@
 """TLS on a running cluster: certificates that are renewed, half renewed and broken."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,3 +136,39 @@ async def test_a_certificate_of_another_name_is_told(cluster: Cluster, authority
     assert "is for other.example" in cluster.wsd("doctor").stdout
     authority.renew()
     await asyncio.to_thread(until, lambda: not cluster.status().warnings, "no warning")
+
+
+def test_a_cluster_behind_a_load_balancer_comes_up(authority: Authority, tmp_path: Path) -> None:
+    names = {key: authority.directory / "live" / f"{key}.pem" for key in ("cert", "key")}
+    config = f"""
+[nginx]
+tls_certificate = "{names["cert"]}"
+tls_key = "{names["key"]}"
+proxy_protocol = true
+trusted_proxies = ["127.0.0.1"]
+include = "own.conf"
+"""
+    own = tmp_path / "own.conf"
+    own.write_text("location = /who { return 200 $remote_addr; }\n")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.ca.configure_trust(context)
+    with Cluster(tmp_path, "--workers", "1", config=config) as cluster:
+        cluster.wait_until_healthy()
+
+        def ask(target: str) -> bytes:
+            with socket.create_connection(("127.0.0.1", cluster.port), timeout=10) as plain:
+                plain.sendall(b"PROXY TCP4 192.0.2.9 192.0.2.1 1234 443\r\n")
+                with context.wrap_socket(plain, server_hostname="localhost") as client:
+                    client.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+                    return b"".join(iter(lambda: client.recv(65_536), b""))
+
+        assert ask("/who").endswith(b"192.0.2.9")
+        own.write_text("location = /who { return 200 else; }\n")
+        reloaded = cluster.wsd("reload")
+        assert f"nginx.include: {own} has new content" in reloaded.stdout
+        assert ask("/who").endswith(b"else")
+        own.write_text("nonsense on;\n")
+        refused = cluster.wsd("reload")
+        assert refused.returncode == 1
+        assert f'unknown directive "nonsense" in {own}:1' in refused.stderr
+        assert ask("/who").endswith(b"else")

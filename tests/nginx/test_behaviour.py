@@ -339,6 +339,76 @@ async def test_tls_and_the_way_to_it(nginx_binary: Path, tmp_path: Path, certifi
         assert redirect.headers["location"] == f"https://127.0.0.1:{nginx.port}/a?b=1"
 
 
+async def test_the_redirect_lets_challenges_of_acme_through(
+    nginx_binary: Path, tmp_path: Path, certificate: Certificate
+) -> None:
+    webroot = tmp_path / "web root"
+    challenges = webroot / ".well-known" / "acme-challenge"
+    (challenges / "folder").mkdir(parents=True)
+    (challenges / "to_ken-1").write_text("answer")
+    (challenges / "leak").symlink_to(certificate.key)
+    (webroot / "secret").write_text("secret")
+    settings: dict[str, Any] = {"tls_certificate": certificate.path, "tls_key": certificate.key, "tls_redirect_port": 1}
+    async with front(
+        nginx_binary, tmp_path, 1, certificate.client, acme_webroot=str(webroot), hsts_seconds=60, **settings
+    ) as nginx:
+
+        async def ask(target: str, method: str = "") -> tuple[int, bytes]:
+            answer = await nginx.ask(target, port=nginx.redirect_port, plain=True, method=method)
+            return answer.status, answer.body
+
+        root = "/.well-known/acme-challenge/"
+        assert await ask(f"{root}to_ken-1") == (200, b"answer")
+        for target, status in (("leak", 404), ("folder", 404), ("none", 404), ("", 308), ("../../secret", 308)):
+            assert (await ask(root + target))[0] == status, target
+        assert (await ask(f"{root}to_ken-1", "POST"))[0] == 403
+        assert (await ask("/"))[0] == 308
+        assert (await nginx.ask("/")).headers["strict-transport-security"] == "max-age=60"
+
+
+async def test_requests_go_over_http2_and_websockets_over_the_same_port(
+    nginx_binary: Path, tmp_path: Path, certificate: Certificate
+) -> None:
+    settings = {"tls_certificate": certificate.path, "tls_key": certificate.key}
+    async with front(nginx_binary, tmp_path, upstreams=1, tls=certificate.client, **settings) as nginx:
+        url = f"https://localhost:{nginx.port}/x"
+        form = "%{http_version} %{http_code}"
+        command = ["curl", "-sk", "--http2", "--resolve", f"localhost:{nginx.port}:127.0.0.1", "-o", "/dev/null"]
+        for header in ("x_tenant: 1", "Upgrade: websocket"):
+            curl = await asyncio.create_subprocess_exec(
+                *command, "-H", header, "-w", form, "-m", "10", url, stdout=asyncio.subprocess.PIPE
+            )
+            told, _ = await curl.communicate()
+            assert told == b"2 200", header
+        seen = nginx.upstreams[0].requests[0]
+        assert (seen["x_tenant"], seen["host"]) == ("1", f"localhost:{nginx.port}")
+        answer, writer = await nginx.handshake()
+        assert answer.status == 101
+        writer.close()
+
+
+@pytest.mark.parametrize(("trusted", "expected"), [("127.0.0.1", "192.0.2.9"), ("10.0.0.1", "127.0.0.1")])
+async def test_a_load_balancer_says_who_the_client_is(
+    nginx_binary: Path, tmp_path: Path, trusted: str, expected: str
+) -> None:
+    async with front(nginx_binary, tmp_path, upstreams=1, trusted_proxies=[trusted], proxy_protocol=True) as nginx:
+        reader, writer = await asyncio.open_connection("127.0.0.1", nginx.port)
+        writer.write(b"PROXY TCP4 192.0.2.9 192.0.2.1 1234 80\r\n")
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\n\r\n")
+        await reader.readline()
+        writer.close()
+        (seen,) = nginx.upstreams[0].requests
+        assert (seen["x-forwarded-for"], seen["x-real-ip"], seen["x-forwarded-proto"]) == (expected, expected, "http")
+
+
+async def test_the_operators_own_directives_are_in_the_server(nginx_binary: Path, tmp_path: Path) -> None:
+    own = tmp_path / 'my "own" [1] $.conf'
+    own.write_text("location = /robots.txt { return 200 nothing; }\n")
+    async with front(nginx_binary, tmp_path, include=str(own)) as nginx:
+        assert (await nginx.ask("/robots.txt")).body == b"nothing"
+        assert (await nginx.ask("/")).body == b"ok"
+
+
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "a.example:1", "x@evil.example", "evil.example/"])
 @pytest.mark.parametrize("server_name", ["", "chat.example.com"])
 async def test_redirects_name_the_configured_host(

@@ -13,7 +13,16 @@ import pytest
 from tests.nginx.front import Certificate, config
 from wsd.supervisor import quoting
 from wsd.supervisor.config import NginxConfig
-from wsd.supervisor.nginx import affinity, check, is_loopback, listen_address, own_user, render, share_of_one
+from wsd.supervisor.nginx import (
+    affinity,
+    check,
+    is_loopback,
+    listen_address,
+    own_user,
+    render,
+    share_of_one,
+    version_of,
+)
 
 HOSTS = ["127.0.0.1", "0.0.0.0", "::1", "[::]", "localhost"]
 LIMITS: list[dict[str, Any]] = [
@@ -38,6 +47,11 @@ SETTINGS: list[dict[str, Any]] = [
     {"server_name": "chat.example.com"},
     {"max_header_bytes": 1_048_576},
     {"worker_connections": 64},
+    {"tls": True, "hsts_seconds": 0},
+    {"tls": True, "http2": False},
+    {"tls": True, "tls_redirect_port": 8080, "acme_webroot": '/var/www/"it s"'},
+    {"trusted_proxies": ["10.0.0.0/8"], "proxy_protocol": True},
+    {"tls": True, "tls_redirect_port": 8080, "trusted_proxies": ["10.0.0.0/8"], "proxy_protocol": True},
 ]
 
 
@@ -54,6 +68,7 @@ def refusal(
         sockets=sockets,
         control=directory / "control.sock",
         user=own_user(),
+        version=version_of(binary),
     )
     path = directory / "nginx.conf"
     path.write_text(text)
@@ -72,6 +87,19 @@ def test_nginx_accepts_every_setting(
     nginx_binary: Path, tmp_path: Path, certificate: Certificate, setting: dict[str, Any]
 ) -> None:
     assert refusal(nginx_binary, tmp_path, certificate, **setting) is None
+
+
+def test_a_mistake_in_the_operators_own_directives_is_told_with_its_place(
+    nginx_binary: Path, tmp_path: Path, certificate: Certificate
+) -> None:
+    own = tmp_path / "own.conf"
+    own.write_text("location /x {\n    nonsense on;\n}\n")
+    told = refusal(nginx_binary, tmp_path, certificate, include=str(own))
+    assert told is not None
+    assert f'unknown directive "nonsense" in {own}:2' in told
+    missing = refusal(nginx_binary, tmp_path, certificate, include=f"{own}.missing")
+    assert missing is not None
+    assert f"{own}.missing" in missing
 
 
 @pytest.mark.parametrize("host", HOSTS)
@@ -106,11 +134,17 @@ def test_check_tells_what_is_wrong_on_one_line(nginx_binary: Path, tmp_path: Pat
 @pytest.mark.parametrize("key", sorted({*NginxConfig.__struct_fields__} - {"enabled", "binary", "admin_hosts"}))
 def test_every_key_reaches_the_text(key: str, tmp_path: Path) -> None:
     tls: dict[str, Any] = {"tls_certificate": "/c", "tls_key": "/k"} if key.startswith("tls_") else {}
+    if key in ("hsts_seconds", "http2", "acme_webroot"):
+        tls = {"tls_certificate": "/c", "tls_key": "/k", "tls_redirect_port": 77}
+    if key == "proxy_protocol":
+        tls = {"trusted_proxies": ["192.0.2.7"]}
     limits = {"handshakes_per_second": 7} if key == "handshake_burst" else {}
     value = getattr(NginxConfig(), key)
     if key == "server_name":
         tls = {"tls_certificate": "/c", "tls_key": "/k", "tls_redirect_port": 77}
     changed: Any = {bool: True, int: 99, tuple: ["192.0.2.7"]}.get(type(value), "/changed.pem")
+    if key == "http2":
+        changed = False
     if key == "affinity":
         changed = "ip"
     if key == "max_header_bytes":
