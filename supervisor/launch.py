@@ -198,19 +198,25 @@ def _has_terminal() -> bool:
 
 
 async def _follow_logs(supervisor: Supervisor, console: Console) -> None:
+    """Show what is logged from now on, of processes that are added later, too, until cancelled."""
     names = ["supervisor", *(child.service.name for child in supervisor.children)]
     labels = prefixes(names, colour=console.colour)
-    follower = LogFollower({name: supervisor.state_dir.log(name) for name in names}, colour=False)
-    lines = follower.named_lines()
+    follower = LogFollower({name: supervisor.state_dir.log(name) for name in names})
+    lines = follower.lines()
     try:
         while True:
             await asyncio.sleep(FOLLOW_SECONDS)
-            lines = follower.named_lines()
+            for child in supervisor.children:
+                if child.slot.name not in labels:
+                    follower.add(child.slot.name, supervisor.state_dir.log(child.slot.name), child.log_start)
+                    names.append(child.slot.name)
+                    labels = prefixes(names, colour=console.colour)
+            lines = follower.lines()
             for name, text in lines:
                 console.show(name, text, labels[name])
                 await console.room()  # the files keep the rest until somebody reads again
     finally:
-        for name, text in chain(lines, follower.named_lines()):
+        for name, text in chain(lines, follower.lines()):
             console.show(name, text, labels[name])
 
 

@@ -109,10 +109,10 @@ def merged(paths: Iterable[tuple[str, Path]], choice: Choice, last: int) -> Sequ
 
 def lines(paths: Mapping[str, Path], choice: Choice, last: int, *, follow: bool) -> Iterator[Line]:
     """The last lines of several logs; and then, for ever, what comes."""
-    follower = LogFollower(paths, colour=False)
+    follower = LogFollower(paths)
     yield from merged(paths.items(), choice, last)
     while follow:
-        for name, text in follower.named_lines():
+        for name, text in follower.lines():
             line = Line(time.time(), name, text)
             if choice.takes(line):
                 yield line
@@ -131,11 +131,11 @@ class EventFollower:
     """What is appended to the file of events from now on."""
 
     def __init__(self, path: Path) -> None:
-        self._follower = LogFollower({"events": path}, colour=False)
+        self._follower = LogFollower({"events": path})
 
     def new(self) -> Iterator[Event]:
         """Since the last call."""
-        return parse_events(text for _, text in self._follower.named_lines())
+        return parse_events(text for _, text in self._follower.lines())
 
 
 def parse_events(texts: Iterable[str]) -> Iterator[Event]:

@@ -20,21 +20,21 @@ def use_colour(stream: TextIO, environ: Mapping[str, str]) -> bool:
 class LogFollower:
     """Reads what is appended to a set of files, in whole lines. Of a line without an end it holds MAX_LINE_BYTES."""
 
-    def __init__(self, paths: Mapping[str, Path], *, colour: bool) -> None:
+    def __init__(self, paths: Mapping[str, Path]) -> None:
         """From the files' present ends on; a file may be made later."""
-        self._paths = paths
-        self._prefixes = prefixes(paths, colour=colour)
+        self._paths = dict(paths)
         self._offsets = {name: log_size(path) for name, path in paths.items()}
         self._rest = dict.fromkeys(paths, b"")
 
-    def lines(self) -> Iterator[tuple[str, str]]:
-        """The prefix and the text of each line that has come since the last call."""
-        for name, text in self.named_lines():
-            yield self._prefixes[name], text
+    def add(self, name: str, path: Path, start: int) -> None:
+        """Read one more file from byte `start` on."""
+        self._paths[name] = path
+        self._offsets[name] = start
+        self._rest[name] = b""
 
-    def named_lines(self) -> Iterator[tuple[str, str]]:
-        """The same, apart."""
-        for name, path in self._paths.items():
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """Yield the name of the log and the text of each line that has come since the last call."""
+        for name, path in list(self._paths.items()):
             for line in self._read(name, path):
                 yield name, line.rstrip(b"\r").decode("utf-8", "replace")
 

@@ -221,9 +221,9 @@ TROUBLES = {
     "WRONGPASS": "Redis refuses us: the user or the password is missing or wrong",
     "NOPERM": "Redis refuses us: the user lacks a permission",
 }
-"""What an answer says, by its first word. A script reports the errors of its commands in a sentence of its own."""
+"""What an answer says, by its first word. A script, and a pipeline of redis-py, put it into a sentence of their own."""
 
-_CODE = re.compile(rf"(?:^|caused error: |@user_script.*: -?)({'|'.join(TROUBLES)})\b")
+_CODE = re.compile(rf"(?:^|caused error: (?:\(['\"])?|@user_script.*: -?)({'|'.join(TROUBLES)})\b")
 
 # redis-py takes the first word off the text of errors that it has a class for.
 _CODE_OF = {

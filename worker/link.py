@@ -93,8 +93,9 @@ UNUSABLE = (ReadOnlyError, AskError, ClusterDownError, ClusterCrossSlotError, Tr
 """Answers of a server that is a replica, or part of a cluster. MOVED is an AskError, MASTERDOWN a ClusterDownError."""
 
 # redis-py has no exception for these; some it knows only at the beginning of an answer, and not in a script's error.
+# For an error in a pipeline it writes the answer as a tuple: "Command # 1 (GET a) of pipeline caused error: ('BUSY',)".
 _UNUSABLE_CODE = re.compile(
-    r"(?:^|caused error: |@user_script.*: -?)"
+    r"(?:^|caused error: (?:\(['\"])?|@user_script.*: -?)"
     r"(?:READONLY|MOVED|ASK|CLUSTERDOWN|MASTERDOWN|NOREPLICAS|LOADING|TRYAGAIN|CROSSSLOT|BUSY|DENIED) "
 )
 

@@ -1,5 +1,6 @@
 """A disk that is full ends nothing, and all goes on by itself once there is room again. On a small disk of its own."""
 
+import asyncio
 import logging
 import os
 import signal
@@ -9,8 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from tests.cluster.harness import Cluster, wsd
+from tests.ports import unused_port
 from tests.waiting import eventually
 from wsd.supervisor.config import LogConfig
 from wsd.supervisor.log_lines import parse_events
@@ -107,6 +111,41 @@ async def test_a_full_disk_ends_nothing_and_is_said_in_the_right_words(tmp_path:
         stopped = cluster.wsd("stop", "--timeout", "0")
         assert stopped.returncode == 0, stopped.stderr
         assert "ended what a supervisor that died had left running" in stopped.stdout
+
+
+async def test_a_valkey_that_refuses_everything_is_not_taken_for_hung(tmp_path: Path) -> None:
+    config = "[health]\nheartbeat_interval = 0.1\nheartbeat_timeout = 0.8\nprobe_timeout = 0.3\n"
+    with Cluster(tmp_path, "--workers", "1", "--no-nginx", config=config) as cluster:
+        before = cluster.status()
+        assert before.valkey is not None
+
+        async def is_left_alone(words: str) -> None:
+            """Wait until the status says this, and for twice health.heartbeat_timeout after that."""
+            await eventually(lambda: any(words in text for text in cluster.status().problems))
+            end = (cluster.status().supervisor.uptime_seconds or 0) + 1.6
+            await eventually(lambda: (cluster.status().supervisor.uptime_seconds or 0) > end)
+            after = cluster.status()
+            assert after.valkey is not None
+            assert before.valkey is not None
+            assert (after.valkey.pid, after.workers[0].pid) == (before.valkey.pid, before.workers[0].pid)
+
+        async with Redis.from_url(f"unix://{cluster.state_dir.valkey_socket}") as redis:
+            await redis.config_set("maxmemory", 1)
+            await is_left_alone("its memory is full")
+            await redis.config_set("maxmemory", 0)
+            await eventually(cluster.is_healthy)
+            await redis.replicaof("127.0.0.1", unused_port())
+            await is_left_alone("it is a replica")
+            await redis.replicaof("NO", "ONE")
+            await eventually(cluster.is_healthy)
+            await redis.config_set("busy-reply-threshold", 1)
+            script: asyncio.Future[object] = asyncio.ensure_future(redis.eval("while true do end", 0))
+            await is_left_alone("busy with a script")
+            async with Redis.from_url(f"unix://{cluster.state_dir.valkey_socket}") as other:
+                await other.script_kill()
+            with pytest.raises(RedisError):
+                await script
+            await eventually(cluster.is_healthy)
 
 
 def test_commands_on_a_full_disk_end_with_one_line(tmp_path: Path, small_disk: Path) -> None:

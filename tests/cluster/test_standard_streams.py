@@ -147,7 +147,9 @@ def test_with_json_every_line_of_the_foreground_is_an_object(tmp_path: Path) -> 
     with Cluster(tmp_path, *arguments, config='[log]\nformat = "json"\n') as cluster:
         cluster.get("/say")
         cluster.get("/fail")
-        until(lambda: "a word" in cluster.output and "on purpose" in cluster.output, "what was said")
+        assert cluster.wsd("scale", "2").returncode == 0
+        wanted = ("a word", "on purpose", '"process": "worker-2", "stream"')
+        until(lambda: all(text in cluster.output for text in wanted), "what was said")
     lines = lines_of(cluster.output)
     for line in lines:
         assert {"at", "level", "message", "process", "stream"} <= line.keys(), line

@@ -20,6 +20,8 @@ from wsd.worker.link import is_refusal, is_unusable
         "CROSSSLOT Keys in request don't hash to the same slot",
         "BUSY Valkey is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
         "DENIED Redis is running in protected mode",
+        """ERR Command # 1 (GET a) of pipeline caused error: ('BUSY Valkey is busy running a script.',)""",
+        """ERR Command # 1 (GET a) of pipeline caused error: ("NOREPLICAS it's few",)""",
         # As releases before 7 tell of an error within a script.
         "ERR Error running script (call to f_ab12): @user_script:9: @user_script: 9: -READONLY You can't write",
         "ERR Error running script (call to f_ab12): @user_script:9: -NOREPLICAS Not enough good replicas to write.",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from wsd.supervisor.log_lines import read
-from wsd.supervisor.logs import MAX_LINE_BYTES, LogFollower, tail, use_colour
+from wsd.supervisor.logs import MAX_LINE_BYTES, LogFollower, prefixes, tail, use_colour
 
 
 class Terminal(io.StringIO):
@@ -29,36 +29,41 @@ def test_colour_only_on_terminals_that_want_it(stream: io.StringIO, environ: dic
 
 
 def shown(follower: LogFollower) -> list[str]:
-    return [prefix + text for prefix, text in follower.lines()]
+    return [f"{name} | {text}" for name, text in follower.lines()]
 
 
 def test_only_what_is_new_is_shown_in_whole_lines(tmp_path: Path) -> None:
     one, two = tmp_path / "one.log", tmp_path / "two.log"
     one.write_text("old\n")
-    follower = LogFollower({"one": one, "longer": two}, colour=False)
+    follower = LogFollower({"one": one, "longer": two})
     assert shown(follower) == []
     with one.open("a") as log:
         log.write("first\nsec")
     two.write_bytes(b"made later \xff\n")
-    assert shown(follower) == ["one    | first", "longer | made later \ufffd"]
+    assert shown(follower) == ["one | first", "longer | made later \ufffd"]
     with one.open("a") as log:
         log.write("ond\n\n")
-    assert shown(follower) == ["one    | second", "one    | "]
+    assert shown(follower) == ["one | second", "one | "]
 
 
 def test_a_log_that_was_cut_is_read_from_its_begin(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("a long line that was there\n")
-    follower = LogFollower({"x": log}, colour=False)
+    follower = LogFollower({"x": log})
     log.write_text("new\n")
     assert shown(follower) == ["x | new"]
 
 
-def test_each_name_has_its_colour(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text("")
-    follower = LogFollower({"a": tmp_path / "a"}, colour=True)
-    (tmp_path / "a").write_text("hello\n")
-    assert shown(follower) == ["\x1b[36ma | \x1b[0mhello"]
+def test_each_name_has_its_colour_and_all_are_as_wide() -> None:
+    assert prefixes(["a", "long"], colour=True) == {"a": "\x1b[36ma    | \x1b[0m", "long": "\x1b[32mlong | \x1b[0m"}
+    assert prefixes(["a", "long"], colour=False) == {"a": "a    | ", "long": "long | "}
+
+
+def test_a_log_may_be_added(tmp_path: Path) -> None:
+    (tmp_path / "b").write_text("before\nsince then\n")
+    follower = LogFollower({"a": tmp_path / "a"})
+    follower.add("b", tmp_path / "b", len("before\n"))
+    assert shown(follower) == ["b | since then"]
 
 
 def test_the_tail_is_of_this_process_only(tmp_path: Path) -> None:
@@ -72,14 +77,14 @@ def test_the_tail_is_of_this_process_only(tmp_path: Path) -> None:
 
 def test_a_line_without_an_end_is_cut(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    follower = LogFollower({"x": log}, colour=False)
+    follower = LogFollower({"x": log})
     shown: list[tuple[str, str]] = []
     for _ in range(9):
         with log.open("ab") as writer:
             writer.write(b"x" * 100_000)
-        shown += follower.named_lines()
+        shown += follower.lines()
     assert [len(text) for _, text in shown] == [MAX_LINE_BYTES] * 3
     with log.open("ab") as writer:
         writer.write(b"end\nnext\n")
-    assert [text[-4:] for _, text in follower.named_lines()] == ["xend", "next"]
+    assert [text[-4:] for _, text in follower.lines()] == ["xend", "next"]
     assert max(len(line.text) for line in read("x", log)) == MAX_LINE_BYTES

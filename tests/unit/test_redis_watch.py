@@ -59,6 +59,7 @@ IN_SCRIPT = " script: 9f, on @user_script:6."
         ("NOREPLICAS Not enough good replicas to write.", "too few replicas", False),
         ("LOADING Redis is loading the dataset in memory", "loads its data", False),
         ("BUSY Redis is busy running a script.", "busy with a script", False),
+        ("ERR Command # 1 (GET a) of pipeline caused error: ('BUSY Valkey is busy',)", "busy with a script", False),
         ("MASTERDOWN Link with MASTER is down", "a replica without its primary", False),
         ("NOAUTH Authentication required.", "the password is missing", False),
         ("WRONGPASS invalid username-password pair", "the password is missing or wrong", False),
