@@ -164,7 +164,7 @@ class JWKSFile:
         self._path = path
         self._clock = clock
         self._checked_at = clock()
-        self._changed_at, self._set = self._read()
+        self._read_state, self._set = self._read()
 
     def key(self, kid: str | None) -> Any:
         """Without an id, the only key there is. Raises jwt.PyJWTError when there is no such key.
@@ -184,25 +184,33 @@ class JWKSFile:
                 return key.key
         raise jwt.InvalidKeyError("no such key")
 
-    def _read(self) -> tuple[int, "jwt.PyJWKSet"]:
+    def _state(self) -> tuple[int, int, int, int]:
+        """Tell one version of the file from another, also where a symbolic link leads to another file of the same age.
+
+        Raises OSError.
+        """
+        found = self._path.stat()
+        return found.st_mtime_ns, found.st_size, found.st_dev, found.st_ino
+
+    def _read(self) -> tuple[tuple[int, int, int, int], "jwt.PyJWKSet"]:
         import jwt  # noqa: PLC0415
 
-        try:  # the time first: what changes while it is read, is read again
-            changed_at = self._path.stat().st_mtime_ns
+        try:  # its state first: what changes while it is read, is read again
+            state = self._state()
         except OSError as exc:
             raise ValueError(f"security.jwt_jwks_file {self._path} cannot be read: {exc}") from None
         text = _read(self._path, "security.jwt_jwks_file")
         try:
-            return changed_at, jwt.PyJWKSet.from_json(text)
+            return state, jwt.PyJWKSet.from_json(text)
         except (jwt.PyJWTError, ValueError, AttributeError, TypeError, RecursionError) as exc:
             raise ValueError(f"security.jwt_jwks_file {self._path} is no JSON Web Key Set: {exc}") from None
 
     def _read_again(self) -> None:
         self._checked_at = self._clock()
         try:
-            if self._path.stat().st_mtime_ns != self._changed_at:
-                self._changed_at = self._path.stat().st_mtime_ns  # said once, if it is broken
-                self._changed_at, self._set = self._read()
+            if (state := self._state()) != self._read_state:
+                self._read_state = state  # said once, if it is broken
+                self._read_state, self._set = self._read()
         except (OSError, ValueError) as exc:
             logger.warning("the keys stay as they were: %s", exc)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import time
 from datetime import datetime
 from pathlib import Path
@@ -229,6 +230,21 @@ def test_keys_of_a_set_are_chosen_by_id_and_may_be_rotated(tmp_path: Path) -> No
     now = 120.0
     with pytest.raises(AuthenticationError):
         authenticator.authenticate(second)
+
+
+def test_a_set_is_read_again_when_a_link_leads_to_another_file_of_the_same_age(tmp_path: Path) -> None:
+    """Kubernetes and others swap a link, and copies may keep their times."""
+    for name, kids in (("first", ["first"]), ("other", ["first", "second"])):
+        (tmp_path / name).write_text(jwks(*kids))
+        os.utime(tmp_path / name, (1_000_000, 1_000_000))
+    link = tmp_path / "keys.json"
+    link.symlink_to(tmp_path / "first")
+    now = 0.0
+    authenticator = JWTAuthenticator(JWTSettings(jwks_file=str(link), algorithms=("RS256",)), lambda: now)
+    link.unlink()
+    link.symlink_to(tmp_path / "other")
+    now = 2.0
+    assert authenticator.authenticate(signed(KEYS[1], "RS256", kid="second")).user_id == "42"
 
 
 @pytest.mark.parametrize(
