@@ -31,6 +31,12 @@ CONNECT_SECONDS = 30.0
 PUBLISHER_RATE = 50.0
 """Messages a second from one connection: well below security.messages_per_second."""
 
+PUBLISHER_BYTES = 200_000
+"""Bytes a second from one connection: below security.bytes_per_second."""
+
+MESSAGE_BYTES = 4096
+"""What a message counts for beside its payload, where its channel is new to the connection."""
+
 PATIENCE_SECONDS = 5.0
 """How long nothing may come, before what is still on its way counts as lost."""
 
@@ -46,6 +52,12 @@ class Settings:
     channels: int
     duration: float  # seconds
     token: str = ""
+
+    @property
+    def publishers(self) -> int:
+        """How many connections publish, so that none is refused for its rate in messages or in bytes."""
+        by_bytes = self.rate * (self.payload_bytes + MESSAGE_BYTES) / PUBLISHER_BYTES
+        return min(self.connections, max(1, math.ceil(self.rate / PUBLISHER_RATE), math.ceil(by_bytes)))
 
 
 @dataclass(frozen=True)
@@ -178,7 +190,7 @@ class BenchRun:
         """Messages published, and deliveries that are to come of them. Each is due at its time, whatever became of
         those before it."""
         settings = self._settings
-        publishers = itertools.cycle(self._clients[: max(1, math.ceil(settings.rate / PUBLISHER_RATE))])
+        publishers = itertools.cycle(self._clients[: settings.publishers])
         channels = itertools.cycle(sorted(members))
         padding = "x" * settings.payload_bytes
         published = expected = 0

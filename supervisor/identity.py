@@ -21,6 +21,10 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 CLOCK_TOLERANCE_SECONDS = 2.0
 """How far the start time may lie apart in a record that has it by the wall clock."""
 
+EMPTY_LOOKS = 10
+EMPTY_SECONDS = 0.002
+"""How often, and after how many seconds, an environment that shows nothing yet is read again."""
+
 GROUP_ROUNDS = 10
 """How often a group is searched for members that were forked in the meantime."""
 
@@ -87,7 +91,7 @@ def carries_mark(pid: int, root: Path, worker_id: str = "") -> bool:
     """
     resolved = root.resolve()
     with suppress(OSError):
-        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        environment = _environment(pid)
         if os.fsencode(f"{MARK}={resolved}") in environment:
             return True
         if worker_id and f"WORKER_ID={worker_id}".encode() in environment:
@@ -98,6 +102,18 @@ def carries_mark(pid: int, root: Path, worker_id: str = "") -> bool:
             if Path(f"/proc/{pid}/fd/{descriptor}").readlink().is_relative_to(logs):
                 return True
     return False
+
+
+def _environment(pid: int) -> list[bytes]:
+    """Return the environment that a process shows. Raises OSError.
+
+    A process that has just begun shows none for a moment, until the kernel has laid it out (execve(2)).
+    """
+    for _ in range(EMPTY_LOOKS):
+        if shown := Path(f"/proc/{pid}/environ").read_bytes():
+            return shown.split(b"\0")
+        time.sleep(EMPTY_SECONDS)
+    return []
 
 
 def members(group: int) -> Iterator[int]:

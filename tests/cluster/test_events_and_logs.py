@@ -15,6 +15,7 @@ from tests.cluster.harness import WSD, Cluster, wsd
 from tests.cluster.test_deploys import command
 from tests.waiting import eventually, until
 from wsd.supervisor.client import request
+from wsd.worker.contract import OPERATOR_KEY_HEADER
 
 pytestmark = pytest.mark.anyio
 
@@ -47,13 +48,16 @@ async def test_events_say_who_asked(tmp_path: Path) -> None:
         await asyncio.to_thread(cluster.wsd, "kick", "nobody")
         await command(cluster, "drain", "2")
         page = http.client.HTTPConnection("127.0.0.1", cluster.port, timeout=10)
-        page.request("POST", "/_wsd/dashboard/api/resume", '{"slot": 2}', {"X-WSD-Dashboard": "1"})
+        token = cluster.status().dashboard_url.partition("?token=")[2]
+        headers = {"X-WSD-Dashboard": "1", "Authorization": f"Bearer {token}"}
+        page.request("POST", "/_wsd/dashboard/api/resume", '{"slot": 2}', headers)
         assert page.getresponse().status == 202
         page.close()
         await eventually(lambda: "resume is done" in cluster.log("supervisor"))
         cluster.signal(signal.SIGHUP)
         await eventually(lambda: "reload is done" in cluster.log("supervisor"))
-        request(cluster.state_dir.control_socket, "POST", "/v1/rebalance", 10, {})
+        key = {OPERATOR_KEY_HEADER: cluster.state_dir.operator_key_path.read_text()}
+        request(cluster.state_dir.control_socket, "POST", "/v1/rebalance", 10, {}, headers=key)
         await command(cluster, "stop")
         shown = cluster.wsd("events").stdout
     user = getpass.getuser()

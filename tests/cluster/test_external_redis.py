@@ -113,7 +113,7 @@ def test_a_wrong_password_fails_the_start(tmp_path: Path) -> None:
     [
         ("localhost:6379", 2, "redis.url must begin with redis://, rediss:// or unix://"),
         ("http://localhost", 2, "redis.url must begin with redis://, rediss:// or unix://"),
-        ("redis://127.0.0.1:lots", 1, "redis.url redis://127.0.0.1:lots is malformed"),
+        ("redis://127.0.0.1:lots", 2, "redis.url has no number as its port"),
     ],
 )
 def test_a_malformed_url_is_told(tmp_path: Path, url: str, code: int, told: str) -> None:

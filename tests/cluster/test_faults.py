@@ -257,7 +257,7 @@ async def test_an_nginx_configuration_that_was_edited_is_restored(tmp_path: Path
         os.kill(nginx.pid, signal.SIGHUP)
         await eventually(lambda: path.read_text() == rendered)
         await eventually(lambda: cluster.get("/health")[0] == 200)
-        assert "nginx.conf was changed by somebody else" in cluster.wsd("events").stdout
+        assert "nginx.conf was changed or removed by somebody else" in cluster.wsd("events").stdout
 
 
 @pytest.mark.parametrize("limit", ["max_age = 1.0", "max_messages = 10"])

@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Iterator
 
+import psutil
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -96,6 +97,7 @@ async def test_a_killed_worker_fails_nobody_who_comes_later(running: Cluster) ->
     pid = running.worker(1).pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: not psutil.pid_exists(pid))  # until then it may take a connection, and end with it
     for number in range(20):
         assert ask(running, "POST", f"/after-{number}", b"x" * 1000) == 200
         assert await handshake(running, "/after") == 101

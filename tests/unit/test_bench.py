@@ -5,6 +5,7 @@ import os
 import msgspec
 import pytest
 
+from wsd.supervisor.bench import Settings
 from wsd.supervisor.bench_figures import Bucket, Figures, Latency, histogram, latency, per_delivery, percentile
 from wsd.supervisor.bench_frames import CLOSE, PING, TEXT, ServerFrames, client_frame, parse_close
 from wsd.supervisor.bench_report import BAR_WIDTH, bar
@@ -91,3 +92,13 @@ def test_it_passes_when_everything_came_and_nothing_failed(changes: dict[str, ob
 def test_a_load_that_measures_itself_is_told() -> None:
     assert not FIGURES.load_is_the_limit
     assert msgspec.structs.replace(FIGURES, load_cpu_percent=93.0).load_is_the_limit
+
+
+@pytest.mark.parametrize(
+    ("rate", "payload_bytes", "connections", "publishers"),
+    [(20, 128, 500, 1), (100, 128, 500, 3), (200, 128, 2000, 5), (20, 60_000, 500, 7), (1000, 60_000, 200, 200)],
+)
+def test_so_many_publish_that_none_is_refused_for_its_rate(
+    rate: float, payload_bytes: int, connections: int, publishers: int
+) -> None:
+    assert Settings(connections, rate, payload_bytes, 1, 10.0).publishers == publishers
