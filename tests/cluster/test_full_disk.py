@@ -4,9 +4,7 @@ import asyncio
 import logging
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from tests.cluster.harness import Cluster, wsd
+from tests.disk import fill, small_disk_at
 from tests.ports import unused_port
 from tests.waiting import eventually
 from wsd.supervisor.config import LogConfig
@@ -26,25 +25,9 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """The state directory, with room for 8 MB."""
-    directory = tmp_path / ".wsd"
-    directory.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", directory], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("a disk of its own needs root")
-    try:
+    """The state directory."""
+    with small_disk_at(tmp_path / ".wsd") as directory:
         yield directory
-    finally:
-        subprocess.run(["umount", directory], check=True)
-
-
-def fill(directory: Path) -> Path:
-    """Take all the room there is, and return the file that holds it."""
-    ballast = directory / "ballast"
-    with ballast.open("ab", buffering=0) as file, suppress(OSError):
-        while file.write(b"x" * 4096):
-            pass
-    return ballast
 
 
 def half_written(directory: Path) -> list[str]:

@@ -1,14 +1,14 @@
 """What will go wrong is said before it does; other nodes are seen."""
 
-import subprocess
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
 from tests.cluster.harness import Cluster
+from tests.disk import fill, small_disk_at
 from tests.ports import unused_port
 from tests.valkey import valkey
 from tests.waiting import eventually
@@ -71,16 +71,9 @@ async def test_it_warns_while_messages_are_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Where Valkey keeps its data, with room for 8 MB."""
-    directory = tmp_path / ".wsd" / "valkey"
-    directory.mkdir(parents=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", directory], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("a disk of its own needs root")
-    try:
+    """Where Valkey keeps its data."""
+    with small_disk_at(tmp_path / ".wsd" / "valkey") as directory:
         yield directory
-    finally:
-        subprocess.run(["umount", directory], check=True)
 
 
 async def test_it_warns_when_the_disk_of_valkey_is_full_and_goes_on_when_it_is_not(
@@ -90,10 +83,7 @@ async def test_it_warns_when_the_disk_of_valkey_is_full_and_goes_on_when_it_is_n
     with Cluster(tmp_path, "--workers", "1", config=config) as cluster:
         client = await cluster.client()
         await client.ask(type="subscribe", channel="news")
-        ballast = small_disk / "ballast"
-        with ballast.open("wb", buffering=0) as file, suppress(OSError):
-            while file.write(b"x" * 4096):
-                pass
+        ballast = fill(small_disk)
         refused = {"type": "ack"}
         while refused["type"] == "ack":
             refused = await client.ask(type="publish", channel="news", data="x" * 10_000)

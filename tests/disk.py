@@ -1,0 +1,30 @@
+"""A disk of a few megabytes for a test, and how to fill it."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+
+@contextmanager
+def small_disk_at(directory: Path) -> Iterator[Path]:
+    """Mount a disk of 8 MB at a directory; the test is skipped where that is not permitted."""
+    directory.mkdir(parents=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", directory], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("a disk of its own needs root")
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", directory], check=True)
+
+
+def fill(directory: Path) -> Path:
+    """Take all the room there is, and return the file that holds it."""
+    ballast = directory / "ballast"
+    with ballast.open("ab", buffering=0) as file, suppress(OSError):
+        while file.write(b"x" * 4096):
+            pass
+    return ballast
