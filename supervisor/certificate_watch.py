@@ -26,7 +26,10 @@ class CertificateWatch:
     def __init__(
         self, service: NginxService, config: Callable[[], Config], update: Callable[[], Awaitable[None]]
     ) -> None:
-        """`config`: the settings of now; `update`: lets nginx read its files again, or raises WsdError."""
+        """`config`: the settings of now; `update`: lets nginx read its files again, or raises WsdError.
+
+        `update` may do nothing while an operation is under way.
+        """
         self._service = service
         self._config = config
         self._update = update
@@ -49,7 +52,8 @@ class CertificateWatch:
             return
         self._looks += 1
         is_known = found == self._refused
-        if is_known and self._problem == self._told and self._looks < RETRY_LOOKS:
+        # Without a problem, an operation has kept the files from being read.
+        if is_known and self._problem and self._problem == self._told and self._looks < RETRY_LOOKS:
             return
         self._refused, self._looks = found, 0
         try:

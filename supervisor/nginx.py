@@ -371,6 +371,7 @@ class NginxService(Service):
         if process is None:
             return  # it will read it when it starts
         self._is_unread = True
+        certificate, self.certificate = self.certificate, {}
         before = set(process.children())
         log = self._state_dir.log(self.name)
         log_start = log_size(log)
@@ -384,6 +385,7 @@ class NginxService(Service):
                 raise StartError(f"nginx did not take its new configuration within {RELOAD_SECONDS:g} s; see {log}")
             await asyncio.sleep(0.02)
         self._is_unread = False
+        self.certificate = certificate
 
     def command(self, incarnation: int) -> Command:
         self._pid_path.unlink(missing_ok=True)  # of one that was killed

@@ -198,7 +198,7 @@ class Supervisor:
                     self.certificates.served()
 
     async def _serve_new_certificate(self) -> None:
-        """Raises WsdError."""
+        """Let nginx read its files again, unless an operation is under way. Raises WsdError."""
         operation = self.operations.current
         if operation is None or operation.done:
             await self.update_nginx(logger.info)
