@@ -20,6 +20,7 @@ from wsd.supervisor.config import Loaded, LogConfig
 from wsd.supervisor.console import Console
 from wsd.supervisor.errors import ExitCode, NotRunningError, StartError, WsdError
 from wsd.supervisor.logs import LogFollower, prefixes
+from wsd.supervisor.private_files import append_to
 from wsd.supervisor.process import end_leftovers, is_alive, names_of, port_holder, raise_file_limit
 from wsd.supervisor.state_dir import ProcessRecord, StateDir
 from wsd.supervisor.status import ClusterStatus
@@ -279,7 +280,7 @@ def detach(loaded: Loaded, arguments: Sequence[str]) -> int:
 
 def _leave_terminal(ready_fd: int, log: Path) -> None:
     """Tell who waits that we are ready; from here on nobody reads our terminal."""
-    with log.open("ab") as output:
+    with append_to(log) as output:
         os.dup2(output.fileno(), sys.stdout.fileno())
         os.dup2(output.fileno(), sys.stderr.fileno())
     os.write(ready_fd, b"1")

@@ -7,10 +7,12 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from io import TextIOWrapper
 from pathlib import Path
 
 from wsd.supervisor.errors import ConfigError
 from wsd.supervisor.logs import MAX_LINE_BYTES, LogFollower
+from wsd.supervisor.private_files import open_regular
 from wsd.supervisor.standard_streams import reader_is_gone
 from wsd.worker.contract import Event
 
@@ -92,11 +94,11 @@ def read(name: str, path: Path) -> Iterator[Line]:
     at = 0.0
     for each in [*sorted(path.parent.glob(f"{path.name}.*"), key=_age, reverse=True), path]:
         try:
-            with each.open(encoding="utf-8", errors="replace", newline="\n") as log:
+            with TextIOWrapper(open_regular(each), "utf-8", errors="replace", newline="\n") as log:
                 for text in iter(lambda log=log: log.readline(MAX_LINE_BYTES), ""):  # type: ignore[misc]
                     at = time_of(text) or at
                     yield Line(at, name, text.rstrip("\r\n"))
-        except FileNotFoundError:
+        except OSError:  # it was removed, or is a FIFO
             continue
 
 

@@ -5,6 +5,8 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
 
+from wsd.supervisor.private_files import open_regular
+
 COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
 DIM, RESET = "\x1b[2m", "\x1b[0m"
 MAX_CHUNK_BYTES = 256 * 1024
@@ -43,11 +45,11 @@ class LogFollower:
             size = path.stat().st_size
             if size == self._offsets[name]:
                 return []
-            with path.open("rb") as log:
+            with open_regular(path) as log:
                 log.seek(self._offsets[name] if size > self._offsets[name] else 0)  # it was truncated
                 chunk = log.read(MAX_CHUNK_BYTES)
                 self._offsets[name] = log.tell()
-        except FileNotFoundError:
+        except OSError:  # it was removed, or is a FIFO
             return []
         *whole, rest = (self._rest[name] + chunk).split(b"\n")
         while len(rest) > MAX_LINE_BYTES:
@@ -74,10 +76,10 @@ def log_size(path: Path) -> int:
 def tail(path: Path, start: int, lines: int) -> list[str]:
     """The last lines of a log that were written after byte `start`."""
     try:
-        with path.open("rb") as log:
+        with open_regular(path) as log:
             end = log.seek(0, os.SEEK_END)
             log.seek(max(start, end - MAX_CHUNK_BYTES))
             text = log.read().decode("utf-8", "replace")
-    except FileNotFoundError:
+    except OSError:
         return []
     return text.strip().split("\n")[-lines:] if text.strip() else []

@@ -3,12 +3,14 @@
 A state directory holds keys, and the list of processes that `wsd stop` ends. Whoever can write there is obeyed.
 """
 
+import errno
 import os
 import pwd
 import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from wsd.supervisor.errors import ConfigError
 
@@ -59,6 +61,22 @@ def open_private(path: Path, flags: int) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read it, without waiting for anybody. Raises OSError, also where it is a FIFO or a device."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return os.fdopen(fd, "rb")
+
+
+def append_to(path: Path) -> BinaryIO:
+    """Open a file to append to it. Raises OSError, also where it is a FIFO that nobody reads."""
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o666)
+    os.set_blocking(fd, True)
+    return os.fdopen(fd, "ab")
 
 
 def write_private(path: Path, text: str) -> None:

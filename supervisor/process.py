@@ -17,6 +17,7 @@ from typing import Self
 import psutil
 
 from wsd.supervisor import identity
+from wsd.supervisor.private_files import append_to
 from wsd.supervisor.service import Command
 from wsd.supervisor.state_dir import ProcessRecord
 from wsd.worker.contract import WORKER_ID
@@ -115,7 +116,7 @@ class Process:
         """Raises OSError when the program cannot be run."""
         if command.directory is not None and not command.directory.is_dir():
             raise NotADirectoryError(f"the directory {command.directory} is missing")
-        with log.open("ab") as output:
+        with append_to(log) as output:
             log_start = output.tell()
             popen = subprocess.Popen(
                 command.argv,

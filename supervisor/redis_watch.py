@@ -156,8 +156,11 @@ class RedisWatch:
         if held is None:
             self.rival = None
             return
-        holder = json.loads(held)
-        self.rival = f"host {holder['host']} (pid {holder['pid']})"
+        try:
+            holder = json.loads(held)
+            self.rival = f"host {holder['host']} (pid {holder['pid']})"
+        except (ValueError, KeyError, TypeError, RecursionError):  # no wsd has written that
+            self.rival = "a host that does not say its name"
 
     async def _heartbeats(self, worker_ids: Sequence[str]) -> dict[str, Heartbeat]:
         if not worker_ids:

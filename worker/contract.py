@@ -241,12 +241,12 @@ class Heartbeat:
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
         """Raises ValueError when the text is not a heartbeat; fields of newer workers are ignored."""
-        return cls._from_raw(json.loads(text))
+        return cls._from_raw(_decoded(text))
 
     @classmethod
     def from_health(cls, body: bytes) -> Self:
         """The record in a worker's answer to GET /health. Raises ValueError."""
-        answer = json.loads(body)
+        answer = _decoded(body)
         return cls._from_raw(answer.get("heartbeat") if isinstance(answer, dict) else None)
 
     @classmethod
@@ -256,7 +256,35 @@ class Heartbeat:
         except (TypeError, KeyError) as exc:
             raise ValueError(f"not a heartbeat: {exc!r}") from None
         known["state"] = WorkerState(known["state"])
+        _check_types(cls, known)
         return cls(**known)
+
+
+MAX_NUMBER = 2**53
+"""Larger numbers are in no record of ours, and do not survive the way through a float."""
+
+LAST_SECOND = 253_370_764_800
+"""The first of January 9999. Calendars end soon after."""
+
+
+def _decoded(text: str | bytes) -> Any:
+    """Raises ValueError."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("JSON that is nested too deeply") from None
+
+
+def _check_types(record: type, values: Mapping[str, Any]) -> None:
+    """Raise ValueError where a value has not the type of the field of this dataclass."""
+    for known in fields(record):
+        value = values.get(known.name, known.default)
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        fits = is_number if known.type is float else isinstance(value, known.type)  # type: ignore[arg-type]
+        if known.type is int:
+            fits = fits and is_number
+        if not fits or (is_number and not -MAX_NUMBER <= value <= MAX_NUMBER):
+            raise ValueError(f"{known.name} is not of the type {known.type}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,11 +302,15 @@ class Event:
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
         """Raises ValueError when the text is not an event; fields of newer versions are ignored."""
-        raw = json.loads(text)
+        raw = _decoded(text)
         try:
-            return cls(**{f.name: raw[f.name] for f in fields(cls)})
+            known = {f.name: raw[f.name] for f in fields(cls)}
         except (TypeError, KeyError) as exc:
             raise ValueError(f"not an event: {exc!r}") from None
+        _check_types(cls, known)
+        if not 0 <= known["at"] <= LAST_SECOND:
+            raise ValueError("not an event: nobody can say its time")
+        return cls(**known)
 
 
 EVENT = {"event": True}
@@ -308,7 +340,7 @@ class EventHandler(logging.Handler):
         event = Event(at=record.created, source=self._source, level=record.levelname.lower(), text=text)
         try:
             # Opened anew each time, as it may have been rotated; one write() with O_APPEND is one whole line.
-            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
         except OSError:
             return  # it is in the log all the same
         begin = "\n" if self._is_cut else ""

@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from wsd.worker import contract
-from wsd.worker.contract import Heartbeat, WorkerEnv, WorkerState, channel_key, heartbeat_key, node_key
+from wsd.worker.contract import Event, Heartbeat, WorkerEnv, WorkerState, channel_key, heartbeat_key, node_key
 
 BEAT = Heartbeat(
     worker_id="worker-1-aaaa",
@@ -82,6 +82,22 @@ def test_what_is_no_heartbeat_is_refused(text: str | bytes) -> None:
 def test_what_is_no_health_is_refused(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         Heartbeat.from_health(body)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("beat", "1"), ("beat", None), ("pid", True), ("loop_lag", []), ("rss", 10**400), ("redis", 1), ("uptime", "x")],
+)
+def test_a_heartbeat_with_a_value_of_another_type_is_refused(field: str, value: object) -> None:
+    raw = json.loads(BEAT.to_json())
+    with pytest.raises(ValueError, match=field):
+        Heartbeat.from_json(json.dumps({**raw, field: value}))
+
+
+def test_what_is_nested_without_end_is_refused() -> None:
+    for read in (Heartbeat.from_json, Event.from_json):
+        with pytest.raises(ValueError, match="nested too deeply"):
+            read("[" * 100_000)
 
 
 def test_an_unknown_state_is_refused() -> None:

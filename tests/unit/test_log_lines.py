@@ -1,5 +1,6 @@
 """`wsd logs` and `wsd events`: times are found in whatever form, lines are merged, rotated logs are read first."""
 
+import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from wsd.supervisor.errors import ConfigError
-from wsd.supervisor.log_lines import Choice, events, merged, parse_pattern, parse_since, time_of
+from wsd.supervisor.log_lines import Choice, events, merged, parse_pattern, parse_since, show_event, time_of
 from wsd.supervisor.log_rotation import rotate
+from wsd.supervisor.logs import tail
+from wsd.supervisor.private_files import append_to
 from wsd.worker.contract import Event
 
 NOON = datetime(2026, 11, 24, 12, 18, 0, 761_000).timestamp()  # noqa: DTZ001 - logs are written in local time
@@ -95,3 +98,41 @@ def test_events_are_read_whatever_else_is_in_the_file(tmp_path: Path) -> None:
     event = Event(at=1.5, source="worker-2", level="warning", text="Redis is away")
     path.write_text(f"{event.to_json()}\n{{\n[]\n{event.to_json()[:-9]}\n\n{event.to_json()}\n")
     assert list(events(path, Choice(), 0, follow=False)) == [event, event]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 100_000,
+        '{"at":1e999,"source":"x","level":"info","text":"far"}',
+        '{"at":NaN,"source":"x","level":"info","text":"never"}',
+        '{"at":99999999999999999,"source":"x","level":"info","text":"far"}',
+        '{"at":-99999999999,"source":"x","level":"info","text":"long ago"}',
+        '{"at":true,"source":"x","level":"info","text":"yes"}',
+        '{"at":1,"source":[],"level":{},"text":5}',
+        '{"at":' + "9" * 5000 + ',"source":"x","level":"info","text":"far"}',
+    ],
+    ids=lambda line: line[:30],
+)
+def test_a_line_that_is_no_event_is_left_out(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "events.jsonl"
+    event = Event(at=1.5, source="worker-2", level="warning", text="Redis is away")
+    path.write_text(f"{line}\n{event.to_json()}\n")
+    assert [show_event(each) for each in events(path, Choice(), 0, follow=False)] == [show_event(event)]
+
+
+@pytest.mark.parametrize("kind", ["a FIFO", "a directory", "a device"])
+def test_a_log_that_is_no_file_holds_up_nobody(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "worker-1.log"
+    match kind:
+        case "a FIFO":
+            os.mkfifo(path)
+        case "a directory":
+            path.mkdir()
+        case "a device":
+            path.symlink_to("/dev/zero")
+    assert list(merged([("worker-1", path)], Choice(), 0)) == []
+    assert tail(path, 0, 10) == []
+    if kind == "a FIFO":
+        with pytest.raises(OSError, match="No such device"):
+            append_to(path)
