@@ -42,7 +42,13 @@ async def test_a_request_never_enters_a_connection_that_a_worker_may_be_closing(
 async def test_what_a_client_claims_about_itself_does_not_reach_the_application(
     nginx_binary: Path, tmp_path: Path
 ) -> None:
-    forged = ("X-Forwarded-For: 1.2.3.4", "X-Real-IP: 1.2.3.4", "X-Forwarded-Proto: https", "X-Forwarded-Host: evil")
+    forged = (
+        "X-Forwarded-For: 1.2.3.4",
+        "X-Real-IP: 1.2.3.4",
+        "X-Forwarded-Proto: https",
+        "X-Forwarded-Host: evil",
+        "Forwarded: for=1.2.3.4;proto=https",
+    )
     async with front(nginx_binary, tmp_path, upstreams=1) as nginx:
         await nginx.ask("/", *forged)
         _, writer = await nginx.handshake(*forged)
@@ -51,6 +57,7 @@ async def test_what_a_client_claims_about_itself_does_not_reach_the_application(
             assert seen["x-real-ip"] == "127.0.0.1"
             assert seen["x-forwarded-proto"] == "http"
             assert seen["x-forwarded-host"] == f"localhost:{nginx.port}"
+            assert "forwarded" not in seen
         writer.close()
 
 
