@@ -39,6 +39,16 @@ for (let number = 1; ; number++) {
 """
 
 
+RETURNERS = """
+import { WsdClient } from "./client.mjs";
+for (let number = 0; number < 10; number++) {
+  const client = new WsdClient(process.argv[2], { user_id: `returner-${number}` });
+  client.onstate = (state) => console.log(JSON.stringify({ number, state }));
+}
+setInterval(() => {}, 1000);
+"""
+
+
 def node_options() -> list[str]:
     """What Node needs to have a WebSocket; it has one by itself from 22 on."""
     assert NODE is not None
@@ -186,6 +196,41 @@ async def test_the_javascript_client(cluster: Cluster, tmp_path: Path) -> None:
     published = await counted(cluster)
     assert published == list(range(published[0], published[-1] + 1)), "each once, whatever happened to its worker"
     assert len(published) > 100
+
+
+@pytest.mark.skipif(NODE is None, reason="no node on PATH")
+async def test_javascript_clients_are_back_after_a_stop_and_a_start(cluster: Cluster, tmp_path: Path) -> None:
+    """In Node 20 and 22 a handshake that fails fires `error`, and no `close`."""
+    shutil.copy(ROOT / "examples" / "client.js", tmp_path / "client.mjs")
+    (tmp_path / "returners.mjs").write_text(RETURNERS)
+    assert NODE is not None
+    process = await asyncio.create_subprocess_exec(
+        NODE, *node_options(), str(tmp_path / "returners.mjs"), url(cluster), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    states: dict[int, list[str]] = {}
+
+    async def read(stdout: asyncio.StreamReader) -> None:
+        async for message in lines(stdout):
+            states.setdefault(message["number"], []).append(message["state"])
+
+    def have_opened(times: int) -> bool:
+        return len(states) == 10 and all(seen.count("open") == times for seen in states.values())
+
+    reading = asyncio.create_task(read(process.stdout))
+    try:
+        await eventually(lambda: have_opened(1))
+        await asyncio.to_thread(cluster.wsd, "stop")
+        cluster.wait()
+        await asyncio.sleep(2)  # so that handshakes fail: nobody can see from outside that one did
+        cluster.output_path.unlink()
+        cluster.launch()
+        await asyncio.to_thread(cluster.wait_until_up)
+        await eventually(lambda: have_opened(2))
+    finally:
+        process.kill()
+        await process.wait()
+        await reading
 
 
 async def test_more_at_once_than_is_allowed_arrives_all_the_same(cluster: Cluster) -> None:
