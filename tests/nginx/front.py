@@ -59,7 +59,7 @@ class Upstream:
 
     A target that ends with `die` closes the connection without an answer, one that ends with `die-later` begins an
     answer first, and one that ends with `hang` is never answered. One that ends with `header-N` is answered with a
-    header of N bytes.
+    header of N bytes, one with `own=NAME` with a header of that name, whose value is `own`.
     """
 
     path: Path
@@ -83,6 +83,8 @@ class Upstream:
                     return
                 size = int(target.rpartition("header-")[2]) if "header-" in target else 0
                 long = b"X-Long: %b\r\n" % (b"x" * size) if size else b""
+                if "own=" in target:
+                    long += b"%b: own\r\n" % target.rpartition("own=")[2].encode()
                 if "upgrade" in headers:
                     switching = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
                     writer.write(switching + long + b"\r\n")
@@ -106,7 +108,11 @@ async def read_head(reader: asyncio.StreamReader) -> tuple[str, dict[str, str]] 
     except asyncio.IncompleteReadError:
         return None
     first, *lines = block.decode("latin-1").split("\r\n")[:-2]
-    return first, {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    headers: dict[str, str] = {}
+    for name, _, value in (line.partition(":") for line in lines):
+        # One that comes again is joined to the first (RFC 9110, 5.3).
+        headers[name.lower()] = ", ".join(filter(None, (headers.get(name.lower()), value.strip())))
+    return first, headers
 
 
 @dataclass

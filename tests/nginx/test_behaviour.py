@@ -481,6 +481,35 @@ async def test_security_headers_are_on_every_answer(
         refused_writer.close()
 
 
+async def test_a_security_header_of_the_application_is_the_only_one_of_its_name(
+    nginx_binary: Path, tmp_path: Path, certificate: Certificate
+) -> None:
+    added = {
+        "x-content-type-options": "nosniff",
+        "x-frame-options": "SAMEORIGIN",
+        "referrer-policy": "strict-origin-when-cross-origin",
+        "strict-transport-security": "max-age=31536000",
+    }
+    settings: dict[str, Any] = {
+        "tls_certificate": certificate.path,
+        "tls_key": certificate.key,
+        "hsts_seconds": 31_536_000,
+        "debug_headers": True,
+        "max_connections_per_address": 10,
+    }
+    async with front(nginx_binary, tmp_path, upstreams=2, tls=certificate.client, **settings) as nginx:
+        for name in added:
+            asked = await nginx.ask(f"/?own={name}")
+            switched, writer = await nginx.handshake(target=f"/?own={name.title()}")
+            writer.close()
+            for answer in (asked, switched):
+                assert {known: answer.headers[known] for known in added} == {**added, name: "own"}
+        refuse_connections(nginx.upstreams[0], absent=True)
+        for _ in range(4):  # the answer of the second worker that is asked counts
+            asked = await nginx.ask("/?own=x-frame-options")
+            assert asked.headers["x-frame-options"] == "own"
+
+
 async def test_nothing_of_a_query_is_logged(nginx_binary: Path, tmp_path: Path) -> None:
     settings: dict[str, Any] = {
         "trusted_proxies": ["127.0.0.1"],
