@@ -259,7 +259,7 @@ def detach(loaded: Loaded, arguments: Sequence[str]) -> int:
     Until then its words go to our terminal.
     """
     read_end, write_end = os.pipe()
-    argv = [sys.executable, "-m", "wsd.supervisor", *(a for a in arguments if a != "--detach")]
+    argv = [sys.executable, "-P", "-m", "wsd.supervisor", *(a for a in arguments if a != "--detach")]
     process = subprocess.Popen(
         argv,
         env={**os.environ, READY_FD_ENV: str(write_end)},

@@ -66,7 +66,7 @@ def command() -> list[str]:
     """How to run wsd as it runs now, whatever the PATH is."""
     beside = Path(sys.executable).parent / "wsd"
     found = str(beside) if beside.exists() else shutil.which("wsd")
-    return [found] if found else [sys.executable, "-m", "wsd.supervisor"]
+    return [found] if found else [sys.executable, "-P", "-m", "wsd.supervisor"]
 
 
 def write(directory: Path, *, systemd: bool, example: bool) -> Iterator[Path]:

@@ -94,4 +94,4 @@ def become_the_next(state_dir: StateDir, here: Path) -> None:
 
 
 def _next_command() -> list[str]:
-    return [sys.executable, "-m", "wsd.supervisor", *sys.argv[1:]]
+    return [sys.executable, "-P", "-m", "wsd.supervisor", *sys.argv[1:]]

@@ -93,7 +93,7 @@ class WorkerService(Service):
     def command(self, incarnation: int) -> Command:
         environment = self._environments[incarnation] = self._environment(incarnation)
         environ = {**os.environ, **environment, "PWD": str(self._here)}
-        return Command((sys.executable, "-m", "wsd.worker"), environ, directory=self._here, umask=self._umask)
+        return Command((sys.executable, "-P", "-m", "wsd.worker"), environ, directory=self._here, umask=self._umask)
 
     def _environment(self, incarnation: int) -> dict[str, str]:
         config = self._config

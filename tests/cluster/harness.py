@@ -26,7 +26,7 @@ from wsd.supervisor.process import is_alive
 from wsd.supervisor.state_dir import StateDir
 from wsd.supervisor.status import ClusterStatus, ProcessStatus, WorkerStatus
 
-WSD = (sys.executable, "-m", "wsd.supervisor")
+WSD = (sys.executable, "-P", "-m", "wsd.supervisor")
 ROOT = Path(__file__).parent.parent.parent
 
 PROTOCOL = os.environ.get("WSD_TEST_PROTOCOL", "wsd")

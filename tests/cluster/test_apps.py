@@ -151,6 +151,20 @@ def test_an_application_without_lifespan_that_a_factory_makes_is_served(tmp_path
         assert get(cluster.port, "/anything") == (200, b"bare")
 
 
+def test_files_of_the_application_are_not_taken_for_modules_of_ours(tmp_path: Path) -> None:
+    for name in ("wsd", "supervisor", "redis", "msgspec", "uvicorn", "queue", "email"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported in the place of another one')")
+    (tmp_path / "worker.py").write_text("NAME = 'own'")
+    (tmp_path / "bare.py").write_text(f"import worker\n{BARE_ASGI_APP}\nassert worker.NAME == 'own'\n")
+    try:
+        started = wsd("start", "--detach", "bare:app", "--workers", "1", "--port", str(unused_port()), cwd=tmp_path)
+        assert started.returncode == 0, started.stdout + started.stderr
+        upgraded = wsd("upgrade", cwd=tmp_path)  # workers and supervisor anew
+        assert upgraded.returncode == 0, upgraded.stdout + upgraded.stderr
+    finally:
+        wsd("stop", "--now", cwd=tmp_path)
+
+
 @pytest.mark.anyio
 async def test_a_django_project_with_channels_publishes_and_hears_on_all_workers(tmp_path: Path) -> None:
     (tmp_path / "project.py").write_text(DJANGO_PROJECT)
