@@ -53,6 +53,10 @@ class Answer:
     body: bytes
 
 
+LARGE_BYTES, LARGE_PIECE = 40_000_000, 100_000
+"""More than the kernel holds for connections of which nobody reads."""
+
+
 @dataclass
 class Upstream:
     """Answers requests with 200 and handshakes with 101, and remembers their headers.
@@ -60,12 +64,14 @@ class Upstream:
     A target that ends with `die` closes the connection without an answer, one that ends with `die-later` begins an
     answer first, and one that ends with `hang` is never answered. One that ends with `header-N` is answered with a
     header of N bytes, one with `own=NAME` with a header of that name, whose value is `own`.
+    The answer to `large` has LARGE_BYTES, and `is_held_up` is set as soon as nobody takes more of it.
     """
 
     path: Path
     requests: list[dict[str, str]] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     connections: int = 0
+    is_held_up: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -90,6 +96,9 @@ class Upstream:
                     writer.write(switching + long + b"\r\n")
                     await reader.read()
                     return
+                if target.endswith("large"):
+                    await self._send_large(writer)
+                    return
                 closes = headers.get("connection") == "close"
                 header = b"Connection: close\r\n" if closes else b""
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n%b%b\r\nok" % (header, long))
@@ -100,6 +109,17 @@ class Upstream:
             pass
         finally:
             writer.close()
+
+    async def _send_large(self, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % LARGE_BYTES)
+        for _ in range(LARGE_BYTES // LARGE_PIECE):
+            writer.write(b"x" * LARGE_PIECE)
+            try:
+                async with asyncio.timeout(0.2):
+                    await writer.drain()
+            except TimeoutError:
+                self.is_held_up.set()
+                await writer.drain()
 
 
 async def read_head(reader: asyncio.StreamReader) -> tuple[str, dict[str, str]] | None:

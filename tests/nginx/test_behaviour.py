@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.nginx.front import Certificate, Upstream, front
+from tests.nginx.front import LARGE_BYTES, Certificate, Upstream, front, read_head
 from wsd.supervisor.nginx import PROXY_HEADERS, spellings
 
 pytestmark = pytest.mark.anyio
@@ -209,6 +209,17 @@ async def test_headers_of_both_directions_have_the_same_limit(nginx_binary: Path
         assert len(nginx.upstreams[0].requests[-1] | nginx.upstreams[1].requests[-1]) > 100
         assert (await nginx.ask("/", *(f"X-{number}: {'x' * 19_000}" for number in range(4)))).status == 200
         assert (await nginx.ask("/", *(f"X-{number}: {'x' * 19_000}" for number in range(5)))).status == 400
+
+
+async def test_a_slow_reader_slows_the_application_down(nginx_binary: Path, tmp_path: Path) -> None:
+    async with front(nginx_binary, tmp_path, upstreams=1) as nginx:
+        reader, writer = await asyncio.open_connection("127.0.0.1", nginx.port)
+        writer.write(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        async with asyncio.timeout(10):
+            await nginx.upstreams[0].is_held_up.wait()
+            assert await read_head(reader) is not None
+            assert await reader.readexactly(LARGE_BYTES) == b"x" * LARGE_BYTES
+        writer.close()
 
 
 @pytest.mark.parametrize("name", ["x_tenant", "x.tenant", "_", "X_Forwarded", "x_real.ip", "x!tenant"])
