@@ -162,7 +162,8 @@ def test_files_of_the_application_are_not_taken_for_modules_of_ours(tmp_path: Pa
         upgraded = wsd("upgrade", cwd=tmp_path)  # workers and supervisor anew
         assert upgraded.returncode == 0, upgraded.stdout + upgraded.stderr
     finally:
-        wsd("stop", "--now", cwd=tmp_path)
+        stopped = wsd("stop", cwd=tmp_path)
+    assert stopped.returncode == 0, stopped.stdout + stopped.stderr
 
 
 @pytest.mark.anyio
