@@ -37,6 +37,10 @@ MAX_UNDER_WAY = 128
 MAX_UNDER_WAY_BYTES = 524_288
 """Their bytes: what Redis takes slowly must not gather here."""
 
+COUNTED_BYTES = 2048
+"""Smaller messages that are under way are not counted as held by the worker: to count costs as much as to publish, and
+all of them together are less than MAX_UNDER_WAY_BYTES."""
+
 MAX_WAITING = 16
 MAX_WAITING_BYTES = 65_536
 """Requests that wait, before nothing more is read from the client."""
@@ -274,7 +278,7 @@ class Client:
                 wire.check_user(request.user_id, request_id)
                 channel = user_channel(request.user_id)
         data = manager.payload_filter(request.data, request_id)
-        if manager.options(channel).history_size:
+        if connection.byte_bucket is not None and manager.options(channel).history_size:
             connection.writes(channel, connection.outbox.heard_at)
         size = len(bytes(data))
         self._count_under_way(1, size)
@@ -300,7 +304,8 @@ class Client:
     def _count_under_way(self, messages: int, size: int) -> None:
         self._under_way += messages
         self._under_way_bytes += size
-        self.connection.outbox.inbound(size)
+        if abs(size) >= COUNTED_BYTES:
+            self.connection.outbox.inbound(size)
 
 
 def _size(content: str | bytes) -> int:

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import ParamSpec, Protocol
+from typing import Protocol, TypeVar
 
 from wsd.worker.link import raise_if_cancelled
 from wsd.worker.logs import get_logger
@@ -26,7 +26,7 @@ REPEAT_SECONDS = 60.0
 faults: Counter[str] = Counter()
 """Exceptions that nobody expected, by where they were caught."""
 
-P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Failing(Protocol):
@@ -71,12 +71,15 @@ class Containment:
         return True
 
 
-def contained(where: str, connection: Failing, callback: Callable[P, None]) -> Callable[P, None]:
+def contained(where: str, connection: Failing, callback: Callable[[T], None]) -> Callable[[T], None]:
     """Make a callback that never raises: a fault in it ends the connection that it acts for."""
 
-    def call(*args: P.args, **kwargs: P.kwargs) -> None:
-        with Containment(where, connection):
-            callback(*args, **kwargs)
+    def call(value: T) -> None:
+        try:  # the plain form: this is called for every message
+            callback(value)
+        except Exception as exc:  # noqa: BLE001 - of whatever kind
+            report(where, exc)
+            connection.fail()
 
     return call
 
