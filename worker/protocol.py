@@ -13,6 +13,7 @@ docs/performance.md has the figures.
 import asyncio
 import math
 import time
+from collections.abc import Callable
 from enum import Enum
 from typing import Any, ClassVar, cast
 from urllib.parse import unquote
@@ -573,6 +574,19 @@ class _RequestParser:
         self._complete = True
 
 
+LINGER_SECONDS = 5.0
+"""How long the rest of a request's body is read after its answer."""
+
+
+class LingeringTransport:
+    """What the answer to the last request of a connection is written to; `close` decides when the connection ends."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+        self.close = close
+
+
 class HttpProtocol(HttpToolsProtocol):
     """Closes a connection whose request does not come, or is too large: uvicorn leaves that to a proxy.
 
@@ -591,6 +605,8 @@ class HttpProtocol(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _incomplete_bytes = 0
     _in_head = True
+    _body_has_ended = True
+    _is_lingering = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -662,7 +678,21 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self._incomplete_bytes = 0
         self._request_came()
+        self._body_has_ended = False
         super().on_headers_complete()
+        if self.cycle is not None and not self.cycle.keep_alive:
+            self.cycle.transport = cast(asyncio.Transport, LingeringTransport(self.transport, self.close_after_body))
+
+    def close_after_body(self) -> None:
+        """Close once the rest of a request's body has come, or has not come for too long.
+
+        Who closes with bytes unread resets the connection, and the other side may lose the answer (RFC 9112, 9.6).
+        """
+        if self._body_has_ended:
+            self.transport.close()
+        else:
+            self._is_lingering = True
+            self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
     def on_body(self, body: bytes) -> None:
         self._incomplete_bytes = 0
@@ -670,7 +700,10 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._incomplete_bytes = 0
+        self._body_has_ended = True
         super().on_message_complete()
+        if self._is_lingering:
+            self.transport.close()
 
     def _await_request(self) -> None:
         if self._timer is None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,23 @@ async def test_a_worker_without_redis_stands_alone_and_is_healthy(tmp_path: Path
         }
         await one.close()
         await two.close()
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 20000000", "Transfer-Encoding: chunked"])
+def test_an_answer_before_the_body_was_read_does_not_reset_the_connection(tmp_path: Path, framing: str) -> None:
+    rest = b"x" * 20_000_000
+    if "chunked" in framing:
+        rest = b"%x\r\n%b\r\n0\r\n\r\n" % (len(rest), rest)
+    with worker(tmp_path) as alone, socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(20)
+        client.connect(str(alone.path))
+        client.sendall(f"POST /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{framing}\r\n\r\n".encode())
+        answer = client.recv(100_000)
+        assert answer.startswith(b"HTTP/1.1 404")
+        client.sendall(rest)
+        while more := client.recv(100_000):  # then the worker closes
+            answer += more
+        assert b"connection: close" in answer.lower()
 
 
 async def test_sigterm_drains_with_1012_and_ends_with_0(tmp_path: Path) -> None:
