@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 20.0  # seconds
 KEPT_UIDS = 5000
+KEYED_UID_LENGTH = 32  # of what stands before the minute in the uid of a message with an idempotency key
 RETRIED = ("rate_limited", "byte_rate_limited", "not_stored", "unavailable")
 
 EXPIRED = 4401  # close code: come back with a new token
@@ -40,6 +41,15 @@ class RefusedError(Exception):
 
 class NoTokenError(Exception):
     """The application's function had no token to give."""
+
+
+def tries_of(uid: str) -> tuple[str, ...]:
+    """Return the uids of one message: one with an idempotency key has another in each minute in which it was sent."""
+    name, _, minute = uid.rpartition("-")
+    if len(name) != KEYED_UID_LENGTH:
+        return (uid,)
+    at = int(minute, 16)
+    return uid, f"{name}-{at - 1:x}", f"{name}-{at + 1:x}"
 
 
 class WsdClient:
@@ -224,10 +234,10 @@ class WsdClient:
         uid = message.get("uid")
         if uid is None:
             return True
-        name = (message["channel"], uid)
-        if name in self._uids:  # it came before it was stored
+        channel = message["channel"]
+        if any((channel, one) in self._uids for one in tries_of(uid)):  # it came before it was stored
             return False
-        self._uids[name] = None
+        self._uids[channel, uid] = None
         if len(self._uids) > KEPT_UIDS:
             self._uids.popitem(last=False)
         return True

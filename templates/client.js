@@ -12,6 +12,7 @@
 
 const FIRST_PAUSE = 200, LONGEST_PAUSE = 20_000;      // milliseconds
 const KEPT_UIDS = 5000;
+const KEYED_UID_LENGTH = 32;                          // of what stands before the minute in the uid of such a message
 const EXPIRED = 4401;                                 // close code: come back with a new token
 const RETRIED = new Set(["rate_limited", "byte_rate_limited", "not_stored", "unavailable"]);
 
@@ -174,9 +175,8 @@ export class WsdClient {
       this.#positions.set(channel, { offset, epoch });
     }
     if (uid) {                                        // it may have come before it was stored
-      const name = JSON.stringify([channel, uid]);
-      if (this.#uids.has(name)) return;
-      this.#uids.add(name);
+      if (triesOf(uid).some((one) => this.#uids.has(JSON.stringify([channel, one])))) return;
+      this.#uids.add(JSON.stringify([channel, uid]));
       if (this.#uids.size > KEPT_UIDS) this.#uids.delete(this.#uids.values().next().value);
     }
     this.onmessage(message);
@@ -197,4 +197,12 @@ export class WsdClient {
     if (message.type === "error") waiting.reject(new Error(`${message.code}: ${message.message}`));
     else waiting.resolve(message);
   }
+}
+
+// The uids of one message: one with an idempotency key has another in each minute in which it was sent.
+function triesOf(uid) {
+  const [name, minute] = uid.split("-");
+  if (name.length !== KEYED_UID_LENGTH) return [uid];
+  const at = parseInt(minute, 16);
+  return [uid, `${name}-${(at - 1).toString(16)}`, `${name}-${(at + 1).toString(16)}`];
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.cluster.harness import Cluster
+from tests.cluster.harness import WSD, Cluster
 from tests.cluster.test_start_and_stop import assert_nothing_is_left
 from tests.cluster.test_takeover import bereave
 from tests.waiting import until
@@ -45,7 +45,7 @@ def test_signals_and_orphans_are_handled_as_by_pid_1(tmp_path: Path) -> None:
             until(lambda: f"{signum.name} is ignored" in cluster.log("supervisor"))  # noqa: B023
         # A reload that is asked for during an operation comes after it.
         (tmp_path / "wait").touch()
-        restart = subprocess.Popen([*cluster.command[3:6], "restart"], cwd=tmp_path, env=cluster.env)
+        restart = subprocess.Popen([*WSD, "restart"], cwd=tmp_path, env=cluster.env)
         until(lambda: cluster.status().operation)
         cluster.signal(signal.SIGHUP)
         cluster.signal(signal.SIGHUP)
@@ -88,7 +88,7 @@ def test_a_second_upgrade_during_a_takeover_is_refused_and_nothing_is_lost(tmp_p
         assert before.valkey is not None
         assert before.valkey.pid is not None
         os.kill(before.valkey.pid, signal.SIGSTOP)
-        upgrade = subprocess.Popen([*cluster.command[:3], "upgrade"], cwd=tmp_path, env=cluster.env)
+        upgrade = subprocess.Popen([*WSD, "upgrade"], cwd=tmp_path, env=cluster.env)
         refused = [cluster.wsd("upgrade")]
         while upgrade.poll() is None:
             refused.append(cluster.wsd("upgrade"))
