@@ -1,11 +1,17 @@
 """Wait for conditions, never for time."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
+import pytest
+
 T = TypeVar("T")
+
+long_run = pytest.mark.skipif(not os.environ.get("WSD_LONG_TESTS"), reason="runs where WSD_LONG_TESTS is set")
+"""For further runs of what a shorter one tries already."""
 
 PATIENCE_SECONDS = 30.0
 """Far more than anything takes: a test that waits so long has failed."""

@@ -45,7 +45,7 @@ def test_what_goes_wrong_meanwhile_is_counted(tmp_path: Path) -> None:
         def is_under_way() -> bool:
             return any(worker.messages_out_per_second for worker in cluster.status().workers)
 
-        command = [*WSD, *SMALL[:-1], "30", "--json"]
+        command = [*WSD, *SMALL[:-1], "12", "--json"]
         with subprocess.Popen(command, cwd=tmp_path, env=cluster.env, stdout=subprocess.PIPE, text=True) as bench:
             until(is_under_way)
             pid = cluster.worker(1).pid

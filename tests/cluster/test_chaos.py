@@ -11,7 +11,7 @@ import pytest
 
 from tests.cluster.harness import Cluster, wsd
 from tests.cluster.test_takeover import bereave
-from tests.waiting import until
+from tests.waiting import long_run, until
 from wsd.supervisor import identity
 from wsd.supervisor.chaos_survey import look
 from wsd.supervisor.chaos_verdict import discrepancies
@@ -20,7 +20,7 @@ from wsd.supervisor.client import ControlClient
 FAULTS = "worker-kill,worker-stop,nginx-reload,pubsub-kill,client-drop"
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=long_run)])
 def test_thirty_seconds_of_faults_lose_nothing(tmp_path: Path, seed: int) -> None:
     with Cluster(tmp_path, "--workers", "4") as cluster:
         arguments = ["--duration", "30", "--subscribers", "20", "--rate", "15", "--seed", str(seed), "--json"]
@@ -47,6 +47,7 @@ app = Starlette(routes=[Route("/version", version), WebSocketRoute("/ws", hub.en
 """
 
 
+@long_run
 def test_deploys_of_changed_code_under_load_and_faults_lose_nothing(tmp_path: Path) -> None:
     code = tmp_path / "mine.py"
     code.write_text(APP.format(version=0))

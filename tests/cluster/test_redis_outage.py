@@ -11,7 +11,7 @@ from tests.cluster.harness import Client, Cluster
 from tests.ports import unused_port
 from tests.proxy import Proxy
 from tests.valkey import server
-from tests.waiting import eventually
+from tests.waiting import eventually, long_run
 
 pytestmark = pytest.mark.anyio
 
@@ -38,8 +38,15 @@ async def collect(client: Client, heard: list[int]) -> None:
             heard.append(message["data"])
 
 
-@pytest.mark.parametrize("fault", ["freeze", "kill"])
-@pytest.mark.parametrize("stand_in", [True, False])
+@pytest.mark.parametrize(
+    ("fault", "stand_in"),
+    [
+        ("kill", True),
+        ("freeze", False),
+        pytest.param("freeze", True, marks=long_run),
+        pytest.param("kill", False, marks=long_run),
+    ],
+)
 async def test_ten_seconds_without_redis_under_load(tmp_path: Path, fault: str, stand_in: bool) -> None:
     with (
         server(tmp_path / "redis", unused_port()) as redis,
