@@ -136,7 +136,9 @@ def readable(path: Path) -> Iterator[Finding]:
 
 
 def _secret_files(loaded: Loaded) -> Iterator[Path]:
-    given = [loaded.sources.get(key, "") for key in SECRET_KEYS if loaded.sources.get(key)]
+    """Yield the files that hold a secret. A setting that is empty is none."""
+    secrets = [(section, key) for section, key in SECRET_KEYS if getattr(getattr(loaded.config, section), key)]
+    given = [loaded.sources[key] for key in secrets if key in loaded.sources]
     if urlsplit(loaded.config.redis.url).password:
         given.append(loaded.sources.get(("redis", "url"), ""))
     for source in given:

@@ -85,6 +85,6 @@ def test_a_file_with_a_secret_that_all_may_read_is_a_warning(tmp_path: Path, mod
 
 def test_a_file_without_a_secret_may_be_read(tmp_path: Path) -> None:
     path = tmp_path / "wsd.toml"
-    path.write_text("[cluster]\nport = 8001\n")
+    path.write_text('[cluster]\nport = 8001\n[security]\napi_key = ""\n[dashboard]\ntoken = ""\n')
     path.chmod(0o644)
     assert all(each.check != "wsd.toml" for each in exposure(load({}, {}, str(path))))
