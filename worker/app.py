@@ -60,7 +60,7 @@ def load_application(spec: str) -> ASGIApp:
 
 
 def _is_factory(found: object) -> bool:
-    """Whether it can be called without arguments. An application cannot: it takes (scope, receive, send)."""
+    """Tell whether an object can be called without arguments. An application takes (scope, receive, send)."""
     parameters = _parameters(found)
     if parameters is None or any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
         return False  # a decorated application shows (*args, **kwargs)
@@ -68,9 +68,9 @@ def _is_factory(found: object) -> bool:
 
 
 def _is_asgi2(found: object) -> bool:
-    """Whether it takes (scope) alone: a function, or a class whose instances take (receive, send).
+    """Tell whether an object takes (scope) alone: a function, or a class whose instances take (receive, send).
 
-    By the parameter's name, so that a view, say `def index(request)`, is not taken for one.
+    The name of the parameter decides, so that a view such as `def index(request)` is not taken for an application.
     """
     parameters = _parameters(found)
     return parameters is not None and [p.name for p in parameters] == ["scope"]

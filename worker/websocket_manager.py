@@ -123,7 +123,7 @@ class Parts:
 
 
 class WorkerCame(Struct, frozen=True, tag="came"):
-    """To all workers: one of them beats that was not known, for the first time or again."""
+    """The announcement to all workers that a worker beats for the first time, or again."""
 
 
 WorkerMessage = SessionChanged | WorkerCame | AskStatistics | Answer | AskFlight | FlightAnswer

@@ -50,7 +50,7 @@ def raises(*_: object) -> None:
 def test_a_fault_is_logged_once_and_counted_always(caplog: pytest.LogCaptureFixture) -> None:
     connection = Connection()
     for _ in range(3):
-        contained("here", connection, lambda value: raises())("told")
+        contained("here", connection, raises)("told")
     assert connection.failed == 3
     assert containment.faults["here"] == 3
     assert [record.exc_info is not None for record in caplog.records] == [True]
