@@ -7,8 +7,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wsd.worker.authentication import Identity
     from wsd.worker.compat import get_websocket_manager
+    from wsd.worker.security.authentication import Identity
     from wsd.worker.websocket_manager import DistributedWebSocketManager
     from wsd.worker.websocket_middleware import WebSocketMiddleware
 
@@ -16,7 +16,7 @@ __all__ = ["DistributedWebSocketManager", "Identity", "WebSocketMiddleware", "ge
 
 _HOMES = {
     "DistributedWebSocketManager": "websocket_manager",
-    "Identity": "authentication",
+    "Identity": "security.authentication",
     "WebSocketMiddleware": "websocket_middleware",
     "get_websocket_manager": "compat",
 }

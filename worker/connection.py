@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from wsd.worker.limits import TokenBucket
 from wsd.worker.outbox import Outbox, SendText
+from wsd.worker.security.limits import TokenBucket
 
 NEW_HISTORY_BYTES = 4096
 """What Redis allocates for the first message of a history, however small it is."""

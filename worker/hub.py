@@ -13,12 +13,12 @@ from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from wsd.worker import frames, wire
-from wsd.worker.admission import IDENTITY_KEY
-from wsd.worker.authentication import Identity
 from wsd.worker.client_requests import Client
 from wsd.worker.history import Position
 from wsd.worker.names import name_problem
 from wsd.worker.outbox import handle_of
+from wsd.worker.security.admission import IDENTITY_KEY
+from wsd.worker.security.authentication import Identity
 from wsd.worker.websocket_manager import MAX_CHANNELS, DistributedWebSocketManager, TooManyConnectionsError
 from wsd.worker.wire import CloseCode
 

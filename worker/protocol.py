@@ -33,9 +33,9 @@ from wsd.worker.delivery import Item
 from wsd.worker.ending import Ending, Side
 from wsd.worker.frames import CLOSE, EMPTY_CLOSE, NO_STATUS, PING, PONG, FrameReader
 from wsd.worker.keepalive import Keepalive
-from wsd.worker.limits import TokenBucket
 from wsd.worker.logs import get_logger
 from wsd.worker.outbox import EXTENSION, Outbox, Outlet, Receiver
+from wsd.worker.security.limits import TokenBucket
 
 logger = get_logger(__name__)
 

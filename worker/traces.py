@@ -8,8 +8,8 @@ import msgspec
 
 from wsd.worker.contract import trace_key, user_traces_key
 from wsd.worker.flight_recorder import Flight
-from wsd.worker.limits import TokenBucket
 from wsd.worker.link import Redis
+from wsd.worker.security.limits import TokenBucket
 
 MAX_FLIGHTS = 20
 """Connections of a session, and sessions of a user, that are kept: the last."""

@@ -16,8 +16,6 @@ import msgspec
 from msgspec import Struct
 
 from wsd.worker import frames, wire
-from wsd.worker.authentication import Identity
-from wsd.worker.authorization import Authorize, is_allowed
 from wsd.worker.channel_options import ChannelOptions, ChannelRules
 from wsd.worker.channels import PATIENCE_SECONDS, RETRY_SECONDS, Channels, Joined
 from wsd.worker.close_delays import close_delays
@@ -49,6 +47,8 @@ from wsd.worker.payload import PayloadFilter
 from wsd.worker.presence import Presence
 from wsd.worker.presence_events import PresenceEvents
 from wsd.worker.receipts import Receipts
+from wsd.worker.security.authentication import Identity
+from wsd.worker.security.authorization import Authorize, is_allowed
 from wsd.worker.session_keeper import SessionKeeper
 from wsd.worker.session_store import Claim, SessionChanged, SessionInfo, SessionStore
 from wsd.worker.statistics import (

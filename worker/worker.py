@@ -6,7 +6,6 @@ import signal
 from dataclasses import asdict
 from typing import Any
 
-from wsd.worker.authentication import load_hook
 from wsd.worker.channel_options import ChannelRules
 from wsd.worker.circuit_breaker import BreakerPolicy, CircuitBreaker
 from wsd.worker.connection import ConnectionLimits
@@ -22,6 +21,7 @@ from wsd.worker.pubsub import RedisPubSub
 from wsd.worker.receipts import Receipts
 from wsd.worker.redis_broker import RedisMessageBroker
 from wsd.worker.redis_session_store import RedisSessionStore
+from wsd.worker.security.authentication import load_hook
 from wsd.worker.session_store import InMemorySessionStore, SessionStore
 from wsd.worker.spool import Spool
 from wsd.worker.traces import Traces

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from starlette.types import Scope
 
-from wsd.worker.admission import expiry_spread
-from wsd.worker.authentication import (
+from wsd.worker.security.admission import expiry_spread
+from wsd.worker.security.authentication import (
     Authenticate,
     AuthenticationError,
     Identity,

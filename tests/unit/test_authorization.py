@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from wsd.worker import authorization
-from wsd.worker.authentication import Authenticate, AuthenticationError, Identity, identify
-from wsd.worker.authorization import is_allowed
+from wsd.worker.security import authorization
+from wsd.worker.security.authentication import Authenticate, AuthenticationError, Identity, identify
+from wsd.worker.security.authorization import is_allowed
 
 pytestmark = pytest.mark.anyio
 

@@ -1,6 +1,6 @@
 import pytest
 
-from wsd.worker.limits import TokenBucket, origin_allowed
+from wsd.worker.security.limits import TokenBucket, origin_allowed
 
 
 def test_a_bucket_is_full_at_first_and_fills_at_its_rate() -> None:

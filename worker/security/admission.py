@@ -11,7 +11,10 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wsd.worker import frames
-from wsd.worker.authentication import (
+from wsd.worker.contract import WorkerEnv
+from wsd.worker.logs import get_logger
+from wsd.worker.outbox import handle_of
+from wsd.worker.security.authentication import (
     BEARER_SUBPROTOCOL,
     Authenticate,
     AuthenticationError,
@@ -22,10 +25,7 @@ from wsd.worker.authentication import (
     identify,
     load_hook,
 )
-from wsd.worker.contract import WorkerEnv
-from wsd.worker.limits import TokenBucket, origin_allowed
-from wsd.worker.logs import get_logger
-from wsd.worker.outbox import handle_of
+from wsd.worker.security.limits import TokenBucket, origin_allowed
 from wsd.worker.wire import CloseCode
 
 logger = get_logger(__name__)
