@@ -7,8 +7,8 @@ readers is done here: to keep all, up to a limit; only the latest of a channel; 
 from collections import OrderedDict, deque
 
 from wsd.worker import wire
+from wsd.worker.broker.history import Position
 from wsd.worker.delivery import Batch, Item, Message
-from wsd.worker.history import Position
 
 SLOW_READER = "slow_reader"
 """Why a client is told of a gap that only it has."""

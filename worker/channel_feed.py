@@ -17,9 +17,9 @@ from itertools import dropwhile
 
 from msgspec import Struct, structs
 
-from wsd.worker.history import PAGE_ENTRIES, Entry, Origin, Page, Position, offset_of
-from wsd.worker.message_names import KnownTries, try_of
-from wsd.worker.seen_messages import SeenMessages
+from wsd.worker.broker.deduplication import SeenMessages
+from wsd.worker.broker.history import PAGE_ENTRIES, Entry, Origin, Page, Position, offset_of
+from wsd.worker.broker.message_names import KnownTries, try_of
 
 MAX_HELD = 2000
 """Entries held beyond a hole; those after them are in the history."""

@@ -14,18 +14,18 @@ from typing import TypeVar
 from msgspec import Struct
 
 from wsd.worker import wire
+from wsd.worker.broker.deduplication import SeenMessages
+from wsd.worker.broker.history import PAGE_ENTRIES, Entry, Keep, Page, Position, Stored, Wanted, offset_of
+from wsd.worker.broker.message_broker import MessageBroker, RefusedError, ToldStored
 from wsd.worker.channel_feed import Advance, ChannelFeed, Deliver, Jump, Loss, ReadFirst, Recovered, Step
 from wsd.worker.channel_options import NO_HISTORY, ChannelOptions, ChannelRules
 from wsd.worker.containment import Containment, run_for_ever
 from wsd.worker.contract import DIRECT, USER_PREFIX, channel_key, channel_of
 from wsd.worker.delivery import Batch, Message
 from wsd.worker.fanout import Fanout
-from wsd.worker.history import PAGE_ENTRIES, Entry, Keep, Page, Position, Stored, Wanted, offset_of
 from wsd.worker.link import LOST, RedisError, raise_if_cancelled
 from wsd.worker.logs import get_logger
-from wsd.worker.message_broker import MessageBroker, RefusedError, ToldStored
 from wsd.worker.outbox import Outbox
-from wsd.worker.seen_messages import SeenMessages
 
 logger = get_logger(__name__)
 

@@ -14,12 +14,12 @@ from typing import Any, NoReturn
 import msgspec
 
 from wsd.worker import wire
+from wsd.worker.broker.history import Position
+from wsd.worker.broker.message_broker import UNAVAILABLE, RefusedError
 from wsd.worker.channels import Joined
 from wsd.worker.connection import Connection
 from wsd.worker.containment import contained, report
 from wsd.worker.contract import BROADCAST, DIRECT, user_channel
-from wsd.worker.history import Position
-from wsd.worker.message_broker import UNAVAILABLE, RefusedError
 from wsd.worker.outbox import WebSocketHandle
 from wsd.worker.security.authentication import Identity
 from wsd.worker.security.authorization import Action, is_allowed

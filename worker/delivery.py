@@ -4,10 +4,10 @@ A server's frames are not masked (RFC 6455, 5.1), so that their bytes are the sa
 """
 
 from wsd.worker import frames
+from wsd.worker.broker.history import Position
 from wsd.worker.channel_options import SlowReaders
 from wsd.worker.compression import deflate
 from wsd.worker.frames import TEXT
-from wsd.worker.history import Position
 
 COMPRESS_FROM_BYTES = 256
 """Smaller messages go as they are, whatever was negotiated."""

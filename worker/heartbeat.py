@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from wsd.worker.broker.message_broker import UNNUMBERED
 from wsd.worker.containment import run_for_ever
 from wsd.worker.contract import (
     EVERY_WORKER,
@@ -19,7 +20,6 @@ from wsd.worker.contract import (
 )
 from wsd.worker.link import Redis, RedisError, is_unusable, raise_if_cancelled
 from wsd.worker.logs import get_logger
-from wsd.worker.message_broker import UNNUMBERED
 from wsd.worker.roster import Roster
 from wsd.worker.websocket_manager import DistributedWebSocketManager, WorkerCame
 from wsd.worker.wire import encode

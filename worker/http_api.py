@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from wsd.worker import operator_api, wire
+from wsd.worker.broker.message_broker import UNAVAILABLE, RefusedError
 from wsd.worker.contract import (
     BROADCAST,
     HEALTH_PATH,
@@ -22,7 +23,6 @@ from wsd.worker.contract import (
     WRONG_HOST,
     is_own_host,
 )
-from wsd.worker.message_broker import UNAVAILABLE, RefusedError
 from wsd.worker.payload import PayloadFilter
 from wsd.worker.websocket_manager import Published
 from wsd.worker.worker import Worker

@@ -13,8 +13,8 @@ from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from wsd.worker import frames, wire
+from wsd.worker.broker.history import Position
 from wsd.worker.client_requests import Client
-from wsd.worker.history import Position
 from wsd.worker.names import name_problem
 from wsd.worker.outbox import handle_of
 from wsd.worker.security.admission import IDENTITY_KEY

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from wsd.worker.circuit_breaker import BreakerState
+from wsd.worker.broker.circuit_breaker import BreakerState
 from wsd.worker.containment import faults
 from wsd.worker.worker import Worker
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from wsd.worker.broker.message_broker import UNNUMBERED
 from wsd.worker.contract import (
     CLEANUP_KEY,
     SESSION_WORKERS_KEY,
@@ -25,7 +26,6 @@ from wsd.worker.contract import (
 )
 from wsd.worker.link import Redis
 from wsd.worker.logs import get_logger
-from wsd.worker.message_broker import UNNUMBERED
 from wsd.worker.session_store import (
     Claim,
     Clock,

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import msgspec
 from msgspec import Struct
 
-from wsd.worker.message_broker import BrokerStatistics
+from wsd.worker.broker.message_broker import BrokerStatistics
 
 MAX_LISTED = 1000
 """Users and channels that a worker names of itself: its largest."""

@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Callable
 
 from msgspec import Struct
 
+from wsd.worker.broker.questions import Exchange
 from wsd.worker.contract import worker_channel
 from wsd.worker.ending import Ending
-from wsd.worker.exchange import Exchange
 from wsd.worker.flight_recorder import Flight, SessionTrace
 from wsd.worker.outbox import Outbox
 from wsd.worker.session_keeper import SessionKeeper

@@ -16,6 +16,10 @@ import msgspec
 from msgspec import Struct
 
 from wsd.worker import frames, wire
+from wsd.worker.broker.history import Position, Stored
+from wsd.worker.broker.message_broker import MessageBroker, Receive, RefusedError, telling
+from wsd.worker.broker.message_names import stored_key, uid_of
+from wsd.worker.broker.questions import Exchange
 from wsd.worker.channel_options import ChannelOptions, ChannelRules
 from wsd.worker.channels import PATIENCE_SECONDS, RETRY_SECONDS, Channels, Joined
 from wsd.worker.close_delays import close_delays
@@ -33,14 +37,10 @@ from wsd.worker.contract import (
 )
 from wsd.worker.delivery import Message
 from wsd.worker.ending import GOODBYES, Ending, Side
-from wsd.worker.exchange import Exchange
 from wsd.worker.fanout import Fanout
-from wsd.worker.history import Position, Stored
 from wsd.worker.keepalive import LATE_SECONDS
 from wsd.worker.link import LOST, is_refusal, raise_if_cancelled
 from wsd.worker.logs import get_logger
-from wsd.worker.message_broker import MessageBroker, Receive, RefusedError, telling
-from wsd.worker.message_names import stored_key, uid_of
 from wsd.worker.names import name_problem
 from wsd.worker.outbox import Outbox, Outlet
 from wsd.worker.payload import PayloadFilter

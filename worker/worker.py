@@ -6,24 +6,24 @@ import signal
 from dataclasses import asdict
 from typing import Any
 
+from wsd.worker.broker.circuit_breaker import BreakerPolicy, CircuitBreaker
+from wsd.worker.broker.message_broker import InMemoryMessageBroker, MessageBroker, Mode, Receive
+from wsd.worker.broker.redis_broker import RedisMessageBroker
+from wsd.worker.broker.redis_pubsub import RedisPubSub
+from wsd.worker.broker.spool import Spool
 from wsd.worker.channel_options import ChannelRules
-from wsd.worker.circuit_breaker import BreakerPolicy, CircuitBreaker
 from wsd.worker.connection import ConnectionLimits
 from wsd.worker.contract import WorkerEnv, WorkerState, worker_channel
 from wsd.worker.heartbeat import HeartbeatTask
 from wsd.worker.link import Redis, open_redis
 from wsd.worker.logs import get_logger
-from wsd.worker.message_broker import InMemoryMessageBroker, MessageBroker, Mode, Receive
 from wsd.worker.outbox import Outlet
 from wsd.worker.payload import PayloadFilter
 from wsd.worker.presence import InMemoryPresence, Presence, RedisPresence
-from wsd.worker.pubsub import RedisPubSub
 from wsd.worker.receipts import Receipts
-from wsd.worker.redis_broker import RedisMessageBroker
 from wsd.worker.redis_session_store import RedisSessionStore
 from wsd.worker.security.authentication import load_hook
 from wsd.worker.session_store import InMemorySessionStore, SessionStore
-from wsd.worker.spool import Spool
 from wsd.worker.traces import Traces
 from wsd.worker.user_connections import UserConnections
 from wsd.worker.websocket_manager import DistributedWebSocketManager, Parts

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from wsd.worker.backlog import Backlog
+from wsd.worker.broker.history import Position
 from wsd.worker.channel_options import SlowReaders
 from wsd.worker.delivery import Batch, Message
-from wsd.worker.history import Position
 
 LIMIT = 1000
 

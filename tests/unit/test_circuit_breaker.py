@@ -1,4 +1,4 @@
-from wsd.worker.circuit_breaker import BreakerPolicy, BreakerState, CircuitBreaker
+from wsd.worker.broker.circuit_breaker import BreakerPolicy, BreakerState, CircuitBreaker
 
 POLICY = BreakerPolicy(failures=3, pause=5.0, successes=2)
 

@@ -13,11 +13,11 @@ import pytest
 from tests.unit.test_outbox import Socket, payload, turn
 from tests.waiting import eventually
 from wsd.worker import containment
+from wsd.worker.broker.message_broker import InMemoryMessageBroker
 from wsd.worker.channel_options import ChannelRules
 from wsd.worker.client_requests import Client
 from wsd.worker.containment import Containment, contained, run_for_ever
 from wsd.worker.keepalive import Keepalive
-from wsd.worker.message_broker import InMemoryMessageBroker
 from wsd.worker.outbox import Outlet
 from wsd.worker.payload import PayloadFilter
 from wsd.worker.presence import InMemoryPresence

@@ -1,6 +1,6 @@
 import random
 
-from wsd.worker.seen_messages import MAX_ORIGINS, WINDOW, SeenMessages
+from wsd.worker.broker.deduplication import MAX_ORIGINS, WINDOW, SeenMessages
 
 
 def test_each_is_new_once() -> None:

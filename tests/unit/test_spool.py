@@ -1,4 +1,4 @@
-from wsd.worker.spool import Outgoing, Spool
+from wsd.worker.broker.spool import Outgoing, Spool
 
 
 def message(number: int, text: bytes = b"x") -> Outgoing:

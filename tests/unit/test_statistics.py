@@ -1,5 +1,5 @@
 from wsd.supervisor.metrics import merge as merge_texts
-from wsd.worker.message_broker import BrokerStatistics
+from wsd.worker.broker.message_broker import BrokerStatistics
 from wsd.worker.statistics import Counted, WorkerStatistics, merge, top
 
 

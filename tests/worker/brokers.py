@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
-from wsd.worker.circuit_breaker import BreakerPolicy, CircuitBreaker
+from wsd.worker.broker.circuit_breaker import BreakerPolicy, CircuitBreaker
+from wsd.worker.broker.redis_broker import RedisMessageBroker
+from wsd.worker.broker.redis_pubsub import RedisPubSub
+from wsd.worker.broker.spool import Spool
 from wsd.worker.link import open_redis
-from wsd.worker.pubsub import RedisPubSub
-from wsd.worker.redis_broker import RedisMessageBroker
-from wsd.worker.spool import Spool
 
 Heard = list[tuple[str, bytes]]
 

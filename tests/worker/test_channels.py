@@ -14,15 +14,15 @@ from tests.valkey import Valkey, server
 from tests.waiting import eventually
 from tests.worker.brokers import running_broker
 from wsd.worker import channels
+from wsd.worker.broker.history import Page, Position, Stored, Wanted
+from wsd.worker.broker.message_broker import RefusedError
+from wsd.worker.broker.redis_broker import RedisMessageBroker
 from wsd.worker.channel_feed import Loss
 from wsd.worker.channel_options import ChannelRules
 from wsd.worker.channels import Channels, Joined
 from wsd.worker.contract import history_key, history_meta_key
 from wsd.worker.fanout import Fanout
-from wsd.worker.history import Page, Position, Stored, Wanted
-from wsd.worker.message_broker import RefusedError
 from wsd.worker.outbox import Outbox, Outlet
-from wsd.worker.redis_broker import RedisMessageBroker
 
 pytestmark = pytest.mark.anyio
 

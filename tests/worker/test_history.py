@@ -11,12 +11,12 @@ from tests.ports import unused_port
 from tests.valkey import Valkey, server
 from tests.waiting import eventually
 from tests.worker.brokers import running_broker
+from wsd.worker.broker.history import EMPTY_SECONDS, META_LIFETIMES, Entry, Keep, Page, Position, Wanted, offset_of
+from wsd.worker.broker.message_broker import InMemoryMessageBroker, MessageBroker, RefusedError
+from wsd.worker.broker.redis_broker import RedisMessageBroker
 from wsd.worker.channels import CHECK_SECONDS
 from wsd.worker.contract import channel_key, history_key, history_meta_key
-from wsd.worker.history import EMPTY_SECONDS, META_LIFETIMES, Entry, Keep, Page, Position, Wanted, offset_of
 from wsd.worker.link import open_redis
-from wsd.worker.message_broker import InMemoryMessageBroker, MessageBroker, RefusedError
-from wsd.worker.redis_broker import RedisMessageBroker
 
 pytestmark = pytest.mark.anyio
 

@@ -12,10 +12,10 @@ from tests.ports import unused_port
 from tests.valkey import valkey
 from tests.waiting import eventually
 from tests.worker.brokers import Heard, running_broker
+from wsd.worker.broker.history import Entry, Keep, Wanted
+from wsd.worker.broker.message_broker import InMemoryMessageBroker, MessageBroker
 from wsd.worker.contract import channel_key, history_key
-from wsd.worker.history import Entry, Keep, Wanted
 from wsd.worker.link import open_redis
-from wsd.worker.message_broker import InMemoryMessageBroker, MessageBroker
 
 pytestmark = pytest.mark.anyio
 

@@ -19,12 +19,12 @@ from tests.waiting import eventually
 from tests.worker.brokers import Heard, running_broker
 from tests.worker.clients import ask
 from tests.worker.process import worker
-from wsd.worker import redis_broker
-from wsd.worker.circuit_breaker import BreakerPolicy, BreakerState
-from wsd.worker.history import Entry, Keep
+from wsd.worker.broker import redis_broker
+from wsd.worker.broker.circuit_breaker import BreakerPolicy, BreakerState
+from wsd.worker.broker.history import Entry, Keep
+from wsd.worker.broker.message_broker import UNNUMBERED, Mode
+from wsd.worker.broker.redis_broker import RedisMessageBroker
 from wsd.worker.link import open_redis
-from wsd.worker.message_broker import UNNUMBERED, Mode
-from wsd.worker.redis_broker import RedisMessageBroker
 
 pytestmark = pytest.mark.anyio
 

@@ -14,9 +14,9 @@ from tests.waiting import eventually
 from tests.worker.brokers import running_broker
 from tests.worker.clients import ask
 from tests.worker.process import worker
-from wsd.worker.history import Keep, Wanted
+from wsd.worker.broker.history import Keep, Wanted
+from wsd.worker.broker.message_broker import Mode
 from wsd.worker.link import Redis, open_redis
-from wsd.worker.message_broker import Mode
 
 pytestmark = pytest.mark.anyio
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.ports import unused_port
 from tests.valkey import valkey
+from wsd.worker.broker.message_broker import UNNUMBERED
 from wsd.worker.contract import (
     CLEANUP_KEY,
     SESSION_WORKERS_KEY,
@@ -21,7 +22,6 @@ from wsd.worker.contract import (
     worker_sessions_key,
 )
 from wsd.worker.link import Redis, open_redis
-from wsd.worker.message_broker import UNNUMBERED
 from wsd.worker.redis_session_store import BATCH, RedisSessionStore
 from wsd.worker.session_store import Claim, InMemorySessionStore, SessionInfo, SessionState, SessionStore
 

@@ -11,15 +11,7 @@ import time
 import zlib
 from typing import Any
 
-from wsd.worker.contract import (
-    BROADCAST,
-    USER_PREFIX,
-    channel_of,
-    history_key,
-    history_meta_key,
-    idempotency_key,
-)
-from wsd.worker.history import (
+from wsd.worker.broker.history import (
     EMPTY_SECONDS,
     IDEMPOTENCY_SECONDS,
     PAGE_BYTES,
@@ -31,6 +23,14 @@ from wsd.worker.history import (
     epoch_seconds,
     new_epoch,
     page_of,
+)
+from wsd.worker.contract import (
+    BROADCAST,
+    USER_PREFIX,
+    channel_of,
+    history_key,
+    history_meta_key,
+    idempotency_key,
 )
 
 COMPRESSED = b"\xff"

@@ -6,7 +6,7 @@ from itertools import islice
 
 from msgspec import Struct
 
-from wsd.worker.history import Keep, Position
+from wsd.worker.broker.history import Keep, Position
 
 
 class Outgoing(Struct, frozen=True):

@@ -20,13 +20,10 @@ from contextlib import suppress
 
 from redis.exceptions import ReadOnlyError
 
-from wsd.worker.circuit_breaker import CircuitBreaker
-from wsd.worker.containment import Containment, run_for_ever
-from wsd.worker.contract import EVENT, EVERY_WORKER
-from wsd.worker.history import Entry, Keep, Page, Position, Stored, Wanted
-from wsd.worker.link import LOST, RedisError, is_refusal, raise_if_cancelled, refusal_text
-from wsd.worker.logs import get_logger
-from wsd.worker.message_broker import (
+from wsd.worker.broker.circuit_breaker import CircuitBreaker
+from wsd.worker.broker.deduplication import SeenMessages
+from wsd.worker.broker.history import Entry, Keep, Page, Position, Stored, Wanted
+from wsd.worker.broker.message_broker import (
     BrokerHealth,
     BrokerStatistics,
     MessageBroker,
@@ -36,10 +33,13 @@ from wsd.worker.message_broker import (
     Told,
     ToldStored,
 )
-from wsd.worker.pubsub import RedisPubSub, StoredAt
-from wsd.worker.redis_history import COMPRESSED, compressed, parse_message
-from wsd.worker.seen_messages import SeenMessages
-from wsd.worker.spool import Outgoing, Spool
+from wsd.worker.broker.redis_history import COMPRESSED, compressed, parse_message
+from wsd.worker.broker.redis_pubsub import RedisPubSub, StoredAt
+from wsd.worker.broker.spool import Outgoing, Spool
+from wsd.worker.containment import Containment, run_for_ever
+from wsd.worker.contract import EVENT, EVERY_WORKER
+from wsd.worker.link import LOST, RedisError, is_refusal, raise_if_cancelled, refusal_text
+from wsd.worker.logs import get_logger
 
 logger = get_logger(__name__)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
-from wsd.worker.circuit_breaker import BreakerState
-from wsd.worker.history import Entry, Keep, MemoryHistory, Page, Position, Stored, Wanted
+from wsd.worker.broker.circuit_breaker import BreakerState
+from wsd.worker.broker.history import Entry, Keep, MemoryHistory, Page, Position, Stored, Wanted
 
 Receive = Callable[[str, bytes], None]
 """Called with channel and payload for every message heard; must not block."""

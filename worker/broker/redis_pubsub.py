@@ -13,13 +13,9 @@ from typing import TYPE_CHECKING, Any
 from msgspec import structs
 from redis.exceptions import NoScriptError, ResponseError
 
-from wsd.worker.containment import Containment, report, run_for_ever
-from wsd.worker.contract import channel_of, history_meta_key, probe_key
-from wsd.worker.history import NOWHERE, Page, Position, Wanted, new_epoch
-from wsd.worker.link import LOST, Redis, RedisError, is_refusal, is_unusable, raise_if_cancelled
-from wsd.worker.logs import get_logger
-from wsd.worker.message_broker import Receive, telling
-from wsd.worker.redis_history import (
+from wsd.worker.broker.history import NOWHERE, Page, Position, Wanted, new_epoch
+from wsd.worker.broker.message_broker import Receive, telling
+from wsd.worker.broker.redis_history import (
     APPEND_SCRIPT,
     APPEND_SHA,
     READ_SCRIPT,
@@ -30,7 +26,11 @@ from wsd.worker.redis_history import (
     parse_stored,
     read_arguments,
 )
-from wsd.worker.spool import Outgoing
+from wsd.worker.broker.spool import Outgoing
+from wsd.worker.containment import Containment, report, run_for_ever
+from wsd.worker.contract import channel_of, history_meta_key, probe_key
+from wsd.worker.link import LOST, Redis, RedisError, is_refusal, is_unusable, raise_if_cancelled
+from wsd.worker.logs import get_logger
 
 if TYPE_CHECKING:
     from redis.asyncio.client import PubSub
