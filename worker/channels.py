@@ -21,11 +21,11 @@ from wsd.worker.channel_feed import Advance, ChannelFeed, Deliver, Jump, Loss, R
 from wsd.worker.channel_options import NO_HISTORY, ChannelOptions, ChannelRules
 from wsd.worker.containment import Containment, run_for_ever
 from wsd.worker.contract import DIRECT, USER_PREFIX, channel_key, channel_of
-from wsd.worker.delivery import Batch, Message
-from wsd.worker.fanout import Fanout
+from wsd.worker.delivery.batch import Batch, Message
+from wsd.worker.delivery.fanout import Fanout
+from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.link import LOST, RedisError, raise_if_cancelled
 from wsd.worker.logs import get_logger
-from wsd.worker.outbox import Outbox
 
 logger = get_logger(__name__)
 

@@ -20,7 +20,7 @@ from wsd.worker.channels import Joined
 from wsd.worker.connection import Connection
 from wsd.worker.containment import contained, report
 from wsd.worker.contract import BROADCAST, DIRECT, user_channel
-from wsd.worker.outbox import WebSocketHandle
+from wsd.worker.delivery.outbox import WebSocketHandle
 from wsd.worker.security.authentication import Identity
 from wsd.worker.security.authorization import Action, is_allowed
 from wsd.worker.websocket_manager import (

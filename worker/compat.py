@@ -19,9 +19,9 @@ from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from wsd.worker.connection import Connection
+from wsd.worker.delivery.outbox import Outbox, handle_of
 from wsd.worker.names import name_problem
 from wsd.worker.origin import Origin
-from wsd.worker.outbox import Outbox, handle_of
 from wsd.worker.security.admission import IDENTITY_KEY
 from wsd.worker.security.authentication import Identity
 from wsd.worker.websocket_manager import DistributedWebSocketManager

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from wsd.worker.outbox import Outbox, SendText
+from wsd.worker.delivery.outbox import Outbox, SendText
 from wsd.worker.security.limits import TokenBucket
 
 NEW_HISTORY_BYTES = 4096

@@ -12,8 +12,8 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wsd.worker import flight_recorder
 from wsd.worker.contract import OPERATOR_KEY_HEADER, OPERATOR_PREFIX
+from wsd.worker.delivery import flight_recorder
 from wsd.worker.session_store import SessionInfo
 from wsd.worker.worker import Worker
 

@@ -29,12 +29,12 @@ from wsd.worker import frames, handshake
 from wsd.worker.asgi_websocket import AsgiWebSocket
 from wsd.worker.compression import negotiate
 from wsd.worker.containment import Containment, report
-from wsd.worker.delivery import Item
+from wsd.worker.delivery.batch import Item
+from wsd.worker.delivery.outbox import EXTENSION, Outbox, Outlet, Receiver
 from wsd.worker.ending import Ending, Side
 from wsd.worker.frames import CLOSE, EMPTY_CLOSE, NO_STATUS, PING, PONG, FrameReader
 from wsd.worker.keepalive import Keepalive
 from wsd.worker.logs import get_logger
-from wsd.worker.outbox import EXTENSION, Outbox, Outlet, Receiver
 from wsd.worker.security.limits import TokenBucket
 
 logger = get_logger(__name__)

@@ -11,8 +11,8 @@ from pathlib import Path
 import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from wsd.worker.close_delays import close_delays
 from wsd.worker.contract import ACCEPT_GRACE_SECONDS, EVENT
+from wsd.worker.delivery.close_delays import close_delays
 from wsd.worker.forks import release_in_children
 from wsd.worker.logs import get_logger, yield_to_application
 from wsd.worker.protocol import FanoutProtocol

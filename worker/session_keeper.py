@@ -15,7 +15,7 @@ from itertools import takewhile
 
 from wsd.worker.containment import report, run_for_ever
 from wsd.worker.contract import EVENT
-from wsd.worker.flight_recorder import Flight
+from wsd.worker.delivery.flight_recorder import Flight
 from wsd.worker.link import RedisError, raise_if_cancelled
 from wsd.worker.logs import get_logger
 from wsd.worker.session_store import SessionInfo, SessionStore

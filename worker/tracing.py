@@ -6,9 +6,9 @@ from msgspec import Struct
 
 from wsd.worker.broker.questions import Exchange
 from wsd.worker.contract import worker_channel
+from wsd.worker.delivery.flight_recorder import Flight, SessionTrace
+from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.ending import Ending
-from wsd.worker.flight_recorder import Flight, SessionTrace
-from wsd.worker.outbox import Outbox
 from wsd.worker.session_keeper import SessionKeeper
 from wsd.worker.session_store import SessionInfo, SessionState
 

@@ -22,7 +22,6 @@ from wsd.worker.broker.message_names import stored_key, uid_of
 from wsd.worker.broker.questions import Exchange
 from wsd.worker.channel_options import ChannelOptions, ChannelRules
 from wsd.worker.channels import PATIENCE_SECONDS, RETRY_SECONDS, Channels, Joined
-from wsd.worker.close_delays import close_delays
 from wsd.worker.connection import Connection, ConnectionLimits, Turns
 from wsd.worker.containment import run_for_ever
 from wsd.worker.contract import (
@@ -35,14 +34,15 @@ from wsd.worker.contract import (
     user_channel,
     worker_channel,
 )
-from wsd.worker.delivery import Message
+from wsd.worker.delivery.batch import Message
+from wsd.worker.delivery.close_delays import close_delays
+from wsd.worker.delivery.fanout import Fanout
+from wsd.worker.delivery.outbox import Outbox, Outlet
 from wsd.worker.ending import GOODBYES, Ending, Side
-from wsd.worker.fanout import Fanout
 from wsd.worker.keepalive import LATE_SECONDS
 from wsd.worker.link import LOST, is_refusal, raise_if_cancelled
 from wsd.worker.logs import get_logger
 from wsd.worker.names import name_problem
-from wsd.worker.outbox import Outbox, Outlet
 from wsd.worker.payload import PayloadFilter
 from wsd.worker.presence import Presence
 from wsd.worker.presence_events import PresenceEvents

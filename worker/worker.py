@@ -14,10 +14,10 @@ from wsd.worker.broker.spool import Spool
 from wsd.worker.channel_options import ChannelRules
 from wsd.worker.connection import ConnectionLimits
 from wsd.worker.contract import WorkerEnv, WorkerState, worker_channel
+from wsd.worker.delivery.outbox import Outlet
 from wsd.worker.heartbeat import HeartbeatTask
 from wsd.worker.link import Redis, open_redis
 from wsd.worker.logs import get_logger
-from wsd.worker.outbox import Outlet
 from wsd.worker.payload import PayloadFilter
 from wsd.worker.presence import InMemoryPresence, Presence, RedisPresence
 from wsd.worker.receipts import Receipts

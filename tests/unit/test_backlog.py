@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from wsd.worker.backlog import Backlog
 from wsd.worker.broker.history import Position
 from wsd.worker.channel_options import SlowReaders
-from wsd.worker.delivery import Batch, Message
+from wsd.worker.delivery.backlog import Backlog
+from wsd.worker.delivery.batch import Batch, Message
 
 LIMIT = 1000
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from wsd.worker.close_delays import CLOSES_PER_SECOND, close_delays
+from wsd.worker.delivery.close_delays import CLOSES_PER_SECOND, close_delays
 
 
 @pytest.mark.parametrize(

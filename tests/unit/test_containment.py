@@ -17,8 +17,8 @@ from wsd.worker.broker.message_broker import InMemoryMessageBroker
 from wsd.worker.channel_options import ChannelRules
 from wsd.worker.client_requests import Client
 from wsd.worker.containment import Containment, contained, run_for_ever
+from wsd.worker.delivery.outbox import Outlet
 from wsd.worker.keepalive import Keepalive
-from wsd.worker.outbox import Outlet
 from wsd.worker.payload import PayloadFilter
 from wsd.worker.presence import InMemoryPresence
 from wsd.worker.receipts import Receipts

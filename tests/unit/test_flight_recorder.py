@@ -2,7 +2,7 @@
 
 from wsd.supervisor.trace_lines import beside, show
 from wsd.worker.contract import Event
-from wsd.worker.flight_recorder import MAX_EVENTS, Flight, SessionTrace, add_event, shown
+from wsd.worker.delivery.flight_recorder import MAX_EVENTS, Flight, SessionTrace, add_event, shown
 
 
 def test_the_first_event_and_the_last_ones_are_kept() -> None:

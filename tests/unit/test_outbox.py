@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.waiting import eventually
-from wsd.worker.delivery import Batch, Item, Message
-from wsd.worker.fanout import Fanout
-from wsd.worker.outbox import Outbox, Outlet
+from wsd.worker.delivery.batch import Batch, Item, Message
+from wsd.worker.delivery.fanout import Fanout
+from wsd.worker.delivery.outbox import Outbox, Outlet
 
 pytestmark = pytest.mark.anyio
 

@@ -389,7 +389,7 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from wsd.worker import get_websocket_manager
 from wsd.worker.compat import ConnectionManager
-from wsd.worker.outbox import handle_of
+from wsd.worker.delivery.outbox import handle_of
 
 manager = ConnectionManager()
 

@@ -21,8 +21,8 @@ from wsd.worker.channel_feed import Loss
 from wsd.worker.channel_options import ChannelRules
 from wsd.worker.channels import Channels, Joined
 from wsd.worker.contract import history_key, history_meta_key
-from wsd.worker.fanout import Fanout
-from wsd.worker.outbox import Outbox, Outlet
+from wsd.worker.delivery.fanout import Fanout
+from wsd.worker.delivery.outbox import Outbox, Outlet
 
 pytestmark = pytest.mark.anyio
 

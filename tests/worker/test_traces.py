@@ -7,7 +7,7 @@ import pytest
 from tests.ports import unused_port
 from tests.valkey import valkey
 from wsd.worker.contract import trace_key, user_traces_key
-from wsd.worker.flight_recorder import Flight
+from wsd.worker.delivery.flight_recorder import Flight
 from wsd.worker.link import Redis, open_redis
 from wsd.worker.traces import FLIGHT_BURST, MAX_FLIGHTS, Traces
 

@@ -12,8 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wsd.worker import frames
 from wsd.worker.contract import WorkerEnv
+from wsd.worker.delivery.outbox import handle_of
 from wsd.worker.logs import get_logger
-from wsd.worker.outbox import handle_of
 from wsd.worker.security.authentication import (
     BEARER_SUBPROTOCOL,
     Authenticate,

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 
 from wsd.worker.channel_options import SlowReaders
 from wsd.worker.contract import BROADCAST, USER_PREFIX
-from wsd.worker.delivery import Batch, Message
-from wsd.worker.outbox import Outbox, Outlet
+from wsd.worker.delivery.batch import Batch, Message
+from wsd.worker.delivery.outbox import Outbox, Outlet
 
 
 class Fanout:

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from wsd.worker import frames
-from wsd.worker.backlog import Backlog
 from wsd.worker.containment import report
-from wsd.worker.delivery import Batch, Item, Message
+from wsd.worker.delivery.backlog import Backlog
+from wsd.worker.delivery.batch import Batch, Item, Message
+from wsd.worker.delivery.flight_recorder import Event, add_event
 from wsd.worker.ending import Ending, Side
-from wsd.worker.flight_recorder import Event, add_event
 from wsd.worker.logs import get_logger
 from wsd.worker.wire import CloseCode
 

@@ -8,7 +8,7 @@ from collections import OrderedDict, deque
 
 from wsd.worker import wire
 from wsd.worker.broker.history import Position
-from wsd.worker.delivery import Batch, Item, Message
+from wsd.worker.delivery.batch import Batch, Item, Message
 
 SLOW_READER = "slow_reader"
 """Why a client is told of a gap that only it has."""
