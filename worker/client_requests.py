@@ -16,7 +16,7 @@ import msgspec
 from wsd.worker import wire
 from wsd.worker.broker.history import Position
 from wsd.worker.broker.message_broker import UNAVAILABLE, RefusedError
-from wsd.worker.channels import Joined
+from wsd.worker.channels.channels import Joined
 from wsd.worker.connection import Connection
 from wsd.worker.containment import contained, report
 from wsd.worker.contract import BROADCAST, DIRECT, user_channel

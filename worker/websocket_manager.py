@@ -20,8 +20,11 @@ from wsd.worker.broker.history import Position, Stored
 from wsd.worker.broker.message_broker import MessageBroker, Receive, RefusedError, telling
 from wsd.worker.broker.message_names import stored_key, uid_of
 from wsd.worker.broker.questions import Exchange
-from wsd.worker.channel_options import ChannelOptions, ChannelRules
-from wsd.worker.channels import PATIENCE_SECONDS, RETRY_SECONDS, Channels, Joined
+from wsd.worker.channels.channels import PATIENCE_SECONDS, RETRY_SECONDS, Channels, Joined
+from wsd.worker.channels.options import ChannelOptions, ChannelRules
+from wsd.worker.channels.presence import Presence
+from wsd.worker.channels.presence_events import PresenceEvents
+from wsd.worker.channels.receipts import Receipts
 from wsd.worker.connection import Connection, ConnectionLimits, Turns
 from wsd.worker.containment import run_for_ever
 from wsd.worker.contract import (
@@ -44,9 +47,6 @@ from wsd.worker.link import LOST, is_refusal, raise_if_cancelled
 from wsd.worker.logs import get_logger
 from wsd.worker.names import name_problem
 from wsd.worker.payload import PayloadFilter
-from wsd.worker.presence import Presence
-from wsd.worker.presence_events import PresenceEvents
-from wsd.worker.receipts import Receipts
 from wsd.worker.security.authentication import Identity
 from wsd.worker.security.authorization import Authorize, is_allowed
 from wsd.worker.session_keeper import SessionKeeper

@@ -11,7 +11,9 @@ from wsd.worker.broker.message_broker import InMemoryMessageBroker, MessageBroke
 from wsd.worker.broker.redis_broker import RedisMessageBroker
 from wsd.worker.broker.redis_pubsub import RedisPubSub
 from wsd.worker.broker.spool import Spool
-from wsd.worker.channel_options import ChannelRules
+from wsd.worker.channels.options import ChannelRules
+from wsd.worker.channels.presence import InMemoryPresence, Presence, RedisPresence
+from wsd.worker.channels.receipts import Receipts
 from wsd.worker.connection import ConnectionLimits
 from wsd.worker.contract import WorkerEnv, WorkerState, worker_channel
 from wsd.worker.delivery.outbox import Outlet
@@ -19,8 +21,6 @@ from wsd.worker.heartbeat import HeartbeatTask
 from wsd.worker.link import Redis, open_redis
 from wsd.worker.logs import get_logger
 from wsd.worker.payload import PayloadFilter
-from wsd.worker.presence import InMemoryPresence, Presence, RedisPresence
-from wsd.worker.receipts import Receipts
 from wsd.worker.redis_session_store import RedisSessionStore
 from wsd.worker.security.authentication import load_hook
 from wsd.worker.session_store import InMemorySessionStore, SessionStore

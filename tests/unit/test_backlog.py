@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from wsd.worker.broker.history import Position
-from wsd.worker.channel_options import SlowReaders
+from wsd.worker.channels.options import SlowReaders
 from wsd.worker.delivery.backlog import Backlog
 from wsd.worker.delivery.batch import Batch, Message
 

@@ -2,7 +2,7 @@ import msgspec
 import pytest
 
 from wsd.supervisor.config import ChannelConfig
-from wsd.worker.channel_options import ChannelOptions, ChannelRules
+from wsd.worker.channels.options import ChannelOptions, ChannelRules
 
 RULES = ChannelRules(
     '{"*": {}, "room:*": {"history_size": 5}, "room:*:log": {"history_size": 0}, "news": {"receipts": true}}'

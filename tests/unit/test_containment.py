@@ -14,14 +14,14 @@ from tests.unit.test_outbox import Socket, payload, turn
 from tests.waiting import eventually
 from wsd.worker import containment
 from wsd.worker.broker.message_broker import InMemoryMessageBroker
-from wsd.worker.channel_options import ChannelRules
+from wsd.worker.channels.options import ChannelRules
+from wsd.worker.channels.presence import InMemoryPresence
+from wsd.worker.channels.receipts import Receipts
 from wsd.worker.client_requests import Client
 from wsd.worker.containment import Containment, contained, run_for_ever
 from wsd.worker.delivery.outbox import Outlet
 from wsd.worker.keepalive import Keepalive
 from wsd.worker.payload import PayloadFilter
-from wsd.worker.presence import InMemoryPresence
-from wsd.worker.receipts import Receipts
 from wsd.worker.session_store import InMemorySessionStore
 from wsd.worker.traces import Traces
 from wsd.worker.websocket_manager import DistributedWebSocketManager, Parts

@@ -1,4 +1,4 @@
-from wsd.worker.presence_events import GONE_AFTER_SECONDS, Absences
+from wsd.worker.channels.presence_events import GONE_AFTER_SECONDS, Absences
 
 
 def test_a_worker_has_gone_once_it_was_missing_for_long_enough() -> None:

@@ -13,13 +13,13 @@ from tests.ports import unused_port
 from tests.valkey import Valkey, server
 from tests.waiting import eventually
 from tests.worker.brokers import running_broker
-from wsd.worker import channels
 from wsd.worker.broker.history import Page, Position, Stored, Wanted
 from wsd.worker.broker.message_broker import RefusedError
 from wsd.worker.broker.redis_broker import RedisMessageBroker
-from wsd.worker.channel_feed import Loss
-from wsd.worker.channel_options import ChannelRules
-from wsd.worker.channels import Channels, Joined
+from wsd.worker.channels import channels
+from wsd.worker.channels.channels import Channels, Joined
+from wsd.worker.channels.feed import Loss
+from wsd.worker.channels.options import ChannelRules
 from wsd.worker.contract import history_key, history_meta_key
 from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.delivery.outbox import Outbox, Outlet

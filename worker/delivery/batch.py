@@ -5,7 +5,7 @@ A server's frames are not masked (RFC 6455, 5.1), so that their bytes are the sa
 
 from wsd.worker import frames
 from wsd.worker.broker.history import Position
-from wsd.worker.channel_options import SlowReaders
+from wsd.worker.channels.options import SlowReaders
 from wsd.worker.compression import deflate
 from wsd.worker.frames import TEXT
 

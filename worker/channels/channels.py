@@ -17,8 +17,8 @@ from wsd.worker import wire
 from wsd.worker.broker.deduplication import SeenMessages
 from wsd.worker.broker.history import PAGE_ENTRIES, Entry, Keep, Page, Position, Stored, Wanted, offset_of
 from wsd.worker.broker.message_broker import MessageBroker, RefusedError, ToldStored
-from wsd.worker.channel_feed import Advance, ChannelFeed, Deliver, Jump, Loss, ReadFirst, Recovered, Step
-from wsd.worker.channel_options import NO_HISTORY, ChannelOptions, ChannelRules
+from wsd.worker.channels.feed import Advance, ChannelFeed, Deliver, Jump, Loss, ReadFirst, Recovered, Step
+from wsd.worker.channels.options import NO_HISTORY, ChannelOptions, ChannelRules
 from wsd.worker.containment import Containment, run_for_ever
 from wsd.worker.contract import DIRECT, USER_PREFIX, channel_key, channel_of
 from wsd.worker.delivery.batch import Batch, Message
