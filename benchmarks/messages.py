@@ -25,8 +25,8 @@ from wsd.supervisor.client import request
 from wsd.supervisor.valkey import find_binary
 from wsd.worker.contract import WorkerEnv
 from wsd.worker.link import Redis, open_redis
-from wsd.worker.redis_session_store import RedisSessionStore
-from wsd.worker.session_store import SessionInfo
+from wsd.worker.sessions.redis_store import RedisSessionStore
+from wsd.worker.sessions.session_store import SessionInfo
 
 RATE = 1000
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from wsd.worker.contract import OPERATOR_KEY_HEADER, OPERATOR_PREFIX
 from wsd.worker.delivery import flight_recorder
-from wsd.worker.session_store import SessionInfo
+from wsd.worker.sessions.session_store import SessionInfo
 from wsd.worker.worker import Worker
 
 MAX_PAGE = 1000

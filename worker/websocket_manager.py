@@ -49,8 +49,11 @@ from wsd.worker.names import name_problem
 from wsd.worker.payload import PayloadFilter
 from wsd.worker.security.authentication import Identity
 from wsd.worker.security.authorization import Authorize, is_allowed
-from wsd.worker.session_keeper import SessionKeeper
-from wsd.worker.session_store import Claim, SessionChanged, SessionInfo, SessionStore
+from wsd.worker.sessions.keeper import SessionKeeper
+from wsd.worker.sessions.session_store import Claim, SessionChanged, SessionInfo, SessionStore
+from wsd.worker.sessions.trace_store import Traces
+from wsd.worker.sessions.tracing import AskFlight, FlightAnswer, Tracing
+from wsd.worker.sessions.user_connections import UserConnections
 from wsd.worker.statistics import (
     MAX_LISTED,
     Answer,
@@ -60,9 +63,6 @@ from wsd.worker.statistics import (
     merge,
     top,
 )
-from wsd.worker.traces import Traces
-from wsd.worker.tracing import AskFlight, FlightAnswer, Tracing
-from wsd.worker.user_connections import UserConnections
 from wsd.worker.wire import CloseCode
 
 logger = get_logger(__name__)

@@ -21,11 +21,11 @@ from wsd.worker.heartbeat import HeartbeatTask
 from wsd.worker.link import Redis, open_redis
 from wsd.worker.logs import get_logger
 from wsd.worker.payload import PayloadFilter
-from wsd.worker.redis_session_store import RedisSessionStore
 from wsd.worker.security.authentication import load_hook
-from wsd.worker.session_store import InMemorySessionStore, SessionStore
-from wsd.worker.traces import Traces
-from wsd.worker.user_connections import UserConnections
+from wsd.worker.sessions.redis_store import RedisSessionStore
+from wsd.worker.sessions.session_store import InMemorySessionStore, SessionStore
+from wsd.worker.sessions.trace_store import Traces
+from wsd.worker.sessions.user_connections import UserConnections
 from wsd.worker.websocket_manager import DistributedWebSocketManager, Parts
 
 logger = get_logger(__name__)

@@ -22,8 +22,8 @@ from wsd.worker.containment import Containment, contained, run_for_ever
 from wsd.worker.delivery.outbox import Outlet
 from wsd.worker.keepalive import Keepalive
 from wsd.worker.payload import PayloadFilter
-from wsd.worker.session_store import InMemorySessionStore
-from wsd.worker.traces import Traces
+from wsd.worker.sessions.session_store import InMemorySessionStore
+from wsd.worker.sessions.trace_store import Traces
 from wsd.worker.websocket_manager import DistributedWebSocketManager, Parts
 
 pytestmark = pytest.mark.anyio

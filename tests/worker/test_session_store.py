@@ -22,8 +22,8 @@ from wsd.worker.contract import (
     worker_sessions_key,
 )
 from wsd.worker.link import Redis, open_redis
-from wsd.worker.redis_session_store import BATCH, RedisSessionStore
-from wsd.worker.session_store import Claim, InMemorySessionStore, SessionInfo, SessionState, SessionStore
+from wsd.worker.sessions.redis_store import BATCH, RedisSessionStore
+from wsd.worker.sessions.session_store import Claim, InMemorySessionStore, SessionInfo, SessionState, SessionStore
 
 pytestmark = pytest.mark.anyio
 

@@ -16,9 +16,9 @@ from tests.worker.clients import ask
 from tests.worker.process import worker
 from wsd.worker.contract import session_key, user_sessions_key
 from wsd.worker.link import open_redis
-from wsd.worker.redis_session_store import RedisSessionStore
-from wsd.worker.session_keeper import EARLY_KEEP_SECONDS
-from wsd.worker.session_store import SessionInfo, SessionState
+from wsd.worker.sessions.keeper import EARLY_KEEP_SECONDS
+from wsd.worker.sessions.redis_store import RedisSessionStore
+from wsd.worker.sessions.session_store import SessionInfo, SessionState
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,7 @@ from tests.valkey import valkey
 from wsd.worker.contract import trace_key, user_traces_key
 from wsd.worker.delivery.flight_recorder import Flight
 from wsd.worker.link import Redis, open_redis
-from wsd.worker.traces import FLIGHT_BURST, MAX_FLIGHTS, Traces
+from wsd.worker.sessions.trace_store import FLIGHT_BURST, MAX_FLIGHTS, Traces
 
 pytestmark = pytest.mark.anyio
 

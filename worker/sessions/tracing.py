@@ -9,8 +9,8 @@ from wsd.worker.contract import worker_channel
 from wsd.worker.delivery.flight_recorder import Flight, SessionTrace
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.ending import Ending
-from wsd.worker.session_keeper import SessionKeeper
-from wsd.worker.session_store import SessionInfo, SessionState
+from wsd.worker.sessions.keeper import SessionKeeper
+from wsd.worker.sessions.session_store import SessionInfo, SessionState
 
 
 class AskFlight(Struct, frozen=True, tag="ask_flight"):

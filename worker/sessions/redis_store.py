@@ -26,7 +26,7 @@ from wsd.worker.contract import (
 )
 from wsd.worker.link import Redis
 from wsd.worker.logs import get_logger
-from wsd.worker.session_store import (
+from wsd.worker.sessions.session_store import (
     Claim,
     Clock,
     SessionChanged,

@@ -18,8 +18,8 @@ from wsd.worker.contract import EVENT
 from wsd.worker.delivery.flight_recorder import Flight
 from wsd.worker.link import RedisError, raise_if_cancelled
 from wsd.worker.logs import get_logger
-from wsd.worker.session_store import SessionInfo, SessionStore
-from wsd.worker.traces import Traces
+from wsd.worker.sessions.session_store import SessionInfo, SessionStore
+from wsd.worker.sessions.trace_store import Traces
 
 logger = get_logger(__name__)
 
