@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wsd.worker.compat import get_websocket_manager
+    from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
     from wsd.worker.security.authentication import Identity
-    from wsd.worker.websocket_manager import DistributedWebSocketManager
     from wsd.worker.websocket_middleware import WebSocketMiddleware
 
 __all__ = ["DistributedWebSocketManager", "Identity", "WebSocketMiddleware", "get_websocket_manager"]
 
 _HOMES = {
-    "DistributedWebSocketManager": "websocket_manager",
+    "DistributedWebSocketManager": "manager.websocket_manager",
     "Identity": "security.authentication",
     "WebSocketMiddleware": "websocket_middleware",
     "get_websocket_manager": "compat",

@@ -17,18 +17,18 @@ from wsd.worker import wire
 from wsd.worker.broker.history import Position
 from wsd.worker.broker.message_broker import UNAVAILABLE, RefusedError
 from wsd.worker.channels.channels import Joined
-from wsd.worker.connection import Connection
 from wsd.worker.containment import contained, report
 from wsd.worker.contract import BROADCAST, DIRECT, user_channel
 from wsd.worker.delivery.outbox import WebSocketHandle
-from wsd.worker.security.authentication import Identity
-from wsd.worker.security.authorization import Action, is_allowed
-from wsd.worker.websocket_manager import (
+from wsd.worker.manager.connection import Connection
+from wsd.worker.manager.websocket_manager import (
     MAX_CHANNELS,
     ChannelFullError,
     DistributedWebSocketManager,
     Published,
 )
+from wsd.worker.security.authentication import Identity
+from wsd.worker.security.authorization import Action, is_allowed
 from wsd.worker.wire import CloseCode, WireError
 
 MAX_UNDER_WAY = 128

@@ -18,13 +18,13 @@ from starlette.exceptions import WebSocketException
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from wsd.worker.connection import Connection
 from wsd.worker.delivery.outbox import Outbox, handle_of
+from wsd.worker.manager.connection import Connection
+from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.names import name_problem
 from wsd.worker.origin import Origin
 from wsd.worker.security.admission import IDENTITY_KEY
 from wsd.worker.security.authentication import Identity
-from wsd.worker.websocket_manager import DistributedWebSocketManager
 from wsd.worker.wire import CloseCode
 from wsd.worker.worker import Worker, current_worker, live_workers, serving_worker
 

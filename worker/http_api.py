@@ -23,8 +23,8 @@ from wsd.worker.contract import (
     WRONG_HOST,
     is_own_host,
 )
+from wsd.worker.manager.websocket_manager import Published
 from wsd.worker.payload import PayloadFilter
-from wsd.worker.websocket_manager import Published
 from wsd.worker.worker import Worker
 
 MAX_BATCH = 1000

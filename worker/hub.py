@@ -16,10 +16,10 @@ from wsd.worker import frames, wire
 from wsd.worker.broker.history import Position
 from wsd.worker.client_requests import Client
 from wsd.worker.delivery.outbox import handle_of
+from wsd.worker.manager.websocket_manager import MAX_CHANNELS, DistributedWebSocketManager, TooManyConnectionsError
 from wsd.worker.names import name_problem
 from wsd.worker.security.admission import IDENTITY_KEY
 from wsd.worker.security.authentication import Identity
-from wsd.worker.websocket_manager import MAX_CHANNELS, DistributedWebSocketManager, TooManyConnectionsError
 from wsd.worker.wire import CloseCode
 
 NO_STATUS = 1005

@@ -9,9 +9,9 @@ from wsd.worker import http_api
 from wsd.worker.compat import AmbiguousNameError, check_names
 from wsd.worker.contract import WorkerEnv
 from wsd.worker.lifespan import Lifespan
+from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.security.admission import Admission, expiry_spread, refuse, run_admitted
 from wsd.worker.security.authentication import Authenticate, without_secrets
-from wsd.worker.websocket_manager import DistributedWebSocketManager
 from wsd.worker.worker import Worker, serving_worker
 
 STATE_KEY = "websocket_manager"

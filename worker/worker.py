@@ -14,19 +14,19 @@ from wsd.worker.broker.spool import Spool
 from wsd.worker.channels.options import ChannelRules
 from wsd.worker.channels.presence import InMemoryPresence, Presence, RedisPresence
 from wsd.worker.channels.receipts import Receipts
-from wsd.worker.connection import ConnectionLimits
 from wsd.worker.contract import WorkerEnv, WorkerState, worker_channel
 from wsd.worker.delivery.outbox import Outlet
 from wsd.worker.heartbeat import HeartbeatTask
 from wsd.worker.link import Redis, open_redis
 from wsd.worker.logs import get_logger
+from wsd.worker.manager.connection import ConnectionLimits
+from wsd.worker.manager.websocket_manager import DistributedWebSocketManager, Parts
 from wsd.worker.payload import PayloadFilter
 from wsd.worker.security.authentication import load_hook
 from wsd.worker.sessions.redis_store import RedisSessionStore
 from wsd.worker.sessions.session_store import InMemorySessionStore, SessionStore
 from wsd.worker.sessions.trace_store import Traces
 from wsd.worker.sessions.user_connections import UserConnections
-from wsd.worker.websocket_manager import DistributedWebSocketManager, Parts
 
 logger = get_logger(__name__)
 

@@ -1,6 +1,6 @@
 from wsd.supervisor.metrics import merge as merge_texts
 from wsd.worker.broker.message_broker import BrokerStatistics
-from wsd.worker.statistics import Counted, WorkerStatistics, merge, top
+from wsd.worker.manager.statistics import Counted, WorkerStatistics, merge, top
 
 
 def worker(name: str, users: dict[str, int], channels: dict[str, int]) -> WorkerStatistics:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from wsd.worker.connection import Turns
+from wsd.worker.manager.connection import Turns
 
 pytestmark = pytest.mark.anyio
 

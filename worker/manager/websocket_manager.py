@@ -25,7 +25,6 @@ from wsd.worker.channels.options import ChannelOptions, ChannelRules
 from wsd.worker.channels.presence import Presence
 from wsd.worker.channels.presence_events import PresenceEvents
 from wsd.worker.channels.receipts import Receipts
-from wsd.worker.connection import Connection, ConnectionLimits, Turns
 from wsd.worker.containment import run_for_ever
 from wsd.worker.contract import (
     BROADCAST,
@@ -45,6 +44,16 @@ from wsd.worker.ending import GOODBYES, Ending, Side
 from wsd.worker.keepalive import LATE_SECONDS
 from wsd.worker.link import LOST, is_refusal, raise_if_cancelled
 from wsd.worker.logs import get_logger
+from wsd.worker.manager.connection import Connection, ConnectionLimits, Turns
+from wsd.worker.manager.statistics import (
+    MAX_LISTED,
+    Answer,
+    AskStatistics,
+    ClusterStatistics,
+    WorkerStatistics,
+    merge,
+    top,
+)
 from wsd.worker.names import name_problem
 from wsd.worker.payload import PayloadFilter
 from wsd.worker.security.authentication import Identity
@@ -54,15 +63,6 @@ from wsd.worker.sessions.session_store import Claim, SessionChanged, SessionInfo
 from wsd.worker.sessions.trace_store import Traces
 from wsd.worker.sessions.tracing import AskFlight, FlightAnswer, Tracing
 from wsd.worker.sessions.user_connections import UserConnections
-from wsd.worker.statistics import (
-    MAX_LISTED,
-    Answer,
-    AskStatistics,
-    ClusterStatistics,
-    WorkerStatistics,
-    merge,
-    top,
-)
 from wsd.worker.wire import CloseCode
 
 logger = get_logger(__name__)
