@@ -9,9 +9,9 @@ from pathlib import Path
 import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from wsd.worker import hub
 from wsd.worker.app import BadAppError, load_application
 from wsd.worker.contract import EXIT_BAD_APP, EXIT_STARTUP_FAILED, WorkerEnv
+from wsd.worker.endpoints import hub
 from wsd.worker.logs import log_as, yield_to_application
 from wsd.worker.protocol import fanout_protocol, http_protocol
 from wsd.worker.server import WorkerServer, bind_shared, bind_unix

@@ -5,9 +5,9 @@ from collections.abc import Collection
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from wsd.worker import http_api
 from wsd.worker.compat import AmbiguousNameError, check_names
 from wsd.worker.contract import WorkerEnv
+from wsd.worker.endpoints import http_api
 from wsd.worker.lifespan import Lifespan
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.security.admission import Admission, expiry_spread, refuse, run_admitted

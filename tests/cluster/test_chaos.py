@@ -38,7 +38,7 @@ APP = """
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
-from wsd.worker import hub
+from wsd.worker.endpoints import hub
 
 async def version(request):
     return PlainTextResponse("{version}")

@@ -386,7 +386,7 @@ def test_help_answers_and_names_all_commands(tmp_path: Path) -> None:
 
 def test_files_are_for_their_user_alone_and_an_application_keeps_its_umask(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(
-        "import os\nfrom pathlib import Path\nfrom wsd.worker.hub import app\n"
+        "import os\nfrom pathlib import Path\nfrom wsd.worker.endpoints.hub import app\n"
         "Path(f'made-by-{os.getpid()}').touch()\n__all__ = ['app']\n"
     )
 

@@ -17,9 +17,9 @@ from wsd.worker.broker.message_broker import InMemoryMessageBroker
 from wsd.worker.channels.options import ChannelRules
 from wsd.worker.channels.presence import InMemoryPresence
 from wsd.worker.channels.receipts import Receipts
-from wsd.worker.client_requests import Client
 from wsd.worker.containment import Containment, contained, run_for_ever
 from wsd.worker.delivery.outbox import Outlet
+from wsd.worker.endpoints.hub_client import Client
 from wsd.worker.keepalive import Keepalive
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager, Parts
 from wsd.worker.payload import PayloadFilter

@@ -301,7 +301,7 @@ AMBIGUOUS = [
 @pytest.mark.parametrize("source", AMBIGUOUS)
 def test_managers_that_nothing_tells_apart_are_named_at_the_start(tmp_path: Path, source: str) -> None:
     (tmp_path / "mine.py").write_text(
-        f"from wsd.worker.compat import ConnectionManager\nfrom wsd.worker.hub import app\n{source}\n"
+        f"from wsd.worker.compat import ConnectionManager\nfrom wsd.worker.endpoints.hub import app\n{source}\n"
     )
     running = Process(tmp_path, app="mine:app")
     assert running.process.wait(20) == EXIT_STARTUP_FAILED

@@ -14,9 +14,10 @@ from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
-from wsd.worker import WebSocketMiddleware, get_websocket_manager, hub
+from wsd.worker import WebSocketMiddleware, get_websocket_manager
 from wsd.worker.compat import ConnectionManager
 from wsd.worker.contract import WorkerEnv
+from wsd.worker.endpoints import hub
 from wsd.worker.worker import Worker, current_worker, live_workers
 
 manager = ConnectionManager("event-loops")

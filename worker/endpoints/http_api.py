@@ -10,7 +10,7 @@ from msgspec import Raw, Struct
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from wsd.worker import operator_api, wire
+from wsd.worker import wire
 from wsd.worker.broker.message_broker import UNAVAILABLE, RefusedError
 from wsd.worker.contract import (
     BROADCAST,
@@ -23,6 +23,7 @@ from wsd.worker.contract import (
     WRONG_HOST,
     is_own_host,
 )
+from wsd.worker.endpoints import operator_api
 from wsd.worker.manager.websocket_manager import Published
 from wsd.worker.payload import PayloadFilter
 from wsd.worker.worker import Worker
@@ -81,7 +82,7 @@ async def stats(worker: Worker, request: Request) -> Response:
 
 
 async def metrics(worker: Worker, request: Request) -> Response:
-    from wsd.worker.metrics import CONTENT_TYPE, render  # noqa: PLC0415 - 2 MB that only who scrapes needs
+    from wsd.worker.endpoints.metrics import CONTENT_TYPE, render  # noqa: PLC0415 - 2 MB that only who scrapes needs
 
     return Response(render(worker), media_type=CONTENT_TYPE)
 

@@ -14,8 +14,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from wsd.worker import frames, wire
 from wsd.worker.broker.history import Position
-from wsd.worker.client_requests import Client
 from wsd.worker.delivery.outbox import handle_of
+from wsd.worker.endpoints.hub_client import Client
 from wsd.worker.manager.websocket_manager import MAX_CHANNELS, DistributedWebSocketManager, TooManyConnectionsError
 from wsd.worker.names import name_problem
 from wsd.worker.security.admission import IDENTITY_KEY
