@@ -13,8 +13,8 @@ from wsd.worker.app import BadAppError, load_application
 from wsd.worker.contract import EXIT_BAD_APP, EXIT_STARTUP_FAILED, WorkerEnv
 from wsd.worker.endpoints import hub
 from wsd.worker.logs import log_as, yield_to_application
-from wsd.worker.protocol import fanout_protocol, http_protocol
-from wsd.worker.server import WorkerServer, bind_shared, bind_unix
+from wsd.worker.server.draining_server import WorkerServer, bind_shared, bind_unix
+from wsd.worker.server.websocket_protocol import fanout_protocol, http_protocol
 from wsd.worker.websocket_middleware import WebSocketMiddleware
 
 KEEP_ALIVE_SECONDS = 75

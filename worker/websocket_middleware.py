@@ -8,10 +8,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from wsd.worker.compat import AmbiguousNameError, check_names
 from wsd.worker.contract import WorkerEnv
 from wsd.worker.endpoints import http_api
-from wsd.worker.lifespan import Lifespan
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.security.admission import Admission, expiry_spread, refuse, run_admitted
 from wsd.worker.security.authentication import Authenticate, without_secrets
+from wsd.worker.server.lifespan import Lifespan
 from wsd.worker.worker import Worker, serving_worker
 
 STATE_KEY = "websocket_manager"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from wsd.worker.keepalive import Keepalive
+from wsd.worker.server.keepalive import Keepalive
 
 
 @dataclass

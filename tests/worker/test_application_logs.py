@@ -126,7 +126,7 @@ async def check(serving: Worker, expected: list[str], name: str) -> None:
         await client.wait_closed()
     assert await asyncio.to_thread(serving.process.wait, 10) == 0
     ours = "draining 1 connections"
-    assert f"INFO wsd.worker.server: {ours}" in serving.log.read_text(), name
+    assert f"INFO wsd.worker.server.draining_server: {ours}" in serving.log.read_text(), name
     events = (serving.log.parent / "events").read_text().splitlines()
     assert [json.loads(event)["text"] for event in events] == [ours], name
 

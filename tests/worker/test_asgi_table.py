@@ -23,7 +23,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.waiting import eventually
-from wsd.worker.protocol import HttpProtocol
+from wsd.worker.server.websocket_protocol import HttpProtocol
 
 pytestmark = pytest.mark.anyio
 
@@ -422,7 +422,7 @@ async def servers() -> AsyncIterator[Servers]:
     await running.stop()
 
 
-UVICORN, OURS = "websockets-sansio", "wsd.worker.protocol:FanoutProtocol"
+UVICORN, OURS = "websockets-sansio", "wsd.worker.server.websocket_protocol:FanoutProtocol"
 
 
 @pytest.mark.parametrize("name", ROWS)

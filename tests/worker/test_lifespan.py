@@ -15,7 +15,7 @@ from websockets.asyncio.client import unix_connect
 from tests.waiting import eventually
 from tests.worker import servers
 from tests.worker.process import Worker, worker
-from wsd.worker.lifespan import Lifespan
+from wsd.worker.server.lifespan import Lifespan
 
 pytestmark = pytest.mark.anyio
 

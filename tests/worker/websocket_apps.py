@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from wsd.worker.protocol import MAX_HEAD_BYTES, http_protocol
+from wsd.worker.server.websocket_protocol import MAX_HEAD_BYTES, http_protocol
 
 _ends: dict[str, Any] = {}
 
@@ -185,7 +185,7 @@ def main() -> None:
     uvicorn.run(
         app,
         port=options.port,
-        ws="wsd.worker.protocol:FanoutProtocol",
+        ws="wsd.worker.server.websocket_protocol:FanoutProtocol",
         http=http_protocol(10.0, MAX_HEAD_BYTES) if options.http == "wsd" else options.http,
         ws_max_size=options.max_size,
         ws_per_message_deflate=options.deflate,

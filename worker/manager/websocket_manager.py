@@ -41,7 +41,6 @@ from wsd.worker.delivery.close_delays import close_delays
 from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.delivery.outbox import Outbox, Outlet
 from wsd.worker.ending import GOODBYES, Ending, Side
-from wsd.worker.keepalive import LATE_SECONDS
 from wsd.worker.link import LOST, is_refusal, raise_if_cancelled
 from wsd.worker.logs import get_logger
 from wsd.worker.manager.connection import Connection, ConnectionLimits, Turns
@@ -58,6 +57,7 @@ from wsd.worker.names import name_problem
 from wsd.worker.payload import PayloadFilter
 from wsd.worker.security.authentication import Identity
 from wsd.worker.security.authorization import Authorize, is_allowed
+from wsd.worker.server.keepalive import LATE_SECONDS
 from wsd.worker.sessions.keeper import SessionKeeper
 from wsd.worker.sessions.session_store import Claim, SessionChanged, SessionInfo, SessionStore
 from wsd.worker.sessions.trace_store import Traces

@@ -13,9 +13,9 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from wsd.worker.contract import ACCEPT_GRACE_SECONDS, EVENT
 from wsd.worker.delivery.close_delays import close_delays
-from wsd.worker.forks import release_in_children
 from wsd.worker.logs import get_logger, yield_to_application
-from wsd.worker.protocol import FanoutProtocol
+from wsd.worker.server.forks import release_in_children
+from wsd.worker.server.websocket_protocol import FanoutProtocol
 
 WebSocket = FanoutProtocol | WebSocketsSansIOProtocol
 WEBSOCKETS = (FanoutProtocol, WebSocketsSansIOProtocol)

@@ -26,16 +26,16 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from wsd.worker import frames, handshake
-from wsd.worker.asgi_websocket import AsgiWebSocket
 from wsd.worker.compression import negotiate
 from wsd.worker.containment import Containment, report
 from wsd.worker.delivery.batch import Item
 from wsd.worker.delivery.outbox import EXTENSION, Outbox, Outlet, Receiver
 from wsd.worker.ending import Ending, Side
 from wsd.worker.frames import CLOSE, EMPTY_CLOSE, NO_STATUS, PING, PONG, FrameReader
-from wsd.worker.keepalive import Keepalive
 from wsd.worker.logs import get_logger
 from wsd.worker.security.limits import TokenBucket
+from wsd.worker.server.asgi_websocket import AsgiWebSocket
+from wsd.worker.server.keepalive import Keepalive
 
 logger = get_logger(__name__)
 
@@ -77,7 +77,7 @@ class State(Enum):
 
 
 class FanoutProtocol(asyncio.Protocol):
-    """One WebSocket. Given to uvicorn as `ws="wsd.worker.protocol:FanoutProtocol"`."""
+    """One WebSocket. Given to uvicorn as `ws="wsd.worker.server.websocket_protocol:FanoutProtocol"`."""
 
     outlet: ClassVar[Outlet] = Outlet()
     announces: ClassVar[bool] = False

@@ -14,7 +14,7 @@ from wsd.worker.frames import BINARY
 from wsd.worker.logs import get_logger
 
 if TYPE_CHECKING:
-    from wsd.worker.protocol import FanoutProtocol
+    from wsd.worker.server.websocket_protocol import FanoutProtocol
 
 logger = get_logger(__name__)
 
