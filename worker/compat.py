@@ -21,11 +21,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from wsd.worker.delivery.outbox import Outbox, handle_of
 from wsd.worker.manager.connection import Connection
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
-from wsd.worker.names import name_problem
 from wsd.worker.origin import Origin
 from wsd.worker.security.admission import IDENTITY_KEY
 from wsd.worker.security.authentication import Identity
-from wsd.worker.wire import CloseCode
+from wsd.worker.wire.messages import CloseCode
+from wsd.worker.wire.names import name_problem
 from wsd.worker.worker import Worker, current_worker, live_workers, serving_worker
 
 CHANNEL_PREFIX = "~"

@@ -22,7 +22,7 @@ from wsd.worker.link import Redis, RedisError, is_unusable, raise_if_cancelled
 from wsd.worker.logs import get_logger
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager, WorkerCame
 from wsd.worker.roster import Roster
-from wsd.worker.wire import encode
+from wsd.worker.wire.messages import encode
 
 logger = get_logger(__name__)
 

@@ -21,12 +21,12 @@ from wsd.worker.link import Redis, open_redis
 from wsd.worker.logs import get_logger
 from wsd.worker.manager.connection import ConnectionLimits
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager, Parts
-from wsd.worker.payload import PayloadFilter
 from wsd.worker.security.authentication import load_hook
 from wsd.worker.sessions.redis_store import RedisSessionStore
 from wsd.worker.sessions.session_store import InMemorySessionStore, SessionStore
 from wsd.worker.sessions.trace_store import Traces
 from wsd.worker.sessions.user_connections import UserConnections
+from wsd.worker.wire.redaction import PayloadFilter
 
 logger = get_logger(__name__)
 

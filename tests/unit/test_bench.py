@@ -9,8 +9,8 @@ from wsd.supervisor.bench import Settings
 from wsd.supervisor.bench_figures import Bucket, Figures, Latency, histogram, latency, per_delivery, percentile
 from wsd.supervisor.bench_frames import CLOSE, PING, TEXT, ServerFrames, client_frame, parse_close
 from wsd.supervisor.bench_report import BAR_WIDTH, bar
-from wsd.worker.frames import FrameReader
-from wsd.worker.frames import encode as server_frame
+from wsd.worker.wire.frames import FrameReader
+from wsd.worker.wire.frames import encode as server_frame
 
 SIZES = [0, 1, 125, 126, 65_535, 65_536, 200_000]
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from wsd.worker import frames
 from wsd.worker.delivery.outbox import Outbox, Outlet
+from wsd.worker.wire import frames
 
 SENDABLE = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4499, 4500, 4999]
 FORBIDDEN = [-1, 0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1999, 2000, 2999, 5000, 65_535, 65_536, 70_000, 2**70]

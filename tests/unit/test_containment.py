@@ -21,10 +21,10 @@ from wsd.worker.containment import Containment, contained, run_for_ever
 from wsd.worker.delivery.outbox import Outlet
 from wsd.worker.endpoints.hub_client import Client
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager, Parts
-from wsd.worker.payload import PayloadFilter
 from wsd.worker.server.keepalive import Keepalive
 from wsd.worker.sessions.session_store import InMemorySessionStore
 from wsd.worker.sessions.trace_store import Traces
+from wsd.worker.wire.redaction import PayloadFilter
 
 pytestmark = pytest.mark.anyio
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from wsd.worker.names import name_problem
+from wsd.worker.wire.names import name_problem
 
 ZWNJ, ZWJ, VS16 = "\u200c", "\u200d", "\ufe0f"
 ENGLAND = "\U0001f3f4" + "".join(chr(0xE0000 + ord(tag)) for tag in "gbeng") + "\U000e007f"

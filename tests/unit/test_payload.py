@@ -7,8 +7,8 @@ import pytest
 from msgspec import Raw
 
 from wsd.worker.contract import SENSITIVE_FIELDS
-from wsd.worker.payload import PayloadFilter
-from wsd.worker.wire import WireError
+from wsd.worker.wire.messages import WireError
+from wsd.worker.wire.redaction import PayloadFilter
 
 filtered = PayloadFilter(SENSITIVE_FIELDS)
 

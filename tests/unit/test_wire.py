@@ -5,7 +5,7 @@ import json
 import msgspec
 import pytest
 
-from wsd.worker import wire
+from wsd.worker.wire import messages as wire
 
 
 @pytest.mark.parametrize(

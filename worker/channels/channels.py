@@ -13,7 +13,6 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from wsd.worker import wire
 from wsd.worker.broker.deduplication import SeenMessages
 from wsd.worker.broker.history import PAGE_ENTRIES, Entry, Keep, Page, Position, Stored, Wanted, offset_of
 from wsd.worker.broker.message_broker import MessageBroker, RefusedError, ToldStored
@@ -26,6 +25,7 @@ from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.link import LOST, RedisError, raise_if_cancelled
 from wsd.worker.logs import get_logger
+from wsd.worker.wire import messages as wire
 
 logger = get_logger(__name__)
 

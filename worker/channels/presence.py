@@ -18,7 +18,7 @@ from wsd.worker.containment import report
 from wsd.worker.contract import heartbeat_key, presence_key, presence_workers_key
 from wsd.worker.link import Redis, RedisError, raise_if_cancelled
 from wsd.worker.logs import get_logger
-from wsd.worker.wire import Member
+from wsd.worker.wire.messages import Member
 
 if TYPE_CHECKING:
     from redis.asyncio.client import Pipeline

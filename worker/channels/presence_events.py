@@ -9,11 +9,11 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
-from wsd.worker import wire
 from wsd.worker.channels.presence import Presence
 from wsd.worker.containment import run_for_ever
 from wsd.worker.link import LOST, raise_if_cancelled
-from wsd.worker.wire import Member
+from wsd.worker.wire import messages as wire
+from wsd.worker.wire.messages import Member
 
 GATHER_SECONDS = 0.25
 

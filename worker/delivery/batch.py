@@ -3,11 +3,11 @@
 A server's frames are not masked (RFC 6455, 5.1), so that their bytes are the same for every client.
 """
 
-from wsd.worker import frames
 from wsd.worker.broker.history import Position
 from wsd.worker.channels.options import SlowReaders
-from wsd.worker.compression import deflate
-from wsd.worker.frames import TEXT
+from wsd.worker.wire import frames
+from wsd.worker.wire.compression import deflate
+from wsd.worker.wire.frames import TEXT
 
 COMPRESS_FROM_BYTES = 256
 """Smaller messages go as they are, whatever was negotiated."""

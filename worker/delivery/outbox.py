@@ -7,14 +7,14 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-from wsd.worker import frames
 from wsd.worker.containment import report
 from wsd.worker.delivery.backlog import Backlog
 from wsd.worker.delivery.batch import Batch, Item, Message
 from wsd.worker.delivery.flight_recorder import Event, add_event
-from wsd.worker.ending import Ending, Side
 from wsd.worker.logs import get_logger
-from wsd.worker.wire import CloseCode
+from wsd.worker.wire import frames
+from wsd.worker.wire.ending import Ending, Side
+from wsd.worker.wire.messages import CloseCode
 
 logger = get_logger(__name__)
 

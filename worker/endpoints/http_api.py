@@ -10,7 +10,6 @@ from msgspec import Raw, Struct
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from wsd.worker import wire
 from wsd.worker.broker.message_broker import UNAVAILABLE, RefusedError
 from wsd.worker.contract import (
     BROADCAST,
@@ -25,7 +24,8 @@ from wsd.worker.contract import (
 )
 from wsd.worker.endpoints import operator_api
 from wsd.worker.manager.websocket_manager import Published
-from wsd.worker.payload import PayloadFilter
+from wsd.worker.wire import messages as wire
+from wsd.worker.wire.redaction import PayloadFilter
 from wsd.worker.worker import Worker
 
 MAX_BATCH = 1000

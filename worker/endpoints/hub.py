@@ -12,15 +12,16 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from wsd.worker import frames, wire
 from wsd.worker.broker.history import Position
 from wsd.worker.delivery.outbox import handle_of
 from wsd.worker.endpoints.hub_client import Client
 from wsd.worker.manager.websocket_manager import MAX_CHANNELS, DistributedWebSocketManager, TooManyConnectionsError
-from wsd.worker.names import name_problem
 from wsd.worker.security.admission import IDENTITY_KEY
 from wsd.worker.security.authentication import Identity
-from wsd.worker.wire import CloseCode
+from wsd.worker.wire import frames
+from wsd.worker.wire import messages as wire
+from wsd.worker.wire.messages import CloseCode
+from wsd.worker.wire.names import name_problem
 
 NO_STATUS = 1005
 

@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from wsd.worker import wire
 from wsd.worker.broker.history import Position
 from wsd.worker.broker.message_broker import UNAVAILABLE, RefusedError
 from wsd.worker.channels.channels import Joined
@@ -29,7 +28,8 @@ from wsd.worker.manager.websocket_manager import (
 )
 from wsd.worker.security.authentication import Identity
 from wsd.worker.security.authorization import Action, is_allowed
-from wsd.worker.wire import CloseCode, WireError
+from wsd.worker.wire import messages as wire
+from wsd.worker.wire.messages import CloseCode, WireError
 
 MAX_UNDER_WAY = 128
 """Messages of one client that Redis has not answered yet."""

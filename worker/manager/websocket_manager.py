@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from wsd.worker import frames, wire
 from wsd.worker.broker.history import Position, Stored
 from wsd.worker.broker.message_broker import MessageBroker, Receive, RefusedError, telling
 from wsd.worker.broker.message_names import stored_key, uid_of
@@ -40,7 +39,6 @@ from wsd.worker.delivery.batch import Message
 from wsd.worker.delivery.close_delays import close_delays
 from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.delivery.outbox import Outbox, Outlet
-from wsd.worker.ending import GOODBYES, Ending, Side
 from wsd.worker.link import LOST, is_refusal, raise_if_cancelled
 from wsd.worker.logs import get_logger
 from wsd.worker.manager.connection import Connection, ConnectionLimits, Turns
@@ -53,8 +51,6 @@ from wsd.worker.manager.statistics import (
     merge,
     top,
 )
-from wsd.worker.names import name_problem
-from wsd.worker.payload import PayloadFilter
 from wsd.worker.security.authentication import Identity
 from wsd.worker.security.authorization import Authorize, is_allowed
 from wsd.worker.server.keepalive import LATE_SECONDS
@@ -63,7 +59,12 @@ from wsd.worker.sessions.session_store import Claim, SessionChanged, SessionInfo
 from wsd.worker.sessions.trace_store import Traces
 from wsd.worker.sessions.tracing import AskFlight, FlightAnswer, Tracing
 from wsd.worker.sessions.user_connections import UserConnections
-from wsd.worker.wire import CloseCode
+from wsd.worker.wire import frames
+from wsd.worker.wire import messages as wire
+from wsd.worker.wire.ending import GOODBYES, Ending, Side
+from wsd.worker.wire.messages import CloseCode
+from wsd.worker.wire.names import name_problem
+from wsd.worker.wire.redaction import PayloadFilter
 
 logger = get_logger(__name__)
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from wsd.worker import frames
 from wsd.worker.contract import WorkerEnv
 from wsd.worker.delivery.outbox import handle_of
 from wsd.worker.logs import get_logger
@@ -26,7 +25,8 @@ from wsd.worker.security.authentication import (
     load_hook,
 )
 from wsd.worker.security.limits import TokenBucket, origin_allowed
-from wsd.worker.wire import CloseCode
+from wsd.worker.wire import frames
+from wsd.worker.wire.messages import CloseCode
 
 logger = get_logger(__name__)
 

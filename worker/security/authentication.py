@@ -16,7 +16,7 @@ from starlette.types import Scope
 
 from wsd.worker.link import raise_if_cancelled
 from wsd.worker.logs import get_logger
-from wsd.worker.names import name_problem
+from wsd.worker.wire.names import name_problem
 
 if TYPE_CHECKING:
     import jwt

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from starlette.types import ASGIApp, Message, Scope
 from uvicorn.protocols.utils import ClientDisconnected
 
-from wsd.worker import handshake
 from wsd.worker.delivery import batch as delivery
 from wsd.worker.delivery.outbox import Receiver
-from wsd.worker.frames import BINARY
 from wsd.worker.logs import get_logger
+from wsd.worker.wire import handshake
+from wsd.worker.wire.frames import BINARY
 
 if TYPE_CHECKING:
     from wsd.worker.server.websocket_protocol import FanoutProtocol

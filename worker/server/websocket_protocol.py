@@ -25,17 +25,17 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
-from wsd.worker import frames, handshake
-from wsd.worker.compression import negotiate
 from wsd.worker.containment import Containment, report
 from wsd.worker.delivery.batch import Item
 from wsd.worker.delivery.outbox import EXTENSION, Outbox, Outlet, Receiver
-from wsd.worker.ending import Ending, Side
-from wsd.worker.frames import CLOSE, EMPTY_CLOSE, NO_STATUS, PING, PONG, FrameReader
 from wsd.worker.logs import get_logger
 from wsd.worker.security.limits import TokenBucket
 from wsd.worker.server.asgi_websocket import AsgiWebSocket
 from wsd.worker.server.keepalive import Keepalive
+from wsd.worker.wire import frames, handshake
+from wsd.worker.wire.compression import negotiate
+from wsd.worker.wire.ending import Ending, Side
+from wsd.worker.wire.frames import CLOSE, EMPTY_CLOSE, NO_STATUS, PING, PONG, FrameReader
 
 logger = get_logger(__name__)
 

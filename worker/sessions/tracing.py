@@ -8,9 +8,9 @@ from wsd.worker.broker.questions import Exchange
 from wsd.worker.contract import worker_channel
 from wsd.worker.delivery.flight_recorder import Flight, SessionTrace
 from wsd.worker.delivery.outbox import Outbox
-from wsd.worker.ending import Ending
 from wsd.worker.sessions.keeper import SessionKeeper
 from wsd.worker.sessions.session_store import SessionInfo, SessionState
+from wsd.worker.wire.ending import Ending
 
 
 class AskFlight(Struct, frozen=True, tag="ask_flight"):

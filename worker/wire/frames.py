@@ -10,7 +10,7 @@ import zlib
 from enum import IntEnum
 from typing import Any
 
-from wsd.worker.compression import Inflater
+from wsd.worker.wire.compression import Inflater
 
 try:
     from websockets.speedups import apply_mask

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import NamedTuple
 
-from wsd.worker.wire import CloseCode
+from wsd.worker.wire.messages import CloseCode
 
 GOODBYES = (CloseCode.GOODBYE, CloseCode.GOING_AWAY)
 """Close codes of a client that leaves on purpose: done, or its page is closed (RFC 6455, 7.4.1)."""

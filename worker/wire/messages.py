@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from wsd.worker.contract import BROADCAST, DIRECT
-from wsd.worker.names import name_problem
+from wsd.worker.wire.names import name_problem
 
 MAX_ID_BYTES = 256
 """The id of a request comes back with its answer: it may be any JSON of this size, which also bounds its depth."""

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from wsd.worker.wire import WireError
+from wsd.worker.wire.messages import WireError
 
 MAX_DEPTH = 32
 
