@@ -15,7 +15,7 @@ from pathlib import Path
 from wsd.supervisor.clock import AwakeClock
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.health import Pulse
-from wsd.supervisor.logs import log_size, tail
+from wsd.supervisor.logs.follow import log_size, tail
 from wsd.supervisor.process import Process, Usage, describe_exit, reap_others
 from wsd.supervisor.service import Service
 from wsd.supervisor.slot import (

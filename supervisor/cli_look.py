@@ -127,7 +127,8 @@ def trace(
 
     Example: wsd trace ann
     """
-    from wsd.supervisor import log_lines, trace_lines  # noqa: PLC0415
+    from wsd.supervisor import trace_lines  # noqa: PLC0415
+    from wsd.supervisor.logs import reading as log_lines  # noqa: PLC0415
 
     answer = ask(config, state_dir, "GET", f"/v1/trace?{urlencode({'who': who})}")
     if as_json:
@@ -158,7 +159,7 @@ def events(
     Example: wsd events --since 1h
     Example: wsd events -f
     """
-    from wsd.supervisor import log_lines  # noqa: PLC0415
+    from wsd.supervisor.logs import reading as log_lines  # noqa: PLC0415
 
     where = find_state_dir(config, state_dir)
     choice = log_lines.choose(since)
@@ -187,8 +188,8 @@ def logs(
     Example: wsd logs -f 2 nginx
     Example: wsd logs --since 5m --grep 'refused|closed'
     """
-    from wsd.supervisor import log_lines  # noqa: PLC0415
-    from wsd.supervisor.logs import prefixes, use_colour  # noqa: PLC0415
+    from wsd.supervisor.logs import reading as log_lines  # noqa: PLC0415
+    from wsd.supervisor.logs.follow import prefixes, use_colour  # noqa: PLC0415
 
     paths = _logs(find_state_dir(config, state_dir), names or [])
     labels = prefixes(paths, colour=use_colour(sys.stdout, os.environ)) if len(paths) > 1 else dict.fromkeys(paths, "")

@@ -17,9 +17,9 @@ from wsd.supervisor import commands, nginx
 from wsd.supervisor.asker import asked_by
 from wsd.supervisor.client import stop_and_wait
 from wsd.supervisor.config import Loaded, LogConfig
-from wsd.supervisor.console import Console
 from wsd.supervisor.errors import ExitCode, NotRunningError, StartError, WsdError
-from wsd.supervisor.logs import LogFollower, prefixes
+from wsd.supervisor.logs.console import Console
+from wsd.supervisor.logs.follow import LogFollower, prefixes
 from wsd.supervisor.private_files import append_to
 from wsd.supervisor.process import end_leftovers, is_alive, names_of, port_holder, raise_file_limit
 from wsd.supervisor.state_dir import ProcessRecord, StateDir

@@ -24,7 +24,7 @@ from wsd.supervisor.config import Config, Loaded
 from wsd.supervisor.cpus import available_cpus
 from wsd.supervisor.errors import ConfigError, StartError, WsdError
 from wsd.supervisor.file_contents import CERTIFICATE, INCLUDE, Digests, digests
-from wsd.supervisor.logs import log_size, tail
+from wsd.supervisor.logs.follow import log_size, tail
 from wsd.supervisor.process import Process
 from wsd.supervisor.service import Command, Service
 from wsd.supervisor.slot import Urgency

@@ -10,7 +10,7 @@ from wsd.supervisor import quoting
 from wsd.supervisor.capacity import connections_possible, connections_warning, redis_warning, refusals_warning
 from wsd.supervisor.children import Child
 from wsd.supervisor.config import redacted
-from wsd.supervisor.logs import tail
+from wsd.supervisor.logs.follow import tail
 from wsd.supervisor.nginx import worker_processes
 from wsd.supervisor.redis_watch import stores_nothing, text_of, trouble
 from wsd.supervisor.slot import SlotState

@@ -25,7 +25,7 @@ from wsd.supervisor.file_contents import PUBLIC_KEY, Digests, digests
 from wsd.supervisor.file_guard import FileGuard
 from wsd.supervisor.health import Limits
 from wsd.supervisor.health_watch import HealthWatch
-from wsd.supervisor.log_rotation import rotate_for_ever
+from wsd.supervisor.logs.rotation import rotate_for_ever
 from wsd.supervisor.nginx import NginxService
 from wsd.supervisor.operations import Operations
 from wsd.supervisor.redis_watch import RedisWatch, is_refusal, wrong_server

@@ -17,9 +17,9 @@ from types import FrameType
 import msgspec
 from rich.live import Live
 
-from wsd.supervisor import log_lines
 from wsd.supervisor.client import ControlClient
 from wsd.supervisor.errors import ConfigError, WsdError
+from wsd.supervisor.logs import reading as log_lines
 from wsd.supervisor.operations import Progress
 from wsd.supervisor.state_dir import StateDir
 from wsd.supervisor.status import ClusterStatus

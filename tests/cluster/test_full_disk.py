@@ -16,8 +16,8 @@ from tests.disk import fill, small_disk_at
 from tests.ports import unused_port
 from tests.waiting import eventually
 from wsd.supervisor.config import LogConfig
-from wsd.supervisor.log_lines import parse_events
-from wsd.supervisor.log_rotation import Rotation, rotate
+from wsd.supervisor.logs.reading import parse_events
+from wsd.supervisor.logs.rotation import Rotation, rotate
 from wsd.worker.contract import EventHandler
 
 pytestmark = pytest.mark.anyio
@@ -154,7 +154,7 @@ def test_rotation_without_room_leaves_all_logs_as_they_are(
     ballast = fill(small_disk)
     os.truncate(ballast, ballast.stat().st_size - room_for_copy)
     if room_for_copy:  # as if somebody had taken the room that there was
-        monkeypatch.setattr("wsd.supervisor.log_rotation._check_room", lambda path, size: None)
+        monkeypatch.setattr("wsd.supervisor.logs.rotation._check_room", lambda path, size: None)
     names = sorted(path.name for path in small_disk.iterdir())
     rotation = Rotation()
     for _ in range(3):

@@ -8,8 +8,8 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from wsd.supervisor.console import MAX_WAITING_BYTES, Console
-from wsd.supervisor.json_lines import level_of, log_line
+from wsd.supervisor.logs.console import MAX_WAITING_BYTES, Console
+from wsd.supervisor.logs.json_lines import level_of, log_line
 
 NOW = 1_795_524_238.0
 

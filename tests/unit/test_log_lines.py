@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from wsd.supervisor.errors import ConfigError
-from wsd.supervisor.log_lines import Choice, events, merged, parse_pattern, parse_since, show_event, time_of
-from wsd.supervisor.log_rotation import rotate
-from wsd.supervisor.logs import tail
+from wsd.supervisor.logs.follow import tail
+from wsd.supervisor.logs.reading import Choice, events, merged, parse_pattern, parse_since, show_event, time_of
+from wsd.supervisor.logs.rotation import rotate
 from wsd.supervisor.private_files import append_to
 from wsd.worker.contract import Event
 

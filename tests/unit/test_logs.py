@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from wsd.supervisor.log_lines import read
-from wsd.supervisor.logs import MAX_LINE_BYTES, LogFollower, prefixes, tail, use_colour
+from wsd.supervisor.logs.follow import MAX_LINE_BYTES, LogFollower, prefixes, tail, use_colour
+from wsd.supervisor.logs.reading import read
 
 
 class Terminal(io.StringIO):

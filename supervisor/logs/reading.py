@@ -11,7 +11,7 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from wsd.supervisor.errors import ConfigError
-from wsd.supervisor.logs import MAX_LINE_BYTES, LogFollower
+from wsd.supervisor.logs.follow import MAX_LINE_BYTES, LogFollower
 from wsd.supervisor.private_files import open_regular
 from wsd.supervisor.standard_streams import reader_is_gone
 from wsd.worker.contract import Event

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from wsd.supervisor.log_lines import time_of
+from wsd.supervisor.logs.reading import time_of
 from wsd.worker.contract import to_json
 
 LEVELS = {
