@@ -20,7 +20,7 @@ from wsd.supervisor.bench_clients import BenchClient, HandshakeError, Tally
 from wsd.supervisor.bench_figures import Figures, histogram, latency, per_delivery, percentile
 from wsd.supervisor.client import ControlClient
 from wsd.supervisor.errors import WsdError
-from wsd.supervisor.process import raise_file_limit
+from wsd.supervisor.processes.process import raise_file_limit
 from wsd.supervisor.state_dir import StateDir
 from wsd.supervisor.status import ClusterStatus
 

@@ -11,7 +11,7 @@ import msgspec
 from wsd.supervisor import identity
 from wsd.supervisor.chaos_verdict import Survey
 from wsd.supervisor.client import ControlClient, request
-from wsd.supervisor.process import is_alive
+from wsd.supervisor.processes.process import is_alive
 from wsd.supervisor.state_dir import StateDir
 from wsd.supervisor.status import ClusterStatus, ProcessStatus
 from wsd.worker.contract import HEALTH_PATH, Heartbeat

@@ -12,15 +12,15 @@ from wsd.supervisor import nginx, rebalancing, rollout, scaling
 from wsd.supervisor.asker import asked_by
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.operations import Operation, Say
+from wsd.supervisor.processes.slot import SlotState
 from wsd.supervisor.redis_watch import trouble
 from wsd.supervisor.reload import reload as reload_settings
-from wsd.supervisor.slot import SlotState
 from wsd.supervisor.succession import check_next
 from wsd.supervisor.workers import WorkerService
 from wsd.worker.contract import EVENT
 
 if TYPE_CHECKING:
-    from wsd.supervisor.children import Child
+    from wsd.supervisor.processes.children import Child
     from wsd.supervisor.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)

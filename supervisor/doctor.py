@@ -26,7 +26,7 @@ from wsd.supervisor.errors import WsdError
 from wsd.supervisor.exposure import exposure
 from wsd.supervisor.finding import Finding, failure, ok, warning
 from wsd.supervisor.launch import check_port
-from wsd.supervisor.process import is_alive
+from wsd.supervisor.processes.process import is_alive
 from wsd.supervisor.state_dir import StateDir
 from wsd.supervisor.status import ClusterStatus
 from wsd.worker.contract import channel_key

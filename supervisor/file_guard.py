@@ -4,10 +4,10 @@ import asyncio
 import logging
 from collections.abc import Iterable
 
-from wsd.supervisor.children import Child, Children
 from wsd.supervisor.control import ControlServer
 from wsd.supervisor.errors import WsdError
-from wsd.supervisor.slot import Fact, Incarnation, Phase, Recycle, Unhealthy
+from wsd.supervisor.processes.children import Child, Children
+from wsd.supervisor.processes.slot import Fact, Incarnation, Phase, Recycle, Unhealthy
 from wsd.supervisor.state_dir import StateDir
 from wsd.supervisor.valkey import ValkeyService
 

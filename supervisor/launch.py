@@ -21,7 +21,7 @@ from wsd.supervisor.errors import ExitCode, NotRunningError, StartError, WsdErro
 from wsd.supervisor.logs.console import Console
 from wsd.supervisor.logs.follow import LogFollower, prefixes
 from wsd.supervisor.private_files import append_to
-from wsd.supervisor.process import end_leftovers, is_alive, names_of, port_holder, raise_file_limit
+from wsd.supervisor.processes.process import end_leftovers, is_alive, names_of, port_holder, raise_file_limit
 from wsd.supervisor.state_dir import ProcessRecord, StateDir
 from wsd.supervisor.status import ClusterStatus
 from wsd.supervisor.status_report import summary

@@ -25,9 +25,9 @@ from wsd.supervisor.cpus import available_cpus
 from wsd.supervisor.errors import ConfigError, StartError, WsdError
 from wsd.supervisor.file_contents import CERTIFICATE, INCLUDE, Digests, digests
 from wsd.supervisor.logs.follow import log_size, tail
-from wsd.supervisor.process import Process
-from wsd.supervisor.service import Command, Service
-from wsd.supervisor.slot import Urgency
+from wsd.supervisor.processes.process import Process
+from wsd.supervisor.processes.service import Command, Service
+from wsd.supervisor.processes.slot import Urgency
 from wsd.supervisor.state_dir import StateDir
 from wsd.worker.contract import OPERATOR_PREFIX
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
-from wsd.supervisor.children import Child
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.operations import Say
+from wsd.supervisor.processes.children import Child
 from wsd.supervisor.workers import WorkerService
 
 ROUNDS = 8

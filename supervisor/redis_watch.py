@@ -30,7 +30,7 @@ from redis.exceptions import (
 )
 
 from wsd.supervisor import quoting
-from wsd.supervisor.clock import AwakeClock
+from wsd.supervisor.processes.clock import AwakeClock
 from wsd.worker.contract import LIVE_WORKERS_KEY, Heartbeat, heartbeat_key, node_key
 
 logger = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import psutil
 
-from wsd.supervisor.children import Child, Children
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.operations import Say
-from wsd.supervisor.slot import Abandon, Phase, Replace, SlotState, Start, Stop, Swap
+from wsd.supervisor.processes.children import Child, Children
+from wsd.supervisor.processes.slot import Abandon, Phase, Replace, SlotState, Start, Stop, Swap
 
 MEMORY_MARGIN = 1.2
 """A new process may need a little more than the one that it replaces."""

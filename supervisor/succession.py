@@ -11,8 +11,8 @@ from pathlib import Path
 
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.nginx import NginxService
-from wsd.supervisor.process import end_orphans, is_alive
-from wsd.supervisor.service import Command, Service
+from wsd.supervisor.processes.process import end_orphans, is_alive
+from wsd.supervisor.processes.service import Command, Service
 from wsd.supervisor.state_dir import SavedState, StateDir
 
 LOCK_FD_ENV = "WSD_LOCK_FD"

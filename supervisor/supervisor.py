@@ -15,22 +15,22 @@ from redis.exceptions import RedisError
 from wsd.supervisor import nginx, rollout, valkey
 from wsd.supervisor.asker import asked_by
 from wsd.supervisor.certificate_watch import CertificateWatch
-from wsd.supervisor.children import Child, Children
-from wsd.supervisor.clock import AwakeClock
 from wsd.supervisor.config import Config, Loaded, redacted, with_workers
 from wsd.supervisor.control import ControlServer
 from wsd.supervisor.dashboard import Access
 from wsd.supervisor.errors import StartError, WsdError
 from wsd.supervisor.file_contents import PUBLIC_KEY, Digests, digests
 from wsd.supervisor.file_guard import FileGuard
-from wsd.supervisor.health import Limits
 from wsd.supervisor.health_watch import HealthWatch
 from wsd.supervisor.logs.rotation import rotate_for_ever
 from wsd.supervisor.nginx import NginxService
 from wsd.supervisor.operations import Operations
+from wsd.supervisor.processes.children import Child, Children
+from wsd.supervisor.processes.clock import AwakeClock
+from wsd.supervisor.processes.health import Limits
+from wsd.supervisor.processes.service import Service
+from wsd.supervisor.processes.slot import KILL_AFTER_SECONDS, RestartPolicy, Start, Stop
 from wsd.supervisor.redis_watch import RedisWatch, is_refusal, wrong_server
-from wsd.supervisor.service import Service
-from wsd.supervisor.slot import KILL_AFTER_SECONDS, RestartPolicy, Start, Stop
 from wsd.supervisor.state_dir import SavedState, StateDir
 from wsd.supervisor.status import ClusterStatus
 from wsd.supervisor.status_report import report

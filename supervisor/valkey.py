@@ -7,7 +7,7 @@ from pathlib import Path
 
 from wsd.supervisor import quoting
 from wsd.supervisor.config import RedisConfig
-from wsd.supervisor.service import Command, Service
+from wsd.supervisor.processes.service import Command, Service
 from wsd.supervisor.state_dir import BoundSocket, ProcessRecord, StateDir
 
 

@@ -22,7 +22,7 @@ from tests.waiting import until
 from tests.worker.clients import said
 from wsd.supervisor.client import ControlClient, request
 from wsd.supervisor.errors import WsdError
-from wsd.supervisor.process import is_alive
+from wsd.supervisor.processes.process import is_alive
 from wsd.supervisor.state_dir import StateDir
 from wsd.supervisor.status import ClusterStatus, ProcessStatus, WorkerStatus
 

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from wsd.supervisor.children import Children
-from wsd.supervisor.clock import AwakeClock
 from wsd.supervisor.config import Config
 from wsd.supervisor.nginx import NginxService
-from wsd.supervisor.slot import RestartPolicy
+from wsd.supervisor.processes.children import Children
+from wsd.supervisor.processes.clock import AwakeClock
+from wsd.supervisor.processes.slot import RestartPolicy
 from wsd.supervisor.state_dir import StateDir
 from wsd.supervisor.valkey import ValkeyService
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from wsd.supervisor.clock import TICK_SECONDS, AwakeClock
-from wsd.supervisor.health import Limits, Pulse, Verdict, verdict
-from wsd.supervisor.slot import End, Ready, RestartPolicy, Slot, Start, Stop, Tick, Urgency, step
+from wsd.supervisor.processes.clock import TICK_SECONDS, AwakeClock
+from wsd.supervisor.processes.health import Limits, Pulse, Verdict, verdict
+from wsd.supervisor.processes.slot import End, Ready, RestartPolicy, Slot, Start, Stop, Tick, Urgency, step
 
 LIMITS = Limits(heartbeat_timeout=5, probe_timeout=2)
 EVERY_SECOND = tuple(float(at) for at in range(1, 60))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from wsd.supervisor.health import Limits, Observation, Pulse, Verdict, verdict
+from wsd.supervisor.processes.health import Limits, Observation, Pulse, Verdict, verdict
 from wsd.worker.contract import Heartbeat, WorkerState
 
 LIMITS = Limits(heartbeat_timeout=5, probe_timeout=2, max_rss=1000)

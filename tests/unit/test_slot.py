@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from wsd.supervisor.slot import (
+from wsd.supervisor.processes.slot import (
     KILL_AFTER_SECONDS,
     Abandon,
     Adopt,

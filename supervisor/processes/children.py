@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from wsd.supervisor.clock import AwakeClock
 from wsd.supervisor.errors import WsdError
-from wsd.supervisor.health import Pulse
 from wsd.supervisor.logs.follow import log_size, tail
-from wsd.supervisor.process import Process, Usage, describe_exit, reap_others
-from wsd.supervisor.service import Service
-from wsd.supervisor.slot import (
+from wsd.supervisor.processes.clock import AwakeClock
+from wsd.supervisor.processes.health import Pulse
+from wsd.supervisor.processes.process import Process, Usage, describe_exit, reap_others
+from wsd.supervisor.processes.service import Service
+from wsd.supervisor.processes.slot import (
     Adopt,
     Effect,
     End,

@@ -9,7 +9,7 @@ import random
 from dataclasses import dataclass
 from enum import StrEnum
 
-from wsd.supervisor.clock import LATE_SECONDS
+from wsd.supervisor.processes.clock import LATE_SECONDS
 from wsd.worker.contract import Heartbeat
 
 

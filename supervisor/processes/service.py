@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from wsd.supervisor.slot import Urgency
+from wsd.supervisor.processes.slot import Urgency
 from wsd.supervisor.state_dir import ProcessRecord
 
 

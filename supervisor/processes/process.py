@@ -18,7 +18,7 @@ import psutil
 
 from wsd.supervisor import identity
 from wsd.supervisor.private_files import append_to
-from wsd.supervisor.service import Command
+from wsd.supervisor.processes.service import Command
 from wsd.supervisor.state_dir import ProcessRecord
 from wsd.worker.contract import WORKER_ID
 
