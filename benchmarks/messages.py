@@ -22,7 +22,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, unix_connect
 
 from wsd.supervisor.client import request
-from wsd.supervisor.valkey import find_binary
+from wsd.supervisor.services.valkey import find_binary
 from wsd.worker.contract import WorkerEnv
 from wsd.worker.link import Redis, open_redis
 from wsd.worker.sessions.redis_store import RedisSessionStore

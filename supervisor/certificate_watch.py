@@ -10,7 +10,7 @@ from wsd.supervisor.certificates import Certificate
 from wsd.supervisor.config import Config
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.file_contents import CERTIFICATE, Digests, digests
-from wsd.supervisor.nginx import NginxService
+from wsd.supervisor.services.nginx import NginxService
 from wsd.worker.contract import EVENT
 
 logger = logging.getLogger(__name__)

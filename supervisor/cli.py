@@ -154,7 +154,7 @@ def render_nginx(
 
     Example: wsd render-nginx --workers 8 --check --output /etc/nginx/nginx.conf
     """
-    from wsd.supervisor import nginx  # noqa: PLC0415
+    from wsd.supervisor.services import nginx  # noqa: PLC0415
 
     loaded = load(
         config,

@@ -27,7 +27,7 @@ from wsd.supervisor import commands, template
 from wsd.supervisor.asker import asked_by
 from wsd.supervisor.guesses import Burst, GuessLimit
 from wsd.supervisor.logs import reading as log_lines
-from wsd.supervisor.nginx import DASHBOARD_PATH, FORWARDED_HEADER
+from wsd.supervisor.services.nginx import DASHBOARD_PATH, FORWARDED_HEADER
 from wsd.worker.contract import EVENT
 
 if TYPE_CHECKING:

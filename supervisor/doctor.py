@@ -18,7 +18,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from wsd.supervisor import certificates, nginx, valkey
+from wsd.supervisor import certificates
 from wsd.supervisor.capacity import FILES_BESIDE_CONNECTIONS
 from wsd.supervisor.client import ControlClient
 from wsd.supervisor.config import Loaded, redacted
@@ -27,6 +27,7 @@ from wsd.supervisor.exposure import exposure
 from wsd.supervisor.finding import Finding, failure, ok, warning
 from wsd.supervisor.launch import check_port
 from wsd.supervisor.processes.process import is_alive
+from wsd.supervisor.services import nginx, valkey
 from wsd.supervisor.state_dir import StateDir
 from wsd.supervisor.status import ClusterStatus
 from wsd.worker.contract import channel_key

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from wsd.supervisor.config import SECRET_KEYS, Config, Loaded
 from wsd.supervisor.finding import Finding, ok, warning
-from wsd.supervisor.nginx import is_loopback
+from wsd.supervisor.services.nginx import is_loopback
 
 JWT_SECRET_BYTES = 32
 """RFC 7518, 3.2: a key of HS256 has the size of the hash at least."""

@@ -8,8 +8,8 @@ from wsd.supervisor.control import ControlServer
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.processes.children import Child, Children
 from wsd.supervisor.processes.slot import Fact, Incarnation, Phase, Recycle, Unhealthy
+from wsd.supervisor.services.valkey import ValkeyService
 from wsd.supervisor.state_dir import StateDir
-from wsd.supervisor.valkey import ValkeyService
 
 logger = logging.getLogger(__name__)
 

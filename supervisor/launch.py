@@ -13,7 +13,7 @@ from itertools import chain
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
-from wsd.supervisor import commands, nginx
+from wsd.supervisor import commands
 from wsd.supervisor.asker import asked_by
 from wsd.supervisor.client import stop_and_wait
 from wsd.supervisor.config import Loaded, LogConfig
@@ -22,6 +22,7 @@ from wsd.supervisor.logs.console import Console
 from wsd.supervisor.logs.follow import LogFollower, prefixes
 from wsd.supervisor.private_files import append_to
 from wsd.supervisor.processes.process import end_leftovers, is_alive, names_of, port_holder, raise_file_limit
+from wsd.supervisor.services import nginx
 from wsd.supervisor.state_dir import ProcessRecord, StateDir
 from wsd.supervisor.status import ClusterStatus
 from wsd.supervisor.status_report import summary

@@ -13,7 +13,7 @@ from wsd.supervisor import quoting, template
 from wsd.supervisor.client import STOP_MARGIN_SECONDS
 from wsd.supervisor.config import ClusterConfig
 from wsd.supervisor.errors import WsdError
-from wsd.supervisor.workers import DRAIN_MARGIN_SECONDS
+from wsd.supervisor.services.worker import DRAIN_MARGIN_SECONDS
 
 
 def settings() -> str:

@@ -16,7 +16,7 @@ import msgspec
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.operations import Say
 from wsd.supervisor.processes.children import Child
-from wsd.supervisor.workers import WorkerService
+from wsd.supervisor.services.worker import WorkerService
 
 ROUNDS = 8
 

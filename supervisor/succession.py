@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from wsd.supervisor.errors import WsdError
-from wsd.supervisor.nginx import NginxService
 from wsd.supervisor.processes.process import end_orphans, is_alive
 from wsd.supervisor.processes.service import Command, Service
+from wsd.supervisor.services.nginx import NginxService
 from wsd.supervisor.state_dir import SavedState, StateDir
 
 LOCK_FD_ENV = "WSD_LOCK_FD"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from wsd.supervisor import nginx, rollout, valkey
+from wsd.supervisor import rollout
 from wsd.supervisor.asker import asked_by
 from wsd.supervisor.certificate_watch import CertificateWatch
 from wsd.supervisor.config import Config, Loaded, redacted, with_workers
@@ -23,7 +23,6 @@ from wsd.supervisor.file_contents import PUBLIC_KEY, Digests, digests
 from wsd.supervisor.file_guard import FileGuard
 from wsd.supervisor.health_watch import HealthWatch
 from wsd.supervisor.logs.rotation import rotate_for_ever
-from wsd.supervisor.nginx import NginxService
 from wsd.supervisor.operations import Operations
 from wsd.supervisor.processes.children import Child, Children
 from wsd.supervisor.processes.clock import AwakeClock
@@ -31,12 +30,14 @@ from wsd.supervisor.processes.health import Limits
 from wsd.supervisor.processes.service import Service
 from wsd.supervisor.processes.slot import KILL_AFTER_SECONDS, RestartPolicy, Start, Stop
 from wsd.supervisor.redis_watch import RedisWatch, is_refusal, wrong_server
+from wsd.supervisor.services import nginx, valkey
+from wsd.supervisor.services.nginx import NginxService
+from wsd.supervisor.services.valkey import ValkeyService
+from wsd.supervisor.services.worker import DRAIN_MARGIN_SECONDS, WorkerService
 from wsd.supervisor.state_dir import SavedState, StateDir
 from wsd.supervisor.status import ClusterStatus
 from wsd.supervisor.status_report import report
 from wsd.supervisor.succession import LeftoverService
-from wsd.supervisor.valkey import ValkeyService
-from wsd.supervisor.workers import DRAIN_MARGIN_SECONDS, WorkerService
 from wsd.worker.contract import EVENT
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from pathlib import Path
 from redis._parsers.base import BaseParser
 
 from tests.waiting import until
-from wsd.supervisor.valkey import find_binary
+from wsd.supervisor.services.valkey import find_binary
 
 
 class Valkey:

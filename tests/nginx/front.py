@@ -14,7 +14,7 @@ import trustme
 from tests.ports import unused_port
 from tests.waiting import eventually
 from wsd.supervisor.config import ClusterConfig, Config, NginxConfig
-from wsd.supervisor.nginx import own_user, render, version_of
+from wsd.supervisor.services.nginx import own_user, render, version_of
 
 CERTIFICATE_NAMES = ("localhost", "127.0.0.1")
 MAX_HEAD_BYTES = 1_000_000

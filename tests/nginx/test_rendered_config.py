@@ -13,7 +13,7 @@ import pytest
 from tests.nginx.front import Certificate, config
 from wsd.supervisor import quoting
 from wsd.supervisor.config import NginxConfig
-from wsd.supervisor.nginx import (
+from wsd.supervisor.services.nginx import (
     affinity,
     check,
     is_loopback,

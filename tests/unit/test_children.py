@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from wsd.supervisor.config import Config
-from wsd.supervisor.nginx import NginxService
 from wsd.supervisor.processes.children import Children
 from wsd.supervisor.processes.clock import AwakeClock
 from wsd.supervisor.processes.slot import RestartPolicy
+from wsd.supervisor.services.nginx import NginxService
+from wsd.supervisor.services.valkey import ValkeyService
 from wsd.supervisor.state_dir import StateDir
-from wsd.supervisor.valkey import ValkeyService
 
 POLICY = RestartPolicy(backoff_initial=1, backoff_max=1, stable_after=1, max_restarts=1, window=1, start_timeout=1)
 

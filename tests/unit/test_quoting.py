@@ -13,7 +13,7 @@ from tests.nginx.front import CERTIFICATE_NAMES, Certificate, config
 from wsd.supervisor import new_files, quoting
 from wsd.supervisor.config import Setting, build, is_network, load
 from wsd.supervisor.errors import ConfigError
-from wsd.supervisor.nginx import check, find_binary, own_user, render, render_for
+from wsd.supervisor.services.nginx import check, find_binary, own_user, render, render_for
 from wsd.supervisor.state_dir import StateDir
 
 NAMES = [

@@ -14,8 +14,8 @@ import psutil
 
 from wsd.supervisor.client import request
 from wsd.supervisor.config import Config
-from wsd.supervisor.nginx import HEADER_BUFFERS
 from wsd.supervisor.processes.service import Command, Service
+from wsd.supervisor.services.nginx import HEADER_BUFFERS
 from wsd.supervisor.state_dir import BoundSocket, ProcessRecord, StateDir
 from wsd.worker.contract import (
     ACCEPT_GRACE_SECONDS,
