@@ -11,9 +11,9 @@ from msgspec import Meta, Struct
 from wsd.supervisor import rebalancing, rollout, scaling
 from wsd.supervisor.asker import asked_by
 from wsd.supervisor.errors import WsdError
+from wsd.supervisor.monitoring.redis_watch import trouble
 from wsd.supervisor.operations import Operation, Say
 from wsd.supervisor.processes.slot import SlotState
-from wsd.supervisor.redis_watch import trouble
 from wsd.supervisor.reload import reload as reload_settings
 from wsd.supervisor.services import nginx
 from wsd.supervisor.services.worker import WorkerService

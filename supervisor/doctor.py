@@ -19,13 +19,13 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from wsd.supervisor import certificates
-from wsd.supervisor.capacity import FILES_BESIDE_CONNECTIONS
 from wsd.supervisor.client import ControlClient
 from wsd.supervisor.config import Loaded, redacted
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.exposure import exposure
 from wsd.supervisor.finding import Finding, failure, ok, warning
 from wsd.supervisor.launch import check_port
+from wsd.supervisor.monitoring.capacity import FILES_BESIDE_CONNECTIONS
 from wsd.supervisor.processes.process import is_alive
 from wsd.supervisor.services import nginx, valkey
 from wsd.supervisor.state_dir import StateDir

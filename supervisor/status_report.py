@@ -7,12 +7,17 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from wsd.supervisor import quoting
-from wsd.supervisor.capacity import connections_possible, connections_warning, redis_warning, refusals_warning
 from wsd.supervisor.config import redacted
 from wsd.supervisor.logs.follow import tail
+from wsd.supervisor.monitoring.capacity import (
+    connections_possible,
+    connections_warning,
+    redis_warning,
+    refusals_warning,
+)
+from wsd.supervisor.monitoring.redis_watch import stores_nothing, text_of, trouble
 from wsd.supervisor.processes.children import Child
 from wsd.supervisor.processes.slot import SlotState
-from wsd.supervisor.redis_watch import stores_nothing, text_of, trouble
 from wsd.supervisor.services.nginx import worker_processes
 from wsd.supervisor.services.worker import WorkerService
 from wsd.supervisor.status import ClusterStatus, NodeStatus, ProcessStatus, RedisStatus, WorkerStatus

@@ -14,22 +14,22 @@ from redis.exceptions import RedisError
 
 from wsd.supervisor import rollout
 from wsd.supervisor.asker import asked_by
-from wsd.supervisor.certificate_watch import CertificateWatch
 from wsd.supervisor.config import Config, Loaded, redacted, with_workers
 from wsd.supervisor.control import ControlServer
 from wsd.supervisor.dashboard import Access
 from wsd.supervisor.errors import StartError, WsdError
 from wsd.supervisor.file_contents import PUBLIC_KEY, Digests, digests
 from wsd.supervisor.file_guard import FileGuard
-from wsd.supervisor.health_watch import HealthWatch
 from wsd.supervisor.logs.rotation import rotate_for_ever
+from wsd.supervisor.monitoring.certificate_watch import CertificateWatch
+from wsd.supervisor.monitoring.health_watch import HealthWatch
+from wsd.supervisor.monitoring.redis_watch import RedisWatch, is_refusal, wrong_server
 from wsd.supervisor.operations import Operations
 from wsd.supervisor.processes.children import Child, Children
 from wsd.supervisor.processes.clock import AwakeClock
 from wsd.supervisor.processes.health import Limits
 from wsd.supervisor.processes.service import Service
 from wsd.supervisor.processes.slot import KILL_AFTER_SECONDS, RestartPolicy, Start, Stop
-from wsd.supervisor.redis_watch import RedisWatch, is_refusal, wrong_server
 from wsd.supervisor.services import nginx, valkey
 from wsd.supervisor.services.nginx import NginxService
 from wsd.supervisor.services.valkey import ValkeyService

@@ -4,7 +4,12 @@ from typing import Any
 
 import pytest
 
-from wsd.supervisor.capacity import connections_possible, connections_warning, redis_warning, refusals_warning
+from wsd.supervisor.monitoring.capacity import (
+    connections_possible,
+    connections_warning,
+    redis_warning,
+    refusals_warning,
+)
 
 
 @pytest.mark.parametrize(
