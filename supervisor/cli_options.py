@@ -62,7 +62,7 @@ def operate(config: str | None, state_dir: str | None, target: str, body: object
     import msgspec  # noqa: PLC0415
 
     from wsd.supervisor.client import ControlClient  # noqa: PLC0415
-    from wsd.supervisor.operations import Progress  # noqa: PLC0415
+    from wsd.supervisor.deploys.operations import Progress  # noqa: PLC0415
 
     progress = Progress()
     try:

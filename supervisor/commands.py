@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from wsd.supervisor import rebalancing, rollout, scaling
 from wsd.supervisor.asker import asked_by
+from wsd.supervisor.deploys import rebalancing, rollout, scaling
+from wsd.supervisor.deploys.operations import Operation, Say
+from wsd.supervisor.deploys.reload import reload as reload_settings
+from wsd.supervisor.deploys.upgrade import check_next
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.monitoring.redis_watch import trouble
-from wsd.supervisor.operations import Operation, Say
 from wsd.supervisor.processes.slot import SlotState
-from wsd.supervisor.reload import reload as reload_settings
 from wsd.supervisor.services import nginx
 from wsd.supervisor.services.worker import WorkerService
-from wsd.supervisor.succession import check_next
 from wsd.worker.contract import EVENT
 
 if TYPE_CHECKING:

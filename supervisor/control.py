@@ -25,8 +25,8 @@ from wsd.supervisor import commands
 from wsd.supervisor.asker import ASKED_BY_HEADER, asked_by
 from wsd.supervisor.control_gate import METRICS_PATH, ControlGate
 from wsd.supervisor.dashboard import Dashboard
+from wsd.supervisor.deploys.operations import Operation
 from wsd.supervisor.errors import WsdError
-from wsd.supervisor.operations import Operation
 from wsd.supervisor.services.nginx import DASHBOARD_PATH
 from wsd.worker.contract import WRONG_HOST, is_own_host
 

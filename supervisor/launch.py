@@ -17,6 +17,7 @@ from wsd.supervisor import commands
 from wsd.supervisor.asker import asked_by
 from wsd.supervisor.client import stop_and_wait
 from wsd.supervisor.config import Loaded, LogConfig
+from wsd.supervisor.deploys.upgrade import SIGNALS, become_the_next, inherited_lock, take_stock
 from wsd.supervisor.errors import ExitCode, NotRunningError, StartError, WsdError
 from wsd.supervisor.logs.console import Console
 from wsd.supervisor.logs.follow import LogFollower, prefixes
@@ -26,7 +27,6 @@ from wsd.supervisor.services import nginx
 from wsd.supervisor.state_dir import ProcessRecord, StateDir
 from wsd.supervisor.status import ClusterStatus
 from wsd.supervisor.status_report import summary
-from wsd.supervisor.succession import SIGNALS, become_the_next, inherited_lock, take_stock
 from wsd.supervisor.supervisor import Supervisor
 from wsd.supervisor.systemd import Systemd, public_socket
 from wsd.worker.contract import EVENT, EventHandler, JsonFormatter, LineFormatter

@@ -12,11 +12,13 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from wsd.supervisor import rollout
 from wsd.supervisor.asker import asked_by
 from wsd.supervisor.config import Config, Loaded, redacted, with_workers
 from wsd.supervisor.control import ControlServer
 from wsd.supervisor.dashboard import Access
+from wsd.supervisor.deploys import rollout
+from wsd.supervisor.deploys.operations import Operations
+from wsd.supervisor.deploys.upgrade import LeftoverService
 from wsd.supervisor.errors import StartError, WsdError
 from wsd.supervisor.file_contents import PUBLIC_KEY, Digests, digests
 from wsd.supervisor.file_guard import FileGuard
@@ -24,7 +26,6 @@ from wsd.supervisor.logs.rotation import rotate_for_ever
 from wsd.supervisor.monitoring.certificate_watch import CertificateWatch
 from wsd.supervisor.monitoring.health_watch import HealthWatch
 from wsd.supervisor.monitoring.redis_watch import RedisWatch, is_refusal, wrong_server
-from wsd.supervisor.operations import Operations
 from wsd.supervisor.processes.children import Child, Children
 from wsd.supervisor.processes.clock import AwakeClock
 from wsd.supervisor.processes.health import Limits
@@ -37,7 +38,6 @@ from wsd.supervisor.services.worker import DRAIN_MARGIN_SECONDS, WorkerService
 from wsd.supervisor.state_dir import SavedState, StateDir
 from wsd.supervisor.status import ClusterStatus
 from wsd.supervisor.status_report import report
-from wsd.supervisor.succession import LeftoverService
 from wsd.worker.contract import EVENT
 
 logger = logging.getLogger(__name__)

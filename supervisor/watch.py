@@ -18,9 +18,9 @@ import msgspec
 from rich.live import Live
 
 from wsd.supervisor.client import ControlClient
+from wsd.supervisor.deploys.operations import Progress
 from wsd.supervisor.errors import ConfigError, WsdError
 from wsd.supervisor.logs import reading as log_lines
-from wsd.supervisor.operations import Progress
 from wsd.supervisor.state_dir import StateDir
 from wsd.supervisor.status import ClusterStatus
 from wsd.supervisor.terminal import console

@@ -2,7 +2,7 @@
 
 import pytest
 
-from wsd.supervisor.rebalancing import surplus
+from wsd.supervisor.deploys.rebalancing import surplus
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from wsd.supervisor.config import Config, Key, changes, with_workers
+from wsd.supervisor.deploys.operations import Say
+from wsd.supervisor.deploys.rollout import restart
+from wsd.supervisor.deploys.scaling import scale
 from wsd.supervisor.errors import ConfigError, WsdError
 from wsd.supervisor.file_contents import Digests, changed, digests
-from wsd.supervisor.operations import Say
-from wsd.supervisor.rollout import restart
-from wsd.supervisor.scaling import scale
 
 if TYPE_CHECKING:
     from wsd.supervisor.supervisor import Supervisor

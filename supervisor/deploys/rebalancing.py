@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
+from wsd.supervisor.deploys.operations import Say
 from wsd.supervisor.errors import WsdError
-from wsd.supervisor.operations import Say
 from wsd.supervisor.processes.children import Child
 from wsd.supervisor.services.worker import WorkerService
 

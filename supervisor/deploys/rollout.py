@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import psutil
 
+from wsd.supervisor.deploys.operations import Say
 from wsd.supervisor.errors import WsdError
-from wsd.supervisor.operations import Say
 from wsd.supervisor.processes.children import Child, Children
 from wsd.supervisor.processes.slot import Abandon, Phase, Replace, SlotState, Start, Stop, Swap
 

@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 from wsd.supervisor.config import with_workers
+from wsd.supervisor.deploys.operations import Say
+from wsd.supervisor.deploys.rollout import start, stop
 from wsd.supervisor.errors import WsdError
-from wsd.supervisor.operations import Say
-from wsd.supervisor.rollout import start, stop
 
 if TYPE_CHECKING:
     from wsd.supervisor.supervisor import Supervisor

@@ -1,0 +1,4 @@
+"""Change a running cluster: restart, scale, rebalance, reload and upgrade.
+
+Imports `monitoring` and the rows below it.
+"""
