@@ -24,9 +24,9 @@ from typing import TypeVar
 import msgspec
 from websockets.asyncio.client import connect
 
-from wsd.supervisor.client import ControlClient
+from wsd.supervisor.control.client import ControlClient
+from wsd.supervisor.control.status import ClusterStatus, WorkerStatus
 from wsd.supervisor.state_dir import StateDir
-from wsd.supervisor.status import ClusterStatus, WorkerStatus
 
 WSD = (sys.executable, "-m", "wsd.supervisor")
 IDLE_SECONDS = 20.0

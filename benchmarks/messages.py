@@ -21,7 +21,7 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, unix_connect
 
-from wsd.supervisor.client import request
+from wsd.supervisor.control.client import request
 from wsd.supervisor.services.valkey import find_binary
 from wsd.worker.contract import WorkerEnv
 from wsd.worker.link import Redis, open_redis

@@ -18,11 +18,11 @@ import psutil
 
 from wsd.supervisor.bench_clients import BenchClient, HandshakeError, Tally
 from wsd.supervisor.bench_figures import Figures, histogram, latency, per_delivery, percentile
-from wsd.supervisor.client import ControlClient
+from wsd.supervisor.control.client import ControlClient
+from wsd.supervisor.control.status import ClusterStatus
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.processes.process import raise_file_limit
 from wsd.supervisor.state_dir import StateDir
-from wsd.supervisor.status import ClusterStatus
 
 AT_A_TIME = 50
 """Handshakes under way."""

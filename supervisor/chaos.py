@@ -14,10 +14,10 @@ from wsd.supervisor.chaos_clients import ChaosClient, Publisher, Subscriber
 from wsd.supervisor.chaos_faults import Fault, Injector, Planned, choose, plan, possible
 from wsd.supervisor.chaos_survey import look
 from wsd.supervisor.chaos_verdict import Ledger, Verdict, discrepancies
-from wsd.supervisor.client import ControlClient, upgrade_and_wait
+from wsd.supervisor.control.client import ControlClient, upgrade_and_wait
+from wsd.supervisor.control.status import ClusterStatus
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.state_dir import StateDir
-from wsd.supervisor.status import ClusterStatus
 
 READY_SECONDS = 20.0
 """In which all subscribers must be there."""

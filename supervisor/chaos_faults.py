@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
+from wsd.supervisor.control.status import ClusterStatus, ProcessStatus
 from wsd.supervisor.errors import ConfigError, NotRunningError, WsdError
-from wsd.supervisor.status import ClusterStatus, ProcessStatus
 
 T = TypeVar("T")
 

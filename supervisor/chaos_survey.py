@@ -10,10 +10,10 @@ import msgspec
 
 from wsd.supervisor import identity
 from wsd.supervisor.chaos_verdict import Survey
-from wsd.supervisor.client import ControlClient, request
+from wsd.supervisor.control.client import ControlClient, request
+from wsd.supervisor.control.status import ClusterStatus, ProcessStatus
 from wsd.supervisor.processes.process import is_alive
 from wsd.supervisor.state_dir import StateDir
-from wsd.supervisor.status import ClusterStatus, ProcessStatus
 from wsd.worker.contract import HEALTH_PATH, Heartbeat
 
 PROBE_SECONDS = 2.0

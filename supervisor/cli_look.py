@@ -49,8 +49,8 @@ def status(
         return
     import msgspec  # noqa: PLC0415
 
-    from wsd.supervisor.client import ControlClient  # noqa: PLC0415
-    from wsd.supervisor.status import ClusterStatus  # noqa: PLC0415
+    from wsd.supervisor.control.client import ControlClient  # noqa: PLC0415
+    from wsd.supervisor.control.status import ClusterStatus  # noqa: PLC0415
 
     answer = json.loads(ControlClient(find_state_dir(config, state_dir)).call("GET", "/v1/status"))
     seen = msgspec.convert(cleaned(answer), ClusterStatus)

@@ -120,7 +120,7 @@ def upgrade(config: ConfigOption = None, state_dir: StateDirOption = None, as_js
 
     Example: pip install --upgrade wsd-cluster && wsd upgrade && wsd restart
     """
-    from wsd.supervisor.client import upgrade_and_wait  # noqa: PLC0415
+    from wsd.supervisor.control.client import upgrade_and_wait  # noqa: PLC0415
 
     pid = upgrade_and_wait(find_state_dir(config, state_dir))
     if as_json:

@@ -52,7 +52,7 @@ def find_state_dir(config: str | None, state_dir: str | None) -> "StateDir":
 
 def ask(config: str | None, state_dir: str | None, method: str, target: str, body: object = None) -> Any:
     """What the cluster answers. Raises WsdError."""
-    from wsd.supervisor.client import ControlClient  # noqa: PLC0415
+    from wsd.supervisor.control.client import ControlClient  # noqa: PLC0415
 
     return json.loads(ControlClient(find_state_dir(config, state_dir), timeout=10).call(method, target, body))
 
@@ -61,7 +61,7 @@ def operate(config: str | None, state_dir: str | None, target: str, body: object
     """Begin an operation of the supervisor and show its progress to the end. Raises WsdError when it fails."""
     import msgspec  # noqa: PLC0415
 
-    from wsd.supervisor.client import ControlClient  # noqa: PLC0415
+    from wsd.supervisor.control.client import ControlClient  # noqa: PLC0415
     from wsd.supervisor.deploys.operations import Progress  # noqa: PLC0415
 
     progress = Progress()

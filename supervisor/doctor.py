@@ -19,8 +19,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from wsd.supervisor import certificates
-from wsd.supervisor.client import ControlClient
 from wsd.supervisor.config import Loaded, redacted
+from wsd.supervisor.control.client import ControlClient
+from wsd.supervisor.control.status import ClusterStatus
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.exposure import exposure
 from wsd.supervisor.finding import Finding, failure, ok, warning
@@ -29,7 +30,6 @@ from wsd.supervisor.monitoring.capacity import FILES_BESIDE_CONNECTIONS
 from wsd.supervisor.processes.process import is_alive
 from wsd.supervisor.services import nginx, valkey
 from wsd.supervisor.state_dir import StateDir
-from wsd.supervisor.status import ClusterStatus
 from wsd.worker.contract import channel_key
 
 LISTEN_BACKLOG = 4096

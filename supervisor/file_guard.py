@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 
-from wsd.supervisor.control import ControlServer
+from wsd.supervisor.control.server import ControlServer
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.processes.children import Child, Children
 from wsd.supervisor.processes.slot import Fact, Incarnation, Phase, Recycle, Unhealthy

@@ -13,10 +13,12 @@ from itertools import chain
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
-from wsd.supervisor import commands
 from wsd.supervisor.asker import asked_by
-from wsd.supervisor.client import stop_and_wait
 from wsd.supervisor.config import Loaded, LogConfig
+from wsd.supervisor.control import commands
+from wsd.supervisor.control.client import stop_and_wait
+from wsd.supervisor.control.status import ClusterStatus
+from wsd.supervisor.control.status_report import summary
 from wsd.supervisor.deploys.upgrade import SIGNALS, become_the_next, inherited_lock, take_stock
 from wsd.supervisor.errors import ExitCode, NotRunningError, StartError, WsdError
 from wsd.supervisor.logs.console import Console
@@ -25,8 +27,6 @@ from wsd.supervisor.private_files import append_to
 from wsd.supervisor.processes.process import end_leftovers, is_alive, names_of, port_holder, raise_file_limit
 from wsd.supervisor.services import nginx
 from wsd.supervisor.state_dir import ProcessRecord, StateDir
-from wsd.supervisor.status import ClusterStatus
-from wsd.supervisor.status_report import summary
 from wsd.supervisor.supervisor import Supervisor
 from wsd.supervisor.systemd import Systemd, public_socket
 from wsd.worker.contract import EVENT, EventHandler, JsonFormatter, LineFormatter

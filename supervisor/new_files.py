@@ -10,8 +10,8 @@ from importlib import resources
 from pathlib import Path
 
 from wsd.supervisor import quoting, template
-from wsd.supervisor.client import STOP_MARGIN_SECONDS
 from wsd.supervisor.config import ClusterConfig
+from wsd.supervisor.control.client import STOP_MARGIN_SECONDS
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.services.worker import DRAIN_MARGIN_SECONDS
 

@@ -14,8 +14,10 @@ from redis.exceptions import RedisError
 
 from wsd.supervisor.asker import asked_by
 from wsd.supervisor.config import Config, Loaded, redacted, with_workers
-from wsd.supervisor.control import ControlServer
-from wsd.supervisor.dashboard import Access
+from wsd.supervisor.control.dashboard import Access
+from wsd.supervisor.control.server import ControlServer
+from wsd.supervisor.control.status import ClusterStatus
+from wsd.supervisor.control.status_report import report
 from wsd.supervisor.deploys import rollout
 from wsd.supervisor.deploys.operations import Operations
 from wsd.supervisor.deploys.upgrade import LeftoverService
@@ -36,8 +38,6 @@ from wsd.supervisor.services.nginx import NginxService
 from wsd.supervisor.services.valkey import ValkeyService
 from wsd.supervisor.services.worker import DRAIN_MARGIN_SECONDS, WorkerService
 from wsd.supervisor.state_dir import SavedState, StateDir
-from wsd.supervisor.status import ClusterStatus
-from wsd.supervisor.status_report import report
 from wsd.worker.contract import EVENT
 
 logger = logging.getLogger(__name__)

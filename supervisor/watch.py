@@ -17,12 +17,12 @@ from types import FrameType
 import msgspec
 from rich.live import Live
 
-from wsd.supervisor.client import ControlClient
+from wsd.supervisor.control.client import ControlClient
+from wsd.supervisor.control.status import ClusterStatus
 from wsd.supervisor.deploys.operations import Progress
 from wsd.supervisor.errors import ConfigError, WsdError
 from wsd.supervisor.logs import reading as log_lines
 from wsd.supervisor.state_dir import StateDir
-from wsd.supervisor.status import ClusterStatus
 from wsd.supervisor.terminal import console
 from wsd.supervisor.watch_screen import Action, Screen, first, press, render, seen
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from wsd.supervisor.client import request
 from wsd.supervisor.config import Config
+from wsd.supervisor.control.client import request
 from wsd.supervisor.processes.service import Command, Service
 from wsd.supervisor.services.nginx import HEADER_BUFFERS
 from wsd.supervisor.state_dir import BoundSocket, ProcessRecord, StateDir

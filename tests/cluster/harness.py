@@ -20,11 +20,11 @@ from websockets.asyncio.client import ClientConnection, connect
 from tests.ports import unused_port
 from tests.waiting import until
 from tests.worker.clients import said
-from wsd.supervisor.client import ControlClient, request
+from wsd.supervisor.control.client import ControlClient, request
+from wsd.supervisor.control.status import ClusterStatus, ProcessStatus, WorkerStatus
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.processes.process import is_alive
 from wsd.supervisor.state_dir import StateDir
-from wsd.supervisor.status import ClusterStatus, ProcessStatus, WorkerStatus
 
 WSD = (sys.executable, "-P", "-m", "wsd.supervisor")
 ROOT = Path(__file__).parent.parent.parent

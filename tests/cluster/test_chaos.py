@@ -15,7 +15,7 @@ from tests.waiting import long_run, until
 from wsd.supervisor import identity
 from wsd.supervisor.chaos_survey import look
 from wsd.supervisor.chaos_verdict import discrepancies
-from wsd.supervisor.client import ControlClient
+from wsd.supervisor.control.client import ControlClient
 
 FAULTS = "worker-kill,worker-stop,nginx-reload,pubsub-kill,client-drop"
 

@@ -14,8 +14,8 @@ import pytest
 from tests.cluster.browser import CHROMIUM, Tab, chromium, open_tab
 from tests.cluster.harness import Cluster
 from tests.waiting import eventually, until
-from wsd.supervisor.client import request
-from wsd.supervisor.dashboard import MAX_STREAMS
+from wsd.supervisor.control.client import request
+from wsd.supervisor.control.dashboard import MAX_STREAMS
 from wsd.worker.contract import OPERATOR_KEY_HEADER
 
 pytestmark = pytest.mark.anyio

@@ -14,7 +14,7 @@ import pytest
 from tests.cluster.harness import WSD, Cluster, wsd
 from tests.cluster.test_deploys import command
 from tests.waiting import eventually, until
-from wsd.supervisor.client import request
+from wsd.supervisor.control.client import request
 from wsd.worker.contract import OPERATOR_KEY_HEADER
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,7 @@ import pytest
 
 from tests.cluster.harness import Cluster
 from tests.waiting import eventually
-from wsd.supervisor.client import request
+from wsd.supervisor.control.client import request
 
 pytestmark = pytest.mark.anyio
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from wsd.supervisor.guesses import ALL, OF_ALL, OF_ONE_ADDRESS, Burst, GuessLimit
+from wsd.supervisor.control.guesses import ALL, OF_ALL, OF_ONE_ADDRESS, Burst, GuessLimit
 
 
 def guess(limit: GuessLimit, address: str, now: float) -> bool:

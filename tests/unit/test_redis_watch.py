@@ -7,8 +7,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from tests.valkey import error_of
+from wsd.supervisor.control.status_report import redis_problem
 from wsd.supervisor.monitoring.redis_watch import has_answered, role_problem, stores_nothing, trouble, wrong_server
-from wsd.supervisor.status_report import redis_problem
 
 REPLICA = {"redis_mode": "standalone", "role": "slave", "master_host": "10.0.0.1", "master_port": 6379}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wsd.supervisor.client import ControlClient
+from wsd.supervisor.control.client import ControlClient
 from wsd.supervisor.errors import ConfigError, WsdError
 from wsd.supervisor.state_dir import MAX_SOCKET_PATH, ProcessRecord, SavedState, StateDir
 

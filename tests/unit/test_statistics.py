@@ -1,4 +1,4 @@
-from wsd.supervisor.metrics import merge as merge_texts
+from wsd.supervisor.control.metrics import merge as merge_texts
 from wsd.worker.broker.message_broker import BrokerStatistics
 from wsd.worker.manager.statistics import Counted, WorkerStatistics, merge, top
 

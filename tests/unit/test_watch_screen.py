@@ -8,8 +8,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from wsd.supervisor.control.status import ClusterStatus, NodeStatus, ProcessStatus, RedisStatus, WorkerStatus
 from wsd.supervisor.sparkline import sparkline
-from wsd.supervisor.status import ClusterStatus, NodeStatus, ProcessStatus, RedisStatus, WorkerStatus
 from wsd.supervisor.watch import keys_of
 from wsd.supervisor.watch_screen import NODE, SAMPLES, Action, Screen, first, press, render, seen
 from wsd.worker.contract import Event

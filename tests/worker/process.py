@@ -12,7 +12,7 @@ from websockets.asyncio.client import ClientConnection, unix_connect
 
 from tests.cluster.harness import PROTOCOL, clean_env
 from tests.waiting import until
-from wsd.supervisor.client import UnixConnection, request
+from wsd.supervisor.control.client import UnixConnection, request
 from wsd.worker.contract import WorkerEnv
 
 _opened: list[ClientConnection] = []

@@ -8,8 +8,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from wsd.supervisor.control.status import ClusterStatus
 from wsd.supervisor.services.worker import WorkerService
-from wsd.supervisor.status import ClusterStatus
 
 if TYPE_CHECKING:
     from wsd.supervisor.supervisor import Supervisor

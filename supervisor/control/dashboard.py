@@ -23,9 +23,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from wsd.supervisor import commands, template
+from wsd.supervisor import template
 from wsd.supervisor.asker import asked_by
-from wsd.supervisor.guesses import Burst, GuessLimit
+from wsd.supervisor.control import commands
+from wsd.supervisor.control.guesses import Burst, GuessLimit
 from wsd.supervisor.logs import reading as log_lines
 from wsd.supervisor.services.nginx import DASHBOARD_PATH, FORWARDED_HEADER
 from wsd.worker.contract import EVENT

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from wsd.supervisor import quoting
 from wsd.supervisor.config import redacted
+from wsd.supervisor.control.status import ClusterStatus, NodeStatus, ProcessStatus, RedisStatus, WorkerStatus
 from wsd.supervisor.logs.follow import tail
 from wsd.supervisor.monitoring.capacity import (
     connections_possible,
@@ -20,7 +21,6 @@ from wsd.supervisor.processes.children import Child
 from wsd.supervisor.processes.slot import SlotState
 from wsd.supervisor.services.nginx import worker_processes
 from wsd.supervisor.services.worker import WorkerService
-from wsd.supervisor.status import ClusterStatus, NodeStatus, ProcessStatus, RedisStatus, WorkerStatus
 from wsd.worker.contract import Heartbeat
 
 if TYPE_CHECKING:

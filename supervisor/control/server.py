@@ -21,10 +21,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Mount, Route
 
-from wsd.supervisor import commands
 from wsd.supervisor.asker import ASKED_BY_HEADER, asked_by
-from wsd.supervisor.control_gate import METRICS_PATH, ControlGate
-from wsd.supervisor.dashboard import Dashboard
+from wsd.supervisor.control import commands
+from wsd.supervisor.control.dashboard import Dashboard
+from wsd.supervisor.control.gate import METRICS_PATH, ControlGate
 from wsd.supervisor.deploys.operations import Operation
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.services.nginx import DASHBOARD_PATH
@@ -138,7 +138,7 @@ class ControlServer:
         hosts = self._supervisor.config.nginx.admin_hosts
         if "X-Real-IP" in request.headers and not is_own_host(request.headers.get("Host", ""), hosts):  # through nginx
             return Response(msgspec.json.encode({"error": WRONG_HOST}), 403, media_type="application/json")
-        from wsd.supervisor import metrics  # noqa: PLC0415 - 2 MB that only who scrapes needs
+        from wsd.supervisor.control import metrics  # noqa: PLC0415 - 2 MB that only who scrapes needs
 
         # Every worker is asked: several who scrape at the same time share one answer.
         if self._collecting is None or self._collecting.done():
