@@ -237,8 +237,8 @@ def bench(
 
     Example: wsd bench --connections 2000 --channels 100 --rate 200
     """
-    from wsd.supervisor import bench_report  # noqa: PLC0415
-    from wsd.supervisor.bench import Settings  # noqa: PLC0415
+    from wsd.supervisor.bench import report as bench_report  # noqa: PLC0415
+    from wsd.supervisor.bench.run import Settings  # noqa: PLC0415
 
     settings = Settings(connections, rate, payload, channels, duration, token)
     raise typer.Exit(bench_report.run(find_state_dir(config, state_dir), settings, as_json=as_json))

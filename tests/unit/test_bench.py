@@ -5,10 +5,10 @@ import os
 import msgspec
 import pytest
 
-from wsd.supervisor.bench import Settings
-from wsd.supervisor.bench_figures import Bucket, Figures, Latency, histogram, latency, per_delivery, percentile
-from wsd.supervisor.bench_frames import CLOSE, PING, TEXT, ServerFrames, client_frame, parse_close
-from wsd.supervisor.bench_report import BAR_WIDTH, bar
+from wsd.supervisor.bench.figures import Bucket, Figures, Latency, histogram, latency, per_delivery, percentile
+from wsd.supervisor.bench.frames import CLOSE, PING, TEXT, ServerFrames, client_frame, parse_close
+from wsd.supervisor.bench.report import BAR_WIDTH, bar
+from wsd.supervisor.bench.run import Settings
 from wsd.worker.wire.frames import FrameReader
 from wsd.worker.wire.frames import encode as server_frame
 

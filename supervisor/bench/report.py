@@ -8,8 +8,8 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from wsd.supervisor.bench import BenchRun, Progress, Settings
-from wsd.supervisor.bench_figures import Bucket, Figures
+from wsd.supervisor.bench.figures import Bucket, Figures
+from wsd.supervisor.bench.run import BenchRun, Progress, Settings
 from wsd.supervisor.errors import ExitCode
 from wsd.supervisor.state_dir import StateDir
 from wsd.supervisor.terminal import cell, console, show_json

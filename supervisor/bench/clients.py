@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, cast
 
-from wsd.supervisor.bench_frames import CLOSE, PING, PONG, TEXT, ServerFrames, client_frame, parse_close
+from wsd.supervisor.bench.frames import CLOSE, PING, PONG, TEXT, ServerFrames, client_frame, parse_close
 
 GOODBYE = (1000).to_bytes(2)
 

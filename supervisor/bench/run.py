@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import msgspec
 import psutil
 
-from wsd.supervisor.bench_clients import BenchClient, HandshakeError, Tally
-from wsd.supervisor.bench_figures import Figures, histogram, latency, per_delivery, percentile
+from wsd.supervisor.bench.clients import BenchClient, HandshakeError, Tally
+from wsd.supervisor.bench.figures import Figures, histogram, latency, per_delivery, percentile
 from wsd.supervisor.control.client import ControlClient
 from wsd.supervisor.control.status import ClusterStatus
 from wsd.supervisor.errors import WsdError
