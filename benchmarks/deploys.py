@@ -20,8 +20,8 @@ import psutil
 from websockets.asyncio.client import connect
 
 from benchmarks.cluster import WSD, Cluster, cluster
-from wsd.supervisor.chaos_clients import Publisher, Subscriber
-from wsd.supervisor.chaos_verdict import Ledger
+from wsd.supervisor.chaos.clients import Publisher, Subscriber
+from wsd.supervisor.chaos.verdict import Ledger
 from wsd.supervisor.processes.process import raise_file_limit
 
 CONNECT_AT_ONCE = 50

@@ -206,9 +206,9 @@ def chaos(
 
     Example: wsd chaos --duration 120 --faults worker-kill,nginx-kill
     """
-    from wsd.supervisor import chaos_report  # noqa: PLC0415
-    from wsd.supervisor.chaos import Settings  # noqa: PLC0415
-    from wsd.supervisor.chaos_faults import Fault, parse_faults  # noqa: PLC0415
+    from wsd.supervisor.chaos import report as chaos_report  # noqa: PLC0415
+    from wsd.supervisor.chaos.faults import Fault, parse_faults  # noqa: PLC0415
+    from wsd.supervisor.chaos.run import Settings  # noqa: PLC0415
 
     chosen = parse_faults(faults) if faults is not None else frozenset(Fault)
     loaded = load(config, {"--state-dir": (("cluster", "state_dir"), state_dir)})

@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from wsd.supervisor.chaos_clients import tries_of
-from wsd.supervisor.chaos_faults import CALM_SECONDS, Fault, choose, parse_faults, plan
-from wsd.supervisor.chaos_verdict import Ledger, Survey, Verdict, discrepancies, percentile
+from wsd.supervisor.chaos.clients import tries_of
+from wsd.supervisor.chaos.faults import CALM_SECONDS, Fault, choose, parse_faults, plan
+from wsd.supervisor.chaos.verdict import Ledger, Survey, Verdict, discrepancies, percentile
 from wsd.supervisor.errors import ConfigError
 
 

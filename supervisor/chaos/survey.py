@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from wsd.supervisor import identity
-from wsd.supervisor.chaos_verdict import Survey
+from wsd.supervisor.chaos.verdict import Survey
 from wsd.supervisor.control.client import ControlClient, request
 from wsd.supervisor.control.status import ClusterStatus, ProcessStatus
 from wsd.supervisor.processes.process import is_alive

@@ -8,8 +8,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from wsd.supervisor.chaos import ChaosRun, Progress, Settings
-from wsd.supervisor.chaos_verdict import Verdict
+from wsd.supervisor.chaos.run import ChaosRun, Progress, Settings
+from wsd.supervisor.chaos.verdict import Verdict
 from wsd.supervisor.config import Loaded
 from wsd.supervisor.errors import ExitCode
 from wsd.supervisor.state_dir import StateDir

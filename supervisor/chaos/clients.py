@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-from wsd.supervisor.chaos_verdict import Ledger
+from wsd.supervisor.chaos.verdict import Ledger
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 """Seconds before a client comes back: full jitter up to this and doubling."""

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from wsd.supervisor.chaos_clients import ChaosClient, Publisher, Subscriber
-from wsd.supervisor.chaos_faults import Fault, Injector, Planned, choose, plan, possible
-from wsd.supervisor.chaos_survey import look
-from wsd.supervisor.chaos_verdict import Ledger, Verdict, discrepancies
+from wsd.supervisor.chaos.clients import ChaosClient, Publisher, Subscriber
+from wsd.supervisor.chaos.faults import Fault, Injector, Planned, choose, plan, possible
+from wsd.supervisor.chaos.survey import look
+from wsd.supervisor.chaos.verdict import Ledger, Verdict, discrepancies
 from wsd.supervisor.control.client import ControlClient, upgrade_and_wait
 from wsd.supervisor.control.status import ClusterStatus
 from wsd.supervisor.errors import WsdError
