@@ -110,7 +110,7 @@ def doctor(config: ConfigOption = None, state_dir: StateDirOption = None, as_jso
     """
     import msgspec  # noqa: PLC0415
 
-    from wsd.supervisor.doctor import examine  # noqa: PLC0415
+    from wsd.supervisor.doctor.checks import examine  # noqa: PLC0415
     from wsd.supervisor.finding import Grade  # noqa: PLC0415
     from wsd.supervisor.operator_tables import print_finding  # noqa: PLC0415
 

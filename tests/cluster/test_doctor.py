@@ -13,7 +13,7 @@ from tests.cluster.harness import Cluster, clean_env, wsd
 from tests.ports import unused_port
 from tests.valkey import valkey
 from wsd.supervisor.config import load
-from wsd.supervisor.doctor import file_limit, somaxconn
+from wsd.supervisor.doctor.checks import file_limit, somaxconn
 from wsd.supervisor.finding import Grade
 
 

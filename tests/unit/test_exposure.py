@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from wsd.supervisor.config import load
-from wsd.supervisor.exposure import account, exposure, readable, risks
+from wsd.supervisor.doctor.exposure import account, exposure, readable, risks
 
 GOOD = """
 [cluster]

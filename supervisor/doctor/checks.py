@@ -22,8 +22,8 @@ from wsd.supervisor import certificates
 from wsd.supervisor.config import Loaded, redacted
 from wsd.supervisor.control.client import ControlClient
 from wsd.supervisor.control.status import ClusterStatus
+from wsd.supervisor.doctor.exposure import exposure
 from wsd.supervisor.errors import WsdError
-from wsd.supervisor.exposure import exposure
 from wsd.supervisor.finding import Finding, failure, ok, warning
 from wsd.supervisor.launch import check_port
 from wsd.supervisor.monitoring.capacity import FILES_BESIDE_CONNECTIONS
