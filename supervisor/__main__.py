@@ -1,3 +1,3 @@
-from wsd.supervisor.cli import main
+from wsd.supervisor.cli.app import main
 
 main()

@@ -45,7 +45,7 @@ def test_the_contract_needs_only_the_standard_library() -> None:
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [
-        ("wsd.supervisor.cli", "starlette uvicorn redis jinja2 psutil msgspec rich.console"),
+        ("wsd.supervisor.cli.app", "starlette uvicorn redis jinja2 psutil msgspec rich.console"),
         ("wsd.worker.contract", "starlette uvicorn redis msgspec"),
     ],
 )

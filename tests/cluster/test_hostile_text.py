@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 
 from tests.cluster.harness import WSD, Cluster
 from tests.waiting import until
-from wsd.supervisor.cli import app
+from wsd.supervisor.cli.app import app
 from wsd.worker.contract import Event, escape
 
 TITLE = "\x1b]0;owned\x07"

@@ -3,7 +3,7 @@
 import pytest
 import typer.main
 
-from wsd.supervisor.cli import app
+from wsd.supervisor.cli.app import app
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from wsd.supervisor import operator_tables
+from wsd.supervisor.cli import tables as operator_tables
+from wsd.supervisor.cli.status_table import print_status
 from wsd.supervisor.control.status import ClusterStatus, ProcessStatus, RedisStatus
 from wsd.supervisor.finding import warning
-from wsd.supervisor.status_table import print_status
 from wsd.supervisor.terminal import cell, cleaned, console, cut, shown
 from wsd.worker.contract import Event, EventHandler, JsonFormatter, LineFormatter, escape, to_json
 

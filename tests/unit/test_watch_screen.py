@@ -8,10 +8,10 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from wsd.supervisor.cli.sparkline import sparkline
+from wsd.supervisor.cli.watch import keys_of
+from wsd.supervisor.cli.watch_screen import NODE, SAMPLES, Action, Screen, first, press, render, seen
 from wsd.supervisor.control.status import ClusterStatus, NodeStatus, ProcessStatus, RedisStatus, WorkerStatus
-from wsd.supervisor.sparkline import sparkline
-from wsd.supervisor.watch import keys_of
-from wsd.supervisor.watch_screen import NODE, SAMPLES, Action, Screen, first, press, render, seen
 from wsd.worker.contract import Event
 
 

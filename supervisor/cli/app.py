@@ -15,8 +15,9 @@ from typing import Annotated, Any
 
 import typer
 
-from wsd.supervisor import cli_look, cli_operate
-from wsd.supervisor.cli_options import ConfigOption, JsonOption, StateDirOption, WorkersOption, find_state_dir, load
+from wsd.supervisor.cli import look as cli_look
+from wsd.supervisor.cli import operate as cli_operate
+from wsd.supervisor.cli.options import ConfigOption, JsonOption, StateDirOption, WorkersOption, find_state_dir, load
 from wsd.supervisor.errors import ConfigError, ExitCode, WsdError
 from wsd.supervisor.standard_streams import (
     encode_everything,
@@ -110,9 +111,9 @@ def doctor(config: ConfigOption = None, state_dir: StateDirOption = None, as_jso
     """
     import msgspec  # noqa: PLC0415
 
+    from wsd.supervisor.cli.tables import print_finding  # noqa: PLC0415
     from wsd.supervisor.doctor.checks import examine  # noqa: PLC0415
     from wsd.supervisor.finding import Grade  # noqa: PLC0415
-    from wsd.supervisor.operator_tables import print_finding  # noqa: PLC0415
 
     found = []
     for finding in examine(load(config, {"--state-dir": (("cluster", "state_dir"), state_dir)})):

@@ -8,9 +8,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from wsd.supervisor.cli.sparkline import sparkline
+from wsd.supervisor.cli.status_table import STATE_STYLES, duration
 from wsd.supervisor.control.status import ClusterStatus, ProcessStatus, WorkerStatus
-from wsd.supervisor.sparkline import sparkline
-from wsd.supervisor.status_table import STATE_STYLES, duration
 from wsd.supervisor.terminal import cell
 from wsd.worker.contract import Event
 

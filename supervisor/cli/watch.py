@@ -17,6 +17,7 @@ from types import FrameType
 import msgspec
 from rich.live import Live
 
+from wsd.supervisor.cli.watch_screen import Action, Screen, first, press, render, seen
 from wsd.supervisor.control.client import ControlClient
 from wsd.supervisor.control.status import ClusterStatus
 from wsd.supervisor.deploys.operations import Progress
@@ -24,7 +25,6 @@ from wsd.supervisor.errors import ConfigError, WsdError
 from wsd.supervisor.logs import reading as log_lines
 from wsd.supervisor.state_dir import StateDir
 from wsd.supervisor.terminal import console
-from wsd.supervisor.watch_screen import Action, Screen, first, press, render, seen
 
 TICK_SECONDS = 1.0
 ANSWER_SECONDS = 2.0

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from wsd.supervisor import table
+from wsd.supervisor.cli import table
+from wsd.supervisor.cli.table import Column
 from wsd.supervisor.control.status import ClusterStatus, ProcessStatus, WorkerStatus
-from wsd.supervisor.table import Column
 from wsd.supervisor.terminal import console, shown
 
 STATE_STYLES = {

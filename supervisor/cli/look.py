@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import typer
 
-from wsd.supervisor.cli_options import (
+from wsd.supervisor.cli.options import (
     ConfigOption,
     FollowOption,
     JsonOption,
@@ -41,7 +41,7 @@ def status(
     Example: wsd status --watch
     """
     if watch:
-        from wsd.supervisor import watch as live  # noqa: PLC0415
+        from wsd.supervisor.cli import watch as live  # noqa: PLC0415
 
         if as_json:
             raise ConfigError("--watch is for people, --json for programs: not both")
@@ -57,7 +57,7 @@ def status(
     if as_json:
         show_json(answer)
     else:
-        from wsd.supervisor.status_table import print_status  # noqa: PLC0415
+        from wsd.supervisor.cli.status_table import print_status  # noqa: PLC0415
 
         print_status(seen)
     raise typer.Exit(ExitCode.OK if seen.state == "healthy" else ExitCode.FAILURE)
@@ -78,7 +78,7 @@ def sessions(
     Example: wsd sessions --user ann
     Example: wsd sessions --offset 50
     """
-    from wsd.supervisor import operator_tables  # noqa: PLC0415
+    from wsd.supervisor.cli import tables as operator_tables  # noqa: PLC0415
 
     query = urlencode({"offset": offset, "limit": limit, "user": user or ""})
     answer = ask(config, state_dir, "GET", f"/v1/sessions?{query}")
@@ -101,7 +101,7 @@ def channels(
 
     Example: wsd channels --limit 10
     """
-    from wsd.supervisor import operator_tables  # noqa: PLC0415
+    from wsd.supervisor.cli import tables as operator_tables  # noqa: PLC0415
 
     query = urlencode({"offset": offset, "limit": limit})
     answer = ask(config, state_dir, "GET", f"/v1/channels?{query}")
@@ -127,7 +127,7 @@ def trace(
 
     Example: wsd trace ann
     """
-    from wsd.supervisor import trace_lines  # noqa: PLC0415
+    from wsd.supervisor.cli import trace_lines  # noqa: PLC0415
     from wsd.supervisor.logs import reading as log_lines  # noqa: PLC0415
 
     answer = ask(config, state_dir, "GET", f"/v1/trace?{urlencode({'who': who})}")

@@ -5,10 +5,10 @@ from typing import Any
 
 from rich.text import Text
 
-from wsd.supervisor import table
+from wsd.supervisor.cli import table
+from wsd.supervisor.cli.status_table import duration
+from wsd.supervisor.cli.table import Column
 from wsd.supervisor.finding import Finding, Grade
-from wsd.supervisor.status_table import duration
-from wsd.supervisor.table import Column
 from wsd.supervisor.terminal import console, say, shown
 
 GRADE_STYLES = {Grade.OK: "green", Grade.WARNING: "yellow", Grade.FAILURE: "bold red"}

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from wsd.supervisor.cli_options import (
+from wsd.supervisor.cli.options import (
     ConfigOption,
     JsonOption,
     SlotArgument,
