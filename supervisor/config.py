@@ -23,7 +23,7 @@ from msgspec import Meta, Struct
 from msgspec import inspect as types
 
 from wsd.supervisor.errors import ConfigError
-from wsd.supervisor.identity import MARK
+from wsd.supervisor.machine.identity import MARK
 from wsd.supervisor.redis_url import redis_url_problem
 from wsd.worker.contract import ADMIN_ALLOW, INTERNAL_ENV_NAMES, SENSITIVE_FIELDS
 

@@ -23,12 +23,12 @@ from wsd.supervisor.deploys.upgrade import SIGNALS, become_the_next, inherited_l
 from wsd.supervisor.errors import ExitCode, NotRunningError, StartError, WsdError
 from wsd.supervisor.logs.console import Console
 from wsd.supervisor.logs.follow import LogFollower, prefixes
-from wsd.supervisor.private_files import append_to
+from wsd.supervisor.machine.private_files import append_to
+from wsd.supervisor.machine.systemd import Systemd, public_socket
 from wsd.supervisor.processes.process import end_leftovers, is_alive, names_of, port_holder, raise_file_limit
 from wsd.supervisor.services import nginx
 from wsd.supervisor.state_dir import ProcessRecord, StateDir
 from wsd.supervisor.supervisor import Supervisor
-from wsd.supervisor.systemd import Systemd, public_socket
 from wsd.worker.contract import EVENT, EventHandler, JsonFormatter, LineFormatter
 
 logger = logging.getLogger(__name__)

@@ -12,9 +12,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from wsd.supervisor import identity, quoting
+from wsd.supervisor import quoting
 from wsd.supervisor.errors import ConfigError, WsdError
-from wsd.supervisor.private_files import check_directory, keep_secret, make_directory, open_private, write_private
+from wsd.supervisor.machine import identity
+from wsd.supervisor.machine.private_files import (
+    check_directory,
+    keep_secret,
+    make_directory,
+    open_private,
+    write_private,
+)
 
 MAX_SOCKET_PATH = 107
 """Bytes that sockaddr_un.sun_path holds before its final zero (unix(7))."""

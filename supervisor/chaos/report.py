@@ -12,8 +12,8 @@ from wsd.supervisor.chaos.run import ChaosRun, Progress, Settings
 from wsd.supervisor.chaos.verdict import Verdict
 from wsd.supervisor.config import Loaded
 from wsd.supervisor.errors import ExitCode
+from wsd.supervisor.machine.terminal import cell, console, show_json
 from wsd.supervisor.state_dir import StateDir
-from wsd.supervisor.terminal import cell, console, show_json
 
 
 def run(loaded: Loaded, settings: Settings, *, as_json: bool) -> ExitCode:

@@ -8,10 +8,10 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from wsd.supervisor import identity
 from wsd.supervisor.chaos.verdict import Survey
 from wsd.supervisor.control.client import ControlClient, request
 from wsd.supervisor.control.status import ClusterStatus, ProcessStatus
+from wsd.supervisor.machine import identity
 from wsd.supervisor.processes.process import is_alive
 from wsd.supervisor.state_dir import StateDir
 from wsd.worker.contract import HEALTH_PATH, Heartbeat

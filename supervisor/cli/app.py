@@ -19,13 +19,13 @@ from wsd.supervisor.cli import look as cli_look
 from wsd.supervisor.cli import operate as cli_operate
 from wsd.supervisor.cli.options import ConfigOption, JsonOption, StateDirOption, WorkersOption, find_state_dir, load
 from wsd.supervisor.errors import ConfigError, ExitCode, WsdError
-from wsd.supervisor.standard_streams import (
+from wsd.supervisor.machine.standard_streams import (
     encode_everything,
     finish_standard_streams,
     open_standard_streams,
     reader_is_gone,
 )
-from wsd.supervisor.terminal import say, show_file, show_json, show_traceback
+from wsd.supervisor.machine.terminal import say, show_file, show_json, show_traceback
 
 
 def start(

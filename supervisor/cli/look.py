@@ -22,7 +22,7 @@ from wsd.supervisor.cli.options import (
     find_state_dir,
 )
 from wsd.supervisor.errors import ConfigError, ExitCode, WsdError
-from wsd.supervisor.terminal import cleaned, say, show_json, show_json_line
+from wsd.supervisor.machine.terminal import cleaned, say, show_json, show_json_line
 
 if TYPE_CHECKING:
     from wsd.supervisor.state_dir import StateDir

@@ -14,7 +14,7 @@ from wsd.supervisor.cli.options import (
     operate,
 )
 from wsd.supervisor.errors import ExitCode, WsdError
-from wsd.supervisor.terminal import say, show_json
+from wsd.supervisor.machine.terminal import say, show_json
 
 
 def restart(

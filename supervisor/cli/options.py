@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wsd.supervisor.errors import ExitCode, WsdError
-from wsd.supervisor.terminal import say, show_json_line
+from wsd.supervisor.machine.terminal import say, show_json_line
 
 if TYPE_CHECKING:
     from wsd.supervisor.config import Key, Loaded

@@ -7,7 +7,7 @@ from rich.text import Text
 from wsd.supervisor.cli import table
 from wsd.supervisor.cli.table import Column
 from wsd.supervisor.control.status import ClusterStatus, ProcessStatus, WorkerStatus
-from wsd.supervisor.terminal import console, shown
+from wsd.supervisor.machine.terminal import console, shown
 
 STATE_STYLES = {
     "ready": "green",

@@ -7,7 +7,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from wsd.supervisor.terminal import cell, console
+from wsd.supervisor.machine.terminal import cell, console
 
 GAP = 1
 

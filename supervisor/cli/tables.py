@@ -9,7 +9,7 @@ from wsd.supervisor.cli import table
 from wsd.supervisor.cli.status_table import duration
 from wsd.supervisor.cli.table import Column
 from wsd.supervisor.finding import Finding, Grade
-from wsd.supervisor.terminal import console, say, shown
+from wsd.supervisor.machine.terminal import console, say, shown
 
 GRADE_STYLES = {Grade.OK: "green", Grade.WARNING: "yellow", Grade.FAILURE: "bold red"}
 

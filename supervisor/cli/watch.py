@@ -23,8 +23,8 @@ from wsd.supervisor.control.status import ClusterStatus
 from wsd.supervisor.deploys.operations import Progress
 from wsd.supervisor.errors import ConfigError, WsdError
 from wsd.supervisor.logs import reading as log_lines
+from wsd.supervisor.machine.terminal import console
 from wsd.supervisor.state_dir import StateDir
-from wsd.supervisor.terminal import console
 
 TICK_SECONDS = 1.0
 ANSWER_SECONDS = 2.0

@@ -11,7 +11,7 @@ from rich.text import Text
 from wsd.supervisor.cli.sparkline import sparkline
 from wsd.supervisor.cli.status_table import STATE_STYLES, duration
 from wsd.supervisor.control.status import ClusterStatus, ProcessStatus, WorkerStatus
-from wsd.supervisor.terminal import cell
+from wsd.supervisor.machine.terminal import cell
 from wsd.worker.contract import Event
 
 SAMPLES = 120

@@ -13,8 +13,8 @@ from typing import Any
 
 from wsd.supervisor.asker import ASKED_BY_HEADER, this_command
 from wsd.supervisor.errors import NotRunningError, WsdError
-from wsd.supervisor.identity import has_ended
-from wsd.supervisor.private_files import read_secret
+from wsd.supervisor.machine.identity import has_ended
+from wsd.supervisor.machine.private_files import read_secret
 from wsd.supervisor.processes.process import is_alive
 from wsd.supervisor.state_dir import StateDir
 from wsd.worker.contract import OPERATOR_KEY_HEADER

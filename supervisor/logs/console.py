@@ -13,7 +13,7 @@ from typing import TextIO
 
 from wsd.supervisor.logs.follow import use_colour
 from wsd.supervisor.logs.json_lines import console_line, log_line
-from wsd.supervisor.terminal import shown
+from wsd.supervisor.machine.terminal import shown
 
 MAX_WAITING_BYTES = 1024 * 1024
 """For a reader that does not read, Ctrl-S for example. Lines beyond that are dropped, and counted."""

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
 
-from wsd.supervisor.private_files import open_regular
+from wsd.supervisor.machine.private_files import open_regular
 
 COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
 DIM, RESET = "\x1b[2m", "\x1b[0m"

@@ -16,8 +16,8 @@ from typing import Self
 
 import psutil
 
-from wsd.supervisor import identity
-from wsd.supervisor.private_files import append_to
+from wsd.supervisor.machine import identity
+from wsd.supervisor.machine.private_files import append_to
 from wsd.supervisor.processes.service import Command
 from wsd.supervisor.state_dir import ProcessRecord
 from wsd.worker.contract import WORKER_ID

@@ -21,10 +21,10 @@ import msgspec
 
 from wsd.supervisor import quoting, template
 from wsd.supervisor.config import Config, Loaded
-from wsd.supervisor.cpus import available_cpus
 from wsd.supervisor.errors import ConfigError, StartError, WsdError
 from wsd.supervisor.file_contents import CERTIFICATE, INCLUDE, Digests, digests
 from wsd.supervisor.logs.follow import log_size, tail
+from wsd.supervisor.machine.cpus import available_cpus
 from wsd.supervisor.processes.process import Process
 from wsd.supervisor.processes.service import Command, Service
 from wsd.supervisor.processes.slot import Urgency

@@ -12,10 +12,10 @@ import pytest
 from tests.cluster.harness import Cluster, wsd
 from tests.cluster.test_takeover import bereave
 from tests.waiting import long_run, until
-from wsd.supervisor import identity
 from wsd.supervisor.chaos.survey import look
 from wsd.supervisor.chaos.verdict import discrepancies
 from wsd.supervisor.control.client import ControlClient
+from wsd.supervisor.machine import identity
 
 FAULTS = "worker-kill,worker-stop,nginx-reload,pubsub-kill,client-drop"
 

@@ -17,7 +17,7 @@ from websockets.asyncio.client import connect
 from tests.cluster.harness import Cluster, clean_env, wsd
 from tests.ports import unused_port
 from wsd.supervisor.errors import ConfigError
-from wsd.supervisor.systemd import Systemd, public_socket
+from wsd.supervisor.machine.systemd import Systemd, public_socket
 
 pytestmark = pytest.mark.anyio
 

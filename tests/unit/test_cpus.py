@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from wsd.supervisor import cpus
-from wsd.supervisor.cpus import available_cpus, cpu_cgroups, parse_quota
+from wsd.supervisor.machine import cpus
+from wsd.supervisor.machine.cpus import available_cpus, cpu_cgroups, parse_quota
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,6 @@ def test_the_smallest_limit_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_process_that_is_pinned_has_the_cpus_that_it_is_pinned_to() -> None:
     code = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
-    code += "from wsd.supervisor.cpus import available_cpus; print(available_cpus())"
+    code += "from wsd.supervisor.machine.cpus import available_cpus; print(available_cpus())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.waiting import until
-from wsd.supervisor import identity
 from wsd.supervisor.errors import NotRunningError
 from wsd.supervisor.launch import stop
+from wsd.supervisor.machine import identity
 from wsd.supervisor.processes.process import end_leftovers, is_alive, open_pidfd
 from wsd.supervisor.state_dir import ProcessRecord, SavedState, StateDir
 
