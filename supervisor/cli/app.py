@@ -113,7 +113,7 @@ def doctor(config: ConfigOption = None, state_dir: StateDirOption = None, as_jso
 
     from wsd.supervisor.cli.tables import print_finding  # noqa: PLC0415
     from wsd.supervisor.doctor.checks import examine  # noqa: PLC0415
-    from wsd.supervisor.finding import Grade  # noqa: PLC0415
+    from wsd.supervisor.monitoring.finding import Grade  # noqa: PLC0415
 
     found = []
     for finding in examine(load(config, {"--state-dir": (("cluster", "state_dir"), state_dir)})):

@@ -8,8 +8,8 @@ from rich.text import Text
 from wsd.supervisor.cli import table
 from wsd.supervisor.cli.status_table import duration
 from wsd.supervisor.cli.table import Column
-from wsd.supervisor.finding import Finding, Grade
 from wsd.supervisor.machine.terminal import console, say, shown
+from wsd.supervisor.monitoring.finding import Finding, Grade
 
 GRADE_STYLES = {Grade.OK: "green", Grade.WARNING: "yellow", Grade.FAILURE: "bold red"}
 

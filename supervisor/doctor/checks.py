@@ -18,15 +18,15 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from wsd.supervisor import certificates
 from wsd.supervisor.config import Loaded, redacted
 from wsd.supervisor.control.client import ControlClient
 from wsd.supervisor.control.status import ClusterStatus
 from wsd.supervisor.doctor.exposure import exposure
 from wsd.supervisor.errors import WsdError
-from wsd.supervisor.finding import Finding, failure, ok, warning
 from wsd.supervisor.launch import check_port
+from wsd.supervisor.monitoring import certificates
 from wsd.supervisor.monitoring.capacity import FILES_BESIDE_CONNECTIONS
+from wsd.supervisor.monitoring.finding import Finding, failure, ok, warning
 from wsd.supervisor.processes.process import is_alive
 from wsd.supervisor.services import nginx, valkey
 from wsd.supervisor.state_dir import StateDir

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from wsd.supervisor.config import SECRET_KEYS, Config, Loaded
-from wsd.supervisor.finding import Finding, ok, warning
+from wsd.supervisor.monitoring.finding import Finding, ok, warning
 from wsd.supervisor.services.nginx import is_loopback
 
 JWT_SECRET_BYTES = 32

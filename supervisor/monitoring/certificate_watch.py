@@ -5,11 +5,11 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 
-from wsd.supervisor import certificates
-from wsd.supervisor.certificates import Certificate
 from wsd.supervisor.config import Config
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.file_contents import CERTIFICATE, Digests, digests
+from wsd.supervisor.monitoring import certificates
+from wsd.supervisor.monitoring.certificates import Certificate
 from wsd.supervisor.services.nginx import NginxService
 from wsd.worker.contract import EVENT
 

@@ -14,7 +14,7 @@ from tests.ports import unused_port
 from tests.valkey import valkey
 from wsd.supervisor.config import load
 from wsd.supervisor.doctor.checks import file_limit, somaxconn
-from wsd.supervisor.finding import Grade
+from wsd.supervisor.monitoring.finding import Grade
 
 
 def findings(output: str) -> dict[str, tuple[str, str, str]]:

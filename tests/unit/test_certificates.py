@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from wsd.supervisor.certificates import Certificate, findings, matches
+from wsd.supervisor.monitoring.certificates import Certificate, findings, matches
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 

@@ -13,8 +13,8 @@ from rich.cells import cell_len
 from wsd.supervisor.cli import tables as operator_tables
 from wsd.supervisor.cli.status_table import print_status
 from wsd.supervisor.control.status import ClusterStatus, ProcessStatus, RedisStatus
-from wsd.supervisor.finding import warning
 from wsd.supervisor.machine.terminal import cell, cleaned, console, cut, shown
+from wsd.supervisor.monitoring.finding import warning
 from wsd.worker.contract import Event, EventHandler, JsonFormatter, LineFormatter, escape, to_json
 
 TITLE = "\x1b]0;x\x07"

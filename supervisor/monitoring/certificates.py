@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from wsd.supervisor.config import NginxConfig
-from wsd.supervisor.finding import Finding, failure, ok, warning
+from wsd.supervisor.monitoring.finding import Finding, failure, ok, warning
 
 WARN_BEFORE = timedelta(days=14)
 """Certificates of 90 days are renewed 30 days before their end: by then, something has failed for two weeks."""
