@@ -13,12 +13,12 @@ from itertools import chain
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
-from wsd.supervisor.asker import asked_by
 from wsd.supervisor.config import Loaded, LogConfig
 from wsd.supervisor.control import commands
 from wsd.supervisor.control.client import stop_and_wait
 from wsd.supervisor.control.status import ClusterStatus
 from wsd.supervisor.control.status_report import summary
+from wsd.supervisor.deploys.asker import asked_by
 from wsd.supervisor.deploys.upgrade import SIGNALS, become_the_next, inherited_lock, take_stock
 from wsd.supervisor.errors import ExitCode, NotRunningError, StartError, WsdError
 from wsd.supervisor.logs.console import Console

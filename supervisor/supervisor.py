@@ -12,13 +12,13 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from wsd.supervisor.asker import asked_by
 from wsd.supervisor.config import Config, Loaded, redacted, with_workers
 from wsd.supervisor.control.dashboard import Access
 from wsd.supervisor.control.server import ControlServer
 from wsd.supervisor.control.status import ClusterStatus
 from wsd.supervisor.control.status_report import report
 from wsd.supervisor.deploys import rollout
+from wsd.supervisor.deploys.asker import asked_by
 from wsd.supervisor.deploys.operations import Operations
 from wsd.supervisor.deploys.upgrade import LeftoverService
 from wsd.supervisor.errors import StartError, WsdError

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from wsd.supervisor.asker import ASKED_BY_HEADER, this_command
+from wsd.supervisor.deploys.asker import ASKED_BY_HEADER, this_command
 from wsd.supervisor.errors import NotRunningError, WsdError
 from wsd.supervisor.machine.identity import has_ended
 from wsd.supervisor.machine.private_files import read_secret

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from wsd.supervisor.asker import asked_by
 from wsd.supervisor.deploys import rebalancing, rollout, scaling
+from wsd.supervisor.deploys.asker import asked_by
 from wsd.supervisor.deploys.operations import Operation, Say
 from wsd.supervisor.deploys.reload import reload as reload_settings
 from wsd.supervisor.deploys.upgrade import check_next

@@ -24,9 +24,9 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 
 from wsd.supervisor import template
-from wsd.supervisor.asker import asked_by
 from wsd.supervisor.control import commands
 from wsd.supervisor.control.guesses import Burst, GuessLimit
+from wsd.supervisor.deploys.asker import asked_by
 from wsd.supervisor.logs import reading as log_lines
 from wsd.supervisor.services.nginx import DASHBOARD_PATH, FORWARDED_HEADER
 from wsd.worker.contract import EVENT

@@ -21,10 +21,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Mount, Route
 
-from wsd.supervisor.asker import ASKED_BY_HEADER, asked_by
 from wsd.supervisor.control import commands
 from wsd.supervisor.control.dashboard import Dashboard
 from wsd.supervisor.control.gate import METRICS_PATH, ControlGate
+from wsd.supervisor.deploys.asker import ASKED_BY_HEADER, asked_by
 from wsd.supervisor.deploys.operations import Operation
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.services.nginx import DASHBOARD_PATH

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from msgspec import Struct
 
-from wsd.supervisor.asker import asked_by
+from wsd.supervisor.deploys.asker import asked_by
 from wsd.supervisor.errors import WsdError
 from wsd.worker.contract import EVENT
 
