@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.harness import Cluster
+from tests.support.cluster import Cluster
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.cluster.harness import Cluster, wsd
-from tests.ports import unused_port
-from tests.waiting import until
+from tests.support.cluster import Cluster, wsd
+from tests.support.ports import unused_port
+from tests.support.waiting import until
 
 STARLETTE_APP = """
 from starlette.applications import Starlette

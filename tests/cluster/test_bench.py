@@ -10,8 +10,8 @@ from pathlib import Path
 import jwt
 import pytest
 
-from tests.cluster.harness import WSD, Cluster, wsd
-from tests.waiting import eventually, until
+from tests.support.cluster import WSD, Cluster, wsd
+from tests.support.waiting import eventually, until
 
 SMALL = ("bench", "--connections", "40", "--channels", "2", "--rate", "50", "--duration", "1")
 

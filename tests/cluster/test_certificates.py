@@ -11,8 +11,8 @@ import trustme
 from cryptography import x509
 from websockets.asyncio.client import connect
 
-from tests.cluster.harness import Client, Cluster
-from tests.waiting import until
+from tests.support.cluster import Client, Cluster
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

@@ -5,8 +5,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from tests.cluster.harness import Client, Cluster
-from tests.waiting import eventually
+from tests.support.cluster import Client, Cluster
+from tests.support.waiting import eventually
 from wsd.worker.link import open_redis
 
 pytestmark = pytest.mark.anyio

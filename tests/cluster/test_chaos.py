@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.harness import Cluster, wsd
 from tests.cluster.test_takeover import bereave
-from tests.waiting import long_run, until
+from tests.support.cluster import Cluster, wsd
+from tests.support.waiting import long_run, until
 from wsd.supervisor.chaos.survey import look
 from wsd.supervisor.chaos.verdict import discrepancies
 from wsd.supervisor.control.client import ControlClient

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.harness import Cluster
-from tests.waiting import eventually
+from tests.support.cluster import Cluster
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

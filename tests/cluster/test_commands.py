@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.harness import ROOT, Cluster, clean_env, wsd
-from tests.waiting import until
+from tests.support.cluster import ROOT, Cluster, clean_env, wsd
+from tests.support.waiting import until
 
 
 def test_status_shows_every_process(cluster: Cluster) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.browser import CHROMIUM, Tab, chromium, open_tab
-from tests.cluster.harness import Cluster
-from tests.waiting import eventually, until
+from tests.support.browser import CHROMIUM, Tab, chromium, open_tab
+from tests.support.cluster import Cluster
+from tests.support.waiting import eventually, until
 from wsd.supervisor.control.client import request
 from wsd.supervisor.control.dashboard import MAX_STREAMS
 from wsd.worker.contract import OPERATOR_KEY_HEADER

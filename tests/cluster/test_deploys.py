@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
-from tests.cluster.harness import Client, Cluster, Handshakes
 from tests.cluster.test_clients import client_module
-from tests.waiting import eventually, until
+from tests.support.cluster import Client, Cluster, Handshakes
+from tests.support.waiting import eventually, until
 
 pytestmark = pytest.mark.anyio
 

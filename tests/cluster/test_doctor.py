@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.harness import Cluster, clean_env, wsd
-from tests.ports import unused_port
-from tests.valkey import valkey
+from tests.support.cluster import Cluster, clean_env, wsd
+from tests.support.ports import unused_port
+from tests.support.valkey import valkey
 from wsd.supervisor.config import load
 from wsd.supervisor.doctor.checks import file_limit, somaxconn
 from wsd.supervisor.monitoring.finding import Grade

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.harness import WSD, Cluster, wsd
 from tests.cluster.test_deploys import command
-from tests.waiting import eventually, until
+from tests.support.cluster import WSD, Cluster, wsd
+from tests.support.waiting import eventually, until
 from wsd.supervisor.control.client import request
 from wsd.worker.contract import OPERATOR_KEY_HEADER
 

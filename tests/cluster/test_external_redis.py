@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.harness import Cluster, wsd
-from tests.ports import unused_port
-from tests.valkey import valkey
-from tests.waiting import eventually
+from tests.support.cluster import Cluster, wsd
+from tests.support.ports import unused_port
+from tests.support.valkey import valkey
+from tests.support.waiting import eventually
 
 FAST_HEALTH = "[health]\nheartbeat_interval = 0.2\n"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.cluster.harness import Cluster, Handshakes
-from tests.waiting import eventually, until
+from tests.support.cluster import Cluster, Handshakes
+from tests.support.waiting import eventually, until
 
 pytestmark = pytest.mark.anyio
 

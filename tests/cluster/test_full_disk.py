@@ -11,10 +11,10 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from tests.cluster.harness import Cluster, wsd
-from tests.disk import fill, small_disk_at
-from tests.ports import unused_port
-from tests.waiting import eventually
+from tests.support.cluster import Cluster, wsd
+from tests.support.disk import fill, small_disk_at
+from tests.support.ports import unused_port
+from tests.support.waiting import eventually
 from wsd.supervisor.config import LogConfig
 from wsd.supervisor.logs.reading import parse_events
 from wsd.supervisor.logs.rotation import Rotation, rotate

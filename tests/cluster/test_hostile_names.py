@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from tests.cluster.harness import Cluster, wsd
+from tests.support.cluster import Cluster, wsd
 
 NAME = b"-a b$c${d}%n'\"\\{;}#?[x]\n\tnext \xff\xfe\x1b[31m " + b"x" * 100
 

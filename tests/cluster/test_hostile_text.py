@@ -15,8 +15,8 @@ import pytest
 import typer.main
 from websockets.sync.client import connect
 
-from tests.cluster.harness import WSD, Cluster
-from tests.waiting import until
+from tests.support.cluster import WSD, Cluster
+from tests.support.waiting import until
 from wsd.supervisor.cli.app import app
 from wsd.worker.contract import Event, escape
 

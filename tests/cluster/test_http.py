@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.cluster.harness import Cluster, wsd
-from tests.ports import unused_port
-from tests.waiting import eventually
+from tests.support.cluster import Cluster, wsd
+from tests.support.ports import unused_port
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

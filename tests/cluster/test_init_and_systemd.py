@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.client import connect
 
-from tests.cluster.harness import Cluster, clean_env, wsd
-from tests.ports import unused_port
+from tests.support.cluster import Cluster, clean_env, wsd
+from tests.support.ports import unused_port
 from wsd.supervisor.errors import ConfigError
 from wsd.supervisor.machine.systemd import Systemd, public_socket
 

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from tests.cluster.harness import Cluster
+from tests.support.cluster import Cluster
 
 CONFIG = '[security]\njwt_public_key_file = "key.pem"\njwt_algorithms = ["EdDSA"]\n\n[cluster]\ndrain_seconds = 1.0\n'
 

@@ -7,8 +7,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.cluster.harness import Client, Cluster
-from tests.waiting import until
+from tests.support.cluster import Client, Cluster
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

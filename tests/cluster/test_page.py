@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.browser import CHROMIUM, Tab, chromium, open_tab
-from tests.cluster.harness import Cluster
 from tests.cluster.test_clients import client_module, kill_worker
-from tests.waiting import eventually, until
+from tests.support.browser import CHROMIUM, Tab, chromium, open_tab
+from tests.support.cluster import Cluster
+from tests.support.waiting import eventually, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")]
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.harness import Client, Cluster
-from tests.ports import unused_port
-from tests.proxy import Proxy
-from tests.valkey import server
-from tests.waiting import eventually, long_run
+from tests.support.cluster import Client, Cluster
+from tests.support.ports import unused_port
+from tests.support.proxy import Proxy
+from tests.support.valkey import server
+from tests.support.waiting import eventually, long_run
 
 pytestmark = pytest.mark.anyio
 

@@ -5,8 +5,8 @@ import shutil
 import signal
 from pathlib import Path
 
-from tests.cluster.harness import Cluster, clean_env
-from tests.waiting import until
+from tests.support.cluster import Cluster, clean_env
+from tests.support.waiting import until
 
 APP = """
 from starlette.applications import Starlette

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.harness import Cluster, clean_env, wsd
 from tests.cluster.test_start_and_stop import assert_nothing_is_left
-from tests.ports import unused_port
-from tests.waiting import until
+from tests.support.cluster import Cluster, clean_env, wsd
+from tests.support.ports import unused_port
+from tests.support.waiting import until
 from wsd.supervisor.launch import stop
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.harness import WSD, Cluster
-from tests.waiting import until
+from tests.support.cluster import WSD, Cluster
+from tests.support.waiting import until
 
 APP = """
 import logging

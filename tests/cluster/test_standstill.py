@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.cluster.harness import Cluster
 from tests.cluster.test_faults import FAST_HEALTH, stopped
-from tests.waiting import eventually
+from tests.support.cluster import Cluster
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.cluster.harness import WSD, Cluster, clean_env, wsd
-from tests.waiting import eventually, until
+from tests.support.cluster import WSD, Cluster, clean_env, wsd
+from tests.support.waiting import eventually, until
 from wsd.supervisor.state_dir import StateDir
 
 SLOW_APP = """

@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.cluster.harness import ROOT, clean_env
-from tests.ports import unused_port
-from tests.waiting import until
-from tests.worker.servers import ready
+from tests.support.cluster import ROOT, clean_env
+from tests.support.ports import unused_port
+from tests.support.server import ready
+from tests.support.waiting import until
 
 
 def test_the_script_starts_everything_and_stops_with_a_signal(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import psutil
 
-from tests.cluster.harness import WSD, Cluster
 from tests.cluster.test_start_and_stop import assert_nothing_is_left
 from tests.cluster.test_takeover import bereave
-from tests.waiting import until
+from tests.support.cluster import WSD, Cluster
+from tests.support.waiting import until
 from wsd.supervisor.state_dir import SavedState
 
 ADOPT_ORPHANS = "import ctypes, os, sys; ctypes.CDLL(None).prctl(36, 1); os.execv(sys.argv[1], sys.argv[1:])"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.harness import Cluster
 from tests.cluster.test_deploys import constant_handshakes
-from tests.waiting import eventually, until
+from tests.support.cluster import Cluster
+from tests.support.waiting import eventually, until
 
 pytestmark = pytest.mark.anyio
 

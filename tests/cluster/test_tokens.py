@@ -12,10 +12,10 @@ from typing import Any, Protocol
 import jwt
 import pytest
 
-from tests.cluster.browser import CHROMIUM, Tab, chromium, open_tab
-from tests.cluster.harness import Cluster
 from tests.cluster.test_clients import NODE, ROOT, client_module, node_options, url
-from tests.waiting import eventually, until
+from tests.support.browser import CHROMIUM, Tab, chromium, open_tab
+from tests.support.cluster import Cluster
+from tests.support.waiting import eventually, until
 
 pytestmark = pytest.mark.anyio
 

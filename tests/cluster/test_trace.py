@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
-from tests.cluster.harness import Client, Cluster
 from tests.cluster.test_deploys import command, resumed
-from tests.waiting import eventually
+from tests.support.cluster import Client, Cluster
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

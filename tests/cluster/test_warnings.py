@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from tests.cluster.harness import Cluster
-from tests.disk import fill, small_disk_at
-from tests.ports import unused_port
-from tests.valkey import valkey
-from tests.waiting import eventually
+from tests.support.cluster import Cluster
+from tests.support.disk import fill, small_disk_at
+from tests.support.ports import unused_port
+from tests.support.valkey import valkey
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

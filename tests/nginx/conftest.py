@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.nginx.front import CERTIFICATE_NAMES, Certificate
+from tests.support.nginx import CERTIFICATE_NAMES, Certificate
 from wsd.supervisor.services.nginx import find_binary
 
 DEBIAN = Path("/usr/sbin/nginx")

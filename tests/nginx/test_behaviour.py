@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.nginx.front import LARGE_BYTES, Certificate, Upstream, front, read_head
+from tests.support.nginx import LARGE_BYTES, Certificate, Upstream, front, read_head
 from wsd.supervisor.services.nginx import PROXY_HEADERS, spellings
 
 pytestmark = pytest.mark.anyio

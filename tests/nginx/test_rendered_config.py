@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.nginx.front import Certificate, config
+from tests.support.nginx import Certificate, config
 from wsd.supervisor import quoting
 from wsd.supervisor.config import NginxConfig
 from wsd.supervisor.services.nginx import (

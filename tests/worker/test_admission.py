@@ -13,12 +13,12 @@ import pytest
 from websockets.asyncio.client import connect, unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.ports import unused_port
-from tests.valkey import server, valkey
-from tests.waiting import eventually
-from tests.worker.clients import ask, close_of, receive
-from tests.worker.process import Worker, worker, workers
-from tests.worker.servers import uvicorn
+from tests.support.hub_client import ask, close_of, receive
+from tests.support.ports import unused_port
+from tests.support.server import uvicorn
+from tests.support.valkey import server, valkey
+from tests.support.waiting import eventually
+from tests.support.worker import Worker, worker, workers
 
 pytestmark = pytest.mark.anyio
 

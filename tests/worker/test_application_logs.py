@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.client import unix_connect
 
-from tests.cluster.harness import clean_env
-from tests.waiting import eventually, until
-from tests.worker.process import Worker, worker
+from tests.support.cluster import clean_env
+from tests.support.waiting import eventually, until
+from tests.support.worker import Worker, worker
 
 pytestmark = pytest.mark.anyio
 

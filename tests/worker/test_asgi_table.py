@@ -22,7 +22,7 @@ from starlette.types import Message, Receive, Scope, Send
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 from wsd.worker.server.websocket_protocol import HttpProtocol
 
 pytestmark = pytest.mark.anyio

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection
 
-from tests.ports import unused_port
-from tests.valkey import server
-from tests.worker.clients import ask, receive
-from tests.worker.process import Worker, close_opened, worker, workers
+from tests.support.hub_client import ask, receive
+from tests.support.ports import unused_port
+from tests.support.valkey import server
+from tests.support.worker import Worker, close_opened, worker, workers
 from wsd.worker.contract import receipts_key
 from wsd.worker.link import open_redis
 

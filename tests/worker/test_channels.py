@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.ports import unused_port
-from tests.valkey import Valkey, server
-from tests.waiting import eventually
-from tests.worker.brokers import running_broker
+from tests.support.brokers import running_broker
+from tests.support.ports import unused_port
+from tests.support.valkey import Valkey, server
+from tests.support.waiting import eventually
 from wsd.worker.broker.history import Page, Position, Stored, Wanted
 from wsd.worker.broker.message_broker import RefusedError
 from wsd.worker.broker.redis_broker import RedisMessageBroker

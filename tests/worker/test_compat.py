@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
 
-from tests.cluster.harness import ROOT, Cluster, clean_env
-from tests.ports import unused_port
-from tests.valkey import valkey
-from tests.waiting import eventually
-from tests.worker.clients import close_of
-from tests.worker.process import Worker as Process
-from tests.worker.process import worker
-from tests.worker.servers import get, uvicorn
+from tests.support.cluster import ROOT, Cluster, clean_env
+from tests.support.hub_client import close_of
+from tests.support.ports import unused_port
+from tests.support.server import get, uvicorn
+from tests.support.valkey import valkey
+from tests.support.waiting import eventually
+from tests.support.worker import Worker as Process
+from tests.support.worker import worker
 from wsd.worker.compat import AmbiguousNameError, ConnectionManager, check_names
 from wsd.worker.contract import EXIT_STARTUP_FAILED, WorkerEnv
 from wsd.worker.worker import Worker, current_worker

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
-from tests.ports import unused_port
-from tests.waiting import until
-from tests.worker.process import Worker, worker
-from tests.worker.raw_websocket import CLOSE, TEXT, Frame, RawSocket, close, frame
+from tests.support.ports import unused_port
+from tests.support.raw_websocket import CLOSE, TEXT, Frame, RawSocket, close, frame
+from tests.support.waiting import until
+from tests.support.worker import Worker, worker
 
 pytestmark = pytest.mark.anyio
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.ports import unused_port
-from tests.valkey import server
-from tests.waiting import eventually
-from tests.worker.clients import ask, receive
-from tests.worker.process import Worker, worker
+from tests.support.hub_client import ask, receive
+from tests.support.ports import unused_port
+from tests.support.valkey import server
+from tests.support.waiting import eventually
+from tests.support.worker import Worker, worker
 from wsd.worker.contract import LIVE_WORKERS_KEY, history_key, history_meta_key, idempotency_key
 from wsd.worker.link import Redis, open_redis
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import eventually
-from tests.worker.process import Worker, worker
+from tests.support.waiting import eventually
+from tests.support.worker import Worker, worker
 
 pytestmark = pytest.mark.anyio
 

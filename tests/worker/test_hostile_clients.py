@@ -17,12 +17,9 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.cluster.harness import PROTOCOL
-from tests.ports import unused_port
-from tests.valkey import server
-from tests.waiting import until
-from tests.worker.process import Worker, worker
-from tests.worker.raw_websocket import (
+from tests.support.cluster import PROTOCOL
+from tests.support.ports import unused_port
+from tests.support.raw_websocket import (
     BINARY,
     CLOSE,
     HEADERS,
@@ -37,6 +34,9 @@ from tests.worker.raw_websocket import (
     frame,
     inflated,
 )
+from tests.support.valkey import server
+from tests.support.waiting import until
+from tests.support.worker import Worker, worker
 
 MEGABYTE = 1_000_000
 

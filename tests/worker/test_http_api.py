@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.ports import unused_port
-from tests.valkey import server, valkey
-from tests.waiting import eventually
-from tests.worker.clients import ask, receive, said
-from tests.worker.process import RawBody, Worker, worker, workers
-from tests.worker.raw_websocket import RawSocket
+from tests.support.hub_client import ask, receive, said
+from tests.support.ports import unused_port
+from tests.support.raw_websocket import RawSocket
+from tests.support.valkey import server, valkey
+from tests.support.waiting import eventually
+from tests.support.worker import RawBody, Worker, worker, workers
 
 pytestmark = pytest.mark.anyio
 

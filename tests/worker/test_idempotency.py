@@ -9,11 +9,11 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.ports import unused_port
-from tests.valkey import server
-from tests.waiting import eventually
-from tests.worker.clients import ask, receive
-from tests.worker.process import Worker, close_opened, worker, workers
+from tests.support.hub_client import ask, receive
+from tests.support.ports import unused_port
+from tests.support.valkey import server
+from tests.support.waiting import eventually
+from tests.support.worker import Worker, close_opened, worker, workers
 
 pytestmark = pytest.mark.anyio
 

@@ -12,9 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.lifespan.on import LifespanOn
 from websockets.asyncio.client import unix_connect
 
-from tests.waiting import eventually
-from tests.worker import servers
-from tests.worker.process import Worker, worker
+from tests.support import server
+from tests.support.waiting import eventually
+from tests.support.worker import Worker, worker
 from wsd.worker.server.lifespan import Lifespan
 
 pytestmark = pytest.mark.anyio
@@ -265,8 +265,8 @@ async def test_a_plain_server_has_the_worker_too(tmp_path: Path) -> None:
     (tmp_path / "wrapped.py").write_text(
         "import mine\nfrom wsd.worker import WebSocketMiddleware\napp = WebSocketMiddleware(mine.app)\n"
     )
-    with servers.uvicorn(tmp_path, "wrapped:app") as port:
-        assert (await asyncio.to_thread(servers.get, port, "/"))[2] == b"True"
+    with server.uvicorn(tmp_path, "wrapped:app") as port:
+        assert (await asyncio.to_thread(server.get, port, "/"))[2] == b"True"
 
 
 STOPPABLE = """

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.ports import unused_port
-from tests.valkey import valkey
-from tests.waiting import eventually
-from tests.worker.brokers import Heard, running_broker
+from tests.support.brokers import Heard, running_broker
+from tests.support.ports import unused_port
+from tests.support.valkey import valkey
+from tests.support.waiting import eventually
 from wsd.worker.broker.history import Entry, Keep, Wanted
 from wsd.worker.broker.message_broker import InMemoryMessageBroker, MessageBroker
 from wsd.worker.contract import channel_key, history_key

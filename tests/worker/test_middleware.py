@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.client import connect
 
-from tests.cluster.harness import Cluster, clean_env
-from tests.ports import unused_port
-from tests.valkey import valkey
-from tests.waiting import until
-from tests.worker.servers import get, join, join_each_of, serving, uvicorn
+from tests.support.cluster import Cluster, clean_env
+from tests.support.ports import unused_port
+from tests.support.server import get, join, join_each_of, serving, uvicorn
+from tests.support.valkey import valkey
+from tests.support.waiting import until
 from wsd.worker.websocket_middleware import HEADERS
 
 pytestmark = pytest.mark.anyio

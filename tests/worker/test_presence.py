@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.client import ClientConnection
 
-from tests.ports import unused_port
-from tests.valkey import server, valkey
-from tests.waiting import eventually
-from tests.worker.clients import ask
-from tests.worker.process import worker, workers
+from tests.support.hub_client import ask
+from tests.support.ports import unused_port
+from tests.support.valkey import server, valkey
+from tests.support.waiting import eventually
+from tests.support.worker import worker, workers
 
 pytestmark = pytest.mark.anyio
 

@@ -12,13 +12,13 @@ from typing import cast
 
 import pytest
 
-from tests.ports import unused_port
-from tests.proxy import Proxy
-from tests.valkey import Valkey, server
-from tests.waiting import eventually
-from tests.worker.brokers import Heard, running_broker
-from tests.worker.clients import ask
-from tests.worker.process import worker
+from tests.support.brokers import Heard, running_broker
+from tests.support.hub_client import ask
+from tests.support.ports import unused_port
+from tests.support.proxy import Proxy
+from tests.support.valkey import Valkey, server
+from tests.support.waiting import eventually
+from tests.support.worker import worker
 from wsd.worker.broker import redis_broker
 from wsd.worker.broker.circuit_breaker import BreakerPolicy, BreakerState
 from wsd.worker.broker.history import Entry, Keep

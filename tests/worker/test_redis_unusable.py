@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.ports import unused_port
-from tests.valkey import Valkey, server
-from tests.waiting import eventually
-from tests.worker.brokers import running_broker
-from tests.worker.clients import ask
-from tests.worker.process import worker
+from tests.support.brokers import running_broker
+from tests.support.hub_client import ask
+from tests.support.ports import unused_port
+from tests.support.valkey import Valkey, server
+from tests.support.waiting import eventually
+from tests.support.worker import worker
 from wsd.worker.broker.history import Keep, Wanted
 from wsd.worker.broker.message_broker import Mode
 from wsd.worker.link import Redis, open_redis

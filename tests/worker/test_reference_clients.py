@@ -11,10 +11,10 @@ import pytest
 from websockets.asyncio.client import connect
 
 from tests.cluster.test_clients import NODE, ROOT, client_module, node_options
-from tests.ports import unused_port
-from tests.waiting import eventually
-from tests.worker.clients import ask
-from tests.worker.process import Worker, worker
+from tests.support.hub_client import ask
+from tests.support.ports import unused_port
+from tests.support.waiting import eventually
+from tests.support.worker import Worker, worker
 
 pytestmark = pytest.mark.anyio
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection
 
-from tests.ports import unused_port
-from tests.valkey import Valkey, server
-from tests.waiting import eventually
-from tests.worker.clients import ask, close_of, receive
-from tests.worker.process import Worker, close_opened, worker, workers
+from tests.support.hub_client import ask, close_of, receive
+from tests.support.ports import unused_port
+from tests.support.valkey import Valkey, server
+from tests.support.waiting import eventually
+from tests.support.worker import Worker, close_opened, worker, workers
 from wsd.worker.contract import history_key, history_meta_key
 from wsd.worker.link import Redis, open_redis
 

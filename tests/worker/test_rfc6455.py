@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.ports import unused_port
-from tests.waiting import until
-from tests.worker.raw_websocket import (
+from tests.apps.websocket_apps import UNACCEPTABLE, UNSENDABLE
+from tests.support.ports import unused_port
+from tests.support.raw_websocket import (
     ACCEPT,
     BINARY,
     CLOSE,
@@ -29,8 +29,8 @@ from tests.worker.raw_websocket import (
     frame,
     wait_for_port,
 )
-from tests.worker.servers import get
-from tests.worker.websocket_apps import UNACCEPTABLE, UNSENDABLE
+from tests.support.server import get
+from tests.support.waiting import until
 
 MAX_SIZE = 16 * 1024 * 1024
 
@@ -50,7 +50,7 @@ class Server(NamedTuple):
 @contextmanager
 def serving(directory: Path, *options: str) -> Iterator[Server]:
     port, log = unused_port(), directory / "server.log"
-    command = [sys.executable, "-m", "tests.worker.websocket_apps", "--port", str(port), *options]
+    command = [sys.executable, "-m", "tests.apps.websocket_apps", "--port", str(port), *options]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, cwd=Path(__file__).parents[2])
     try:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.worker.raw_websocket import (
+from tests.support.raw_websocket import (
     BINARY,
     CLOSE,
     HEADERS,

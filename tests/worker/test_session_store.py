@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.ports import unused_port
-from tests.valkey import valkey
+from tests.support.ports import unused_port
+from tests.support.valkey import valkey
 from wsd.worker.broker.message_broker import UNNUMBERED
 from wsd.worker.contract import (
     CLEANUP_KEY,

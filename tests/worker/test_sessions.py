@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.ports import unused_port
-from tests.valkey import valkey
-from tests.waiting import eventually
-from tests.worker.clients import ask
-from tests.worker.process import worker
+from tests.support.hub_client import ask
+from tests.support.ports import unused_port
+from tests.support.valkey import valkey
+from tests.support.waiting import eventually
+from tests.support.worker import worker
 from wsd.worker.contract import session_key, user_sessions_key
 from wsd.worker.link import open_redis
 from wsd.worker.sessions.keeper import EARLY_KEEP_SECONDS

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.ports import unused_port
-from tests.valkey import valkey
+from tests.support.ports import unused_port
+from tests.support.valkey import valkey
 from wsd.worker.contract import trace_key, user_traces_key
 from wsd.worker.delivery.flight_recorder import Flight
 from wsd.worker.link import Redis, open_redis

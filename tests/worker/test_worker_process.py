@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.ports import unused_port
-from tests.valkey import valkey
-from tests.waiting import eventually
-from tests.worker.process import worker
+from tests.support.ports import unused_port
+from tests.support.valkey import valkey
+from tests.support.waiting import eventually
+from tests.support.worker import worker
 from wsd.worker.contract import Heartbeat, heartbeat_key
 from wsd.worker.link import open_redis
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.ports import unused_port
-from tests.valkey import Valkey, server
-from tests.waiting import eventually
-from tests.worker.process import worker, workers
+from tests.support.ports import unused_port
+from tests.support.valkey import Valkey, server
+from tests.support.waiting import eventually
+from tests.support.worker import worker, workers
 from wsd.worker.contract import heartbeat_key, session_key
 from wsd.worker.link import open_redis
 

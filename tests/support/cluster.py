@@ -17,9 +17,9 @@ import msgspec
 import psutil
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.ports import unused_port
-from tests.waiting import until
-from tests.worker.clients import said
+from tests.support.hub_client import said
+from tests.support.ports import unused_port
+from tests.support.waiting import until
 from wsd.supervisor.control.client import ControlClient, request
 from wsd.supervisor.control.status import ClusterStatus, ProcessStatus, WorkerStatus
 from wsd.supervisor.errors import WsdError

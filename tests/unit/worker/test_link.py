@@ -3,7 +3,7 @@
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from tests.valkey import error_of
+from tests.support.valkey import error_of
 from wsd.worker.link import is_refusal, is_unusable
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.cluster.harness import clean_env
-from tests.ports import unused_port
-from tests.waiting import until
+from tests.support.cluster import clean_env
+from tests.support.ports import unused_port
+from tests.support.waiting import until
 
 
 @contextmanager

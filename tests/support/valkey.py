@@ -8,7 +8,7 @@ from pathlib import Path
 
 from redis._parsers.base import BaseParser
 
-from tests.waiting import until
+from tests.support.waiting import until
 from wsd.supervisor.services.valkey import find_binary
 
 

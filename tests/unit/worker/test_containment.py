@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.unit.test_outbox import Socket, payload, turn
-from tests.waiting import eventually
+from tests.support.waiting import eventually
+from tests.unit.worker.test_outbox import Socket, payload, turn
 from wsd.worker import containment
 from wsd.worker.broker.message_broker import InMemoryMessageBroker
 from wsd.worker.channels.options import ChannelRules

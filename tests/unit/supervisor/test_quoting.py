@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from redis.connection import parse_url
 
-from tests.nginx.front import CERTIFICATE_NAMES, Certificate, config
+from tests.support.nginx import CERTIFICATE_NAMES, Certificate, config
 from wsd.supervisor import new_files, quoting
 from wsd.supervisor.config import Setting, build, is_network, load
 from wsd.supervisor.errors import ConfigError

@@ -6,7 +6,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from tests.valkey import error_of
+from tests.support.valkey import error_of
 from wsd.supervisor.control.status_report import redis_problem
 from wsd.supervisor.monitoring.redis_watch import has_answered, role_problem, stores_nothing, trouble, wrong_server
 

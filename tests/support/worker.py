@@ -10,8 +10,8 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, unix_connect
 
-from tests.cluster.harness import PROTOCOL, clean_env
-from tests.waiting import until
+from tests.support.cluster import PROTOCOL, clean_env
+from tests.support.waiting import until
 from wsd.supervisor.control.client import UnixConnection, request
 from wsd.worker.contract import WorkerEnv
 

@@ -29,7 +29,7 @@ from wsd.supervisor.config import (
 from wsd.supervisor.errors import ConfigError
 from wsd.supervisor.redis_url import redis_url_problem
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)

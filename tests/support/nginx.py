@@ -11,8 +11,8 @@ from typing import Any, Self
 import msgspec
 import trustme
 
-from tests.ports import unused_port
-from tests.waiting import eventually
+from tests.support.ports import unused_port
+from tests.support.waiting import eventually
 from wsd.supervisor.config import ClusterConfig, Config, NginxConfig
 from wsd.supervisor.services.nginx import own_user, render, version_of
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import until
+from tests.support.waiting import until
 from wsd.supervisor.errors import NotRunningError
 from wsd.supervisor.launch import stop
 from wsd.supervisor.machine import identity

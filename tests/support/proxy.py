@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tests.ports import unused_port
+from tests.support.ports import unused_port
 
 
 class Proxy:

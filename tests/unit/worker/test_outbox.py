@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 from wsd.worker.delivery.batch import Batch, Item, Message
 from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.delivery.outbox import Outbox, Outlet

@@ -1,0 +1,1 @@
+"""Applications that tests serve, written as a user would write them."""

@@ -1,0 +1,1 @@
+"""Start and steer the real things that tests use: clusters, workers, servers, clients, Valkey, nginx, browsers."""
