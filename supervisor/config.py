@@ -25,7 +25,7 @@ from msgspec import inspect as types
 from wsd.supervisor.errors import ConfigError
 from wsd.supervisor.machine.identity import MARK
 from wsd.supervisor.redis_url import redis_url_problem
-from wsd.worker.contract import ADMIN_ALLOW, INTERNAL_ENV_NAMES, SENSITIVE_FIELDS
+from wsd.worker.contract.environment import ADMIN_ALLOW, INTERNAL_ENV_NAMES, SENSITIVE_FIELDS
 
 MAX_SECONDS = 315_360_000
 """Ten years. Timers of the event loop, of nginx and of Redis overflow somewhere beyond it."""

@@ -29,7 +29,8 @@ from wsd.supervisor.processes.process import end_leftovers, is_alive, names_of, 
 from wsd.supervisor.services import nginx
 from wsd.supervisor.state_dir import ProcessRecord, StateDir
 from wsd.supervisor.supervisor import Supervisor
-from wsd.worker.contract import EVENT, EventHandler, JsonFormatter, LineFormatter
+from wsd.worker.contract.events import EVENT, EventHandler
+from wsd.worker.contract.log_format import JsonFormatter, LineFormatter
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from wsd.worker.contract import escape
+from wsd.worker.contract.escaping import escape
 
 PLAIN = re.compile(r"[A-Za-z0-9_./+@=:,~-]+")
 """Text that means the same in every format."""

@@ -38,7 +38,7 @@ from wsd.supervisor.services.nginx import NginxService
 from wsd.supervisor.services.valkey import ValkeyService
 from wsd.supervisor.services.worker import DRAIN_MARGIN_SECONDS, WorkerService
 from wsd.supervisor.state_dir import SavedState, StateDir
-from wsd.worker.contract import EVENT
+from wsd.worker.contract.events import EVENT
 
 logger = logging.getLogger(__name__)
 

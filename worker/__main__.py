@@ -1,4 +1,4 @@
-"""`python -m wsd.worker`: one worker process. What to do comes from the environment (contract.WorkerEnv)."""
+"""`python -m wsd.worker`: one worker process. What to do comes from the environment (WorkerEnv)."""
 
 import gc
 import logging
@@ -10,7 +10,8 @@ import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from wsd.worker.app import BadAppError, load_application
-from wsd.worker.contract import EXIT_BAD_APP, EXIT_STARTUP_FAILED, WorkerEnv
+from wsd.worker.contract.environment import WorkerEnv
+from wsd.worker.contract.lifecycle import EXIT_BAD_APP, EXIT_STARTUP_FAILED
 from wsd.worker.endpoints import hub
 from wsd.worker.logs import log_as, yield_to_application
 from wsd.worker.server.draining_server import WorkerServer, bind_shared, bind_unix

@@ -106,7 +106,7 @@ def __getattr__(name: str) -> Any:
     """`app`, made when somebody asks for it: a worker of the supervisor never does."""
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from wsd.worker.contract import WorkerEnv  # noqa: PLC0415
+    from wsd.worker.contract.environment import WorkerEnv  # noqa: PLC0415
     from wsd.worker.endpoints import hub  # noqa: PLC0415
     from wsd.worker.websocket_middleware import WebSocketMiddleware  # noqa: PLC0415
 

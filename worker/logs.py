@@ -7,7 +7,9 @@ there is. All of that acts on the one manager of the logging module. The worker'
 import logging
 import sys
 
-from wsd.worker.contract import EventHandler, JsonFormatter, LineFormatter, WorkerEnv
+from wsd.worker.contract.environment import WorkerEnv
+from wsd.worker.contract.events import EventHandler
+from wsd.worker.contract.log_format import JsonFormatter, LineFormatter
 
 _root = logging.RootLogger(logging.NOTSET)
 _manager = logging.Manager(_root)

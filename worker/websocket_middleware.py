@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wsd.worker.compat import AmbiguousNameError, check_names
-from wsd.worker.contract import WorkerEnv
+from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.endpoints import http_api
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.security.admission import Admission, expiry_spread, refuse, run_admitted

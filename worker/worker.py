@@ -14,7 +14,9 @@ from wsd.worker.broker.spool import Spool
 from wsd.worker.channels.options import ChannelRules
 from wsd.worker.channels.presence import InMemoryPresence, Presence, RedisPresence
 from wsd.worker.channels.receipts import Receipts
-from wsd.worker.contract import WorkerEnv, WorkerState, worker_channel
+from wsd.worker.contract.environment import WorkerEnv
+from wsd.worker.contract.heartbeat import WorkerState
+from wsd.worker.contract.redis_keys import worker_channel
 from wsd.worker.delivery.outbox import Outlet
 from wsd.worker.heartbeat import HeartbeatTask
 from wsd.worker.link import Redis, open_redis

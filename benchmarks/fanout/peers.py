@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.fanout.dialects import NCHAN, PLAIN, SOCKET_IO, WSD, Dialect
 from benchmarks.messages import wait_for
 from wsd.supervisor.services.valkey import find_binary
-from wsd.worker.contract import WorkerEnv
+from wsd.worker.contract.environment import WorkerEnv
 
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".bench"

@@ -14,7 +14,8 @@ from wsd.supervisor.control.status import ClusterStatus, ProcessStatus
 from wsd.supervisor.machine import identity
 from wsd.supervisor.processes.process import is_alive
 from wsd.supervisor.state_dir import StateDir
-from wsd.worker.contract import HEALTH_PATH, Heartbeat
+from wsd.worker.contract.heartbeat import Heartbeat
+from wsd.worker.contract.http_paths import HEALTH_PATH
 
 PROBE_SECONDS = 2.0
 MAX_USERS = 100

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from wsd.worker.contract import Event
+from wsd.worker.contract.events import Event
 
 BEFORE_SECONDS, AFTER_SECONDS = 40.0, 5.0
 """Around the end of a connection: a drain may take its time between the command and the last close."""

@@ -12,7 +12,7 @@ from wsd.supervisor.cli.sparkline import sparkline
 from wsd.supervisor.cli.status_table import STATE_STYLES, duration
 from wsd.supervisor.control.status import ClusterStatus, ProcessStatus, WorkerStatus
 from wsd.supervisor.machine.terminal import cell
-from wsd.worker.contract import Event
+from wsd.worker.contract.events import Event
 
 SAMPLES = 120
 """Of each figure that are kept: one a second."""

@@ -17,7 +17,7 @@ from wsd.supervisor.machine.identity import has_ended
 from wsd.supervisor.machine.private_files import read_secret
 from wsd.supervisor.processes.process import is_alive
 from wsd.supervisor.state_dir import StateDir
-from wsd.worker.contract import OPERATOR_KEY_HEADER
+from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER
 
 STOP_MARGIN_SECONDS = 20.0
 """What nginx, Valkey and the escalation to SIGKILL may take when a cluster stops."""

@@ -18,7 +18,7 @@ from wsd.supervisor.monitoring.redis_watch import trouble
 from wsd.supervisor.processes.slot import SlotState
 from wsd.supervisor.services import nginx
 from wsd.supervisor.services.worker import WorkerService
-from wsd.worker.contract import EVENT
+from wsd.worker.contract.events import EVENT
 
 if TYPE_CHECKING:
     from wsd.supervisor.processes.children import Child

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wsd.supervisor.services.nginx import DASHBOARD_PATH
-from wsd.worker.contract import OPERATOR_KEY_HEADER
+from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER
 
 METRICS_PATH = "/v1/metrics"
 LOGIN_PATH = f"{DASHBOARD_PATH}login"

@@ -28,7 +28,7 @@ from wsd.supervisor.deploys.asker import ASKED_BY_HEADER, asked_by
 from wsd.supervisor.deploys.operations import Operation
 from wsd.supervisor.errors import WsdError
 from wsd.supervisor.services.nginx import DASHBOARD_PATH
-from wsd.worker.contract import WRONG_HOST, is_own_host
+from wsd.worker.contract.host_header import WRONG_HOST, is_own_host
 
 if TYPE_CHECKING:
     from wsd.supervisor.supervisor import Supervisor

@@ -21,7 +21,7 @@ from wsd.supervisor.processes.children import Child
 from wsd.supervisor.processes.slot import SlotState
 from wsd.supervisor.services.nginx import worker_processes
 from wsd.supervisor.services.worker import WorkerService
-from wsd.worker.contract import Heartbeat
+from wsd.worker.contract.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
     from wsd.supervisor.supervisor import Supervisor

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from wsd.supervisor.deploys.asker import asked_by
 from wsd.supervisor.errors import WsdError
-from wsd.worker.contract import EVENT
+from wsd.worker.contract.events import EVENT
 
 logger = logging.getLogger(__name__)
 

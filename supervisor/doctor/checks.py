@@ -30,7 +30,7 @@ from wsd.supervisor.monitoring.finding import Finding, failure, ok, warning
 from wsd.supervisor.processes.process import is_alive
 from wsd.supervisor.services import nginx, valkey
 from wsd.supervisor.state_dir import StateDir
-from wsd.worker.contract import channel_key
+from wsd.worker.contract.redis_keys import channel_key
 
 LISTEN_BACKLOG = 4096
 """What nginx asks for; the kernel cuts it to somaxconn."""

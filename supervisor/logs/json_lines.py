@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from wsd.supervisor.logs.reading import time_of
-from wsd.worker.contract import to_json
+from wsd.worker.contract.escaping import to_json
 
 LEVELS = {
     "debug": "debug",

@@ -14,7 +14,7 @@ from wsd.supervisor.errors import ConfigError
 from wsd.supervisor.logs.follow import MAX_LINE_BYTES, LogFollower
 from wsd.supervisor.machine.private_files import open_regular
 from wsd.supervisor.machine.standard_streams import reader_is_gone
-from wsd.worker.contract import Event
+from wsd.worker.contract.events import Event
 
 # 2026-11-24 12:18:00,761 of Python; 2026/11/24 12:25:30 of nginx; "31301:M 24 Nov 2026 12:24:37.252" of Valkey;
 # {"at": "2026-11-24T12:18:00.761+00:00" in JSON, {"at":1795524238.15 of an event.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from wsd.supervisor.errors import ConfigError
-from wsd.worker.contract import escape
+from wsd.worker.contract.escaping import escape
 
 
 class Systemd:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from wsd.worker.contract import escape, to_json
+from wsd.worker.contract.escaping import escape, to_json
 
 if TYPE_CHECKING:
     from rich.console import Console

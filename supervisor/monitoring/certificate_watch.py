@@ -11,7 +11,7 @@ from wsd.supervisor.file_contents import CERTIFICATE, Digests, digests
 from wsd.supervisor.monitoring import certificates
 from wsd.supervisor.monitoring.certificates import Certificate
 from wsd.supervisor.services.nginx import NginxService
-from wsd.worker.contract import EVENT
+from wsd.worker.contract.events import EVENT
 
 logger = logging.getLogger(__name__)
 

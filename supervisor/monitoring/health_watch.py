@@ -13,7 +13,7 @@ from wsd.supervisor.processes.slot import Phase, Recycle, Unhealthy
 from wsd.supervisor.services.nginx import NginxService
 from wsd.supervisor.services.valkey import ValkeyService
 from wsd.supervisor.services.worker import WorkerService
-from wsd.worker.contract import EVENT
+from wsd.worker.contract.events import EVENT
 
 logger = logging.getLogger(__name__)
 

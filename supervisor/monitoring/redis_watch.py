@@ -31,7 +31,8 @@ from redis.exceptions import (
 
 from wsd.supervisor import quoting
 from wsd.supervisor.processes.clock import AwakeClock
-from wsd.worker.contract import LIVE_WORKERS_KEY, Heartbeat, heartbeat_key, node_key
+from wsd.worker.contract.heartbeat import Heartbeat
+from wsd.worker.contract.redis_keys import LIVE_WORKERS_KEY, heartbeat_key, node_key
 
 logger = logging.getLogger(__name__)
 

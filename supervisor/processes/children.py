@@ -38,7 +38,7 @@ from wsd.supervisor.processes.slot import (
     step,
 )
 from wsd.supervisor.state_dir import ProcessRecord, SavedState, StateDir
-from wsd.worker.contract import EVENT
+from wsd.worker.contract.events import EVENT
 
 logger = logging.getLogger(__name__)
 

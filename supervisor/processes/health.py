@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from wsd.supervisor.processes.clock import LATE_SECONDS
-from wsd.worker.contract import Heartbeat
+from wsd.worker.contract.heartbeat import Heartbeat
 
 
 class Verdict(StrEnum):

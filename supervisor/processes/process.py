@@ -20,7 +20,7 @@ from wsd.supervisor.machine import identity
 from wsd.supervisor.machine.private_files import append_to
 from wsd.supervisor.processes.service import Command
 from wsd.supervisor.state_dir import ProcessRecord
-from wsd.worker.contract import WORKER_ID
+from wsd.worker.contract.environment import WORKER_ID
 
 KILL_SECONDS = 5.0
 """How long the end of a killed process is waited for."""

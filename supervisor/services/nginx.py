@@ -29,7 +29,7 @@ from wsd.supervisor.processes.process import Process
 from wsd.supervisor.processes.service import Command, Service
 from wsd.supervisor.processes.slot import Urgency
 from wsd.supervisor.state_dir import StateDir
-from wsd.worker.contract import OPERATOR_PREFIX
+from wsd.worker.contract.http_paths import OPERATOR_PREFIX
 
 CHECK_SECONDS = 30.0
 RELOAD_SECONDS = 10.0

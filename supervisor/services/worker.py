@@ -17,15 +17,10 @@ from wsd.supervisor.control.client import request
 from wsd.supervisor.processes.service import Command, Service
 from wsd.supervisor.services.nginx import HEADER_BUFFERS
 from wsd.supervisor.state_dir import BoundSocket, ProcessRecord, StateDir
-from wsd.worker.contract import (
-    ACCEPT_GRACE_SECONDS,
-    HEALTH_PATH,
-    METRICS_PATH,
-    OPERATOR_KEY_HEADER,
-    OPERATOR_PREFIX,
-    Heartbeat,
-    WorkerEnv,
-)
+from wsd.worker.contract.environment import WorkerEnv
+from wsd.worker.contract.heartbeat import Heartbeat
+from wsd.worker.contract.http_paths import HEALTH_PATH, METRICS_PATH, OPERATOR_KEY_HEADER, OPERATOR_PREFIX
+from wsd.worker.contract.lifecycle import ACCEPT_GRACE_SECONDS
 
 DRAIN_MARGIN_SECONDS = 10.0 + ACCEPT_GRACE_SECONDS
 """What a stop takes beside the drain itself: requests in flight, the application's shutdown."""

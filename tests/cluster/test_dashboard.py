@@ -16,7 +16,7 @@ from tests.support.cluster import Cluster
 from tests.support.waiting import eventually, until
 from wsd.supervisor.control.client import request
 from wsd.supervisor.control.dashboard import MAX_STREAMS
-from wsd.worker.contract import OPERATOR_KEY_HEADER
+from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER
 
 pytestmark = pytest.mark.anyio
 

@@ -18,7 +18,7 @@ from tests.support.waiting import eventually
 from wsd.supervisor.config import LogConfig
 from wsd.supervisor.logs.reading import parse_events
 from wsd.supervisor.logs.rotation import Rotation, rotate
-from wsd.worker.contract import EventHandler
+from wsd.worker.contract.events import EventHandler
 
 pytestmark = pytest.mark.anyio
 

@@ -18,7 +18,8 @@ from websockets.sync.client import connect
 from tests.support.cluster import WSD, Cluster
 from tests.support.waiting import until
 from wsd.supervisor.cli.app import app
-from wsd.worker.contract import Event, escape
+from wsd.worker.contract.escaping import escape
+from wsd.worker.contract.events import Event
 
 TITLE = "\x1b]0;owned\x07"
 HOSTILE = f"[/x][bold]b :smile: {TITLE}\x1b[41m\x9b2J\x7f\u202e\u200b\u2028"

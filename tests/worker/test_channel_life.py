@@ -13,7 +13,7 @@ from tests.support.hub_client import ask, receive
 from tests.support.ports import unused_port
 from tests.support.valkey import server
 from tests.support.worker import Worker, close_opened, worker, workers
-from wsd.worker.contract import receipts_key
+from wsd.worker.contract.redis_keys import receipts_key
 from wsd.worker.link import open_redis
 
 pytestmark = pytest.mark.anyio

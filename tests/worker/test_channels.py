@@ -20,7 +20,7 @@ from wsd.worker.channels import channels
 from wsd.worker.channels.channels import Channels, Joined
 from wsd.worker.channels.feed import Loss
 from wsd.worker.channels.options import ChannelRules
-from wsd.worker.contract import history_key, history_meta_key
+from wsd.worker.contract.redis_keys import history_key, history_meta_key
 from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.delivery.outbox import Outbox, Outlet
 

@@ -20,7 +20,8 @@ from tests.support.waiting import eventually
 from tests.support.worker import Worker as Process
 from tests.support.worker import worker
 from wsd.worker.compat import AmbiguousNameError, ConnectionManager, check_names
-from wsd.worker.contract import EXIT_STARTUP_FAILED, WorkerEnv
+from wsd.worker.contract.environment import WorkerEnv
+from wsd.worker.contract.lifecycle import EXIT_STARTUP_FAILED
 from wsd.worker.worker import Worker, current_worker
 
 pytestmark = pytest.mark.anyio

@@ -13,7 +13,8 @@ from tests.support.ports import unused_port
 from tests.support.valkey import valkey
 from tests.support.waiting import eventually
 from tests.support.worker import worker
-from wsd.worker.contract import Heartbeat, heartbeat_key
+from wsd.worker.contract.heartbeat import Heartbeat
+from wsd.worker.contract.redis_keys import heartbeat_key
 from wsd.worker.link import open_redis
 
 pytestmark = pytest.mark.anyio

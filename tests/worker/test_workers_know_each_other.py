@@ -11,7 +11,7 @@ from tests.support.ports import unused_port
 from tests.support.valkey import Valkey, server
 from tests.support.waiting import eventually
 from tests.support.worker import worker, workers
-from wsd.worker.contract import heartbeat_key, session_key
+from wsd.worker.contract.redis_keys import heartbeat_key, session_key
 from wsd.worker.link import open_redis
 
 pytestmark = pytest.mark.anyio

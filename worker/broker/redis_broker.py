@@ -37,7 +37,8 @@ from wsd.worker.broker.redis_history import COMPRESSED, compressed, parse_messag
 from wsd.worker.broker.redis_pubsub import RedisPubSub, StoredAt
 from wsd.worker.broker.spool import Outgoing, Spool
 from wsd.worker.containment import Containment, run_for_ever
-from wsd.worker.contract import EVENT, EVERY_WORKER
+from wsd.worker.contract.events import EVENT
+from wsd.worker.contract.redis_keys import EVERY_WORKER
 from wsd.worker.link import LOST, RedisError, is_refusal, raise_if_cancelled, refusal_text
 from wsd.worker.logs import get_logger
 

@@ -24,7 +24,7 @@ from wsd.worker.broker.history import (
     new_epoch,
     page_of,
 )
-from wsd.worker.contract import (
+from wsd.worker.contract.redis_keys import (
     BROADCAST,
     USER_PREFIX,
     channel_of,

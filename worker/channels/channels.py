@@ -19,7 +19,7 @@ from wsd.worker.broker.message_broker import MessageBroker, RefusedError, ToldSt
 from wsd.worker.channels.feed import Advance, ChannelFeed, Deliver, Jump, Loss, ReadFirst, Recovered, Step
 from wsd.worker.channels.options import NO_HISTORY, ChannelOptions, ChannelRules
 from wsd.worker.containment import Containment, run_for_ever
-from wsd.worker.contract import DIRECT, USER_PREFIX, channel_key, channel_of
+from wsd.worker.contract.redis_keys import DIRECT, USER_PREFIX, channel_key, channel_of
 from wsd.worker.delivery.batch import Batch, Message
 from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.delivery.outbox import Outbox

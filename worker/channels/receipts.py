@@ -6,7 +6,7 @@ The highest position of all of a user's connections counts. It is written in bat
 import asyncio
 
 from wsd.worker.broker.history import Position, epoch_seconds
-from wsd.worker.contract import receipts_key
+from wsd.worker.contract.redis_keys import receipts_key
 from wsd.worker.link import LOST, Redis, raise_if_cancelled
 from wsd.worker.logs import get_logger
 

@@ -11,17 +11,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from wsd.worker.broker.message_broker import UNAVAILABLE, RefusedError
-from wsd.worker.contract import (
-    BROADCAST,
+from wsd.worker.contract.host_header import WRONG_HOST, is_own_host
+from wsd.worker.contract.http_paths import (
     HEALTH_PATH,
     HISTORY_PATH,
     METRICS_PATH,
     OPERATOR_PREFIX,
     PUBLISH_PATH,
     STATS_PATH,
-    WRONG_HOST,
-    is_own_host,
 )
+from wsd.worker.contract.redis_keys import BROADCAST
 from wsd.worker.endpoints import operator_api
 from wsd.worker.manager.websocket_manager import Published
 from wsd.worker.wire import messages as wire

@@ -17,7 +17,7 @@ from wsd.worker.broker.history import Position
 from wsd.worker.broker.message_broker import UNAVAILABLE, RefusedError
 from wsd.worker.channels.channels import Joined
 from wsd.worker.containment import contained, report
-from wsd.worker.contract import BROADCAST, DIRECT, user_channel
+from wsd.worker.contract.redis_keys import BROADCAST, DIRECT, user_channel
 from wsd.worker.delivery.outbox import WebSocketHandle
 from wsd.worker.manager.connection import Connection
 from wsd.worker.manager.websocket_manager import (

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wsd.worker.contract import OPERATOR_KEY_HEADER, OPERATOR_PREFIX
+from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER, OPERATOR_PREFIX
 from wsd.worker.delivery import flight_recorder
 from wsd.worker.sessions.session_store import SessionInfo
 from wsd.worker.worker import Worker

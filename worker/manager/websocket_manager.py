@@ -25,7 +25,7 @@ from wsd.worker.channels.presence import Presence
 from wsd.worker.channels.presence_events import PresenceEvents
 from wsd.worker.channels.receipts import Receipts
 from wsd.worker.containment import run_for_ever
-from wsd.worker.contract import (
+from wsd.worker.contract.redis_keys import (
     BROADCAST,
     DIRECT,
     EVERY_WORKER,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from wsd.worker.contract import WorkerEnv
+from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.delivery.outbox import handle_of
 from wsd.worker.logs import get_logger
 from wsd.worker.security.authentication import (

@@ -11,7 +11,8 @@ from pathlib import Path
 import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from wsd.worker.contract import ACCEPT_GRACE_SECONDS, EVENT
+from wsd.worker.contract.events import EVENT
+from wsd.worker.contract.lifecycle import ACCEPT_GRACE_SECONDS
 from wsd.worker.delivery.close_delays import close_delays
 from wsd.worker.logs import get_logger, yield_to_application
 from wsd.worker.server.forks import release_in_children

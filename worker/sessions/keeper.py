@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 
 from wsd.worker.containment import report, run_for_ever
-from wsd.worker.contract import EVENT
+from wsd.worker.contract.events import EVENT
 from wsd.worker.delivery.flight_recorder import Flight
 from wsd.worker.link import RedisError, raise_if_cancelled
 from wsd.worker.logs import get_logger

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from wsd.worker.contract import trace_key, user_traces_key
+from wsd.worker.contract.redis_keys import trace_key, user_traces_key
 from wsd.worker.delivery.flight_recorder import Flight
 from wsd.worker.link import Redis
 from wsd.worker.security.limits import TokenBucket

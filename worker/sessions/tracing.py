@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from msgspec import Struct
 
 from wsd.worker.broker.questions import Exchange
-from wsd.worker.contract import worker_channel
+from wsd.worker.contract.redis_keys import worker_channel
 from wsd.worker.delivery.flight_recorder import Flight, SessionTrace
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.sessions.keeper import SessionKeeper

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
-from wsd.worker.contract import user_connections_key
+from wsd.worker.contract.redis_keys import user_connections_key
 from wsd.worker.link import Redis, RedisError, raise_if_cancelled
 from wsd.worker.logs import get_logger
 

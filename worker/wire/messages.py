@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_args
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from wsd.worker.contract import BROADCAST, DIRECT
+from wsd.worker.contract.redis_keys import BROADCAST, DIRECT
 from wsd.worker.wire.names import name_problem
 
 MAX_ID_BYTES = 256

@@ -3,7 +3,7 @@
 import pytest
 
 from wsd.supervisor.processes.health import Limits, Observation, Pulse, Verdict, verdict
-from wsd.worker.contract import Heartbeat, WorkerState
+from wsd.worker.contract.heartbeat import Heartbeat, WorkerState
 
 LIMITS = Limits(heartbeat_timeout=5, probe_timeout=2, max_rss=1000)
 

@@ -12,7 +12,7 @@ from wsd.supervisor.logs.follow import tail
 from wsd.supervisor.logs.reading import Choice, events, merged, parse_pattern, parse_since, show_event, time_of
 from wsd.supervisor.logs.rotation import rotate
 from wsd.supervisor.machine.private_files import append_to
-from wsd.worker.contract import Event
+from wsd.worker.contract.events import Event
 
 NOON = datetime(2026, 11, 24, 12, 18, 0, 761_000).timestamp()  # noqa: DTZ001 - logs are written in local time
 

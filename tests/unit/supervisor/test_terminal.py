@@ -15,7 +15,9 @@ from wsd.supervisor.cli.status_table import print_status
 from wsd.supervisor.control.status import ClusterStatus, ProcessStatus, RedisStatus
 from wsd.supervisor.machine.terminal import cell, cleaned, console, cut, shown
 from wsd.supervisor.monitoring.finding import warning
-from wsd.worker.contract import Event, EventHandler, JsonFormatter, LineFormatter, escape, to_json
+from wsd.worker.contract.escaping import escape, to_json
+from wsd.worker.contract.events import Event, EventHandler
+from wsd.worker.contract.log_format import JsonFormatter, LineFormatter
 
 TITLE = "\x1b]0;x\x07"
 """Sets the title of a terminal's window."""

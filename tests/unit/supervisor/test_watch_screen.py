@@ -12,7 +12,7 @@ from wsd.supervisor.cli.sparkline import sparkline
 from wsd.supervisor.cli.watch import keys_of
 from wsd.supervisor.cli.watch_screen import NODE, SAMPLES, Action, Screen, first, press, render, seen
 from wsd.supervisor.control.status import ClusterStatus, NodeStatus, ProcessStatus, RedisStatus, WorkerStatus
-from wsd.worker.contract import Event
+from wsd.worker.contract.events import Event
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,11 @@ from itertools import product
 
 import pytest
 
-from wsd.worker import contract
-from wsd.worker.contract import Event, Heartbeat, WorkerEnv, WorkerState, channel_key, heartbeat_key, node_key
+from wsd.worker.contract import redis_keys
+from wsd.worker.contract.environment import WorkerEnv
+from wsd.worker.contract.events import Event
+from wsd.worker.contract.heartbeat import Heartbeat, WorkerState
+from wsd.worker.contract.redis_keys import channel_key, heartbeat_key, node_key
 
 BEAT = Heartbeat(
     worker_id="worker-1-aaaa",
@@ -139,35 +142,35 @@ PLAIN_NAMES = ["a", "b", "a:b", "worker-1-ca1c", "9c1e02ab"]
 
 def test_no_two_things_have_one_key_in_redis() -> None:
     keys = [
-        contract.LIVE_WORKERS_KEY,
-        contract.SESSIONS_KEY,
-        contract.SESSION_WORKERS_KEY,
-        contract.CLEANUP_KEY,
-        contract.EVERY_WORKER,
+        redis_keys.LIVE_WORKERS_KEY,
+        redis_keys.SESSIONS_KEY,
+        redis_keys.SESSION_WORKERS_KEY,
+        redis_keys.CLEANUP_KEY,
+        redis_keys.EVERY_WORKER,
     ]
     for of_one_name in (
         heartbeat_key,
         node_key,
-        contract.session_key,
-        contract.user_sessions_key,
-        contract.worker_sessions_key,
+        redis_keys.session_key,
+        redis_keys.user_sessions_key,
+        redis_keys.worker_sessions_key,
         channel_key,
-        contract.history_key,
-        contract.history_meta_key,
-        contract.presence_workers_key,
-        contract.trace_key,
-        contract.user_traces_key,
-        contract.user_connections_key,
+        redis_keys.history_key,
+        redis_keys.history_meta_key,
+        redis_keys.presence_workers_key,
+        redis_keys.trace_key,
+        redis_keys.user_traces_key,
+        redis_keys.user_connections_key,
     ):
         keys += [of_one_name(name) for name in NASTY_NAMES]
-    keys += [contract.worker_channel(name) for name in PLAIN_NAMES]
-    for of_two_names in (contract.idempotency_key, contract.receipts_key, contract.presence_key):
+    keys += [redis_keys.worker_channel(name) for name in PLAIN_NAMES]
+    for of_two_names in (redis_keys.idempotency_key, redis_keys.receipts_key, redis_keys.presence_key):
         keys += [of_two_names(name, plain) for name, plain in product(NASTY_NAMES, PLAIN_NAMES)]
     assert len(set(keys)) == len(keys)
 
 
 def test_a_channel_is_found_in_its_key() -> None:
-    assert [contract.channel_of(channel_key(name)) for name in NASTY_NAMES] == NASTY_NAMES
+    assert [redis_keys.channel_of(channel_key(name)) for name in NASTY_NAMES] == NASTY_NAMES
 
 
 @pytest.mark.parametrize("worker_id", ["a}b", "a b", "{", "a\n", "a" * 129])

@@ -1,7 +1,7 @@
 """What became of a connection, in words; never more than so many events of it."""
 
 from wsd.supervisor.cli.trace_lines import beside, show
-from wsd.worker.contract import Event
+from wsd.worker.contract.events import Event
 from wsd.worker.delivery.flight_recorder import MAX_EVENTS, Flight, SessionTrace, add_event, shown
 
 

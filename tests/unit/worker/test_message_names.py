@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 from wsd.worker.broker.history import IDEMPOTENCY_SECONDS
 from wsd.worker.broker.message_names import UID_SECONDS, KnownTries, stored_key, try_of, uid_of
-from wsd.worker.contract import idempotency_key
+from wsd.worker.contract.redis_keys import idempotency_key
 from wsd.worker.wire import messages as wire
 
 NASTY = [

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from wsd.worker.contract import SENSITIVE_FIELDS
+from wsd.worker.contract.environment import SENSITIVE_FIELDS
 from wsd.worker.wire.messages import WireError
 from wsd.worker.wire.redaction import PayloadFilter
 

@@ -1,0 +1,160 @@
+"""Define the environment variables that tell a worker what to do."""
+
+import os
+import re
+import secrets
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+SENSITIVE_FIELDS = ("password", "token", "secret", "api_key", "authorization", "cookie")
+"""Taken out of whatever clients send to each other, unless the configuration says otherwise."""
+
+ADMIN_ALLOW = ("127.0.0.1", "::1")
+"""Addresses and networks that may ask for statistics and metrics."""
+
+
+WORKER_ID = "WORKER_ID"
+"""The environment variable that tells a worker its name."""
+
+
+def _env(name: str, default: Any = None) -> Any:
+    return field(default=default, metadata={"env": name})
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerEnv:
+    """What a worker is told by its environment; every field has a default, so that plain uvicorn works.
+
+    The first five names are those of the original system and keep their meaning. Times are in seconds.
+    """
+
+    worker_id: str = _env(WORKER_ID, "")
+    node_id: str = _env("NODE_ID", "")
+    redis_url: str = _env("REDIS_URL", "")
+    distributed: bool = _env("DISTRIBUTED_WEBSOCKET_ENABLED", True)
+    session_ttl: float = _env("WEBSOCKET_SESSION_TTL", 3600.0)
+    trace_ttl: float = _env("WSD_WORKER_TRACE_TTL", 3600.0)  # 0: no traces
+    slot: int = _env("WSD_WORKER_SLOT", 0)
+    bind_path: str = _env("WSD_WORKER_BIND_PATH", "")  # unix socket of this incarnation
+    public_path: str = _env("WSD_WORKER_PUBLIC_PATH", "")  # where the supervisor puts it once it is ready
+    listen: str = _env("WSD_WORKER_LISTEN", "")  # host:port shared through SO_REUSEPORT, without nginx
+    app: str = _env("WSD_WORKER_APP", "")
+    app_directory: str = _env("WSD_WORKER_APP_DIRECTORY", "")  # to import it from, beside the current one
+    heartbeat_interval: float = _env("WSD_WORKER_HEARTBEAT_INTERVAL", 1.0)
+    heartbeat_ttl: float = _env("WSD_WORKER_HEARTBEAT_TTL", 5.0)
+    drain: str = _env("WSD_WORKER_DRAIN", "close")  # or "wait": until the connections end, drain_seconds at most
+    drain_seconds: float = _env("WSD_WORKER_DRAIN_SECONDS", 30.0)
+    ping_interval: float = _env("WSD_WORKER_PING_INTERVAL", 25.0)
+    ping_timeout: float = _env("WSD_WORKER_PING_TIMEOUT", 10.0)
+    max_message_bytes: int = _env("WSD_WORKER_MAX_MESSAGE_BYTES", 65536)
+    idle_timeout: float = _env("WSD_WORKER_IDLE_TIMEOUT", 0.0)
+    max_buffer_bytes: int = _env("WSD_WORKER_MAX_BUFFER_BYTES", 1_048_576)
+    max_total_buffer_bytes: int = _env("WSD_WORKER_MAX_TOTAL_BUFFER_BYTES", 268_435_456)
+    write_delay: float = _env("WSD_WORKER_WRITE_DELAY", 0.0)
+    compression: bool = _env("WSD_WORKER_COMPRESSION", False)
+    protocol: str = _env("WSD_WORKER_PROTOCOL", "wsd")  # or "uvicorn": its own, for comparison
+    redis_connect_timeout: float = _env("WSD_WORKER_REDIS_CONNECT_TIMEOUT", 1.0)
+    redis_timeout: float = _env("WSD_WORKER_REDIS_TIMEOUT", 2.0)
+    stand_in_url: str = _env("WSD_WORKER_STAND_IN_URL", "")  # the node's own Valkey, beside redis_url
+    breaker_failures: int = _env("WSD_WORKER_BREAKER_FAILURES", 1)
+    breaker_pause: float = _env("WSD_WORKER_BREAKER_PAUSE", 0.5)
+    breaker_successes: int = _env("WSD_WORKER_BREAKER_SUCCESSES", 1)
+    spool_messages: int = _env("WSD_WORKER_SPOOL_MESSAGES", 10_000)
+    spool_bytes: int = _env("WSD_WORKER_SPOOL_BYTES", 16_777_216)
+    compress_from_bytes: int = _env("WSD_WORKER_COMPRESS_FROM_BYTES", 0)
+    sensitive_fields: str = _env("WSD_WORKER_SENSITIVE_FIELDS", ",".join(SENSITIVE_FIELDS))
+    allowed_origins: str = _env("WSD_WORKER_ALLOWED_ORIGINS", "")
+    handshake_timeout: float = _env("WSD_WORKER_HANDSHAKE_TIMEOUT", 10.0)
+    max_head_bytes: int = _env("WSD_WORKER_MAX_HEAD_BYTES", 65_536)  # of a request line and all headers
+    handshakes_per_second: float = _env("WSD_WORKER_HANDSHAKES_PER_SECOND", 0.0)
+    handshake_burst: float = _env("WSD_WORKER_HANDSHAKE_BURST", 200.0)
+    messages_per_second: float = _env("WSD_WORKER_MESSAGES_PER_SECOND", 200.0)
+    message_burst: float = _env("WSD_WORKER_MESSAGE_BURST", 400.0)
+    bytes_per_second: float = _env("WSD_WORKER_BYTES_PER_SECOND", 262_144.0)
+    byte_burst: float = _env("WSD_WORKER_BYTE_BURST", 2_097_152.0)
+    max_connections_per_user: int = _env("WSD_WORKER_MAX_CONNECTIONS_PER_USER", 0)
+    admin_allow: str = _env("WSD_WORKER_ADMIN_ALLOW", ",".join(ADMIN_ALLOW))
+    admin_hosts: str = _env("WSD_WORKER_ADMIN_HOSTS", "")
+    operator_key: str = _env("WSD_WORKER_OPERATOR_KEY", "")
+    api_key: str = _env("WSD_WORKER_API_KEY", "")
+    authorize: str = _env("WSD_WORKER_AUTHORIZE", "")
+    channels: str = _env("WSD_WORKER_CHANNELS", "")  # JSON: options by pattern
+    authenticate: str = _env("WSD_WORKER_AUTHENTICATE", "")
+    jwt_secret: str = _env("WSD_WORKER_JWT_SECRET", "")
+    jwt_public_key_file: str = _env("WSD_WORKER_JWT_PUBLIC_KEY_FILE", "")
+    jwt_public_key_digest: str = _env("WSD_WORKER_JWT_PUBLIC_KEY_DIGEST", "")  # another key is another environment
+    jwt_jwks_file: str = _env("WSD_WORKER_JWT_JWKS_FILE", "")
+    jwt_algorithms: str = _env("WSD_WORKER_JWT_ALGORITHMS", "HS256")
+    jwt_audience: str = _env("WSD_WORKER_JWT_AUDIENCE", "")
+    jwt_issuer: str = _env("WSD_WORKER_JWT_ISSUER", "")
+    jwt_user_claim: str = _env("WSD_WORKER_JWT_USER_CLAIM", "sub")
+    jwt_username_claim: str = _env("WSD_WORKER_JWT_USERNAME_CLAIM", "name")
+    log_level: str = _env("WSD_WORKER_LOG_LEVEL", "info")
+    log_format: str = _env("WSD_WORKER_LOG_FORMAT", "text")  # or "json"
+    events_path: str = _env("WSD_WORKER_EVENTS_PATH", "")  # the node's file of events, see Event
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether the settings say how clients are authenticated."""
+        return bool(self.authenticate or self.jwt_secret or self.jwt_public_key_file or self.jwt_jwks_file)
+
+    def to_env(self) -> dict[str, str]:
+        """The variables to start a worker with; `from_env` of them gives the same record."""
+        return {f.metadata["env"]: _to_text(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Read the record; unset names mean the defaults.
+
+        WORKER_ID is then `worker-<pid>-<4 hex>`: pids alone repeat, over time and from container to container. One that
+        several processes inherit (uvicorn --workers) gets the pid of each.
+
+        Raises ValueError that names the variable and its value.
+        """
+        values: dict[str, Any] = {}
+        for f in fields(cls):
+            name = f.metadata["env"]
+            if name in environ:
+                values[f.name] = _from_text(name, environ[name], type(f.default))
+        worker_id = values.get("worker_id")
+        if not worker_id:
+            worker_id = f"worker-{os.getpid()}-{secrets.token_hex(2)}"
+        elif not re.fullmatch(r"[\w.:-]{1,128}", worker_id):
+            raise ValueError(f"WORKER_ID may hold letters, digits and . : _ - only, got {worker_id!r}")
+        elif _is_one_of_many():
+            worker_id = f"{worker_id}-{os.getpid()}"
+        values["worker_id"] = worker_id
+        values["node_id"] = values.get("node_id") or socket.gethostname()
+        return cls(**values)
+
+
+def _is_one_of_many() -> bool:
+    """Whether multiprocessing started this process, which then shares its environment with its siblings."""
+    process = sys.modules.get("multiprocessing.process")  # loaded in such a process, and costly to load elsewhere
+    return process is not None and process.parent_process() is not None
+
+
+def _to_text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _from_text(name: str, text: str, kind: type) -> Any:
+    if kind is bool:
+        if text.strip().lower() in ("1", "true", "yes", "on"):
+            return True
+        if text.strip().lower() in ("0", "false", "no", "off"):
+            return False
+        raise ValueError(f"{name} must be true or false, got {text!r}")
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{name} must be a number, got {text!r}") from None
+
+
+INTERNAL_ENV_NAMES = frozenset(
+    f.metadata["env"] for f in fields(WorkerEnv) if f.metadata["env"].startswith("WSD_WORKER_")
+)
+"""Names that only a supervisor sets; people set the keys of wsd.toml."""

@@ -1,0 +1,84 @@
+"""Define the events of a cluster, and the log handler that appends them to the node's file of events."""
+
+import logging
+import os
+from dataclasses import asdict, dataclass, fields
+from typing import Self
+
+from wsd.worker.contract.escaping import to_json
+from wsd.worker.contract.json_records import check_types, decode
+
+LAST_SECOND = 253_370_764_800
+"""The first of January 9999. Calendars end soon after."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened to the cluster, for people: a line in a file to which every process of it appends."""
+
+    at: float  # seconds since the epoch
+    source: str  # supervisor, worker-2
+    level: str  # info, warning, error, critical
+    text: str
+
+    def to_json(self) -> str:
+        return to_json(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Raises ValueError when the text is not an event; fields of newer versions are ignored."""
+        raw = decode(text)
+        try:
+            known = {f.name: raw[f.name] for f in fields(cls)}
+        except (TypeError, KeyError) as exc:
+            raise ValueError(f"not an event: {exc!r}") from None
+        check_types(cls, known)
+        if not 0 <= known["at"] <= LAST_SECOND:
+            raise ValueError("not an event: nobody can say its time")
+        return cls(**known)
+
+
+EVENT = {"event": True}
+"""`extra` of a log record below a warning that people should see as an event, too."""
+
+MAX_EVENTS_PER_SECOND = 20
+"""Of one process; what a storm has beyond that is in its log."""
+
+
+class EventHandler(logging.Handler):
+    """Appends wsd's warnings, and what is marked as EVENT, to the file of events."""
+
+    def __init__(self, path: str, source: str) -> None:
+        super().__init__()
+        self._path = path
+        self._source = source
+        self._second = 0
+        self._written = 0
+        self._is_cut = False  # the last line was, by a full disk
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        is_event = record.levelno >= logging.WARNING or getattr(record, "event", False)
+        return is_event and record.name.startswith("wsd.") and self._within_rate(int(record.created))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = " ".join(record.getMessage().split())
+        event = Event(at=record.created, source=self._source, level=record.levelname.lower(), text=text)
+        try:
+            # Opened anew each time, as it may have been rotated; one write() with O_APPEND is one whole line.
+            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return  # it is in the log all the same
+        begin = "\n" if self._is_cut else ""
+        line = f"{begin}{event.to_json()}\n".encode("utf-8", "backslashreplace")
+        try:
+            self._is_cut = os.write(fd, line) < len(line)
+        except OSError:
+            return
+        finally:
+            os.close(fd)
+
+    def _within_rate(self, second: int) -> bool:
+        if second != self._second:
+            self._second, self._written = second, 0
+        self._written += 1
+        return self._written <= MAX_EVENTS_PER_SECOND
