@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterable
 
 from wsd.supervisor.control.server import ControlServer
-from wsd.supervisor.errors import WsdError
+from wsd.supervisor.errors import CommandError
 from wsd.supervisor.processes.children import Child, Children
 from wsd.supervisor.processes.slot import Fact, Incarnation, Phase, Recycle, Unhealthy
 from wsd.supervisor.services.valkey import ValkeyService
@@ -30,7 +30,7 @@ class FileGuard:
             await asyncio.sleep(GUARD_SECONDS)
             try:
                 await self._look()
-            except (WsdError, OSError) as exc:
+            except (CommandError, OSError) as exc:
                 if str(exc) != self._failure:  # once, not every second
                     logger.warning("what was removed from the state directory cannot be restored: %s", exc)
                 self._failure = str(exc)
@@ -38,7 +38,7 @@ class FileGuard:
                 self._failure = ""
 
     async def _look(self) -> None:
-        """Raises WsdError or OSError."""
+        """Raises CommandError or OSError."""
         missing = self._state_dir.restore()
         if missing or not self._children.is_recorded:
             self._children.record()

@@ -20,7 +20,7 @@ from wsd.supervisor.control.status import ClusterStatus
 from wsd.supervisor.control.status_report import summary
 from wsd.supervisor.deploys.asker import asked_by
 from wsd.supervisor.deploys.upgrade import SIGNALS, become_the_next, inherited_lock, take_stock
-from wsd.supervisor.errors import ExitCode, NotRunningError, StartError, WsdError
+from wsd.supervisor.errors import CommandError, ExitCode, NotRunningError, StartError
 from wsd.supervisor.logs.console import Console
 from wsd.supervisor.logs.follow import LogFollower, prefixes
 from wsd.supervisor.machine.private_files import append_to
@@ -44,7 +44,7 @@ LEFTOVER_SECONDS = 5.0
 
 
 def foreground(loaded: Loaded) -> None:
-    """Run the cluster until it is stopped. Raises WsdError."""
+    """Run the cluster until it is stopped. Raises CommandError."""
     public = public_socket(os.environ)
     state_dir = StateDir(loaded.state_dir)
     # Of a detached start, a person reads the beginning.
@@ -74,13 +74,13 @@ def foreground(loaded: Loaded) -> None:
         supervisor = Supervisor(loaded, state_dir, console.say, left, umask=umask, public_socket=public)
         try:
             asyncio.run(_run(supervisor, console))
-        except WsdError:
+        except CommandError:
             raise
         except BaseException:
             # Ours to mend, not theirs to pay for: what serves goes on, and state.json still says what that is.
             supervisor.handing_over = True
             logger.exception("the supervisor failed")
-            raise WsdError(
+            raise CommandError(
                 f"the supervisor failed, see {state_dir.log('supervisor')}; its processes serve on until "
                 "`wsd stop`, or the next `wsd start` takes them over"
             ) from None
@@ -177,7 +177,7 @@ async def _reload_for_ever(supervisor: Supervisor, systemd: Systemd, wanted: asy
         asked_by.set("SIGHUP")
         try:
             operation = commands.reload(supervisor)
-        except WsdError as exc:
+        except CommandError as exc:
             logger.warning("SIGHUP: %s", exc)
             continue
         systemd.reloading()
@@ -226,7 +226,7 @@ async def _follow_logs(supervisor: Supervisor, console: Console) -> None:
 def stop(state_dir: StateDir, patience: float | None) -> str:
     """Stop the cluster and wait until it is gone; what was done, in words. `patience`: seconds for the drain.
 
-    Where its supervisor died, its processes are ended here. Raises NotRunningError, or WsdError when the
+    Where its supervisor died, its processes are ended here. Raises NotRunningError, or CommandError when the
     supervisor is still there long after it should have ended.
     """
     try:
@@ -240,7 +240,7 @@ def stop(state_dir: StateDir, patience: float | None) -> str:
 
 
 def _end_leftovers(state_dir: StateDir, patience: float | None) -> list[ProcessRecord]:
-    """End what a dead supervisor has recorded, and return what was still alive. Raises WsdError."""
+    """End what a dead supervisor has recorded, and return what was still alive. Raises CommandError."""
     records = state_dir.read_state().processes
     if not records:
         return []
@@ -248,7 +248,7 @@ def _end_leftovers(state_dir: StateDir, patience: float | None) -> list[ProcessR
     try:
         leftovers = end_leftovers(records, state_dir.root, LEFTOVER_SECONDS if patience is None else patience)
         if stubborn := [record for record in records if is_alive(record, state_dir.root)]:
-            raise WsdError(f"{names_of(stubborn)} cannot be ended, not even by SIGKILL; try `wsd stop` again")
+            raise CommandError(f"{names_of(stubborn)} cannot be ended, not even by SIGKILL; try `wsd stop` again")
         state_dir.clean()
     finally:
         state_dir.unlock()

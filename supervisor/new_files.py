@@ -12,7 +12,7 @@ from pathlib import Path
 from wsd.supervisor import quoting, template
 from wsd.supervisor.config import ClusterConfig
 from wsd.supervisor.control.client import STOP_MARGIN_SECONDS
-from wsd.supervisor.errors import WsdError
+from wsd.supervisor.errors import CommandError
 from wsd.supervisor.services.worker import DRAIN_MARGIN_SECONDS
 
 
@@ -70,7 +70,7 @@ def command() -> list[str]:
 
 
 def write(directory: Path, *, systemd: bool, example: bool) -> Iterator[Path]:
-    """The files that were written. Raises WsdError, and none is, when one of them is there already."""
+    """The files that were written. Raises CommandError, and none is, when one of them is there already."""
     texts = {directory / "wsd.toml": settings()}
     if systemd:
         texts[directory / "wsd.service"] = service(directory)
@@ -80,12 +80,12 @@ def write(directory: Path, *, systemd: bool, example: bool) -> Iterator[Path]:
         texts[path] = application(path)
     for path in texts:
         if path.exists():
-            raise WsdError(f"{path} is there already; move it away, or run this in another directory")
+            raise CommandError(f"{path} is there already; move it away, or run this in another directory")
     for path, text in texts.items():
         try:
             path.write_text(text, "utf-8")
             if systemd:
                 (directory / ".wsd").mkdir(mode=0o700, exist_ok=True)  # ReadWritePaths wants it to be there
         except OSError as exc:
-            raise WsdError(f"cannot write {path}: {exc.strerror}") from None
+            raise CommandError(f"cannot write {path}: {exc.strerror}") from None
         yield path

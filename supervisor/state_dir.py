@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from wsd.supervisor import quoting
-from wsd.supervisor.errors import ConfigError, WsdError
+from wsd.supervisor.errors import CommandError, ConfigError
 from wsd.supervisor.machine import identity
 from wsd.supervisor.machine.private_files import (
     check_directory,
@@ -117,7 +117,7 @@ class StateDir:
     def dashboard_secret(self) -> str:
         """The key from which the dashboard's token and cookies are derived; it outlives the cluster.
 
-        Raises ConfigError when somebody else has made it, and WsdError when it cannot be written.
+        Raises ConfigError when somebody else has made it, and CommandError when it cannot be written.
         """
         try:
             return keep_secret(self.root / "dashboard.key")
@@ -139,7 +139,7 @@ class StateDir:
         """Make the directory and hold it for as long as this process lives. `inherited`: the descriptor by which it is
         held already, see `keep_lock_open`.
 
-        Raises WsdError when that is not permitted, or another supervisor holds it.
+        Raises CommandError when that is not permitted, or another supervisor holds it.
         """
         if inherited >= 0 and self._holds(inherited):
             os.set_inheritable(inherited, False)
@@ -154,7 +154,7 @@ class StateDir:
             else:
                 holder = self.lock_holder()
             if time.monotonic() > deadline:
-                raise WsdError(
+                raise CommandError(
                     f"a supervisor (pid {holder}) runs in {self.root} already: `wsd stop` ends it, "
                     "--state-dir starts another cluster"
                 )
@@ -196,7 +196,7 @@ class StateDir:
         return self._lock_fd
 
     def create(self) -> None:
-        """Make what a cluster needs below a locked directory. Raises WsdError."""
+        """Make what a cluster needs below a locked directory. Raises CommandError."""
         try:
             for path in self._directories:
                 path.mkdir(mode=0o700, exist_ok=True)
@@ -207,7 +207,7 @@ class StateDir:
     def restore(self) -> list[str]:
         """Make again what somebody has removed from a directory that we hold. Returns the names of what was missing.
 
-        Raises WsdError or OSError when that is not possible.
+        Raises CommandError or OSError when that is not possible.
         """
         needed = (self.root, *self._directories)
         missing = [path.name for path in needed if not path.is_dir()]
@@ -217,7 +217,7 @@ class StateDir:
         held = self._lock_fd
         if held is not None and not self._holds(held):
             if not self._try_lock():
-                raise WsdError(f"the supervisor (pid {self.lock_holder()}) has taken {self.root}, too")
+                raise CommandError(f"the supervisor (pid {self.lock_holder()}) has taken {self.root}, too")
             os.close(held)
             missing.append(self._lock_path.name)
         if self._operator_key and not self.operator_key_path.exists():
@@ -227,9 +227,9 @@ class StateDir:
             missing.append(self._state_path.name)
         return missing
 
-    def _unusable(self, exc: OSError) -> WsdError:
+    def _unusable(self, exc: OSError) -> CommandError:
         where = exc.filename or self.root
-        return WsdError(
+        return CommandError(
             f"cannot use the state directory {self.root}: {where}: {exc.strerror}; choose another with --state-dir"
         )
 

@@ -21,7 +21,7 @@ from wsd.supervisor.deploys import rollout
 from wsd.supervisor.deploys.asker import asked_by
 from wsd.supervisor.deploys.operations import Operations
 from wsd.supervisor.deploys.upgrade import LeftoverService
-from wsd.supervisor.errors import StartError, WsdError
+from wsd.supervisor.errors import CommandError, StartError
 from wsd.supervisor.file_contents import PUBLIC_KEY, Digests, digests
 from wsd.supervisor.file_guard import FileGuard
 from wsd.supervisor.logs.rotation import rotate_for_ever
@@ -99,7 +99,7 @@ class Supervisor:
 
         Raises StartError, with nothing left running, when it does not come up.
         """
-        failure: WsdError | None = None
+        failure: CommandError | None = None
         control = ControlServer(self, self.state_dir.control_socket)
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(self.children.run(), name="children")]
@@ -132,8 +132,8 @@ class Supervisor:
                     self._catch_up()
                     background.append(tasks.create_task(self._bury_valkey(), name="unwanted-valkey"))
                 await self.children.until(lambda: self.stopping or self.handing_over)
-            except (WsdError, OSError) as exc:
-                failure = exc if isinstance(exc, WsdError) else StartError(f"cannot start: {exc}")
+            except (CommandError, OSError) as exc:
+                failure = exc if isinstance(exc, CommandError) else StartError(f"cannot start: {exc}")
                 if self._left.processes:
                     self.hand_over()  # they served before we came
                 else:
@@ -199,7 +199,7 @@ class Supervisor:
                     self.certificates.served()
 
     async def _serve_new_certificate(self) -> None:
-        """Let nginx read its files again, unless an operation is under way. Raises WsdError."""
+        """Let nginx read its files again, unless an operation is under way. Raises CommandError."""
         operation = self.operations.current
         if operation is None or operation.done:
             await self.update_nginx(logger.info)
@@ -217,7 +217,7 @@ class Supervisor:
                 )
                 try:
                     await self.update_nginx(logger.info)
-                except (WsdError, OSError) as exc:
+                except (CommandError, OSError) as exc:
                     logger.warning("nginx.conf is not restored: %s", exc)
 
     def hand_over(self) -> None:
@@ -274,7 +274,7 @@ class Supervisor:
     # Up
 
     def _plan(self) -> None:
-        """Decide which programs there are to be. Raises WsdError."""
+        """Decide which programs there are to be. Raises CommandError."""
         redis = self.config.redis
         if redis.stand_in if redis.url else redis.embedded:
             binary = valkey.find_binary()

@@ -19,7 +19,7 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 def run(state_dir: StateDir, settings: Settings, *, as_json: bool) -> ExitCode:
-    """Raises WsdError."""
+    """Raises CommandError."""
     figures = _with_display(BenchRun(state_dir, settings))
     if as_json:
         show_json({**msgspec.to_builtins(figures), "passed": figures.passed})

@@ -20,7 +20,7 @@ from wsd.supervisor.bench.clients import BenchClient, HandshakeError, Tally
 from wsd.supervisor.bench.figures import Figures, histogram, latency, per_delivery, percentile
 from wsd.supervisor.control.client import ControlClient
 from wsd.supervisor.control.status import ClusterStatus
-from wsd.supervisor.errors import WsdError
+from wsd.supervisor.errors import CommandError
 from wsd.supervisor.processes.process import raise_file_limit
 from wsd.supervisor.state_dir import StateDir
 
@@ -75,12 +75,12 @@ Show = Callable[[Progress], None]
 
 class BenchRun:
     def __init__(self, state_dir: StateDir, settings: Settings) -> None:
-        """Raises NotRunningError, or WsdError when so many connections cannot be."""
+        """Raises NotRunningError, or CommandError when so many connections cannot be."""
         self._settings = settings
         status = msgspec.json.decode(ControlClient(state_dir).call("GET", "/v1/status"), type=ClusterStatus)
         files = raise_file_limit()
         if files < settings.connections + FILES_BESIDE_CONNECTIONS:
-            raise WsdError(
+            raise CommandError(
                 f"{settings.connections} connections need as many file descriptors, and this process may have "
                 f"{files}: fewer --connections, or `ulimit -Hn {settings.connections + 1000}` as root"
             )
@@ -97,7 +97,7 @@ class BenchRun:
         self._failed: Counter[str] = Counter()
 
     async def run(self, show: Show) -> Figures:
-        """`show` is called some times a second. Raises WsdError when nobody is let in, or it is not the hub."""
+        """`show` is called some times a second. Raises CommandError when nobody is let in, or it is not the hub."""
         try:
             connecting = await self._connect(show)
             await self._join(show)
@@ -114,12 +114,12 @@ class BenchRun:
     # Connecting
 
     async def _connect(self, show: Show) -> float:
-        """Seconds that it took. Raises WsdError when the very first is not let in."""
+        """Seconds that it took. Raises CommandError when the very first is not let in."""
         began = time.monotonic()
         await self._handshake(0)
         if not self._clients:
             (reason,) = self._failed
-            raise WsdError(
+            raise CommandError(
                 f"the first connection to {self._url.geturl()} was not let in: {reason}; it must be the built-in hub, "
                 "and where it wants a token, --token must be one"
             )

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from wsd.supervisor.control.status import ClusterStatus, ProcessStatus
-from wsd.supervisor.errors import ConfigError, NotRunningError, WsdError
+from wsd.supervisor.errors import CommandError, ConfigError, NotRunningError
 
 T = TypeVar("T")
 
@@ -90,7 +90,7 @@ class Injector:
     async def inject(self, planned: Planned) -> str:
         """Do it to a process that the supervisor shows now; what was done, for people.
 
-        Raises WsdError when it could not be done.
+        Raises CommandError when it could not be done.
         """
         if planned.fault is Fault.CLIENT_DROP:
             self._drop_client(planned.which)
@@ -107,7 +107,7 @@ class Injector:
             os.close(pidfd)
 
     async def _until_done(self, fault: Fault, command: Callable[[], object]) -> None:
-        """One command at a time, and again when another fault has come in between. Raises WsdError."""
+        """One command at a time, and again when another fault has come in between. Raises CommandError."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         async with self._turn:
             while True:
@@ -115,15 +115,15 @@ class Injector:
                     await asyncio.to_thread(command)
                 except NotRunningError:
                     raise
-                except WsdError as exc:
+                except CommandError as exc:
                     if time.monotonic() > deadline:
-                        raise WsdError(f"{fault}: {exc}") from None
+                        raise CommandError(f"{fault}: {exc}") from None
                     await asyncio.sleep(PAUSE_SECONDS)
                 else:
                     return
 
     async def _open_target(self, planned: Planned) -> tuple[ProcessStatus, int]:
-        """Wait for a process that it can be done to; the process, and a descriptor of it. Raises WsdError."""
+        """Wait for a process that it can be done to; the process, and a descriptor of it. Raises CommandError."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
@@ -139,10 +139,10 @@ class Injector:
                 problem = "there is nothing to do it to"
             except NotRunningError:
                 raise
-            except (WsdError, OSError) as exc:
+            except (CommandError, OSError) as exc:
                 problem = str(exc)
             if time.monotonic() > deadline:
-                raise WsdError(f"{planned.fault}: {problem}")
+                raise CommandError(f"{planned.fault}: {problem}")
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _signal(self, planned: Planned, target: ProcessStatus, pidfd: int) -> str:

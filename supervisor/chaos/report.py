@@ -17,7 +17,7 @@ from wsd.supervisor.state_dir import StateDir
 
 
 def run(loaded: Loaded, settings: Settings, *, as_json: bool) -> ExitCode:
-    """Raises WsdError."""
+    """Raises CommandError."""
     chaos = ChaosRun(StateDir(loaded.state_dir), loaded.config.redis.url, settings)
     verdict = asyncio.run(_with_display(chaos, settings))
     if as_json:

@@ -16,7 +16,7 @@ from wsd.supervisor.chaos.survey import look
 from wsd.supervisor.chaos.verdict import Ledger, Verdict, discrepancies
 from wsd.supervisor.control.client import ControlClient, upgrade_and_wait
 from wsd.supervisor.control.status import ClusterStatus
-from wsd.supervisor.errors import WsdError
+from wsd.supervisor.errors import CommandError
 from wsd.supervisor.state_dir import StateDir
 
 READY_SECONDS = 20.0
@@ -50,7 +50,7 @@ class Progress:
 
 class ChaosRun:
     def __init__(self, state_dir: StateDir, redis_url: str, settings: Settings) -> None:
-        """Raises NotRunningError, or WsdError when the cluster is not healthy to begin with."""
+        """Raises NotRunningError, or CommandError when the cluster is not healthy to begin with."""
         self._state_dir = state_dir
         self._control = ControlClient(state_dir)
         self._settings = settings
@@ -58,7 +58,7 @@ class ChaosRun:
         self._events: deque[str] = deque(maxlen=5)
         status = self._status()
         if status.state != "healthy":
-            raise WsdError(f"the cluster is {status.state} before anything was done: {'; '.join(status.problems)}")
+            raise CommandError(f"the cluster is {status.state} before anything was done: {'; '.join(status.problems)}")
         self._redis_url = redis_url or (status.redis.url or "")
         run = f"{time.time_ns() // 1_000_000:x}"  # no messages of an earlier run
         channels = [f"chaos:{run}:{number}" for number in range(settings.publishers)]
@@ -78,7 +78,7 @@ class ChaosRun:
         return [*self._publishers, *self._subscribers]
 
     async def run(self, show: Callable[[Progress], None]) -> Verdict:
-        """`show` is called about twice a second. Raises WsdError when the clients cannot connect."""
+        """`show` is called about twice a second. Raises CommandError when the clients cannot connect."""
         clients = [asyncio.create_task(client.run()) for client in self._clients]
         load = asyncio.create_task(self._run(show))
         try:
@@ -119,7 +119,7 @@ class ChaosRun:
                 for subscriber in self._subscribers:
                     await subscriber.ready.wait()
         except TimeoutError:
-            raise WsdError(
+            raise CommandError(
                 "chaos's clients are not welcome; the built-in hub must serve, without authentication"
             ) from None
 
@@ -141,7 +141,7 @@ class ChaosRun:
         self._faults[planned.fault.value] += 1
         try:
             done = await injector.inject(planned)
-        except (WsdError, OSError) as exc:
+        except (CommandError, OSError) as exc:
             done = str(exc) if str(exc).startswith(planned.fault) else f"{planned.fault}: {exc}"
             self._failed_faults.append(done)
         self._events.append(f"{time.monotonic() - began:6.1f} s  {done}")
@@ -165,7 +165,7 @@ class ChaosRun:
     def _look(self, users: list[str]) -> list[str]:
         try:
             return discrepancies(look(self._state_dir, self._control, users))
-        except (WsdError, OSError) as exc:
+        except (CommandError, OSError) as exc:
             return [f"the supervisor cannot be asked: {exc}"]
 
     async def _show_for_ever(self, show: Callable[[Progress], None], began: float) -> None:
@@ -191,14 +191,14 @@ class ChaosRun:
         for client in self._clients:
             try:
                 self._control.call("POST", "/v1/kick", {"who": client.user_id})
-            except WsdError:
+            except CommandError:
                 return  # the cluster is gone, or cannot end them; they expire
 
     def _restart(self) -> None:
-        """Raises WsdError when a new process does not become healthy."""
+        """Raises CommandError when a new process does not become healthy."""
         for line in self._control.follow("/v1/restart", {}):
             if error := json.loads(line).get("error"):
-                raise WsdError(error)
+                raise CommandError(error)
 
     def _kill_listeners(self) -> None:
         import redis  # noqa: PLC0415 - 40 ms that only this fault needs
@@ -207,7 +207,7 @@ class ChaosRun:
             with redis.Redis.from_url(self._redis_url, socket_timeout=2, socket_connect_timeout=2) as client:
                 client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
         except redis.RedisError as exc:
-            raise WsdError(f"Redis was not asked: {exc}") from None
+            raise CommandError(f"Redis was not asked: {exc}") from None
 
     def _drop_client(self, which: float) -> None:
         choose(self._clients, which).drop()

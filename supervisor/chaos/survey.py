@@ -26,7 +26,7 @@ PROGRAMS = (b"wsd.worker", b"nginx: master", b"valkey-server", b"redis-server")
 
 
 def look(state_dir: StateDir, control: ControlClient, users: Sequence[str]) -> Survey:
-    """Raises WsdError when the supervisor does not answer."""
+    """Raises CommandError when the supervisor does not answer."""
     status = msgspec.json.decode(control.call("GET", "/v1/status"), type=ClusterStatus)
     shown: list[ProcessStatus | None] = [*status.workers, status.nginx, status.valkey]
     named = {process.pid: process.name for process in shown if process is not None and process.pid is not None}
@@ -71,6 +71,6 @@ def _who_answers(path: Path) -> str:
 
 
 def _workers_of(control: ControlClient, user: str) -> tuple[str, ...]:
-    """Return the workers that a user is connected to, as the sessions say. Raises WsdError."""
+    """Return the workers that a user is connected to, as the sessions say. Raises CommandError."""
     answer = json.loads(control.call("GET", f"/v1/sessions?{urlencode({'user': user, 'limit': 100, 'offset': 0})}"))
     return tuple(session["worker_id"] for session in answer["sessions"] if session["state"] == "connected")

@@ -18,7 +18,7 @@ import typer
 from wsd.supervisor.cli import look as cli_look
 from wsd.supervisor.cli import operate as cli_operate
 from wsd.supervisor.cli.options import ConfigOption, JsonOption, StateDirOption, WorkersOption, find_state_dir, load
-from wsd.supervisor.errors import ConfigError, ExitCode, WsdError
+from wsd.supervisor.errors import CommandError, ConfigError, ExitCode
 from wsd.supervisor.machine.standard_streams import (
     encode_everything,
     finish_standard_streams,
@@ -171,7 +171,7 @@ def render_nginx(
     try:
         Path(output).write_text(text, "utf-8")
     except OSError as exc:
-        raise WsdError(f"cannot write {output}: {exc.strerror}") from None
+        raise CommandError(f"cannot write {output}: {exc.strerror}") from None
 
 
 def config(config: ConfigOption = None, state_dir: StateDirOption = None) -> None:
@@ -260,7 +260,7 @@ def _with_a_reader(command: Callable[..., None]) -> Callable[..., None]:
             if reader_is_gone():
                 raise typer.Exit(ExitCode.READER_GONE) from None
             if exc.filename is None and exc.errno in UNWRITABLE:
-                raise WsdError(f"cannot write the output: {exc.strerror}") from None
+                raise CommandError(f"cannot write the output: {exc.strerror}") from None
             raise
 
     return run
@@ -334,7 +334,7 @@ def main() -> None:
     sys.excepthook = show_traceback
     try:
         code = command.main(prog_name="wsd", standalone_mode=False)
-    except WsdError as exc:
+    except CommandError as exc:
         _fail(str(exc), exc.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         code = ExitCode.FAILURE

@@ -21,7 +21,7 @@ from wsd.supervisor.cli.options import (
     ask,
     find_state_dir,
 )
-from wsd.supervisor.errors import ConfigError, ExitCode, WsdError
+from wsd.supervisor.errors import CommandError, ConfigError, ExitCode
 from wsd.supervisor.machine.terminal import cleaned, say, show_json, show_json_line
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def trace(
     if as_json:
         show_json(answer)
     elif not answer["sessions"]:
-        raise WsdError(f'nothing is known of a session, or a user, called "{who}"')
+        raise CommandError(f'nothing is known of a session, or a user, called "{who}"')
     else:
         events = list(log_lines.events(find_state_dir(config, state_dir).events, log_lines.choose(), 0, follow=False))
         for line in trace_lines.show(answer["sessions"], events, answer["node_id"]):
@@ -202,7 +202,7 @@ def _logs(where: "StateDir", names: list[str]) -> dict[str, Path]:
     there = {path.stem: path for path in sorted(where.logs.glob("*.log"))}
     if not names:
         if not there:
-            raise WsdError(f"there are no logs in {where.logs}")
+            raise CommandError(f"there are no logs in {where.logs}")
         return there
     wanted = [f"worker-{name}" if name.isdigit() else name for name in names]
     for name in wanted:

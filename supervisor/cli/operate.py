@@ -13,7 +13,7 @@ from wsd.supervisor.cli.options import (
     find_state_dir,
     operate,
 )
-from wsd.supervisor.errors import ExitCode, WsdError
+from wsd.supervisor.errors import CommandError, ExitCode
 from wsd.supervisor.machine.terminal import say, show_json
 
 
@@ -147,7 +147,7 @@ def kick(
     if as_json:
         show_json(answer)
     elif not answer["sessions"]:
-        raise WsdError(f'there is no session, and no user with one, called "{who}"')
+        raise CommandError(f'there is no session, and no user with one, called "{who}"')
     else:
         for session in answer["sessions"]:
             say(f"ended session {session['session_id']} of {session['user_id']} on {session['worker_id']}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wsd.supervisor.errors import ExitCode, WsdError
+from wsd.supervisor.errors import CommandError, ExitCode
 from wsd.supervisor.machine.terminal import say, show_json_line
 
 if TYPE_CHECKING:
@@ -51,14 +51,14 @@ def find_state_dir(config: str | None, state_dir: str | None) -> "StateDir":
 
 
 def ask(config: str | None, state_dir: str | None, method: str, target: str, body: object = None) -> Any:
-    """What the cluster answers. Raises WsdError."""
+    """What the cluster answers. Raises CommandError."""
     from wsd.supervisor.control.client import ControlClient  # noqa: PLC0415
 
     return json.loads(ControlClient(find_state_dir(config, state_dir), timeout=10).call(method, target, body))
 
 
 def operate(config: str | None, state_dir: str | None, target: str, body: object, *, as_json: bool) -> None:
-    """Begin an operation of the supervisor and show its progress to the end. Raises WsdError when it fails."""
+    """Begin an operation of the supervisor and show its progress to the end. Raises CommandError when it fails."""
     import msgspec  # noqa: PLC0415
 
     from wsd.supervisor.control.client import ControlClient  # noqa: PLC0415
@@ -73,10 +73,10 @@ def operate(config: str | None, state_dir: str | None, target: str, body: object
             elif progress.text:
                 say(progress.text)
     except KeyboardInterrupt:
-        raise WsdError("it goes on without us; `wsd status` shows how far it is") from None
+        raise CommandError("it goes on without us; `wsd status` shows how far it is") from None
     if progress.error:
         if as_json:
             raise typer.Exit(ExitCode.FAILURE)
-        raise WsdError(progress.error)
+        raise CommandError(progress.error)
     if not progress.done:
-        raise WsdError("the supervisor ended meanwhile")
+        raise CommandError("the supervisor ended meanwhile")

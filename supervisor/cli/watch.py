@@ -21,7 +21,7 @@ from wsd.supervisor.cli.watch_screen import Action, Screen, first, press, render
 from wsd.supervisor.control.client import ControlClient
 from wsd.supervisor.control.status import ClusterStatus
 from wsd.supervisor.deploys.operations import Progress
-from wsd.supervisor.errors import ConfigError, WsdError
+from wsd.supervisor.errors import CommandError, ConfigError
 from wsd.supervisor.logs import reading as log_lines
 from wsd.supervisor.machine.terminal import console
 from wsd.supervisor.state_dir import StateDir
@@ -80,7 +80,7 @@ class _Watch:
         events = [*self._screen.events, *self._follower.new()][-EVENTS:]
         try:
             return replace(seen(self._screen, self._status()), events=events)
-        except WsdError as exc:
+        except CommandError as exc:
             return replace(self._screen, away=str(exc), events=events)
 
     def _pressed(self, typed: bytes) -> bool:
@@ -102,7 +102,7 @@ class _Watch:
             for line in client.follow(action.target, dict(action.body)):
                 progress = msgspec.json.decode(line, type=Progress)
                 self._say(progress.text or progress.error or "done")
-        except WsdError as exc:
+        except CommandError as exc:
             self._say(str(exc))
 
     def _say(self, text: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from wsd.supervisor.deploys.asker import ASKED_BY_HEADER, this_command
-from wsd.supervisor.errors import NotRunningError, WsdError
+from wsd.supervisor.errors import CommandError, NotRunningError
 from wsd.supervisor.machine.identity import has_ended
 from wsd.supervisor.machine.private_files import read_secret
 from wsd.supervisor.processes.process import is_alive
@@ -72,7 +72,7 @@ class ControlClient:
         self._timeout = timeout
 
     def call(self, method: str, target: str, body: object = None) -> bytes:
-        """Raises NotRunningError when no supervisor is there, WsdError when it refuses or does not answer."""
+        """Raises NotRunningError when no supervisor is there, CommandError when it refuses or does not answer."""
         with self._errors_told():
             path, headers = self._state_dir.control_socket, self._headers()
             status, answer = request(path, method, target, self._timeout, body, headers=headers)
@@ -102,22 +102,22 @@ class ControlClient:
 
     @contextlib.contextmanager
     def _errors_told(self) -> Iterator[None]:
-        """Raises NotRunningError or WsdError for whatever goes wrong on the socket."""
+        """Raises NotRunningError or CommandError for whatever goes wrong on the socket."""
         try:
             yield
         except (FileNotFoundError, ConnectionRefusedError):
             holder = self._state_dir.lock_holder()
             if holder is None:
                 raise NotRunningError(self._who_runs()) from None
-            raise WsdError(
+            raise CommandError(
                 f"the supervisor (pid {holder}) does not listen on {self._state_dir.control_socket}: it starts, or "
                 "binds anew what was removed, within seconds; try again. `wsd stop` works in any case"
             ) from None
         except PermissionError:
-            raise WsdError(f"the cluster in {self._state_dir.root} belongs to another user") from None
+            raise CommandError(f"the cluster in {self._state_dir.root} belongs to another user") from None
         except (OSError, http.client.HTTPException) as exc:
             holder = self._state_dir.lock_holder()
-            raise WsdError(f"the supervisor (pid {holder}) does not answer: {exc!r}") from None
+            raise CommandError(f"the supervisor (pid {holder}) does not answer: {exc!r}") from None
 
     def _who_runs(self) -> str:
         alive = [record for record in self._state_dir.read_state().processes if is_alive(record, self._state_dir.root)]
@@ -131,32 +131,32 @@ class ControlClient:
 
 def _accepted(method: str, target: str, status: int, answer: bytes) -> bytes:
     if status >= 400:
-        raise WsdError(f"the supervisor refused {method} {target}: {_reason(answer)}")
+        raise CommandError(f"the supervisor refused {method} {target}: {_reason(answer)}")
     return answer
 
 
 def upgrade_and_wait(state_dir: StateDir) -> int:
-    """Let the supervisor become the code that is installed now; its pid. Raises NotRunningError or WsdError."""
+    """Let the supervisor become the code that is installed now; its pid. Raises NotRunningError or CommandError."""
     client = ControlClient(state_dir)
     begun = time.monotonic()
     ControlClient(state_dir, timeout=UPGRADE_SECONDS).call("POST", "/v1/upgrade", {})
     while True:
         time.sleep(0.05)
         if state_dir.lock_holder() is None:
-            raise WsdError(f"the new supervisor ended; what serves goes on; see {state_dir.log('supervisor')}")
-        with contextlib.suppress(WsdError):
+            raise CommandError(f"the new supervisor ended; what serves goes on; see {state_dir.log('supervisor')}")
+        with contextlib.suppress(CommandError):
             seen = json.loads(client.call("GET", "/v1/status"))
             new = seen["supervisor"]["uptime_seconds"] < time.monotonic() - begun
             if new and seen["state"] in ("healthy", "degraded"):
                 return int(seen["supervisor"]["pid"])
         if time.monotonic() - begun > UPGRADE_SECONDS:
-            raise WsdError(f"the new supervisor is not up after {UPGRADE_SECONDS:g} s; see its log")
+            raise CommandError(f"the new supervisor is not up after {UPGRADE_SECONDS:g} s; see its log")
 
 
 def stop_and_wait(state_dir: StateDir, patience: float | None) -> None:
     """Let the supervisor stop, and wait until its process has ended. `patience`: seconds for the drain.
 
-    One that cannot be asked gets a signal. Raises NotRunningError, or WsdError when it is still there long after it
+    One that cannot be asked gets a signal. Raises NotRunningError, or CommandError when it is still there long after it
     should have ended.
     """
     pidfd = state_dir.open_holder()
@@ -164,7 +164,7 @@ def stop_and_wait(state_dir: StateDir, patience: float | None) -> None:
         deadline = time.monotonic() + _ask_to_stop(state_dir, patience) + STOP_MARGIN_SECONDS
         while (holder := state_dir.lock_holder()) is not None:
             if time.monotonic() > deadline:
-                raise WsdError(f"the supervisor (pid {holder}) is still there; see {state_dir.log('supervisor')}")
+                raise CommandError(f"the supervisor (pid {holder}) is still there; see {state_dir.log('supervisor')}")
             time.sleep(0.05)
         return
     try:
@@ -172,17 +172,17 @@ def stop_and_wait(state_dir: StateDir, patience: float | None) -> None:
             seconds = _ask_to_stop(state_dir, patience)
         except NotRunningError:
             seconds = 0.0  # it has just ended
-        except WsdError:
+        except CommandError:
             seconds = _signal_to_stop(pidfd, patience)
         if not has_ended(pidfd, seconds + STOP_MARGIN_SECONDS):
             holder = state_dir.lock_holder()
-            raise WsdError(f"the supervisor (pid {holder}) is still there; see {state_dir.log('supervisor')}")
+            raise CommandError(f"the supervisor (pid {holder}) is still there; see {state_dir.log('supervisor')}")
     finally:
         os.close(pidfd)
 
 
 def _ask_to_stop(state_dir: StateDir, patience: float | None) -> float:
-    """Return the seconds that the drain may take. Raises NotRunningError or WsdError."""
+    """Return the seconds that the drain may take. Raises NotRunningError or CommandError."""
     return float(json.loads(ControlClient(state_dir).call("POST", "/v1/stop", {"timeout": patience}))["seconds"])
 
 

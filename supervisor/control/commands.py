@@ -13,7 +13,7 @@ from wsd.supervisor.deploys.asker import asked_by
 from wsd.supervisor.deploys.operations import Operation, Say
 from wsd.supervisor.deploys.reload import reload as reload_settings
 from wsd.supervisor.deploys.upgrade import check_next
-from wsd.supervisor.errors import WsdError
+from wsd.supervisor.errors import CommandError
 from wsd.supervisor.monitoring.redis_watch import trouble
 from wsd.supervisor.processes.slot import SlotState
 from wsd.supervisor.services import nginx
@@ -47,36 +47,36 @@ class OneSlot(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def begin(supervisor: "Supervisor", name: str, body: bytes) -> Operation:
-    """One of OPERATIONS. Raises WsdError, or MsgspecError for a body that is not what it takes."""
+    """One of OPERATIONS. Raises CommandError, or MsgspecError for a body that is not what it takes."""
     kind, operation = OPERATIONS[name]
     return operation(supervisor, msgspec.json.decode(body or b"{}", type=kind))
 
 
 def restart(supervisor: "Supervisor", slots: Sequence[int] = (), *, surge: bool | None = None) -> Operation:
-    """New processes for these slots, or all that are not drained. Raises WsdError."""
+    """New processes for these slots, or all that are not drained. Raises CommandError."""
     children = supervisor.children
     targets = [_worker(supervisor, slot) for slot in dict.fromkeys(slots)] or supervisor.workers
     running = [child for child in targets if child.slot.name not in children.drained]
     if not running:
-        raise WsdError("nothing to restart: these slots are drained, `wsd resume` starts them")
+        raise CommandError("nothing to restart: these slots are drained, `wsd resume` starts them")
     return supervisor.operations.begin("restart", lambda say: rollout.restart(children, running, say, surge=surge))
 
 
 def scale(supervisor: "Supervisor", workers: int) -> Operation:
-    """Raises WsdError."""
+    """Raises CommandError."""
     return supervisor.operations.begin("scale", lambda say: scaling.scale(supervisor, workers, say))
 
 
 def reload(supervisor: "Supervisor") -> Operation:
-    """Raises WsdError."""
+    """Raises CommandError."""
     return supervisor.operations.begin("reload", lambda say: reload_settings(supervisor, say))
 
 
 def drain(supervisor: "Supervisor", slot: int) -> Operation:
-    """Raises WsdError."""
+    """Raises CommandError."""
     child, children = _worker(supervisor, slot), supervisor.children
     if not any(other.slot.ready for other in supervisor.workers if other is not child):
-        raise WsdError(f"{child.slot.name} is the last that serves; `wsd stop` ends the cluster")
+        raise CommandError(f"{child.slot.name} is the last that serves; `wsd stop` ends the cluster")
 
     async def work(say: Say) -> None:
         children.drained.add(child.slot.name)
@@ -86,10 +86,10 @@ def drain(supervisor: "Supervisor", slot: int) -> Operation:
 
 
 def resume(supervisor: "Supervisor", slot: int) -> Operation:
-    """Raises WsdError."""
+    """Raises CommandError."""
     child, children = _worker(supervisor, slot), supervisor.children
     if child.slot.state is not SlotState.STOPPED:
-        raise WsdError(f"{child.slot.name} is not stopped, it is {child.slot.display_state}")
+        raise CommandError(f"{child.slot.name} is not stopped, it is {child.slot.display_state}")
 
     async def work(say: Say) -> None:
         await rollout.start(children, [child], say)
@@ -100,24 +100,28 @@ def resume(supervisor: "Supervisor", slot: int) -> Operation:
 
 
 def rebalance(supervisor: "Supervisor") -> Operation:
-    """Raises WsdError."""
+    """Raises CommandError."""
     config = supervisor.config
     if nginx.affinity(config.nginx.affinity, config.cluster.host) == "ip" and supervisor.nginx is not None:
-        raise WsdError('with nginx.affinity "ip" a client comes back to the worker that it was on: nothing would move')
+        raise CommandError(
+            'with nginx.affinity "ip" a client comes back to the worker that it was on: nothing would move'
+        )
     watch = supervisor.redis_watch
     if watch is None or watch.error is not None:
         text = trouble(watch.error) if watch is not None and watch.error is not None else "there is no Redis"
-        raise WsdError(f"{text}, and without it clients could not resume on another worker")
+        raise CommandError(f"{text}, and without it clients could not resume on another worker")
     return supervisor.operations.begin("rebalance", lambda say: rebalancing.rebalance(supervisor.workers, say))
 
 
 def upgrade(supervisor: "Supervisor") -> Operation:
-    """Raises WsdError."""
+    """Raises CommandError."""
 
     async def work(say: Say) -> None:
         await check_next(supervisor.loaded.here)
         if not supervisor.children.record():
-            raise WsdError("the new code could not know what runs, the old one goes on: state.json cannot be written")
+            raise CommandError(
+                "the new code could not know what runs, the old one goes on: state.json cannot be written"
+            )
         say("the new code takes over")
         supervisor.hand_over()
 
@@ -125,28 +129,28 @@ def upgrade(supervisor: "Supervisor") -> Operation:
 
 
 async def ask_worker(supervisor: "Supervisor", method: str, target: str, body: object = None) -> bytes:
-    """What one of the workers answers about the whole cluster. Raises WsdError."""
+    """What one of the workers answers about the whole cluster. Raises CommandError."""
     if not supervisor.redis_url:
-        raise WsdError("without Redis every worker stands alone, and none knows of the others")
+        raise CommandError("without Redis every worker stands alone, and none knows of the others")
     for child in supervisor.workers:
         if child.slot.ready and isinstance(child.service, WorkerService):
             try:
                 status, answer = await child.service.ask(method, target, body)
             except (OSError, http.client.HTTPException) as exc:
-                raise WsdError(f"{child.slot.name} does not answer: {exc!r}") from None
+                raise CommandError(f"{child.slot.name} does not answer: {exc!r}") from None
             if status != 200:
-                raise WsdError(f"{child.slot.name} refuses: {answer.decode(errors='replace')}")
+                raise CommandError(f"{child.slot.name} refuses: {answer.decode(errors='replace')}")
             if method == "POST" and (ended := msgspec.json.decode(answer)["sessions"]):
                 logger.info("%s ends %d sessions, asked for by %s", target, len(ended), asked_by.get(), extra=EVENT)
             return answer
-    raise WsdError("no worker serves")
+    raise CommandError("no worker serves")
 
 
 def _worker(supervisor: "Supervisor", slot: int) -> "Child":
-    """Raises WsdError."""
+    """Raises CommandError."""
     child = supervisor.children.get(f"worker-{slot}")
     if child is None:
-        raise WsdError(f"there is no slot {slot}, they are 1 to {supervisor.config.cluster.workers}")
+        raise CommandError(f"there is no slot {slot}, they are 1 to {supervisor.config.cluster.workers}")
     return child
 
 

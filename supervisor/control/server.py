@@ -26,7 +26,7 @@ from wsd.supervisor.control.dashboard import Dashboard
 from wsd.supervisor.control.gate import METRICS_PATH, ControlGate
 from wsd.supervisor.deploys.asker import ASKED_BY_HEADER, asked_by
 from wsd.supervisor.deploys.operations import Operation
-from wsd.supervisor.errors import WsdError
+from wsd.supervisor.errors import CommandError
 from wsd.supervisor.services.nginx import DASHBOARD_PATH
 from wsd.worker.contract.host_header import WRONG_HOST, is_own_host
 
@@ -84,7 +84,7 @@ class ControlServer:
                 ),
                 Mount(DASHBOARD_PATH.rstrip("/"), routes=Dashboard(supervisor).routes),
             ],
-            exception_handlers={WsdError: _refuse, msgspec.MsgspecError: _refuse, RecursionError: _refuse},
+            exception_handlers={CommandError: _refuse, msgspec.MsgspecError: _refuse, RecursionError: _refuse},
         )
         self._config = uvicorn.Config(
             ControlGate(app, supervisor.state_dir.operator_key),
@@ -110,7 +110,7 @@ class ControlServer:
         while not server.started:
             if task.done():
                 await task
-                raise WsdError(f"the control socket {self._path} cannot be opened")
+                raise CommandError(f"the control socket {self._path} cannot be opened")
             await asyncio.sleep(0.005)
 
     async def restore(self) -> bool:
@@ -172,7 +172,7 @@ class ControlServer:
         _note_who_asks(request)
         async for progress in commands.upgrade(self._supervisor).follow():
             if progress.error:
-                raise WsdError(progress.error)
+                raise CommandError(progress.error)
         return Response(b"{}", 202, media_type="application/json")
 
 

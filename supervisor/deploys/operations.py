@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from msgspec import Struct
 
 from wsd.supervisor.deploys.asker import asked_by
-from wsd.supervisor.errors import WsdError
+from wsd.supervisor.errors import CommandError
 from wsd.worker.contract.events import EVENT
 
 logger = logging.getLogger(__name__)
@@ -95,11 +95,11 @@ class Operations:
             await asyncio.wait([self._task])
 
     def begin(self, name: str, work: Callable[[Say], Awaitable[None]]) -> Operation:
-        """Raises WsdError while another is under way, or the cluster is not up."""
+        """Raises CommandError while another is under way, or the cluster is not up."""
         if self._tasks is None:
-            raise WsdError("the cluster is starting or stopping; `wsd status` says when it is up")
+            raise CommandError("the cluster is starting or stopping; `wsd status` says when it is up")
         if self.current is not None and not self.current.done:
-            raise WsdError(f"{self.current.name} is under way ({self.current.last}); try again when it is over")
+            raise CommandError(f"{self.current.name} is under way ({self.current.last}); try again when it is over")
         operation = self.current = Operation(name)
         logger.info("%s begins, asked for by %s", name, asked_by.get(), extra=EVENT)
         self._task = self._tasks.create_task(self._do(operation, work), name=name)
@@ -108,7 +108,7 @@ class Operations:
     async def _do(self, operation: Operation, work: Callable[[Say], Awaitable[None]]) -> None:
         try:
             await work(operation.say)
-        except (WsdError, OSError) as exc:
+        except (CommandError, OSError) as exc:
             operation.end(str(exc))
         except asyncio.CancelledError:
             operation.end("the supervisor ends")

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from wsd.supervisor.deploys.operations import Say
-from wsd.supervisor.errors import WsdError
+from wsd.supervisor.errors import CommandError
 from wsd.supervisor.processes.children import Child
 from wsd.supervisor.services.worker import WorkerService
 
@@ -38,7 +38,7 @@ def surplus(connections: Mapping[str, int]) -> dict[str, int]:
 
 
 async def rebalance(workers: Sequence[Child], say: Say) -> None:
-    """Raises WsdError when a worker does not answer."""
+    """Raises CommandError when a worker does not answer."""
     services = {c.service.name: c.service for c in workers if c.slot.ready and isinstance(c.service, WorkerService)}
     for _ in range(ROUNDS):
         connections = await _count(services)
@@ -57,7 +57,7 @@ async def _count(services: Mapping[str, WorkerService]) -> dict[str, int]:
     counts = {}
     for name, beat in zip(services, beats, strict=True):
         if beat is None:
-            raise WsdError(f"{name} does not answer; `wsd rebalance` again when it does")
+            raise CommandError(f"{name} does not answer; `wsd rebalance` again when it does")
         counts[name] = beat.connections
     return counts
 
@@ -67,9 +67,9 @@ async def _send_away(service: WorkerService, count: int) -> float:
     try:
         status, answer = await service.ask("POST", "rebalance", {"connections": count})
     except (OSError, http.client.HTTPException) as exc:
-        raise WsdError(f"{service.name} does not answer: {exc!r}") from None
+        raise CommandError(f"{service.name} does not answer: {exc!r}") from None
     if status != 200:
-        raise WsdError(f"{service.name} refuses: {answer.decode(errors='replace')}")
+        raise CommandError(f"{service.name} refuses: {answer.decode(errors='replace')}")
     said: dict[str, Any] = msgspec.json.decode(answer)
     return float(said["seconds"])
 

@@ -8,7 +8,7 @@ from wsd.supervisor.config import Config, Key, changes, with_workers
 from wsd.supervisor.deploys.operations import Say
 from wsd.supervisor.deploys.rollout import restart
 from wsd.supervisor.deploys.scaling import scale
-from wsd.supervisor.errors import ConfigError, WsdError
+from wsd.supervisor.errors import CommandError, ConfigError
 from wsd.supervisor.file_contents import Digests, changed, digests
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ FIXED_WITHOUT_NGINX = {("cluster", "host"), ("cluster", "port")}
 
 
 async def reload(supervisor: "Supervisor", say: Say) -> None:
-    """Raises WsdError, and the cluster is as before."""
+    """Raises CommandError, and the cluster is as before."""
     before = supervisor.config
     loaded = supervisor.loaded.again()
     found = list(changes(supervisor.loaded.config, loaded.config))
@@ -63,13 +63,13 @@ async def _apply(supervisor: "Supervisor", after: Config, before: Config, say: S
             await restart(supervisor.children, outdated, say)
         if after.cluster.workers != count:
             await scale(supervisor, after.cluster.workers, say)
-    except WsdError as exc:
+    except CommandError as exc:
         supervisor.configure(before, contents_before)
-        with suppress(WsdError):  # a file that nginx refuses has not reached it, whatever the settings are
+        with suppress(CommandError):  # a file that nginx refuses has not reached it, whatever the settings are
             await supervisor.update_nginx(lambda text: None)
         if outdated := supervisor.outdated():  # one by one, some had changed already
             await restart(supervisor.children, outdated, say)
-        raise WsdError(f"{exc}; the settings are as before") from None
+        raise CommandError(f"{exc}; the settings are as before") from None
 
 
 def _refuse(found: list[tuple[Key, str]], *, with_nginx: bool) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import psutil
 
 from wsd.supervisor.deploys.operations import Say
-from wsd.supervisor.errors import WsdError
+from wsd.supervisor.errors import CommandError
 from wsd.supervisor.processes.children import Child, Children
 from wsd.supervisor.processes.slot import Abandon, Phase, Replace, SlotState, Start, Stop, Swap
 
@@ -26,7 +26,7 @@ def fits(available: int, sizes: Sequence[int]) -> bool:
 async def restart(children: Children, targets: Sequence[Child], say: Say, *, surge: bool | None = None) -> None:
     """New processes for all targets. `surge` None: if they fit into memory beside the old ones.
 
-    Raises WsdError when one does not become healthy.
+    Raises CommandError when one does not become healthy.
     """
     if surge is None:
         available = psutil.virtual_memory().available
@@ -37,7 +37,7 @@ async def restart(children: Children, targets: Sequence[Child], say: Say, *, sur
 
 
 async def start(children: Children, targets: Sequence[Child], say: Say) -> None:
-    """Raises WsdError when one does not become healthy; all of them are stopped again then."""
+    """Raises CommandError when one does not become healthy; all of them are stopped again then."""
     begun = time.monotonic()
     numbers = {child.slot.name: child.slot.next_number for child in targets}
     for child in targets:
@@ -46,12 +46,12 @@ async def start(children: Children, targets: Sequence[Child], say: Say) -> None:
     def serves(child: Child) -> bool:
         failure = child.start_failure
         if failure is not None and failure.incarnation >= numbers[child.slot.name]:
-            raise WsdError(failure.reason)
+            raise CommandError(failure.reason)
         return child.slot.ready
 
     try:
         await children.until_each(targets, serves, lambda child: say(f"{child.slot.name} is ready, {_since(begun)}"))
-    except WsdError:
+    except CommandError:
         await stop(children, targets, lambda text: None, patience=0)
         raise
 
@@ -69,17 +69,17 @@ async def stop(children: Children, targets: Sequence[Child], say: Say, *, patien
 
 
 async def _surge(children: Children, targets: Sequence[Child], say: Say) -> None:
-    """Raises WsdError when a new process does not become healthy; then the old ones go on, all of them."""
+    """Raises CommandError when a new process does not become healthy; then the old ones go on, all of them."""
     begun = time.monotonic()
     old = await _replace(children, targets, held=True)
     try:
         for child in targets:
             await _until_healthy(children, child, old[child.slot.name])
             say(f"{child.slot.name}: the new process is healthy, {_since(begun)}")
-    except WsdError as exc:
+    except CommandError as exc:
         for child in targets:
             children.post(child, Abandon())
-        raise WsdError(f"{exc}; the old processes go on") from None
+        raise CommandError(f"{exc}; the old processes go on") from None
     for child in targets:
         children.post(child, Swap())
     await children.until(lambda: all(_serving(child) not in old[child.slot.name] for child in targets))
@@ -88,14 +88,14 @@ async def _surge(children: Children, targets: Sequence[Child], say: Say) -> None
 
 
 async def _one_by_one(children: Children, targets: Sequence[Child], say: Say) -> None:
-    """Raises WsdError when a new process does not become healthy; then its slot and those after it are as before."""
+    """Raises CommandError when a new process does not become healthy; its slot and later ones are then unchanged."""
     for child in targets:
         begun = time.monotonic()
         old = await _replace(children, [child], held=False)
         try:
             await _until_healthy(children, child, old[child.slot.name])
-        except WsdError as exc:
-            raise WsdError(f"{exc}; the old process goes on") from None
+        except CommandError as exc:
+            raise CommandError(f"{exc}; the old process goes on") from None
         say(f"{child.slot.name}: the new process serves, {_since(begun)}")
         await _drained(children, [child], old, begun, say)
 
@@ -113,7 +113,7 @@ async def _replace(children: Children, targets: Sequence[Child], *, held: bool) 
 
 
 async def _until_healthy(children: Children, child: Child, old: frozenset[int]) -> None:
-    """Raises WsdError."""
+    """Raises CommandError."""
     new = child.slot.next_number - 1
 
     def settled() -> bool:
@@ -123,10 +123,10 @@ async def _until_healthy(children: Children, child: Child, old: frozenset[int]) 
                 return True  # it served and ended already, and another took its place: the slot's to handle
             failure = child.start_failure
             if failure is not None and failure.incarnation == new:
-                raise WsdError(failure.reason)
-            raise WsdError(f"{child.slot.name}: the new process ended ({child.slot.last_exit})")
+                raise CommandError(failure.reason)
+            raise CommandError(f"{child.slot.name}: the new process ended ({child.slot.last_exit})")
         if child.slot.state is SlotState.STOPPED:
-            raise WsdError(f"{child.slot.name} was stopped")
+            raise CommandError(f"{child.slot.name} was stopped")
         return found.phase in (Phase.STANDBY, Phase.READY)
 
     await children.until(settled)

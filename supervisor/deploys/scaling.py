@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from wsd.supervisor.config import with_workers
 from wsd.supervisor.deploys.operations import Say
 from wsd.supervisor.deploys.rollout import start, stop
-from wsd.supervisor.errors import WsdError
+from wsd.supervisor.errors import CommandError
 
 if TYPE_CHECKING:
     from wsd.supervisor.supervisor import Supervisor
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 async def scale(supervisor: "Supervisor", wanted: int, say: Say) -> None:
     """To `wanted` workers: new ones serve before nginx knows them, those that go are unknown to it before they drain.
 
-    Raises WsdError when a new worker does not become healthy; then there are as many as before.
+    Raises CommandError when a new worker does not become healthy; then there are as many as before.
     """
     now = len(supervisor.workers)
     if wanted > now:
@@ -35,7 +35,7 @@ async def _add(supervisor: "Supervisor", slots: range, say: Say) -> None:
     new = [children.add(supervisor.make_worker(slot)) for slot in slots]
     try:
         await start(children, new, say)
-    except WsdError as exc:
+    except CommandError as exc:
         for child in new:
             children.remove(child)
-        raise WsdError(f"{exc}; there are {slots.start - 1} workers as before") from None
+        raise CommandError(f"{exc}; there are {slots.start - 1} workers as before") from None

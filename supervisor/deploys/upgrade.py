@@ -9,7 +9,7 @@ from collections.abc import MutableMapping
 from dataclasses import replace
 from pathlib import Path
 
-from wsd.supervisor.errors import WsdError
+from wsd.supervisor.errors import CommandError
 from wsd.supervisor.processes.process import end_orphans, is_alive
 from wsd.supervisor.processes.service import Command, Service
 from wsd.supervisor.services.nginx import NginxService
@@ -58,7 +58,7 @@ class LeftoverService(Service):
 
 
 async def check_next(here: Path) -> None:
-    """Whether the code that is installed now would start as we were, in the directory `here`. Raises WsdError."""
+    """Whether the code that is installed now would start as we were, in the directory `here`. Raises CommandError."""
     try:
         process = await asyncio.create_subprocess_exec(
             *_next_command(),
@@ -70,17 +70,18 @@ async def check_next(here: Path) -> None:
             stderr=subprocess.STDOUT,
         )
     except OSError as exc:
-        raise WsdError(f"the new code cannot be run, the old one goes on: {exc.filename}: {exc.strerror}") from None
+        raise CommandError(f"the new code cannot be run, the old one goes on: {exc.filename}: {exc.strerror}") from None
     output, _ = await process.communicate()
     if process.returncode != 0:
         lines = output.decode(errors="replace").strip().splitlines() or [f"exit code {process.returncode}"]
-        raise WsdError(f"the new code would not start, the old one goes on: {lines[-1]}")
+        raise CommandError(f"the new code would not start, the old one goes on: {lines[-1]}")
 
 
 def become_the_next(state_dir: StateDir, here: Path) -> None:
     """Go on as the code that is installed now: the same process, with the same children and the same lock.
 
-    `here`: the directory to go on in, looked up anew. Signals wait until the new code listens to them. Raises WsdError.
+    `here`: the directory to go on in, looked up anew. Signals wait until the new code listens to them.
+    Raises CommandError.
     """
     environ = {**os.environ, "PWD": str(here), LOCK_FD_ENV: str(state_dir.keep_lock_open())}
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -88,7 +89,7 @@ def become_the_next(state_dir: StateDir, here: Path) -> None:
         os.chdir(here)
         os.execve(sys.executable, _next_command(), environ)  # noqa: S606
     except OSError as exc:
-        raise WsdError(
+        raise CommandError(
             f"cannot go on as {sys.executable} in {here}: {exc.strerror}; what serves goes on until `wsd start`"
         ) from None
 

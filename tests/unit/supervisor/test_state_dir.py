@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from wsd.supervisor.control.client import ControlClient
-from wsd.supervisor.errors import ConfigError, WsdError
+from wsd.supervisor.errors import CommandError, ConfigError
 from wsd.supervisor.state_dir import MAX_SOCKET_PATH, ProcessRecord, SavedState, StateDir
 
 HOLD = """
@@ -40,7 +40,7 @@ def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path: Path) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"locked\n"
         assert state_dir.lock_holder() == holder.pid
-        with pytest.raises(WsdError, match=rf"a supervisor \(pid {holder.pid}\) runs in {tmp_path} already"):
+        with pytest.raises(CommandError, match=rf"a supervisor \(pid {holder.pid}\) runs in {tmp_path} already"):
             state_dir.lock()
         holder.kill()
     assert state_dir.lock_holder() is None
@@ -160,7 +160,7 @@ def test_a_key_or_lock_that_is_not_ours_is_not_believed(tmp_path: Path, name: st
     if name == "lock":
         if kind == "others can read":
             return  # it holds no secret
-        with pytest.raises(WsdError, match="lock"):
+        with pytest.raises(CommandError, match="lock"):
             again.lock()
         if kind.endswith("link"):
             assert again.lock_holder() is None
