@@ -24,7 +24,7 @@ from websockets.asyncio.client import ClientConnection, unix_connect
 from wsd.supervisor.control.client import request
 from wsd.supervisor.services.valkey import find_binary
 from wsd.worker.contract.environment import WorkerEnv
-from wsd.worker.link import Redis, open_redis
+from wsd.worker.redis_client import Redis, open_redis
 from wsd.worker.sessions.redis_store import RedisSessionStore
 from wsd.worker.sessions.session_store import SessionInfo
 

@@ -19,10 +19,10 @@ from wsd.worker.contract.heartbeat import WorkerState
 from wsd.worker.contract.redis_keys import worker_channel
 from wsd.worker.delivery.outbox import Outlet
 from wsd.worker.heartbeat import HeartbeatTask
-from wsd.worker.link import Redis, open_redis
 from wsd.worker.logs import get_logger
 from wsd.worker.manager.connection import ConnectionLimits
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager, Parts
+from wsd.worker.redis_client import Redis, open_redis
 from wsd.worker.security.authentication import load_hook
 from wsd.worker.sessions.redis_store import RedisSessionStore
 from wsd.worker.sessions.session_store import InMemorySessionStore, SessionStore

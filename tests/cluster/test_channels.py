@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.cluster import Client, Cluster
 from tests.support.waiting import eventually
-from wsd.worker.link import open_redis
+from wsd.worker.redis_client import open_redis
 
 pytestmark = pytest.mark.anyio
 

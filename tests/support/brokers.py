@@ -8,7 +8,7 @@ from wsd.worker.broker.circuit_breaker import BreakerPolicy, CircuitBreaker
 from wsd.worker.broker.redis_broker import RedisMessageBroker
 from wsd.worker.broker.redis_pubsub import RedisPubSub
 from wsd.worker.broker.spool import Spool
-from wsd.worker.link import open_redis
+from wsd.worker.redis_client import open_redis
 
 Heard = list[tuple[str, bytes]]
 

@@ -15,7 +15,7 @@ from tests.support.valkey import server
 from tests.support.waiting import eventually
 from tests.support.worker import Worker, worker
 from wsd.worker.contract.redis_keys import LIVE_WORKERS_KEY, history_key, history_meta_key, idempotency_key
-from wsd.worker.link import Redis, open_redis
+from wsd.worker.redis_client import Redis, open_redis
 
 pytestmark = pytest.mark.anyio
 

@@ -16,7 +16,7 @@ from wsd.worker.broker.message_broker import InMemoryMessageBroker, MessageBroke
 from wsd.worker.broker.redis_broker import RedisMessageBroker
 from wsd.worker.channels.channels import CHECK_SECONDS
 from wsd.worker.contract.redis_keys import channel_key, history_key, history_meta_key
-from wsd.worker.link import open_redis
+from wsd.worker.redis_client import open_redis
 
 pytestmark = pytest.mark.anyio
 

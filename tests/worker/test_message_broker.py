@@ -15,7 +15,7 @@ from tests.support.waiting import eventually
 from wsd.worker.broker.history import Entry, Keep, Wanted
 from wsd.worker.broker.message_broker import InMemoryMessageBroker, MessageBroker
 from wsd.worker.contract.redis_keys import channel_key, history_key
-from wsd.worker.link import open_redis
+from wsd.worker.redis_client import open_redis
 
 pytestmark = pytest.mark.anyio
 

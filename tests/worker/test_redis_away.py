@@ -24,7 +24,7 @@ from wsd.worker.broker.circuit_breaker import BreakerPolicy, BreakerState
 from wsd.worker.broker.history import Entry, Keep
 from wsd.worker.broker.message_broker import UNNUMBERED, Mode
 from wsd.worker.broker.redis_broker import RedisMessageBroker
-from wsd.worker.link import open_redis
+from wsd.worker.redis_client import open_redis
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,7 @@ from tests.support.ports import unused_port
 from tests.support.valkey import Valkey, server
 from tests.support.waiting import eventually
 from tests.support.worker import Worker, close_opened, worker
-from wsd.worker.link import open_redis
+from wsd.worker.redis_client import open_redis
 
 pytestmark = pytest.mark.anyio
 

@@ -16,7 +16,7 @@ from tests.support.waiting import eventually
 from tests.support.worker import worker
 from wsd.worker.broker.history import Keep, Wanted
 from wsd.worker.broker.message_broker import Mode
-from wsd.worker.link import Redis, open_redis
+from wsd.worker.redis_client import Redis, open_redis
 
 pytestmark = pytest.mark.anyio
 

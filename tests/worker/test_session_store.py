@@ -21,7 +21,7 @@ from wsd.worker.contract.redis_keys import (
     worker_channel,
     worker_sessions_key,
 )
-from wsd.worker.link import Redis, open_redis
+from wsd.worker.redis_client import Redis, open_redis
 from wsd.worker.sessions.redis_store import BATCH, RedisSessionStore
 from wsd.worker.sessions.session_store import Claim, InMemorySessionStore, SessionInfo, SessionState, SessionStore
 

@@ -15,7 +15,7 @@ from tests.support.valkey import valkey
 from tests.support.waiting import eventually
 from tests.support.worker import worker
 from wsd.worker.contract.redis_keys import session_key, user_sessions_key
-from wsd.worker.link import open_redis
+from wsd.worker.redis_client import open_redis
 from wsd.worker.sessions.keeper import EARLY_KEEP_SECONDS
 from wsd.worker.sessions.redis_store import RedisSessionStore
 from wsd.worker.sessions.session_store import SessionInfo, SessionState

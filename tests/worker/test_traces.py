@@ -8,7 +8,7 @@ from tests.support.ports import unused_port
 from tests.support.valkey import valkey
 from wsd.worker.contract.redis_keys import trace_key, user_traces_key
 from wsd.worker.delivery.flight_recorder import Flight
-from wsd.worker.link import Redis, open_redis
+from wsd.worker.redis_client import Redis, open_redis
 from wsd.worker.sessions.trace_store import FLIGHT_BURST, MAX_FLIGHTS, Traces
 
 pytestmark = pytest.mark.anyio

@@ -15,7 +15,7 @@ from tests.support.waiting import eventually
 from tests.support.worker import worker
 from wsd.worker.contract.heartbeat import Heartbeat
 from wsd.worker.contract.redis_keys import heartbeat_key
-from wsd.worker.link import open_redis
+from wsd.worker.redis_client import open_redis
 
 pytestmark = pytest.mark.anyio
 

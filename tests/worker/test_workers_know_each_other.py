@@ -12,7 +12,7 @@ from tests.support.valkey import Valkey, server
 from tests.support.waiting import eventually
 from tests.support.worker import worker, workers
 from wsd.worker.contract.redis_keys import heartbeat_key, session_key
-from wsd.worker.link import open_redis
+from wsd.worker.redis_client import open_redis
 
 pytestmark = pytest.mark.anyio
 

@@ -39,7 +39,6 @@ from wsd.worker.delivery.batch import Message
 from wsd.worker.delivery.close_delays import close_delays
 from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.delivery.outbox import Outbox, Outlet
-from wsd.worker.link import LOST, is_refusal, raise_if_cancelled
 from wsd.worker.logs import get_logger
 from wsd.worker.manager.connection import Connection, ConnectionLimits, Turns
 from wsd.worker.manager.statistics import (
@@ -51,6 +50,7 @@ from wsd.worker.manager.statistics import (
     merge,
     top,
 )
+from wsd.worker.redis_client import LOST, is_refusal, raise_if_cancelled
 from wsd.worker.security.authentication import Identity
 from wsd.worker.security.authorization import Authorize, is_allowed
 from wsd.worker.server.keepalive import LATE_SECONDS

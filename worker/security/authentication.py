@@ -14,8 +14,8 @@ import msgspec
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from wsd.worker.link import raise_if_cancelled
 from wsd.worker.logs import get_logger
+from wsd.worker.redis_client import raise_if_cancelled
 from wsd.worker.wire.names import name_problem
 
 if TYPE_CHECKING:

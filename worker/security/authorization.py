@@ -8,8 +8,8 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
-from wsd.worker.link import raise_if_cancelled
 from wsd.worker.logs import get_logger
+from wsd.worker.redis_client import raise_if_cancelled
 from wsd.worker.security.authentication import Identity
 
 logger = get_logger(__name__)

@@ -24,8 +24,8 @@ from wsd.worker.contract.redis_keys import (
     worker_channel,
     worker_sessions_key,
 )
-from wsd.worker.link import Redis
 from wsd.worker.logs import get_logger
+from wsd.worker.redis_client import Redis
 from wsd.worker.sessions.session_store import (
     Claim,
     Clock,

@@ -8,7 +8,7 @@ import msgspec
 
 from wsd.worker.contract.redis_keys import trace_key, user_traces_key
 from wsd.worker.delivery.flight_recorder import Flight
-from wsd.worker.link import Redis
+from wsd.worker.redis_client import Redis
 from wsd.worker.security.limits import TokenBucket
 
 MAX_FLIGHTS = 20

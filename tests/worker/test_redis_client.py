@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from wsd.worker.link import raise_if_cancelled
+from wsd.worker.redis_client import raise_if_cancelled
 
 pytestmark = pytest.mark.anyio
 

@@ -4,7 +4,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.support.valkey import error_of
-from wsd.worker.link import is_refusal, is_unusable
+from wsd.worker.redis_client import is_refusal, is_unusable
 
 
 @pytest.mark.parametrize(
