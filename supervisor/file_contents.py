@@ -4,7 +4,8 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from wsd.supervisor.config import Config, Key
+from wsd.supervisor.config.keys import Key
+from wsd.supervisor.config.sections import Config
 
 CERTIFICATE: tuple[Key, ...] = (("nginx", "tls_certificate"), ("nginx", "tls_key"))
 INCLUDE: Key = ("nginx", "include")

@@ -13,7 +13,8 @@ from itertools import chain
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
-from wsd.supervisor.config import Loaded, LogConfig
+from wsd.supervisor.config.loading import Loaded
+from wsd.supervisor.config.sections import LogConfig
 from wsd.supervisor.control import commands
 from wsd.supervisor.control.client import stop_and_wait
 from wsd.supervisor.control.status import ClusterStatus

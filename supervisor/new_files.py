@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from wsd.supervisor import quoting, template
-from wsd.supervisor.config import ClusterConfig
+from wsd.supervisor.config.sections import ClusterConfig
 from wsd.supervisor.control.client import STOP_MARGIN_SECONDS
 from wsd.supervisor.errors import CommandError
 from wsd.supervisor.services.worker import DRAIN_MARGIN_SECONDS

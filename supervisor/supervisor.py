@@ -12,7 +12,9 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from wsd.supervisor.config import Config, Loaded, redacted, with_workers
+from wsd.supervisor.config.loading import Loaded
+from wsd.supervisor.config.redis_url import redacted
+from wsd.supervisor.config.sections import Config, with_workers
 from wsd.supervisor.control.dashboard import Access
 from wsd.supervisor.control.server import ControlServer
 from wsd.supervisor.control.status import ClusterStatus

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from wsd.supervisor.chaos.run import ChaosRun, Progress, Settings
 from wsd.supervisor.chaos.verdict import Verdict
-from wsd.supervisor.config import Loaded
+from wsd.supervisor.config.loading import Loaded
 from wsd.supervisor.errors import ExitCode
 from wsd.supervisor.machine.terminal import cell, console, show_json
 from wsd.supervisor.state_dir import StateDir

@@ -136,7 +136,7 @@ def init(
     Example: wsd init --example && wsd start --app chat:app
     """
     from wsd.supervisor import new_files  # noqa: PLC0415
-    from wsd.supervisor.config import current_directory  # noqa: PLC0415
+    from wsd.supervisor.config.loading import current_directory  # noqa: PLC0415
 
     for path in new_files.write(current_directory(os.environ), systemd=systemd, example=example):
         say(f"wrote {path}")
@@ -179,7 +179,7 @@ def config(config: ConfigOption = None, state_dir: StateDirOption = None) -> Non
 
     Example: WSD_PORT=8080 wsd config
     """
-    from wsd.supervisor.config import describe  # noqa: PLC0415
+    from wsd.supervisor.config.display import describe  # noqa: PLC0415
 
     loaded = load(config, {"--state-dir": (("cluster", "state_dir"), state_dir)})
     for line in describe(loaded):

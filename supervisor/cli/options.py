@@ -13,7 +13,8 @@ from wsd.supervisor.errors import CommandError, ExitCode
 from wsd.supervisor.machine.terminal import say, show_json_line
 
 if TYPE_CHECKING:
-    from wsd.supervisor.config import Key, Loaded
+    from wsd.supervisor.config.keys import Key
+    from wsd.supervisor.config.loading import Loaded
     from wsd.supervisor.state_dir import StateDir
 
 # Values are text here and typed by the configuration, so that a wrong one is told in the same words everywhere.
@@ -31,12 +32,13 @@ SlotArgument = Annotated[int, typer.Argument(metavar="SLOT", min=1, help="The nu
 
 def load(config: str | None, options: "dict[str, tuple[Key, str | None]]") -> "Loaded":
     """The settings, with those of the command line by their option. Raises ConfigError."""
-    from wsd.supervisor import config as settings  # noqa: PLC0415
+    from wsd.supervisor.config import loading  # noqa: PLC0415
+    from wsd.supervisor.config.layers import Setting  # noqa: PLC0415
 
-    given: dict[Key, settings.Setting] = {
-        key: settings.Setting(text, name, is_text=True) for name, (key, text) in options.items() if text is not None
+    given: dict[Key, Setting] = {
+        key: Setting(text, name, is_text=True) for name, (key, text) in options.items() if text is not None
     }
-    loaded = settings.load(given, os.environ, config)
+    loaded = loading.load(given, os.environ, config)
     for warning in loaded.warnings:
         say(f"wsd: warning: {warning}", err=True)
     return loaded

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from wsd.supervisor import quoting
-from wsd.supervisor.config import redacted
+from wsd.supervisor.config.redis_url import redacted
 from wsd.supervisor.control.status import ClusterStatus, NodeStatus, ProcessStatus, RedisStatus, WorkerStatus
 from wsd.supervisor.logs.follow import tail
 from wsd.supervisor.monitoring.capacity import (

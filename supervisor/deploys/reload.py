@@ -4,7 +4,9 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from wsd.supervisor.config import Config, Key, changes, with_workers
+from wsd.supervisor.config.display import changes
+from wsd.supervisor.config.keys import Key
+from wsd.supervisor.config.sections import Config, with_workers
 from wsd.supervisor.deploys.operations import Say
 from wsd.supervisor.deploys.rollout import restart
 from wsd.supervisor.deploys.scaling import scale

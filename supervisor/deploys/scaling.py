@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from wsd.supervisor.config import with_workers
+from wsd.supervisor.config.sections import with_workers
 from wsd.supervisor.deploys.operations import Say
 from wsd.supervisor.deploys.rollout import start, stop
 from wsd.supervisor.errors import CommandError

@@ -18,7 +18,8 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from wsd.supervisor.config import Loaded, redacted
+from wsd.supervisor.config.loading import Loaded
+from wsd.supervisor.config.redis_url import redacted
 from wsd.supervisor.control.client import ControlClient
 from wsd.supervisor.control.status import ClusterStatus
 from wsd.supervisor.doctor.exposure import exposure

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from wsd.supervisor.config import SECRET_KEYS, Config, Loaded
+from wsd.supervisor.config.keys import SECRET_KEYS
+from wsd.supervisor.config.loading import Loaded
+from wsd.supervisor.config.sections import Config
 from wsd.supervisor.monitoring.finding import Finding, ok, warning
 from wsd.supervisor.services.nginx import is_loopback
 

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 
-from wsd.supervisor.config import Config
+from wsd.supervisor.config.sections import Config
 from wsd.supervisor.errors import CommandError
 from wsd.supervisor.file_contents import CERTIFICATE, Digests, digests
 from wsd.supervisor.monitoring import certificates

@@ -20,7 +20,8 @@ from pathlib import Path
 import msgspec
 
 from wsd.supervisor import quoting, template
-from wsd.supervisor.config import Config, Loaded
+from wsd.supervisor.config.loading import Loaded
+from wsd.supervisor.config.sections import Config
 from wsd.supervisor.errors import CommandError, ConfigError, StartError
 from wsd.supervisor.file_contents import CERTIFICATE, INCLUDE, Digests, digests
 from wsd.supervisor.logs.follow import log_size, tail

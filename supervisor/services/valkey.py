@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from wsd.supervisor import quoting
-from wsd.supervisor.config import RedisConfig
+from wsd.supervisor.config.sections import RedisConfig
 from wsd.supervisor.processes.service import Command, Service
 from wsd.supervisor.state_dir import BoundSocket, ProcessRecord, StateDir
 

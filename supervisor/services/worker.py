@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from wsd.supervisor.config import Config
+from wsd.supervisor.config.sections import Config
 from wsd.supervisor.control.client import request
 from wsd.supervisor.processes.service import Command, Service
 from wsd.supervisor.services.nginx import HEADER_BUFFERS

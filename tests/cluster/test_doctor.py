@@ -12,7 +12,7 @@ import pytest
 from tests.support.cluster import Cluster, clean_env, wsd
 from tests.support.ports import unused_port
 from tests.support.valkey import valkey
-from wsd.supervisor.config import load
+from wsd.supervisor.config.loading import load
 from wsd.supervisor.doctor.checks import file_limit, somaxconn
 from wsd.supervisor.monitoring.finding import Grade
 

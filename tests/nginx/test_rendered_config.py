@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.nginx import Certificate, config
 from wsd.supervisor import quoting
-from wsd.supervisor.config import NginxConfig
+from wsd.supervisor.config.sections import NginxConfig
 from wsd.supervisor.services.nginx import (
     affinity,
     check,

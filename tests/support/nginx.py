@@ -13,7 +13,7 @@ import trustme
 
 from tests.support.ports import unused_port
 from tests.support.waiting import eventually
-from wsd.supervisor.config import ClusterConfig, Config, NginxConfig
+from wsd.supervisor.config.sections import ClusterConfig, Config, NginxConfig
 from wsd.supervisor.services.nginx import own_user, render, version_of
 
 CERTIFICATE_NAMES = ("localhost", "127.0.0.1")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from wsd.supervisor.config import Config
+from wsd.supervisor.config.sections import Config
 from wsd.supervisor.processes.children import Children
 from wsd.supervisor.processes.clock import AwakeClock
 from wsd.supervisor.processes.slot import RestartPolicy

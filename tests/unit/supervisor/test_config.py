@@ -9,25 +9,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from wsd.supervisor.config import (
-    BYTE_KEYS,
-    MAX_FILE_BYTES,
-    MAX_SHOWN_LENGTH,
-    SECRET_KEYS,
-    ChannelConfig,
-    Config,
-    Setting,
-    all_keys,
-    build,
-    current_directory,
-    describe,
-    env_name,
-    host_problem,
-    load,
-    redacted,
-)
+from wsd.supervisor.config.display import describe
+from wsd.supervisor.config.environment import env_name
+from wsd.supervisor.config.keys import BYTE_KEYS, SECRET_KEYS, all_keys
+from wsd.supervisor.config.layers import Setting
+from wsd.supervisor.config.loading import build, current_directory, load
+from wsd.supervisor.config.redis_url import redacted, redis_url_problem
+from wsd.supervisor.config.rules import host_problem
+from wsd.supervisor.config.sections import ChannelConfig, Config
+from wsd.supervisor.config.toml_file import MAX_FILE_BYTES
+from wsd.supervisor.config.wording import MAX_SHOWN_LENGTH
 from wsd.supervisor.errors import ConfigError
-from wsd.supervisor.redis_url import redis_url_problem
 
 ROOT = Path(__file__).parents[3]
 

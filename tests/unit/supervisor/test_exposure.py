@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from wsd.supervisor.config import load
+from wsd.supervisor.config.loading import load
 from wsd.supervisor.doctor.exposure import account, exposure, readable, risks
 
 GOOD = """

@@ -11,7 +11,9 @@ from redis.connection import parse_url
 
 from tests.support.nginx import CERTIFICATE_NAMES, Certificate, config
 from wsd.supervisor import new_files, quoting
-from wsd.supervisor.config import Setting, build, is_network, load
+from wsd.supervisor.config.layers import Setting
+from wsd.supervisor.config.loading import build, load
+from wsd.supervisor.config.rules import is_network
 from wsd.supervisor.errors import ConfigError
 from wsd.supervisor.services.nginx import check, find_binary, own_user, render, render_for
 from wsd.supervisor.state_dir import StateDir

@@ -65,3 +65,24 @@ def _option_problem(query: str, options: dict[str, str]) -> str | None:
         if not re.fullmatch(options[name], value):
             return f"has a value of {name} that Redis does not take"
     return None
+
+
+def redacted(url: str) -> str:
+    """Show a URL without any part of a password, even of a URL that is broken."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
+        return "***"
+    shown = ""
+    if "@" in rest and not rest.startswith("/"):  # a path alone holds no password
+        secret, _, rest = rest.rpartition("@")
+        if re.search(r"[/?#]", secret):
+            return f"{scheme}://***"  # nobody can tell where the password ends
+        user, colon, _ = secret.partition(":")
+        shown = f"{user}:***@" if colon else "***@"
+    place, mark, query = rest.partition("?")
+    if not re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*)(:[0-9]*)?", re.split("[/#]", place, maxsplit=1)[0]):
+        return f"{scheme}://***"  # what stands where the port should be may be a password
+    values = "&".join(
+        re.sub(r"^(?!(?:db|protocol)=)([^=]*)=.*", r"\1=***", part, flags=re.DOTALL) for part in query.split("&")
+    )
+    return f"{scheme}://{shown}{place}{mark}{values}"

@@ -1,0 +1,135 @@
+"""Read the configuration: one frozen tree, from four layers, validated as a whole.
+
+The command line is over the environment, which is over wsd.toml, which is over the defaults. Every value remembers
+where it came from, so that errors and `wsd config` can name the place.
+"""
+
+import contextlib
+import functools
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import inspect as types
+
+from wsd.supervisor.config.environment import read_environ
+from wsd.supervisor.config.keys import PATH_KEYS, SECRET_KEYS, SECTIONS, Key, pattern_of
+from wsd.supervisor.config.layers import Layer, Setting
+from wsd.supervisor.config.rules import check_rules
+from wsd.supervisor.config.sections import ChannelConfig, Config, Section
+from wsd.supervisor.config.toml_file import read_toml
+from wsd.supervisor.config.wording import brief, describe_type
+from wsd.supervisor.errors import ConfigError
+
+CONFIG_FILE = "wsd.toml"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    config: Config
+    sources: Mapping[Key, str]  # where the values that are not defaults came from
+    warnings: tuple[str, ...]
+    directory: Path  # of wsd.toml, or the current one; the application is imported from it
+    here: Path  # the current directory; workers start in it
+    again: Callable[[], "Loaded"]  # the same layers as they are now; raises ConfigError
+
+    @property
+    def node_id(self) -> str:
+        return self.config.cluster.node_id or socket.gethostname()
+
+    @property
+    def state_dir(self) -> Path:
+        # What runs stays where it is, whatever a symbolic link in its path leads to tomorrow.
+        return (self.here / (self.config.cluster.state_dir or self.directory / ".wsd")).resolve()
+
+
+def load(
+    options: Mapping[Key, Setting], environ: Mapping[str, str], config_file: str | None, here: Path | None = None
+) -> Loaded:
+    """Read all layers. `config_file` None means WSD_CONFIG, or wsd.toml in the current directory if it is there.
+
+    `here`: the current directory, where its name is known already. Raises ConfigError.
+    """
+    named = config_file or environ.get("WSD_CONFIG")
+    here = here or current_directory(environ, Path(named).parent if named else None)
+    name = named or CONFIG_FILE
+    path = here / name
+    toml_layer: Layer = {}
+    if named or os.path.lexists(path):  # a link that leads nowhere is a mistake, not a missing file
+        toml_layer = read_toml(path, name)
+    env_layer, warnings = read_environ(environ)
+    settings = {**toml_layer, **env_layer, **options}
+    for key in PATH_KEYS & settings.keys():
+        if isinstance(value := settings[key].value, str) and value:
+            settings[key] = replace(settings[key], value=str(here / value))  # those of wsd.toml are absolute already
+    return Loaded(
+        build(settings),
+        {key: setting.source for key, setting in settings.items()},
+        warnings,
+        path.parent if toml_layer or named else here,
+        here,
+        again=functools.partial(load, options, environ, config_file, here),
+    )
+
+
+def current_directory(environ: Mapping[str, str], other: Path | None = None) -> Path:
+    """Return the current directory by the name that people gave it, not by the one that its symbolic links lead to.
+
+    A deployment points the links elsewhere, and workers that start later are to follow. The shell knows the name; where
+    it is not the shell that started us, `other` may be it, the directory of a configuration file.
+
+    Raises ConfigError when the directory has been removed.
+    """
+    names = [path for path in (Path(environ.get("PWD", "")), other) if path is not None and path.is_absolute()]
+    for name in names:
+        with contextlib.suppress(OSError):
+            if name.samefile("."):
+                return name
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        for name in names:
+            if name.is_dir():
+                return name
+        raise ConfigError("the current directory has been removed; change to another one") from None
+
+
+def build(settings: Mapping[Key, Setting]) -> Config:
+    """Validate merged settings into the tree. Raises ConfigError with the first that is wrong."""
+    sections: dict[str, Section] = {}
+    for name, kind in SECTIONS.items():
+        values = {
+            key: _convert(section, key, setting) for (section, key), setting in settings.items() if section == name
+        }
+        sections[name] = kind(**values)
+    given: dict[str, dict[str, Any]] = {"*": {}}
+    for (section, key), setting in settings.items():
+        if (pattern := pattern_of(section)) is not None:
+            given.setdefault(pattern, {})[key] = _convert(section, key, setting)
+    channels = {pattern: ChannelConfig(**values) for pattern, values in given.items()}
+    config = Config(**sections, channels=channels)  # type: ignore[arg-type]
+    check_rules(config, settings)
+    return config
+
+
+def _convert(section: str, key: str, setting: Setting) -> Any:
+    fields = msgspec.structs.fields(SECTIONS.get(section, ChannelConfig))
+    wanted = next(field.type for field in fields if field.name == key)
+    value = setting.value
+    if setting.is_text:
+        match types.type_info(wanted):
+            case types.VarTupleType():
+                value = [part.strip() for part in value.split(",")]
+            case types.BoolType():
+                value = {"yes": True, "on": True, "no": False, "off": False}.get(value.lower(), value)
+    try:
+        return msgspec.convert(value, wanted, strict=not setting.is_text)
+    except (msgspec.ValidationError, UnicodeError):  # UnicodeError: bytes of the environment that are not UTF-8
+        is_secret = (section, key) in {*SECRET_KEYS, ("redis", "url")}
+        shown = "something else" if is_secret else brief(value)
+        problem = f"{section}.{key} must be {describe_type(wanted, value)}, got {shown}"
+        raise ConfigError(f"{setting.source}: {problem}") from None

@@ -1,0 +1,177 @@
+"""Declare every section of the configuration and every setting in it: name, type, limits and default."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from wsd.worker.contract.environment import ADMIN_ALLOW, SENSITIVE_FIELDS
+
+MAX_SECONDS = 315_360_000
+"""Ten years. Timers of the event loop, of nginx and of Redis overflow somewhere beyond it."""
+
+MAX_COUNT = 1_000_000_000_000_000
+"""A petabyte. nginx and Redis refuse what does not fit into 64 bits, in words that name no setting of ours."""
+
+Seconds = Annotated[float, Meta(gt=0, le=MAX_SECONDS)]
+SecondsOrZero = Annotated[float, Meta(ge=0, le=MAX_SECONDS)]
+WholeSeconds = Annotated[int, Meta(ge=1, le=MAX_SECONDS)]
+Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
+PositiveCount = Annotated[int, Meta(ge=1, le=MAX_COUNT)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+
+
+class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class ClusterConfig(Section, frozen=True):
+    workers: Annotated[int, Meta(ge=1, le=256)] = 4
+    app: str = ""
+    node_id: str = ""
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    state_dir: str = ""
+    drain: Literal["close", "wait"] = "close"
+    drain_seconds: SecondsOrZero = 30.0
+
+
+class RedisConfig(Section, frozen=True):
+    url: str = ""
+    embedded: bool = True
+    max_memory: PositiveCount = 268_435_456
+    connect_timeout: Seconds = 1.0
+    timeout: Seconds = 2.0
+    stand_in: bool = True
+    breaker_failures: PositiveCount = 1
+    breaker_pause: Seconds = 0.5
+    breaker_successes: PositiveCount = 1
+    spool_messages: Annotated[int, Meta(ge=0, le=16_000)] = 10_000
+    spool_bytes: Count = 16_777_216
+    compress_from_bytes: Count = 0
+
+
+class NginxConfig(Section, frozen=True):
+    enabled: bool = True
+    binary: str = ""
+    affinity: Literal["auto", "ip", "least_conn"] = "auto"
+    workers: Annotated[int, Meta(ge=0, le=256)] = 0
+    worker_connections: Annotated[int, Meta(ge=64, le=1_000_000)] = 8192
+    websocket_timeout: WholeSeconds = 604_800
+    http_timeout: WholeSeconds = 60
+    connect_timeout: WholeSeconds = 5
+    max_body_bytes: Count = 1_048_576
+    max_header_bytes: Annotated[int, Meta(ge=1024, le=1_048_576)] = 16_384
+    handshakes_per_second: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    handshake_burst: Annotated[int, Meta(ge=0, le=1_000_000)] = 200
+    handshakes_per_second_per_address: Annotated[int, Meta(ge=0, le=1_000_000)] = 100
+    handshake_burst_per_address: Annotated[int, Meta(ge=0, le=1_000_000)] = 1000
+    max_connections_per_address: Annotated[int, Meta(ge=0, le=65_535)] = 0
+    trusted_proxies: tuple[str, ...] = ()
+    admin_allow: tuple[str, ...] = ADMIN_ALLOW
+    admin_hosts: tuple[str, ...] = ()
+    debug_headers: bool = False
+    access_log: bool = False
+    tls_certificate: str = ""
+    tls_key: str = ""
+    tls_redirect_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    acme_webroot: str = ""
+    hsts_seconds: Annotated[int, Meta(ge=0, le=MAX_SECONDS)] = 31_536_000
+    http2: bool = True
+    server_name: str = ""
+    proxy_protocol: bool = False
+    include: str = ""
+
+
+class HealthConfig(Section, frozen=True):
+    heartbeat_interval: Seconds = 1.0
+    heartbeat_timeout: Seconds = 5.0
+    probe_timeout: Seconds = 2.0
+    start_timeout: Seconds = 60.0
+    max_rss: Count = 0
+    max_age: SecondsOrZero = 0.0
+    max_messages: Count = 0
+
+
+class RestartConfig(Section, frozen=True):
+    backoff_initial: Seconds = 0.5
+    backoff_max: Seconds = 30.0
+    stable_after: Seconds = 10.0
+    max_restarts: Count = 10
+    window: Seconds = 60.0
+
+
+class WebSocketConfig(Section, frozen=True):
+    session_ttl: Seconds = 3600.0
+    trace_ttl: SecondsOrZero = 3600.0
+    max_message_bytes: PositiveCount = 65_536
+    ping_interval: Seconds = 25.0
+    ping_timeout: Seconds = 10.0
+    idle_timeout: SecondsOrZero = 0.0
+    max_buffer_bytes: PositiveCount = 1_048_576
+    max_total_buffer_bytes: PositiveCount = 268_435_456
+    write_delay_ms: SecondsOrZero = 0.0
+    compression: bool = False
+    protocol: Literal["wsd", "uvicorn"] = "wsd"
+
+
+class SecurityConfig(Section, frozen=True):
+    sensitive_fields: tuple[str, ...] = SENSITIVE_FIELDS
+    allowed_origins: tuple[str, ...] = ()
+    api_key: str = ""
+    handshake_timeout: Seconds = 10.0
+    messages_per_second: SecondsOrZero = 200.0
+    message_burst: PositiveCount = 400
+    bytes_per_second: Count = 262_144
+    byte_burst: PositiveCount = 2_097_152
+    max_connections_per_user: Count = 0
+    authenticate: str = ""
+    authorize: str = ""
+    jwt_secret: str = ""
+    jwt_public_key_file: str = ""
+    jwt_jwks_file: str = ""
+    jwt_algorithms: tuple[str, ...] = ("HS256",)
+    jwt_audience: str = ""
+    jwt_issuer: str = ""
+    jwt_user_claim: str = "sub"
+    jwt_username_claim: str = "name"
+
+
+class DashboardConfig(Section, frozen=True):
+    enabled: bool = True
+    token: str = ""
+
+
+class ChannelConfig(Section, frozen=True):
+    """Of the channels whose name a pattern matches."""
+
+    history_size: Annotated[int, Meta(ge=0, le=100_000)] = 1000
+    history_ttl_seconds: Seconds = 300.0
+    presence: Literal["off", "snapshot", "events"] = "snapshot"
+    max_members: Count = 0
+    slow_readers: Literal["close_and_resume", "conflate", "drop_oldest"] = "close_and_resume"
+    receipts: bool = False
+
+
+class LogConfig(Section, frozen=True):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+    max_bytes: Annotated[int, Meta(ge=4096, le=MAX_COUNT)] = 10_485_760
+    backups: Annotated[int, Meta(ge=0, le=100)] = 5
+
+
+class Config(Section, frozen=True):
+    cluster: ClusterConfig = ClusterConfig()
+    redis: RedisConfig = RedisConfig()
+    nginx: NginxConfig = NginxConfig()
+    health: HealthConfig = HealthConfig()
+    restart: RestartConfig = RestartConfig()
+    websocket: WebSocketConfig = WebSocketConfig()
+    security: SecurityConfig = SecurityConfig()
+    dashboard: DashboardConfig = DashboardConfig()
+    log: LogConfig = LogConfig()
+    channels: dict[str, ChannelConfig] = msgspec.field(default_factory=lambda: {"*": ChannelConfig()})  # by pattern
+
+
+def with_workers(config: Config, workers: int) -> Config:
+    return msgspec.structs.replace(config, cluster=msgspec.structs.replace(config.cluster, workers=workers))

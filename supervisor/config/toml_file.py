@@ -1,0 +1,119 @@
+"""Read the layer of settings that wsd.toml holds."""
+
+import os
+import re
+import stat
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from wsd.supervisor.config.keys import CHANNELS, PATH_KEYS, SECTIONS, all_keys, channels_section
+from wsd.supervisor.config.layers import Layer, Setting
+from wsd.supervisor.config.sections import ChannelConfig
+from wsd.supervisor.config.wording import did_you_mean
+from wsd.supervisor.errors import ConfigError
+
+MAX_FILE_BYTES = 1_048_576
+"""A hundred times a wsd.toml with every comment. Reading a device would never end."""
+
+
+def read_toml(path: Path, name: str = "") -> Layer:
+    """Read a file that people call `name`, or as its path.
+
+    Raises ConfigError: unreadable, broken (with the line), or with a section or key we do not know.
+    """
+    name = name or str(path)
+    try:
+        text = _read_regular_file(path, name).decode("utf-8-sig")  # editors on Windows write a byte order mark
+        document = tomllib.loads(text)
+    except OSError as exc:
+        link = f", a symbolic link to {os.path.realpath(path)}" if path.is_symlink() else ""
+        raise ConfigError(f"cannot read {name}{link}: {exc.strerror}") from None
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{name} is not valid TOML: it is not UTF-8 text, see byte {exc.start}") from None
+    except (ValueError, RecursionError) as exc:  # ValueError: a number with thousands of digits, too
+        raise ConfigError(f"{name} is not valid TOML: {exc}") from None
+    layer: Layer = {}
+    for section, content in document.items():
+        if section not in SECTIONS and section != CHANNELS:
+            hint = did_you_mean(section, [*SECTIONS, CHANNELS])
+            raise ConfigError(f"{_place(path, text, section)}: unknown section [{section}]{hint}")
+        if not isinstance(content, dict):
+            wanted = f"[{section}] in single brackets" if isinstance(content, list) else f"[{section}]"
+            raise ConfigError(f"{_place(path, text, section)}: {section} must be a section, {wanted}")
+        if section == CHANNELS:
+            layer.update(_read_channels(path, text, content))
+            continue
+        for key, value in content.items():
+            source = _place(path, text, section, key)
+            if key not in SECTIONS[section].__struct_fields__:
+                hint = did_you_mean(key, SECTIONS[section].__struct_fields__) or _section_hint(key)
+                raise ConfigError(f"{source}: unknown key {section}.{key}{hint}")
+            if (section, key) in PATH_KEYS and isinstance(value, str) and value:
+                value = str(path.parent / value)  # noqa: PLW2901
+            layer[section, key] = Setting(value, source)
+    return layer
+
+
+def _read_regular_file(path: Path, name: str) -> bytes:
+    """Read a file that is known to end. Raises OSError and ConfigError.
+
+    O_NONBLOCK: opening a FIFO must not wait for somebody who writes into it.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ConfigError(f"cannot read {name}: it is not a regular file")
+        content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise ConfigError(f"cannot read {name}: it is larger than {MAX_FILE_BYTES} bytes")
+    return content
+
+
+def _read_channels(path: Path, text: str, content: dict[str, Any]) -> Layer:
+    """Raises ConfigError."""
+    layer: Layer = {}
+    for pattern, options in content.items():
+        section = channels_section(pattern)
+        written = section if _line_of(text, section, None) else f"{CHANNELS}.{pattern}"
+        source = _place(path, text, written if _line_of(text, written, None) else CHANNELS)
+        if not isinstance(options, dict):
+            raise ConfigError(f'{source}: {CHANNELS}.{pattern} must be a section, [{CHANNELS}."room:*"] say')
+        if not re.fullmatch(r"[A-Za-z0-9_.:@/#*-]{1,255}", pattern):
+            problem = 'is a pattern of names: A-Z a-z 0-9 _ . : @ / # - and "*" for any of them'
+            raise ConfigError(f"{source}: {section} {problem}")
+        for key, value in options.items():
+            if key not in ChannelConfig.__struct_fields__:
+                hint = did_you_mean(key, ChannelConfig.__struct_fields__)
+                raise ConfigError(f"{source}: unknown key {section}.{key}{hint}")
+            layer[section, key] = Setting(value, _place(path, text, written, key))
+    return layer
+
+
+def _place(path: Path, text: str, section: str, key: str | None = None) -> str:
+    """Say where a section or key stands: `wsd.toml line 12`; an unusual form is not found, and has no line."""
+    line = _line_of(text, section, key)
+    return f"{path.name} line {line}" if line else path.name
+
+
+def _line_of(text: str, section: str, key: str | None) -> int:
+    """The line a section or key of a TOML text stands in; the section's, where the key has an unusual form.
+
+    0 where it is not found.
+    """
+    found = 0
+    inside = False
+    for number, line in enumerate(text.splitlines(), 1):
+        if re.match(rf"\s*\[{{0,2}}\s*[\"']?{re.escape(section)}[\"']?\s*[\].=]", line):
+            found, inside = number, True
+            if key is None:
+                return number
+        elif line.lstrip().startswith("["):
+            inside = False
+        elif inside and key is not None and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[.=]", line):
+            return number
+    return found
+
+
+def _section_hint(key: str) -> str:
+    homes = [section for section, name in all_keys() if name == key]
+    return f", did you mean {homes[0]}.{key}?" if homes else ""
