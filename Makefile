@@ -19,7 +19,7 @@ test-fallback: $(VENV)/.installed-dev
 check: $(VENV)/.installed-dev .types/wsd
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	MYPYPATH=.types $(BIN)/mypy -p wsd.supervisor -p wsd.worker
+	MYPYPATH=.types $(BIN)/mypy -p wsd
 	MYPYPATH=.types $(BIN)/mypy tests benchmarks deploy --exclude benchmarks/fanout/servers
 	MYPYPATH=.types:examples $(BIN)/mypy examples
 
@@ -51,6 +51,6 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@touch $(VENV)/.installed $@
 
 # Type checkers cannot see through the editable install's import hook; a folder of links shows them wsd.*.
-.types/wsd:
-	mkdir -p $@
-	ln -s ../../supervisor ../../worker ../../templates $@
+.types/wsd: $(wildcard public/*)
+	rm -rf $@ && mkdir -p $@
+	ln -s $(addprefix ../../,$(wildcard public/*.py) public/py.typed supervisor worker templates) $@

@@ -3,7 +3,7 @@
 from chat_page import PAGE
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from fastapi.responses import HTMLResponse
-from wsd.worker.compat import ConnectionManager
+from wsd import ConnectionManager
 
 app = FastAPI()
 manager = ConnectionManager()

@@ -1,22 +1,91 @@
-"""The wheel contains every module: setuptools packs only the packages that pyproject.toml lists."""
+"""The wheel contains every module, and a user's files called `wsd` do not hide it."""
 
+import os
+import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
+import pytest
+
+import wsd
+
 ROOT = Path(__file__).parent.parent
-HOUSES = ("supervisor", "worker", "templates")
+HOUSES = ("supervisor", "worker")
+
+IMPORT_EVERY_MODULE = """
+import importlib, pkgutil, sys, wsd
+for module in pkgutil.walk_packages(wsd.__path__, "wsd."):
+    if not module.name.endswith("__main__"):
+        print(module.name, importlib.import_module(module.name).__file__)
+"""
 
 
-def listed_packages() -> set[str]:
-    return set(tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["packages"])
+def module_names() -> set[str]:
+    """Name all modules of the repository as they are imported, without those that run when they are imported."""
+    paths = [path.relative_to(ROOT) for house in HOUSES for path in (ROOT / house).rglob("*.py")]
+    parts = [path.with_suffix("").parts for path in paths if path.name != "__main__.py"]
+    return {".".join(["wsd", *(part for part in names if part != "__init__")]) for names in parts}
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel from a copy of what git tracks, and unpack it."""
+    directory = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, "--wheel-dir", str(directory), str(source(directory))], check=True)
+    (wheel,) = directory.glob("wsd_cluster-*.whl")
+    zipfile.ZipFile(wheel).extractall(directory / "installed")
+    return directory / "installed"
+
+
+def source(directory: Path) -> Path:
+    """Copy what the build reads, so that it leaves no files in the repository."""
+    copy = directory / "source"
+    copy.mkdir()
+    names = ("pyproject.toml", "README.md", "LICENSE", "wsd.toml", "public", "supervisor", "worker", "templates")
+    subprocess.run(["cp", "-R", *names, str(copy)], cwd=ROOT, check=True)
+    return copy
+
+
+def run(installed: Path, *arguments: str, directory: Path = ROOT) -> str:
+    environ = {**os.environ, "PYTHONPATH": str(installed)}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=directory, env=environ, capture_output=True, text=True, check=True).stdout
 
 
 def test_every_folder_with_modules_is_a_listed_package() -> None:
     folders = {path.parent for house in HOUSES for path in (ROOT / house).rglob("*.py")}
     packages = {"wsd." + ".".join(folder.relative_to(ROOT).parts) for folder in folders}
-    assert packages | {"wsd.templates"} == listed_packages()
-
-
-def test_every_folder_with_modules_is_a_regular_package() -> None:
-    folders = {path.parent for house in ("supervisor", "worker") for path in (ROOT / house).rglob("*.py")}
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["packages"]
+    assert packages | {"wsd", "wsd.templates"} == set(listed)
     assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []
+
+
+def test_every_module_can_be_imported_from_the_wheel(installed: Path) -> None:
+    found = dict(line.split() for line in run(installed, "-P", "-c", IMPORT_EVERY_MODULE).splitlines())
+    assert set(found) == module_names() | {"wsd.templates"}
+    assert [path for path in found.values() if not path.startswith(str(installed))] == []
+
+
+def test_every_template_is_in_the_wheel(installed: Path) -> None:
+    templates = {path.name for path in (ROOT / "templates").iterdir() if path.is_file()}
+    assert {path.name for path in (installed / "wsd" / "templates").iterdir()} == templates
+
+
+def test_a_directory_called_wsd_does_not_hide_the_package(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "wsd" / "worker").mkdir(parents=True)
+    code = "import wsd; from wsd import ConnectionManager; print(wsd.__version__, ConnectionManager.__module__)"
+    assert run(installed, "-c", code, directory=tmp_path).split() == [wsd.__version__, "wsd.worker.compat"]
+
+
+def test_a_file_called_wsd_does_not_hide_the_command(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "wsd.py").write_text("raise SystemExit('this is not the package')\n")
+    assert wsd.__version__ in run(installed, "-P", "-m", "wsd.supervisor", "--version", directory=tmp_path)
+
+
+def test_every_public_name_can_be_imported() -> None:
+    assert [name for name in wsd.__all__ if not hasattr(wsd, name)] == []
+    with pytest.raises(AttributeError, match="module 'wsd' has no attribute 'Missing'"):
+        _ = wsd.Missing  # type: ignore[attr-defined]

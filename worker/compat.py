@@ -1,6 +1,6 @@
 """The small connection manager that most applications start with, for all workers: change one import.
 
-    from wsd.worker.compat import ConnectionManager
+    from wsd import ConnectionManager
 
     manager = ConnectionManager()
 

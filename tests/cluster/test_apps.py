@@ -53,7 +53,7 @@ from django.core.asgi import get_asgi_application
 from django.http import HttpResponse
 from django.urls import path
 
-from wsd.worker import get_websocket_manager
+from wsd import get_websocket_manager
 
 settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x", INSTALLED_APPS=["channels"])
 django.setup()
@@ -90,7 +90,7 @@ app = ProtocolTypeRouter({
 STALLING_APP = """
 import asyncio
 
-from wsd.worker import get_websocket_manager
+from wsd import get_websocket_manager
 
 async def app(scope, receive, send):
     assert scope["type"] == "http"

@@ -182,7 +182,7 @@ async def test_no_token_is_in_the_log_of_uvicorn(tmp_path: Path) -> None:
 
 async def test_an_applications_own_hook(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
-        "from wsd.worker import Identity\n"
+        "from wsd import Identity\n"
         "async def authenticate(scope):\n"
         "    name = dict(scope['headers']).get(b'x-user', b'').decode()\n"
         "    return Identity(name) if name else None\n"
@@ -387,8 +387,8 @@ RECEIVING = """
 import asyncio
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
-from wsd.worker import get_websocket_manager
-from wsd.worker.compat import ConnectionManager
+from wsd import get_websocket_manager
+from wsd import ConnectionManager
 from wsd.worker.delivery.outbox import handle_of
 
 manager = ConnectionManager()

@@ -30,8 +30,8 @@ TESTED = """
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route, WebSocketRoute
-from wsd.worker import WebSocketMiddleware, get_websocket_manager
-from wsd.worker.compat import ConnectionManager
+from wsd import WebSocketMiddleware, get_websocket_manager
+from wsd import ConnectionManager
 
 manager = ConnectionManager()
 other = ConnectionManager()
@@ -219,7 +219,7 @@ async def test_all_workers_hear_a_broadcast(tmp_path: Path) -> None:
 
 
 LIBRARY = """
-from wsd.worker.compat import ConnectionManager
+from wsd import ConnectionManager
 
 def make():
     return ConnectionManager()
@@ -233,7 +233,7 @@ class Named(ConnectionManager):
 NAMED = """
 {lines}
 from library import Named, make
-from wsd.worker.compat import ConnectionManager
+from wsd import ConnectionManager
 
 first = again = ConnectionManager()
 made = make()
@@ -332,8 +332,8 @@ from starlette.authentication import AuthCredentials, AuthenticationBackend, Sim
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.routing import WebSocketRoute
-from wsd.worker import Identity, get_websocket_manager
-from wsd.worker.compat import ConnectionManager
+from wsd import Identity, get_websocket_manager
+from wsd import ConnectionManager
 
 manager = ConnectionManager()
 KINDS = {{
@@ -403,7 +403,7 @@ def test_the_examples_differ_in_one_import() -> None:
     assert len(changed) == 2  # the docstring, too
     assert changed[1] == (
         "from single_process import ConnectionManager",
-        "from wsd.worker.compat import ConnectionManager",
+        "from wsd import ConnectionManager",
     )
 
 

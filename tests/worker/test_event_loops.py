@@ -14,8 +14,7 @@ from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
-from wsd.worker import WebSocketMiddleware, get_websocket_manager
-from wsd.worker.compat import ConnectionManager
+from wsd import ConnectionManager, WebSocketMiddleware, get_websocket_manager
 from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.endpoints import hub
 from wsd.worker.worker import Worker, current_worker, live_workers

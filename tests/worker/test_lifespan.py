@@ -212,7 +212,7 @@ async def test_an_application_that_exits_in_its_startup_did_not_start() -> None:
 
 SERVED = """
 from tests.worker import test_lifespan
-from wsd.worker import get_websocket_manager
+from wsd import get_websocket_manager
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
@@ -263,7 +263,7 @@ async def test_a_worker_serves_them_beats_and_ends_well(tmp_path: Path) -> None:
 async def test_a_plain_server_has_the_worker_too(tmp_path: Path) -> None:
     write_app(tmp_path, raises_at_once)
     (tmp_path / "wrapped.py").write_text(
-        "import mine\nfrom wsd.worker import WebSocketMiddleware\napp = WebSocketMiddleware(mine.app)\n"
+        "import mine\nfrom wsd import WebSocketMiddleware\napp = WebSocketMiddleware(mine.app)\n"
     )
     with server.uvicorn(tmp_path, "wrapped:app") as port:
         assert (await asyncio.to_thread(server.get, port, "/"))[2] == b"True"

@@ -21,7 +21,7 @@ OWN_APP = """
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
-from wsd.worker import WebSocketMiddleware
+from wsd import WebSocketMiddleware
 
 async def home(request):
     return JSONResponse({"worker": request.state.websocket_manager.worker_id})
@@ -99,7 +99,7 @@ def test_a_wrong_variable_is_named(tmp_path: Path, name: str, value: str) -> Non
 OWN_HOOK = """
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
-from wsd.worker import Identity, WebSocketMiddleware
+from wsd import Identity, WebSocketMiddleware
 
 def authenticate(scope):
     return Identity("ann") if scope["query_string"] == b"secret" else None
