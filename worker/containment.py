@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Protocol, TypeVar
 
 from wsd.worker.logs import get_logger
-from wsd.worker.redis_client import raise_if_cancelled
+from wsd.worker.waiting import raise_if_cancelled
 
 logger = get_logger(__name__)
 

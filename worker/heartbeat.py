@@ -14,8 +14,9 @@ from wsd.worker.contract.heartbeat import Heartbeat, WorkerState
 from wsd.worker.contract.redis_keys import EVERY_WORKER, LIVE_WORKERS_KEY, SESSIONS_KEY, heartbeat_key
 from wsd.worker.logs import get_logger
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager, WorkerCame
-from wsd.worker.redis_client import Redis, RedisError, is_unusable, raise_if_cancelled
+from wsd.worker.redis_client import Redis, RedisError, is_unusable
 from wsd.worker.roster import Roster
+from wsd.worker.waiting import raise_if_cancelled
 from wsd.worker.wire.messages import encode
 
 logger = get_logger(__name__)

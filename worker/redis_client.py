@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Iterable
 from functools import cache
+from types import TracebackType
 from typing import Any
 
 import hiredis
@@ -22,6 +23,8 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from wsd.worker.errors import RedisFailure, RedisUnavailableError
+
 __all__ = [
     "LOST",
     "Redis",
@@ -29,11 +32,12 @@ __all__ = [
     "is_refusal",
     "is_unusable",
     "open_redis",
-    "raise_if_cancelled",
+    "redis_error",
+    "redis_errors",
     "refusal_text",
 ]
 
-LOST = (RedisError, OSError, TimeoutError)
+LOST = (RedisError, OSError, TimeoutError, RedisUnavailableError)
 """What says that Redis does not answer, or answers with an error."""
 
 
@@ -78,15 +82,56 @@ def _pack(command: tuple[Any, ...]) -> bytes:
     return packed
 
 
-def raise_if_cancelled() -> None:
-    """To be called in a loop that talks to Redis, after it did.
+class redis_errors:  # noqa: N801 - it is used like a function, as contextlib.suppress is
+    """An `async with` block in which redis-py is called: what it raises becomes a RedisUnavailableError.
 
-    redis-py sends with asyncio.wait_for, which before Python 3.12 swallows a cancellation that comes while
-    the send completes: to go on after it would leave who cancelled waiting for ever.
+    `timeout` limits the block, in seconds; None is no limit.
+
+    A cancellation that comes while the block runs always ends it. redis-py sends with asyncio.wait_for, which before
+    Python 3.12 swallows a cancellation that comes while the send completes. A task that went on after it would leave
+    the code that cancelled it waiting forever.
     """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
+
+    # A class and not a generator: there is one such block for every pipeline of messages.
+    __slots__ = ("_cancellations", "_limit", "_task")
+
+    def __init__(self, timeout: float | None = None) -> None:
+        self._limit = asyncio.timeout(timeout)
+
+    async def __aenter__(self) -> None:
+        self._task = asyncio.current_task()
+        self._cancellations = self._task.cancelling() if self._task is not None else 0
+        await self._limit.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._limit.__aexit__(kind, exc, trace)
+        except TimeoutError as too_late:
+            exc = too_late
+        if exc is not None and not isinstance(exc, (RedisError, OSError)):
+            return
+        if self._task is not None and self._task.cancelling() > self._cancellations:
+            raise asyncio.CancelledError
+        if exc is not None:
+            raise redis_error(exc) from exc
+
+
+def redis_error(exc: BaseException) -> RedisUnavailableError:
+    """Turn an error of redis-py, as it stands among the answers to a pipeline, into a RedisUnavailableError."""
+    if isinstance(exc, ReadOnlyError):
+        failure = RedisFailure.READ_ONLY
+    elif is_unusable(exc):
+        failure = RedisFailure.UNUSABLE
+    elif isinstance(exc, ResponseError):
+        failure = RedisFailure.REJECTED
+    else:
+        failure = RedisFailure.NO_ANSWER
+    reason = str(exc) or ("no answer in time" if isinstance(exc, TimeoutError) else type(exc).__name__)
+    error = RedisUnavailableError(reason, failure)
+    error.__cause__ = exc
+    return error
 
 
 UNUSABLE = (ReadOnlyError, AskError, ClusterDownError, ClusterCrossSlotError, TryAgainError)
@@ -105,6 +150,8 @@ def is_unusable(exc: BaseException) -> bool:
 
     Redis then counts as away. After a failover, or in a while, the same request may well succeed.
     """
+    if isinstance(exc, RedisUnavailableError):
+        return exc.unusable
     return isinstance(exc, UNUSABLE) or (isinstance(exc, ResponseError) and bool(_UNUSABLE_CODE.search(str(exc))))
 
 
@@ -113,6 +160,8 @@ def is_refusal(exc: BaseException) -> bool:
 
     It is not away, and to ask again would not help.
     """
+    if isinstance(exc, RedisUnavailableError):
+        return exc.rejected
     return isinstance(exc, ResponseError) and not is_unusable(exc)
 
 
@@ -127,6 +176,8 @@ REFUSALS: dict[str | type[RedisError], str] = {
 
 def refusal_text(exc: BaseException) -> str:
     """Say to a client why a message is not stored, without Redis' own words: they name commands, scripts and keys."""
+    if isinstance(exc, RedisUnavailableError):
+        exc = exc.__cause__ or exc
     first_word = str(exc).partition(" ")[0]
     found = (text for key, text in REFUSALS.items() if key == first_word or key is type(exc))
     return f"the message is not stored: {next(found, 'Redis refuses it')}"

@@ -40,7 +40,8 @@ from wsd.worker.containment import Containment, run_for_ever
 from wsd.worker.contract.events import EVENT
 from wsd.worker.contract.redis_keys import EVERY_WORKER
 from wsd.worker.logs import get_logger
-from wsd.worker.redis_client import LOST, RedisError, is_refusal, raise_if_cancelled, refusal_text
+from wsd.worker.redis_client import LOST, RedisError, is_refusal, refusal_text
+from wsd.worker.waiting import raise_if_cancelled
 
 logger = get_logger(__name__)
 

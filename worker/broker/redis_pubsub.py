@@ -30,7 +30,8 @@ from wsd.worker.broker.spool import Outgoing
 from wsd.worker.containment import Containment, report, run_for_ever
 from wsd.worker.contract.redis_keys import channel_of, history_meta_key, probe_key
 from wsd.worker.logs import get_logger
-from wsd.worker.redis_client import LOST, Redis, RedisError, is_refusal, is_unusable, raise_if_cancelled
+from wsd.worker.redis_client import LOST, Redis, RedisError, is_refusal, is_unusable
+from wsd.worker.waiting import raise_if_cancelled
 
 if TYPE_CHECKING:
     from redis.asyncio.client import PubSub

@@ -24,7 +24,8 @@ from wsd.worker.delivery.batch import Batch, Message
 from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.logs import get_logger
-from wsd.worker.redis_client import LOST, RedisError, raise_if_cancelled
+from wsd.worker.redis_client import LOST, RedisError
+from wsd.worker.waiting import raise_if_cancelled
 from wsd.worker.wire import messages as wire
 
 logger = get_logger(__name__)

@@ -17,7 +17,8 @@ import msgspec
 from wsd.worker.containment import report
 from wsd.worker.contract.redis_keys import heartbeat_key, presence_key, presence_workers_key
 from wsd.worker.logs import get_logger
-from wsd.worker.redis_client import Redis, RedisError, raise_if_cancelled
+from wsd.worker.redis_client import Redis, RedisError
+from wsd.worker.waiting import raise_if_cancelled
 from wsd.worker.wire.messages import Member
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from wsd.worker.channels.presence import Presence
 from wsd.worker.containment import run_for_ever
-from wsd.worker.redis_client import LOST, raise_if_cancelled
+from wsd.worker.redis_client import LOST
+from wsd.worker.waiting import raise_if_cancelled
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.messages import Member
 

@@ -8,7 +8,8 @@ import asyncio
 from wsd.worker.broker.history import Position, epoch_seconds
 from wsd.worker.contract.redis_keys import receipts_key
 from wsd.worker.logs import get_logger
-from wsd.worker.redis_client import LOST, Redis, raise_if_cancelled
+from wsd.worker.redis_client import LOST, Redis
+from wsd.worker.waiting import raise_if_cancelled
 
 logger = get_logger(__name__)
 

@@ -50,7 +50,7 @@ from wsd.worker.manager.statistics import (
     merge,
     top,
 )
-from wsd.worker.redis_client import LOST, is_refusal, raise_if_cancelled
+from wsd.worker.redis_client import LOST, is_refusal
 from wsd.worker.security.authentication import Identity
 from wsd.worker.security.authorization import Authorize, is_allowed
 from wsd.worker.server.keepalive import LATE_SECONDS
@@ -59,6 +59,7 @@ from wsd.worker.sessions.session_store import Claim, SessionChanged, SessionInfo
 from wsd.worker.sessions.trace_store import Traces
 from wsd.worker.sessions.tracing import AskFlight, FlightAnswer, Tracing
 from wsd.worker.sessions.user_connections import UserConnections
+from wsd.worker.waiting import raise_if_cancelled
 from wsd.worker.wire import frames
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.ending import GOODBYES, Ending, Side

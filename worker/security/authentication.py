@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from wsd.worker.logs import get_logger
-from wsd.worker.redis_client import raise_if_cancelled
+from wsd.worker.waiting import raise_if_cancelled
 from wsd.worker.wire.names import name_problem
 
 if TYPE_CHECKING:

@@ -17,9 +17,10 @@ from wsd.worker.containment import report, run_for_ever
 from wsd.worker.contract.events import EVENT
 from wsd.worker.delivery.flight_recorder import Flight
 from wsd.worker.logs import get_logger
-from wsd.worker.redis_client import RedisError, raise_if_cancelled
+from wsd.worker.redis_client import RedisError
 from wsd.worker.sessions.session_store import SessionInfo, SessionStore
 from wsd.worker.sessions.trace_store import Traces
+from wsd.worker.waiting import raise_if_cancelled
 
 logger = get_logger(__name__)
 

@@ -10,7 +10,8 @@ from contextlib import suppress
 
 from wsd.worker.contract.redis_keys import user_connections_key
 from wsd.worker.logs import get_logger
-from wsd.worker.redis_client import Redis, RedisError, raise_if_cancelled
+from wsd.worker.redis_client import Redis, RedisError
+from wsd.worker.waiting import raise_if_cancelled
 
 logger = get_logger(__name__)
 

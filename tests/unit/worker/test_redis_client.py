@@ -1,10 +1,16 @@
-"""What an error of Redis says: that it is away, or that it refuses one request."""
+"""The errors of redis-py are turned into errors of the worker, which say whether Redis is away."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 from tests.support.valkey import error_of
-from wsd.worker.redis_client import is_refusal, is_unusable
+from wsd.worker.errors import RedisFailure, RedisUnavailableError
+from wsd.worker.redis_client import is_refusal, is_unusable, redis_error, redis_errors, refusal_text
 
 
 @pytest.mark.parametrize(
@@ -31,6 +37,9 @@ def test_a_server_that_can_carry_out_nothing_is_away(answer: str) -> None:
     error = error_of(answer)
     assert is_unusable(error)
     assert not is_refusal(error)
+    mapped = redis_error(error)
+    assert mapped.unusable
+    assert not mapped.rejected
 
 
 @pytest.mark.parametrize(
@@ -39,7 +48,7 @@ def test_a_server_that_can_carry_out_nothing_is_away(answer: str) -> None:
 def test_redis_py_takes_some_answers_for_a_lost_connection(answer: str) -> None:
     error = error_of(answer)
     assert isinstance(error, RedisConnectionError)
-    assert not is_refusal(error)
+    assert redis_error(error).failure is RedisFailure.NO_ANSWER
 
 
 @pytest.mark.parametrize(
@@ -58,3 +67,102 @@ def test_a_server_that_refuses_one_request_is_not_away(answer: str) -> None:
     error = error_of(answer)
     assert is_refusal(error)
     assert not is_unusable(error)
+    assert redis_error(error).failure is RedisFailure.REJECTED
+
+
+def test_a_replica_is_told_from_other_servers_that_are_unusable() -> None:
+    replica = redis_error(error_of("READONLY You can't write against a read only replica."))
+    assert replica.failure is RedisFailure.READ_ONLY
+    assert redis_error(error_of("CLUSTERDOWN Hash slot not served")).failure is RedisFailure.UNUSABLE
+
+
+def test_a_client_learns_why_its_message_was_rejected_but_no_command_of_redis() -> None:
+    error = redis_error(error_of("OOM command not allowed when used memory > 'maxmemory'."))
+    assert refusal_text(error) == "the message is not stored: the memory of Redis is full"
+
+
+@pytest.mark.anyio
+async def test_an_error_of_redis_py_leaves_the_block_as_an_error_of_ours() -> None:
+    with pytest.raises(RedisUnavailableError, match="WRONGTYPE") as caught:
+        async with redis_errors():
+            raise ResponseError("WRONGTYPE Operation against a key")
+    assert caught.value.rejected
+    assert isinstance(caught.value.__cause__, ResponseError)
+
+
+@pytest.mark.anyio
+async def test_a_lost_connection_leaves_the_block_as_an_error_of_ours() -> None:
+    with pytest.raises(RedisUnavailableError, match="ConnectionResetError") as caught:
+        async with redis_errors():
+            raise ConnectionResetError
+    assert caught.value.failure is RedisFailure.NO_ANSWER
+
+
+@pytest.mark.anyio
+async def test_a_block_that_takes_too_long_ends_with_an_error_of_ours() -> None:
+    with pytest.raises(RedisUnavailableError, match="no answer in time"):
+        async with redis_errors(0.01):
+            await asyncio.sleep(60)
+
+
+@pytest.mark.anyio
+async def test_other_errors_leave_the_block_as_they_are() -> None:
+    with pytest.raises(LookupError):
+        async with redis_errors():
+            raise LookupError
+
+
+@contextlib.asynccontextmanager
+async def swallowed_cancellation() -> AsyncIterator[None]:
+    """What redis-py does before Python 3.12: the cancellation comes, and the code goes on."""
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(60)
+    yield
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("error", [None, ConnectionResetError()])
+async def test_a_cancellation_that_redis_py_swallows_leaves_the_block(error: Exception | None) -> None:
+    went_on = False
+
+    async def write() -> None:
+        nonlocal went_on
+        async with redis_errors(10), swallowed_cancellation():
+            if error is not None:
+                raise error
+        went_on = True
+
+    task = asyncio.create_task(write())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not went_on
+
+
+@pytest.mark.anyio
+async def test_a_task_that_cleans_up_after_its_cancellation_can_still_use_redis() -> None:
+    cleaned_up = False
+
+    async def serve() -> None:
+        nonlocal cleaned_up
+        try:
+            await asyncio.sleep(60)
+        finally:
+            async with redis_errors(10):
+                await asyncio.sleep(0)
+            cleaned_up = True
+
+    task = asyncio.create_task(serve())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert cleaned_up
+
+
+@pytest.mark.anyio
+async def test_a_time_limit_around_the_block_that_redis_py_swallows_still_ends_it() -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01), redis_errors(), swallowed_cancellation():
+            pass

@@ -1,11 +1,11 @@
-"""What the worker must know of redis-py."""
+"""Waiting with a time limit, and cancellations that were swallowed."""
 
 import asyncio
 import contextlib
 
 import pytest
 
-from wsd.worker.redis_client import raise_if_cancelled
+from wsd.worker.waiting import raise_if_cancelled, wait_at_most
 
 pytestmark = pytest.mark.anyio
 
@@ -30,3 +30,19 @@ async def test_a_swallowed_cancellation_is_raised_again() -> None:
 
 async def test_without_a_cancellation_nothing_is_raised() -> None:
     raise_if_cancelled()
+
+
+async def test_waiting_ends_when_the_event_is_set() -> None:
+    event = asyncio.Event()
+    asyncio.get_running_loop().call_soon(event.set)
+    assert await wait_at_most(event, 60)
+
+
+async def test_an_event_that_is_set_already_is_not_waited_for() -> None:
+    event = asyncio.Event()
+    event.set()
+    assert await wait_at_most(event, 0)
+
+
+async def test_waiting_ends_when_its_time_is_over() -> None:
+    assert not await wait_at_most(asyncio.Event(), 0.01)

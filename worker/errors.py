@@ -1,0 +1,49 @@
+"""The errors that the worker raises on purpose."""
+
+from enum import Enum, auto
+
+from wsd.worker.contract.errors import WsdError
+
+
+class WorkerError(WsdError):
+    """The base of the worker's errors."""
+
+
+class RedisFailure(Enum):
+    """The reason why Redis did not carry out a request."""
+
+    NO_ANSWER = auto()
+    """The connection was lost, or no answer came in time."""
+
+    UNUSABLE = auto()
+    """Redis can carry out nothing at present: it loads its data, runs a script, or its cluster is down, for example."""
+
+    READ_ONLY = auto()
+    """Redis is a replica. The name of the server may lead to the primary by now."""
+
+    REJECTED = auto()
+    """Redis is usable, and rejects this one request: its memory is full, or a key holds another type, for example."""
+
+
+class RedisUnavailableError(WorkerError):
+    """Redis did not carry out a request.
+
+    Its text is for logs, not for clients: it may name commands, scripts and keys.
+    """
+
+    def __init__(self, reason: str, failure: RedisFailure = RedisFailure.NO_ANSWER) -> None:
+        super().__init__(reason)
+        self.failure = failure
+
+    @property
+    def rejected(self) -> bool:
+        """Whether Redis rejected this one request. Redis is not away then, and to repeat the request would not help."""
+        return self.failure is RedisFailure.REJECTED
+
+    @property
+    def unusable(self) -> bool:
+        """Whether Redis answered that it can carry out nothing at present. It counts as away.
+
+        After a failover, or in a while, the same request may succeed.
+        """
+        return self.failure in (RedisFailure.UNUSABLE, RedisFailure.READ_ONLY)

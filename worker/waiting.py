@@ -1,0 +1,23 @@
+"""Waiting for an event with a time limit, and cancellations that must not be lost."""
+
+import asyncio
+from contextlib import suppress
+
+
+async def wait_at_most(event: asyncio.Event, seconds: float | None) -> bool:
+    """Wait until the event is set, for `seconds` at most; None is no limit. Return whether the event is set."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()
+
+
+def raise_if_cancelled() -> None:
+    """Raise CancelledError if the current task was cancelled and the code that it awaited has swallowed that.
+
+    Code that others wrote may swallow a cancellation. A loop that goes on after it would never end, and the code that
+    cancelled the loop would wait for it forever.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
