@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -26,7 +27,9 @@ from wsd.supervisor.logs.console import Console
 from wsd.supervisor.logs.follow import LogFollower, prefixes
 from wsd.supervisor.machine.private_files import append_to
 from wsd.supervisor.machine.systemd import Systemd, public_socket
-from wsd.supervisor.processes.process import end_leftovers, is_alive, names_of, port_holder, raise_file_limit
+from wsd.supervisor.processes.orphans import end_leftovers
+from wsd.supervisor.processes.process import port_holder, raise_file_limit
+from wsd.supervisor.processes.records import is_alive, names_of
 from wsd.supervisor.services import nginx
 from wsd.supervisor.state_dir import ProcessRecord, StateDir
 from wsd.supervisor.supervisor import Supervisor
@@ -355,7 +358,7 @@ def check_port(loaded: Loaded) -> None:
             raise StartError(f"cannot listen on {where}: unknown host; choose another with --host") from None
         holder = port_holder(cluster.port)
         by = f" by {holder}" if holder else ""
-        if exc.errno == 98:
+        if exc.errno == errno.EADDRINUSE:
             raise StartError(f"port {where} is taken{by}; choose another with --port") from None
         raise StartError(f"cannot listen on {where}: {exc.strerror}; choose another with --host or --port") from None
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from wsd.supervisor import quoting
 from wsd.supervisor.errors import CommandError, ConfigError
-from wsd.supervisor.machine import identity
+from wsd.supervisor.machine import procfs
 from wsd.supervisor.machine.private_files import (
     check_directory,
     keep_secret,
@@ -34,7 +34,7 @@ LONGEST_SOCKET_NAME = "worker-999.99999999.sock"
 
 @dataclass(frozen=True)
 class ProcessRecord:
-    """One process of the cluster. Its pid, start_ticks and boot together belong to no other process, see `identity`."""
+    """A process of the cluster. No other process has the same pid, start_ticks and boot, see `machine.identity`."""
 
     name: str
     pid: int
@@ -339,8 +339,8 @@ def _record(raw: dict[str, Any]) -> ProcessRecord:
     """Read a process of state.json. Releases before this one dated it by the wall clock, in `create_time`."""
     if "create_time" in raw:
         known = {name: value for name, value in raw.items() if name != "create_time"}
-        ticks = identity.ticks_at(raw["pid"], raw["create_time"])
-        return ProcessRecord(**known, start_ticks=ticks, boot=identity.current_boot())
+        ticks = procfs.ticks_at(raw["pid"], raw["create_time"])
+        return ProcessRecord(**known, start_ticks=ticks, boot=procfs.current_boot())
     return ProcessRecord(**raw)
 
 

@@ -11,8 +11,9 @@ import msgspec
 from wsd.supervisor.chaos.verdict import Survey
 from wsd.supervisor.control.client import ControlClient, request
 from wsd.supervisor.control.status import ClusterStatus, ProcessStatus
-from wsd.supervisor.machine import identity
-from wsd.supervisor.processes.process import is_alive
+from wsd.supervisor.machine.identity import carries_mark
+from wsd.supervisor.machine.procfs import stat_of
+from wsd.supervisor.processes.records import is_alive
 from wsd.supervisor.state_dir import StateDir
 from wsd.worker.contract.heartbeat import Heartbeat
 from wsd.worker.contract.http_paths import HEALTH_PATH
@@ -50,8 +51,8 @@ def _programs(root: Path) -> Iterator[tuple[int, str]]:
         if not entry.name.isdecimal():
             continue
         pid = int(entry.name)
-        stat = identity.stat_of(pid)
-        if stat is None or stat.group != pid or stat.has_ended or not identity.carries_mark(pid, root):
+        stat = stat_of(pid)
+        if stat is None or stat.group != pid or stat.has_ended or not carries_mark(pid, root):
             continue
         try:
             command_line = (entry / "cmdline").read_bytes().replace(b"\0", b" ")

@@ -13,9 +13,9 @@ from typing import Any
 
 from wsd.supervisor.deploys.asker import ASKED_BY_HEADER, this_command
 from wsd.supervisor.errors import CommandError, NotRunningError
-from wsd.supervisor.machine.identity import has_ended
 from wsd.supervisor.machine.private_files import read_secret
-from wsd.supervisor.processes.process import is_alive
+from wsd.supervisor.machine.procfs import has_ended
+from wsd.supervisor.processes.records import is_alive
 from wsd.supervisor.state_dir import StateDir
 from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER
 

@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from wsd.supervisor.errors import CommandError
-from wsd.supervisor.processes.process import end_orphans, is_alive
+from wsd.supervisor.processes.orphans import end_orphans
+from wsd.supervisor.processes.records import is_alive
 from wsd.supervisor.processes.service import Command, Service
 from wsd.supervisor.services.nginx import NginxService
 from wsd.supervisor.state_dir import SavedState, StateDir

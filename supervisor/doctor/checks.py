@@ -28,7 +28,7 @@ from wsd.supervisor.launch import check_port
 from wsd.supervisor.monitoring import certificates
 from wsd.supervisor.monitoring.capacity import FILES_BESIDE_CONNECTIONS
 from wsd.supervisor.monitoring.finding import Finding, failure, ok, warning
-from wsd.supervisor.processes.process import is_alive
+from wsd.supervisor.processes.records import is_alive
 from wsd.supervisor.services import nginx, valkey
 from wsd.supervisor.state_dir import StateDir
 from wsd.worker.contract.redis_keys import channel_key

@@ -7,9 +7,9 @@ import os
 from wsd.supervisor.monitoring.redis_watch import RedisWatch
 from wsd.supervisor.processes.children import Child, Children
 from wsd.supervisor.processes.health import Limits, Pulse, Verdict, verdict
-from wsd.supervisor.processes.process import Usage
 from wsd.supervisor.processes.service import Service
 from wsd.supervisor.processes.slot import Phase, Recycle, Unhealthy
+from wsd.supervisor.processes.usage import Usage
 from wsd.supervisor.services.nginx import NginxService
 from wsd.supervisor.services.valkey import ValkeyService
 from wsd.supervisor.services.worker import WorkerService

@@ -30,6 +30,7 @@ from redis.exceptions import (
 )
 
 from wsd.supervisor import quoting
+from wsd.supervisor.machine.procfs import boot_id
 from wsd.supervisor.processes.clock import AwakeClock
 from wsd.worker.contract.heartbeat import Heartbeat
 from wsd.worker.contract.redis_keys import LIVE_WORKERS_KEY, heartbeat_key, node_key
@@ -83,7 +84,7 @@ class RedisWatch:
         self._node_key = node_key(node_id)
         host = socket.gethostname()
         # Who holds the state directory's lock is this owner's only process: a lease left by a crash is ours.
-        self._owner = f"{host}:{_boot_id()}:{quoting.encodable(state_dir)}"
+        self._owner = f"{host}:{boot_id()}:{quoting.encodable(state_dir)}"
         self._holder = json.dumps({"owner": self._owner, "host": host, "pid": os.getpid()})
 
     async def greet(self) -> None:
@@ -279,10 +280,3 @@ def _raise_if_cancelled() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""

@@ -16,7 +16,8 @@ from wsd.supervisor.errors import CommandError
 from wsd.supervisor.logs.follow import log_size, tail
 from wsd.supervisor.processes.clock import AwakeClock
 from wsd.supervisor.processes.health import Pulse
-from wsd.supervisor.processes.process import Process, Usage, describe_exit, reap_others
+from wsd.supervisor.processes.orphans import reap_others
+from wsd.supervisor.processes.process import Process, describe_exit
 from wsd.supervisor.processes.service import Service
 from wsd.supervisor.processes.slot import (
     Adopt,
@@ -37,6 +38,7 @@ from wsd.supervisor.processes.slot import (
     Urgency,
     step,
 )
+from wsd.supervisor.processes.usage import Usage
 from wsd.supervisor.state_dir import ProcessRecord, SavedState, StateDir
 from wsd.worker.contract.events import EVENT
 

@@ -15,7 +15,7 @@ from tests.support.waiting import long_run, until
 from wsd.supervisor.chaos.survey import look
 from wsd.supervisor.chaos.verdict import discrepancies
 from wsd.supervisor.control.client import ControlClient
-from wsd.supervisor.machine import identity
+from wsd.supervisor.machine.identity import MARK
 
 FAULTS = "worker-kill,worker-stop,nginx-reload,pubsub-kill,client-drop"
 
@@ -96,7 +96,7 @@ def test_it_sees_processes_sockets_and_sessions_that_status_does_not_name(tmp_pa
             return discrepancies(look(cluster.state_dir, ControlClient(cluster.state_dir), []))
 
         assert told() == []
-        mark = {**os.environ, identity.MARK: str(cluster.state_dir.root)}
+        mark = {**os.environ, MARK: str(cluster.state_dir.root)}
         argv = [sys.executable, "-c", "import time; time.sleep(60)", "wsd.worker"]
         stray = subprocess.Popen(argv, env=mark, start_new_session=True)
         try:

@@ -23,7 +23,7 @@ from tests.support.waiting import until
 from wsd.supervisor.control.client import ControlClient, request
 from wsd.supervisor.control.status import ClusterStatus, ProcessStatus, WorkerStatus
 from wsd.supervisor.errors import CommandError
-from wsd.supervisor.processes.process import is_alive
+from wsd.supervisor.processes.records import is_alive
 from wsd.supervisor.state_dir import StateDir
 
 WSD = (sys.executable, "-P", "-m", "wsd.supervisor")

@@ -15,8 +15,10 @@ import pytest
 from tests.support.waiting import until
 from wsd.supervisor.errors import NotRunningError
 from wsd.supervisor.launch import stop
-from wsd.supervisor.machine import identity
-from wsd.supervisor.processes.process import end_leftovers, is_alive, open_pidfd
+from wsd.supervisor.machine import procfs
+from wsd.supervisor.machine.identity import MARK
+from wsd.supervisor.processes.orphans import end_leftovers
+from wsd.supervisor.processes.records import is_alive, open_pidfd
 from wsd.supervisor.state_dir import ProcessRecord, SavedState, StateDir
 
 NOTHING: Mapping[str, str] = {}
@@ -35,7 +37,7 @@ REST = b" 1 77 77 0 -1 4194560 1 0 0 0 1 2 3 4 20 0 1 0 123456 1 2 1844674407370
     ],
 )
 def test_a_name_in_stat_may_hold_anything(line: bytes, state: str) -> None:
-    assert identity.parse_stat(line) == identity.Stat(state, parent=1, group=77, start_ticks=123456)
+    assert procfs.parse_stat(line) == procfs.Stat(state, parent=1, group=77, start_ticks=123456)
 
 
 @contextmanager
@@ -48,19 +50,19 @@ def running(
     try:
         yield process
     finally:
-        for pid in identity.members(process.pid):
+        for pid in procfs.members_of(process.pid):
             os.kill(pid, signal.SIGKILL)
         process.wait()
 
 
 def record_of(pid: int, worker_id: str = "") -> ProcessRecord:
-    stat = identity.stat_of(pid)
+    stat = procfs.stat_of(pid)
     assert stat is not None
-    return ProcessRecord("worker-1", pid, stat.start_ticks, identity.current_boot(), worker_id=worker_id)
+    return ProcessRecord("worker-1", pid, stat.start_ticks, procfs.current_boot(), worker_id=worker_id)
 
 
 def test_ours_is_who_has_boot_start_and_mark(tmp_path: Path) -> None:
-    with running("sleep", "60", environ={identity.MARK: str(tmp_path)}) as process:
+    with running("sleep", "60", environ={MARK: str(tmp_path)}) as process:
         record = record_of(process.pid)
         assert is_alive(record, tmp_path)
         others = [
@@ -89,7 +91,7 @@ def test_the_mark_is_the_worker_id_the_directory_or_the_output(tmp_path: Path) -
         assert is_alive(record_of(process.pid, "worker-1-ab12"), named)
         assert not is_alive(record_of(process.pid, "worker-1-ffff"), named)
         assert not is_alive(record_of(process.pid), named)
-    with running("sleep", "60", environ={identity.MARK: root}) as process:
+    with running("sleep", "60", environ={MARK: root}) as process:
         assert is_alive(record_of(process.pid, "worker-1-ffff"), named)
     # As nginx and Valkey do, which put their title where their environment was.
     with running("sleep", "60", output=named / "logs" / "nginx.log") as process:
@@ -108,7 +110,7 @@ def write_state(root: Path, *records: ProcessRecord) -> StateDir:
 
 @pytest.mark.parametrize("wrong", ["start_ticks", "boot", "mark"])
 def test_a_stop_leaves_a_stranger_alone_that_has_a_recorded_number(tmp_path: Path, wrong: str) -> None:
-    mark = {} if wrong == "mark" else {identity.MARK: str(tmp_path)}
+    mark = {} if wrong == "mark" else {MARK: str(tmp_path)}
     with running("sleep", "60", environ=mark) as stranger:
         record = record_of(stranger.pid)
         if wrong == "start_ticks":
@@ -124,28 +126,28 @@ def test_a_stop_leaves_a_stranger_alone_that_has_a_recorded_number(tmp_path: Pat
 def test_only_marked_members_of_an_orphaned_group_are_ended(tmp_path: Path) -> None:
     """The leader is dead: whoever has its group may be somebody else, whose leader has ended, too."""
     script = "import os, subprocess as s; s.Popen(['sleep', '60']); s.Popen(['sleep', '60'], env={})"
-    with running(sys.executable, "-c", script, environ={identity.MARK: str(tmp_path)}) as leader:
+    with running(sys.executable, "-c", script, environ={MARK: str(tmp_path)}) as leader:
         record = record_of(leader.pid)
         leader.wait()
-        ours, stranger = sorted(identity.members(leader.pid))
+        ours, stranger = sorted(procfs.members_of(leader.pid))
         assert end_leftovers([record], tmp_path, 1) == []
-        until(lambda: (stat := identity.stat_of(ours)) is None or stat.has_ended)
-        assert list(identity.members(leader.pid)) == [stranger]
+        until(lambda: (stat := procfs.stat_of(ours)) is None or stat.has_ended)
+        assert list(procfs.members_of(leader.pid)) == [stranger]
 
 
 def test_all_members_of_a_living_group_are_ended(tmp_path: Path) -> None:
     script = (
         "import signal, subprocess as s; signal.signal(15, signal.SIG_IGN); s.Popen(['sleep', '60'], env={}).wait()"
     )
-    with running(sys.executable, "-c", script, environ={identity.MARK: str(tmp_path)}) as leader:
-        until(lambda: len(list(identity.members(leader.pid))) == 2)
+    with running(sys.executable, "-c", script, environ={MARK: str(tmp_path)}) as leader:
+        until(lambda: len(list(procfs.members_of(leader.pid))) == 2)
         assert end_leftovers([record_of(leader.pid)], tmp_path, 0.05) == [record_of(leader.pid)]
-        until(lambda: not list(identity.members(leader.pid)))
+        until(lambda: not list(procfs.members_of(leader.pid)))
 
 
 def test_a_record_of_a_release_that_dated_by_the_wall_clock_is_read(tmp_path: Path) -> None:
-    with running("sleep", "60", environ={identity.MARK: str(tmp_path)}) as process:
-        created = time.time() - identity.uptime_of(record_of(process.pid).start_ticks)
+    with running("sleep", "60", environ={MARK: str(tmp_path)}) as process:
+        created = time.time() - procfs.uptime_of(record_of(process.pid).start_ticks)
         text = '{"version": 1, "processes": [{"name": "nginx", "pid": %d, "create_time": %f}], "workers": 2}'
         (tmp_path / "state.json").write_text(text % (process.pid, created))
         (record,) = StateDir(tmp_path).read_state().processes
