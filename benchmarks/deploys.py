@@ -22,7 +22,7 @@ from websockets.asyncio.client import connect
 from benchmarks.cluster import WSD, Cluster, cluster
 from wsd.supervisor.chaos.clients import Publisher, Subscriber
 from wsd.supervisor.chaos.verdict import Ledger
-from wsd.supervisor.processes.process import raise_file_limit
+from wsd.supervisor.machine.file_limit import raise_file_limit
 
 CONNECT_AT_ONCE = 50
 SETTLE_SECONDS = 60.0

@@ -21,8 +21,8 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, unix_connect
 
-from wsd.supervisor.control.client import request
 from wsd.supervisor.services.valkey import find_binary
+from wsd.supervisor.unix_http import request
 from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.redis_client import Redis, open_redis
 from wsd.worker.sessions.redis_store import RedisSessionStore

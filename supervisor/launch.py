@@ -2,11 +2,9 @@
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,15 +20,15 @@ from wsd.supervisor.control.status import ClusterStatus
 from wsd.supervisor.control.status_report import summary
 from wsd.supervisor.deploys.asker import asked_by
 from wsd.supervisor.deploys.upgrade import SIGNALS, become_the_next, inherited_lock, take_stock
-from wsd.supervisor.errors import CommandError, ExitCode, NotRunningError, StartError
+from wsd.supervisor.errors import CommandError, ExitCode, NotRunningError
 from wsd.supervisor.logs.console import Console
 from wsd.supervisor.logs.follow import LogFollower, prefixes
+from wsd.supervisor.machine.file_limit import raise_file_limit
+from wsd.supervisor.machine.ports import check_port, check_socket
 from wsd.supervisor.machine.private_files import append_to
 from wsd.supervisor.machine.systemd import Systemd, public_socket
 from wsd.supervisor.processes.orphans import end_leftovers
-from wsd.supervisor.processes.process import port_holder, raise_file_limit
 from wsd.supervisor.processes.records import is_alive, names_of
-from wsd.supervisor.services import nginx
 from wsd.supervisor.state_dir import ProcessRecord, StateDir
 from wsd.supervisor.supervisor import Supervisor
 from wsd.worker.contract.events import EVENT, EventHandler
@@ -64,6 +62,7 @@ def foreground(loaded: Loaded) -> None:
                 f"the state directory {state_dir.root} is in the release that {loaded.directory} leads to now: set "
                 "cluster.state_dir to a place outside, or commands in the next release will not find this cluster"
             )
+        cluster = loaded.config.cluster
         left = take_stock(state_dir)
         state_dir.clean_sockets()
         serves_on = bool(left.processes)
@@ -71,9 +70,9 @@ def foreground(loaded: Loaded) -> None:
             console.say("going on with what a supervisor before us had started")
             logger.info("going on with %d processes of a supervisor before us", len(left.processes), extra=EVENT)
         elif public is None:
-            check_port(loaded)
+            check_port(cluster.host, cluster.port)
         if public is not None:
-            check_socket(loaded, public)
+            check_socket(cluster.host, cluster.port, public)
         raise_file_limit()
         supervisor = Supervisor(loaded, state_dir, console.say, left, umask=umask, public_socket=public)
         try:
@@ -328,39 +327,6 @@ def _dashboard(status: ClusterStatus, *, is_kept: bool) -> str:
     if is_kept and "?" in status.dashboard_url:
         return f"{status.dashboard_url.partition('?')[0]} (`wsd status` shows its token)"
     return status.dashboard_url
-
-
-def check_socket(loaded: Loaded, fd: int) -> None:
-    """Raises StartError when the socket that systemd holds for us is not that of the public address."""
-    cluster = loaded.config.cluster
-    wanted = socket.getaddrinfo(cluster.host.strip("[]"), cluster.port, type=socket.SOCK_STREAM)[0][4]
-    with socket.socket(fileno=os.dup(fd)) as held:
-        found = held.getsockname()
-    if found != wanted:
-        raise StartError(
-            f"systemd's socket listens on {found}, and cluster.host and cluster.port say {wanted}: make them the same"
-        )
-
-
-def check_port(loaded: Loaded) -> None:
-    """Raises StartError when the public address cannot be listened on, saying who does if that is known."""
-    cluster = loaded.config.cluster
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(
-            cluster.host.strip("[]"), cluster.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, proto) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as exc:
-        where = nginx.listen_address(cluster.host, cluster.port)
-        if isinstance(exc, socket.gaierror) or exc.errno is None:
-            raise StartError(f"cannot listen on {where}: unknown host; choose another with --host") from None
-        holder = port_holder(cluster.port)
-        by = f" by {holder}" if holder else ""
-        if exc.errno == errno.EADDRINUSE:
-            raise StartError(f"port {where} is taken{by}; choose another with --port") from None
-        raise StartError(f"cannot listen on {where}: {exc.strerror}; choose another with --host or --port") from None
 
 
 class LogFile(WatchedFileHandler):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
+from wsd.supervisor.config.file_contents import PUBLIC_KEY, Digests, digests
 from wsd.supervisor.config.loading import Loaded
 from wsd.supervisor.config.redis_url import redacted
 from wsd.supervisor.config.sections import Config, with_workers
@@ -24,9 +25,9 @@ from wsd.supervisor.deploys.asker import asked_by
 from wsd.supervisor.deploys.operations import Operations
 from wsd.supervisor.deploys.upgrade import LeftoverService
 from wsd.supervisor.errors import CommandError, StartError
-from wsd.supervisor.file_contents import PUBLIC_KEY, Digests, digests
 from wsd.supervisor.file_guard import FileGuard
 from wsd.supervisor.logs.rotation import rotate_for_ever
+from wsd.supervisor.machine.ports import listen_address
 from wsd.supervisor.monitoring.certificate_watch import CertificateWatch
 from wsd.supervisor.monitoring.health_watch import HealthWatch
 from wsd.supervisor.monitoring.redis_watch import RedisWatch, is_refusal, wrong_server
@@ -270,7 +271,7 @@ class Supervisor:
             redis_url=self.redis_url,
             stand_in_url=self.stand_in_url,
             public_key_digest=self.contents.get(PUBLIC_KEY, ""),
-            listen="" if self._nginx is not None else nginx.listen_address(*self._address),
+            listen="" if self._nginx is not None else listen_address(*self._address),
         )
 
     # Up
@@ -471,7 +472,7 @@ class Supervisor:
         host, port = self._address
         shown = {"0.0.0.0": "localhost", "::": "localhost"}.get(host.strip("[]"), host)
         secure = "s" if self.config.nginx.tls_certificate and self._nginx is not None else ""
-        return f"http{secure}://{nginx.listen_address(shown, port)}/"
+        return f"http{secure}://{listen_address(shown, port)}/"
 
     @property
     def websocket_url(self) -> str:

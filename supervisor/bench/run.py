@@ -21,7 +21,7 @@ from wsd.supervisor.bench.figures import Figures, histogram, latency, per_delive
 from wsd.supervisor.control.client import ControlClient
 from wsd.supervisor.control.status import ClusterStatus
 from wsd.supervisor.errors import CommandError
-from wsd.supervisor.processes.process import raise_file_limit
+from wsd.supervisor.machine.file_limit import raise_file_limit
 from wsd.supervisor.state_dir import StateDir
 
 AT_A_TIME = 50

@@ -1,14 +1,12 @@
-"""HTTP over a unix socket: how `wsd` talks to its supervisor, and the supervisor to its workers."""
+"""The client side of the control socket: how `wsd` talks to its supervisor."""
 
 import contextlib
 import http.client
 import json
 import os
 import signal
-import socket
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from wsd.supervisor.deploys.asker import ASKED_BY_HEADER, this_command
@@ -17,6 +15,7 @@ from wsd.supervisor.machine.private_files import read_secret
 from wsd.supervisor.machine.procfs import has_ended
 from wsd.supervisor.processes.records import is_alive
 from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.unix_http import UnixConnection, request
 from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER
 
 STOP_MARGIN_SECONDS = 20.0
@@ -26,40 +25,6 @@ STOP_MARGIN_SECONDS = 20.0
 UPGRADE_SECONDS = 60.0
 UNASKED_DRAIN_SECONDS = 120.0
 """What the drain of a supervisor may take that could not be asked how long it drains."""
-
-NO_HEADERS: Mapping[str, str] = {}
-
-
-class UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
-def request(
-    path: Path,
-    method: str,
-    target: str,
-    timeout: float,
-    body: object = None,
-    *,
-    headers: Mapping[str, str] = NO_HEADERS,
-) -> tuple[int, bytes]:
-    """One request, its status and body. Raises OSError (TimeoutError among them) or http.client.HTTPException."""
-    connection = UnixConnection(path, timeout)
-    try:
-        payload = None if body is None else json.dumps(body)
-        kind = {} if body is None else {"Content-Type": "application/json"}
-        connection.request(method, target, payload, {**kind, **headers})
-        response = connection.getresponse()
-        return response.status, response.read()
-    finally:
-        connection.close()
 
 
 class ControlClient:

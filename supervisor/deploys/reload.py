@@ -5,13 +5,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from wsd.supervisor.config.display import changes
+from wsd.supervisor.config.file_contents import Digests, changed, digests
 from wsd.supervisor.config.keys import Key
 from wsd.supervisor.config.sections import Config, with_workers
 from wsd.supervisor.deploys.operations import Say
 from wsd.supervisor.deploys.rollout import restart
 from wsd.supervisor.deploys.scaling import scale
 from wsd.supervisor.errors import CommandError, ConfigError
-from wsd.supervisor.file_contents import Digests, changed, digests
 
 if TYPE_CHECKING:
     from wsd.supervisor.supervisor import Supervisor

@@ -24,7 +24,7 @@ from wsd.supervisor.control.client import ControlClient
 from wsd.supervisor.control.status import ClusterStatus
 from wsd.supervisor.doctor.exposure import exposure
 from wsd.supervisor.errors import CommandError
-from wsd.supervisor.launch import check_port
+from wsd.supervisor.machine.ports import check_port, listen_address
 from wsd.supervisor.monitoring import certificates
 from wsd.supervisor.monitoring.capacity import FILES_BESIDE_CONNECTIONS
 from wsd.supervisor.monitoring.finding import Finding, failure, ok, warning
@@ -127,13 +127,14 @@ def state_directory(state_dir: StateDir) -> Iterator[Finding]:
 
 
 def port(loaded: Loaded, running: ClusterStatus | None, state_dir: StateDir) -> Finding:
-    where = nginx.listen_address(loaded.config.cluster.host, loaded.config.cluster.port)
+    host, number = loaded.config.cluster.host, loaded.config.cluster.port
+    where = listen_address(host, number)
     if running is not None:
         return ok("port", f"ours, {running.url}")
     if any(record.name != "valkey" and is_alive(record, state_dir.root) for record in state_dir.read_state().processes):
         return ok("port", f"ours, {where}; the supervisor does not answer")
     try:
-        check_port(loaded)
+        check_port(host, number)
     except CommandError as exc:
         return failure("port", str(exc), "stop who has it, or choose another")
     return ok("port", f"{where} is free")

@@ -2,18 +2,14 @@
 
 import asyncio
 import os
-import resource
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from signal import Signals
 from typing import Self
-
-import psutil
 
 from wsd.supervisor.machine.identity import MARK, signal_group
 from wsd.supervisor.machine.private_files import append_to
@@ -151,27 +147,3 @@ def describe_exit(code: int | None) -> str:
         return f"killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"killed by signal {-code}"
-
-
-def port_holder(port: int) -> str | None:
-    """Who listens on a port, as `nginx (pid 12)`; None when psutil cannot tell."""
-    try:
-        connections = psutil.net_connections("tcp")
-    except psutil.Error:
-        return None
-    for connection in connections:
-        if connection.status != psutil.CONN_LISTEN or not connection.laddr or connection.pid is None:
-            continue
-        if connection.laddr.port == port:
-            try:
-                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
-            except psutil.Error:
-                return f"pid {connection.pid}"
-    return None
-
-
-def raise_file_limit() -> int:
-    """Every connection is a file: allow as many as the hard limit lets us, and say how many. Children inherit it."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard if hard != resource.RLIM_INFINITY else sys.maxsize

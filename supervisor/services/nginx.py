@@ -20,12 +20,13 @@ from pathlib import Path
 import msgspec
 
 from wsd.supervisor import quoting, template
+from wsd.supervisor.config.file_contents import CERTIFICATE, INCLUDE, Digests, digests
 from wsd.supervisor.config.loading import Loaded
 from wsd.supervisor.config.sections import Config
 from wsd.supervisor.errors import CommandError, ConfigError, StartError
-from wsd.supervisor.file_contents import CERTIFICATE, INCLUDE, Digests, digests
 from wsd.supervisor.logs.follow import log_size, tail
 from wsd.supervisor.machine.cpus import available_cpus
+from wsd.supervisor.machine.ports import listen_address, listen_host
 from wsd.supervisor.processes.process import Process
 from wsd.supervisor.processes.service import Command, Service
 from wsd.supervisor.processes.slot import Urgency
@@ -243,17 +244,6 @@ def affinity(configured: str, host: str) -> str:
 
 def is_loopback(host: str) -> bool:
     return host in ("localhost", "::1", "[::1]") or host.startswith("127.")
-
-
-def listen_host(host: str) -> str:
-    """Put an IPv6 address into the brackets that it needs before a port."""
-    bare = host.strip("[]")
-    return f"[{bare}]" if ":" in bare else bare
-
-
-def listen_address(host: str, port: int) -> str:
-    """Join host and port."""
-    return f"{listen_host(host)}:{port}"
 
 
 def own_user() -> str:

@@ -13,10 +13,10 @@ import msgspec
 import psutil
 
 from wsd.supervisor.config.sections import Config
-from wsd.supervisor.control.client import request
 from wsd.supervisor.processes.service import Command, Service
 from wsd.supervisor.services.nginx import HEADER_BUFFERS
 from wsd.supervisor.state_dir import BoundSocket, ProcessRecord, StateDir
+from wsd.supervisor.unix_http import request
 from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.contract.heartbeat import Heartbeat
 from wsd.worker.contract.http_paths import HEALTH_PATH, METRICS_PATH, OPERATOR_KEY_HEADER, OPERATOR_PREFIX

@@ -14,8 +14,8 @@ import pytest
 from tests.support.browser import CHROMIUM, Tab, chromium, open_tab
 from tests.support.cluster import Cluster
 from tests.support.waiting import eventually, until
-from wsd.supervisor.control.client import request
 from wsd.supervisor.control.dashboard import MAX_STREAMS
+from wsd.supervisor.unix_http import request
 from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER
 
 pytestmark = pytest.mark.anyio

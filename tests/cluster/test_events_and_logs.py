@@ -14,7 +14,7 @@ import pytest
 from tests.cluster.test_deploys import command
 from tests.support.cluster import WSD, Cluster, wsd
 from tests.support.waiting import eventually, until
-from wsd.supervisor.control.client import request
+from wsd.supervisor.unix_http import request
 from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.cluster import Cluster
 from tests.support.waiting import eventually
-from wsd.supervisor.control.client import request
+from wsd.supervisor.unix_http import request
 
 pytestmark = pytest.mark.anyio
 

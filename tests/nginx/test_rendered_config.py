@@ -13,11 +13,11 @@ import pytest
 from tests.support.nginx import Certificate, config
 from wsd.supervisor import quoting
 from wsd.supervisor.config.sections import NginxConfig
+from wsd.supervisor.machine.ports import listen_address
 from wsd.supervisor.services.nginx import (
     affinity,
     check,
     is_loopback,
-    listen_address,
     own_user,
     render,
     share_of_one,

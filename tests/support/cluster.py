@@ -20,11 +20,12 @@ from websockets.asyncio.client import ClientConnection, connect
 from tests.support.hub_client import said
 from tests.support.ports import unused_port
 from tests.support.waiting import until
-from wsd.supervisor.control.client import ControlClient, request
+from wsd.supervisor.control.client import ControlClient
 from wsd.supervisor.control.status import ClusterStatus, ProcessStatus, WorkerStatus
 from wsd.supervisor.errors import CommandError
 from wsd.supervisor.processes.records import is_alive
 from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.unix_http import request
 
 WSD = (sys.executable, "-P", "-m", "wsd.supervisor")
 ROOT = Path(__file__).parent.parent.parent

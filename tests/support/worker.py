@@ -12,7 +12,7 @@ from websockets.asyncio.client import ClientConnection, unix_connect
 
 from tests.support.cluster import PROTOCOL, clean_env
 from tests.support.waiting import until
-from wsd.supervisor.control.client import UnixConnection, request
+from wsd.supervisor.unix_http import UnixConnection, request
 from wsd.worker.contract.environment import WorkerEnv
 
 _opened: list[ClientConnection] = []
