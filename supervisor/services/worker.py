@@ -7,7 +7,9 @@ import secrets
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
@@ -32,6 +34,17 @@ ADDED_HEADER_BYTES = 8192
 """Room for the headers that nginx adds."""
 
 WORKER_NAMES = frozenset(WorkerEnv().to_env())
+
+
+def settings_for_worker(config: Config) -> dict[str, Any]:
+    """Return the fields of WorkerEnv that repeat a setting, with their values; a list is joined by commas."""
+    copied = {}
+    for field in fields(WorkerEnv):
+        if setting := field.metadata["setting"]:
+            section, key = setting.split(".")
+            value = getattr(getattr(config, section), key)
+            copied[field.name] = ",".join(value) if isinstance(value, tuple) else value
+    return copied
 
 
 class WorkerService(Service):
@@ -92,76 +105,35 @@ class WorkerService(Service):
 
     def _environment(self, incarnation: int) -> dict[str, str]:
         config = self._config
-        redis, security, nginx = config.redis, config.security, config.nginx
+        nginx = config.nginx
         # Where nginx is in front, it counts the handshakes; and then the number of workers is nothing to a worker.
         share = config.cluster.workers if self._listen else 1
         handshakes = nginx.handshakes_per_second / share if self._listen else 0.0
-        return WorkerEnv(
+        env = WorkerEnv(
             worker_id=self.worker_id(incarnation),
             node_id=self._node_id,
             redis_url=self._redis_url,
             distributed=bool(self._redis_url),
-            session_ttl=config.websocket.session_ttl,
-            trace_ttl=config.websocket.trace_ttl,
             slot=self.slot,
             bind_path=str(self._state_dir.worker_socket(self.slot, incarnation)),
             public_path=str(self._state_dir.worker_socket(self.slot)),
             listen=self._listen,
-            app=config.cluster.app,
             app_directory=str(self._app_directory),
-            heartbeat_interval=config.health.heartbeat_interval,
-            heartbeat_ttl=config.health.heartbeat_timeout,
-            drain=config.cluster.drain,
-            drain_seconds=config.cluster.drain_seconds,
-            ping_interval=config.websocket.ping_interval,
-            ping_timeout=config.websocket.ping_timeout,
-            max_message_bytes=config.websocket.max_message_bytes,
-            idle_timeout=config.websocket.idle_timeout,
-            max_buffer_bytes=config.websocket.max_buffer_bytes,
-            max_total_buffer_bytes=config.websocket.max_total_buffer_bytes,
             write_delay=config.websocket.write_delay_ms / 1000,
-            compression=config.websocket.compression,
-            protocol=config.websocket.protocol,
-            redis_connect_timeout=redis.connect_timeout,
-            redis_timeout=redis.timeout,
             stand_in_url=self._stand_in_url,
-            breaker_failures=redis.breaker_failures,
-            breaker_pause=redis.breaker_pause,
-            breaker_successes=redis.breaker_successes,
-            spool_messages=redis.spool_messages,
-            spool_bytes=redis.spool_bytes,
-            compress_from_bytes=redis.compress_from_bytes,
-            sensitive_fields=",".join(security.sensitive_fields),
-            allowed_origins=",".join(security.allowed_origins),
-            handshake_timeout=security.handshake_timeout,
+            breaker_failures=config.redis.breaker_failures,
+            breaker_pause=config.redis.breaker_pause,
+            breaker_successes=config.redis.breaker_successes,
+            compress_from_bytes=config.redis.compress_from_bytes,
             max_head_bytes=HEADER_BUFFERS * nginx.max_header_bytes + ADDED_HEADER_BYTES,
             handshakes_per_second=handshakes,
             handshake_burst=nginx.handshake_burst / share,
-            messages_per_second=security.messages_per_second,
-            message_burst=security.message_burst,
-            bytes_per_second=security.bytes_per_second,
-            byte_burst=security.byte_burst,
-            max_connections_per_user=security.max_connections_per_user,
-            admin_allow=",".join(nginx.admin_allow),
-            admin_hosts=",".join(nginx.admin_hosts),
             operator_key=self._state_dir.operator_key(),
-            api_key=security.api_key,
-            authorize=security.authorize,
             channels=msgspec.json.encode(config.channels).decode(),
-            authenticate=security.authenticate,
-            jwt_secret=security.jwt_secret,
-            jwt_public_key_file=security.jwt_public_key_file,
             jwt_public_key_digest=self._public_key_digest,
-            jwt_jwks_file=security.jwt_jwks_file,
-            jwt_algorithms=",".join(security.jwt_algorithms),
-            jwt_audience=security.jwt_audience,
-            jwt_issuer=security.jwt_issuer,
-            jwt_user_claim=security.jwt_user_claim,
-            jwt_username_claim=security.jwt_username_claim,
-            log_level=config.log.level,
-            log_format=config.log.format,
             events_path=str(self._state_dir.events),
-        ).to_env()
+        )
+        return replace(env, **settings_for_worker(config)).to_env()
 
     def adopt(self, record: ProcessRecord) -> bool:
         self._worker_ids[record.incarnation] = record.worker_id

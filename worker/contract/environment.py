@@ -20,81 +20,104 @@ WORKER_ID = "WORKER_ID"
 """The environment variable that tells a worker its name."""
 
 
-def _env(name: str, default: Any = None) -> Any:
-    return field(default=default, metadata={"env": name})
+def _env(name: str, default: Any, setting: str = "") -> Any:
+    """Declare a field that is read from the environment variable `name`.
+
+    `setting` names the key of wsd.toml whose value the supervisor passes on unchanged. Fields without one are computed.
+    """
+    return field(default=default, metadata={"env": name, "setting": setting})
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerEnv:
-    """What a worker is told by its environment; every field has a default, so that plain uvicorn works.
+    """The configuration of one worker process, read from its environment. Times are in seconds, sizes in bytes.
 
-    The first five names are those of the original system and keep their meaning. Times are in seconds.
+    Every field has a default, so that an application also runs under a server without a supervisor. WORKER_ID, NODE_ID,
+    REDIS_URL, DISTRIBUTED_WEBSOCKET_ENABLED and WEBSOCKET_SESSION_TTL are public: people may set them by themselves.
     """
 
     worker_id: str = _env(WORKER_ID, "")
     node_id: str = _env("NODE_ID", "")
-    redis_url: str = _env("REDIS_URL", "")
-    distributed: bool = _env("DISTRIBUTED_WEBSOCKET_ENABLED", True)
-    session_ttl: float = _env("WEBSOCKET_SESSION_TTL", 3600.0)
-    trace_ttl: float = _env("WSD_WORKER_TRACE_TTL", 3600.0)  # 0: no traces
-    slot: int = _env("WSD_WORKER_SLOT", 0)
-    bind_path: str = _env("WSD_WORKER_BIND_PATH", "")  # unix socket of this incarnation
-    public_path: str = _env("WSD_WORKER_PUBLIC_PATH", "")  # where the supervisor puts it once it is ready
-    listen: str = _env("WSD_WORKER_LISTEN", "")  # host:port shared through SO_REUSEPORT, without nginx
-    app: str = _env("WSD_WORKER_APP", "")
-    app_directory: str = _env("WSD_WORKER_APP_DIRECTORY", "")  # to import it from, beside the current one
-    heartbeat_interval: float = _env("WSD_WORKER_HEARTBEAT_INTERVAL", 1.0)
-    heartbeat_ttl: float = _env("WSD_WORKER_HEARTBEAT_TTL", 5.0)
-    drain: str = _env("WSD_WORKER_DRAIN", "close")  # or "wait": until the connections end, drain_seconds at most
-    drain_seconds: float = _env("WSD_WORKER_DRAIN_SECONDS", 30.0)
-    ping_interval: float = _env("WSD_WORKER_PING_INTERVAL", 25.0)
-    ping_timeout: float = _env("WSD_WORKER_PING_TIMEOUT", 10.0)
-    max_message_bytes: int = _env("WSD_WORKER_MAX_MESSAGE_BYTES", 65536)
-    idle_timeout: float = _env("WSD_WORKER_IDLE_TIMEOUT", 0.0)
-    max_buffer_bytes: int = _env("WSD_WORKER_MAX_BUFFER_BYTES", 1_048_576)
-    max_total_buffer_bytes: int = _env("WSD_WORKER_MAX_TOTAL_BUFFER_BYTES", 268_435_456)
+    slot: int = _env("WSD_WORKER_SLOT", 0)  # the number in `worker-2`, from 1 on; 0: there is no supervisor
+    operator_key: str = _env("WSD_WORKER_OPERATOR_KEY", "")  # what authorizes the supervisor
+    events_path: str = _env("WSD_WORKER_EVENTS_PATH", "")  # the node's file of events
+
+    # Where to listen. The worker binds bind_path; once it is ready, the supervisor renames that to public_path.
+    bind_path: str = _env("WSD_WORKER_BIND_PATH", "")
+    public_path: str = _env("WSD_WORKER_PUBLIC_PATH", "")
+    listen: str = _env("WSD_WORKER_LISTEN", "")  # host:port that all workers share (SO_REUSEPORT), without nginx
+
+    # The application
+    app: str = _env("WSD_WORKER_APP", "", "cluster.app")
+    app_directory: str = _env("WSD_WORKER_APP_DIRECTORY", "")  # it is imported from here or the current directory
+    protocol: str = _env("WSD_WORKER_PROTOCOL", "wsd", "websocket.protocol")
+
+    # Life and death
+    heartbeat_interval: float = _env("WSD_WORKER_HEARTBEAT_INTERVAL", 1.0, "health.heartbeat_interval")
+    heartbeat_ttl: float = _env("WSD_WORKER_HEARTBEAT_TTL", 5.0, "health.heartbeat_timeout")
+    drain: str = _env("WSD_WORKER_DRAIN", "close", "cluster.drain")
+    drain_seconds: float = _env("WSD_WORKER_DRAIN_SECONDS", 30.0, "cluster.drain_seconds")
+
+    # Connections
+    session_ttl: float = _env("WEBSOCKET_SESSION_TTL", 3600.0, "websocket.session_ttl")
+    trace_ttl: float = _env("WSD_WORKER_TRACE_TTL", 3600.0, "websocket.trace_ttl")
+    ping_interval: float = _env("WSD_WORKER_PING_INTERVAL", 25.0, "websocket.ping_interval")
+    ping_timeout: float = _env("WSD_WORKER_PING_TIMEOUT", 10.0, "websocket.ping_timeout")
+    idle_timeout: float = _env("WSD_WORKER_IDLE_TIMEOUT", 0.0, "websocket.idle_timeout")
+    max_message_bytes: int = _env("WSD_WORKER_MAX_MESSAGE_BYTES", 65_536, "websocket.max_message_bytes")
+    max_buffer_bytes: int = _env("WSD_WORKER_MAX_BUFFER_BYTES", 1_048_576, "websocket.max_buffer_bytes")
+    max_total_buffer_bytes: int = _env(
+        "WSD_WORKER_MAX_TOTAL_BUFFER_BYTES", 268_435_456, "websocket.max_total_buffer_bytes"
+    )
     write_delay: float = _env("WSD_WORKER_WRITE_DELAY", 0.0)
-    compression: bool = _env("WSD_WORKER_COMPRESSION", False)
-    protocol: str = _env("WSD_WORKER_PROTOCOL", "wsd")  # or "uvicorn": its own, for comparison
-    redis_connect_timeout: float = _env("WSD_WORKER_REDIS_CONNECT_TIMEOUT", 1.0)
-    redis_timeout: float = _env("WSD_WORKER_REDIS_TIMEOUT", 2.0)
+    compression: bool = _env("WSD_WORKER_COMPRESSION", False, "websocket.compression")
+    channels: str = _env("WSD_WORKER_CHANNELS", "")  # the [channels] sections as JSON: options by pattern
+
+    # Redis
+    redis_url: str = _env("REDIS_URL", "")
+    distributed: bool = _env("DISTRIBUTED_WEBSOCKET_ENABLED", True)  # False: do not use redis_url
     stand_in_url: str = _env("WSD_WORKER_STAND_IN_URL", "")  # the node's own Valkey, beside redis_url
+    redis_connect_timeout: float = _env("WSD_WORKER_REDIS_CONNECT_TIMEOUT", 1.0, "redis.connect_timeout")
+    redis_timeout: float = _env("WSD_WORKER_REDIS_TIMEOUT", 2.0, "redis.timeout")
     breaker_failures: int = _env("WSD_WORKER_BREAKER_FAILURES", 1)
     breaker_pause: float = _env("WSD_WORKER_BREAKER_PAUSE", 0.5)
     breaker_successes: int = _env("WSD_WORKER_BREAKER_SUCCESSES", 1)
-    spool_messages: int = _env("WSD_WORKER_SPOOL_MESSAGES", 10_000)
-    spool_bytes: int = _env("WSD_WORKER_SPOOL_BYTES", 16_777_216)
+    spool_messages: int = _env("WSD_WORKER_SPOOL_MESSAGES", 10_000, "redis.spool_messages")
+    spool_bytes: int = _env("WSD_WORKER_SPOOL_BYTES", 16_777_216, "redis.spool_bytes")
     compress_from_bytes: int = _env("WSD_WORKER_COMPRESS_FROM_BYTES", 0)
-    sensitive_fields: str = _env("WSD_WORKER_SENSITIVE_FIELDS", ",".join(SENSITIVE_FIELDS))
-    allowed_origins: str = _env("WSD_WORKER_ALLOWED_ORIGINS", "")
-    handshake_timeout: float = _env("WSD_WORKER_HANDSHAKE_TIMEOUT", 10.0)
-    max_head_bytes: int = _env("WSD_WORKER_MAX_HEAD_BYTES", 65_536)  # of a request line and all headers
-    handshakes_per_second: float = _env("WSD_WORKER_HANDSHAKES_PER_SECOND", 0.0)
+
+    # Limits. The handshakes are of this worker alone, so nginx counts them where there is one.
+    handshake_timeout: float = _env("WSD_WORKER_HANDSHAKE_TIMEOUT", 10.0, "security.handshake_timeout")
+    max_head_bytes: int = _env("WSD_WORKER_MAX_HEAD_BYTES", 65_536)  # of a request line and all headers of a request
+    handshakes_per_second: float = _env("WSD_WORKER_HANDSHAKES_PER_SECOND", 0.0)  # 0: no limit
     handshake_burst: float = _env("WSD_WORKER_HANDSHAKE_BURST", 200.0)
-    messages_per_second: float = _env("WSD_WORKER_MESSAGES_PER_SECOND", 200.0)
-    message_burst: float = _env("WSD_WORKER_MESSAGE_BURST", 400.0)
-    bytes_per_second: float = _env("WSD_WORKER_BYTES_PER_SECOND", 262_144.0)
-    byte_burst: float = _env("WSD_WORKER_BYTE_BURST", 2_097_152.0)
-    max_connections_per_user: int = _env("WSD_WORKER_MAX_CONNECTIONS_PER_USER", 0)
-    admin_allow: str = _env("WSD_WORKER_ADMIN_ALLOW", ",".join(ADMIN_ALLOW))
-    admin_hosts: str = _env("WSD_WORKER_ADMIN_HOSTS", "")
-    operator_key: str = _env("WSD_WORKER_OPERATOR_KEY", "")
-    api_key: str = _env("WSD_WORKER_API_KEY", "")
-    authorize: str = _env("WSD_WORKER_AUTHORIZE", "")
-    channels: str = _env("WSD_WORKER_CHANNELS", "")  # JSON: options by pattern
-    authenticate: str = _env("WSD_WORKER_AUTHENTICATE", "")
-    jwt_secret: str = _env("WSD_WORKER_JWT_SECRET", "")
-    jwt_public_key_file: str = _env("WSD_WORKER_JWT_PUBLIC_KEY_FILE", "")
-    jwt_public_key_digest: str = _env("WSD_WORKER_JWT_PUBLIC_KEY_DIGEST", "")  # another key is another environment
-    jwt_jwks_file: str = _env("WSD_WORKER_JWT_JWKS_FILE", "")
-    jwt_algorithms: str = _env("WSD_WORKER_JWT_ALGORITHMS", "HS256")
-    jwt_audience: str = _env("WSD_WORKER_JWT_AUDIENCE", "")
-    jwt_issuer: str = _env("WSD_WORKER_JWT_ISSUER", "")
-    jwt_user_claim: str = _env("WSD_WORKER_JWT_USER_CLAIM", "sub")
-    jwt_username_claim: str = _env("WSD_WORKER_JWT_USERNAME_CLAIM", "name")
-    log_level: str = _env("WSD_WORKER_LOG_LEVEL", "info")
-    log_format: str = _env("WSD_WORKER_LOG_FORMAT", "text")  # or "json"
-    events_path: str = _env("WSD_WORKER_EVENTS_PATH", "")  # the node's file of events, see Event
+    messages_per_second: float = _env("WSD_WORKER_MESSAGES_PER_SECOND", 200.0, "security.messages_per_second")
+    message_burst: float = _env("WSD_WORKER_MESSAGE_BURST", 400.0, "security.message_burst")
+    bytes_per_second: float = _env("WSD_WORKER_BYTES_PER_SECOND", 262_144.0, "security.bytes_per_second")
+    byte_burst: float = _env("WSD_WORKER_BYTE_BURST", 2_097_152.0, "security.byte_burst")
+    max_connections_per_user: int = _env("WSD_WORKER_MAX_CONNECTIONS_PER_USER", 0, "security.max_connections_per_user")
+
+    # Who may do what. Lists are joined by commas.
+    sensitive_fields: str = _env("WSD_WORKER_SENSITIVE_FIELDS", ",".join(SENSITIVE_FIELDS), "security.sensitive_fields")
+    allowed_origins: str = _env("WSD_WORKER_ALLOWED_ORIGINS", "", "security.allowed_origins")
+    admin_allow: str = _env("WSD_WORKER_ADMIN_ALLOW", ",".join(ADMIN_ALLOW), "nginx.admin_allow")
+    admin_hosts: str = _env("WSD_WORKER_ADMIN_HOSTS", "", "nginx.admin_hosts")
+    api_key: str = _env("WSD_WORKER_API_KEY", "", "security.api_key")
+    authorize: str = _env("WSD_WORKER_AUTHORIZE", "", "security.authorize")
+    authenticate: str = _env("WSD_WORKER_AUTHENTICATE", "", "security.authenticate")
+    jwt_secret: str = _env("WSD_WORKER_JWT_SECRET", "", "security.jwt_secret")
+    jwt_public_key_file: str = _env("WSD_WORKER_JWT_PUBLIC_KEY_FILE", "", "security.jwt_public_key_file")
+    # The worker does not read this digest. It makes the environment differ once the file has another key.
+    jwt_public_key_digest: str = _env("WSD_WORKER_JWT_PUBLIC_KEY_DIGEST", "")
+    jwt_jwks_file: str = _env("WSD_WORKER_JWT_JWKS_FILE", "", "security.jwt_jwks_file")
+    jwt_algorithms: str = _env("WSD_WORKER_JWT_ALGORITHMS", "HS256", "security.jwt_algorithms")
+    jwt_audience: str = _env("WSD_WORKER_JWT_AUDIENCE", "", "security.jwt_audience")
+    jwt_issuer: str = _env("WSD_WORKER_JWT_ISSUER", "", "security.jwt_issuer")
+    jwt_user_claim: str = _env("WSD_WORKER_JWT_USER_CLAIM", "sub", "security.jwt_user_claim")
+    jwt_username_claim: str = _env("WSD_WORKER_JWT_USERNAME_CLAIM", "name", "security.jwt_username_claim")
+
+    log_level: str = _env("WSD_WORKER_LOG_LEVEL", "info", "log.level")
+    log_format: str = _env("WSD_WORKER_LOG_FORMAT", "text", "log.format")
 
     @property
     def authenticates(self) -> bool:
