@@ -2,7 +2,7 @@
 
 Whatever serves many clients (a publisher, a listener, a keeper) runs code that acts for one of them. A bug there must
 cost that one its connection, and nobody else anything. Such code runs within `Containment`, and a loop that never ends
-is run by `run_for_ever`.
+is run by `run_repeatedly`.
 """
 
 import asyncio
@@ -84,7 +84,7 @@ def contained(where: str, connection: Failing, callback: Callable[[T], None]) ->
     return call
 
 
-async def run_for_ever(work: Callable[[], Awaitable[None]], where: str) -> None:
+async def run_repeatedly(work: Callable[[], Awaitable[None]], where: str) -> None:
     """Run a loop that ends only when it is cancelled: one that raises is begun again after a pause."""
     while True:
         with Containment(where):

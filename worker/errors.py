@@ -47,3 +47,7 @@ class RedisUnavailableError(WorkerError):
         After a failover, or in a while, the same request may succeed.
         """
         return self.failure in (RedisFailure.UNUSABLE, RedisFailure.READ_ONLY)
+
+
+class NotStoredError(WorkerError):
+    """Redis rejected a message: nobody received it, and it is not sent again. Its text is for clients."""

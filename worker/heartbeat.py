@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wsd.worker.broker.message_broker import UNNUMBERED
-from wsd.worker.containment import run_for_ever
+from wsd.worker.containment import run_repeatedly
 from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.contract.heartbeat import Heartbeat, WorkerState
 from wsd.worker.contract.redis_keys import EVERY_WORKER, LIVE_WORKERS_KEY, SESSIONS_KEY, heartbeat_key
@@ -112,8 +112,8 @@ class HeartbeatTask:
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(run_for_ever(self._measure_lag, "heartbeat: loop lag"), name="loop-lag")
-            tasks.create_task(run_for_ever(self._beat_for_ever, "heartbeat"), name="heartbeat")
+            tasks.create_task(run_repeatedly(self._measure_lag, "heartbeat: loop lag"), name="loop-lag")
+            tasks.create_task(run_repeatedly(self._beat_for_ever, "heartbeat"), name="heartbeat")
 
     async def _beat_for_ever(self) -> None:
         try:

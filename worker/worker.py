@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from wsd.worker.broker.circuit_breaker import BreakerPolicy, CircuitBreaker
-from wsd.worker.broker.message_broker import InMemoryMessageBroker, MessageBroker, Mode, Receive
+from wsd.worker.broker.memory_broker import InMemoryMessageBroker
+from wsd.worker.broker.message_broker import MessageBroker, Mode, Receive
 from wsd.worker.broker.redis_broker import RedisMessageBroker
 from wsd.worker.broker.redis_pubsub import RedisPubSub
 from wsd.worker.broker.spool import Spool
@@ -226,7 +227,7 @@ class Worker:
 
 
 CONSEQUENCES = {
-    Mode.STAND_IN: "messages stay on this node",
+    Mode.FALLBACK: "messages stay on this node",
     Mode.LOCAL: "messages stay on this worker",
 }
 

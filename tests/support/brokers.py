@@ -46,7 +46,7 @@ async def running_broker(
         compress_from_bytes=compress_from_bytes,
     )
     running = asyncio.create_task(broker.run())
-    await broker.settle()
+    await broker.wait_until_ready()
     try:
         yield broker, heard
     finally:

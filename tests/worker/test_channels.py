@@ -13,8 +13,7 @@ from tests.support.brokers import running_broker
 from tests.support.ports import unused_port
 from tests.support.valkey import Valkey, server
 from tests.support.waiting import eventually
-from wsd.worker.broker.history import Page, Position, Stored, Wanted
-from wsd.worker.broker.message_broker import RefusedError
+from wsd.worker.broker.history import AppendResult, HistoryQuery, Page, Position
 from wsd.worker.broker.redis_broker import RedisMessageBroker
 from wsd.worker.channels import channels
 from wsd.worker.channels.channels import Channels, Joined
@@ -23,6 +22,7 @@ from wsd.worker.channels.options import ChannelRules
 from wsd.worker.contract.redis_keys import history_key, history_meta_key
 from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.delivery.outbox import Outbox, Outlet
+from wsd.worker.errors import NotStoredError
 
 pytestmark = pytest.mark.anyio
 
@@ -45,10 +45,10 @@ class Room:
         return joined[0], outbox
 
     async def publish(self, number: int) -> Position:
-        answer: asyncio.Future[Stored | RefusedError | None] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[AppendResult | NotStoredError | None] = asyncio.get_running_loop().create_future()
         self.channels.publish_soon("room", b'{"n":%d}' % number, "", answer.set_result, None)
         stored = await answer
-        assert isinstance(stored, Stored)
+        assert isinstance(stored, AppendResult)
         return stored.position
 
 
@@ -97,10 +97,10 @@ async def test_what_many_have_missed_is_read_once(room: Room, monkeypatch: pytes
     since = await room.publish(0)
     for number in range(1, 21):
         await room.publish(number)
-    asked: list[Wanted] = []
+    asked: list[HistoryQuery] = []
     read = room.broker.read
 
-    async def counted(wanted: Sequence[Wanted]) -> list[Page]:
+    async def counted(wanted: Sequence[HistoryQuery]) -> list[Page]:
         asked.extend(each for each in wanted if each.since == since.offset)
         return await read(wanted)
 

@@ -11,16 +11,27 @@ from tests.support.brokers import running_broker
 from tests.support.ports import unused_port
 from tests.support.valkey import Valkey, server
 from tests.support.waiting import eventually
-from wsd.worker.broker.history import EMPTY_SECONDS, META_LIFETIMES, Entry, Keep, Page, Position, Wanted, offset_of
-from wsd.worker.broker.message_broker import InMemoryMessageBroker, MessageBroker, RefusedError
+from wsd.worker.broker.history import (
+    EMPTY_SECONDS,
+    META_LIFETIMES,
+    Entry,
+    HistoryQuery,
+    Page,
+    Position,
+    Retention,
+    offset_of,
+)
+from wsd.worker.broker.memory_broker import InMemoryMessageBroker
+from wsd.worker.broker.message_broker import MessageBroker
 from wsd.worker.broker.redis_broker import RedisMessageBroker
 from wsd.worker.channels.channels import CHECK_SECONDS
 from wsd.worker.contract.redis_keys import channel_key, history_key, history_meta_key
+from wsd.worker.errors import NotStoredError
 from wsd.worker.redis_client import open_redis
 
 pytestmark = pytest.mark.anyio
 
-KEEP = Keep(100, 60)
+KEEP = Retention(100, 60)
 C = channel_key("c")
 
 
@@ -62,14 +73,14 @@ async def entries(broker: MessageBroker) -> list[Entry]:
     return heard
 
 
-async def append(broker: MessageBroker, payload: bytes, keep: Keep = KEEP) -> Position:
+async def append(broker: MessageBroker, payload: bytes, keep: Retention = KEEP) -> Position:
     stored = await broker.append(C, payload, keep)
     assert stored is not None
     return stored.position
 
 
 async def payloads(broker: MessageBroker, since: int, count: int = 500, *, reverse: bool = False) -> list[bytes]:
-    [page] = await broker.read([Wanted(C, KEEP, since, count, reverse)])
+    [page] = await broker.read([HistoryQuery(C, KEEP, since, count, reverse)])
     return [entry.payload for entry in page.entries]
 
 
@@ -84,7 +95,7 @@ async def test_offsets_are_without_a_hole_and_what_is_heard_says_them(
 
 
 async def test_a_channel_that_never_had_a_message_has_a_position(broker: MessageBroker) -> None:
-    [page] = await broker.read([Wanted(C, KEEP, follows=True)])
+    [page] = await broker.read([HistoryQuery(C, KEEP, follows=True)])
     assert page.top.offset == 0
     assert (await append(broker, b"first")) == Position(1, page.top.epoch)
 
@@ -97,18 +108,18 @@ async def test_pages(broker: MessageBroker) -> None:
     assert await payloads(broker, 10) == []
     assert await payloads(broker, 0, 2, reverse=True) == [b"10", b"9"]
     assert await payloads(broker, 3, reverse=True) == [b"2", b"1"]
-    [page] = await broker.read([Wanted(C, KEEP, follows=True)])
+    [page] = await broker.read([HistoryQuery(C, KEEP, follows=True)])
     assert (page.top.offset, page.entries) == (10, ())
 
 
 async def test_a_history_holds_so_many(broker: MessageBroker) -> None:
     for number in range(1, 11):
-        await append(broker, b"%d" % number, Keep(3, 60))
+        await append(broker, b"%d" % number, Retention(3, 60))
     assert await payloads(broker, 0) == [b"8", b"9", b"10"]
 
 
 async def test_a_history_that_expired_goes_on_counting(broker: MessageBroker) -> None:
-    first = await append(broker, b"1", Keep(100, 0.05))
+    first = await append(broker, b"1", Retention(100, 0.05))
 
     async def is_empty() -> bool:
         return await payloads(broker, 0) == []
@@ -120,13 +131,13 @@ async def test_a_history_that_expired_goes_on_counting(broker: MessageBroker) ->
 
 
 async def test_an_idempotency_key_makes_a_second_try_count_once(broker: MessageBroker, entries: list[Entry]) -> None:
-    keep = Keep(100, 60, "ann:1")
+    keep = Retention(100, 60, "ann:1")
     first = await broker.append(C, b"a", keep)
     second = await broker.append(C, b"a", keep)
     assert first is not None and second is not None
     assert second.position == first.position
     assert (first.entry is None, second.entry is None) == (False, True)
-    other = await append(broker, b"b", Keep(100, 60, "ann:2"))
+    other = await append(broker, b"b", Retention(100, 60, "ann:2"))
     assert other.offset == first.position.offset + 1
     await eventually(lambda: len(entries) == 2)
 
@@ -177,7 +188,7 @@ async def test_a_stream_that_was_lost_alone_leaves_a_hole_that_shows(redis_broke
     before = await append(redis_broker, b"a")
     await redis_broker.primary._publisher.delete(history_key("c"))
     assert await append(redis_broker, b"b") == Position(2, before.epoch)
-    [page] = await redis_broker.read([Wanted(C, KEEP, 0)])
+    [page] = await redis_broker.read([HistoryQuery(C, KEEP, 0)])
     assert [offset_of(entry) for entry in page.entries] == [2]
 
 
@@ -202,7 +213,7 @@ async def test_a_server_that_is_full_refuses_clearly(redis_broker: RedisMessageB
     client = redis_broker.primary._publisher
     await client.config_set("maxmemory", 1)
     try:
-        with pytest.raises(RefusedError, match=r"^the message is not stored: the memory of Redis is full$"):
+        with pytest.raises(NotStoredError, match=r"^the message is not stored: the memory of Redis is full$"):
             await append(redis_broker, b"a")
         assert redis_broker.healthy
     finally:
@@ -217,14 +228,19 @@ def test_the_meta_key_is_of_one_slot_with_the_stream() -> None:
 async def test_a_history_of_a_message_lives_as_long_as_it_says(
     tmp_path: Path, redis_broker: RedisMessageBroker
 ) -> None:
-    await append(redis_broker, b"a", Keep(10, 30))
+    await append(redis_broker, b"a", Retention(10, 30))
     client = redis_broker.primary._publisher
     assert 29_000 < await client.pttl(history_key("c")) <= 30_000
     assert 599_000 < await client.pttl(history_meta_key("c")) <= 600_000
 
 
 async def test_who_only_reads_creates_nothing(request: pytest.FixtureRequest, broker: MessageBroker) -> None:
-    questions = [Wanted(C, KEEP), Wanted(C, KEEP, 0), Wanted(C, KEEP, 5, 10, reverse=True), Wanted(C, KEEP, 2**53 - 1)]
+    questions = [
+        HistoryQuery(C, KEEP),
+        HistoryQuery(C, KEEP, 0),
+        HistoryQuery(C, KEEP, 5, 10, reverse=True),
+        HistoryQuery(C, KEEP, 2**53 - 1),
+    ]
     assert await broker.read(questions) == [Page(Position(0, ""))] * len(questions)
     if isinstance(broker, InMemoryMessageBroker):
         assert broker._histories == {}
@@ -239,20 +255,20 @@ async def test_who_only_reads_creates_nothing(request: pytest.FixtureRequest, br
 async def test_an_epoch_outlives_the_checks_of_positions_however_short_the_history_is(
     redis: Valkey, history_ttl: float, seconds: float
 ) -> None:
-    keep = Keep(10, history_ttl)
+    keep = Retention(10, history_ttl)
     async with redis_history(redis) as broker:
         client = open_redis(redis.url, connect_timeout=1, timeout=2)
         await broker.append(C, b"first", keep)
         assert seconds > 3 * CHECK_SECONDS
         assert seconds - 5 <= await client.ttl(history_meta_key("c")) <= seconds
         await client.expire(history_meta_key("c"), 10)
-        await broker.read([Wanted(C, keep, follows=True)])
+        await broker.read([HistoryQuery(C, keep, follows=True)])
         assert seconds - 5 <= await client.ttl(history_meta_key("c")) <= seconds
         await client.aclose()
 
 
 async def test_who_follows_has_a_position_from_which_nothing_is_missed(broker: MessageBroker) -> None:
-    [page] = await broker.read([Wanted(C, KEEP, follows=True)])
+    [page] = await broker.read([HistoryQuery(C, KEEP, follows=True)])
     assert page.top.offset == 0
     assert page.top.epoch
     assert await append(broker, b"first") == Position(1, page.top.epoch)
@@ -265,16 +281,16 @@ async def test_who_follows_has_a_position_from_which_nothing_is_missed(broker: M
 async def test_the_epoch_of_a_channel_without_messages_is_soon_forgotten(
     redis: Valkey, name: str, seconds: float
 ) -> None:
-    keep = Keep(10, 1000 / META_LIFETIMES)
+    keep = Retention(10, 1000 / META_LIFETIMES)
     async with redis_history(redis) as broker:
         client = open_redis(redis.url, connect_timeout=1, timeout=2)
-        wanted = Wanted(channel_key(name), keep, follows=True)
+        wanted = HistoryQuery(channel_key(name), keep, follows=True)
         await broker.read([wanted])
         assert seconds - 5 <= await client.ttl(history_meta_key(name)) <= seconds
         await broker.append(channel_key(name), b"first", keep)
         assert 995 <= await client.ttl(history_meta_key(name)) <= 1000
         await client.expire(history_meta_key(name), 10)
-        await broker.read([Wanted(channel_key(name), keep, 0)])
+        await broker.read([HistoryQuery(channel_key(name), keep, 0)])
         assert await client.ttl(history_meta_key(name)) <= 10, "a stranger who reads keeps nothing alive"
         await broker.read([wanted])
         assert await client.ttl(history_meta_key(name)) > 10

@@ -12,8 +12,9 @@ from tests.support.brokers import Heard, running_broker
 from tests.support.ports import unused_port
 from tests.support.valkey import valkey
 from tests.support.waiting import eventually
-from wsd.worker.broker.history import Entry, Keep, Wanted
-from wsd.worker.broker.message_broker import InMemoryMessageBroker, MessageBroker
+from wsd.worker.broker.history import Entry, HistoryQuery, Retention
+from wsd.worker.broker.memory_broker import InMemoryMessageBroker
+from wsd.worker.broker.message_broker import MessageBroker
 from wsd.worker.contract.redis_keys import channel_key, history_key
 from wsd.worker.redis_client import open_redis
 
@@ -153,9 +154,9 @@ async def test_large_payloads_are_small_on_their_way_through_redis(url: str) -> 
         await sender.publish(channel, small)
         await sender.publish(channel, large)
         await eventually(lambda: heard == [(channel, small), (channel, large)])
-        await sender.append(channel, large, Keep(size=10, ttl=60))
+        await sender.append(channel, large, Retention(size=10, ttl=60))
         await eventually(lambda: [entry.payload for entry in entries] == [large])
-        [page] = await hearer.read([Wanted(channel, Keep(size=10, ttl=60), 0)])
+        [page] = await hearer.read([HistoryQuery(channel, Retention(size=10, ttl=60), 0)])
         assert [entry.payload for entry in page.entries] == [large]
         stored: Any = await redis.xrange(history_key("deflated"))
         assert len(stored[0][1][b"m"]) < len(large) / 10

@@ -21,7 +21,7 @@ from tests.support.waiting import eventually
 from tests.support.worker import worker
 from wsd.worker.broker import redis_broker
 from wsd.worker.broker.circuit_breaker import BreakerPolicy, BreakerState
-from wsd.worker.broker.history import Entry, Keep
+from wsd.worker.broker.history import Entry, Retention
 from wsd.worker.broker.message_broker import UNNUMBERED, Mode
 from wsd.worker.broker.redis_broker import RedisMessageBroker
 from wsd.worker.redis_client import open_redis
@@ -90,7 +90,7 @@ async def test_an_outage_under_load_loses_and_doubles_nothing(
             far.freeze()
         else:
             far.kill()
-        away = Mode.STAND_IN if with_stand_in else Mode.LOCAL
+        away = Mode.FALLBACK if with_stand_in else Mode.LOCAL
         await eventually(lambda: made[0][0].health.mode is away)
         reached = made[1][1] if with_stand_in else made[0][1]
         seen = len(reached)
@@ -138,7 +138,7 @@ async def test_what_redis_took_and_did_not_hand_out_is_sent_again(
 async def test_what_redis_kept_and_did_not_hand_out_reaches_the_node_with_its_position(
     far: Valkey, near: Valkey
 ) -> None:
-    keep = Keep(size=10, ttl=60)
+    keep = Retention(size=10, ttl=60)
     async with (
         Proxy(far.url) as proxy,
         running_broker("sender", far.url, near.url) as (sender, _),
@@ -152,7 +152,7 @@ async def test_what_redis_kept_and_did_not_hand_out_reaches_the_node_with_its_po
         stored = await sender.append("c", b"0", keep)
         assert stored is not None
         far.kill()
-        await eventually(lambda: sender.health.mode is Mode.STAND_IN)
+        await eventually(lambda: sender.health.mode is Mode.FALLBACK)
         assert await sender.append("c", b"1", keep) is None
         await eventually(lambda: len(entries) == 2)
         assert [(entry.payload, entry.position) for entry in entries] == [(b"0", stored.position), (b"1", None)]
@@ -206,7 +206,7 @@ async def test_what_is_kept_waits_for_others_where_all_began_without_redis(far: 
         entries: list[Entry] = []
         late.on_entry = lambda channel, entry: entries.append(entry)
         await late.subscribe("c")
-        assert await early.append("c", b"1", Keep(size=10, ttl=60)) is None
+        assert await early.append("c", b"1", Retention(size=10, ttl=60)) is None
         proxy.delay = 0.5
         far.start()
         await eventually(lambda: not early.statistics.spooled)

@@ -14,13 +14,13 @@ from tests.support.ports import unused_port
 from tests.support.valkey import Valkey, server
 from tests.support.waiting import eventually
 from tests.support.worker import worker
-from wsd.worker.broker.history import Keep, Wanted
+from wsd.worker.broker.history import HistoryQuery, Retention
 from wsd.worker.broker.message_broker import Mode
 from wsd.worker.redis_client import Redis, open_redis
 
 pytestmark = pytest.mark.anyio
 
-KEEP = Keep(100, 60.0)
+KEEP = Retention(100, 60.0)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ async def test_what_is_published_meanwhile_waits_and_is_stored_in_order(tmp_path
             await become_usable(redis)
             await eventually(lambda: broker.health.mode is Mode.DISTRIBUTED and not broker.statistics.spooled)
             assert await broker.append("{c}", b"4", KEEP)
-            [page] = await broker.read([Wanted("{c}", KEEP, 0)])
+            [page] = await broker.read([HistoryQuery("{c}", KEEP, 0)])
             stored = [int(entry.payload) for entry in page.entries]
             assert stored[-4:] == [1, 2, 3, 4]  # a replica forgets what it had before
 

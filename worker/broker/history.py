@@ -5,10 +5,7 @@ numbers: where the history was lost, offsets begin anew under another epoch. Tog
 """
 
 import secrets
-import time
-from collections import deque
-from collections.abc import Callable, Iterable
-from itertools import islice
+from collections.abc import Iterable
 
 from msgspec import Struct
 
@@ -60,15 +57,15 @@ class Entry(Struct, frozen=True, gc=False):
     position: Position | None
 
 
-class Keep(Struct, frozen=True, gc=False):
+class Retention(Struct, frozen=True, gc=False):
     """How long a message is kept, and what makes a second try count as the same."""
 
     size: int
     ttl: float  # seconds
-    idempotency_key: str = ""  # as it is stored, see `message_names`
+    idempotency_key: str = ""  # as it is stored, see `idempotency`
 
 
-class Wanted(Struct, frozen=True, gc=False):
+class HistoryQuery(Struct, frozen=True, gc=False):
     """A question: entries of `channel` after `since`, `count` of them at most; without `since` only the top.
 
     `reverse`: those before `since` (0: from the newest), the newest first. `follows`: who asks has members there, so
@@ -76,7 +73,7 @@ class Wanted(Struct, frozen=True, gc=False):
     """
 
     channel: str
-    keep: Keep
+    keep: Retention
     since: int | None = None
     count: int = PAGE_ENTRIES
     reverse: bool = False
@@ -84,7 +81,7 @@ class Wanted(Struct, frozen=True, gc=False):
     max_bytes: int = PAGE_BYTES
 
 
-class Stored(Struct, frozen=True, gc=False):
+class AppendResult(Struct, frozen=True, gc=False):
     """Where a message stands; `entry` is None when it was there already."""
 
     position: Position
@@ -133,60 +130,3 @@ def epoch_seconds(history_ttl: float) -> float:
 
 def new_epoch() -> str:
     return secrets.token_hex(4)
-
-
-class MemoryHistory:
-    """Of one channel, in this process. Times by `clock`, in seconds."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._epoch = new_epoch()
-        self._offset = 0
-        self._entries: deque[Entry] = deque()
-        self._ttl = 0.0
-        self._expires_at = clock()
-        self._positions: dict[str, tuple[float, Position]] = {}  # by idempotency key, with when it expires
-
-    def append(self, origin: Origin, number: int, payload: bytes, keep: Keep) -> Stored:
-        now = self._clock()
-        self._forget(now)
-        key = keep.idempotency_key
-        if key and key in self._positions:
-            return Stored(self._positions[key][1], None)
-        self._offset += 1
-        position = Position(self._offset, self._epoch)
-        entry = Entry(origin, number, payload, position)
-        self._entries.append(entry)
-        while len(self._entries) > keep.size:
-            self._entries.popleft()
-        self._ttl = keep.ttl
-        self._expires_at = now + keep.ttl
-        if key:
-            self._positions[key] = (now + IDEMPOTENCY_SECONDS, position)
-        return Stored(position, entry)
-
-    def read(self, since: int | None, count: int, *, reverse: bool, max_bytes: int = PAGE_BYTES) -> Page:
-        self._forget(self._clock())
-        top = Position(self._offset, self._epoch)
-        if since is None:
-            return Page(top)
-        if reverse:
-            end = since or self._offset + 1
-            found = (entry for entry in reversed(self._entries) if offset_of(entry) < end)
-        else:
-            found = (entry for entry in self._entries if offset_of(entry) > since)
-        return page_of(top, islice(found, count), max_bytes)
-
-    def _forget(self, now: float) -> None:
-        if now >= self._expires_at:
-            self._entries.clear()
-        while self._positions:  # the oldest is first
-            key = next(iter(self._positions))
-            if now < self._positions[key][0]:
-                break
-            del self._positions[key]
-
-    @property
-    def forgotten(self) -> bool:
-        """Whether nobody could resume from here any more."""
-        return self._clock() >= self._expires_at - self._ttl + epoch_seconds(self._ttl)

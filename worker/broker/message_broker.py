@@ -1,7 +1,6 @@
-"""How messages reach the other workers: the interface, and the broker of a worker that stands alone."""
+"""How messages reach the other workers: the interface that all brokers have."""
 
 import asyncio
-import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,8 @@ from enum import StrEnum
 from typing import TypeVar
 
 from wsd.worker.broker.circuit_breaker import BreakerState
-from wsd.worker.broker.history import Entry, Keep, MemoryHistory, Page, Position, Stored, Wanted
+from wsd.worker.broker.history import AppendResult, Entry, HistoryQuery, Page, Position, Retention
+from wsd.worker.errors import NotStoredError
 
 Receive = Callable[[str, bytes], None]
 """Called with channel and payload for every message heard; must not block."""
@@ -24,25 +24,18 @@ UNNUMBERED = b"- - 0 "
 Told = Callable[[bool], None]
 """Called with whether a message went to all workers; otherwise those out of reach get it later, if ever."""
 
-CLEANUP_SECONDS = 60.0
-
-
-UNAVAILABLE = "the history cannot be read now: ask again later"
+HISTORY_UNAVAILABLE = "the history cannot be read now: ask again later"
 """What a client is told when Redis does not answer; Redis' own words are for the log."""
 
 
-class RefusedError(Exception):
-    """The server is there, and will not take a message: it is full, say, or read-only. Its text is for clients."""
-
-
-ToldStored = Callable[[Stored | RefusedError | None], None]
+OnAppended = Callable[[AppendResult | NotStoredError | None], None]
 """Called with what became of an entry: None when it could not be stored yet."""
 
 
 T = TypeVar("T")
 
 
-def telling(answer: "asyncio.Future[T]") -> Callable[[T | Exception], None]:
+def resolve_into(answer: "asyncio.Future[T]") -> Callable[[T | Exception], None]:
     """What to call with an outcome, for one who waits instead; if he still does."""
 
     def told(outcome: T | Exception) -> None:
@@ -61,7 +54,7 @@ class Mode(StrEnum):
 
     MEMORY = "memory"  # this worker is all there is
     DISTRIBUTED = "distributed"  # to all workers
-    STAND_IN = "stand-in"  # to this node's workers now, to the others once Redis is back
+    FALLBACK = "stand-in"  # to this node's workers now, to the others once Redis is back
     LOCAL = "local"  # to this worker now, to the others once Redis is back
 
 
@@ -111,7 +104,7 @@ class MessageBroker(ABC):
         """Hear messages until cancelled, connecting and reconnecting as needed."""
 
     @abstractmethod
-    async def settle(self) -> None:
+    async def wait_until_ready(self) -> None:
         """Wait until `run` hears, or has seen that it cannot for now: before that, messages would be missed."""
 
     @abstractmethod
@@ -128,7 +121,7 @@ class MessageBroker(ABC):
     async def publish(self, channel: str, payload: bytes) -> bool:
         """`publish_soon`, and wait for what `told` is told."""
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self.publish_soon(channel, payload, telling(answer))
+        self.publish_soon(channel, payload, resolve_into(answer))
         return await answer
 
     @abstractmethod
@@ -136,27 +129,27 @@ class MessageBroker(ABC):
         self,
         channel: str,
         payload: bytes,
-        keep: Keep,
-        told: ToldStored,
+        keep: Retention,
+        told: OnAppended,
         on_stored: Callable[[Position], None] | None = None,
     ) -> None:
         """Store a message in the channel's history and send it, in one step.
 
         `told` gets None when it could not be stored yet: who can be reached has it, without a position, and once it is
-        stored, everybody has it with one; then `on_stored` is called. It gets a RefusedError when nobody has the
+        stored, everybody has it with one; then `on_stored` is called. It gets a NotStoredError when nobody has the
         message, nor will.
         """
 
     async def append(
-        self, channel: str, payload: bytes, keep: Keep, on_stored: Callable[[Position], None] | None = None
-    ) -> Stored | None:
-        """`append_soon`, and wait for what `told` is told. Raises RefusedError."""
-        answer: asyncio.Future[Stored | None] = asyncio.get_running_loop().create_future()
-        self.append_soon(channel, payload, keep, telling(answer), on_stored)
+        self, channel: str, payload: bytes, keep: Retention, on_stored: Callable[[Position], None] | None = None
+    ) -> AppendResult | None:
+        """`append_soon`, and wait for what `told` is told. Raises NotStoredError."""
+        answer: asyncio.Future[AppendResult | None] = asyncio.get_running_loop().create_future()
+        self.append_soon(channel, payload, keep, resolve_into(answer), on_stored)
         return await answer
 
     @abstractmethod
-    async def read(self, wanted: Sequence[Wanted]) -> list[Page]:
+    async def read(self, wanted: Sequence[HistoryQuery]) -> list[Page]:
         """Read parts of histories, all in one round trip. Raises one of LOST."""
 
     @abstractmethod
@@ -178,77 +171,3 @@ class MessageBroker(ABC):
     def healthy(self) -> bool:
         """Whether a message reaches all whom it should now."""
         return self.health.mode in (Mode.MEMORY, Mode.DISTRIBUTED)
-
-
-class InMemoryMessageBroker(MessageBroker):
-    """For one process: development, tests, and a worker without any Redis."""
-
-    def __init__(self, receive: Receive) -> None:
-        super().__init__(receive)
-        self._channels: set[str] = set()
-        self._published = self._heard = 0
-        self._origin = secrets.token_hex(6).encode()
-        self._histories: dict[str, MemoryHistory] = {}
-
-    async def run(self) -> None:
-        while True:
-            await asyncio.sleep(CLEANUP_SECONDS)
-            for channel in [c for c, history in self._histories.items() if history.forgotten]:
-                if channel not in self._channels:
-                    del self._histories[channel]
-
-    async def settle(self) -> None:
-        pass
-
-    async def subscribe(self, *channels: str) -> None:
-        self._channels.update(channels)
-
-    async def unsubscribe(self, channel: str) -> None:
-        self._channels.discard(channel)
-
-    def publish_soon(self, channel: str, payload: bytes, told: Told) -> None:
-        self._published += 1
-        if channel in self._channels:
-            self._heard += 1
-            self.receive(channel, payload)
-        told(True)
-
-    def append_soon(
-        self,
-        channel: str,
-        payload: bytes,
-        keep: Keep,
-        told: ToldStored,
-        on_stored: Callable[[Position], None] | None = None,
-    ) -> None:
-        self._published += 1
-        stored = self._history(channel).append(self._origin, self._published, payload, keep)
-        if stored.entry is not None and channel in self._channels:
-            self._heard += 1
-            self.on_entry(channel, stored.entry)
-        told(stored)
-
-    async def read(self, wanted: Sequence[Wanted]) -> list[Page]:
-        return [
-            self._history(one.channel).read(one.since, one.count, reverse=one.reverse, max_bytes=one.max_bytes)
-            if one.follows or one.channel in self._histories
-            else Page(Position(0, ""))
-            for one in wanted
-        ]
-
-    async def renew_epoch(self, channel: str, epoch: str) -> None:
-        raise NotImplementedError("memory loses nothing that it has sent")
-
-    def _history(self, channel: str) -> MemoryHistory:
-        history = self._histories.get(channel)
-        if history is None:
-            history = self._histories[channel] = MemoryHistory()
-        return history
-
-    @property
-    def health(self) -> BrokerHealth:
-        return BrokerHealth(Mode.MEMORY)
-
-    @property
-    def statistics(self) -> BrokerStatistics:
-        return BrokerStatistics(channels=len(self._channels), published=self._published, heard=self._heard)

@@ -11,8 +11,8 @@ ANSWER_SECONDS = 1.0
 T = TypeVar("T")
 
 
-class Exchange(Generic[T]):
-    """`answered` is to be called with every answer that comes."""
+class Questions(Generic[T]):
+    """`add_answer` is to be called with every answer that comes."""
 
     def __init__(self) -> None:
         self._open: dict[str, asyncio.Queue[T]] = {}
@@ -33,6 +33,6 @@ class Exchange(Generic[T]):
             del self._open[question]
         return found
 
-    def answered(self, question: str, answer: T) -> None:
+    def add_answer(self, question: str, answer: T) -> None:
         if (answers := self._open.get(question)) is not None:
             answers.put_nowait(answer)

@@ -22,23 +22,23 @@ from redis.exceptions import ReadOnlyError
 
 from wsd.worker.broker.circuit_breaker import CircuitBreaker
 from wsd.worker.broker.deduplication import SeenMessages
-from wsd.worker.broker.history import Entry, Keep, Page, Position, Stored, Wanted
+from wsd.worker.broker.history import AppendResult, Entry, HistoryQuery, Page, Position, Retention
 from wsd.worker.broker.message_broker import (
     BrokerHealth,
     BrokerStatistics,
     MessageBroker,
     Mode,
+    OnAppended,
     Receive,
-    RefusedError,
     Told,
-    ToldStored,
 )
 from wsd.worker.broker.redis_history import COMPRESSED, compressed, parse_message
 from wsd.worker.broker.redis_pubsub import RedisPubSub, StoredAt
 from wsd.worker.broker.spool import Outgoing, Spool
-from wsd.worker.containment import Containment, run_for_ever
+from wsd.worker.containment import Containment, run_repeatedly
 from wsd.worker.contract.events import EVENT
 from wsd.worker.contract.redis_keys import EVERY_WORKER
+from wsd.worker.errors import NotStoredError
 from wsd.worker.logs import get_logger
 from wsd.worker.redis_client import LOST, RedisError, is_refusal, refusal_text
 from wsd.worker.waiting import raise_if_cancelled
@@ -105,10 +105,10 @@ class RedisMessageBroker(MessageBroker):
             tasks.create_task(self.primary.run(self._hear), name="redis")
             if self._stand_in is not None:
                 tasks.create_task(self._stand_in.run(self._hear), name="stand-in")
-            tasks.create_task(run_for_ever(self._watch, "redis watch"), name="redis-watch")
+            tasks.create_task(run_repeatedly(self._watch, "redis watch"), name="redis-watch")
 
-    async def settle(self) -> None:
-        await asyncio.gather(*(way.settle() for way in self._ways))
+    async def wait_until_ready(self) -> None:
+        await asyncio.gather(*(way.wait_until_ready() for way in self._ways))
 
     async def subscribe(self, *channels: str) -> None:
         self._channels.update(channels)
@@ -142,8 +142,8 @@ class RedisMessageBroker(MessageBroker):
         self,
         channel: str,
         payload: bytes,
-        keep: Keep,
-        told: ToldStored,
+        keep: Retention,
+        told: OnAppended,
         on_stored: Callable[[Position], None] | None = None,
     ) -> None:
         outgoing = self._numbered(channel, payload, keep, on_stored)
@@ -152,10 +152,10 @@ class RedisMessageBroker(MessageBroker):
             if isinstance(result, tuple):
                 position, is_new = result
                 entry = Entry(self._origin, outgoing.number, payload, position) if is_new else None
-                told(Stored(position, entry))
+                told(AppendResult(position, entry))
             elif result is not None and is_refusal(result):
                 self._note_refusal(channel, result)
-                told(RefusedError(refusal_text(result)))
+                told(NotStoredError(refusal_text(result)))
             else:
                 self._send_later(outgoing, lambda: told(None))
 
@@ -164,7 +164,7 @@ class RedisMessageBroker(MessageBroker):
         else:
             self._send_later(outgoing, lambda: told(None))
 
-    async def read(self, wanted: Sequence[Wanted]) -> list[Page]:
+    async def read(self, wanted: Sequence[HistoryQuery]) -> list[Page]:
         if not self._distributed:
             raise RedisError(self._breaker.reason or "not connected yet")
         try:
@@ -193,7 +193,7 @@ class RedisMessageBroker(MessageBroker):
         if self._distributed:
             mode = Mode.DISTRIBUTED
         else:
-            mode = Mode.STAND_IN if self._stand_in is not None and self._stand_in.hearing else Mode.LOCAL
+            mode = Mode.FALLBACK if self._stand_in is not None and self._stand_in.hearing else Mode.LOCAL
             reason = reason or "not connected yet"
         return BrokerHealth(mode, self._breaker.state, reason, deaf=self._deaf >= DEAF_AFTER)
 
@@ -234,7 +234,7 @@ class RedisMessageBroker(MessageBroker):
         self,
         channel: str,
         payload: bytes,
-        keep: Keep | None = None,
+        keep: Retention | None = None,
         on_stored: Callable[[Position], None] | None = None,
     ) -> Outgoing:
         self._published += 1
@@ -301,7 +301,7 @@ class RedisMessageBroker(MessageBroker):
 
     async def _watch(self) -> None:
         """Prove that we hear: now and then while all is well, again and again while it is not."""
-        await self.primary.settle()
+        await self.primary.wait_until_ready()
         while True:
             await self._until_due()
             if not self._breaker.try_again(time.monotonic()):

@@ -16,10 +16,10 @@ from wsd.worker.broker.history import (
     IDEMPOTENCY_SECONDS,
     PAGE_BYTES,
     Entry,
-    Keep,
+    HistoryQuery,
     Page,
     Position,
-    Wanted,
+    Retention,
     epoch_seconds,
     new_epoch,
     page_of,
@@ -146,7 +146,7 @@ return redis.call('HSET', KEYS[1], 'epoch', ARGV[2])
 """
 
 
-def append_arguments(channel: str, message: bytes, keep: Keep) -> list[Any]:
+def append_arguments(channel: str, message: bytes, keep: Retention) -> list[Any]:
     """Of EVALSHA, after the script."""
     name = channel_of(channel)
     keys = [history_meta_key(name), history_key(name)]
@@ -156,7 +156,7 @@ def append_arguments(channel: str, message: bytes, keep: Keep) -> list[Any]:
     return [len(keys), *keys, message, channel, new_epoch(), keep.size, ttl_ms, int(time.time()), epoch_ms]
 
 
-def read_arguments(wanted: Wanted) -> list[Any]:
+def read_arguments(wanted: HistoryQuery) -> list[Any]:
     name = channel_of(wanted.channel)
     since = "" if wanted.since is None else wanted.since
     epoch_ms = int(epoch_seconds(wanted.keep.ttl) * 1000)
@@ -175,7 +175,7 @@ def read_arguments(wanted: Wanted) -> list[Any]:
     ]
 
 
-def _empty_seconds(name: str, keep: Keep) -> float:
+def _empty_seconds(name: str, keep: Retention) -> float:
     """For how long an epoch without messages is kept: clients can name channels as fast as they can subscribe."""
     is_named_by_client = name != BROADCAST and not name.startswith(USER_PREFIX)
     return EMPTY_SECONDS if is_named_by_client else epoch_seconds(keep.ttl)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec import structs
 from redis.exceptions import NoScriptError, ResponseError
 
-from wsd.worker.broker.history import NOWHERE, Page, Position, Wanted, new_epoch
-from wsd.worker.broker.message_broker import Receive, telling
+from wsd.worker.broker.history import NOWHERE, HistoryQuery, Page, Position, new_epoch
+from wsd.worker.broker.message_broker import Receive, resolve_into
 from wsd.worker.broker.redis_history import (
     APPEND_SCRIPT,
     APPEND_SHA,
@@ -27,7 +27,7 @@ from wsd.worker.broker.redis_history import (
     read_arguments,
 )
 from wsd.worker.broker.spool import Outgoing
-from wsd.worker.containment import Containment, report, run_for_ever
+from wsd.worker.containment import Containment, report, run_repeatedly
 from wsd.worker.contract.redis_keys import channel_of, history_meta_key, probe_key
 from wsd.worker.logs import get_logger
 from wsd.worker.redis_client import LOST, Redis, RedisError, is_refusal, is_unusable
@@ -127,9 +127,9 @@ class RedisPubSub:
         """Hear and publish messages until cancelled."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                hear = run_for_ever(lambda: self._hear_for_ever(receive), f"listener of {self.name}")
+                hear = run_repeatedly(lambda: self._hear_for_ever(receive), f"listener of {self.name}")
                 tasks.create_task(hear, name="listener")
-                tasks.create_task(run_for_ever(self._send_for_ever, f"publisher to {self.name}"), name="publisher")
+                tasks.create_task(run_repeatedly(self._send_for_ever, f"publisher to {self.name}"), name="publisher")
         finally:
             self._forget_connection()
             self.give_up("the worker has stopped")  # nobody would send what waits, nor what comes
@@ -156,7 +156,7 @@ class RedisPubSub:
             attempt = min(attempt + 1, 8)
             await asyncio.sleep(random.uniform(0, ceiling))
 
-    async def settle(self) -> None:
+    async def wait_until_ready(self) -> None:
         """Wait until it hears, or has seen that it cannot for now."""
         with suppress(TimeoutError):  # a server that takes the connection and says nothing
             async with asyncio.timeout(SETTLE_SECONDS):
@@ -187,7 +187,7 @@ class RedisPubSub:
     async def publish(self, outgoing: Outgoing) -> StoredAt | None:
         """`send`, and wait for what is told. Raises one of LOST."""
         answer: asyncio.Future[StoredAt | None] = asyncio.get_running_loop().create_future()
-        self.send(outgoing, telling(answer))
+        self.send(outgoing, resolve_into(answer))
         return await answer
 
     async def publish_all(self, batch: Iterable[Outgoing]) -> list[StoredAt | BaseException | None]:
@@ -295,7 +295,7 @@ class RedisPubSub:
                     pipe.publish(outgoing.channel, outgoing.text)
             return await pipe.execute(raise_on_error=False)
 
-    async def read(self, wanted: Iterable[Wanted]) -> list[Page]:
+    async def read(self, wanted: Iterable[HistoryQuery]) -> list[Page]:
         """Read pages of histories, in one round trip; a history that cannot be read keeps nobody from the others.
 
         Raises one of LOST where Redis cannot be used.
@@ -310,7 +310,7 @@ class RedisPubSub:
         return [self._page(answer, one) for answer, one in zip(answers, wanted, strict=True)]
 
     @staticmethod
-    def _page(answer: Any, wanted: Wanted) -> Page:
+    def _page(answer: Any, wanted: HistoryQuery) -> Page:
         """Raises what Redis answers where it cannot be used."""
         if isinstance(answer, ResponseError) and is_refusal(answer):
             return Page(NOWHERE, problem=str(answer))

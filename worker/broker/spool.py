@@ -6,7 +6,7 @@ from itertools import islice
 
 from msgspec import Struct
 
-from wsd.worker.broker.history import Keep, Position
+from wsd.worker.broker.history import Position, Retention
 
 
 class Outgoing(Struct, frozen=True):
@@ -15,7 +15,7 @@ class Outgoing(Struct, frozen=True):
     number: int
     channel: str
     message: bytes
-    keep: Keep | None = None  # None: for who hears it now, no history
+    keep: Retention | None = None  # None: for who hears it now, no history
     on_stored: Callable[[Position], None] | None = None
     position: Position | None = None  # in the history, once it is there
 

@@ -14,15 +14,25 @@ from typing import TypeVar
 from msgspec import Struct
 
 from wsd.worker.broker.deduplication import SeenMessages
-from wsd.worker.broker.history import PAGE_ENTRIES, Entry, Keep, Page, Position, Stored, Wanted, offset_of
-from wsd.worker.broker.message_broker import MessageBroker, RefusedError, ToldStored
+from wsd.worker.broker.history import (
+    PAGE_ENTRIES,
+    AppendResult,
+    Entry,
+    HistoryQuery,
+    Page,
+    Position,
+    Retention,
+    offset_of,
+)
+from wsd.worker.broker.message_broker import MessageBroker, OnAppended
 from wsd.worker.channels.feed import Advance, ChannelFeed, Deliver, Jump, Loss, ReadFirst, Recovered, Step
 from wsd.worker.channels.options import NO_HISTORY, ChannelOptions, ChannelRules
-from wsd.worker.containment import Containment, run_for_ever
+from wsd.worker.containment import Containment, run_repeatedly
 from wsd.worker.contract.redis_keys import DIRECT, USER_PREFIX, channel_key, channel_of
 from wsd.worker.delivery.batch import Batch, Message
 from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.delivery.outbox import Outbox
+from wsd.worker.errors import NotStoredError
 from wsd.worker.logs import get_logger
 from wsd.worker.redis_client import LOST, RedisError
 from wsd.worker.waiting import raise_if_cancelled
@@ -108,7 +118,7 @@ class _Channel:
     def __init__(self, name: str, options: ChannelOptions, seen: SeenMessages) -> None:
         self.name = name
         self.key = channel_key(name)
-        self.keep = Keep(options.history_size, options.history_ttl_seconds)
+        self.keep = Retention(options.history_size, options.history_ttl_seconds)
         self.options = options
         self.feed = ChannelFeed(seen) if options.history_size else None
         self.holders = 0  # who is about to join, and does not want it closed
@@ -160,9 +170,9 @@ class Channels:
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            tasks.create_task(run_for_ever(self._catch_up_for_ever, "channels: catching up"), name="catch-up")
-            tasks.create_task(run_for_ever(self._check_for_ever, "channels: checking positions"), name="positions")
-            tasks.create_task(run_for_ever(self._unsubscribe_for_ever, "channels: unsubscribing"), name="unsubscribe")
+            tasks.create_task(run_repeatedly(self._catch_up_for_ever, "channels: catching up"), name="catch-up")
+            tasks.create_task(run_repeatedly(self._check_for_ever, "channels: checking positions"), name="positions")
+            tasks.create_task(run_repeatedly(self._unsubscribe_for_ever, "channels: unsubscribing"), name="unsubscribe")
 
     async def settle(self) -> None:
         """Wait until what is open is at its position, as far as Redis answers."""
@@ -265,27 +275,27 @@ class Channels:
         name: str,
         body: bytes,
         idempotency_key: str,
-        told: ToldStored,
+        told: OnAppended,
         on_stored: Callable[[Position], None] | None,
     ) -> None:
         """Store a message of a channel with history, and send it; see `MessageBroker.append_soon`."""
 
-        def echo(stored: Stored | RefusedError | None) -> None:
-            if isinstance(stored, Stored) and stored.entry is not None and (channel := self._channels.get(name)):
+        def echo(stored: AppendResult | NotStoredError | None) -> None:
+            if isinstance(stored, AppendResult) and stored.entry is not None and (channel := self._channels.get(name)):
                 # It is stored, so members here get it, even if Redis goes away before we hear it from there.
                 self._echo(channel, stored.entry)
             told(stored)
 
         options = self.options(name)
-        keep = Keep(options.history_size, options.history_ttl_seconds, idempotency_key)
+        keep = Retention(options.history_size, options.history_ttl_seconds, idempotency_key)
         self._broker.append_soon(channel_key(name), body, keep, echo, on_stored)
 
     async def history(self, name: str, since: int, count: int, *, max_bytes: int, reverse: bool) -> Page:
         """Raises one of LOST."""
         options = self.options(name)
-        keep = Keep(options.history_size, options.history_ttl_seconds)
+        keep = Retention(options.history_size, options.history_ttl_seconds)
         async with asyncio.timeout(self._timeout):
-            wanted = Wanted(channel_key(name), keep, since, count, reverse, max_bytes=max_bytes)
+            wanted = HistoryQuery(channel_key(name), keep, since, count, reverse, max_bytes=max_bytes)
             [page] = await self._broker.read([wanted])
         return _readable(page)
 
@@ -423,7 +433,9 @@ class Channels:
         feeds = [(channel, channel.feed) for channel in batch if channel.feed is not None]
         for _, feed in feeds:
             feed.reading()
-        pages = await self._broker.read([Wanted(c.key, c.keep, feed.wanted_since, follows=True) for c, feed in feeds])
+        pages = await self._broker.read(
+            [HistoryQuery(c.key, c.keep, feed.wanted_since, follows=True) for c, feed in feeds]
+        )
         for (channel, feed), page in zip(feeds, pages, strict=True):
             if page.problem:
                 logger.warning("the history of %s cannot be read: %s", channel.label, page.problem)
@@ -487,7 +499,7 @@ class Channels:
         """A page of the entries after an offset; those who come back together share it. Raises one of LOST."""
         page = channel.pages.get(offset)
         if page is None:
-            [page] = await self._broker.read([Wanted(channel.key, channel.keep, offset)])
+            [page] = await self._broker.read([HistoryQuery(channel.key, channel.keep, offset)])
             _readable(page)
             if page.more or len(page.entries) == PAGE_ENTRIES:  # else it may grow
                 channel.pages[offset] = page

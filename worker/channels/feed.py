@@ -19,7 +19,7 @@ from msgspec import Struct, structs
 
 from wsd.worker.broker.deduplication import SeenMessages
 from wsd.worker.broker.history import PAGE_ENTRIES, Entry, Origin, Page, Position, offset_of
-from wsd.worker.broker.message_names import KnownTries, try_of
+from wsd.worker.broker.idempotency import RecentAttempts, attempt_of
 
 MAX_HELD = 2000
 """Entries held beyond a hole; those after them are in the history."""
@@ -104,7 +104,7 @@ class ChannelFeed:
         self._early: OrderedDict[tuple[Origin, int], Entry] = OrderedDict()
         self._early_bytes = 0
         self._early_tries: dict[bytes, tuple[Origin, int]] = {}  # keys of `_early`, by what their tries share
-        self._tries = KnownTries(MAX_TRIES)
+        self._tries = RecentAttempts(MAX_TRIES)
         self._recent: deque[Entry] | None = None
         self._recent_bytes = 0
 
@@ -143,7 +143,7 @@ class ChannelFeed:
             if key in self._seen:
                 continue
             self._seen.add(*key)
-            one = try_of(each.payload)
+            one = attempt_of(each.payload)
             if one is not None:
                 if one[0] in self._early_tries or one in self._tries:
                     continue  # members have it from another try
@@ -159,7 +159,7 @@ class ChannelFeed:
         entry = self._early.pop(key, None)
         if entry is not None:
             self._early_bytes -= len(entry.payload)
-        if entry is not None and (one := try_of(entry.payload)) is not None:
+        if entry is not None and (one := attempt_of(entry.payload)) is not None:
             del self._early_tries[one[0]]
 
     @property
@@ -272,7 +272,7 @@ class ChannelFeed:
         is_known = key in self._seen
         if not is_known:
             self._seen.add(*key)
-        if (one := try_of(entry.payload)) is not None:
+        if (one := attempt_of(entry.payload)) is not None:
             self._tries.add(*one)
             is_known = one[0] in self._early_tries or is_known
             key = self._early_tries.get(one[0], key)  # another try of it was handed out early

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from wsd.worker.channels.presence import Presence
-from wsd.worker.containment import run_for_ever
+from wsd.worker.containment import run_repeatedly
 from wsd.worker.redis_client import LOST
 from wsd.worker.waiting import raise_if_cancelled
 from wsd.worker.wire import messages as wire
@@ -91,9 +91,9 @@ class PresenceEvents:
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(run_for_ever(self._publish_for_ever, "presence events"), name="presence-events")
+            tasks.create_task(run_repeatedly(self._publish_for_ever, "presence events"), name="presence-events")
             tasks.create_task(
-                run_for_ever(self._tell_of_the_dead, "presence events of the dead"), name="presence-of-the-dead"
+                run_repeatedly(self._tell_of_the_dead, "presence events of the dead"), name="presence-of-the-dead"
             )
 
     async def _publish_for_ever(self) -> None:

@@ -85,7 +85,7 @@ def history_meta_key(channel: str) -> str:
 
 
 def idempotency_key(channel: str, stored_key: str) -> str:
-    """String: the position that a message with an idempotency key got. `stored_key`: see `message_names`."""
+    """String: the position that a message with an idempotency key got. `stored_key`: see `idempotency`."""
     return "ws_idempotency:{" + channel + "}:" + stored_key
 
 

@@ -10,7 +10,7 @@ from msgspec import Raw, Struct
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from wsd.worker.broker.message_broker import UNAVAILABLE, RefusedError
+from wsd.worker.broker.message_broker import HISTORY_UNAVAILABLE
 from wsd.worker.contract.host_header import WRONG_HOST, is_own_host
 from wsd.worker.contract.http_paths import (
     HEALTH_PATH,
@@ -22,6 +22,7 @@ from wsd.worker.contract.http_paths import (
 )
 from wsd.worker.contract.redis_keys import BROADCAST
 from wsd.worker.endpoints import operator_api
+from wsd.worker.errors import NotStoredError
 from wsd.worker.manager.websocket_manager import Published
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.redaction import PayloadFilter
@@ -109,7 +110,7 @@ async def publish(worker: Worker, request: Request) -> Response:
     for message in messages:
         try:
             done.append(await _send(worker, message))
-        except RefusedError as exc:
+        except NotStoredError as exc:
             return _error(503, f"message {len(done)} is not stored, those before it are published: {exc}")
     return _json({"published": len(done), "distributed": all(published.everywhere for published in done)})
 
@@ -130,7 +131,7 @@ async def history(worker: Worker, request: Request) -> Response:
     try:
         return _json(await worker.manager.history(channel, since, max(1, limit), reverse=reverse))
     except ConnectionError:
-        return _error(503, UNAVAILABLE)
+        return _error(503, HISTORY_UNAVAILABLE)
 
 
 def _check_key(worker: Worker, request: Request) -> Response | None:
@@ -161,7 +162,7 @@ def _checked(worker: Worker, message: Outgoing, number: int) -> Outgoing:
 
 
 async def _send(worker: Worker, message: Outgoing) -> Published:
-    """Raises RefusedError."""
+    """Raises NotStoredError."""
     manager, key = worker.manager, message.idempotency_key or ""
     if message.channel:
         return await manager.publish(message.channel, message.data, idempotency_key=key)

@@ -14,11 +14,12 @@ from typing import Any, NoReturn
 import msgspec
 
 from wsd.worker.broker.history import Position
-from wsd.worker.broker.message_broker import UNAVAILABLE, RefusedError
+from wsd.worker.broker.message_broker import HISTORY_UNAVAILABLE
 from wsd.worker.channels.channels import Joined
 from wsd.worker.containment import contained, report
 from wsd.worker.contract.redis_keys import BROADCAST, DIRECT, user_channel
 from wsd.worker.delivery.outbox import WebSocketHandle
+from wsd.worker.errors import NotStoredError
 from wsd.worker.manager.connection import Connection
 from wsd.worker.manager.websocket_manager import (
     MAX_CHANNELS,
@@ -283,11 +284,11 @@ class Client:
         size = len(bytes(data))
         self._count_under_way(1, size)
 
-        def told(done: Published | RefusedError) -> None:
+        def told(done: Published | NotStoredError) -> None:
             self._count_under_way(-1, -size)
             if self._told is not None and not self._told.done():
                 self._told.set_result(None)
-            if isinstance(done, RefusedError):
+            if isinstance(done, NotStoredError):
                 self._refuse(WireError("not_stored", str(done), request_id))
             elif request_id is not None:
                 manager.reply(connection, _ack(request_id, done))
@@ -363,7 +364,7 @@ async def _history(manager: DistributedWebSocketManager, connection: Connection,
     try:
         page = await manager.history(request.channel, request.since, request.limit, reverse=request.reverse)
     except ConnectionError:
-        raise WireError("unavailable", UNAVAILABLE, request.id) from None
+        raise WireError("unavailable", HISTORY_UNAVAILABLE, request.id) from None
     manager.reply(connection, msgspec.structs.replace(page, id=request.id))
 
 
@@ -376,7 +377,7 @@ async def _delivered(manager: DistributedWebSocketManager, connection: Connectio
     try:
         offset = await manager.read_by(channel, user_id, request.epoch)
     except ConnectionError:
-        raise WireError("unavailable", UNAVAILABLE, request_id) from None
+        raise WireError("unavailable", HISTORY_UNAVAILABLE, request_id) from None
     delivered = offset >= request.offset > 0
     manager.reply(connection, wire.Receipt(channel, user_id, delivered, offset, request_id))
 

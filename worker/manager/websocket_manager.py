@@ -15,16 +15,16 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from wsd.worker.broker.history import Position, Stored
-from wsd.worker.broker.message_broker import MessageBroker, Receive, RefusedError, telling
-from wsd.worker.broker.message_names import stored_key, uid_of
-from wsd.worker.broker.questions import Exchange
+from wsd.worker.broker.history import AppendResult, Position
+from wsd.worker.broker.idempotency import stored_key, uid_of
+from wsd.worker.broker.message_broker import MessageBroker, Receive, resolve_into
+from wsd.worker.broker.questions import Questions
 from wsd.worker.channels.channels import PATIENCE_SECONDS, RETRY_SECONDS, Channels, Joined
 from wsd.worker.channels.options import ChannelOptions, ChannelRules
 from wsd.worker.channels.presence import Presence
 from wsd.worker.channels.presence_events import PresenceEvents
 from wsd.worker.channels.receipts import Receipts
-from wsd.worker.containment import run_for_ever
+from wsd.worker.containment import run_repeatedly
 from wsd.worker.contract.redis_keys import (
     BROADCAST,
     DIRECT,
@@ -39,6 +39,7 @@ from wsd.worker.delivery.batch import Message
 from wsd.worker.delivery.close_delays import close_delays
 from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.delivery.outbox import Outbox, Outlet
+from wsd.worker.errors import NotStoredError
 from wsd.worker.logs import get_logger
 from wsd.worker.manager.connection import Connection, ConnectionLimits, Turns
 from wsd.worker.manager.statistics import (
@@ -166,7 +167,7 @@ class DistributedWebSocketManager:
             on_ended=self._session_ended,
             on_failed=self._session_failed,
         )
-        self._asked_statistics: Exchange[WorkerStatistics] = Exchange()
+        self._asked_statistics: Questions[WorkerStatistics] = Questions()
         self._fanout = Fanout(parts.outlet)
         self.tracing = Tracing(worker_id, node_id, self.keeper, find=self._fanout.get, tell=self._tell)
         self._channels = Channels(self.broker, self._fanout, parts.rules, self._step_timeout)
@@ -197,17 +198,19 @@ class DistributedWebSocketManager:
             tasks.create_task(self.keeper.run(), name="sessions")
             tasks.create_task(self._presence.run(), name="presence")
             tasks.create_task(self._channels.run(), name="channels")
-            tasks.create_task(run_for_ever(self._receipts.run, "receipts"), name="receipts")
+            tasks.create_task(run_repeatedly(self._receipts.run, "receipts"), name="receipts")
             tasks.create_task(self._presence_events.run(), name="presence-events")
-            tasks.create_task(run_for_ever(self._answer_for_ever, "answers to workers"), name="answers")
+            tasks.create_task(run_repeatedly(self._answer_for_ever, "answers to workers"), name="answers")
             if self._user_connections is not None:
-                tasks.create_task(run_for_ever(self._user_connections.run, "user connections"), name="user-connections")
+                tasks.create_task(
+                    run_repeatedly(self._user_connections.run, "user connections"), name="user-connections"
+                )
             if self.limits.idle_timeout:
-                tasks.create_task(run_for_ever(self._close_idle, "idle connections"), name="idle")
+                tasks.create_task(run_repeatedly(self._close_idle, "idle connections"), name="idle")
 
     async def settle(self) -> None:
         """Wait until it hears the other workers, or has seen that it cannot for now."""
-        await self.broker.settle()
+        await self.broker.wait_until_ready()
         await self._channels.settle()
 
     # Connections
@@ -587,13 +590,15 @@ class DistributedWebSocketManager:
         Of messages with the same `idempotency_key` (of one sender, within two minutes) the first one counts. Where the
         channel has a history, and the message could not be stored yet, `on_stored` is called once it is.
 
-        Raises RefusedError when Redis will not store it: then nobody has it.
+        Raises NotStoredError when Redis will not store it: then nobody has it.
         """
         if (home := self._another_home()) is not None:
             message = self.publish(channel, data, sender, idempotency_key=idempotency_key, on_stored=on_stored)
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(message, home))
         answer: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
-        self.publish_soon(channel, data, telling(answer), sender, idempotency_key=idempotency_key, on_stored=on_stored)
+        self.publish_soon(
+            channel, data, resolve_into(answer), sender, idempotency_key=idempotency_key, on_stored=on_stored
+        )
         return await answer
 
     def _another_home(self) -> asyncio.AbstractEventLoop | None:
@@ -606,7 +611,7 @@ class DistributedWebSocketManager:
         self,
         channel: str,
         data: Any,
-        told: Callable[[Published | RefusedError], None],
+        told: Callable[[Published | NotStoredError], None],
         sender: Connection | None = None,
         *,
         idempotency_key: str = "",
@@ -625,8 +630,8 @@ class DistributedWebSocketManager:
         uid = uid_of(channel, key, time.time()) if key else f"{self._uid_prefix}-{self._uids}"
         message = wire.Message(channel=label, data=data, sender=self._sender(sender), uid=uid)
 
-        def stored(found: Stored | RefusedError | None) -> None:
-            if isinstance(found, RefusedError):
+        def stored(found: AppendResult | NotStoredError | None) -> None:
+            if isinstance(found, NotStoredError):
                 told(found)
             else:
                 told(Published(found is not None, found.position if found is not None else None, kept=True))
@@ -796,7 +801,7 @@ class DistributedWebSocketManager:
             case AskStatistics() | AskFlight() if not self._questions.full():
                 self._questions.put_nowait(told)
             case Answer(question=question, statistics=statistics):
-                self._asked_statistics.answered(question, statistics)
+                self._asked_statistics.add_answer(question, statistics)
             case FlightAnswer():
                 self.tracing.answered(told)
             case WorkerCame():

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import takewhile
 
-from wsd.worker.containment import report, run_for_ever
+from wsd.worker.containment import report, run_repeatedly
 from wsd.worker.contract.events import EVENT
 from wsd.worker.delivery.flight_recorder import Flight
 from wsd.worker.logs import get_logger
@@ -170,8 +170,8 @@ class SessionKeeper:
         """Write and keep alive until cancelled; then write what is left, as far as Redis answers."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(run_for_ever(self._write_for_ever, "session writer"), name="session-writer")
-                tasks.create_task(run_for_ever(self._keep_alive, "session keep-alive"), name="session-keep-alive")
+                tasks.create_task(run_repeatedly(self._write_for_ever, "session writer"), name="session-writer")
+                tasks.create_task(run_repeatedly(self._keep_alive, "session keep-alive"), name="session-keep-alive")
         finally:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._timeout):

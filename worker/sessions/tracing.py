@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from msgspec import Struct
 
-from wsd.worker.broker.questions import Exchange
+from wsd.worker.broker.questions import Questions
 from wsd.worker.contract.redis_keys import worker_channel
 from wsd.worker.delivery.flight_recorder import Flight, SessionTrace
 from wsd.worker.delivery.outbox import Outbox
@@ -44,7 +44,7 @@ class Tracing:
         self._keeper = keeper
         self._find = find
         self._tell = tell
-        self._asked: Exchange[Flight] = Exchange()
+        self._asked: Questions[Flight] = Questions()
 
     def ended(self, outbox: Outbox, ending: Ending) -> None:
         """Keep what became of a connection that has ended."""
@@ -88,7 +88,7 @@ class Tracing:
         return FlightAnswer(asked.question, self._flight(outbox)) if outbox is not None else None
 
     def answered(self, answer: FlightAnswer) -> None:
-        self._asked.answered(answer.question, answer.flight)
+        self._asked.add_answer(answer.question, answer.flight)
 
     async def _under_way(self, session: SessionInfo, live_workers: frozenset[str]) -> list[Flight]:
         session_id, owner = session.session_id, session.worker_id

@@ -110,7 +110,7 @@ class Message(Struct, frozen=True, kw_only=True, tag="message", omit_defaults=Tr
     channel: str = ""
     data: Any
     sender: Sender | None = None
-    uid: str = ""  # names the message: two with the same in one channel are one; `try_of` needs it to be last
+    uid: str = ""  # names the message: two with the same in one channel are one; `attempt_of` needs it to be last
 
 
 class Member(Struct, frozen=True):

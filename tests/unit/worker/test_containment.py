@@ -13,11 +13,11 @@ import pytest
 from tests.support.waiting import eventually
 from tests.unit.worker.test_outbox import Socket, payload, turn
 from wsd.worker import containment
-from wsd.worker.broker.message_broker import InMemoryMessageBroker
+from wsd.worker.broker.memory_broker import InMemoryMessageBroker
 from wsd.worker.channels.options import ChannelRules
 from wsd.worker.channels.presence import InMemoryPresence
 from wsd.worker.channels.receipts import Receipts
-from wsd.worker.containment import Containment, contained, run_for_ever
+from wsd.worker.containment import Containment, contained, run_repeatedly
 from wsd.worker.delivery.outbox import Outlet
 from wsd.worker.endpoints.hub_client import Client
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager, Parts
@@ -70,7 +70,7 @@ async def test_a_loop_that_raises_goes_on(monkeypatch: pytest.MonkeyPatch) -> No
         rounds += 1
         raise ValueError(rounds)
 
-    task = asyncio.create_task(run_for_ever(work, "a loop"))
+    task = asyncio.create_task(run_repeatedly(work, "a loop"))
     await eventually(lambda: rounds > 2)
     task.cancel()
     with suppress(asyncio.CancelledError):

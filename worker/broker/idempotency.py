@@ -33,7 +33,7 @@ def uid_of(channel: str, stored_key: str, now: float) -> str:
     return f"{_digest(stored_key + channel)}-{int(now // UID_SECONDS):x}"
 
 
-def try_of(payload: bytes) -> tuple[bytes, int] | None:
+def attempt_of(payload: bytes) -> tuple[bytes, int] | None:
     """Return what all tries of a message share, and the period of this one; None for a message without a key.
 
     `payload`: an encoded `wire.Message`, whose last field is the uid.
@@ -48,7 +48,7 @@ def try_of(payload: bytes) -> tuple[bytes, int] | None:
         return None
 
 
-class KnownTries:
+class RecentAttempts:
     """The messages with a key that were handed out lately, `limit` of them at most."""
 
     def __init__(self, limit: int) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from wsd.worker.broker.history import IDEMPOTENCY_SECONDS
-from wsd.worker.broker.message_names import UID_SECONDS, KnownTries, stored_key, try_of, uid_of
+from wsd.worker.broker.idempotency import UID_SECONDS, RecentAttempts, attempt_of, stored_key, uid_of
 from wsd.worker.contract.redis_keys import idempotency_key
 from wsd.worker.wire import messages as wire
 
@@ -82,18 +82,18 @@ def encoded(uid: str, data: object = None) -> bytes:
 @pytest.mark.parametrize("data", [None, '"uid":"x"', {"uid": "0" * 32 + "-1"}, ["uid", "é"]])
 def test_a_try_is_known_by_the_uid_in_its_message(data: object) -> None:
     uid = uid_of("c", stored_key("u", "k"), 17 * UID_SECONDS)
-    assert try_of(encoded(uid, data)) == (uid[:32].encode(), 17)
-    assert try_of(encoded("8cabc15713-1", data)) is None
-    assert try_of(encoded("", data)) in (None, (b"0" * 32, 1)), "nobody publishes to a history without a uid"
+    assert attempt_of(encoded(uid, data)) == (uid[:32].encode(), 17)
+    assert attempt_of(encoded("8cabc15713-1", data)) is None
+    assert attempt_of(encoded("", data)) in (None, (b"0" * 32, 1)), "nobody publishes to a history without a uid"
 
 
 @pytest.mark.parametrize("payload", [b"", b"{}", b'"uid":"', b'{"uid":"' + b"0" * 32 + b'-xyz"}', b"not json"])
 def test_what_is_no_message_is_no_try(payload: bytes) -> None:
-    assert try_of(payload) is None
+    assert attempt_of(payload) is None
 
 
 def test_tries_of_neighbouring_periods_are_of_one_message() -> None:
-    known = KnownTries(2)
+    known = RecentAttempts(2)
     known.add(b"a", 10)
     assert [(b"a", period) in known for period in range(8, 13)] == [False, True, True, True, False]
     known.add(b"b", 10)

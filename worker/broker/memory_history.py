@@ -1,0 +1,78 @@
+"""The history of one channel in the memory of this process."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+
+from wsd.worker.broker.history import (
+    IDEMPOTENCY_SECONDS,
+    PAGE_BYTES,
+    AppendResult,
+    Entry,
+    Origin,
+    Page,
+    Position,
+    Retention,
+    epoch_seconds,
+    new_epoch,
+    offset_of,
+    page_of,
+)
+
+
+class MemoryHistory:
+    """Of one channel, in this process. Times by `clock`, in seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._epoch = new_epoch()
+        self._offset = 0
+        self._entries: deque[Entry] = deque()
+        self._ttl = 0.0
+        self._expires_at = clock()
+        self._positions: dict[str, tuple[float, Position]] = {}  # by idempotency key, with when it expires
+
+    def append(self, origin: Origin, number: int, payload: bytes, keep: Retention) -> AppendResult:
+        now = self._clock()
+        self._forget(now)
+        key = keep.idempotency_key
+        if key and key in self._positions:
+            return AppendResult(self._positions[key][1], None)
+        self._offset += 1
+        position = Position(self._offset, self._epoch)
+        entry = Entry(origin, number, payload, position)
+        self._entries.append(entry)
+        while len(self._entries) > keep.size:
+            self._entries.popleft()
+        self._ttl = keep.ttl
+        self._expires_at = now + keep.ttl
+        if key:
+            self._positions[key] = (now + IDEMPOTENCY_SECONDS, position)
+        return AppendResult(position, entry)
+
+    def read(self, since: int | None, count: int, *, reverse: bool, max_bytes: int = PAGE_BYTES) -> Page:
+        self._forget(self._clock())
+        top = Position(self._offset, self._epoch)
+        if since is None:
+            return Page(top)
+        if reverse:
+            end = since or self._offset + 1
+            found = (entry for entry in reversed(self._entries) if offset_of(entry) < end)
+        else:
+            found = (entry for entry in self._entries if offset_of(entry) > since)
+        return page_of(top, islice(found, count), max_bytes)
+
+    def _forget(self, now: float) -> None:
+        if now >= self._expires_at:
+            self._entries.clear()
+        while self._positions:  # the oldest is first
+            key = next(iter(self._positions))
+            if now < self._positions[key][0]:
+                break
+            del self._positions[key]
+
+    @property
+    def forgotten(self) -> bool:
+        """Whether nobody could resume from here any more."""
+        return self._clock() >= self._expires_at - self._ttl + epoch_seconds(self._ttl)
