@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from wsd.supervisor.control.server import ControlServer
 from wsd.supervisor.errors import CommandError
 from wsd.supervisor.processes.children import Child, Children
+from wsd.supervisor.processes.service import Service
 from wsd.supervisor.processes.slot import Fact, Incarnation, Phase, Recycle, Unhealthy
-from wsd.supervisor.services.valkey import ValkeyService
 from wsd.supervisor.state_dir import StateDir
 
 logger = logging.getLogger(__name__)
@@ -53,16 +53,16 @@ class FileGuard:
                 self._children.post(child, fact)
 
 
-def lost_sockets(child: Child) -> Iterable[Fact]:
+def lost_sockets(child: Child[Service]) -> Iterable[Fact]:
     """Yield what follows for the processes of a slot whose sockets are gone: nobody new finds them any more."""
     for incarnation in child.slot.incarnations:
         if not incarnation.leaving and child.service.has_lost_socket(incarnation.number):
             yield _consequence(child, incarnation)
 
 
-def _consequence(child: Child, incarnation: Incarnation) -> Fact:
+def _consequence(child: Child[Service], incarnation: Incarnation) -> Fact:
     reason = "has lost its socket"
-    # Two Valkeys cannot share their data, and a process that does not serve yet has nothing to hand over.
-    if isinstance(child.service, ValkeyService) or incarnation.phase is not Phase.READY:
+    # A process that does not serve yet has nothing to hand over.
+    if not child.service.can_overlap or incarnation.phase is not Phase.READY:
         return Unhealthy(incarnation.number, reason)
     return Recycle(incarnation.number, reason)

@@ -90,7 +90,7 @@ class Supervisor:
         self._public_socket = public_socket
         self._say = say
         self._stop_patience: float | None = None
-        self._ending: list[Child] = []
+        self._ending: list[Child[Service]] = []
         self._valkey: ValkeyService | None = None
         self._nginx: NginxService | None = None
         self._nginx_update = asyncio.Lock()
@@ -144,14 +144,14 @@ class Supervisor:
             await self.operations.close()
             if not self.handing_over:
                 # Workers first, while clients still reach them through nginx; Valkey last, which keeps their sessions.
-                await self._bring_down(lambda service: isinstance(service, WorkerService))
-                await self._bring_down(lambda service: isinstance(service, NginxService))
+                await self._bring_down(self.workers)
+                await self._bring_down(self.children.of(NginxService))
             for task in background[1:]:
                 task.cancel()
             if self.redis_watch is not None:
                 await self.redis_watch.close(keep_lease=self.handing_over)
             if not self.handing_over:
-                await self._bring_down(lambda service: True)
+                await self._bring_down(list(self.children))
             await control.stop()
             background[0].cancel()
         if failure is not None:
@@ -182,17 +182,16 @@ class Supervisor:
             self.contents = contents
         self.children.workers = config.cluster.workers
         self.children.policy = _restart_policy(config)
-        for child in self.children:
-            if isinstance(child.service, WorkerService):
-                child.service.configure(config, self.contents.get(PUBLIC_KEY, ""))
-                child.slot = replace(child.slot, patience=child.service.patience)
+        for child in self.workers:
+            child.service.configure(config, self.contents.get(PUBLIC_KEY, ""))
+            child.slot = replace(child.slot, patience=child.service.patience)
         if self.health_watch is not None:
             self.health_watch.configure(_limits(config))
 
     async def update_nginx(self, say: Callable[[str], None]) -> None:
         """Let it have the configuration that belongs to the settings. Raises StartError; then it keeps its own."""
         child = self.nginx
-        if child is None or not isinstance(child.service, NginxService):
+        if child is None:
             return
         async with self._nginx_update:  # who watches the file and who changes the settings take turns
             if await child.service.prepare(self.config):
@@ -212,7 +211,7 @@ class Supervisor:
         while True:
             await asyncio.sleep(GUARD_SECONDS)
             child, operation = self.nginx, self.operations.current
-            if child is None or not isinstance(child.service, NginxService) or child.service.is_as_written:
+            if child is None or child.service.is_as_written:
                 continue
             if operation is None or operation.done:
                 logger.warning(
@@ -236,12 +235,12 @@ class Supervisor:
         return report(self)
 
     @property
-    def workers(self) -> list[Child]:
-        return [child for child in self.children if isinstance(child.service, WorkerService)]
+    def workers(self) -> list[Child[WorkerService]]:
+        return self.children.of(WorkerService)
 
     @property
-    def nginx(self) -> Child | None:
-        return self.children.get(NginxService.name)
+    def nginx(self) -> Child[NginxService] | None:
+        return next(iter(self.children.of(NginxService)), None)
 
     @property
     def has_dashboard(self) -> bool:
@@ -295,7 +294,7 @@ class Supervisor:
         if (nginx_binary := self._find_nginx()) is not None:
             self._nginx = NginxService(nginx_binary, self.config, self.state_dir, public_socket=self._public_socket)
 
-    def _adopt_all(self) -> list[Child]:
+    def _adopt_all(self) -> list[Child[Service]]:
         """Adopt every process of the supervisor before us, before anything is started.
 
         Returns the slots of those that are not wanted any more. All of them drain, except Valkey: the workers that we
@@ -316,7 +315,7 @@ class Supervisor:
             self.children.reap_orphans()  # those that ended while one supervisor became the next
         return unwanted
 
-    async def _bury(self, unwanted: Sequence[Child]) -> None:
+    async def _bury(self, unwanted: Sequence[Child[Service]]) -> None:
         """Wait until processes that are not wanted any more have ended, and forget their slots."""
         await self.children.until(lambda: self.stopping or not any(child.processes for child in unwanted))
         if not self.stopping:
@@ -325,12 +324,13 @@ class Supervisor:
 
     async def _bury_valkey(self) -> None:
         """End a Valkey that is not wanted any more, as soon as no worker uses it."""
-        child = self.children.get(ValkeyService.name)
-        if child is None or not isinstance(child.service, LeftoverService):
+        leftovers = [child for child in self.children.of(LeftoverService) if child.slot.name == ValkeyService.name]
+        if not leftovers:
             return
         await self.children.until(lambda: not self.outdated() and not any(one.slot.replacing for one in self.workers))
-        self.children.post(child, Stop(child.service.patience))
-        await self._bury([child])
+        for child in leftovers:
+            self.children.post(child, Stop(child.service.patience))
+        await self._bury(leftovers)
 
     def _workers_wanted(self) -> list[WorkerService]:
         return [self.make_worker(slot) for slot in range(1, self.config.cluster.workers + 1)]
@@ -382,7 +382,6 @@ class Supervisor:
             self.redis_watch,
             _limits(self.config),
             self.config.health.heartbeat_interval,
-            stand_in=bool(self.stand_in_url),
         )
 
     async def _bring_up_nginx(self) -> None:
@@ -416,14 +415,14 @@ class Supervisor:
             return
         children = [self.children.get(service.name) or self._start(service) for service in services]
 
-        def serves(child: Child) -> bool:
+        def serves(child: Child[Service]) -> bool:
             if child.start_failure is not None and not child.slot.ever_ready:
                 for line in child.start_failure.output:
                     self._say(line)
                 raise StartError(child.start_failure.reason)
             return self.stopping or child.slot.ready
 
-        def tell(child: Child) -> None:
+        def tell(child: Child[Service]) -> None:
             if child.process is not None and child.slot.ready:
                 what = "goes on" if self._has_left(child.service) else "ready"
                 self._say(f"{child.slot.name:<9} {what}, pid {child.process.pid}")
@@ -431,7 +430,7 @@ class Supervisor:
         wanted = [child for child in children if child.slot.name not in self.children.drained]
         await self.children.until_each(wanted, serves, tell)
 
-    def _start(self, service: Service) -> Child:
+    def _start(self, service: Service) -> Child[Service]:
         child = self.children.add(service)
         if service.name not in self.children.drained:
             self.children.post(child, Start())
@@ -442,14 +441,12 @@ class Supervisor:
         if outdated := self.outdated():
             self.operations.begin("restart", lambda say: rollout.restart(self.children, outdated, say))
 
-    def outdated(self) -> list[Child]:
+    def outdated(self) -> list[Child[WorkerService]]:
         """Workers whose process was started with other settings than there are now."""
         return [
             child
             for child in self.workers
-            if isinstance(child.service, WorkerService)
-            and child.slot.current is not None
-            and child.service.is_outdated(child.slot.current.number)
+            if child.slot.current is not None and child.service.is_outdated(child.slot.current.number)
         ]
 
     def _notice(self, text: str) -> None:
@@ -459,8 +456,7 @@ class Supervisor:
 
     # Down
 
-    async def _bring_down(self, chosen: Callable[[Service], bool]) -> None:
-        children = [child for child in self.children if chosen(child.service)]
+    async def _bring_down(self, children: Sequence[Child[Service]]) -> None:
         self._ending += children
         for child in children:
             unready = min(KILL_AFTER_SECONDS, self.config.cluster.drain_seconds)

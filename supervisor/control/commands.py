@@ -17,11 +17,11 @@ from wsd.supervisor.errors import CommandError
 from wsd.supervisor.monitoring.redis_watch import trouble
 from wsd.supervisor.processes.slot import SlotState
 from wsd.supervisor.services import nginx
-from wsd.supervisor.services.worker import WorkerService
 from wsd.worker.contract.events import EVENT
 
 if TYPE_CHECKING:
     from wsd.supervisor.processes.children import Child
+    from wsd.supervisor.processes.service import Service
     from wsd.supervisor.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ async def ask_worker(supervisor: "Supervisor", method: str, target: str, body: o
     if not supervisor.redis_url:
         raise CommandError("without Redis every worker stands alone, and none knows of the others")
     for child in supervisor.workers:
-        if child.slot.ready and isinstance(child.service, WorkerService):
+        if child.slot.ready:
             try:
                 status, answer = await child.service.ask(method, target, body)
             except (OSError, http.client.HTTPException) as exc:
@@ -146,7 +146,7 @@ async def ask_worker(supervisor: "Supervisor", method: str, target: str, body: o
     raise CommandError("no worker serves")
 
 
-def _worker(supervisor: "Supervisor", slot: int) -> "Child":
+def _worker(supervisor: "Supervisor", slot: int) -> "Child[Service]":
     """Raises CommandError."""
     child = supervisor.children.get(f"worker-{slot}")
     if child is None:

@@ -9,7 +9,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from wsd.supervisor.control.status import ClusterStatus
-from wsd.supervisor.services.worker import WorkerService
 
 if TYPE_CHECKING:
     from wsd.supervisor.supervisor import Supervisor
@@ -21,8 +20,7 @@ WORKER_SECONDS = 2.0
 
 
 async def collect(supervisor: "Supervisor") -> str:
-    services = [child.service for child in supervisor.children if isinstance(child.service, WorkerService)]
-    texts = await asyncio.gather(*(service.metrics(WORKER_SECONDS) for service in services))
+    texts = await asyncio.gather(*(child.service.metrics(WORKER_SECONDS) for child in supervisor.workers))
     registry = CollectorRegistry()
     registry.register(_NodeCollector(supervisor.status()))
     return merge([generate_latest(registry).decode(), *texts])

@@ -18,8 +18,10 @@ from wsd.supervisor.monitoring.capacity import (
 )
 from wsd.supervisor.monitoring.redis_watch import stores_nothing, text_of, trouble
 from wsd.supervisor.processes.children import Child
+from wsd.supervisor.processes.service import LifeSign, Service
 from wsd.supervisor.processes.slot import SlotState
-from wsd.supervisor.services.nginx import worker_processes
+from wsd.supervisor.services.nginx import NginxService, worker_processes
+from wsd.supervisor.services.valkey import ValkeyService
 from wsd.supervisor.services.worker import WorkerService
 from wsd.worker.contract.heartbeat import Heartbeat
 
@@ -35,11 +37,6 @@ def report(supervisor: "Supervisor") -> ClusterStatus:
         state = "starting"
     else:
         state = "degraded" if found else "healthy"
-    others = {
-        child.service.name: ProcessStatus(**_common(child, child.slot.display_state))
-        for child in supervisor.children
-        if not isinstance(child.service, WorkerService)
-    }
     watch = supervisor.redis_watch
     health = supervisor.health_watch
     operation = supervisor.operations.current
@@ -63,12 +60,10 @@ def report(supervisor: "Supervisor") -> ClusterStatus:
             rss_bytes=health.usage.rss if health and health.usage else None,
         ),
         workers=[
-            _worker(child, child.service, now, drained=child.slot.name in supervisor.children.drained)
-            for child in supervisor.workers
-            if isinstance(child.service, WorkerService)
+            _worker(child, now, drained=child.slot.name in supervisor.children.drained) for child in supervisor.workers
         ],
-        nginx=others.get("nginx"),
-        valkey=others.get("valkey"),
+        nginx=_process(supervisor.children.get(NginxService.name)),
+        valkey=_process(supervisor.children.get(ValkeyService.name)),
         redis=RedisStatus(
             url=redacted(supervisor.redis_url) or None,
             embedded=bool(supervisor.redis_url) and not supervisor.config.redis.url,
@@ -122,9 +117,9 @@ def redis_problem(error: Exception, *, has_stand_in: bool) -> str:
     return f"{trouble(error)}, messages stay on {'this node' if has_stand_in else 'their worker'}: {text_of(error)}"
 
 
-def _silence(child: Child, supervisor: "Supervisor") -> float | None:
+def _silence(child: Child[Service], supervisor: "Supervisor") -> float | None:
     """For how many seconds a worker has sent no heartbeat; None if they are no more than it may be silent."""
-    if child.pulse is None or not isinstance(child.service, WorkerService):
+    if child.pulse is None or child.service.life_sign is not LifeSign.HEARTBEAT:
         return None
     silence = supervisor.clock.now() - child.pulse.seen_at
     return silence if silence > supervisor.config.health.heartbeat_timeout else None
@@ -164,13 +159,17 @@ def _nodes(beats: Iterable[Heartbeat]) -> list[NodeStatus]:
     ]
 
 
-def _worker(child: Child, service: WorkerService, now: float, *, drained: bool) -> WorkerStatus:
+def _process(child: Child[Service] | None) -> ProcessStatus | None:
+    return ProcessStatus(**_common(child, child.slot.display_state)) if child is not None else None
+
+
+def _worker(child: Child[WorkerService], now: float, *, drained: bool) -> WorkerStatus:
     pulse, current = child.pulse, child.slot.current
     beat = pulse.beat if pulse is not None else None
     return WorkerStatus(
         **_common(child, "drained" if drained and not child.processes else child.slot.display_state),
-        slot=service.slot,
-        worker_id=service.worker_id(current.number) if current is not None else None,
+        slot=child.service.slot,
+        worker_id=child.service.worker_id(current.number) if current is not None else None,
         connections=beat.connections if beat is not None else None,
         messages_in_per_second=pulse.messages_in_rate if pulse is not None else None,
         messages_out_per_second=pulse.messages_out_rate if pulse is not None else None,
@@ -179,7 +178,7 @@ def _worker(child: Child, service: WorkerService, now: float, *, drained: bool) 
     )
 
 
-def _common(child: Child, state: str) -> dict[str, Any]:
+def _common(child: Child[Service], state: str) -> dict[str, Any]:
     process = child.process
     return {
         "name": child.slot.name,

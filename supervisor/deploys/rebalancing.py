@@ -37,9 +37,9 @@ def surplus(connections: Mapping[str, int]) -> dict[str, int]:
     return {name: count - share for name, count in connections.items() if count > share + slack}
 
 
-async def rebalance(workers: Sequence[Child], say: Say) -> None:
+async def rebalance(workers: Sequence[Child[WorkerService]], say: Say) -> None:
     """Raises CommandError when a worker does not answer."""
-    services = {c.service.name: c.service for c in workers if c.slot.ready and isinstance(c.service, WorkerService)}
+    services = {child.service.name: child.service for child in workers if child.slot.ready}
     for _ in range(ROUNDS):
         connections = await _count(services)
         too_many = surplus(connections)

@@ -12,6 +12,7 @@ import psutil
 from wsd.supervisor.deploys.operations import Say
 from wsd.supervisor.errors import CommandError
 from wsd.supervisor.processes.children import Child, Children
+from wsd.supervisor.processes.service import Service
 from wsd.supervisor.processes.slot import Abandon, Phase, Replace, SlotState, Start, Stop, Swap
 
 MEMORY_MARGIN = 1.2
@@ -23,7 +24,9 @@ def fits(available: int, sizes: Sequence[int]) -> bool:
     return sum(sizes) * MEMORY_MARGIN <= available
 
 
-async def restart(children: Children, targets: Sequence[Child], say: Say, *, surge: bool | None = None) -> None:
+async def restart(
+    children: Children, targets: Sequence[Child[Service]], say: Say, *, surge: bool | None = None
+) -> None:
     """New processes for all targets. `surge` None: if they fit into memory beside the old ones.
 
     Raises CommandError when one does not become healthy.
@@ -36,14 +39,14 @@ async def restart(children: Children, targets: Sequence[Child], say: Say, *, sur
     await (_surge if surge else _one_by_one)(children, targets, say)
 
 
-async def start(children: Children, targets: Sequence[Child], say: Say) -> None:
+async def start(children: Children, targets: Sequence[Child[Service]], say: Say) -> None:
     """Raises CommandError when one does not become healthy; all of them are stopped again then."""
     begun = time.monotonic()
     numbers = {child.slot.name: child.slot.next_number for child in targets}
     for child in targets:
         children.post(child, Start())
 
-    def serves(child: Child) -> bool:
+    def serves(child: Child[Service]) -> bool:
         failure = child.start_failure
         if failure is not None and failure.incarnation >= numbers[child.slot.name]:
             raise CommandError(failure.reason)
@@ -56,7 +59,9 @@ async def start(children: Children, targets: Sequence[Child], say: Say) -> None:
         raise
 
 
-async def stop(children: Children, targets: Sequence[Child], say: Say, *, patience: float | None = None) -> None:
+async def stop(
+    children: Children, targets: Sequence[Child[Service]], say: Say, *, patience: float | None = None
+) -> None:
     """Drain and end them side by side. `patience`: seconds, None for their own."""
     begun = time.monotonic()
     for child in targets:
@@ -68,7 +73,7 @@ async def stop(children: Children, targets: Sequence[Child], say: Say, *, patien
     )
 
 
-async def _surge(children: Children, targets: Sequence[Child], say: Say) -> None:
+async def _surge(children: Children, targets: Sequence[Child[Service]], say: Say) -> None:
     """Raises CommandError when a new process does not become healthy; then the old ones go on, all of them."""
     begun = time.monotonic()
     old = await _replace(children, targets, held=True)
@@ -87,7 +92,7 @@ async def _surge(children: Children, targets: Sequence[Child], say: Say) -> None
     await _drained(children, targets, old, begun, say)
 
 
-async def _one_by_one(children: Children, targets: Sequence[Child], say: Say) -> None:
+async def _one_by_one(children: Children, targets: Sequence[Child[Service]], say: Say) -> None:
     """Raises CommandError when a new process does not become healthy; its slot and later ones are then unchanged."""
     for child in targets:
         begun = time.monotonic()
@@ -100,7 +105,7 @@ async def _one_by_one(children: Children, targets: Sequence[Child], say: Say) ->
         await _drained(children, [child], old, begun, say)
 
 
-async def _replace(children: Children, targets: Sequence[Child], *, held: bool) -> dict[str, frozenset[int]]:
+async def _replace(children: Children, targets: Sequence[Child[Service]], *, held: bool) -> dict[str, frozenset[int]]:
     """Start the new processes; the numbers of those that each slot had before."""
     numbers = {child.slot.name: child.slot.next_number for child in targets}
     for child in targets:
@@ -112,7 +117,7 @@ async def _replace(children: Children, targets: Sequence[Child], *, held: bool) 
     }
 
 
-async def _until_healthy(children: Children, child: Child, old: frozenset[int]) -> None:
+async def _until_healthy(children: Children, child: Child[Service], old: frozenset[int]) -> None:
     """Raises CommandError."""
     new = child.slot.next_number - 1
 
@@ -133,7 +138,7 @@ async def _until_healthy(children: Children, child: Child, old: frozenset[int]) 
 
 
 async def _drained(
-    children: Children, targets: Sequence[Child], old: dict[str, frozenset[int]], begun: float, say: Say
+    children: Children, targets: Sequence[Child[Service]], old: dict[str, frozenset[int]], begun: float, say: Say
 ) -> None:
     await children.until_each(
         targets,
@@ -142,7 +147,7 @@ async def _drained(
     )
 
 
-def _serving(child: Child) -> int | None:
+def _serving(child: Child[Service]) -> int | None:
     current = child.slot.current
     return current.number if current is not None and current.phase is Phase.READY else None
 

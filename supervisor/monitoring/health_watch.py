@@ -7,11 +7,9 @@ import os
 from wsd.supervisor.monitoring.redis_watch import RedisWatch
 from wsd.supervisor.processes.children import Child, Children
 from wsd.supervisor.processes.health import Limits, Pulse, Verdict, verdict
-from wsd.supervisor.processes.service import Service
+from wsd.supervisor.processes.service import LifeSign, Service
 from wsd.supervisor.processes.slot import Phase, Recycle, Unhealthy
 from wsd.supervisor.processes.usage import Usage
-from wsd.supervisor.services.nginx import NginxService
-from wsd.supervisor.services.valkey import ValkeyService
 from wsd.supervisor.services.worker import WorkerService
 from wsd.worker.contract.events import EVENT
 
@@ -27,10 +25,8 @@ SURVEY_INTERVALS = 5
 class HealthWatch:
     """`run` watches until cancelled; `usage` and `cpu_percent` are the supervisor's own."""
 
-    def __init__(
-        self, children: Children, redis: RedisWatch | None, limits: Limits, interval: float, *, stand_in: bool
-    ) -> None:
-        """`interval`: seconds between looks; `stand_in`: the own Valkey is not the Redis that `redis` watches."""
+    def __init__(self, children: Children, redis: RedisWatch | None, limits: Limits, interval: float) -> None:
+        """`interval`: seconds between two measurements of a process, and between two questions to it."""
         self.usage: Usage | None = None
         self.cpu_percent: float | None = None
         self._children = children
@@ -39,7 +35,6 @@ class HealthWatch:
         self._redis = redis
         self.configure(limits)
         self._interval = interval
-        self._stand_in = stand_in
         self._tasks: asyncio.TaskGroup
 
     def configure(self, limits: Limits) -> None:
@@ -64,9 +59,9 @@ class HealthWatch:
     async def _listen(self, redis: RedisWatch) -> None:
         while True:
             pulses = {
-                service.worker_id(child.slot.current.number): child.pulse
-                for child in self._children
-                if isinstance(service := child.service, WorkerService) and child.slot.current is not None
+                child.service.worker_id(child.slot.current.number): child.pulse
+                for child in self._children.of(WorkerService)
+                if child.slot.current is not None
             }
             beats = await redis.look(list(pulses))
             for worker_id, beat in beats.items():
@@ -99,7 +94,7 @@ class HealthWatch:
         text = "the supervisor stood still for %.1f s: it kills nobody for a silence that began before"
         logger.warning(text, self._clock.last_gap, extra=EVENT)
 
-    def _judge(self, child: Child) -> None:
+    def _judge(self, child: Child[Service]) -> None:
         now = self._clock.now()
         self._doubt(now)
         current, pulse = child.slot.current, child.pulse
@@ -110,7 +105,7 @@ class HealthWatch:
         seen = pulse.observe(
             now,
             zombie=usage is not None and usage.zombie,
-            rss=usage.rss if usage and isinstance(child.service, WorkerService) else 0,
+            rss=usage.rss if usage and child.service.can_overlap else 0,
             # If nobody hears, the fault is not in the workers, and new ones would not help.
             others_hear=any(c.pulse and c.pulse.beat and c.pulse.beat.redis for c in self._children),
         )
@@ -137,7 +132,7 @@ class HealthWatch:
                 reason = f"has handled {seen.messages} messages, health.max_messages is {self.limits.max_messages}"
                 self._recycle(child, reason)
 
-    def _recycle(self, child: Child, reason: str) -> None:
+    def _recycle(self, child: Child[Service], reason: str) -> None:
         """One at a time: two processes of one slot are twice the memory."""
         current = child.slot.current
         if current is not None and not any(other.slot.replacing for other in self._children):
@@ -145,7 +140,7 @@ class HealthWatch:
 
     def _feel(self, service: Service, pulse: Pulse, now: float) -> None:
         """Take the supervisor's own talk with Valkey for its heartbeat, where Valkey is the Redis of all."""
-        if isinstance(service, ValkeyService) and not self._stand_in:
+        if service.life_sign is LifeSign.REDIS:
             answered_at = self._redis.answered_at if self._redis is not None else now
             pulse.seen_at = max(pulse.seen_at, answered_at)
 
@@ -157,17 +152,16 @@ class HealthWatch:
             await asyncio.sleep(self._interval)
             for child in self._children:
                 name, pulse = child.slot.name, child.pulse
-                is_silent = isinstance(child.service, NginxService) or (
-                    isinstance(child.service, ValkeyService) and self._stand_in
-                )
-                if is_silent and pulse is not None and (name not in asked or asked[name].done()):
+                if child.service.life_sign is not LifeSign.ANSWER or pulse is None:
+                    continue
+                if name not in asked or asked[name].done():
                     asked[name] = self._tasks.create_task(self._ask(child.service, pulse), name=f"ask-{name}")
 
     async def _ask(self, service: Service, pulse: Pulse) -> None:
         if await service.answers(self.limits.heartbeat_timeout):
             pulse.seen_at = self._clock.now()
 
-    async def _probe(self, child: Child, pulse: Pulse, asked_at: float) -> None:
+    async def _probe(self, child: Child[Service], pulse: Pulse, asked_at: float) -> None:
         """Ask a silent process once more; while it does not answer, `probing_since` stays, and a later verdict is HUNG.
 
         The question goes over a connection of its own: an earlier one may have been lost while we stood still.
@@ -184,7 +178,7 @@ class HealthWatch:
 
     async def _is_answered(self, service: Service, pulse: Pulse) -> bool:
         """Whether it answered; an answer is a sign of life, of a worker only where it has a newer heartbeat."""
-        if isinstance(service, WorkerService):
+        if service.life_sign is LifeSign.HEARTBEAT:
             beat = await service.probe(self.limits.probe_timeout)
             if beat is not None:
                 pulse.answer(beat, self._clock.now())

@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Generic, TypeGuard, TypeVar
 
 from wsd.supervisor.errors import CommandError
 from wsd.supervisor.logs.follow import log_size, tail
@@ -58,11 +59,15 @@ class StartFailure:
     output: tuple[str, ...]
 
 
-@dataclass
-class Child:
-    """A slot and what really fills it."""
+ServiceT = TypeVar("ServiceT", bound=Service)
+ServiceT_co = TypeVar("ServiceT_co", bound=Service, covariant=True)
 
-    service: Service
+
+@dataclass
+class Child(Generic[ServiceT_co]):
+    """A slot, the service that runs in it, and the processes that fill it."""
+
+    service: ServiceT_co
     slot: Slot
     processes: dict[int, Process] = field(default_factory=dict)
     pulses: dict[int, Pulse] = field(default_factory=dict)
@@ -94,8 +99,8 @@ class Children:
         self.clock = clock
         self._state_dir = state_dir
         self._rng = random.Random()
-        self._facts: asyncio.Queue[tuple[Child, Fact]] = asyncio.Queue()
-        self._children: dict[str, Child] = {}
+        self._facts: asyncio.Queue[tuple[Child[Service], Fact]] = asyncio.Queue()
+        self._children: dict[str, Child[Service]] = {}
         self.workers = 0  # how many there are to be
         self.drained: set[str] = set()  # slots that stay empty until somebody resumes them
         self.unclaimed: list[ProcessRecord] = []  # that a supervisor before us had, and no slot has adopted yet
@@ -103,18 +108,23 @@ class Children:
         self._changed = asyncio.Event()
         self._tasks: asyncio.TaskGroup
 
-    def __iter__(self) -> Iterator[Child]:
+    def __iter__(self) -> Iterator[Child[Service]]:
         """Over those that there are now: who looks at them one after the other may wait, and more are added."""
         return iter(list(self._children.values()))
 
-    def get(self, name: str) -> Child | None:
+    def get(self, name: str) -> Child[Service] | None:
         return self._children.get(name)
 
-    def add(self, service: Service) -> Child:
-        child = self._children[service.name] = Child(service, Slot(service.name, service.patience))
+    def of(self, kind: type[ServiceT]) -> list[Child[ServiceT]]:
+        """Return the slots that run a service of this class."""
+        return [child for child in self if _runs(child, kind)]
+
+    def add(self, service: ServiceT) -> Child[ServiceT]:
+        child = Child(service, Slot(service.name, service.patience))
+        self._children[service.name] = child
         return child
 
-    def adopt(self, service: Service, records: Sequence[ProcessRecord], *, empties: bool) -> Child:
+    def adopt(self, service: Service, records: Sequence[ProcessRecord], *, empties: bool) -> Child[Service]:
         """A slot whose processes run already; those that end meanwhile are the slot's to replace. `empties`: no other
         is to come after them."""
         child = self.add(service)
@@ -148,7 +158,7 @@ class Children:
             self.post(child, Start())
         return child
 
-    def remove(self, child: Child) -> None:
+    def remove(self, child: Child[Service]) -> None:
         """Forget a slot that has no process any more."""
         del self._children[child.service.name]
         self.drained.discard(child.service.name)
@@ -158,7 +168,7 @@ class Children:
         """Wait for ended processes that became our children because their own parent ended."""
         reap_others({process.pid for child in self for process in child.processes.values()})
 
-    def post(self, child: Child, fact: Fact) -> None:
+    def post(self, child: Child[Service], fact: Fact) -> None:
         self._facts.put_nowait((child, fact))
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -167,7 +177,10 @@ class Children:
             await self._changed.wait()
 
     async def until_each(
-        self, targets: Sequence[Child], done: Callable[[Child], bool], tell: Callable[[Child], None]
+        self,
+        targets: Sequence[Child[Service]],
+        done: Callable[[Child[Service]], bool],
+        tell: Callable[[Child[Service]], None],
     ) -> None:
         """Wait until `done` holds for each of them, and `tell` of each when it first does."""
         waiting = list(targets)
@@ -203,7 +216,7 @@ class Children:
                     self._apply(child, fact)
                 self.wake()
 
-    def _apply(self, child: Child, fact: Fact) -> None:
+    def _apply(self, child: Child[Service], fact: Fact) -> None:
         if isinstance(fact, Exited):
             self._forget(child, fact)
         child.slot, effects = step(child.slot, fact, self.clock.now(), self.policy, self._rng)
@@ -212,7 +225,7 @@ class Children:
         if isinstance(fact, Exited) or any(isinstance(effect, Spawn | Promote | End) for effect in effects):
             self.record()
 
-    def _carry_out(self, child: Child, effect: Effect) -> None:
+    def _carry_out(self, child: Child[Service], effect: Effect) -> None:
         match effect:
             case Spawn(number):
                 self._spawn(child, number)
@@ -231,7 +244,7 @@ class Children:
             case Report(text, warning):
                 logger.log(logging.WARNING if warning else logging.INFO, text, extra=EVENT)
 
-    def _spawn(self, child: Child, number: int) -> None:
+    def _spawn(self, child: Child[Service], number: int) -> None:
         service = child.service
         on_exit = functools.partial(self._exited, child, number)
         try:
@@ -253,13 +266,13 @@ class Children:
         logger.info("%s started, pid %d", service.name, process.pid)
         self._watch_start(child, number)
 
-    def _watch_start(self, child: Child, number: int) -> None:
+    def _watch_start(self, child: Child[Service], number: int) -> None:
         self._tasks.create_task(self._await_ready(child, number), name=f"{child.service.name}-ready")
 
-    def _exited(self, child: Child, number: int, code: int | None) -> None:
+    def _exited(self, child: Child[Service], number: int, code: int | None) -> None:
         self.post(child, Exited(number, describe_exit(code)))
 
-    def _log(self, child: Child) -> Path:
+    def _log(self, child: Child[Service]) -> Path:
         return self._state_dir.log(child.service.name)
 
     def record(self) -> bool:
@@ -283,14 +296,14 @@ class Children:
             self.is_recorded = True
         return self.is_recorded
 
-    async def _await_ready(self, child: Child, number: int) -> None:
+    async def _await_ready(self, child: Child[Service], number: int) -> None:
         while number in child.processes:
             if await child.service.is_ready(number) and number in child.processes:
                 self.post(child, Ready(number))
                 return
             await asyncio.sleep(READY_POLL_SECONDS)
 
-    def _forget(self, child: Child, fact: Exited) -> None:
+    def _forget(self, child: Child[Service], fact: Exited) -> None:
         number = fact.number
         process = child.processes.pop(number, None)
         child.pulses.pop(number, None)
@@ -303,3 +316,7 @@ class Children:
             why = f" ({fact.reason}): {lines.pop()}" if lines else f": {fact.reason}"
             text = f"{child.service.name} could not start{why}"
             child.start_failure = StartFailure(number, text, tuple(lines))
+
+
+def _runs(child: Child[Service], kind: type[ServiceT]) -> TypeGuard[Child[ServiceT]]:
+    return isinstance(child.service, kind)

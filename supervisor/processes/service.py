@@ -4,10 +4,12 @@ import signal
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from wsd.supervisor.processes.slot import Urgency
 from wsd.supervisor.state_dir import ProcessRecord
+from wsd.worker.contract.heartbeat import Heartbeat
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,14 @@ class Command:
     pass_fds: tuple[int, ...] = ()
     directory: Path | None = None  # to start in, None: our own
     umask: int = -1  # -1: our own
+
+
+class LifeSign(StrEnum):
+    """How the supervisor knows that the processes of a service are alive."""
+
+    HEARTBEAT = "heartbeat"  # they write heartbeats to Redis
+    REDIS = "redis"  # they are the Redis that the supervisor talks to anyway
+    ANSWER = "answer"  # they answer when they are asked at every interval
 
 
 class Service(ABC):
@@ -34,6 +44,10 @@ class Service(ABC):
     orphan_signal = signal.SIGKILL
     """For what a dead process leaves in its process group."""
 
+    life_sign = LifeSign.ANSWER
+    can_overlap = False
+    """Whether a new process may run beside the one that it replaces."""
+
     @abstractmethod
     def command(self, incarnation: int) -> Command:
         """What to execute."""
@@ -46,6 +60,13 @@ class Service(ABC):
         """Whether a process that was ready still does what it is there for; asked of those without a heartbeat. Must
         not raise, nor take longer than `timeout` seconds."""
         return await self.is_ready(0)
+
+    async def probe(self, timeout: float) -> Heartbeat | None:
+        """Ask the serving process for a heartbeat directly, without Redis. Only for services with LifeSign.HEARTBEAT.
+
+        Returns None when it does not answer within `timeout` seconds. Must not raise.
+        """
+        return None
 
     def adopt(self, record: ProcessRecord) -> bool:
         """Take note of a process that runs already; whether it is where clients find it."""

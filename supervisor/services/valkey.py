@@ -7,7 +7,7 @@ from pathlib import Path
 
 from wsd.supervisor import quoting
 from wsd.supervisor.config.sections import RedisConfig
-from wsd.supervisor.processes.service import Command, Service
+from wsd.supervisor.processes.service import Command, LifeSign, Service
 from wsd.supervisor.state_dir import BoundSocket, ProcessRecord, StateDir
 
 
@@ -34,6 +34,8 @@ class ValkeyService(Service):
     patience = 10.0
 
     def __init__(self, binary: Path, config: RedisConfig, state_dir: StateDir) -> None:
+        # Beside a Redis of the user's, the supervisor talks to that one, and this Valkey has to be asked.
+        self.life_sign = LifeSign.ANSWER if config.url else LifeSign.REDIS
         self._binary = binary
         self._config = config
         self._state_dir = state_dir

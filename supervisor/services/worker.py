@@ -15,7 +15,7 @@ import msgspec
 import psutil
 
 from wsd.supervisor.config.sections import Config
-from wsd.supervisor.processes.service import Command, Service
+from wsd.supervisor.processes.service import Command, LifeSign, Service
 from wsd.supervisor.services.nginx import HEADER_BUFFERS
 from wsd.supervisor.state_dir import BoundSocket, ProcessRecord, StateDir
 from wsd.supervisor.unix_http import request
@@ -48,6 +48,9 @@ def settings_for_worker(config: Config) -> dict[str, Any]:
 
 
 class WorkerService(Service):
+    life_sign = LifeSign.HEARTBEAT
+    can_overlap = True
+
     def __init__(
         self,
         slot: int,
