@@ -68,7 +68,6 @@ class Worker:
                 outlet=Outlet(
                     max_buffer_bytes=env.max_buffer_bytes,
                     max_total_bytes=env.max_total_buffer_bytes,
-                    write_delay=env.write_delay,
                 ),
                 limits=ConnectionLimits(
                     per_user=env.max_connections_per_user,
@@ -110,15 +109,13 @@ class Worker:
         env = self.env
         if not self.distributed:
             return InMemoryMessageBroker(receive)
-        policy = BreakerPolicy(env.breaker_failures, env.breaker_pause, env.breaker_successes)
         return RedisMessageBroker(
             receive,
             primary=self._pubsub("Redis", env.redis_url),
             stand_in=self._pubsub("the stand-in", env.stand_in_url, stores=False) if env.stand_in_url else None,
-            breaker=CircuitBreaker(policy),
+            breaker=CircuitBreaker(BreakerPolicy()),
             spool=Spool(env.spool_messages, env.spool_bytes),
             expected_workers=lambda: len(self.heartbeat.live_workers),
-            compress_from_bytes=env.compress_from_bytes,
         )
 
     def _pubsub(self, name: str, url: str, *, stores: bool = True) -> RedisPubSub:

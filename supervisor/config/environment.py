@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from wsd.supervisor.config.keys import all_keys
+from wsd.supervisor.config.keys import REMOVED_KEYS, all_keys
 from wsd.supervisor.config.layers import Layer, Setting
 from wsd.supervisor.config.wording import did_you_mean
 from wsd.supervisor.machine.identity import MARK
@@ -18,6 +18,7 @@ def read_environ(environ: Mapping[str, str]) -> tuple[Layer, tuple[str, ...]]:
     A warning and no error: others use such names, too (Kubernetes sets WSD_SERVICE_HOST for a service "wsd").
     """
     names = {env_name(*key): key for key in all_keys()} | FIXED_ENV_NAMES
+    removed = {env_name(*key) for key in REMOVED_KEYS}
     layer: Layer = {}
     warnings: list[str] = []
     for name, text in sorted(environ.items()):
@@ -25,7 +26,8 @@ def read_environ(environ: Mapping[str, str]) -> tuple[Layer, tuple[str, ...]]:
             if text:
                 layer[names[name]] = Setting(text, name, is_text=True)
         elif name.startswith("WSD_") and name not in OTHER_ENV_NAMES:
-            warnings.append(f"{name} is not a setting of wsd{did_you_mean(name, names)}")
+            hint = ", it was removed" if name in removed else did_you_mean(name, names)
+            warnings.append(f"{name} is not a setting of wsd{hint}")
     return layer, tuple(warnings)
 
 

@@ -29,6 +29,15 @@ SECRET_KEYS = {("security", "api_key"), ("security", "jwt_secret"), ("dashboard"
 BYTE_KEYS = PATH_KEYS | {("nginx", "binary")}
 """Paths may hold any byte. All other text is UTF-8."""
 
+REMOVED_KEYS = {
+    ("redis", "breaker_failures"),
+    ("redis", "breaker_pause"),
+    ("redis", "breaker_successes"),
+    ("redis", "compress_from_bytes"),
+    ("websocket", "write_delay_ms"),
+}
+"""Settings of earlier versions. Their names are refused like unknown ones, in words that say what became of them."""
+
 
 def all_keys() -> Iterator[Key]:
     for section, kind in SECTIONS.items():

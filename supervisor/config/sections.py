@@ -43,12 +43,8 @@ class RedisConfig(Section, frozen=True):
     connect_timeout: Seconds = 1.0
     timeout: Seconds = 2.0
     stand_in: bool = True
-    breaker_failures: PositiveCount = 1
-    breaker_pause: Seconds = 0.5
-    breaker_successes: PositiveCount = 1
     spool_messages: Annotated[int, Meta(ge=0, le=16_000)] = 10_000
     spool_bytes: Count = 16_777_216
-    compress_from_bytes: Count = 0
 
 
 class NginxConfig(Section, frozen=True):
@@ -110,7 +106,6 @@ class WebSocketConfig(Section, frozen=True):
     idle_timeout: SecondsOrZero = 0.0
     max_buffer_bytes: PositiveCount = 1_048_576
     max_total_buffer_bytes: PositiveCount = 268_435_456
-    write_delay_ms: SecondsOrZero = 0.0
     compression: bool = False
     protocol: Literal["wsd", "uvicorn"] = "wsd"
 

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from wsd.supervisor.config.keys import CHANNELS, PATH_KEYS, SECTIONS, all_keys, channels_section
+from wsd.supervisor.config.keys import CHANNELS, PATH_KEYS, REMOVED_KEYS, SECTIONS, all_keys, channels_section
 from wsd.supervisor.config.layers import Layer, Setting
 from wsd.supervisor.config.sections import ChannelConfig
 from wsd.supervisor.config.wording import did_you_mean
@@ -47,7 +47,8 @@ def read_toml(path: Path, name: str = "") -> Layer:
         for key, value in content.items():
             source = _place(path, text, section, key)
             if key not in SECTIONS[section].__struct_fields__:
-                hint = did_you_mean(key, SECTIONS[section].__struct_fields__) or _section_hint(key)
+                hint = _removal(section, key) or did_you_mean(key, SECTIONS[section].__struct_fields__)
+                hint = hint or _section_hint(key)
                 raise ConfigError(f"{source}: unknown key {section}.{key}{hint}")
             if (section, key) in PATH_KEYS and isinstance(value, str) and value:
                 value = str(path.parent / value)  # noqa: PLW2901
@@ -112,6 +113,10 @@ def _line_of(text: str, section: str, key: str | None) -> int:
         elif inside and key is not None and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[.=]", line):
             return number
     return found
+
+
+def _removal(section: str, key: str) -> str:
+    return ", it was removed: delete this line" if (section, key) in REMOVED_KEYS else ""
 
 
 def _section_hint(key: str) -> str:

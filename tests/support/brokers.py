@@ -24,7 +24,6 @@ async def running_broker(
     policy: BreakerPolicy = DEFAULT_POLICY,
     spool_messages: int = 10_000,
     workers: Callable[[], int] = lambda: 0,
-    compress_from_bytes: int = 0,
 ) -> AsyncIterator[tuple[RedisMessageBroker, Heard]]:
     """A broker, and the list of what it hears. `workers`: how many there are, as its heartbeat would know."""
     heard: Heard = []
@@ -43,7 +42,6 @@ async def running_broker(
         CircuitBreaker(policy),
         Spool(spool_messages, 1_000_000),
         expected_workers=workers,
-        compress_from_bytes=compress_from_bytes,
     )
     running = asyncio.create_task(broker.run())
     await broker.wait_until_ready()

@@ -103,7 +103,7 @@ async def test_a_position_that_no_worker_wrote_is_one_channels_alone(serving: Wo
         {"m": b"\xff\xfe\x00"},
         {"x": b"y"},
         {"m": b"aaaa " + b"9" * 5000 + b" {}"},
-        {"m": b"aaaa 1 \xffnot deflated"},
+        {"m": b"aaaa 1 \xffjunk"},
         {"m": b"aaaa 1 \x80\x81"},
         {"m": b"aaaa 1 {}"},
         {"m": b"aaaa 1 }{"},

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,11 +11,8 @@ from tests.support.brokers import Heard, running_broker
 from tests.support.ports import unused_port
 from tests.support.valkey import valkey
 from tests.support.waiting import eventually
-from wsd.worker.broker.history import Entry, HistoryQuery, Retention
 from wsd.worker.broker.memory_broker import InMemoryMessageBroker
 from wsd.worker.broker.message_broker import MessageBroker
-from wsd.worker.contract.redis_keys import channel_key, history_key
-from wsd.worker.redis_client import open_redis
 
 pytestmark = pytest.mark.anyio
 
@@ -138,25 +134,3 @@ async def test_a_broker_that_comes_back_under_its_name_is_heard(make: Make, url:
             for _ in range(3):
                 assert await broker.publish("c", life)
     await eventually(lambda: len(heard) == 6)
-
-
-async def test_large_payloads_are_small_on_their_way_through_redis(url: str) -> None:
-    channel = channel_key("deflated")
-    large, small = b"much of the same " * 1000, b"small"
-    async with (
-        running_broker("a", url, compress_from_bytes=1000) as (sender, _),
-        running_broker("b", url) as (hearer, heard),
-        open_redis(url, connect_timeout=1, timeout=5) as redis,
-    ):
-        entries: list[Entry] = []
-        hearer.on_entry = lambda channel, entry: entries.append(entry)
-        await hearer.subscribe(channel)
-        await sender.publish(channel, small)
-        await sender.publish(channel, large)
-        await eventually(lambda: heard == [(channel, small), (channel, large)])
-        await sender.append(channel, large, Retention(size=10, ttl=60))
-        await eventually(lambda: [entry.payload for entry in entries] == [large])
-        [page] = await hearer.read([HistoryQuery(channel, Retention(size=10, ttl=60), 0)])
-        assert [entry.payload for entry in page.entries] == [large]
-        stored: Any = await redis.xrange(history_key("deflated"))
-        assert len(stored[0][1][b"m"]) < len(large) / 10

@@ -32,7 +32,7 @@ from wsd.worker.broker.message_broker import (
     Receive,
     Told,
 )
-from wsd.worker.broker.redis_history import COMPRESSED, compressed, parse_message
+from wsd.worker.broker.redis_history import parse_message
 from wsd.worker.broker.redis_pubsub import RedisPubSub, StoredAt
 from wsd.worker.broker.spool import Outgoing, Spool
 from wsd.worker.containment import Containment, run_repeatedly
@@ -73,10 +73,8 @@ class RedisMessageBroker(MessageBroker):
         spool: Spool,
         *,
         expected_workers: Callable[[], int],
-        compress_from_bytes: int = 0,
     ) -> None:
-        """`expected_workers`: how many workers there were when last counted, in a Redis that may have begun anew;
-        `compress_from_bytes`: larger payloads are deflated on their way, 0: none."""
+        """`expected_workers`: how many workers there were when last counted, in a Redis that may have begun anew."""
         super().__init__(receive)
         # Of this process, not of the worker's name: its numbers begin with 1, and a name may come back.
         self._origin = secrets.token_hex(6).encode()
@@ -85,7 +83,6 @@ class RedisMessageBroker(MessageBroker):
         self._breaker = breaker
         self._spool = spool
         self._expected_workers = expected_workers
-        self._compress_from_bytes = compress_from_bytes
         self._workers_before = 0  # Redis went away
         self._was_distributed = False
         self._seen = SeenMessages()
@@ -238,8 +235,6 @@ class RedisMessageBroker(MessageBroker):
         on_stored: Callable[[Position], None] | None = None,
     ) -> Outgoing:
         self._published += 1
-        if 0 < self._compress_from_bytes <= len(payload) or payload.startswith(COMPRESSED):
-            payload = compressed(payload)
         message = b"%s %d %s" % (self._origin, self._published, payload)
         return Outgoing(self._published, channel, message, keep, on_stored)
 

@@ -8,7 +8,6 @@ All keys of a channel share a hash tag, and so a server of a Redis Cluster.
 
 import hashlib
 import time
-import zlib
 from typing import Any
 
 from wsd.worker.broker.history import (
@@ -32,9 +31,6 @@ from wsd.worker.contract.redis_keys import (
     history_meta_key,
     idempotency_key,
 )
-
-COMPRESSED = b"\xff"
-"""No text in UTF-8 begins with this byte."""
 
 FOREIGN = b"foreign"
 """The origin of what no worker wrote."""
@@ -187,7 +183,7 @@ def parse_stored(answer: bytes) -> tuple[Position, bool]:
 
 
 def parse_page(answer: Any, max_bytes: int = PAGE_BYTES) -> Page:
-    """Parse what the read script answers. Its limit is for compressed payloads, that of a page for the payloads.
+    """Parse what the read script answers.
 
     Raises ValueError for a position that no worker wrote.
     """
@@ -200,17 +196,7 @@ def parse_page(answer: Any, max_bytes: int = PAGE_BYTES) -> Page:
 def parse_message(message: bytes) -> tuple[bytes, int, bytes]:
     """Origin, number and payload. Raises ValueError."""
     origin, number, payload = message.split(b" ", 2)
-    if payload.startswith(COMPRESSED):
-        try:
-            payload = zlib.decompress(payload[len(COMPRESSED) :])
-        except zlib.error as exc:
-            raise ValueError(f"a payload that cannot be inflated: {exc}") from None
     return origin, int(number), payload
-
-
-def compressed(payload: bytes) -> bytes:
-    """As it goes through Redis; `parse_message` knows it by its first byte."""
-    return COMPRESSED + zlib.compress(payload, 1)
 
 
 def _entry(offset_id: bytes, fields: list[bytes], epoch: str) -> Entry:

@@ -69,7 +69,6 @@ class WorkerEnv:
     max_total_buffer_bytes: int = _env(
         "WSD_WORKER_MAX_TOTAL_BUFFER_BYTES", 268_435_456, "websocket.max_total_buffer_bytes"
     )
-    write_delay: float = _env("WSD_WORKER_WRITE_DELAY", 0.0)
     compression: bool = _env("WSD_WORKER_COMPRESSION", False, "websocket.compression")
     channels: str = _env("WSD_WORKER_CHANNELS", "")  # the [channels] sections as JSON: options by pattern
 
@@ -79,12 +78,8 @@ class WorkerEnv:
     stand_in_url: str = _env("WSD_WORKER_STAND_IN_URL", "")  # the node's own Valkey, beside redis_url
     redis_connect_timeout: float = _env("WSD_WORKER_REDIS_CONNECT_TIMEOUT", 1.0, "redis.connect_timeout")
     redis_timeout: float = _env("WSD_WORKER_REDIS_TIMEOUT", 2.0, "redis.timeout")
-    breaker_failures: int = _env("WSD_WORKER_BREAKER_FAILURES", 1)
-    breaker_pause: float = _env("WSD_WORKER_BREAKER_PAUSE", 0.5)
-    breaker_successes: int = _env("WSD_WORKER_BREAKER_SUCCESSES", 1)
     spool_messages: int = _env("WSD_WORKER_SPOOL_MESSAGES", 10_000, "redis.spool_messages")
     spool_bytes: int = _env("WSD_WORKER_SPOOL_BYTES", 16_777_216, "redis.spool_bytes")
-    compress_from_bytes: int = _env("WSD_WORKER_COMPRESS_FROM_BYTES", 0)
 
     # Limits. The handshakes are of this worker alone, so nginx counts them where there is one.
     handshake_timeout: float = _env("WSD_WORKER_HANDSHAKE_TIMEOUT", 10.0, "security.handshake_timeout")

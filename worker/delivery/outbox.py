@@ -80,28 +80,21 @@ class Writer(Protocol):
 class Outlet:
     """The way out of a worker: what is sent within one turn of the event loop is written once to each connection.
 
-    Bounds what waits for slow readers, one by one and together. A `write_delay` (seconds) lets more come together.
+    Bounds what waits for slow readers, one by one and together.
     """
 
-    def __init__(
-        self, *, max_buffer_bytes: int = 1_048_576, max_total_bytes: int = 268_435_456, write_delay: float = 0.0
-    ) -> None:
+    def __init__(self, *, max_buffer_bytes: int = 1_048_576, max_total_bytes: int = 268_435_456) -> None:
         """The limits are of what waits for one client, and for all of them."""
         self.max_buffer_bytes = max_buffer_bytes
         self.waiting_bytes = 0
         self._max_total_bytes = max_total_bytes
-        self._write_delay = write_delay
         self._dirty: list[Outbox] = []
         self._slow: set[Outbox] = set()
 
     def touch(self, outbox: "Outbox") -> None:
         """Something waits for this one, where nothing did."""
         if not self._dirty:
-            loop = asyncio.get_running_loop()
-            if self._write_delay:
-                loop.call_later(self._write_delay, self.flush)
-            else:
-                loop.call_soon(self.flush)
+            asyncio.get_running_loop().call_soon(self.flush)
         self._dirty.append(outbox)
 
     def touch_all(self, outboxes: "list[Outbox]") -> None:

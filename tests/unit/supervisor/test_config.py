@@ -98,6 +98,10 @@ def test_the_configuration_describes_itself_as_toml_with_sources() -> None:
         ("[cluster]\n\nwokers = 1\n", "wsd.toml line 3: unknown key cluster.wokers, did you mean workers?"),
         ("[cluster]\naffinity = 1\n", "wsd.toml line 2: unknown key cluster.affinity, did you mean nginx.affinity?"),
         ("[cluster]\nzzz = 1\n", "wsd.toml line 2: unknown key cluster.zzz"),
+        (
+            "[redis]\nbreaker_pause = 1\n",
+            "wsd.toml line 2: unknown key redis.breaker_pause, it was removed: delete this line",
+        ),
         ("port = 1\n", "wsd.toml line 1: unknown section [port]"),
         ("cluster = 1\n", "wsd.toml line 1: cluster must be a section, [cluster]"),
         ("cluster.wokers = 1\n", "wsd.toml line 1: unknown key cluster.wokers, did you mean workers?"),

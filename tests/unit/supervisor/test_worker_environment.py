@@ -42,4 +42,4 @@ def test_the_environment_has_a_field_for_every_setting_of_the_kinds_that_only_wo
     settings = set(COPIED.values())
     for section in ("websocket", "security"):
         keys = {f"{section}.{key}" for key in msgspec.structs.asdict(getattr(Config(), section))}
-        assert keys - settings - {"websocket.write_delay_ms"} == set()  # in milliseconds
+        assert keys - settings == set()

@@ -213,15 +213,6 @@ async def test_what_comes_after_the_end_goes_nowhere() -> None:
     assert outlet.waiting_bytes == 0
 
 
-async def test_a_write_delay_lets_more_come_together() -> None:
-    socket = Socket(Outlet(write_delay=0.05))
-    socket.outbox.send(payload(1))
-    await turn()
-    socket.outbox.send(payload(2))
-    await eventually(lambda: bool(socket.writes))
-    assert socket.writes == [[1, 2]]
-
-
 async def test_without_a_writer_a_pump_sends_one_after_the_other() -> None:
     outbox = Outbox(Outlet())
     outbox.belongs_to("s", "ann", "Ann")
