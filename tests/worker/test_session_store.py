@@ -22,8 +22,9 @@ from wsd.worker.contract.redis_keys import (
     worker_sessions_key,
 )
 from wsd.worker.redis_client import Redis, open_redis
+from wsd.worker.sessions.memory_store import InMemorySessionStore
 from wsd.worker.sessions.redis_store import BATCH, RedisSessionStore
-from wsd.worker.sessions.session_store import Claim, InMemorySessionStore, SessionInfo, SessionState, SessionStore
+from wsd.worker.sessions.session_store import Claim, SessionInfo, SessionState, SessionStore
 
 pytestmark = pytest.mark.anyio
 
