@@ -25,9 +25,10 @@ from wsd.worker.manager.connection import ConnectionLimits
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager, Parts
 from wsd.worker.redis_client import Redis, open_redis
 from wsd.worker.security.authentication import load_hook
+from wsd.worker.sessions.ended_connections import EndedConnections
+from wsd.worker.sessions.memory_store import InMemorySessionStore
 from wsd.worker.sessions.redis_store import RedisSessionStore
-from wsd.worker.sessions.session_store import InMemorySessionStore, SessionStore
-from wsd.worker.sessions.trace_store import Traces
+from wsd.worker.sessions.session_store import SessionStore
 from wsd.worker.sessions.user_connections import UserConnections
 from wsd.worker.wire.redaction import PayloadFilter
 
@@ -61,7 +62,7 @@ class Worker:
                 payload_filter=PayloadFilter(env.sensitive_fields.split(",")),
                 rules=ChannelRules(env.channels),
                 receipts=Receipts(self._commands),
-                traces=Traces(self._commands, env.trace_ttl),
+                traces=EndedConnections(self._commands, env.trace_ttl),
                 authorize=load_hook("security.authorize", env.authorize) if env.authorize else None,
                 user_connections=user_connections,
                 call_timeout=env.redis_timeout,

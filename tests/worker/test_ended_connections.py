@@ -9,7 +9,7 @@ from tests.support.valkey import valkey
 from wsd.worker.contract.redis_keys import trace_key, user_traces_key
 from wsd.worker.delivery.flight_recorder import Flight
 from wsd.worker.redis_client import Redis, open_redis
-from wsd.worker.sessions.trace_store import FLIGHT_BURST, MAX_FLIGHTS, Traces
+from wsd.worker.sessions.ended_connections import FLIGHT_BURST, MAX_FLIGHTS, EndedConnections
 
 pytestmark = pytest.mark.anyio
 
@@ -34,39 +34,39 @@ def flight(session: str = "s", user: str = "ann", at: float = 1.0) -> Flight:
 
 
 async def test_what_is_written_is_read_the_oldest_first(redis: Redis) -> None:
-    traces = Traces(redis, 60)
-    await traces.write([])
-    await traces.write([flight(at=1), flight("t", at=2), flight("u", "bob")])
-    await traces.write([flight(at=3)])
-    assert await traces.of_session("s") == [flight(at=1), flight(at=3)]
-    assert await traces.sessions_of("ann") == ["s", "t"]  # the one that ended last, first
-    assert await traces.sessions_of("bob") == ["u"]
-    assert await traces.of_session("nobody") == []
-    assert await traces.sessions_of("nobody") == []
+    ended = EndedConnections(redis, 60)
+    await ended.write([])
+    await ended.write([flight(at=1), flight("t", at=2), flight("u", "bob")])
+    await ended.write([flight(at=3)])
+    assert await ended.of_session("s") == [flight(at=1), flight(at=3)]
+    assert await ended.sessions_of("ann") == ["s", "t"]  # the one that ended last, first
+    assert await ended.sessions_of("bob") == ["u"]
+    assert await ended.of_session("nobody") == []
+    assert await ended.sessions_of("nobody") == []
     for key in (trace_key("s"), user_traces_key("ann")):
         assert 0 < await redis.pttl(key) <= 60_000
 
 
 async def test_the_last_ones_are_kept(redis: Redis) -> None:
-    traces = Traces(redis, 60)
-    await traces.write([flight(at=number) for number in range(2 * MAX_FLIGHTS)])
-    kept = await traces.of_session("s")
+    ended = EndedConnections(redis, 60)
+    await ended.write([flight(at=number) for number in range(2 * MAX_FLIGHTS)])
+    kept = await ended.of_session("s")
     assert [each.events[0][0] for each in kept] == list(range(MAX_FLIGHTS, 2 * MAX_FLIGHTS))
-    await traces.write([flight(f"s{number}", at=number) for number in range(2 * MAX_FLIGHTS)])
-    assert (await traces.sessions_of("ann"))[0] == f"s{2 * MAX_FLIGHTS - 1}"
-    assert len(await traces.sessions_of("ann")) == MAX_FLIGHTS
+    await ended.write([flight(f"s{number}", at=number) for number in range(2 * MAX_FLIGHTS)])
+    assert (await ended.sessions_of("ann"))[0] == f"s{2 * MAX_FLIGHTS - 1}"
+    assert len(await ended.sessions_of("ann")) == MAX_FLIGHTS
 
 
 async def test_a_storm_does_not_fill_redis(redis: Redis) -> None:
-    traces = Traces(redis, 60)
-    taken = sum(traces.takes_one() for _ in range(2 * FLIGHT_BURST))
+    ended = EndedConnections(redis, 60)
+    taken = sum(ended.takes_one() for _ in range(2 * FLIGHT_BURST))
     assert FLIGHT_BURST <= taken < FLIGHT_BURST + 100
 
 
 @pytest.mark.parametrize("ttl", [0, 60])
 async def test_where_none_are_kept_none_are_found(ttl: float, redis: Redis) -> None:
-    traces = Traces(redis if not ttl else None, ttl)
-    assert not traces.takes_one()
-    await traces.write([flight()])
-    assert await traces.of_session("s") == []
-    assert await traces.sessions_of("ann") == []
+    ended = EndedConnections(redis if not ttl else None, ttl)
+    assert not ended.takes_one()
+    await ended.write([flight()])
+    assert await ended.of_session("s") == []
+    assert await ended.sessions_of("ann") == []

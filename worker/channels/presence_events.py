@@ -1,7 +1,8 @@
-"""Tells the members of a channel who comes and goes, where its options say so.
+"""Telling the members of a channel who comes and goes, where the channel's options say so.
 
-What happens in a moment goes out as one event: a drain of thousands, say. A worker that dies says nothing, so each of
-the others tells its own members, once for each channel, when the heartbeat has been missing for long enough.
+Changes within 250 ms are sent as one event, e.g. thousands of members that leave during a drain. A worker that dies
+sends nothing. So each of the other workers tells its own members, once for each channel, when the heartbeat of the dead
+worker has been missing for long enough.
 """
 
 import asyncio
@@ -11,18 +12,19 @@ from dataclasses import dataclass, field
 
 from wsd.worker.channels.presence import Presence
 from wsd.worker.containment import run_repeatedly
-from wsd.worker.redis_client import LOST
-from wsd.worker.waiting import raise_if_cancelled
+from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.messages import Member
 
 GATHER_SECONDS = 0.25
+"""How long changes gather before they are sent."""
 
 LISTED = 100
-"""Members named in an event; its counts are of all."""
+"""Members named in an event. Its counts are of all."""
 
 GONE_AFTER_SECONDS = 2.5
-"""Missing for so long while Redis answers: after Redis was away, all need a moment to beat again."""
+"""How long a heartbeat must be missing while Redis answers. After Redis was away, workers need a moment to write their
+heartbeats again."""
 
 
 @dataclass
@@ -32,14 +34,14 @@ class _Changes:
 
 
 class Absences:
-    """Which workers have gone, by the sets of those that live. Pure."""
+    """Finds out which workers have gone, from the sets of those that live. Pure."""
 
     def __init__(self) -> None:
         self._live: frozenset[str] = frozenset()
         self._missing: dict[str, float] = {}
 
     def gone(self, live: frozenset[str], now: float) -> list[str]:
-        """Those that have been missing for long enough, each once."""
+        """Return the workers that have been missing for long enough by now, each once."""
         for worker in self._live - live:
             self._missing.setdefault(worker, now)
         for worker in live:
@@ -52,7 +54,10 @@ class Absences:
 
 
 class PresenceEvents:
-    """`run` must run."""
+    """The sender of presence events. `run` must run.
+
+    An event is sent once or, if that fails, not at all: it is news, and not a state that must be written.
+    """
 
     def __init__(
         self,
@@ -60,7 +65,7 @@ class PresenceEvents:
         publish: Callable[[str, bytes], Awaitable[object]],
         tell_here: Callable[[str, bytes], None],
     ) -> None:
-        """`publish` to the members of a channel on all workers, `tell_here` those of this one."""
+        """`publish` sends to the members of a channel on all workers, `tell_here` to those of this worker."""
         self._presence = presence
         self._publish = publish
         self._tell_here = tell_here
@@ -70,19 +75,21 @@ class PresenceEvents:
         self._wake = asyncio.Event()
 
     def joined(self, channel: str, key: str, member: Member) -> None:
+        """Announce a new member soon. `key`: unique among this worker's connections."""
         changes = self._changes.setdefault(channel, _Changes())
-        if changes.left.pop(key, None) is None:  # who leaves and comes in a moment did neither
+        if changes.left.pop(key, None) is None:  # a member that leaves and returns within a moment did neither
             changes.joined[key] = member
         self._wake.set()
 
     def left(self, channel: str, key: str, member: Member) -> None:
+        """Announce soon that a member has left."""
         changes = self._changes.setdefault(channel, _Changes())
         if changes.joined.pop(key, None) is None:
             changes.left[key] = member
         self._wake.set()
 
     def workers_seen(self, live: frozenset[str], channels: Iterable[str]) -> None:
-        """The workers whose heartbeat is there now, and the channels with members here that want events."""
+        """Note which workers have a heartbeat now, and which channels with members here want events."""
         gone = self._absences.gone(live, time.monotonic())
         if gone:
             for channel in channels:
@@ -91,12 +98,12 @@ class PresenceEvents:
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(run_repeatedly(self._publish_for_ever, "presence events"), name="presence-events")
+            tasks.create_task(run_repeatedly(self._publish_changes, "presence events"), name="presence-events")
             tasks.create_task(
-                run_repeatedly(self._tell_of_the_dead, "presence events of the dead"), name="presence-of-the-dead"
+                run_repeatedly(self._announce_the_dead, "presence events of the dead"), name="presence-of-the-dead"
             )
 
-    async def _publish_for_ever(self) -> None:
+    async def _publish_changes(self) -> None:
         while True:
             await self._wake.wait()
             await asyncio.sleep(GATHER_SECONDS)
@@ -108,13 +115,12 @@ class PresenceEvents:
                     event = wire.PresenceChanged(channel, joined[:LISTED], left[:LISTED], len(joined), len(left))
                     await self._publish(channel, wire.encode(event))
 
-    async def _tell_of_the_dead(self) -> None:
+    async def _announce_the_dead(self) -> None:
         while True:
             channel, worker = await self._gone.get()
             try:
                 count, members = await self._presence.of_worker(channel, worker, LISTED)
-            except LOST:
-                raise_if_cancelled()
+            except RedisUnavailableError:
                 continue
             if count:
                 self._tell_here(channel, wire.encode(wire.PresenceChanged(channel, [], members, 0, count)))

@@ -1,72 +1,92 @@
-"""How far each user has read a channel, where its options ask for it: clients say so with their pings.
+"""How far each user has read a channel, where the channel's options ask for it: clients say so with their pings.
 
-The highest position of all of a user's connections counts. It is written in batches, and forgotten with the channel.
+The highest position of all connections of a user counts. Positions are written in batches, and forgotten with the
+channel.
 """
 
-import asyncio
+from dataclasses import dataclass, field
+from typing import Self
 
 from wsd.worker.broker.history import Position, epoch_seconds
 from wsd.worker.contract.redis_keys import receipts_key
+from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.logs import get_logger
-from wsd.worker.redis_client import LOST, Redis
-from wsd.worker.waiting import raise_if_cancelled
+from wsd.worker.redis_client import Redis, redis_errors
+from wsd.worker.write_behind import Batch, WriteBehind
 
 logger = get_logger(__name__)
 
 WRITE_SECONDS = 0.5
+"""How long positions gather before they are written."""
 
 MAX_READERS = 100_000
-"""Readers that are remembered in this process; beyond it the one that said nothing for longest is forgotten."""
+"""Readers remembered in this process. Beyond it, the reader that has said nothing for longest is forgotten."""
 
-Reader = tuple[str, str, str]  # channel, epoch, user id
+Reader = tuple[str, str, str]
+"""Channel, epoch, user id."""
+
+
+@dataclass
+class _Receipts(Batch):
+    offsets: dict[Reader, int] = field(default_factory=dict)  # the reader that spoke last is the last
+    lifetimes: dict[str, float] = field(default_factory=dict)  # in seconds, by channel
+
+    def __bool__(self) -> bool:
+        return bool(self.offsets)
+
+    def confirm(self, reader: Reader, offset: int) -> None:
+        self.offsets[reader] = max(offset, self.offsets.pop(reader, 0))
+        if len(self.offsets) > MAX_READERS:
+            del self.offsets[next(iter(self.offsets))]
+
+    def add_older(self, older: Self) -> None:
+        newer, self.offsets = self.offsets, older.offsets
+        for reader, offset in newer.items():
+            self.confirm(reader, offset)
+        self.lifetimes = {**older.lifetimes, **self.lifetimes}
 
 
 class Receipts:
-    """`run` must run. Without a Redis they are of this process alone."""
+    """The positions that users have read. `run` must run.
+
+    Without Redis they are those of this process alone.
+    """
 
     def __init__(self, redis: Redis | None) -> None:
         self._redis = redis
-        self._read: dict[Reader, int] = {}  # with a Redis: not written yet
-        self._lifetimes: dict[str, float] = {}  # of what is not written yet, by channel
-        self._wake = asyncio.Event()
+        self._receipts = WriteBehind(
+            "receipts", _Receipts, self._write, on_unavailable=self._unavailable, gather_seconds=WRITE_SECONDS
+        )
 
     def confirm(self, channel: str, user_id: str, at: Position, ttl: float) -> None:
-        """A client has read all up to a position; `ttl`: seconds that the channel's history lives."""
-        reader = (channel, at.epoch, user_id)
-        self._read[reader] = max(at.offset, self._read.pop(reader, 0))
-        if len(self._read) > MAX_READERS:
-            del self._read[next(iter(self._read))]
+        """Note that a user has read all up to a position. `ttl`: seconds that the channel's history lives."""
+        receipts = self._receipts.pending
+        receipts.confirm((channel, at.epoch, user_id), at.offset)
         if self._redis is not None:
-            self._lifetimes[channel] = epoch_seconds(ttl)
-            self._wake.set()
+            receipts.lifetimes[channel] = epoch_seconds(ttl)
+            self._receipts.wake()
 
     async def read_by(self, channel: str, user_id: str, epoch: str) -> int:
-        """The highest offset that the user has read; 0 if none is known. Raises one of LOST."""
-        noted = self._read.get((channel, epoch, user_id), 0)
+        """Return the highest offset that a user has read; 0 if none is known. Raises RedisUnavailableError."""
+        noted = self._receipts.pending.offsets.get((channel, epoch, user_id), 0)
         if self._redis is None:
             return noted
-        stored = await self._redis.zscore(receipts_key(channel, epoch), user_id)
+        async with redis_errors():
+            stored = await self._redis.zscore(receipts_key(channel, epoch), user_id)
         return max(noted, int(stored or 0))
 
     async def run(self) -> None:
-        while True:
-            await self._wake.wait()
-            await asyncio.sleep(WRITE_SECONDS)
-            self._wake.clear()
-            if self._redis is not None:
-                await self._write(self._redis)
-                raise_if_cancelled()
+        """Write receipts until cancelled."""
+        await self._receipts.run()
 
-    async def _write(self, redis: Redis) -> None:
-        read, self._read = self._read, {}
-        lifetimes, self._lifetimes = self._lifetimes, {}
-        try:
-            async with redis.pipeline(transaction=False) as pipe:
-                for (channel, epoch, user_id), offset in read.items():
-                    key = receipts_key(channel, epoch)
-                    pipe.zadd(key, {user_id: offset}, gt=True)
-                    pipe.expire(key, int(lifetimes[channel]))
-                await pipe.execute()
-        except LOST as exc:
-            # Clients say it again with their next ping.
-            logger.info("receipts are not written now: %s", exc)
+    async def _write(self, batch: _Receipts) -> None:
+        assert self._redis is not None
+        async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
+            for (channel, epoch, user_id), offset in batch.offsets.items():
+                key = receipts_key(channel, epoch)
+                pipe.zadd(key, {user_id: offset}, gt=True)
+                pipe.expire(key, int(batch.lifetimes[channel]))
+            await pipe.execute()
+
+    def _unavailable(self, exc: RedisUnavailableError) -> None:
+        logger.info("receipts are not written now: %s", exc)

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
-from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER, OPERATOR_PREFIX
 from wsd.worker.delivery import flight_recorder
+from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.sessions.session_store import SessionInfo
 from wsd.worker.worker import Worker
 
@@ -117,7 +117,7 @@ async def answer(worker: Worker, request: Request) -> Response:
         return _json(await endpoint(worker, request))
     except msgspec.MsgspecError as exc:
         return _json({"error": str(exc)}, 400)
-    except (RedisError, OSError) as exc:
+    except RedisUnavailableError as exc:
         return _json({"error": f"Redis does not answer: {exc}"}, 503)
 
 

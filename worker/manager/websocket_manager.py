@@ -55,10 +55,10 @@ from wsd.worker.redis_client import LOST, is_refusal
 from wsd.worker.security.authentication import Identity
 from wsd.worker.security.authorization import Authorize, is_allowed
 from wsd.worker.server.keepalive import LATE_SECONDS
+from wsd.worker.sessions.connection_trace import AskFlight, FlightAnswer, Tracing
+from wsd.worker.sessions.ended_connections import EndedConnections
 from wsd.worker.sessions.keeper import SessionKeeper
 from wsd.worker.sessions.session_store import Claim, SessionChanged, SessionInfo, SessionStore
-from wsd.worker.sessions.trace_store import Traces
-from wsd.worker.sessions.tracing import AskFlight, FlightAnswer, Tracing
 from wsd.worker.sessions.user_connections import UserConnections
 from wsd.worker.waiting import raise_if_cancelled
 from wsd.worker.wire import frames
@@ -117,7 +117,7 @@ class Parts:
     payload_filter: PayloadFilter
     rules: ChannelRules
     receipts: Receipts
-    traces: Traces
+    traces: EndedConnections
     authorize: Authorize | None = None
     user_connections: UserConnections | None = None
     limits: ConnectionLimits = NO_LIMITS
@@ -261,7 +261,7 @@ class DistributedWebSocketManager:
         outbox.outlet = self.outlet
         outbox.on_gone = self._socket_ended
         outbox.belongs_to(session.session_id, user_id, session.username)
-        outbox.note("resumed" if resumed else "connected", f"from {session.came_from}" if resumed else "")
+        outbox.note("resumed" if resumed else "connected", f"from {session.previous_worker}" if resumed else "")
         if (earlier := self._fanout.get(session.session_id)) is not None:
             self._replace(earlier)
         try:
@@ -274,7 +274,7 @@ class DistributedWebSocketManager:
                 states = await self._enter_channels(outbox, session, since or {})
         except BaseException:
             self._unhook(outbox)
-            self.keeper.close(outbox.session_id, goodbye=not resumed)
+            self.keeper.close(outbox.session_id, clean=not resumed)
             raise
         limits = self.limits
         connection = Connection(
@@ -353,7 +353,7 @@ class DistributedWebSocketManager:
             for name in allowed:
                 stack.enter_context(self._channels.holding(name))
             for name in session.channels ^ set(allowed):
-                await self.keeper.subscribed(outbox.session_id, name, member=name in allowed)
+                await self.keeper.set_membership(outbox.session_id, name, member=name in allowed)
             for name in allowed:
                 await join(name, name, self._adder(outbox, name))
         return states
@@ -417,7 +417,7 @@ class DistributedWebSocketManager:
         ending = outbox.ended or Ending(Side.UNKNOWN, code, reason)
         self._note_end(outbox, ending)
         sent_away = ending.side is not Side.CLIENT and ending.code in COME_BACK
-        self.keeper.close(outbox.session_id, goodbye=code in GOODBYES, sent_away=sent_away)
+        self.keeper.close(outbox.session_id, clean=code in GOODBYES, sent_away=sent_away)
 
     def _note_end(self, outbox: Outbox, ending: Ending) -> None:
         self.closes[ending.label] += 1
@@ -480,7 +480,7 @@ class DistributedWebSocketManager:
             raise ChannelFullError(f"{channel} may have {limit} members on a worker")
         with self._channels.holding(channel):
             if channel not in outbox.channels:
-                await self.keeper.subscribed(outbox.session_id, channel, member=True)
+                await self.keeper.set_membership(outbox.session_id, channel, member=True)
             await self._channels.join(channel, since, self._adder(outbox, channel), announce, outbox)
 
     def _adder(self, outbox: Outbox, channel: str) -> Callable[[], None]:
@@ -497,7 +497,7 @@ class DistributedWebSocketManager:
         if channel in connection.channels:
             self._leave(connection.outbox, channel)
             connection.outbox.note("left", channel)
-            await self.keeper.subscribed(connection.session_id, channel, member=False)
+            await self.keeper.set_membership(connection.session_id, channel, member=False)
 
     def _leave(self, outbox: Outbox, channel: str) -> None:
         outbox.channels.discard(channel)
@@ -817,7 +817,7 @@ class DistributedWebSocketManager:
 
     def rewrite(self) -> None:
         """Write anew what is to be in Redis: it was away, or has forgotten something."""
-        self.keeper.hurry()
+        self.keeper.flush_now()
         self._presence.refresh()
         self._channels.check_all()
 

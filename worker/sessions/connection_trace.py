@@ -1,4 +1,8 @@
-"""Why was a connection closed? Its flight recorder knows: of a live one on its worker, of one that ended in Redis."""
+"""What happened to the connections of a session, and why they were closed: the answer to `wsd trace`.
+
+Each connection has a flight recorder. That of a live connection is on its worker, which is asked over the broker. Those
+of connections that have ended are in Redis.
+"""
 
 from collections.abc import Awaitable, Callable
 
@@ -14,7 +18,7 @@ from wsd.worker.wire.ending import Ending
 
 
 class AskFlight(Struct, frozen=True, tag="ask_flight"):
-    """To the worker that serves a session: what happened to its connection so far."""
+    """The question to the worker that serves a session: what happened to its connection so far?"""
 
     asker: str  # worker id
     question: str
@@ -22,12 +26,17 @@ class AskFlight(Struct, frozen=True, tag="ask_flight"):
 
 
 class FlightAnswer(Struct, frozen=True, tag="flight"):
+    """The answer to an AskFlight."""
+
     question: str
     flight: Flight
 
 
 class Tracing:
-    """`answered` is to be called with every FlightAnswer that comes."""
+    """Records how this worker's connections end, and answers what happened to those of any worker.
+
+    `answered` is to be called with every FlightAnswer that this worker receives.
+    """
 
     def __init__(
         self,
@@ -38,7 +47,7 @@ class Tracing:
         find: Callable[[str], Outbox | None],
         tell: Callable[[str, Struct], Awaitable[object]],
     ) -> None:
-        """`find` knows the connections of this worker by their session; `tell` publishes on a channel of the broker."""
+        """`find` returns the connection of a session on this worker. `tell` publishes on a channel of the broker."""
         self._worker_id = worker_id
         self._node_id = node_id
         self._keeper = keeper
@@ -47,32 +56,32 @@ class Tracing:
         self._asked: Questions[Flight] = Questions()
 
     def ended(self, outbox: Outbox, ending: Ending) -> None:
-        """Keep what became of a connection that has ended."""
-        if not self._keeper.traces.takes_one():
+        """Record a connection that has ended."""
+        if not self._keeper.ended_connections.takes_one():
             return
         outbox.note("closed", f"{ending}; {len(outbox.channels)} channels, at most {outbox.peak_bytes} bytes waited")
-        self._keeper.flown(self._flight(outbox))
+        self._keeper.record(self._flight(outbox))
 
     def refused(self, outbox: Outbox, why: str) -> None:
-        """It never began."""
-        if self._keeper.traces.takes_one():
+        """Record a connection that was refused."""
+        if self._keeper.ended_connections.takes_one():
             outbox.note("refused", why)
-            self._keeper.flown(self._flight(outbox))
+            self._keeper.record(self._flight(outbox))
 
-    async def sessions(self, who: str) -> list[str]:
-        """Ids of the sessions that are meant: the one with this id, or all that the user has, or had lately.
+    async def sessions(self, name: str) -> list[str]:
+        """Return the ids of the sessions that `name` stands for: a session id, or the id of a user.
 
-        Raises RedisError or OSError.
+        For a user these are the sessions that it has now, and had lately. Raises RedisUnavailableError.
         """
-        traces, store = self._keeper.traces, self._keeper.store
-        if await store.get(who) is not None or await traces.of_session(who):
-            return [who]
-        live = [session.session_id for session in await store.list_by_user(who)]
-        return list(dict.fromkeys([*reversed(live), *await traces.sessions_of(who)]))
+        ended, store = self._keeper.ended_connections, self._keeper.store
+        if await store.get(name) is not None or await ended.of_session(name):
+            return [name]
+        live = [session.session_id for session in await store.list_by_user(name)]
+        return list(dict.fromkeys([*reversed(live), *await ended.sessions_of(name)]))
 
     async def trace(self, session_id: str, live_workers: frozenset[str]) -> SessionTrace:
-        """What happened to a session's connections, as far as it is kept. Raises RedisError or OSError."""
-        flights = await self._keeper.traces.of_session(session_id)
+        """Return what happened to a session's connections, as far as it is kept. Raises RedisUnavailableError."""
+        flights = await self._keeper.ended_connections.of_session(session_id)
         session = await self._keeper.store.get(session_id)
         if session is not None and session.state is SessionState.CONNECTED:
             flights += await self._under_way(session, live_workers)
@@ -84,6 +93,7 @@ class Tracing:
         )
 
     def answer(self, asked: AskFlight) -> FlightAnswer | None:
+        """Answer another worker's question. Return None when the connection is not on this worker."""
         outbox = self._find(asked.session_id)
         return FlightAnswer(asked.question, self._flight(outbox)) if outbox is not None else None
 
@@ -91,6 +101,7 @@ class Tracing:
         self._asked.add_answer(answer.question, answer.flight)
 
     async def _under_way(self, session: SessionInfo, live_workers: frozenset[str]) -> list[Flight]:
+        """Return the record of a session's present connection; an empty list if its worker does not answer."""
         session_id, owner = session.session_id, session.worker_id
         if (outbox := self._find(session_id)) is not None:
             return [self._flight(outbox)]

@@ -1,4 +1,4 @@
-"""What became of connections, in Redis, for a while after their end: a list of flights for each session."""
+"""Why connections ended: their records in Redis, for a while after their end, as a list for each session."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -8,54 +8,59 @@ import msgspec
 
 from wsd.worker.contract.redis_keys import trace_key, user_traces_key
 from wsd.worker.delivery.flight_recorder import Flight
-from wsd.worker.redis_client import Redis
+from wsd.worker.redis_client import Redis, redis_errors
 from wsd.worker.security.limits import TokenBucket
 
 MAX_FLIGHTS = 20
-"""Connections of a session, and sessions of a user, that are kept: the last."""
+"""Records kept of each session, and sessions kept of each user. The newest stay."""
 
 FLIGHTS_PER_SECOND, FLIGHT_BURST = 5.0, 5_000
-"""Of a worker: each takes about 550 bytes of Redis for an hour, and those of clients that come and go all the time must
-not crowd out messages. A deploy that closes thousands at once is within."""
+"""Records that a worker may write. Each takes about 550 bytes of Redis for an hour, and the records of clients that
+come and go all the time must not crowd out messages. A deploy that closes thousands of connections at once is within
+these limits."""
 
 BATCH = 500
+"""Records written at once."""
 
-# KEYS list; ARGV how many to keep, ttl in ms, then flights.
 APPEND_SCRIPT = """
 redis.call('RPUSH', KEYS[1], unpack(ARGV, 3))
 redis.call('LTRIM', KEYS[1], -ARGV[1], -1)
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 """
+"""Append records. KEYS: list. ARGV: how many to keep, ttl in ms, then records."""
 
-# KEYS sorted set; ARGV how many to keep, ttl in ms, then time and session id, again and again.
 INDEX_SCRIPT = """
 redis.call('ZADD', KEYS[1], unpack(ARGV, 3))
 redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -ARGV[1] - 1)
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 """
+"""Enter sessions with their user. KEYS: sorted set. ARGV: how many to keep, ttl in ms, then times and session ids."""
 
 _flights = msgspec.json.Decoder(Flight)
 
 
-class Traces:
-    """Without a Redis, or with a ttl of 0 seconds, nothing is kept."""
+class EndedConnections:
+    """The records of connections that have ended, on whatever worker.
+
+    Methods that ask Redis raise RedisUnavailableError. Without Redis, or with a ttl of 0, nothing is kept.
+    """
 
     def __init__(self, redis: Redis | None, ttl: float) -> None:
+        """`ttl`: seconds after which the records of a session are forgotten, unless a new one is added."""
         self._redis = redis if ttl else None
         self._ttl_ms = int(ttl * 1000)
         self._bucket = TokenBucket(FLIGHTS_PER_SECOND, FLIGHT_BURST, time.monotonic())
 
     def takes_one(self) -> bool:
-        """Whether there is room for a flight, which is to be written then."""
+        """Tell whether one more record may be written now, and count it."""
         return self._redis is not None and self._bucket.take(time.monotonic())
 
     async def write(self, flights: Sequence[Flight]) -> None:
-        """Raises RedisError or OSError."""
         if self._redis is None:
             return
         for start in range(0, len(flights), BATCH):
             group = flights[start : start + BATCH]
-            async with self._redis.pipeline(transaction=False) as pipe:
+            async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
                 for key, entries in _grouped((trace_key(f.session_id), [msgspec.json.encode(f)]) for f in group):
                     pipe.eval(APPEND_SCRIPT, 1, key, MAX_FLIGHTS, self._ttl_ms, *entries)
                 users = ((user_traces_key(f.user_id), [f.events[-1][0], f.session_id]) for f in group)
@@ -64,21 +69,23 @@ class Traces:
                 await pipe.execute()
 
     async def of_session(self, session_id: str) -> list[Flight]:
-        """Its connections that have ended, the first of them first. Raises RedisError or OSError."""
+        """Return the records of a session's connections, the oldest first."""
         if self._redis is None:
             return []
-        return [_flights.decode(entry) for entry in await self._redis.lrange(trace_key(session_id), 0, -1)]
+        async with redis_errors():
+            return [_flights.decode(entry) for entry in await self._redis.lrange(trace_key(session_id), 0, -1)]
 
     async def sessions_of(self, user_id: str) -> list[str]:
-        """Ids of the sessions whose connections ended last, the newest first. Raises RedisError or OSError."""
+        """Return the ids of the user's sessions that have records, the one whose connection ended last first."""
         if self._redis is None:
             return []
-        members: Any = await self._redis.zrevrange(user_traces_key(user_id), 0, -1)
+        async with redis_errors():
+            members: Any = await self._redis.zrevrange(user_traces_key(user_id), 0, -1)
         return [member.decode() for member in members]
 
 
 def _grouped(pairs: Iterator[tuple[str, list[Any]]]) -> list[tuple[str, list[Any]]]:
-    """One entry a key."""
+    """Join the values of pairs with the same key."""
     groups: dict[str, list[Any]] = {}
     for key, entries in pairs:
         groups.setdefault(key, []).extend(entries)

@@ -1,62 +1,79 @@
-"""Keeps the sessions of this worker's connections in the store: batched, and whatever Redis does meanwhile.
+"""Keeping the sessions of this worker's connections in the store: batched, and whatever Redis does meanwhile.
 
-What comes while a write is under way goes out together in the next one: a thousand clients that connect at once, or
-are sent away by a drain, cost a few round trips. Nothing here fails because Redis is away: what could not be written is
-written when it is back.
+Changes that come while a write is under way go out together in the next one: a thousand clients that connect at once,
+or are sent away by a drain, cost a few round trips. Nothing here fails because Redis is away: changes that could not be
+written are written when it is back.
 """
 
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import takewhile
+from typing import Self
 
-from wsd.worker.containment import report, run_repeatedly
+from wsd.worker.containment import run_repeatedly
 from wsd.worker.contract.events import EVENT
 from wsd.worker.delivery.flight_recorder import Flight
+from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.logs import get_logger
-from wsd.worker.redis_client import RedisError
+from wsd.worker.sessions.ended_connections import EndedConnections
 from wsd.worker.sessions.session_store import SessionInfo, SessionStore
-from wsd.worker.sessions.trace_store import Traces
-from wsd.worker.waiting import raise_if_cancelled
+from wsd.worker.waiting import raise_if_cancelled, wait_at_most
+from wsd.worker.write_behind import Batch, WriteBehind
 
 logger = get_logger(__name__)
 
 MAX_UNWRITTEN = 100_000
-"""Ended sessions that wait for Redis; those beyond it expire there by themselves."""
+"""Ended sessions that wait for Redis. Sessions beyond this number expire in Redis by themselves."""
 
 MAX_UNWRITTEN_FLIGHTS = 10_000
+"""Records of ended connections that wait for Redis. Further ones are dropped."""
 
 EARLY_SECONDS = 10.0
-"""A client that leaves a new session without a goodbye before this time has left early."""
+"""A client that leaves a new session without a clean close before this time has left early."""
 
 EARLY_KEEP_SECONDS = 30.0
-"""How long the session of such a client is kept."""
+"""How long the session of a client that left early is kept."""
 
 RETRY_SECONDS = 2.0
 """How often a store that failed is tried again."""
 
 
 @dataclass
-class _Unwritten:
+class _Changes(Batch):
+    """Changes of sessions that are not in the store yet."""
+
     opened: dict[str, SessionInfo] = field(default_factory=dict)
     detached: set[str] = field(default_factory=set)
     left_early: set[str] = field(default_factory=set)  # detached, and kept for a moment only
     deleted: set[str] = field(default_factory=set)
-    changed: set[str] = field(default_factory=set)
+    changed: set[str] = field(default_factory=set)  # by another worker: to be read again
     channels: dict[str, dict[str, bool]] = field(default_factory=dict)
     flights: list[Flight] = field(default_factory=list)
-    failed: set[str] = field(default_factory=set)  # sessions that could not be written, whatever Redis does
-    written: asyncio.Event = field(default_factory=asyncio.Event)
+    faulty: set[str] = field(default_factory=set)  # sessions that no store can hold; shared with the parts of this
 
     def __bool__(self) -> bool:
         sets = (self.opened, self.detached, self.left_early, self.deleted, self.changed, self.channels, self.flights)
         return any(sets)
 
-    def by_session(self) -> "dict[str, _Unwritten]":
-        parts: defaultdict[str, _Unwritten] = defaultdict(_Unwritten)
+    def add_older(self, older: Self) -> None:
+        # Not `opened`: the store has these sessions in its own memory, and `flush` brings them to Redis.
+        self.detached |= older.detached
+        self.left_early |= older.left_early
+        self.deleted |= older.deleted
+        self.changed |= older.changed
+        self.flights[:0] = older.flights
+        for session_id, channels in older.channels.items():
+            self.channels[session_id] = {**channels, **self.channels.get(session_id, {})}
+
+    def parts(self) -> Iterable[Self]:
+        return self.by_session().values()
+
+    def by_session(self) -> dict[str, Self]:
+        parts: defaultdict[str, Self] = defaultdict(lambda: type(self)(faulty=self.faulty))
         for session_id, session in self.opened.items():
             parts[session_id].opened[session_id] = session
         for session_id, channels in self.channels.items():
@@ -70,198 +87,169 @@ class _Unwritten:
 
 
 class SessionKeeper:
-    """`run` must run. `healthy` says whether the store answered last."""
+    """The writer of this worker's sessions, and of the records of its ended connections.
+
+    `healthy` says whether the store answered last. `run` must run.
+    """
 
     def __init__(
         self,
         store: SessionStore,
-        traces: Traces,
+        ended_connections: EndedConnections,
         *,
         interval: float,
         timeout: float,
         on_ended: Callable[[str], None],
         on_failed: Callable[[str], None],
     ) -> None:
-        """`interval`: seconds between rounds of touch and cleanup; `timeout`: how long `open` may wait;
-        `on_ended` is called with the id of a session that another worker ended, `on_failed` with the id of one that
-        cannot be written, whatever Redis does."""
+        """`interval`: seconds between two rounds that keep sessions alive and clean up. `timeout`: seconds that `open`
+        may wait. `on_ended` is called with the id of a session that another worker ended, `on_failed` with the id of a
+        session that cannot be written, whatever Redis does."""
         self.store = store
-        self.traces = traces
+        self.ended_connections = ended_connections
         self.healthy = True
         self._on_ended = on_ended
         self._on_failed = on_failed
         self._interval = interval
         self._timeout = timeout
         self._connected: set[str] = set()
-        self._opened_at: dict[str, float] = {}  # of those that are younger than EARLY_SECONDS, by the monotonic clock
-        self._unwritten = _Unwritten()
-        self._wake = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._opened_at: dict[str, float] = {}  # by the monotonic clock, of sessions younger than EARLY_SECONDS
+        self._changes = WriteBehind(
+            "session writer",
+            _Changes,
+            self._write,
+            on_unavailable=self._failed,
+            on_faulty=self._give_up,
+        )
+        self._flush_now = asyncio.Event()
 
     async def open(self, session: SessionInfo) -> None:
-        """Store a session before its client is told of it. Raises ValueError for one that no store can hold."""
+        """Store a new session. To be awaited before its client learns of it.
+
+        Returns without an answer from the store after `timeout`, or at once if the store is known to be away: the
+        session is then written later.
+
+        Raises ValueError for a session that no store can hold.
+        """
         now = time.monotonic()
         for session_id in [*takewhile(lambda old: self._opened_at[old] < now - EARLY_SECONDS, self._opened_at)]:
             del self._opened_at[session_id]
         self._opened_at[session.session_id] = now
         self._connected.add(session.session_id)
-        batch = self._unwritten
+        batch = self._changes.pending
         batch.opened[session.session_id] = session
-        await self._written()
-        if session.session_id in batch.failed:
+        await self._wait_for_store()
+        if session.session_id in batch.faulty:
             raise ValueError(f"the session of {session.user_id!r} cannot be stored")
 
-    async def subscribed(self, session_id: str, channel: str, *, member: bool) -> None:
-        """Note that it joined a channel, or left it, before its client is told, so that no crash forgets it."""
-        self._unwritten.channels.setdefault(session_id, {})[channel] = member
-        await self._written()
+    async def set_membership(self, session_id: str, channel: str, *, member: bool) -> None:
+        """Note that a session joined a channel, or left it.
 
-    async def _written(self) -> None:
-        """Wait until what is noted is in the store; where Redis is away, `run` will see to it."""
-        batch = self._unwritten
-        self._wake.set()
-        if not self.healthy:
-            return  # nobody waits for a Redis that is known to be away
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._timeout):
-                await batch.written.wait()
+        To be awaited before the client learns of it, so that no crash forgets it. Waits for the store as `open` does.
+        """
+        self._changes.pending.channels.setdefault(session_id, {})[channel] = member
+        await self._wait_for_store()
+
+    async def _wait_for_store(self) -> None:
+        if self.healthy:
+            await self._changes.wait_until_tried(self._timeout)
+        else:
+            self._changes.wake()  # nobody waits for a Redis that is known to be away
 
     def adopt(self, session_id: str) -> None:
-        """A session that the store has given to this worker: its client came back."""
+        """Keep alive a session that the store has given to this worker, since its client came back here."""
         self._connected.add(session_id)
         self._opened_at.pop(session_id, None)
-        self._unwritten.detached.discard(session_id)
-        self._unwritten.left_early.discard(session_id)
-        self._unwritten.deleted.discard(session_id)
+        pending = self._changes.pending
+        for ended in (pending.detached, pending.left_early, pending.deleted):
+            ended.discard(session_id)
 
-    def close(self, session_id: str, *, goodbye: bool, sent_away: bool = False) -> None:
-        """Its connection ended: with a goodbye the session ends, too, otherwise its client may come back to it.
+    def close(self, session_id: str, *, clean: bool, sent_away: bool = False) -> None:
+        """Note that the connection of a session ended.
 
-        `sent_away`: the server ended it, and asked the client to come back. A client that leaves by itself a moment
-        after it came has less time to come back: such clients must not fill Redis with sessions.
+        A clean close (1000, 1001) ends the session, too. Otherwise its client may come back to it.
+
+        `sent_away`: the server closed the connection and asked the client to come back. A client that leaves by itself
+        a moment after it came has less time to come back: such clients must not fill Redis with sessions.
         """
         self._connected.discard(session_id)
         opened_at = self._opened_at.pop(session_id, None)
         left_early = opened_at is not None and time.monotonic() - opened_at < EARLY_SECONDS and not sent_away
-        if goodbye:
-            ended = self._unwritten.deleted
-        else:
-            ended = self._unwritten.left_early if left_early else self._unwritten.detached
+        pending = self._changes.pending
+        detached = pending.left_early if left_early else pending.detached
+        ended = pending.deleted if clean else detached
         if len(ended) < MAX_UNWRITTEN:
             ended.add(session_id)
-        self._wake.set()
+        self._changes.wake()
 
-    def flown(self, flight: Flight) -> None:
-        """Keep what became of a connection, for a while."""
-        if len(self._unwritten.flights) < MAX_UNWRITTEN_FLIGHTS:
-            self._unwritten.flights.append(flight)
-            self._wake.set()
+    def record(self, flight: Flight) -> None:
+        """Keep the record of an ended connection, see `EndedConnections`."""
+        flights = self._changes.pending.flights
+        if len(flights) < MAX_UNWRITTEN_FLIGHTS:
+            flights.append(flight)
+            self._changes.wake()
 
     def changed(self, session_id: str) -> None:
-        """Another worker changed one of our sessions."""
-        self._unwritten.changed.add(session_id)
-        self._wake.set()
+        """Read a session of this worker again, since another worker changed or deleted it."""
+        self._changes.pending.changed.add(session_id)
+        self._changes.wake()
 
-    def hurry(self) -> None:
-        """The store is back: write now what it missed."""
-        self._hurry.set()
+    def flush_now(self) -> None:
+        """Write now what the store missed, since it is back."""
+        self._flush_now.set()
 
     async def run(self) -> None:
-        """Write and keep alive until cancelled; then write what is left, as far as Redis answers."""
+        """Write changes and keep sessions alive until cancelled. Then write what is left, as far as Redis answers."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(run_repeatedly(self._write_for_ever, "session writer"), name="session-writer")
+                tasks.create_task(run_repeatedly(self._changes.run, "session writer"), name="session-writer")
                 tasks.create_task(run_repeatedly(self._keep_alive, "session keep-alive"), name="session-keep-alive")
         finally:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._timeout):
-                    await self._write()
+                    await self._changes.flush()
                     await self._leave()
 
-    async def _write_for_ever(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            await self._write()
-            raise_if_cancelled()
-
-    async def _write(self) -> None:
-        batch, self._unwritten = self._unwritten, _Unwritten()
-        if not batch:
-            return
-        try:
-            await self._write_batch(batch)
-        except (RedisError, OSError) as exc:
-            self._failed(exc)
-            self._put_back(batch)
-        except Exception as exc:  # noqa: BLE001 - of whatever kind
-            report("session writer: a batch", exc)
-            await self._write_one_by_one(batch)
-        else:
-            self._succeeded()
-        finally:
-            batch.written.set()
-
-    async def _write_batch(self, batch: _Unwritten) -> None:
-        """Raises RedisError or OSError."""
+    async def _write(self, batch: _Changes) -> None:
         await self.store.create_many(list(batch.opened.values()))
         await self.store.update_channels(batch.channels)
         await self.store.detach_many(list(batch.detached))
         await self.store.detach_many(list(batch.left_early), keep_seconds=EARLY_KEEP_SECONDS)
         await self.store.delete_many(list(batch.deleted))
-        await self.traces.write(batch.flights)
+        await self.ended_connections.write(batch.flights)
         for session_id in batch.changed:
             if await self.store.refresh(session_id) is None and session_id in self._connected:
                 self._on_ended(session_id)
+        self._succeeded()
 
-    def _put_back(self, batch: _Unwritten) -> None:
-        """Keep what could not be written. Sessions that were opened are in the store's own memory: `flush` brings them
-        to Redis."""
-        self._unwritten.detached |= batch.detached
-        self._unwritten.left_early |= batch.left_early
-        self._unwritten.deleted |= batch.deleted
-        self._unwritten.changed |= batch.changed
-        self._unwritten.flights[:0] = batch.flights
-        for session_id, channels in batch.channels.items():
-            self._unwritten.channels[session_id] = {**channels, **self._unwritten.channels.get(session_id, {})}
-
-    async def _write_one_by_one(self, batch: _Unwritten) -> None:
-        """Write a batch that raised in parts of one session each, so that only the one that cannot be written fails."""
-        for session_id, part in batch.by_session().items():
-            try:
-                await self._write_batch(part)
-            except (RedisError, OSError) as exc:
-                self._failed(exc)
-                self._put_back(part)
-            except Exception as exc:  # noqa: BLE001 - of whatever kind
-                report("session writer: a session", exc)
-                batch.failed.add(session_id)
-                self._on_failed(session_id)
+    def _give_up(self, part: _Changes) -> None:
+        """Let the connections fail whose sessions cannot be written."""
+        for session_id in part.by_session():
+            part.faulty.add(session_id)
+            self._on_failed(session_id)
 
     async def _leave(self) -> None:
         if self.healthy and not self._connected:
-            with suppress(RedisError, OSError):  # the next cleanup finds nothing to do for us, that is all
+            with suppress(RedisUnavailableError):  # the next cleanup then finds a worker without sessions
                 await self.store.leave()
 
     async def _keep_alive(self) -> None:
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._interval if self.healthy else min(self._interval, RETRY_SECONDS)):
-                    await self._hurry.wait()
-            self._hurry.clear()
+            await wait_at_most(self._flush_now, self._interval if self.healthy else min(self._interval, RETRY_SECONDS))
+            self._flush_now.clear()
             for session_id in self._connected:
                 self.store.touch(session_id)
             try:
                 await self.store.flush()
                 await self.store.cleanup()
-            except (RedisError, OSError) as exc:
+            except RedisUnavailableError as exc:
                 self._failed(exc)
             else:
                 self._succeeded()
-                self._wake.set()
+                self._changes.wake()
             raise_if_cancelled()
 
-    def _failed(self, exc: Exception) -> None:
+    def _failed(self, exc: RedisUnavailableError) -> None:
         if self.healthy:
             logger.warning("sessions cannot be written, they are kept here meanwhile: %s", exc)
         self.healthy = False

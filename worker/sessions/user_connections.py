@@ -1,26 +1,32 @@
-"""How many connections a user may have, on all workers together: counted and entered in Redis in one step.
+"""The limit of connections for each user, on all workers together: counted and entered in Redis in one step.
 
-Entries of a worker that died are not counted, so that a crash locks nobody out; the next who asks takes them out.
+Entries of a worker that died are not counted, so that a crash locks nobody out. The next connection of the same user
+removes them.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Collection
-from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Self
 
 from wsd.worker.contract.redis_keys import user_connections_key
+from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.logs import get_logger
-from wsd.worker.redis_client import Redis, RedisError
-from wsd.worker.waiting import raise_if_cancelled
+from wsd.worker.redis_client import Redis, redis_errors
+from wsd.worker.write_behind import Batch, WriteBehind
 
 logger = get_logger(__name__)
 
 REFRESH_SECONDS = 30.0
-TTL_SECONDS = 100
-FRESH_SECONDS = 10.0
-"""An entry so young counts although its worker is not known to live: it may have just begun to."""
+"""How often the entries of this worker's connections are kept alive."""
 
-# KEYS the user's entries; ARGV now, entry, limit, ttl, since when entries are fresh, then the workers that live.
+TTL_SECONDS = 100
+"""How long the entries of a user outlive the last refresh."""
+
+FRESH_SECONDS = 10.0
+"""An entry younger than this counts although its worker is not known to live: the worker may have just begun to."""
+
 ENTER_SCRIPT = """
 local live = {}
 for i = 6, #ARGV do live[ARGV[i]] = true end
@@ -38,63 +44,80 @@ redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])
 redis.call('EXPIRE', KEYS[1], ARGV[4])
 return 1
 """
+"""Enter a connection unless the limit is reached. KEYS: the user's entries. ARGV: now, entry, limit, ttl in seconds,
+the time since when entries are fresh, then the ids of live workers. Returns 1 if it was entered, else 0."""
+
+
+@dataclass
+class _Changes(Batch):
+    ended: dict[str, str] = field(default_factory=dict)  # user id by session id
+    refresh: bool = False  # whether to keep the others alive
+
+    def __bool__(self) -> bool:
+        return bool(self.ended) or self.refresh
+
+    def add_older(self, older: Self) -> None:
+        self.ended = {**older.ended, **self.ended}
+        self.refresh = self.refresh or older.refresh
 
 
 class UserConnections:
-    """`run` must run. `live_workers`: ids of the workers that beat, as far as known."""
+    """The connections of this worker, each entered with its user. `run` must run."""
 
     def __init__(self, redis: Redis, worker_id: str, live_workers: Callable[[], Collection[str]]) -> None:
+        """`live_workers`: the ids of the workers that have a heartbeat, as far as known."""
         self._redis = redis
         self._worker_id = worker_id
         self._live_workers = live_workers
         self._enter = redis.register_script(ENTER_SCRIPT)
-        self._own: dict[str, str] = {}  # session id: user id
-        self._ended: list[tuple[str, str]] = []
-        self._wake = asyncio.Event()
+        self._own: dict[str, str] = {}  # user id by session id
+        self._changes = WriteBehind("user connections", _Changes, self._write, on_unavailable=self._unavailable)
 
     async def enter(self, user_id: str, session_id: str, limit: int) -> bool:
-        """Count one more connection; False when the user has `limit` already. Raises RedisError or OSError."""
+        """Count one more connection of a user. Return False when the user has `limit` of them already.
+
+        Raises RedisUnavailableError.
+        """
         now = time.time()
         arguments: list[str | float] = [now, self._entry(session_id), limit, TTL_SECONDS, now - FRESH_SECONDS]
         live = {self._worker_id, *self._live_workers()}
-        entered = await self._enter(keys=[user_connections_key(user_id)], args=[*arguments, *live])
+        async with redis_errors():
+            entered = await self._enter(keys=[user_connections_key(user_id)], args=[*arguments, *live])
         if entered:
             self._own[session_id] = user_id
         return bool(entered)
 
     def leave(self, session_id: str) -> None:
+        """Count a connection no longer, if it was entered."""
         if (user_id := self._own.pop(session_id, None)) is not None:
-            self._ended.append((user_id, session_id))
-            self._wake.set()
+            self._changes.pending.ended[session_id] = user_id
+            self._changes.wake()
 
     async def run(self) -> None:
-        """Take out who left and keep the others in, until cancelled."""
-        refresh_at = time.monotonic() + REFRESH_SECONDS
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, refresh_at - time.monotonic())):
-                    await self._wake.wait()
-            self._wake.clear()
-            kept: Collection[tuple[str, str]] = ()
-            if time.monotonic() >= refresh_at:
-                refresh_at = time.monotonic() + REFRESH_SECONDS
-                kept = list(self._own.items())
-            try:
-                await self._write(kept)
-            except (RedisError, OSError) as exc:
-                logger.info("connections of users are not counted now: %s", exc)
-            raise_if_cancelled()
+        """Remove connections that have ended and keep the others alive, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._changes.run())
+            tasks.create_task(self._refresh_regularly())
 
-    async def _write(self, kept: Collection[tuple[str, str]]) -> None:
-        ended, self._ended = self._ended, []
+    async def _refresh_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS)
+            self._changes.pending.refresh = True
+            self._changes.wake()
+
+    async def _write(self, batch: _Changes) -> None:
         now = time.time()
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for user_id, session_id in ended:
-                pipe.zrem(user_connections_key(user_id), self._entry(session_id))
-            for session_id, user_id in kept:
+        async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
+            for session_id, user_id in batch.ended.items():
+                if session_id not in self._own:  # it may have come back while Redis was away
+                    pipe.zrem(user_connections_key(user_id), self._entry(session_id))
+            for session_id, user_id in self._own.items() if batch.refresh else ():
                 pipe.zadd(user_connections_key(user_id), {self._entry(session_id): now})
                 pipe.expire(user_connections_key(user_id), TTL_SECONDS)
             await pipe.execute()
+
+    def _unavailable(self, exc: RedisUnavailableError) -> None:
+        logger.info("connections of users are not counted now: %s", exc)
 
     def _entry(self, session_id: str) -> str:
         return f"{self._worker_id} {session_id}"

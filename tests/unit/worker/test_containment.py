@@ -22,8 +22,8 @@ from wsd.worker.delivery.outbox import Outlet
 from wsd.worker.endpoints.hub_client import Client
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager, Parts
 from wsd.worker.server.keepalive import Keepalive
-from wsd.worker.sessions.session_store import InMemorySessionStore
-from wsd.worker.sessions.trace_store import Traces
+from wsd.worker.sessions.ended_connections import EndedConnections
+from wsd.worker.sessions.memory_store import InMemorySessionStore
 from wsd.worker.wire.redaction import PayloadFilter
 
 pytestmark = pytest.mark.anyio
@@ -150,7 +150,7 @@ async def running_manager() -> AsyncIterator[DistributedWebSocketManager]:
         FailingFilter([]),
         ChannelRules(""),
         Receipts(None),
-        Traces(None, 0.0),
+        EndedConnections(None, 0.0),
     )
     manager = DistributedWebSocketManager("w", "n", parts)
     running = asyncio.create_task(manager.run())
