@@ -76,7 +76,7 @@ class Supervisor:
         self.certificates: CertificateWatch | None = None
         self.configure(with_workers(config, left.workers or config.cluster.workers), digests(config))
         self.redis_url = config.redis.url
-        self.stand_in_url = ""
+        self.fallback_url = ""
         self.redis_watch: RedisWatch | None = None
         self._dashboard_secret = state_dir.dashboard_secret()
         self.notices: list[str] = []
@@ -268,7 +268,7 @@ class Supervisor:
             umask=self._umask,
             app_directory=self.loaded.directory,
             redis_url=self.redis_url,
-            stand_in_url=self.stand_in_url,
+            fallback_url=self.fallback_url,
             public_key_digest=self.contents.get(PUBLIC_KEY, ""),
             listen="" if self._nginx is not None else listen_address(*self._address),
         )
@@ -288,7 +288,7 @@ class Supervisor:
                     "REDIS_URL: every worker stands alone"
                 )
         if self._valkey is not None and redis.url:
-            self.stand_in_url = self._valkey.url
+            self.fallback_url = self._valkey.url
         elif self._valkey is not None:
             self.redis_url = self._valkey.url
         if (nginx_binary := self._find_nginx()) is not None:

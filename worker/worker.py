@@ -113,7 +113,7 @@ class Worker:
         return RedisMessageBroker(
             receive,
             primary=self._pubsub("Redis", env.redis_url),
-            stand_in=self._pubsub("the stand-in", env.stand_in_url, stores=False) if env.stand_in_url else None,
+            stand_in=self._pubsub("the stand-in", env.fallback_url, stores=False) if env.fallback_url else None,
             breaker=CircuitBreaker(BreakerPolicy()),
             spool=Spool(env.spool_messages, env.spool_bytes),
             expected_workers=lambda: len(self.heartbeat.live_workers),

@@ -88,7 +88,7 @@ def problems(supervisor: "Supervisor") -> Iterator[str]:
     yield from supervisor.notices
     watch = supervisor.redis_watch
     if watch is not None and watch.error is not None:
-        yield redis_problem(watch.error, has_stand_in=bool(supervisor.stand_in_url))
+        yield redis_problem(watch.error, has_fallback=bool(supervisor.fallback_url))
     if watch is not None and watch.rival is not None:
         yield f'node id "{supervisor.loaded.node_id}" is live on {watch.rival}, too'
     for child in supervisor.children:
@@ -110,11 +110,11 @@ def problems(supervisor: "Supervisor") -> Iterator[str]:
             yield f"{slot.name} cannot reach Redis"
 
 
-def redis_problem(error: Exception, *, has_stand_in: bool) -> str:
+def redis_problem(error: Exception, *, has_fallback: bool) -> str:
     """Say why Redis cannot be used, and what becomes of messages meanwhile."""
     if stores_nothing(error):
         return f"{trouble(error)}; messages that it is to store reach nobody: {text_of(error)}"
-    return f"{trouble(error)}, messages stay on {'this node' if has_stand_in else 'their worker'}: {text_of(error)}"
+    return f"{trouble(error)}, messages stay on {'this node' if has_fallback else 'their worker'}: {text_of(error)}"
 
 
 def _silence(child: Child[Service], supervisor: "Supervisor") -> float | None:

@@ -62,12 +62,12 @@ class WorkerService(Service):
         umask: int,
         app_directory: Path,
         redis_url: str,
-        stand_in_url: str,
+        fallback_url: str,
         listen: str,
         public_key_digest: str = "",
     ) -> None:
         """`here`: where to start, looked up anew each time; `app_directory`: from where the application is imported;
-        `stand_in_url`: the own Valkey beside `redis_url`, or empty; `listen`: the host:port that all workers share
+        `fallback_url`: the own Valkey beside `redis_url`, or empty; `listen`: the host:port that all workers share
         where there is no nginx, else empty."""
         self.name = f"worker-{slot}"
         self.slot = slot
@@ -78,7 +78,7 @@ class WorkerService(Service):
         self._umask = umask
         self._app_directory = app_directory
         self._redis_url = redis_url
-        self._stand_in_url = stand_in_url
+        self._fallback_url = fallback_url
         self._listen = listen
         self._worker_ids: dict[int, str] = {}
         self._environments: dict[int, Mapping[str, str]] = {}  # what each was started with
@@ -122,7 +122,7 @@ class WorkerService(Service):
             public_path=str(self._state_dir.worker_socket(self.slot)),
             listen=self._listen,
             app_directory=str(self._app_directory),
-            stand_in_url=self._stand_in_url,
+            fallback_url=self._fallback_url,
             max_head_bytes=HEADER_BUFFERS * nginx.max_header_bytes + ADDED_HEADER_BYTES,
             handshakes_per_second=handshakes,
             handshake_burst=nginx.handshake_burst / share,

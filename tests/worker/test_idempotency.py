@@ -113,7 +113,7 @@ async def test_a_retry_on_another_worker_while_redis_is_away_is_one_message(tmp_
     with (
         server(tmp_path / "redis", unused_port(), "--appendonly", "yes", "--appendfsync", "always") as redis,
         server(tmp_path / "near", unused_port()) as near,
-        workers(tmp_path, 2, redis_url=redis.url, stand_in_url=near.url) as both,
+        workers(tmp_path, 2, redis_url=redis.url, fallback_url=near.url) as both,
     ):
         readers = [await one.connect(f"reader-{number}") for number, one in enumerate(both)]
         for reader in readers:

@@ -368,7 +368,7 @@ async def test_a_message_that_redis_refuses_holds_up_nobody(far: Valkey) -> None
 async def test_no_request_waits_long_for_a_redis_that_just_froze(
     tmp_path: Path, far: Valkey, near: Valkey, request_: dict[str, object]
 ) -> None:
-    with worker(tmp_path, redis_url=far.url, stand_in_url=near.url) as serving:
+    with worker(tmp_path, redis_url=far.url, fallback_url=near.url) as serving:
         connection = await serving.connect()
         await ask(connection, type="subscribe", channel="room")
         far.freeze()

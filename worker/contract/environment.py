@@ -75,7 +75,7 @@ class WorkerEnv:
     # Redis
     redis_url: str = _env("REDIS_URL", "")
     distributed: bool = _env("DISTRIBUTED_WEBSOCKET_ENABLED", True)  # False: do not use redis_url
-    stand_in_url: str = _env("WSD_WORKER_STAND_IN_URL", "")  # the node's own Valkey, beside redis_url
+    fallback_url: str = _env("WSD_WORKER_FALLBACK_URL", "")  # the node's own Valkey, beside redis_url
     redis_connect_timeout: float = _env("WSD_WORKER_REDIS_CONNECT_TIMEOUT", 1.0, "redis.connect_timeout")
     redis_timeout: float = _env("WSD_WORKER_REDIS_TIMEOUT", 2.0, "redis.timeout")
     spool_messages: int = _env("WSD_WORKER_SPOOL_MESSAGES", 10_000, "redis.spool_messages")

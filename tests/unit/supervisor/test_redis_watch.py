@@ -73,7 +73,7 @@ def test_every_answer_is_a_sign_of_life_and_said_in_words(answer: str, words: st
     assert has_answered(error)
     assert words in trouble(error)
     assert stores_nothing(error) is is_full
-    assert ("reach nobody" in redis_problem(error, has_stand_in=False)) is is_full
+    assert ("reach nobody" in redis_problem(error, has_fallback=False)) is is_full
 
 
 def test_a_server_with_too_many_clients_has_answered() -> None:
@@ -85,4 +85,4 @@ def test_a_server_with_too_many_clients_has_answered() -> None:
 )
 def test_no_answer_is_none(error: Exception) -> None:
     assert not has_answered(error)
-    assert redis_problem(error, has_stand_in=True) == f"Redis does not answer, messages stay on this node: {error}"
+    assert redis_problem(error, has_fallback=True) == f"Redis does not answer, messages stay on this node: {error}"
