@@ -1,4 +1,4 @@
-"""A line chart of one character a value."""
+"""Line charts of one line of text, one character per value."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,10 @@ LEVELS = "▁▂▃▄▅▆▇█"
 
 
 def sparkline(values: Sequence[float | None], width: int) -> str:
-    """The last `width` values, from 0 to the largest of them; what is not known is a gap. So many characters."""
+    """Draw the last `width` values, on a scale from 0 to the largest of them. A value of None is a gap.
+
+    The result is always `width` characters wide; with fewer values it is padded on the left.
+    """
     shown = values[-width:] if width else []
     highest = max((value for value in shown if value is not None), default=0.0)
     return "".join(_character(value, highest) for value in shown).rjust(width)

@@ -1,11 +1,12 @@
-"""`wsd status` as a table for people."""
+"""The table that `wsd status` prints."""
 
 from collections.abc import Sequence
 
 from rich.text import Text
 
-from wsd.supervisor.cli import table
-from wsd.supervisor.cli.table import Column
+from wsd.supervisor.cli import fitted_table
+from wsd.supervisor.cli.duration import duration
+from wsd.supervisor.cli.fitted_table import Column
 from wsd.supervisor.control.status import ClusterStatus, ProcessStatus, WorkerStatus
 from wsd.supervisor.machine.terminal import console, shown
 
@@ -40,7 +41,7 @@ def print_status(status: ClusterStatus) -> None:
     _line(Text.assemble("wsd is ", _state(status.state), shown(f" on node {status.node_id}, {status.url}")))
     rows = [_process_cells(status.supervisor), *map(_worker_cells, status.workers)]
     rows += [_process_cells(process) for process in (status.nginx, status.valkey) if process is not None]
-    table.show(COLUMNS, rows)
+    fitted_table.show(COLUMNS, rows)
     redis = status.redis
     reachable = "reachable" if redis.reachable else f"not reachable ({redis.error})"
     _line(Text(shown(f"redis: {redis.url}, {reachable}" if redis.url else "redis: none")))
@@ -91,17 +92,3 @@ def _state(state: str) -> Text:
 
 def _number(value: float | None, form: str, unit: str = "", factor: float = 1) -> str:
     return "-" if value is None else f"{value * factor if factor != 1 else value:{form}}{unit}"
-
-
-def duration(seconds: float | None) -> str:
-    """`42s`, `3m12s`, `5h02m`, `3d04h`."""
-    if seconds is None:
-        return "-"
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02}s"
-    if whole < 86_400:
-        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
-    return f"{whole // 86_400}d{whole % 86_400 // 3600:02}h"

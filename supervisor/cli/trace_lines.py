@@ -1,4 +1,4 @@
-"""`wsd trace` for people: what happened to a session's connections, and beside it what happened to the node then."""
+"""The lines of `wsd trace`: the events of a session's connections, merged with events of the node around their ends."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,13 +7,17 @@ from typing import Any
 from wsd.worker.contract.events import Event
 
 BEFORE_SECONDS, AFTER_SECONDS = 40.0, 5.0
-"""Around the end of a connection: a drain may take its time between the command and the last close."""
+"""Seconds around the end of a connection from which events are shown.
+
+A drain may take 30 seconds from the command to the last close.
+"""
 
 ENDS = ("closed", "last seen")
+"""The events of a connection that may be its last."""
 
 
 def show(sessions: Sequence[dict[str, Any]], events: Sequence[Event], node_id: str) -> Iterator[str]:
-    """`events`: those of this node, in their order."""
+    """Yield the lines for these sessions. `events` are the events of this node, the oldest first."""
     for session in sessions:
         yield f"session {session['session_id']} of {session['user_id']}, {session['state']}"
         lines = [
@@ -26,7 +30,10 @@ def show(sessions: Sequence[dict[str, Any]], events: Sequence[Event], node_id: s
 
 
 def beside(happened: Iterable[dict[str, Any]], events: Iterable[Event], node_id: str) -> list[Event]:
-    """What the supervisor, or the connection's own worker, said around the end of a connection on this node. Pure."""
+    """Return the events of the supervisor, and of a connection's worker, around each end of a connection on this node.
+
+    Pure.
+    """
     ends = [
         (each["at"], "-".join(each["worker_id"].split("-")[:2]))
         for each in happened

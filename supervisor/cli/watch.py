@@ -1,4 +1,4 @@
-"""`wsd status --watch`: the terminal around `watch_screen`. Keys and ticks in, a screen out; actions beside it."""
+"""`wsd status --watch`: reads keys, asks for the status every second and shows what `watch_screen` draws."""
 
 import os
 import queue
@@ -28,16 +28,21 @@ from wsd.supervisor.state_dir import StateDir
 
 TICK_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
+
 EVENTS = 200
+"""How many of the latest events are kept."""
+
 SEQUENCES = {b"\x1b[A": "up", b"\x1b[B": "down", b"\x1bOA": "up", b"\x1bOB": "down"}
-"""Of keys that send more than a character (terminfo kcuu1, kcud1)."""
+"""The names of keys that send more than one character (terminfo kcuu1, kcud1)."""
 
 
 def watch(state_dir: StateDir) -> None:
-    """Until `q` or Ctrl-C. Raises NotRunningError when no cluster is there to begin with, ConfigError without a
-    terminal."""
+    """Show the live view until `q` or Ctrl-C is pressed.
+
+    Raises NotRunningError when no cluster is running at the start, ConfigError without a terminal.
+    """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise ConfigError("--watch needs a terminal; `wsd status --json` is for programs")
+        raise ConfigError("--watch needs a terminal; programs can use `wsd status --json`")
     with suppress(KeyboardInterrupt):
         _Watch(state_dir).run()
 
@@ -84,7 +89,7 @@ class _Watch:
             return replace(self._screen, away=str(exc), events=events)
 
     def _pressed(self, typed: bytes) -> bool:
-        """False when it is time to go: somebody said so, or the terminal is gone."""
+        """Handle keys. Return False when the view should end: `q` was pressed, or the terminal is gone."""
         if not typed:
             return False
         for key in keys_of(typed):
@@ -96,7 +101,7 @@ class _Watch:
         return True
 
     def _carry_out(self, action: Action) -> None:
-        """Beside the screen: it may take its time."""
+        """Ask the supervisor for an operation and show its progress. Runs in a thread, since it may take minutes."""
         try:
             client = ControlClient(self._state_dir, way="a key of wsd status --watch")
             for line in client.follow(action.target, dict(action.body)):
@@ -111,7 +116,7 @@ class _Watch:
 
 
 def keys_of(typed: bytes) -> Iterator[str]:
-    """What was typed, by the names that `press` knows."""
+    """Split typed bytes into keys, named as `press` knows them."""
     while typed:
         sequence = next((known for known in SEQUENCES if typed.startswith(known)), None)
         if sequence is not None:
@@ -124,7 +129,7 @@ def keys_of(typed: bytes) -> Iterator[str]:
 
 @contextmanager
 def _keys_at_once(fd: int) -> Iterator[int]:
-    """Keys come without Enter and are not shown, until the end, however it comes."""
+    """Read keys without waiting for Enter and without echo. The terminal is restored at the end, also after SIGTERM."""
     before = termios.tcgetattr(fd)
     was = signal.signal(signal.SIGTERM, _terminated)
     tty.setcbreak(fd)

@@ -1,4 +1,4 @@
-"""`wsd status --watch`, without the terminal: what is seen, what keys mean, and how it looks. Pure."""
+"""The screen of `wsd status --watch`: its state, what each key does, and how it is drawn. Pure."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,32 +8,35 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from wsd.supervisor.cli.duration import duration
 from wsd.supervisor.cli.sparkline import sparkline
-from wsd.supervisor.cli.status_table import STATE_STYLES, duration
+from wsd.supervisor.cli.status_table import STATE_STYLES
 from wsd.supervisor.control.status import ClusterStatus, ProcessStatus, WorkerStatus
 from wsd.supervisor.machine.terminal import cell
 from wsd.worker.contract.events import Event
 
 SAMPLES = 120
-"""Of each figure that are kept: one a second."""
+"""How many samples are kept of each figure. One is taken every second."""
 
 WIDE = 118
-"""Columns from which on there is room for everything of a process."""
+"""From this terminal width on, all columns of the processes are shown."""
 
 VERY_WIDE = 150
-"""And for all totals side by side."""
+"""From this terminal width on, all totals are on one line."""
 
 KEYS = "up/down select   r restart   R restart all   d drain   u resume   + - scale   b rebalance   q quit"
 SHORT_KEYS = "↑↓ select  r R restart  d drain  u resume  + - scale  b rebalance  q quit"
 
 NODE = "node"
-"""The name of the samples of all workers together."""
+"""The key of the samples that are totals of this node."""
 
 EVENT_STYLES = {"warning": "yellow", "error": "red", "critical": "bold red"}
 
 
 @dataclass(frozen=True)
 class Sample:
+    """The figures of one worker, or of the whole node, at one moment. None: not known."""
+
     connections: float | None
     received: float | None  # messages a second
     sent: float | None
@@ -43,7 +46,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Action:
-    """What the supervisor is to be asked for, once somebody has said yes to the question."""
+    """A request to the supervisor, sent once the user has answered the question with yes."""
 
     target: str
     body: Mapping[str, object]
@@ -52,21 +55,24 @@ class Action:
 
 @dataclass(frozen=True)
 class Screen:
+    """Everything that is shown."""
+
     status: ClusterStatus
-    samples: Mapping[str, Sequence[Sample]]  # by worker, and NODE
+    samples: Mapping[str, Sequence[Sample]]  # by name of the worker, and NODE
     events: Sequence[Event] = ()
-    selected: int = 0  # which worker
-    asking: Action | None = None
-    note: str = ""  # what came of the last action
-    away: str = ""  # why nothing is heard of the supervisor
+    selected: int = 0  # index of the selected worker
+    asking: Action | None = None  # waits for yes or no
+    note: str = ""  # the latest message of the last action
+    away: str = ""  # why the supervisor does not answer; empty while it does
 
 
 def first(status: ClusterStatus) -> Screen:
+    """Return the first screen."""
     return seen(Screen(status, {}), status)
 
 
 def seen(screen: Screen, status: ClusterStatus) -> Screen:
-    """The status is this now."""
+    """Return the screen with a new status, and with one more sample of each figure."""
     found = {worker.name: _sample([worker], [worker]) for worker in status.workers}
     found[NODE] = _sample(status.workers, _processes(status))
     samples = {name: [*screen.samples.get(name, ()), sample][-SAMPLES:] for name, sample in found.items()}
@@ -98,10 +104,10 @@ def _sum(values: Iterator[float | None] | Iterator[int | None]) -> float | None:
 
 
 def press(screen: Screen, key: str) -> tuple[Screen, Action | None]:
-    """What a key does: another screen, or an action that is to begin now."""
+    """Return the screen after a key was pressed, and the action that starts now, if any."""
     if screen.asking is not None:
         action = screen.asking if key in ("y", "Y") else None
-        return replace(screen, asking=None, note="" if action else "nothing was done"), action
+        return replace(screen, asking=None, note="" if action else "cancelled"), action
     workers = screen.status.workers
     if key in ("up", "k"):
         return replace(screen, selected=max(0, screen.selected - 1)), None
@@ -131,16 +137,16 @@ def _action(key: str, status: ClusterStatus, worker: WorkerStatus | None) -> Act
     return None
 
 
-# Looks
+# Drawing
 
 
 def render(screen: Screen, width: int, height: int) -> RenderableType:
-    """No more lines than `height`, none wider than `width`."""
+    """Draw the screen in at most `height` lines of at most `width` columns."""
     status = screen.status
     top = [_headline(screen), *_totals(screen, width)]
     top += [cell(f"! {text}", "yellow") for text in (*status.problems, *status.warnings)]
     processes = _processes(status)
-    left = height - len(top) - 2 - 1  # the table's head, a line between, and the footer
+    left = height - len(top) - 2 - 1  # the header of the table, an empty line, and the footer
     table = _table(screen, _around(processes, screen.selected + 1, max(1, left)), width)
     left -= min(len(processes), max(1, left))
     events = [_event(event) for event in list(screen.events)[-left:]] if left > 0 else []
@@ -152,7 +158,7 @@ def render(screen: Screen, width: int, height: int) -> RenderableType:
 
 
 def _around(processes: list[ProcessStatus], selected: int, room: int) -> list[ProcessStatus]:
-    """Those that fit, the selected one among them."""
+    """Return the `room` processes around the selected one."""
     start = max(0, min(selected - room // 2, len(processes) - room))
     return processes[start : start + room]
 
@@ -178,7 +184,7 @@ class _Figure:
 
 
 def _totals(screen: Screen, width: int) -> Iterator[Text]:
-    """All together, over the last minutes; and the other nodes, if there are any."""
+    """Yield the totals of this node over the last two minutes, and a line about all nodes if there are several."""
     samples = screen.samples[NODE]
     last = samples[-1]
     rates = f"{_whole(last.received)} in {_whole(last.sent)} out"
@@ -198,7 +204,7 @@ def _totals(screen: Screen, width: int) -> Iterator[Text]:
 
 
 def _figures(figures: Sequence[_Figure], width: int) -> Text:
-    """Side by side, with sparklines in the room that is left."""
+    """Put figures side by side, with sparklines in the remaining width."""
     taken = sum(len(figure.label) + len(figure.value) + 4 for figure in figures)
     space = max(4, min(40, (width - taken) // len(figures)))
     line = Text()
@@ -256,8 +262,8 @@ def _event(event: Event) -> Text:
 def _footer(screen: Screen, width: int) -> Text:
     if screen.asking is not None:
         return cell(f"{screen.asking.question} y/n", "bold reverse")
-    if told := screen.note or screen.status.operation:
-        return cell(told, "bold")
+    if message := screen.note or screen.status.operation:
+        return cell(message, "bold")
     return Text(KEYS if width > len(KEYS) else SHORT_KEYS, style="dim")
 
 

@@ -237,7 +237,7 @@ def test_an_application_that_cannot_start_fails_the_start_with_its_reason(
 def test_an_application_that_is_named_twice_is_a_usage_error(tmp_path: Path) -> None:
     result = wsd("start", "a:b", "--app", "c:d", cwd=tmp_path)
     assert result.returncode == 2
-    assert result.stderr == 'wsd: the application is named twice, as "a:b" and by --app "c:d": leave one out\n'
+    assert result.stderr == 'wsd: two applications are given, "a:b" and --app "c:d": use one of them\n'
     assert wsd("start", "a:b", "--app", "a:b", "--check", cwd=tmp_path).returncode == 0
 
 

@@ -81,7 +81,7 @@ async def test_it_shows_what_goes_on_and_keys_change_it(tmp_path: Path) -> None:
         terminal.type("R")
         terminal.sees("restart all workers? y/n")
         terminal.type("n")
-        terminal.sees("nothing was done")
+        terminal.sees("cancelled")
         assert {worker.pid for worker in cluster.status().workers} == before
         terminal.type("R")
         terminal.sees("y/n")

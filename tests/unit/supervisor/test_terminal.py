@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from wsd.supervisor.cli import tables as operator_tables
+from wsd.supervisor.cli.finding_lines import print_finding
+from wsd.supervisor.cli.session_tables import print_sessions
 from wsd.supervisor.cli.status_table import print_status
 from wsd.supervisor.control.status import ClusterStatus, ProcessStatus, RedisStatus
 from wsd.supervisor.machine.terminal import cell, cleaned, console, cut, shown
@@ -102,7 +103,7 @@ def session(**changes: object) -> dict[str, Any]:
 def test_sessions_of_hostile_names_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     names = ["[/x]", "[bold]", ":smile:", TITLE, "a\nb", "\u202e", "z" + "\u0301" * 200, "漢" * 200]
     sessions = [session(user_id=name, node_id=name, channels=[name, name]) for name in names]
-    operator_tables.print_sessions({"sessions": sessions, "total": len(sessions)}, 0)
+    print_sessions({"sessions": sessions, "total": len(sessions)}, 0)
     out = capsys.readouterr().out
     lines = out.splitlines()
     assert len(lines) == 1 + len(names) + 1
@@ -137,7 +138,7 @@ def test_a_status_of_hostile_words_is_one_line_each(capsys: pytest.CaptureFixtur
 
 
 def test_a_finding_of_hostile_words_is_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    operator_tables.print_finding(warning("Redis", f"[/x]\n{TITLE}", f"[/y]{TITLE}"))
+    print_finding(warning("Redis", f"[/x]\n{TITLE}", f"[/y]{TITLE}"))
     assert capsys.readouterr().out == ("warning Redis: [/x]\\n\\x1b]0;x\\x07\n        -> [/y]\\x1b]0;x\\x07\n")
 
 

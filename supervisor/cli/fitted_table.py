@@ -1,4 +1,4 @@
-"""Tables that are whole in a pipe and fit on a terminal: what matters least is cut, or left out, first."""
+"""Tables that fit on the terminal: the least important columns are cut or left out first. A pipe gets all of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,19 +14,21 @@ GAP = 1
 
 @dataclass(frozen=True)
 class Column:
+    """A column of a table, and how it may be made to fit."""
+
     name: str
     rank: int = 0
-    """The column with the highest rank is left out first; one of rank 0 never is."""
+    """The column with the highest rank is left out first. A column of rank 0 is always shown."""
 
     least: int | None = None
-    """The width to which the column may be cut; None: it is shown whole."""
+    """The width to which the column may be cut, in characters. None: it may not be cut."""
 
     right: bool = False
-    """Whether its cells stand at the right, as figures do."""
+    """Whether the cells are aligned to the right, as numbers are."""
 
 
 def show(columns: Sequence[Column], rows: Sequence[Sequence[str | Text]]) -> None:
-    """Print a table."""
+    """Print a table with a header row."""
     cells = [[each if isinstance(each, Text) else cell(each) for each in row] for row in rows]
     whole = [
         max(cell_len(column.name), *(row[number].cell_len for row in cells), 0) for number, column in enumerate(columns)
@@ -44,7 +46,10 @@ def show(columns: Sequence[Column], rows: Sequence[Sequence[str | Text]]) -> Non
 
 
 def fit(columns: Sequence[Column], whole: Sequence[int], room: int) -> list[int]:
-    """Return the width of each column, 0 for one that is left out, given what they need to be whole. Pure."""
+    """Return the width of each column, 0 for a column that is left out.
+
+    `whole` is the width that each column needs to be shown uncut, `room` is the width of the terminal. Pure.
+    """
     least = [min(need, column.least or need) for column, need in zip(columns, whole, strict=True)]
     kept = sorted(range(len(columns)), key=lambda index: columns[index].rank)
     while sum(least[index] + GAP for index in kept) - GAP > room and columns[kept[-1]].rank:

@@ -2,9 +2,9 @@
 
 import pytest
 
+from wsd.supervisor.cli.fitted_table import GAP, Column, fit
+from wsd.supervisor.cli.session_tables import SESSION_COLUMNS
 from wsd.supervisor.cli.status_table import COLUMNS
-from wsd.supervisor.cli.table import GAP, Column, fit
-from wsd.supervisor.cli.tables import SESSION_COLUMNS
 
 THREE = (Column("A"), Column("B", 1, least=4), Column("C", 2))
 

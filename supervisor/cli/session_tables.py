@@ -1,17 +1,12 @@
-"""`wsd sessions`, `wsd channels` and `wsd doctor` for people."""
+"""The tables that `wsd sessions` and `wsd channels` print."""
 
 import time
 from typing import Any
 
-from rich.text import Text
-
-from wsd.supervisor.cli import table
-from wsd.supervisor.cli.status_table import duration
-from wsd.supervisor.cli.table import Column
-from wsd.supervisor.machine.terminal import console, say, shown
-from wsd.supervisor.monitoring.finding import Finding, Grade
-
-GRADE_STYLES = {Grade.OK: "green", Grade.WARNING: "yellow", Grade.FAILURE: "bold red"}
+from wsd.supervisor.cli import fitted_table
+from wsd.supervisor.cli.duration import duration
+from wsd.supervisor.cli.fitted_table import Column
+from wsd.supervisor.machine.terminal import say
 
 SESSION_COLUMNS = (
     Column("SESSION"),
@@ -41,18 +36,11 @@ def print_sessions(answer: dict[str, Any], offset: int) -> None:
         )
         for session in answer["sessions"]
     ]
-    table.show(SESSION_COLUMNS, rows)
+    fitted_table.show(SESSION_COLUMNS, rows)
     say(f"{offset + 1 if rows else 0} to {offset + len(rows)} of {answer['total']}")
 
 
 def print_channels(answer: dict[str, Any]) -> None:
-    table.show(CHANNEL_COLUMNS, [(each["name"], str(each["connections"])) for each in answer["channels"]])
+    fitted_table.show(CHANNEL_COLUMNS, [(each["name"], str(each["connections"])) for each in answer["channels"]])
     if not answer["complete"]:
-        say("not all workers answered in time", err=True)
-
-
-def print_finding(finding: Finding) -> None:
-    text = shown(f"{finding.check}: {finding.found}")
-    console().print(Text.assemble((f"{finding.grade:<8}", GRADE_STYLES[finding.grade]), text), soft_wrap=True)
-    if finding.remedy:
-        say(f"        -> {finding.remedy}")
+        say("incomplete: not all workers answered in time", err=True)

@@ -1,0 +1,75 @@
+"""`wsd config`, `wsd init` and `wsd render-nginx`: settings and the files that are made from them."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wsd.supervisor.cli.options import ConfigOption, StateDirOption, WorkersOption, load, load_for
+from wsd.supervisor.errors import CommandError
+from wsd.supervisor.machine.terminal import say, show_file
+
+
+def config(config: ConfigOption = None, state_dir: StateDirOption = None) -> None:
+    """Print the settings in effect and where each comes from.
+
+    Example: WSD_PORT=8080 wsd config
+    """
+    from wsd.supervisor.config.display import describe  # noqa: PLC0415
+
+    for line in describe(load_for(config, state_dir)):
+        say(line)
+
+
+def init(
+    systemd: Annotated[
+        bool, typer.Option("--systemd", help="Also write systemd units: wsd.service, wsd.socket")
+    ] = False,
+    example: Annotated[bool, typer.Option("--example", help="Also write chat.py, an example application")] = False,
+) -> None:
+    """Write a wsd.toml with every setting and its default.
+
+    Writes into the current directory, and never overwrites a file.
+
+    Example: wsd init --example && wsd start --app chat:app
+    """
+    from wsd.supervisor import new_files  # noqa: PLC0415
+    from wsd.supervisor.config.loading import current_directory  # noqa: PLC0415
+
+    for path in new_files.write(current_directory(os.environ), systemd=systemd, example=example):
+        say(f"wrote {path}")
+
+
+def render_nginx(
+    config: ConfigOption = None,
+    workers: WorkersOption = None,
+    state_dir: StateDirOption = None,
+    output: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write to this file (default: standard output)")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Test the configuration with nginx -t")] = False,
+) -> None:
+    """Print the nginx configuration that `wsd start` uses.
+
+    No cluster needs to be running.
+
+    Example: wsd render-nginx --workers 8 --check --output /etc/nginx/nginx.conf
+    """
+    from wsd.supervisor.services import nginx  # noqa: PLC0415
+
+    loaded = load(
+        config,
+        {
+            "--workers": (("cluster", "workers"), workers),
+            "--state-dir": (("cluster", "state_dir"), state_dir),
+        },
+    )
+    text = nginx.render_for(loaded, with_check=check)
+    if output is None:
+        show_file(text)
+        return
+    try:
+        Path(output).write_text(text, "utf-8")
+    except OSError as exc:
+        raise CommandError(f"cannot write {output}: {exc.strerror}") from None
