@@ -99,7 +99,7 @@ async def under_load(running: Cluster, clients: int, handshakes: int) -> None:
         for subscriber in batch:
             await subscriber.ready.wait()
     await publisher.connected.wait()
-    tasks.append(asyncio.create_task(publisher.publish_for_ever()))
+    tasks.append(asyncio.create_task(publisher.publish_messages()))
     load = Load(ledger, publisher, subscribers, url, handshakes)
     await measure("nothing, 10 s", load, lambda: asyncio.sleep(10))
     await measure("`wsd restart`, 4 workers", load, lambda: command(running, "restart"))

@@ -1,22 +1,24 @@
-"""What `wsd bench` measured, and how it is summed up. Pure."""
+"""The figures of `wsd bench`, and how they are computed from what was measured. Pure."""
 
 import math
 from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from wsd.supervisor.percentile import percentile
+
 BUCKETS_PER_DECADE = 4
-"""Of the histogram: 1, 1.8, 3.2, 5.6, 10 ms."""
+"""Buckets of the histogram for each factor of 10: 1, 1.8, 3.2, 5.6, 10 ms."""
 
 LEAST_SECONDS = 0.0001
-"""What is quicker is counted with it."""
+"""Shorter latencies are counted in the bucket of this one."""
 
-LOAD_IS_THE_LIMIT = 80.0
-"""Percent of a core that our own load uses, from which on it measures itself."""
+LOAD_LIMIT_PERCENT = 80.0
+"""CPU of our own load, in percent of a core, above which the load and not the cluster limits the result."""
 
 
 class Latency(Struct, frozen=True):
-    """Milliseconds, from when a message was due to when it came."""
+    """Milliseconds from the time at which a message was due to its delivery."""
 
     p50: float
     p95: float
@@ -25,16 +27,18 @@ class Latency(Struct, frozen=True):
 
 
 class Bucket(Struct, frozen=True):
+    """One bar of the histogram: deliveries below `below_ms`, and not below the limit of the bucket before."""
+
     below_ms: float
     count: int
 
 
 class Figures(Struct, frozen=True, kw_only=True):
-    """`failed_handshakes`, `refused` and `lost` are counts by reason; CPU is in microseconds a delivery."""
+    """The result of `wsd bench`, as `--json` prints it."""
 
     connections: int
     channels: int
-    rate: float  # messages a second that were wanted
+    rate: float  # requested messages per second
     payload_bytes: int
     seconds: float
     connected: int
@@ -47,10 +51,10 @@ class Figures(Struct, frozen=True, kw_only=True):
     deliveries_per_second: float
     latency: Latency | None
     histogram: list[Bucket]
-    failed_handshakes: dict[str, int]
-    refused: dict[str, int]
-    lost: dict[str, int]
-    cpu_us_per_delivery: dict[str, float]  # workers, nginx, valkey, load
+    failed_handshakes: dict[str, int]  # count by reason
+    refused: dict[str, int]  # messages that were answered with an error: count by error code
+    lost: dict[str, int]  # connections: count by close code
+    cpu_us_per_delivery: dict[str, float]  # microseconds of workers, nginx, valkey and load
     load_cpu_percent: float
 
     @property
@@ -59,24 +63,20 @@ class Figures(Struct, frozen=True, kw_only=True):
 
     @property
     def load_is_the_limit(self) -> bool:
-        return self.load_cpu_percent > LOAD_IS_THE_LIMIT
-
-
-def percentile(ordered: Sequence[float], part: float) -> float:
-    """The value that `part` of them do not exceed (nearest rank); 0 of none. `ordered`: the smallest first."""
-    return ordered[max(0, math.ceil(part * len(ordered)) - 1)] if ordered else 0.0
+        return self.load_cpu_percent > LOAD_LIMIT_PERCENT
 
 
 def latency(seconds: Sequence[float]) -> Latency | None:
+    """Summarize latencies; None if there are none."""
     if not seconds:
         return None
     ordered = sorted(seconds)
-    p50, p95, p99 = (percentile(ordered, part) * 1000 for part in (0.50, 0.95, 0.99))
+    p50, p95, p99 = (percentile(ordered, share) * 1000 for share in (0.50, 0.95, 0.99))
     return Latency(p50, p95, p99, ordered[-1] * 1000)
 
 
 def histogram(seconds: Sequence[float]) -> list[Bucket]:
-    """Counts by buckets that grow by a constant factor, from the first that has any to the last."""
+    """Count latencies in buckets whose limits grow by a constant factor, from the first that has any to the last."""
     counts: dict[int, int] = {}
     for value in seconds:
         number = math.floor(math.log10(max(value, LEAST_SECONDS) * 1000) * BUCKETS_PER_DECADE) + 1
@@ -90,7 +90,10 @@ def histogram(seconds: Sequence[float]) -> list[Bucket]:
 
 
 def per_delivery(before: Mapping[str, float], after: Mapping[str, float], deliveries: int) -> dict[str, float]:
-    """CPU seconds before and after, by group of processes, as microseconds a delivery."""
+    """Return the CPU time of each group of processes in microseconds per delivery.
+
+    `before` and `after` are the CPU seconds of each group at the beginning and at the end.
+    """
     if not deliveries:
         return {}
     return {name: (after[name] - before[name]) * 1e6 / deliveries for name in before if name in after}

@@ -1,16 +1,24 @@
-"""The little of RFC 6455 that a client needs which only counts what it gets: cheap, for thousands in one process."""
+"""The part of RFC 6455 that a benchmark client needs: frames of a client, and the frames of wsd's workers.
+
+The supervisor may not import the worker's codec (`wsd.worker.wire.frames`). That codec would also cost more, because it
+unmasks, decompresses, joins fragments and checks for violations; thousands of these clients run in one process.
+"""
 
 import struct
 from collections.abc import Iterator
 
 TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
 FIN = 0x80
+
 NO_MASK = b"\x00\x00\x00\x00"
-"""A masking key (5.3) that leaves the payload as it is: it protects proxies of others, and here are none."""
+"""A masking key (section 5.3) that leaves the payload unchanged.
+
+Masking protects intermediaries that mistake frames for HTTP. There are none between these clients and the cluster.
+"""
 
 
 def client_frame(opcode: int, payload: bytes) -> bytes:
-    """A whole frame, with the mask that a client's must have."""
+    """Encode an unfragmented frame, with the masking key that a client's frame must have."""
     length = len(payload)
     if length <= 125:
         head = bytes((FIN | opcode, FIN | length))
@@ -22,13 +30,13 @@ def client_frame(opcode: int, payload: bytes) -> bytes:
 
 
 class ServerFrames:
-    """What a server sends, cut into frames: not masked, and whole, as wsd's are."""
+    """A decoder of a server's frames. They are not masked, and wsd does not fragment them."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """Opcode and payload of those that are complete now."""
+        """Add received bytes, and yield opcode and payload of each frame that is complete now."""
         if self._rest:
             data = self._rest + data
         start, end = 0, len(data)
@@ -50,5 +58,5 @@ class ServerFrames:
 
 
 def parse_close(payload: bytes) -> tuple[int, str]:
-    """Code and reason of a close frame (5.5.1); 1005 where it has none."""
+    """Return the code and the reason of a close frame (section 5.5.1), 1005 and an empty reason if it has none."""
     return (int.from_bytes(payload[:2]), payload[2:].decode(errors="replace")) if len(payload) >= 2 else (1005, "")

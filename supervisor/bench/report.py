@@ -1,4 +1,4 @@
-"""What a person sees of `wsd bench`: how it goes, the figures, and a histogram."""
+"""The output of `wsd bench`: a progress bar, a table of figures and a histogram of latencies."""
 
 import msgspec
 import uvloop
@@ -19,8 +19,8 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 def run(state_dir: StateDir, settings: Settings, *, as_json: bool) -> ExitCode:
-    """Raises CommandError."""
-    figures = _with_display(BenchRun(state_dir, settings))
+    """Run the benchmark, print its result and return the exit code. Raises CommandError."""
+    figures = _run_with_progress(BenchRun(state_dir, settings))
     if as_json:
         show_json({**msgspec.to_builtins(figures), "passed": figures.passed})
     else:
@@ -28,7 +28,7 @@ def run(state_dir: StateDir, settings: Settings, *, as_json: bool) -> ExitCode:
     return ExitCode.OK if figures.passed else ExitCode.FAILURE
 
 
-def _with_display(bench: BenchRun) -> Figures:
+def _run_with_progress(bench: BenchRun) -> Figures:
     screen = console(stderr=True)
     if not screen.is_terminal:
         return uvloop.run(bench.run(lambda progress: None))
@@ -53,20 +53,23 @@ def _table(figures: Figures) -> Table:
     made = Table(show_header=False, box=None, pad_edge=False)
     late = figures.latency
     rows: list[tuple[str, str]] = [
-        ("load", f"{figures.rate:g} messages/s of {figures.payload_bytes} bytes, {figures.channels} channels"),
-        ("connected", f"{figures.connected:,} of {figures.connections:,}, {figures.connects_per_second:,.0f} a second"),
+        ("load", f"{figures.rate:g} messages/s of {figures.payload_bytes} bytes in {_channels(figures.channels)}"),
+        (
+            "connected",
+            f"{figures.connected:,} of {figures.connections:,}, {figures.connects_per_second:,.0f} per second",
+        ),
         ("handshake", f"p50 {figures.connect_p50_ms:.1f} ms, p99 {figures.connect_p99_ms:.1f} ms"),
         ("published", f"{figures.published:,} in {figures.seconds:.1f} s"),
         (
             "delivered",
-            f"{figures.delivered:,} of {figures.expected:,}, {figures.deliveries_per_second:,.0f} a second",
+            f"{figures.delivered:,} of {figures.expected:,}, {figures.deliveries_per_second:,.0f} per second",
         ),
     ]
     if late is not None:
-        quantiles = f"p50 {late.p50:.1f} ms, p95 {late.p95:.1f} ms, p99 {late.p99:.1f} ms, most {late.most:.1f} ms"
+        quantiles = f"p50 {late.p50:.1f} ms, p95 {late.p95:.1f} ms, p99 {late.p99:.1f} ms, max {late.most:.1f} ms"
         rows.append(("latency", quantiles))
-    costs = [f"{name} {cost:.1f}" for name, cost in figures.cpu_us_per_delivery.items() if name != "load"]
-    rows.append(("CPU us a delivery", ", ".join(costs) or "-"))
+    costs = [f"{name} {cost:.1f} us" for name, cost in figures.cpu_us_per_delivery.items() if name != "load"]
+    rows.append(("CPU per delivery", ", ".join(costs) or "-"))
     rows.append(("errors", _errors(figures)))
     for name, value in rows:
         made.add_row(cell(name, "bold"), cell(value))
@@ -79,10 +82,14 @@ def _errors(figures: Figures) -> str:
         "refused messages": figures.refused,
         "lost connections": figures.lost,
     }
-    told = [f"{name}: {count} x {reason}" for name, found in groups.items() for reason, count in found.items()]
+    errors = [f"{name}: {count} x {reason}" for name, found in groups.items() for reason, count in found.items()]
     if figures.delivered < figures.expected:
-        told.append(f"{figures.expected - figures.delivered} deliveries did not come")
-    return "; ".join(told) or "none"
+        errors.append(f"missing deliveries: {figures.expected - figures.delivered}")
+    return "; ".join(errors) or "none"
+
+
+def _channels(count: int) -> str:
+    return "1 channel" if count == 1 else f"{count} channels"
 
 
 def _histogram(buckets: list[Bucket]) -> list[Text]:
@@ -94,14 +101,15 @@ def _below(bucket: Bucket) -> str:
     return f"< {bucket.below_ms:g} ms"
 
 
-def bar(part: float) -> str:
-    """A bar for a part of 1, as wide as BAR_WIDTH at most; what is not nothing is seen."""
-    eighths = max(round(part * BAR_WIDTH * 8), 1 if part else 0)
+def bar(share: float) -> str:
+    """Draw a bar for a share from 0 to 1, BAR_WIDTH characters wide for 1. A share above 0 is always visible."""
+    eighths = max(round(share * BAR_WIDTH * 8), 1 if share else 0)
     return "█" * (eighths // 8) + (EIGHTHS[eighths % 8] if eighths % 8 else "")
 
 
 def _remarks(figures: Figures) -> list[Text]:
-    percent = f"the load itself used {figures.load_cpu_percent:.0f} % of a core"
+    text = f"the load generator used {figures.load_cpu_percent:.0f} % of a core"
     if figures.load_is_the_limit:
-        return [Text(f"{percent}: it is the limit, not the cluster; latencies say little", style="yellow")]
-    return [Text(percent, style="dim")]
+        text += ": it is the bottleneck, not the cluster, and the latencies are mostly its own"
+        return [Text(text, style="yellow")]
+    return [Text(text, style="dim")]

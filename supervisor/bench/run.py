@@ -1,11 +1,10 @@
-"""`wsd bench`: what does this machine hold? Load on the running cluster, through nginx, and what it costs whom."""
+"""The course of `wsd bench`: connect, subscribe, publish at a constant rate through nginx, and collect the figures."""
 
 import asyncio
 import base64
 import itertools
 import math
 import os
-import ssl
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -17,37 +16,46 @@ import msgspec
 import psutil
 
 from wsd.supervisor.bench.clients import BenchClient, HandshakeError, Tally
-from wsd.supervisor.bench.figures import Figures, histogram, latency, per_delivery, percentile
+from wsd.supervisor.bench.figures import Figures, histogram, latency, per_delivery
 from wsd.supervisor.control.client import ControlClient
 from wsd.supervisor.control.status import ClusterStatus
 from wsd.supervisor.errors import CommandError
+from wsd.supervisor.local_tls import unverified_context
 from wsd.supervisor.machine.file_limit import raise_file_limit
+from wsd.supervisor.percentile import percentile
 from wsd.supervisor.state_dir import StateDir
 
 AT_A_TIME = 50
-"""Handshakes under way."""
+"""How many handshakes, or subscriptions, are in progress at the same time."""
 
 CONNECT_SECONDS = 30.0
+"""Time limit of one handshake, and of one subscription."""
+
 PUBLISHER_RATE = 50.0
-"""Messages a second from one connection: well below security.messages_per_second."""
+"""Messages per second from one connection: well below the default of security.messages_per_second."""
 
 PUBLISHER_BYTES = 200_000
-"""Bytes a second from one connection: below security.bytes_per_second."""
+"""Bytes per second from one connection: below the default of security.bytes_per_second."""
 
 MESSAGE_BYTES = 4096
-"""What a message counts for beside its payload, where its channel is new to the connection."""
+"""What security.bytes_per_second counts for a message besides its payload, if its channel is new to the connection."""
 
 PATIENCE_SECONDS = 5.0
-"""How long nothing may come, before what is still on its way counts as lost."""
+"""Messages that have not arrived count as lost once no other message has arrived for this long."""
 
 LEAVE_SECONDS = 10.0
-FILES_BESIDE_CONNECTIONS = 64
+"""Time limit for all connections to close."""
+
+SPARE_FILES = 64
+"""File descriptors that this process needs besides those of its connections."""
 
 
 @dataclass(frozen=True)
 class Settings:
+    """The load, as the command line describes it."""
+
     connections: int
-    rate: float  # messages a second, all together
+    rate: float  # messages per second, in total
     payload_bytes: int
     channels: int
     duration: float  # seconds
@@ -55,14 +63,14 @@ class Settings:
 
     @property
     def publishers(self) -> int:
-        """How many connections publish, so that none is refused for its rate in messages or in bytes."""
+        """The number of connections that publish: enough that none exceeds the rate limits for messages or bytes."""
         by_bytes = self.rate * (self.payload_bytes + MESSAGE_BYTES) / PUBLISHER_BYTES
         return min(self.connections, max(1, math.ceil(self.rate / PUBLISHER_RATE), math.ceil(by_bytes)))
 
 
 @dataclass(frozen=True)
 class Progress:
-    """`done` of `total`: connections, members, or seconds."""
+    """How far a phase is: `done` of `total` connections, subscriptions, seconds or deliveries."""
 
     phase: str
     done: float
@@ -74,15 +82,21 @@ Show = Callable[[Progress], None]
 
 
 class BenchRun:
+    """One run against a running cluster."""
+
     def __init__(self, state_dir: StateDir, settings: Settings) -> None:
-        """Raises NotRunningError, or CommandError when so many connections cannot be."""
+        """Prepare a run.
+
+        Raises NotRunningError without a running cluster, CommandError when this process may not open that many
+        connections.
+        """
         self._settings = settings
         status = msgspec.json.decode(ControlClient(state_dir).call("GET", "/v1/status"), type=ClusterStatus)
         files = raise_file_limit()
-        if files < settings.connections + FILES_BESIDE_CONNECTIONS:
+        if files < settings.connections + SPARE_FILES:
             raise CommandError(
-                f"{settings.connections} connections need as many file descriptors, and this process may have "
-                f"{files}: fewer --connections, or `ulimit -Hn {settings.connections + 1000}` as root"
+                f"{settings.connections} connections need as many file descriptors, but the limit of this process is "
+                f"{files}: use fewer --connections, or run `ulimit -Hn {settings.connections + 1000}` as root"
             )
         self._url = urlsplit(status.websocket_url)
         workers = [worker.pid for worker in status.workers]
@@ -90,21 +104,24 @@ class BenchRun:
         self._pids = {"workers": [pid for pid in workers if pid is not None]}
         self._pids |= {name: [process.pid] for name, process in others.items() if process and process.pid}
         self._pids["load"] = [os.getpid()]
-        self._run = f"{time.time_ns() // 1_000_000:x}"  # no messages, or users, of an earlier run
+        self._run = f"{time.time_ns() // 1_000_000:x}"  # keeps messages and users of an earlier run apart
         self._tally = Tally()
         self._clients: list[BenchClient] = []
         self._handshakes: list[float] = []
         self._failed: Counter[str] = Counter()
 
     async def run(self, show: Show) -> Figures:
-        """`show` is called some times a second. Raises CommandError when nobody is let in, or it is not the hub."""
+        """Run all phases and return the figures. `show` is called several times per second.
+
+        Raises CommandError when the first connection is not accepted, or is not served by the hub.
+        """
         try:
             connecting = await self._connect(show)
             await self._join(show)
             members = self._members()
             before, began = self._cpu(), time.monotonic()
             published, expected = await self._publish(members, show)
-            await self._settle(expected, show)
+            await self._wait_for_deliveries(expected, show)
             seconds = time.monotonic() - began
             after = self._cpu()
         finally:
@@ -114,21 +131,24 @@ class BenchRun:
     # Connecting
 
     async def _connect(self, show: Show) -> float:
-        """Seconds that it took. Raises CommandError when the very first is not let in."""
+        """Open all connections and return the seconds that it took.
+
+        Raises CommandError when the first connection is not accepted.
+        """
         began = time.monotonic()
         await self._handshake(0)
         if not self._clients:
             (reason,) = self._failed
             raise CommandError(
-                f"the first connection to {self._url.geturl()} was not let in: {reason}; it must be the built-in hub, "
-                "and where it wants a token, --token must be one"
+                f"the first connection to {self._url.geturl()} was not accepted: {reason}; the cluster must serve the "
+                "built-in hub, and --token must be given if the hub requires one"
             )
         await self._some_at_a_time("connecting", range(1, self._settings.connections), self._handshake, show)
         return time.monotonic() - began
 
     async def _handshake(self, number: int) -> None:
         url, began = self._url, time.monotonic()
-        secure = _trusting() if url.scheme == "wss" else None
+        tls = unverified_context() if url.scheme == "wss" else None
         client = None
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
@@ -136,7 +156,7 @@ class BenchRun:
                     lambda: BenchClient(self._request(number), self._tally),
                     url.hostname or "",
                     url.port or 0,
-                    ssl=secure,
+                    ssl=tls,
                 )
                 await client.welcomed
         except (HandshakeError, OSError, TimeoutError) as exc:
@@ -157,7 +177,8 @@ class BenchRun:
 
     async def _join(self, show: Show) -> None:
         async def join(number: int) -> None:
-            with suppress(HandshakeError, TimeoutError):  # it is counted with the lost ones, or misses its deliveries
+            # A client that fails here is counted as a lost connection, or its deliveries are missing.
+            with suppress(HandshakeError, TimeoutError):
                 async with asyncio.timeout(CONNECT_SECONDS):
                     await self._clients[number].join(self._channel(number))
 
@@ -187,8 +208,11 @@ class BenchRun:
     # Messages
 
     async def _publish(self, members: Counter[str], show: Show) -> tuple[int, int]:
-        """Messages published, and deliveries that are to come of them. Each is due at its time, whatever became of
-        those before it."""
+        """Publish for the duration of the run. Return the numbers of messages and of deliveries that are expected.
+
+        Each message is due at a fixed time, even if those before it are late. Otherwise a slow cluster would slow down
+        the load and look faster than it is.
+        """
         settings = self._settings
         publishers = itertools.cycle(self._clients[: settings.publishers])
         channels = itertools.cycle(sorted(members))
@@ -200,34 +224,34 @@ class BenchRun:
                 await _until(due)
                 show(Progress("publishing", due - began, settings.duration, len(self._tally.latencies)))
             elif published % AT_A_TIME == 0:
-                await asyncio.sleep(0)  # late: what has come must be read all the same
+                await asyncio.sleep(0)  # we are late, but what has arrived must be read all the same
             channel = next(channels)
             next(publishers).publish(channel, int(due * 1e9), padding)
             published += 1
             expected += members[channel]
         return published, expected
 
-    async def _settle(self, expected: int, show: Show) -> None:
-        """Until all that was published has come, or nothing comes any more."""
+    async def _wait_for_deliveries(self, expected: int, show: Show) -> None:
+        """Wait until everything has arrived, or nothing has arrived for PATIENCE_SECONDS."""
         tally = self._tally
         all_here = asyncio.Event()
 
-        def arrived() -> None:
+        def on_delivery() -> None:
             if len(tally.latencies) >= expected:
                 all_here.set()
 
-        tally.arrived = arrived
-        arrived()
+        tally.on_delivery = on_delivery
+        on_delivery()
         seen = -1
         while not all_here.is_set() and len(tally.latencies) > seen:
             seen = len(tally.latencies)
-            show(Progress("on its way", seen, expected, seen))
+            show(Progress("in transit", seen, expected, seen))
             with suppress(TimeoutError):
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     await all_here.wait()
 
     async def _leave(self) -> None:
-        """With a goodbye each, so that no session stays behind."""
+        """Close all connections cleanly, so that no session is left behind."""
         if not self._clients:
             return
         for client in self._clients:
@@ -239,7 +263,7 @@ class BenchRun:
     # Figures
 
     def _cpu(self) -> dict[str, float]:
-        """Seconds that each group of processes has used so far."""
+        """Return the CPU seconds that each group of processes has used so far."""
         used = {}
         for name, pids in self._pids.items():
             with suppress(psutil.Error):
@@ -285,14 +309,6 @@ class BenchRun:
 
 
 async def _until(due: float) -> None:
-    """Not a moment before: uvloop's timers know whole milliseconds."""
-    while (early := due - time.monotonic()) > 0:  # noqa: ASYNC110 - it is time itself that it waits for
+    """Sleep until `due`, and never wake up early: the timers of uvloop are rounded to milliseconds."""
+    while (early := due - time.monotonic()) > 0:  # noqa: ASYNC110 - no event announces a point in time
         await asyncio.sleep(early)
-
-
-def _trusting() -> ssl.SSLContext:
-    """It is our own cluster: whose certificate that is, is no question."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context

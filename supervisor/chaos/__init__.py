@@ -1,4 +1,4 @@
-"""Break a running cluster on purpose and check that nothing was lost, for `wsd chaos`.
+"""The faults and the load of `wsd chaos`, and the verdict on whether the cluster lost anything.
 
 Imports `control` and the rows below it.
 """

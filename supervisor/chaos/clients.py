@@ -1,4 +1,4 @@
-"""The load of `wsd chaos`: publishers and subscribers that come back, whatever happens to their connections."""
+"""The load of `wsd chaos`: publishers and subscribers that reconnect whenever their connection is lost."""
 
 import asyncio
 import json
@@ -16,19 +16,32 @@ from websockets.exceptions import WebSocketException
 from wsd.supervisor.chaos.verdict import Ledger
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
-"""Seconds before a client comes back: full jitter up to this and doubling."""
+"""Seconds before a client reconnects: a random time up to a limit, which doubles with each attempt."""
 
 RETRY_SECONDS = 0.05
+"""How long a publisher waits after it could not send: it may not have noticed yet that its connection is gone."""
+
+ERROR_PAUSE_SECONDS = 0.2
+"""How long a publisher waits before it publishes again after an error."""
+
+CHECK_SECONDS = 0.2
+"""How often a publisher that waits for an ack checks for errors and for the loss of its connection."""
 
 KEPT_UIDS = 5000
+"""How many uids of messages a subscriber remembers, to recognize a message that comes again."""
+
 KEYED_UID_LENGTH = 32
-"""What stands before the minute in the uid of a message with an idempotency key has this length."""
+"""Length of the part before the minute in the uid of a message with an idempotency key."""
 
 Message = dict[str, Any]
 
 
 def tries_of(uid: str) -> tuple[str, ...]:
-    """Return the uids of one message: one with an idempotency key has another in each minute in which it was sent."""
+    """Return the uids that a message may have.
+
+    The uid of a message with an idempotency key contains the minute in which it was sent, so a retry in the next minute
+    gets another one.
+    """
     name, _, minute = uid.rpartition("-")
     if len(name) != KEYED_UID_LENGTH:
         return (uid,)
@@ -37,7 +50,7 @@ def tries_of(uid: str) -> tuple[str, ...]:
 
 
 class ChaosClient:
-    """One user, over as many connections as it takes."""
+    """One user, who reconnects and resumes the session whenever the connection is lost."""
 
     def __init__(self, url: str, user_id: str, ledger: Ledger) -> None:
         self.user_id = user_id
@@ -49,6 +62,7 @@ class ChaosClient:
         self._lost_at: float | None = None
 
     async def run(self) -> None:
+        """Stay connected until cancelled."""
         attempt = 0
         while True:
             try:
@@ -64,26 +78,27 @@ class ChaosClient:
                             attempt = 0
                             await self._welcomed(message)
                         else:
-                            self._heard(message)
+                            self._received(message)
             except (OSError, WebSocketException, TimeoutError):
-                pass  # it comes back
+                pass  # reconnect below
             self.connected.clear()
             self._lost_at = self._lost_at or time.monotonic()
             await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(attempt, 10))))
             attempt += 1
 
     async def send(self, message: Message) -> None:
-        """Raises ConnectionError while it has no connection."""
+        """Send a message. Raises ConnectionError without a connection."""
         if self._connection is None:
             raise ConnectionError
         await self._connection.send(json.dumps(message))
 
     def drop(self) -> None:
-        """As a network does that fails: no goodbye."""
+        """Drop the connection without a close frame, as a failing network does."""
         if self._connection is not None:
             self._connection.transport.abort()
 
     def _since(self) -> dict[str, Message]:
+        """Return the position that was reached in each channel."""
         return {}
 
     async def _welcomed(self, message: Message) -> None:
@@ -95,16 +110,18 @@ class ChaosClient:
             self._lost_at = None
         self.connected.set()
 
-    def _heard(self, message: Message) -> None:
+    def _received(self, message: Message) -> None:
         pass
 
 
 class Subscriber(ChaosClient):
+    """A client that is subscribed to several channels, and reports each delivery, gap and hole to the ledger."""
+
     def __init__(self, url: str, user_id: str, ledger: Ledger, channels: Iterable[str]) -> None:
         super().__init__(url, user_id, ledger)
         self.ready = asyncio.Event()  # subscribed to all
         self._positions: dict[str, Message | None] = dict.fromkeys(channels)
-        self._uids: OrderedDict[tuple[str, str], None] = OrderedDict()  # of the latest messages, after the channel
+        self._uids: OrderedDict[tuple[str, str], None] = OrderedDict()  # channel and uid of the latest messages
 
     def _since(self) -> dict[str, Message]:
         return {channel: at for channel, at in self._positions.items() if at is not None}
@@ -120,7 +137,10 @@ class Subscriber(ChaosClient):
                 await self.send({"type": "subscribe", "channel": channel, **since})
 
     def _joined(self, channel: str, state: Message) -> None:
-        """Where recovery succeeded, what was missed follows from where we are."""
+        """Note that a channel was joined.
+
+        If recovery succeeded, the missed messages follow, and the position must stay where it is.
+        """
         if not state.get("recovered", False) and "offset" in state:
             if self._positions[channel] is not None:
                 self._ledger.told += 1
@@ -128,7 +148,7 @@ class Subscriber(ChaosClient):
         if all(at is not None for at in self._positions.values()):
             self.ready.set()
 
-    def _heard(self, message: Message) -> None:
+    def _received(self, message: Message) -> None:
         channel = message.get("channel", "")
         if channel not in self._positions:
             return
@@ -161,17 +181,21 @@ class Subscriber(ChaosClient):
 
 
 class Publisher(ChaosClient):
-    """Publishes a message once the one before is stored; tries again with the same idempotency key until it is."""
+    """A client that publishes numbered messages, one after the other.
+
+    A message is sent again with the same idempotency key until the cluster acknowledges that it is stored.
+    """
 
     def __init__(self, url: str, user_id: str, ledger: Ledger, channel: str, rate: float) -> None:
-        """`rate`: messages a second, at most."""
+        """Prepare a publisher of at most `rate` messages per second."""
         super().__init__(url, user_id, ledger)
         self.errors = 0
         self._channel = channel
         self._interval = 1 / rate
         self._acks: dict[int, asyncio.Event] = {}
 
-    async def publish_for_ever(self) -> None:
+    async def publish_messages(self) -> None:
+        """Publish until cancelled."""
         number = 0
         while True:
             number += 1
@@ -196,22 +220,22 @@ class Publisher(ChaosClient):
                 await self.send(request)
                 await self._answered(acked)
             except (OSError, WebSocketException):
-                await asyncio.sleep(RETRY_SECONDS)  # it may not have noticed yet that its connection is gone
+                await asyncio.sleep(RETRY_SECONDS)
         del self._acks[number]
 
     async def _answered(self, acked: asyncio.Event) -> None:
-        """Until it is acked, or there is reason to try again: the connection is another one, or an error came."""
+        """Wait until the message is acked, or must be sent again: the connection was lost, or an error arrived."""
         connection = self._connection
         errors = self.errors
         while not acked.is_set() and connection is self._connection and self.connected.is_set():
             if self.errors > errors:
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(ERROR_PAUSE_SECONDS)
                 return
             with suppress(TimeoutError):
-                async with asyncio.timeout(0.2):
+                async with asyncio.timeout(CHECK_SECONDS):
                     await acked.wait()
 
-    def _heard(self, message: Message) -> None:
+    def _received(self, message: Message) -> None:
         if message["type"] == "ack" and message.get("durable") and message["id"] in self._acks:
             self._acks[message["id"]].set()
         elif message["type"] == "error":

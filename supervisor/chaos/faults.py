@@ -1,4 +1,4 @@
-"""What `wsd chaos` does to a cluster, and when: a schedule by a seed, and the hand that carries it out."""
+"""The faults of `wsd chaos`: their kinds, a schedule that a seed determines, and the injector that causes them."""
 
 import asyncio
 import os
@@ -18,54 +18,58 @@ T = TypeVar("T")
 
 
 class Fault(StrEnum):
+    """The kinds of faults, named as `--faults` takes them."""
+
     WORKER_KILL = "worker-kill"  # SIGKILL
-    WORKER_FREEZE = "worker-freeze"  # SIGSTOP, and SIGCONT if it is there yet
-    WORKER_STOP = "worker-stop"  # SIGTERM: it drains, nobody asked for
-    RESTART = "restart"  # `wsd restart`: all processes are new
-    UPGRADE = "upgrade"  # `wsd upgrade`: the supervisor is new
-    NGINX_RELOAD = "nginx-reload"
-    NGINX_KILL = "nginx-kill"
-    VALKEY_KILL = "valkey-kill"  # the embedded one
-    VALKEY_FREEZE = "valkey-freeze"
-    PUBSUB_KILL = "pubsub-kill"  # CLIENT KILL of all connections that listen
-    CLIENT_DROP = "client-drop"  # a client's own network fails
+    WORKER_FREEZE = "worker-freeze"  # SIGSTOP, and SIGCONT later if the process still exists
+    WORKER_STOP = "worker-stop"  # SIGTERM: the worker drains although the supervisor did not ask for it
+    RESTART = "restart"  # `wsd restart`: replaces all workers
+    UPGRADE = "upgrade"  # `wsd upgrade`: replaces the supervisor
+    NGINX_RELOAD = "nginx-reload"  # SIGHUP
+    NGINX_KILL = "nginx-kill"  # SIGKILL
+    VALKEY_KILL = "valkey-kill"  # SIGKILL to the embedded Valkey
+    VALKEY_FREEZE = "valkey-freeze"  # SIGSTOP, and SIGCONT later
+    PUBSUB_KILL = "pubsub-kill"  # CLIENT KILL of all subscribed connections to Redis
+    CLIENT_DROP = "client-drop"  # drops a client's connection, as a failing network does
 
 
-SHORTEST_PAUSE, LONGEST_PAUSE = 1.5, 4.5
-"""Seconds between faults."""
+LEAST_GAP, LARGEST_GAP = 1.5, 4.5
+"""Seconds between two faults."""
 
 PATIENCE_SECONDS = 45.0
-"""How long a fault waits for a process that it can be done to, or for a command to succeed."""
+"""How long a fault waits for a process that it can hit, or for a command to succeed."""
 
 PAUSE_SECONDS = 0.3
-"""Between two attempts."""
+"""Seconds between two attempts."""
 
 CALM_SECONDS = 5.0
-"""Without faults, at the beginning and at the end."""
+"""Seconds without faults at the beginning and at the end."""
 
 
 @dataclass(frozen=True)
 class Planned:
+    """A fault of the schedule."""
+
     at: float  # seconds from the beginning
     fault: Fault
-    which: float  # 0 to 1: of several targets, this one
-    seconds: float  # that a freeze lasts
+    which: float  # 0 to 1: selects one of several targets
+    seconds: float  # duration of a freeze
 
 
 def plan(seed: int, duration: float, faults: Collection[Fault]) -> list[Planned]:
-    """The same for the same arguments."""
+    """Make a schedule. The same arguments always give the same schedule."""
     chance = random.Random(seed)
     kinds = sorted(faults)
     found = []
     at = CALM_SECONDS
     while kinds and at < duration - CALM_SECONDS:
         found.append(Planned(at, chance.choice(kinds), chance.random(), chance.uniform(0.5, 8.0)))
-        at += chance.uniform(SHORTEST_PAUSE, LONGEST_PAUSE)
+        at += chance.uniform(LEAST_GAP, LARGEST_GAP)
     return found
 
 
 def parse_faults(text: str) -> frozenset[Fault]:
-    """Of `worker-kill,client-drop`. Raises ConfigError."""
+    """Parse a list such as `worker-kill,client-drop`. Raises ConfigError."""
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in [fault.value for fault in Fault]:
@@ -74,23 +78,28 @@ def parse_faults(text: str) -> frozenset[Fault]:
 
 
 class Injector:
+    """Causes faults in a running cluster."""
+
     def __init__(
         self,
         status: Callable[[], ClusterStatus],
         commands: Mapping[Fault, Callable[[], object]],
         drop_client: Callable[[float], None],
     ) -> None:
-        """`commands` do what is done to all, and return when it is; `drop_client` gets a number from 0 to 1: which
-        one."""
+        """Prepare the injector.
+
+        `status` returns the current status. `commands` carry out the faults that have no single process as their
+        target, and return when they have done so. `drop_client` drops the client that a number from 0 to 1 selects.
+        """
         self._status = status
         self._commands = commands
         self._drop_client = drop_client
-        self._turn = asyncio.Lock()  # of the commands: the supervisor does one at a time
+        self._turn = asyncio.Lock()  # the supervisor carries out one command at a time
 
     async def inject(self, planned: Planned) -> str:
-        """Do it to a process that the supervisor shows now; what was done, for people.
+        """Cause a fault and return a description of what was done. The target is a process that is running now.
 
-        Raises CommandError when it could not be done.
+        Raises CommandError when the fault could not be injected.
         """
         if planned.fault is Fault.CLIENT_DROP:
             self._drop_client(planned.which)
@@ -107,7 +116,7 @@ class Injector:
             os.close(pidfd)
 
     async def _until_done(self, fault: Fault, command: Callable[[], object]) -> None:
-        """One command at a time, and again when another fault has come in between. Raises CommandError."""
+        """Run a command, and try again if another fault made it fail. Raises CommandError when it keeps failing."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         async with self._turn:
             while True:
@@ -123,7 +132,10 @@ class Injector:
                     return
 
     async def _open_target(self, planned: Planned) -> tuple[ProcessStatus, int]:
-        """Wait for a process that it can be done to; the process, and a descriptor of it. Raises CommandError."""
+        """Wait for a process that the fault can hit. Return it with a pidfd of it.
+
+        Raises CommandError when there is no such process for PATIENCE_SECONDS.
+        """
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
@@ -132,11 +144,11 @@ class Injector:
                     target = choose(ready, planned.which)
                     assert target.pid is not None
                     pidfd = os.pidfd_open(target.pid)
-                    # Still the same: the descriptor is of the process that status names.
+                    # The pid may have been reused before the pidfd was opened. It was not if the status still names it.
                     if target.pid in [one.pid for one in _ready(planned.fault, await asyncio.to_thread(self._status))]:
                         return target, pidfd
                     os.close(pidfd)
-                problem = "there is nothing to do it to"
+                problem = "no process is ready for it"
             except NotRunningError:
                 raise
             except (CommandError, OSError) as exc:
@@ -146,12 +158,12 @@ class Injector:
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _signal(self, planned: Planned, target: ProcessStatus, pidfd: int) -> str:
-        """Raises ProcessLookupError when it has ended."""
+        """Send the signals of a fault and return a description. Raises ProcessLookupError when the target has ended."""
         match planned.fault:
             case Fault.WORKER_FREEZE | Fault.VALKEY_FREEZE:
                 signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
                 await asyncio.sleep(planned.seconds)
-                with suppress(ProcessLookupError):  # it was replaced as one that hangs
+                with suppress(ProcessLookupError):  # the supervisor has replaced the hung process meanwhile
                     signal.pidfd_send_signal(pidfd, signal.SIGCONT)
                 return f"froze {target.name} for {planned.seconds:.1f} s"
             case Fault.NGINX_RELOAD:
@@ -166,9 +178,9 @@ class Injector:
 
 
 def possible(wanted: Collection[Fault], status: ClusterStatus) -> frozenset[Fault]:
-    """Return those that this cluster has the processes for.
+    """Return the wanted faults for which this cluster has the processes.
 
-    Raises ConfigError when some were chosen by name that it has not.
+    Raises ConfigError when a fault was named on the command line and the cluster has no process for it.
     """
     missing = {fault for fault, process in _needs(status).items() if process is None}
     if len(wanted) < len(Fault) and (impossible := sorted(missing.intersection(wanted))):
@@ -177,6 +189,7 @@ def possible(wanted: Collection[Fault], status: ClusterStatus) -> frozenset[Faul
 
 
 def _needs(status: ClusterStatus) -> dict[Fault, object]:
+    """Return what some faults need: None if this cluster does not have it."""
     nginx, valkey = status.nginx, status.valkey
     return {
         Fault.NGINX_RELOAD: nginx,
@@ -188,7 +201,7 @@ def _needs(status: ClusterStatus) -> dict[Fault, object]:
 
 
 def _ready(fault: Fault, status: ClusterStatus) -> list[ProcessStatus]:
-    """The processes that it can be done to now."""
+    """Return the processes that a fault can hit now."""
     found: list[ProcessStatus | None]
     match fault:
         case Fault.WORKER_KILL | Fault.WORKER_FREEZE | Fault.WORKER_STOP:
@@ -201,5 +214,5 @@ def _ready(fault: Fault, status: ClusterStatus) -> list[ProcessStatus]:
 
 
 def choose(items: Sequence[T], which: float) -> T:
-    """`which`: from 0 to 1."""
+    """Select an item by a number from 0 to 1."""
     return items[min(len(items) - 1, int(which * len(items)))]

@@ -1,4 +1,4 @@
-"""What a person sees of `wsd chaos`: how it goes, and the verdict."""
+"""The output of `wsd chaos`: its progress and the verdict."""
 
 import asyncio
 
@@ -17,9 +17,9 @@ from wsd.supervisor.state_dir import StateDir
 
 
 def run(loaded: Loaded, settings: Settings, *, as_json: bool) -> ExitCode:
-    """Raises CommandError."""
+    """Run the faults, print the verdict and return the exit code. Raises CommandError."""
     chaos = ChaosRun(StateDir(loaded.state_dir), loaded.config.redis.url, settings)
-    verdict = asyncio.run(_with_display(chaos, settings))
+    verdict = asyncio.run(_run_with_progress(chaos, settings))
     if as_json:
         show_json(msgspec.to_builtins(verdict))
     else:
@@ -27,7 +27,7 @@ def run(loaded: Loaded, settings: Settings, *, as_json: bool) -> ExitCode:
     return ExitCode.OK if verdict.passed else ExitCode.FAILURE
 
 
-async def _with_display(chaos: ChaosRun, settings: Settings) -> Verdict:
+async def _run_with_progress(chaos: ChaosRun, settings: Settings) -> Verdict:
     screen = console(stderr=True)
     if not screen.is_terminal:
         return await chaos.run(lambda progress: None)
@@ -38,8 +38,8 @@ async def _with_display(chaos: ChaosRun, settings: Settings) -> Verdict:
 def _progress(progress: Progress, settings: Settings) -> Group:
     line = (
         f"{min(progress.seconds, settings.duration):5.1f} of {settings.duration:g} s"
-        f"   {progress.published} published   {progress.missing} on their way"
-        f"   {progress.reconnects} reconnects   {progress.told} told of a loss"
+        f"   {progress.published} published   {progress.missing} in transit"
+        f"   {progress.reconnects} reconnects   {progress.told} gaps reported"
     )
     return Group(Text(line, style="bold"), *map(cell, progress.events))
 
@@ -51,17 +51,17 @@ def table(verdict: Verdict) -> Table:
         ("seed, duration", f"{verdict.seed}, {verdict.duration:g} s"),
         ("faults", ", ".join(f"{count} {name}" for name, count in verdict.faults.items()) or "none"),
         ("messages published, acked", f"{verdict.published}, {verdict.acked}"),
-        ("deliveries expected, made", f"{verdict.expected}, {verdict.delivered}"),
-        ("acked and lost", verdict.lost),
+        ("deliveries expected, received", f"{verdict.expected}, {verdict.delivered}"),
+        ("acked, but not delivered", verdict.lost),
         ("duplicated", verdict.duplicated),
         ("out of order", verdict.out_of_order),
-        ("missed without a word", verdict.holes),
-        ("told of a loss", verdict.told),
-        ("reconnects, session resumed", f"{verdict.reconnects}, {verdict.resumed}"),
-        ("away for, p50, p99", f"{verdict.recovery_p50:.2f} s, {verdict.recovery_p99:.2f} s"),
+        ("missed without notice", verdict.holes),
+        ("gaps reported", verdict.told),
+        ("reconnects, sessions resumed", f"{verdict.reconnects}, {verdict.resumed}"),
+        ("reconnect time, p50, p99", f"{verdict.recovery_p50:.2f} s, {verdict.recovery_p99:.2f} s"),
         ("publish to ack, p50, p99", f"{verdict.ack_p50 * 1000:.1f} ms, {verdict.ack_p99 * 1000:.1f} ms"),
-        *(("could not be done", text) for text in verdict.failed_faults),
-        *(("does not fit together", text) for text in verdict.discrepancies),
+        *(("fault not injected", text) for text in verdict.failed_faults),
+        *(("inconsistent afterwards", text) for text in verdict.discrepancies),
     ]
     for name, value in rows:
         made.add_row(name, cell(value))

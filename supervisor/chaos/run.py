@@ -1,4 +1,4 @@
-"""`wsd chaos`: load of its own through the cluster, faults by a seeded schedule, and a verdict on what was lost."""
+"""The course of `wsd chaos`: connect clients, inject the faults of a schedule, wait for deliveries, and judge."""
 
 import asyncio
 import json
@@ -20,37 +20,50 @@ from wsd.supervisor.errors import CommandError
 from wsd.supervisor.state_dir import StateDir
 
 READY_SECONDS = 20.0
-"""In which all subscribers must be there."""
+"""Time limit for all clients to connect and subscribe."""
 
 CLOSE_SECONDS = 5.0
+"""Time limit for the clients to close."""
 
 SETTLE_SECONDS = 30.0
-"""After the last fault, for what is on its way."""
+"""How long after the last fault messages may take to arrive, and the cluster to be consistent."""
+
+DUPLICATE_SECONDS = 1.0
+"""How long duplicates of the last messages are waited for."""
 
 
 @dataclass(frozen=True)
 class Settings:
+    """The load and the faults, as the command line describes them."""
+
     seed: int
     duration: float  # seconds
     faults: frozenset[Fault]
     publishers: int = 4
     subscribers: int = 40
-    rate: float = 25.0  # messages a second of each publisher
+    rate: float = 25.0  # messages per second from each publisher
 
 
 @dataclass(frozen=True)
 class Progress:
+    """How far a run is."""
+
     seconds: float
     published: int
-    missing: int  # acked, and on their way
+    missing: int  # acked deliveries in transit
     told: int
     reconnects: int
-    events: tuple[str, ...]  # the latest
+    events: tuple[str, ...]  # the latest faults
 
 
 class ChaosRun:
+    """One run against a running cluster."""
+
     def __init__(self, state_dir: StateDir, redis_url: str, settings: Settings) -> None:
-        """Raises NotRunningError, or CommandError when the cluster is not healthy to begin with."""
+        """Prepare a run.
+
+        Raises NotRunningError without a running cluster, CommandError when the cluster is not healthy.
+        """
         self._state_dir = state_dir
         self._control = ControlClient(state_dir)
         self._settings = settings
@@ -58,9 +71,9 @@ class ChaosRun:
         self._events: deque[str] = deque(maxlen=5)
         status = self._status()
         if status.state != "healthy":
-            raise CommandError(f"the cluster is {status.state} before anything was done: {'; '.join(status.problems)}")
+            raise CommandError(f"the cluster is {status.state} at the start: {'; '.join(status.problems)}")
         self._redis_url = redis_url or (status.redis.url or "")
-        run = f"{time.time_ns() // 1_000_000:x}"  # no messages of an earlier run
+        run = f"{time.time_ns() // 1_000_000:x}"  # keeps messages and users of an earlier run apart
         channels = [f"chaos:{run}:{number}" for number in range(settings.publishers)]
         readers = [f"chaos-{run}-s{number}" for number in range(settings.subscribers)]
         self._planned_faults = possible(settings.faults, status)
@@ -78,7 +91,10 @@ class ChaosRun:
         return [*self._publishers, *self._subscribers]
 
     async def run(self, show: Callable[[Progress], None]) -> Verdict:
-        """`show` is called about twice a second. Raises CommandError when the clients cannot connect."""
+        """Run the load and the faults, and return the verdict. `show` is called about twice per second.
+
+        Raises CommandError when the clients cannot connect.
+        """
         clients = [asyncio.create_task(client.run()) for client in self._clients]
         load = asyncio.create_task(self._run(show))
         try:
@@ -99,13 +115,13 @@ class ChaosRun:
     async def _run(self, show: Callable[[Progress], None]) -> None:
         await self._all_ready()
         began = time.monotonic()
-        display = asyncio.create_task(self._show_for_ever(show, began))
-        publishing = [asyncio.create_task(publisher.publish_for_ever()) for publisher in self._publishers]
+        display = asyncio.create_task(self._show_progress(show, began))
+        publishing = [asyncio.create_task(publisher.publish_messages()) for publisher in self._publishers]
         try:
             await self._inject_all(began)
             for task in publishing:
                 task.cancel()
-            await self._settle()
+            await self._wait_until_settled()
         finally:
             for task in [display, *publishing]:
                 task.cancel()
@@ -120,7 +136,7 @@ class ChaosRun:
                     await subscriber.ready.wait()
         except TimeoutError:
             raise CommandError(
-                "chaos's clients are not welcome; the built-in hub must serve, without authentication"
+                "the clients cannot connect: the cluster must serve the built-in hub, without authentication"
             ) from None
 
     async def _inject_all(self, began: float) -> None:
@@ -146,18 +162,18 @@ class ChaosRun:
             self._failed_faults.append(done)
         self._events.append(f"{time.monotonic() - began:6.1f} s  {done}")
 
-    async def _settle(self) -> None:
-        """Until all that was acked has arrived everywhere, or it has had its time."""
+    async def _wait_until_settled(self) -> None:
+        """Wait until all acked messages have arrived and the cluster is consistent, at most SETTLE_SECONDS each."""
         with suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_SECONDS):
-                while self._ledger.missing:  # noqa: ASYNC110 - a count, told by nobody
+                while self._ledger.missing:  # noqa: ASYNC110 - no event announces a count
                     await asyncio.sleep(0.2)
-        await asyncio.sleep(1.0)  # what comes twice, comes now
+        await asyncio.sleep(DUPLICATE_SECONDS)
         deadline = time.monotonic() + SETTLE_SECONDS
         while True:
             users = [client.user_id for client in self._clients if client.connected.is_set()]
             self._discrepancies = await asyncio.to_thread(self._look, users)
-            is_over = self._state_dir.lock_holder() is None  # no supervisor will mend anything
+            is_over = self._state_dir.lock_holder() is None  # without a supervisor, nothing will change any more
             if not self._discrepancies or is_over or time.monotonic() > deadline:
                 return
             await asyncio.sleep(0.5)
@@ -166,9 +182,9 @@ class ChaosRun:
         try:
             return discrepancies(look(self._state_dir, self._control, users))
         except (CommandError, OSError) as exc:
-            return [f"the supervisor cannot be asked: {exc}"]
+            return [f"the supervisor does not answer: {exc}"]
 
-    async def _show_for_ever(self, show: Callable[[Progress], None], began: float) -> None:
+    async def _show_progress(self, show: Callable[[Progress], None], began: float) -> None:
         while True:
             ledger = self._ledger
             show(
@@ -187,27 +203,27 @@ class ChaosRun:
         return msgspec.json.decode(self._control.call("GET", "/v1/status"), type=ClusterStatus)
 
     def _end_sessions(self) -> None:
-        """End the sessions that a lost connection or a failed resume has left behind."""
+        """End the sessions that lost connections and failed resumes have left behind."""
         for client in self._clients:
             try:
                 self._control.call("POST", "/v1/kick", {"who": client.user_id})
             except CommandError:
-                return  # the cluster is gone, or cannot end them; they expire
+                return  # the cluster is gone or cannot end them: the sessions expire
 
     def _restart(self) -> None:
-        """Raises CommandError when a new process does not become healthy."""
+        """Restart all workers. Raises CommandError when a new process does not become healthy."""
         for line in self._control.follow("/v1/restart", {}):
             if error := json.loads(line).get("error"):
                 raise CommandError(error)
 
     def _kill_listeners(self) -> None:
-        import redis  # noqa: PLC0415 - 40 ms that only this fault needs
+        import redis  # noqa: PLC0415 - takes 40 ms, and only this fault needs it
 
         try:
             with redis.Redis.from_url(self._redis_url, socket_timeout=2, socket_connect_timeout=2) as client:
                 client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
         except redis.RedisError as exc:
-            raise CommandError(f"Redis was not asked: {exc}") from None
+            raise CommandError(f"Redis did not answer: {exc}") from None
 
     def _drop_client(self, which: float) -> None:
         choose(self._clients, which).drop()

@@ -1,4 +1,4 @@
-"""What there is at the end of `wsd chaos`: processes, sockets and sessions, beside those that status names."""
+"""A survey of the cluster at the end of `wsd chaos`: processes, sockets and sessions, beside what its status says."""
 
 import http.client
 import json
@@ -21,14 +21,14 @@ from wsd.worker.contract.http_paths import HEALTH_PATH
 
 PROBE_SECONDS = 2.0
 MAX_USERS = 100
-"""How many clients' sessions are looked up."""
+"""For how many clients the sessions are looked up."""
 
 PROGRAMS = (b"wsd.worker", b"nginx: master", b"valkey-server", b"redis-server")
-"""What a cluster consists of, by its command lines; an application may have helpers of its own."""
+"""What the command line of a cluster's own process contains. An application may have other child processes."""
 
 
 def look(state_dir: StateDir, control: ControlClient, users: Sequence[str]) -> Survey:
-    """Raises CommandError when the supervisor does not answer."""
+    """Survey a cluster and the sessions of these users. Raises CommandError when the supervisor does not answer."""
     status = msgspec.json.decode(control.call("GET", "/v1/status"), type=ClusterStatus)
     shown: list[ProcessStatus | None] = [*status.workers, status.nginx, status.valkey]
     named = {process.pid: process.name for process in shown if process is not None and process.pid is not None}
@@ -47,7 +47,10 @@ def look(state_dir: StateDir, control: ControlClient, users: Sequence[str]) -> S
 
 
 def _programs(root: Path) -> Iterator[tuple[int, str]]:
-    """Yield the programs of the cluster in `root`, the leaders of their groups, whoever started them."""
+    """Yield pid and command line of each program of the cluster in `root`, also of those that no supervisor knows.
+
+    Only leaders of process groups are listed, not their children.
+    """
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal():
             continue
@@ -64,7 +67,7 @@ def _programs(root: Path) -> Iterator[tuple[int, str]]:
 
 
 def _who_answers(path: Path) -> str:
-    """Return the id of the worker behind a socket, or an empty text."""
+    """Return the id of the worker that listens on a socket, or an empty string."""
     try:
         _, body = request(path, "GET", HEALTH_PATH, PROBE_SECONDS)
         return Heartbeat.from_health(body).worker_id
@@ -73,6 +76,6 @@ def _who_answers(path: Path) -> str:
 
 
 def _workers_of(control: ControlClient, user: str) -> tuple[str, ...]:
-    """Return the workers that a user is connected to, as the sessions say. Raises CommandError."""
+    """Return the workers that the connected sessions of a user name. Raises CommandError."""
     answer = json.loads(control.call("GET", f"/v1/sessions?{urlencode({'user': user, 'limit': 100, 'offset': 0})}"))
     return tuple(session["worker_id"] for session in answer["sessions"] if session["state"] == "connected")

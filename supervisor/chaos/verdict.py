@@ -1,34 +1,39 @@
-"""What was promised, what arrived, and what is there at the end of a run of `wsd chaos`. Pure: no clock, no clients."""
+"""The ledger of a run of `wsd chaos`, its verdict, and the check of the cluster at the end. Pure."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from msgspec import Struct
 
+from wsd.supervisor.percentile import percentile
+
 
 class Verdict(Struct, frozen=True, kw_only=True):
-    """Counts of messages, or of pairs of message and subscriber where they concern one. Times in seconds."""
+    """The result of `wsd chaos`, as `--json` prints it.
+
+    Deliveries are counted per subscriber: a message to 40 subscribers is 40 deliveries. Times are in seconds.
+    """
 
     seed: int
     duration: float
     faults: dict[str, int]  # by kind
     published: int
-    acked: int  # of them: stored, as the cluster said
-    expected: int  # acked messages by subscribers
+    acked: int  # published messages that the cluster acknowledged as stored
+    expected: int  # deliveries: acked messages times subscribers
     delivered: int
-    lost: int  # acked, and not delivered, whether the subscriber was told or not
+    lost: int  # expected deliveries that were not made, with or without notice to the subscriber
     duplicated: int
     out_of_order: int
-    told: int  # times that a subscriber was told of a loss
-    holes: int  # offsets that a subscriber missed without being told
+    told: int  # times that the cluster told a subscriber of a gap
+    holes: int  # times that offsets were missing without notice
     reconnects: int
-    resumed: int  # of them: the session went on
+    resumed: int  # reconnects that resumed the session
     recovery_p50: float
     recovery_p99: float
     ack_p50: float
     ack_p99: float
-    failed_faults: list[str] = []  # that could not be carried out, and why
-    discrepancies: list[str] = []  # between what status names at the end, and what there is
+    failed_faults: list[str] = []  # faults that could not be injected, and why
+    discrepancies: list[str] = []  # between the status at the end and what was found
 
     @property
     def passed(self) -> bool:
@@ -37,43 +42,49 @@ class Verdict(Struct, frozen=True, kw_only=True):
 
 
 class Survey(Struct, frozen=True, kw_only=True):
-    """The cluster at one moment, from several sides."""
+    """The cluster at one moment, as several sources describe it."""
 
     state: str
     problems: tuple[str, ...] = ()
-    named: dict[int, str]  # by pid, as status has them
-    recorded: dict[int, bool]  # the pids of state.json that live, and whether they drain
-    others: dict[int, str] = {}  # further programs of the cluster: pid and command line
-    expected_workers: dict[str, str]  # the id of the worker in each slot, as status has it
-    answering_workers: dict[str, str]  # that of the process behind its socket, empty: none
-    sessions: dict[str, tuple[str, ...]] = {}  # by user that is connected: the workers that its sessions name
+    named: dict[int, str]  # processes in the status: pid and name
+    recorded: dict[int, bool]  # living processes in state.json: pid and whether it drains
+    others: dict[int, str] = {}  # other processes of the cluster: pid and command line
+    expected_workers: dict[str, str]  # name and id of each worker in the status
+    answering_workers: dict[str, str]  # name and id of the worker that answers on its socket; empty: none answers
+    sessions: dict[str, tuple[str, ...]] = {}  # connected users: the workers that their sessions name
 
 
 def discrepancies(seen: Survey) -> list[str]:
-    """Return what does not fit together, one line each; nothing for a cluster that is what it says."""
+    """Return a line for each contradiction between the sources, none for a healthy cluster."""
     found = []
     if seen.state != "healthy":
-        found.append(f"the cluster is {seen.state}: {'; '.join(seen.problems) or 'no reason is given'}")
+        found.append(f"the cluster is {seen.state}: {'; '.join(seen.problems) or 'no reason given'}")
     for pid, name in seen.named.items():
         if pid not in seen.recorded:
-            found.append(f"{name} (pid {pid}) is in status, and no living process of state.json")
+            found.append(f"{name} (pid {pid}) is in the status, but is no living process in state.json")
     unnamed = [pid for pid, drains in seen.recorded.items() if pid not in seen.named and not drains]
-    found += [f"pid {pid} is in state.json and not in status" for pid in unnamed]
+    found += [f"pid {pid} is in state.json, but not in the status" for pid in unnamed]
     strays = {pid: command for pid, command in seen.others.items() if pid not in seen.recorded}
-    found += [f"pid {pid} belongs to the cluster and nobody names it: {command}" for pid, command in strays.items()]
+    found += [
+        f"pid {pid} belongs to the cluster, but is in neither the status nor state.json: {command}"
+        for pid, command in strays.items()
+    ]
     for name, worker_id in seen.expected_workers.items():
         if (answering := seen.answering_workers.get(name, "")) != worker_id:
-            found.append(f"behind the socket of {name} is {answering or 'nobody'}, and not {worker_id}")
+            found.append(f"{answering or 'no worker'} answers on the socket of {name}, instead of {worker_id}")
     live = set(seen.expected_workers.values())
     for user, workers in seen.sessions.items():
         if len(workers) != 1 or workers[0] not in live:
             where = ", ".join(workers) or "no worker"
-            found.append(f"{user} is connected, and its sessions name {where}")
+            found.append(f"{user} is connected once, but its sessions name {where}")
     return found
 
 
 class Ledger:
-    """Publishers number their messages from 1; every subscriber is to get all that are acked."""
+    """A record of what was acked and what was delivered.
+
+    Publishers number their messages from 1, and every subscriber must receive all messages that are acked.
+    """
 
     def __init__(self, subscribers: Sequence[str]) -> None:
         self._subscribers = subscribers
@@ -86,7 +97,7 @@ class Ledger:
         self.holes = 0
         self.reconnects = 0
         self.resumed = 0
-        self.missing = 0  # acked messages that have not arrived yet, over all subscribers
+        self.missing = 0  # acked deliveries that have not arrived yet
         self.recoveries: list[float] = []
         self.acks: list[float] = []
         self._last: dict[tuple[str, str], int] = defaultdict(int)
@@ -116,8 +127,12 @@ class Ledger:
         failed_faults: Sequence[str] = (),
         found: Sequence[str] = (),
     ) -> Verdict:
-        """`failed_faults`, `found`: what could not be done, and what did not fit together at the end."""
+        """Return the verdict on a run.
+
+        `failed_faults` could not be injected; `found` are the discrepancies at the end.
+        """
         acked = sum(map(len, self.acked.values()))
+        recoveries, acks = sorted(self.recoveries), sorted(self.acks)
         return Verdict(
             seed=seed,
             duration=duration,
@@ -133,16 +148,10 @@ class Ledger:
             holes=self.holes,
             reconnects=self.reconnects,
             resumed=self.resumed,
-            recovery_p50=percentile(self.recoveries, 0.5),
-            recovery_p99=percentile(self.recoveries, 0.99),
-            ack_p50=percentile(self.acks, 0.5),
-            ack_p99=percentile(self.acks, 0.99),
+            recovery_p50=percentile(recoveries, 0.5),
+            recovery_p99=percentile(recoveries, 0.99),
+            ack_p50=percentile(acks, 0.5),
+            ack_p99=percentile(acks, 0.99),
             failed_faults=list(failed_faults),
             discrepancies=list(found),
         )
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The nearest rank; 0 of nothing."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0

@@ -9,7 +9,6 @@ import pwd
 import re
 import shutil
 import signal
-import ssl
 import subprocess
 import tempfile
 import time
@@ -24,6 +23,7 @@ from wsd.supervisor.config.file_contents import CERTIFICATE, INCLUDE, Digests, d
 from wsd.supervisor.config.loading import Loaded
 from wsd.supervisor.config.sections import Config
 from wsd.supervisor.errors import CommandError, ConfigError, StartError
+from wsd.supervisor.local_tls import unverified_context
 from wsd.supervisor.logs.follow import log_size, tail
 from wsd.supervisor.machine.cpus import available_cpus
 from wsd.supervisor.machine.ports import listen_address, listen_host
@@ -406,20 +406,11 @@ class NginxService(Service):
                 try:
                     if self._config.nginx.proxy_protocol:
                         writer.write(b"PROXY UNKNOWN\r\n")
-                    if (context := self._tls()) is not None:
-                        await writer.start_tls(context)
+                    if self._config.nginx.tls_certificate:
+                        await writer.start_tls(unverified_context())
                     writer.write(f"GET {ALIVE_PATH} HTTP/1.0\r\n\r\n".encode())
                     return bool(await reader.readline())
                 finally:
                     writer.close()
         except (OSError, TimeoutError):
             return False
-
-    def _tls(self) -> ssl.SSLContext | None:
-        """It is ourselves that we talk to: whose certificate that is, is no question."""
-        if not self._config.nginx.tls_certificate:
-            return None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        return context

@@ -33,8 +33,8 @@ async def test_it_delivers_all_and_says_what_it_cost(cluster: Cluster) -> None:
 def test_people_get_a_table_and_a_histogram(cluster: Cluster) -> None:
     result = cluster.wsd(*SMALL)
     assert result.returncode == 0, result.stderr + result.stdout
-    assert "delivered          1,000 of 1,000" in result.stdout
-    assert "errors             none" in result.stdout
+    assert "delivered         1,000 of 1,000" in result.stdout
+    assert "errors            none" in result.stdout
     assert "█" in result.stdout
     assert " ms  " in result.stdout
 

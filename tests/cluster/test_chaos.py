@@ -101,14 +101,14 @@ def test_it_sees_processes_sockets_and_sessions_that_status_does_not_name(tmp_pa
         stray = subprocess.Popen(argv, env=mark, start_new_session=True)
         try:
             until(told)
-            assert f"pid {stray.pid} belongs to the cluster and nobody names it" in told()[0]
+            assert f"pid {stray.pid} belongs to the cluster, but is in neither the status nor state.json" in told()[0]
         finally:
             stray.kill()
             stray.wait()
         assert told() == []
         client = ControlClient(cluster.state_dir)
         (found,) = discrepancies(look(cluster.state_dir, client, ["nobody"]))
-        assert found == "nobody is connected, and its sessions name no worker"
+        assert found == "nobody is connected once, but its sessions name no worker"
 
 
 def test_it_fails_when_the_supervisor_is_gone_at_the_end(tmp_path: Path) -> None:

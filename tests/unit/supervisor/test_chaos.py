@@ -8,7 +8,7 @@ import pytest
 
 from wsd.supervisor.chaos.clients import tries_of
 from wsd.supervisor.chaos.faults import CALM_SECONDS, Fault, choose, parse_faults, plan
-from wsd.supervisor.chaos.verdict import Ledger, Survey, Verdict, discrepancies, percentile
+from wsd.supervisor.chaos.verdict import Ledger, Survey, Verdict, discrepancies
 from wsd.supervisor.errors import ConfigError
 
 
@@ -105,10 +105,14 @@ def test_nothing_acked_proves_nothing() -> None:
     assert not verdict(Ledger(["s1"])).passed
 
 
-def test_percentiles_are_values_that_were_seen() -> None:
-    values = [float(number) for number in range(1, 101)]
-    assert (percentile(values, 0.5), percentile(values, 0.99)) == (51, 100)
-    assert percentile([], 0.5) == 0
+def test_percentiles_of_times_in_the_order_in_which_they_came() -> None:
+    ledger = Ledger(["s1"])
+    for number in range(100, 0, -1):
+        ledger.ack("p", number, float(number))
+        ledger.recoveries.append(number / 10)
+    made = verdict(ledger)
+    assert (made.ack_p50, made.ack_p99) == (50, 99)
+    assert (made.recovery_p50, made.recovery_p99) == (5, 9.9)
 
 
 def test_a_fault_that_could_not_be_carried_out_and_a_broken_cluster_fail() -> None:
@@ -134,23 +138,29 @@ WHOLE = Survey(
     [
         ({}, []),
         ({"state": "degraded", "problems": ("nginx is backoff",)}, ["the cluster is degraded: nginx is backoff"]),
-        ({"state": "starting"}, ["the cluster is starting: no reason is given"]),
-        ({"recorded": {11: False}, "others": {}}, ["nginx (pid 12) is in status, and no living process of state.json"]),
-        ({"recorded": {11: False, 12: False, 14: False}, "others": {}}, ["pid 14 is in state.json and not in status"]),
+        ({"state": "starting"}, ["the cluster is starting: no reason given"]),
+        (
+            {"recorded": {11: False}, "others": {}},
+            ["nginx (pid 12) is in the status, but is no living process in state.json"],
+        ),
+        (
+            {"recorded": {11: False, 12: False, 14: False}, "others": {}},
+            ["pid 14 is in state.json, but not in the status"],
+        ),
         (
             {"others": {15: "python -m wsd.worker"}},
-            ["pid 15 belongs to the cluster and nobody names it: python -m wsd.worker"],
+            ["pid 15 belongs to the cluster, but is in neither the status nor state.json: python -m wsd.worker"],
         ),
-        ({"answering_workers": {}}, ["behind the socket of worker-1 is nobody, and not worker-1-aa"]),
+        ({"answering_workers": {}}, ["no worker answers on the socket of worker-1, instead of worker-1-aa"]),
         (
             {"answering_workers": {"worker-1": "worker-1-bb"}},
-            ["behind the socket of worker-1 is worker-1-bb, and not worker-1-aa"],
+            ["worker-1-bb answers on the socket of worker-1, instead of worker-1-aa"],
         ),
-        ({"sessions": {"ann": ()}}, ["ann is connected, and its sessions name no worker"]),
-        ({"sessions": {"ann": ("worker-1-bb",)}}, ["ann is connected, and its sessions name worker-1-bb"]),
+        ({"sessions": {"ann": ()}}, ["ann is connected once, but its sessions name no worker"]),
+        ({"sessions": {"ann": ("worker-1-bb",)}}, ["ann is connected once, but its sessions name worker-1-bb"]),
         (
             {"sessions": {"ann": ("worker-1-aa", "worker-1-bb")}},
-            ["ann is connected, and its sessions name worker-1-aa, worker-1-bb"],
+            ["ann is connected once, but its sessions name worker-1-aa, worker-1-bb"],
         ),
     ],
 )
