@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from redis.exceptions import RedisError
-
 from wsd.supervisor.config.file_contents import PUBLIC_KEY, Digests, digests
 from wsd.supervisor.config.loading import Loaded
 from wsd.supervisor.config.redis_url import redacted
@@ -30,7 +28,8 @@ from wsd.supervisor.logs.rotation import rotate_for_ever
 from wsd.supervisor.machine.ports import listen_address
 from wsd.supervisor.monitoring.certificate_watch import CertificateWatch
 from wsd.supervisor.monitoring.health_watch import HealthWatch
-from wsd.supervisor.monitoring.redis_watch import RedisWatch, is_refusal, wrong_server
+from wsd.supervisor.monitoring.redis_errors import RedisUnusableError
+from wsd.supervisor.monitoring.redis_watch import RedisWatch
 from wsd.supervisor.processes.children import Child, Children
 from wsd.supervisor.processes.clock import AwakeClock
 from wsd.supervisor.processes.health import Limits
@@ -360,17 +359,17 @@ class Supervisor:
     async def _greet(self, watch: RedisWatch, shown: str) -> None:
         try:
             await watch.greet()
-        except (RedisError, OSError) as exc:
-            if problem := wrong_server(exc):
-                raise StartError(f"REDIS_URL {shown} {problem}") from None
-            if is_refusal(exc):
+        except RedisUnusableError as exc:
+            if exc.wrong_server is not None:
+                raise StartError(f"REDIS_URL {shown} {exc.wrong_server}") from None
+            if exc.is_auth_error:
                 raise StartError(f"{shown} refuses us: {exc}; check user and password in REDIS_URL") from None
             self._say(f"Redis {shown} is not reachable, starting in local mode: {exc}")
             logger.warning("cannot reach %s: %s", shown, exc)
             return
-        if watch.rival is not None:
+        if watch.other_holder is not None:
             raise StartError(
-                f'node id "{self.loaded.node_id}" is live on {watch.rival} already; '
+                f'node id "{self.loaded.node_id}" is live on {watch.other_holder} already; '
                 "give this one another with --node-id"
             )
         if self.config.redis.url:

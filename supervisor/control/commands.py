@@ -14,7 +14,6 @@ from wsd.supervisor.deploys.operations import Operation, Say
 from wsd.supervisor.deploys.reload import reload as reload_settings
 from wsd.supervisor.deploys.upgrade import check_next
 from wsd.supervisor.errors import CommandError
-from wsd.supervisor.monitoring.redis_watch import trouble
 from wsd.supervisor.processes.slot import SlotState
 from wsd.supervisor.services import nginx
 from wsd.worker.contract.events import EVENT
@@ -108,7 +107,7 @@ def rebalance(supervisor: "Supervisor") -> Operation:
         )
     watch = supervisor.redis_watch
     if watch is None or watch.error is not None:
-        text = trouble(watch.error) if watch is not None and watch.error is not None else "there is no Redis"
+        text = watch.error.summary if watch is not None and watch.error is not None else "there is no Redis"
         raise CommandError(f"{text}, and without it clients could not resume on another worker")
     return supervisor.operations.begin("rebalance", lambda say: rebalancing.rebalance(supervisor.workers, say))
 

@@ -16,7 +16,7 @@ from wsd.supervisor.monitoring.capacity import (
     redis_warning,
     refusals_warning,
 )
-from wsd.supervisor.monitoring.redis_watch import stores_nothing, text_of, trouble
+from wsd.supervisor.monitoring.redis_errors import RedisUnusableError
 from wsd.supervisor.processes.children import Child
 from wsd.supervisor.processes.service import LifeSign, Service
 from wsd.supervisor.processes.slot import SlotState
@@ -68,7 +68,7 @@ def report(supervisor: "Supervisor") -> ClusterStatus:
             url=redacted(supervisor.redis_url) or None,
             embedded=bool(supervisor.redis_url) and not supervisor.config.redis.url,
             reachable=watch is not None and watch.error is None,
-            error=text_of(watch.error) if watch is not None and watch.error is not None else None,
+            error=str(watch.error) if watch is not None and watch.error is not None else None,
         ),
         nodes=_nodes(watch.beats) if watch is not None else [],
         connections_possible=_connections_possible(supervisor),
@@ -89,8 +89,8 @@ def problems(supervisor: "Supervisor") -> Iterator[str]:
     watch = supervisor.redis_watch
     if watch is not None and watch.error is not None:
         yield redis_problem(watch.error, has_fallback=bool(supervisor.fallback_url))
-    if watch is not None and watch.rival is not None:
-        yield f'node id "{supervisor.loaded.node_id}" is live on {watch.rival}, too'
+    if watch is not None and watch.other_holder is not None:
+        yield f'node id "{supervisor.loaded.node_id}" is live on {watch.other_holder}, too'
     for child in supervisor.children:
         slot = child.slot
         beat = child.pulse.beat if child.pulse is not None else None
@@ -110,11 +110,11 @@ def problems(supervisor: "Supervisor") -> Iterator[str]:
             yield f"{slot.name} cannot reach Redis"
 
 
-def redis_problem(error: Exception, *, has_fallback: bool) -> str:
+def redis_problem(error: RedisUnusableError, *, has_fallback: bool) -> str:
     """Say why Redis cannot be used, and what becomes of messages meanwhile."""
-    if stores_nothing(error):
-        return f"{trouble(error)}; messages that it is to store reach nobody: {text_of(error)}"
-    return f"{trouble(error)}, messages stay on {'this node' if has_fallback else 'their worker'}: {text_of(error)}"
+    if error.stores_nothing:
+        return f"{error.summary}; messages that it is to store reach nobody: {error}"
+    return f"{error.summary}, messages stay on {'this node' if has_fallback else 'their worker'}: {error}"
 
 
 def _silence(child: Child[Service], supervisor: "Supervisor") -> float | None:

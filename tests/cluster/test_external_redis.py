@@ -166,7 +166,7 @@ def test_a_server_that_can_never_serve_is_refused_at_the_start(tmp_path: Path, k
     options = of_cluster if kind == "cluster" else ("--replicaof", f"127.0.0.1 {primary}")
     problem = {
         "replica": f"leads to a replica, which stores nothing: name its primary, 127.0.0.1:{primary}",
-        "cluster": "leads to a Redis Cluster, which wsd does not speak: name a single Redis or Valkey",
+        "cluster": "leads to a Redis Cluster, which wsd does not support: name a single Redis or Valkey",
     }[kind]
     with valkey(tmp_path / "redis", unused_port(), *options) as url:
         result = wsd("start", "--port", str(unused_port()), "--redis-url", url, cwd=tmp_path)

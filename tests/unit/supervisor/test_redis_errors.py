@@ -1,5 +1,7 @@
-"""What a server that cannot be the Redis of a cluster tells of itself."""
+"""What an error of Redis means for the supervisor, and which servers cannot be the Redis of a cluster."""
 
+import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ from redis.exceptions import TimeoutError as RedisTimeout
 
 from tests.support.valkey import error_of
 from wsd.supervisor.control.status_report import redis_problem
-from wsd.supervisor.monitoring.redis_watch import has_answered, role_problem, stores_nothing, trouble, wrong_server
+from wsd.supervisor.monitoring.redis_errors import RedisUnusableError, redis_errors, role_problem, unusable
 
 REPLICA = {"redis_mode": "standalone", "role": "slave", "master_host": "10.0.0.1", "master_port": 6379}
 
@@ -19,7 +21,7 @@ REPLICA = {"redis_mode": "standalone", "role": "slave", "master_host": "10.0.0.1
         ({"redis_mode": "standalone", "role": "master"}, None),
         ({}, None),
         (REPLICA, "leads to a replica, which stores nothing: name its primary, 10.0.0.1:6379"),
-        ({"redis_mode": "cluster", "role": "master"}, "leads to a Redis Cluster, which wsd does not speak"),
+        ({"redis_mode": "cluster", "role": "master"}, "leads to a Redis Cluster, which wsd does not support"),
         ({"redis_mode": "sentinel"}, "leads to a Sentinel: name the primary that it watches"),
     ],
 )
@@ -41,7 +43,7 @@ def test_the_role_of_a_server(info: dict[str, Any], problem: str | None) -> None
     ],
 )
 def test_who_may_not_ask_for_the_role_learns_it_from_the_answer(answer: str, problem: str | None) -> None:
-    found = wrong_server(error_of(answer))
+    found = unusable(error_of(answer)).wrong_server
     assert found == problem or (found is not None and problem is not None and found.startswith(problem))
 
 
@@ -69,20 +71,45 @@ IN_SCRIPT = " script: 9f, on @user_script:6."
 )
 @pytest.mark.parametrize("suffix", ["", IN_SCRIPT])
 def test_every_answer_is_a_sign_of_life_and_said_in_words(answer: str, words: str, is_full: bool, suffix: str) -> None:
-    error = error_of(answer + suffix)
-    assert has_answered(error)
-    assert words in trouble(error)
-    assert stores_nothing(error) is is_full
+    error = unusable(error_of(answer + suffix))
+    assert error.has_answered
+    assert words in error.summary
+    assert error.stores_nothing is is_full
     assert ("reach nobody" in redis_problem(error, has_fallback=False)) is is_full
 
 
 def test_a_server_with_too_many_clients_has_answered() -> None:
-    assert has_answered(error_of("ERR max number of clients reached"))
+    assert unusable(error_of("ERR max number of clients reached")).has_answered
 
 
 @pytest.mark.parametrize(
     "error", [OSError("refused"), RedisTimeout("Timeout"), RedisConnectionError("Connection closed")]
 )
 def test_no_answer_is_none(error: Exception) -> None:
-    assert not has_answered(error)
-    assert redis_problem(error, has_fallback=True) == f"Redis does not answer, messages stay on this node: {error}"
+    found = unusable(error)
+    assert not found.has_answered
+    assert redis_problem(found, has_fallback=True) == f"Redis does not answer, messages stay on this node: {error}"
+
+
+@pytest.mark.anyio
+async def test_an_error_of_redis_py_does_not_leave_the_block() -> None:
+    with pytest.raises(RedisUnusableError, match="Connection closed"), redis_errors():
+        raise RedisConnectionError("Connection closed")
+
+
+@pytest.mark.anyio
+async def test_a_cancellation_that_redis_py_swallows_ends_the_block_all_the_same() -> None:
+    entered = asyncio.Event()
+
+    async def ask() -> None:
+        with redis_errors():
+            entered.set()
+            with suppress(asyncio.CancelledError):  # as asyncio.wait_for does before Python 3.12
+                await asyncio.Event().wait()
+        raise AssertionError("the block was left")
+
+    task = asyncio.create_task(ask())
+    await entered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
