@@ -35,7 +35,7 @@ from wsd.supervisor.processes.clock import AwakeClock
 from wsd.supervisor.processes.health import Limits
 from wsd.supervisor.processes.service import Service
 from wsd.supervisor.processes.slot import KILL_AFTER_SECONDS, RestartPolicy, Start, Stop
-from wsd.supervisor.services import nginx, valkey
+from wsd.supervisor.services import nginx_config, nginx_program, valkey
 from wsd.supervisor.services.nginx import NginxService
 from wsd.supervisor.services.valkey import ValkeyService
 from wsd.supervisor.services.worker import DRAIN_MARGIN_SECONDS, WorkerService
@@ -254,7 +254,7 @@ class Supervisor:
         """The dashboard's address, with its token unless that one is in wsd.toml; empty where there is no dashboard."""
         if not self.has_dashboard:
             return ""
-        url = f"{self.url}{nginx.DASHBOARD_PATH[1:]}"
+        url = f"{self.url}{nginx_config.DASHBOARD_PATH[1:]}"
         return url if self.config.dashboard.token else f"{url}?token={self.dashboard_access.token}"
 
     def make_worker(self, slot: int) -> WorkerService:
@@ -398,7 +398,7 @@ class Supervisor:
 
     def _find_nginx(self) -> Path | None:
         """Raises StartError where there is none, and there must be."""
-        binary = nginx.find_binary(self.config.nginx.binary) if self.config.nginx.enabled else None
+        binary = nginx_program.find_binary(self.config.nginx.binary) if self.config.nginx.enabled else None
         if binary is None and self._public_socket is not None:
             raise StartError("a public port that systemd holds needs nginx: do without wsd.socket, or have nginx")
         if binary is None and self.config.nginx.enabled:

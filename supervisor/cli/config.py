@@ -56,7 +56,7 @@ def render_nginx(
 
     Example: wsd render-nginx --workers 8 --check --output /etc/nginx/nginx.conf
     """
-    from wsd.supervisor.services import nginx  # noqa: PLC0415
+    from wsd.supervisor.services import nginx_config  # noqa: PLC0415
 
     loaded = load(
         config,
@@ -65,7 +65,7 @@ def render_nginx(
             "--state-dir": (("cluster", "state_dir"), state_dir),
         },
     )
-    text = nginx.render_for(loaded, with_check=check)
+    text = nginx_config.render_for(loaded, with_check=check)
     if output is None:
         show_file(text)
         return

@@ -15,7 +15,7 @@ from wsd.supervisor.deploys.reload import reload as reload_settings
 from wsd.supervisor.deploys.upgrade import check_next
 from wsd.supervisor.errors import CommandError
 from wsd.supervisor.processes.slot import SlotState
-from wsd.supervisor.services import nginx
+from wsd.supervisor.services import nginx_config
 from wsd.worker.contract.events import EVENT
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def resume(supervisor: "Supervisor", slot: int) -> Operation:
 def rebalance(supervisor: "Supervisor") -> Operation:
     """Raises CommandError."""
     config = supervisor.config
-    if nginx.affinity(config.nginx.affinity, config.cluster.host) == "ip" and supervisor.nginx is not None:
+    if nginx_config.affinity(config.nginx.affinity, config.cluster.host) == "ip" and supervisor.nginx is not None:
         raise CommandError(
             'with nginx.affinity "ip" a client comes back to the worker that it was on: nothing would move'
         )

@@ -28,7 +28,7 @@ from wsd.supervisor.control import commands
 from wsd.supervisor.control.guesses import Burst, GuessLimit
 from wsd.supervisor.deploys.asker import asked_by
 from wsd.supervisor.logs import reading as log_lines
-from wsd.supervisor.services.nginx import DASHBOARD_PATH, FORWARDED_HEADER
+from wsd.supervisor.services.nginx_config import DASHBOARD_PATH, FORWARDED_HEADER
 from wsd.worker.contract.events import EVENT
 
 if TYPE_CHECKING:

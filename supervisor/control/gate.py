@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from wsd.supervisor.services.nginx import DASHBOARD_PATH
+from wsd.supervisor.services.nginx_config import DASHBOARD_PATH
 from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER
 
 METRICS_PATH = "/v1/metrics"

@@ -27,7 +27,7 @@ from wsd.supervisor.control.gate import METRICS_PATH, ControlGate
 from wsd.supervisor.deploys.asker import ASKED_BY_HEADER, asked_by
 from wsd.supervisor.deploys.operations import Operation
 from wsd.supervisor.errors import CommandError
-from wsd.supervisor.services.nginx import DASHBOARD_PATH
+from wsd.supervisor.services.nginx_config import DASHBOARD_PATH
 from wsd.worker.contract.host_header import WRONG_HOST, is_own_host
 
 if TYPE_CHECKING:

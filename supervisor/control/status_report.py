@@ -20,7 +20,8 @@ from wsd.supervisor.monitoring.redis_errors import RedisUnusableError
 from wsd.supervisor.processes.children import Child
 from wsd.supervisor.processes.service import LifeSign, Service
 from wsd.supervisor.processes.slot import SlotState
-from wsd.supervisor.services.nginx import NginxService, worker_processes
+from wsd.supervisor.services.nginx import NginxService
+from wsd.supervisor.services.nginx_config import worker_processes
 from wsd.supervisor.services.valkey import ValkeyService
 from wsd.supervisor.services.worker import WorkerService
 from wsd.worker.contract.heartbeat import Heartbeat

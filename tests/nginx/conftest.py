@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.nginx import CERTIFICATE_NAMES, Certificate
-from wsd.supervisor.services.nginx import find_binary
+from wsd.supervisor.services.nginx_program import find_binary
 
 DEBIAN = Path("/usr/sbin/nginx")
 

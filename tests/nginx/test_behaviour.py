@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.nginx import LARGE_BYTES, Certificate, Upstream, front, read_head
-from wsd.supervisor.services.nginx import PROXY_HEADERS, spellings
+from wsd.supervisor.services.nginx_config import PROXY_HEADERS, spellings
 
 pytestmark = pytest.mark.anyio
 

@@ -14,15 +14,8 @@ from tests.support.nginx import Certificate, config
 from wsd.supervisor import quoting
 from wsd.supervisor.config.sections import NginxConfig
 from wsd.supervisor.machine.ports import listen_address
-from wsd.supervisor.services.nginx import (
-    affinity,
-    check,
-    is_loopback,
-    own_user,
-    render,
-    share_of_one,
-    version_of,
-)
+from wsd.supervisor.services.nginx_config import affinity, is_loopback, render, share_of_one
+from wsd.supervisor.services.nginx_program import check, own_user, version_of
 
 HOSTS = ["127.0.0.1", "0.0.0.0", "::1", "[::]", "localhost"]
 LIMITS: list[dict[str, Any]] = [

@@ -14,7 +14,8 @@ import trustme
 from tests.support.ports import unused_port
 from tests.support.waiting import eventually
 from wsd.supervisor.config.sections import ClusterConfig, Config, NginxConfig
-from wsd.supervisor.services.nginx import own_user, render, version_of
+from wsd.supervisor.services.nginx_config import render
+from wsd.supervisor.services.nginx_program import own_user, version_of
 
 CERTIFICATE_NAMES = ("localhost", "127.0.0.1")
 MAX_HEAD_BYTES = 1_000_000

@@ -15,7 +15,8 @@ from wsd.supervisor.config.layers import Setting
 from wsd.supervisor.config.loading import build, load
 from wsd.supervisor.config.rules import is_network
 from wsd.supervisor.errors import ConfigError
-from wsd.supervisor.services.nginx import check, find_binary, own_user, render, render_for
+from wsd.supervisor.services.nginx_config import render, render_for
+from wsd.supervisor.services.nginx_program import check, find_binary, own_user
 from wsd.supervisor.state_dir import StateDir
 
 NAMES = [
