@@ -13,7 +13,7 @@ from tests.support.brokers import running_broker
 from tests.support.ports import unused_port
 from tests.support.valkey import Valkey, server
 from tests.support.waiting import eventually
-from wsd.worker.broker.history import AppendResult, HistoryQuery, Page, Position
+from wsd.worker.broker.history import AppendResult, HistoryQuery, Page
 from wsd.worker.broker.redis_broker import RedisMessageBroker
 from wsd.worker.channels import channels
 from wsd.worker.channels.channels import Channels, Joined
@@ -23,6 +23,7 @@ from wsd.worker.contract.redis_keys import history_key, history_meta_key
 from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.delivery.outbox import Outbox, Outlet
 from wsd.worker.errors import NotStoredError
+from wsd.worker.wire.position import Position
 
 pytestmark = pytest.mark.anyio
 

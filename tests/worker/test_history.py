@@ -11,16 +11,7 @@ from tests.support.brokers import running_broker
 from tests.support.ports import unused_port
 from tests.support.valkey import Valkey, server
 from tests.support.waiting import eventually
-from wsd.worker.broker.history import (
-    EMPTY_SECONDS,
-    META_LIFETIMES,
-    Entry,
-    HistoryQuery,
-    Page,
-    Position,
-    Retention,
-    offset_of,
-)
+from wsd.worker.broker.history import EMPTY_SECONDS, META_LIFETIMES, Entry, HistoryQuery, Page, Retention, offset_of
 from wsd.worker.broker.memory_broker import InMemoryMessageBroker
 from wsd.worker.broker.message_broker import MessageBroker
 from wsd.worker.broker.redis_broker import RedisMessageBroker
@@ -28,6 +19,7 @@ from wsd.worker.channels.channels import CHECK_SECONDS
 from wsd.worker.contract.redis_keys import channel_key, history_key, history_meta_key
 from wsd.worker.errors import NotStoredError
 from wsd.worker.redis_client import open_redis
+from wsd.worker.wire.position import Position
 
 pytestmark = pytest.mark.anyio
 

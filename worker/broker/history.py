@@ -9,6 +9,8 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
+from wsd.worker.wire.position import Position
+
 PAGE_ENTRIES = 500
 """Entries read at once."""
 
@@ -29,20 +31,6 @@ IDEMPOTENCY_SECONDS = 120
 
 Origin = bytes
 """Who numbered a message: a worker's broker."""
-
-
-class Position(Struct, frozen=True, gc=False):
-    offset: int
-    epoch: str
-
-    @classmethod
-    def parse(cls, text: str | bytes) -> "Position":
-        """Of `17:5f0c`. Raises ValueError."""
-        offset, _, epoch = (text if isinstance(text, str) else text.decode()).partition(":")
-        return cls(int(offset), epoch)
-
-    def __str__(self) -> str:
-        return f"{self.offset}:{self.epoch}"
 
 
 class Entry(Struct, frozen=True, gc=False):
@@ -99,10 +87,6 @@ class Page(Struct, frozen=True, gc=False):
     more: bool = False
     problem: str = ""
     """Why the server does not read this history, where something else stands in its place, for example."""
-
-
-NOWHERE = Position(0, "")
-"""The position in a history that there is not."""
 
 
 def page_of(top: Position, entries: Iterable[Entry], max_bytes: int, *, more: bool = False) -> Page:

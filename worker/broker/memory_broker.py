@@ -4,7 +4,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 
-from wsd.worker.broker.history import HistoryQuery, Page, Position, Retention
+from wsd.worker.broker.history import HistoryQuery, Page, Retention
 from wsd.worker.broker.memory_history import MemoryHistory
 from wsd.worker.broker.message_broker import (
     BrokerHealth,
@@ -15,6 +15,7 @@ from wsd.worker.broker.message_broker import (
     Receive,
     Told,
 )
+from wsd.worker.wire.position import Position
 
 CLEANUP_SECONDS = 60.0
 

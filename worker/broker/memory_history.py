@@ -12,13 +12,13 @@ from wsd.worker.broker.history import (
     Entry,
     Origin,
     Page,
-    Position,
     Retention,
     epoch_seconds,
     new_epoch,
     offset_of,
     page_of,
 )
+from wsd.worker.wire.position import Position
 
 
 class MemoryHistory:

@@ -8,8 +8,9 @@ from enum import StrEnum
 from typing import TypeVar
 
 from wsd.worker.broker.circuit_breaker import BreakerState
-from wsd.worker.broker.history import AppendResult, Entry, HistoryQuery, Page, Position, Retention
+from wsd.worker.broker.history import AppendResult, Entry, HistoryQuery, Page, Retention
 from wsd.worker.errors import NotStoredError
+from wsd.worker.wire.position import Position
 
 Receive = Callable[[str, bytes], None]
 """Called with channel and payload for every message heard; must not block."""

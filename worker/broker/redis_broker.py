@@ -22,7 +22,7 @@ from redis.exceptions import ReadOnlyError
 
 from wsd.worker.broker.circuit_breaker import CircuitBreaker
 from wsd.worker.broker.deduplication import SeenMessages
-from wsd.worker.broker.history import AppendResult, Entry, HistoryQuery, Page, Position, Retention
+from wsd.worker.broker.history import AppendResult, Entry, HistoryQuery, Page, Retention
 from wsd.worker.broker.message_broker import (
     BrokerHealth,
     BrokerStatistics,
@@ -42,6 +42,7 @@ from wsd.worker.errors import NotStoredError
 from wsd.worker.logs import get_logger
 from wsd.worker.redis_client import LOST, RedisError, is_refusal, refusal_text
 from wsd.worker.waiting import raise_if_cancelled
+from wsd.worker.wire.position import Position
 
 logger = get_logger(__name__)
 

@@ -17,7 +17,6 @@ from wsd.worker.broker.history import (
     Entry,
     HistoryQuery,
     Page,
-    Position,
     Retention,
     epoch_seconds,
     new_epoch,
@@ -31,6 +30,7 @@ from wsd.worker.contract.redis_keys import (
     history_meta_key,
     idempotency_key,
 )
+from wsd.worker.wire.position import Position
 
 FOREIGN = b"foreign"
 """The origin of what no worker wrote."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import structs
 from redis.exceptions import NoScriptError, ResponseError
 
-from wsd.worker.broker.history import NOWHERE, HistoryQuery, Page, Position, new_epoch
+from wsd.worker.broker.history import HistoryQuery, Page, new_epoch
 from wsd.worker.broker.message_broker import Receive, resolve_into
 from wsd.worker.broker.redis_history import (
     APPEND_SCRIPT,
@@ -32,6 +32,7 @@ from wsd.worker.contract.redis_keys import channel_of, history_meta_key, probe_k
 from wsd.worker.logs import get_logger
 from wsd.worker.redis_client import LOST, Redis, RedisError, is_refusal, is_unusable
 from wsd.worker.waiting import raise_if_cancelled
+from wsd.worker.wire.position import NOWHERE, Position
 
 if TYPE_CHECKING:
     from redis.asyncio.client import PubSub

@@ -6,7 +6,8 @@ from itertools import islice
 
 from msgspec import Struct
 
-from wsd.worker.broker.history import Position, Retention
+from wsd.worker.broker.history import Retention
+from wsd.worker.wire.position import Position
 
 
 class Outgoing(Struct, frozen=True):

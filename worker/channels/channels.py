@@ -14,16 +14,7 @@ from typing import TypeVar
 from msgspec import Struct
 
 from wsd.worker.broker.deduplication import SeenMessages
-from wsd.worker.broker.history import (
-    PAGE_ENTRIES,
-    AppendResult,
-    Entry,
-    HistoryQuery,
-    Page,
-    Position,
-    Retention,
-    offset_of,
-)
+from wsd.worker.broker.history import PAGE_ENTRIES, AppendResult, Entry, HistoryQuery, Page, Retention, offset_of
 from wsd.worker.broker.message_broker import MessageBroker, OnAppended
 from wsd.worker.channels.feed import Advance, ChannelFeed, Deliver, Jump, Loss, ReadFirst, Recovered, Step
 from wsd.worker.channels.options import NO_HISTORY, ChannelOptions, ChannelRules
@@ -37,6 +28,7 @@ from wsd.worker.logs import get_logger
 from wsd.worker.redis_client import LOST, RedisError
 from wsd.worker.waiting import raise_if_cancelled
 from wsd.worker.wire import messages as wire
+from wsd.worker.wire.position import Position
 
 logger = get_logger(__name__)
 

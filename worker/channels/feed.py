@@ -18,8 +18,9 @@ from itertools import dropwhile
 from msgspec import Struct, structs
 
 from wsd.worker.broker.deduplication import SeenMessages
-from wsd.worker.broker.history import PAGE_ENTRIES, Entry, Origin, Page, Position, offset_of
+from wsd.worker.broker.history import PAGE_ENTRIES, Entry, Origin, Page, offset_of
 from wsd.worker.broker.idempotency import RecentAttempts, attempt_of
+from wsd.worker.wire.position import Position
 
 MAX_HELD = 2000
 """Entries held beyond a hole; those after them are in the history."""

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-SlowReaders = Literal["close_and_resume", "conflate", "drop_oldest"]
+from wsd.worker.delivery.batch import SlowReaders
 
 
 class ChannelOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -6,9 +6,9 @@ readers is done here: to keep all, up to a limit; only the latest of a channel; 
 
 from collections import OrderedDict, deque
 
-from wsd.worker.broker.history import Position
 from wsd.worker.delivery.batch import Batch, Item, Message
 from wsd.worker.wire import messages as wire
+from wsd.worker.wire.position import Position
 
 SLOW_READER = "slow_reader"
 """Why a client is told of a gap that only it has."""

@@ -3,11 +3,15 @@
 A server's frames are not masked (RFC 6455, 5.1), so that their bytes are the same for every client.
 """
 
-from wsd.worker.broker.history import Position
-from wsd.worker.channels.options import SlowReaders
+from typing import Literal
+
 from wsd.worker.wire import frames
 from wsd.worker.wire.compression import deflate
 from wsd.worker.wire.frames import TEXT
+from wsd.worker.wire.position import Position
+
+SlowReaders = Literal["close_and_resume", "conflate", "drop_oldest"]
+"""What a channel does for members that read too slowly (`channels.slow_readers`)."""
 
 COMPRESS_FROM_BYTES = 256
 """Smaller messages go as they are, whatever was negotiated."""

@@ -3,9 +3,8 @@
 import asyncio
 from collections.abc import Iterable, Iterator
 
-from wsd.worker.channels.options import SlowReaders
 from wsd.worker.contract.redis_keys import BROADCAST, USER_PREFIX
-from wsd.worker.delivery.batch import Batch, Message
+from wsd.worker.delivery.batch import Batch, Message, SlowReaders
 from wsd.worker.delivery.outbox import Outbox, Outlet
 
 

@@ -25,6 +25,7 @@ from wsd.worker.endpoints import operator_api
 from wsd.worker.errors import NotStoredError
 from wsd.worker.manager.websocket_manager import Published
 from wsd.worker.wire import messages as wire
+from wsd.worker.wire.position import MAX_OFFSET
 from wsd.worker.wire.redaction import PayloadFilter
 from wsd.worker.worker import Worker
 
@@ -121,7 +122,7 @@ async def history(worker: Worker, request: Request) -> Response:
         return refusal
     channel = request.scope["path"].removeprefix(HISTORY_PATH)
     try:
-        since = _number(request, "since", 0, wire.MAX_OFFSET)
+        since = _number(request, "since", 0, MAX_OFFSET)
         limit = _number(request, "limit", 100, wire.MAX_HISTORY_PAGE)
         if channel != BROADCAST:
             wire.check_channel(channel, None)

@@ -12,7 +12,6 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from wsd.worker.broker.history import Position
 from wsd.worker.delivery.outbox import handle_of
 from wsd.worker.endpoints.hub_client import Client
 from wsd.worker.manager.websocket_manager import MAX_CHANNELS, DistributedWebSocketManager, TooManyConnectionsError
@@ -22,6 +21,7 @@ from wsd.worker.wire import frames
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.messages import CloseCode
 from wsd.worker.wire.names import name_problem
+from wsd.worker.wire.position import Position
 
 NO_STATUS = 1005
 
@@ -68,7 +68,7 @@ async def endpoint(websocket: WebSocket) -> None:
             await websocket.close(CloseCode.POLICY, frames.close_reason(str(exc)))
             return
         token = resume.token or token
-        since = {channel: Position(at.offset, at.epoch) for channel, at in resume.since.items()}
+        since = resume.since
     handle = handle_of(websocket.scope)
     outbox = handle.outbox if handle is not None else None
     try:

@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from wsd.worker.broker.history import Position
 from wsd.worker.broker.message_broker import HISTORY_UNAVAILABLE
 from wsd.worker.channels.channels import Joined
 from wsd.worker.containment import contained, report
@@ -31,6 +30,7 @@ from wsd.worker.security.authentication import Identity
 from wsd.worker.security.authorization import Action, is_allowed
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.messages import CloseCode, WireError
+from wsd.worker.wire.position import Position
 
 MAX_UNDER_WAY = 128
 """Messages of one client that Redis has not answered yet."""
@@ -168,7 +168,7 @@ class Client:
             request = wire.decode(content)
             if type(request) is wire.Ping:
                 for channel, at in request.positions.items():
-                    manager.confirm(connection, channel, Position(at.offset, at.epoch))
+                    manager.confirm(connection, channel, at)
                 manager.reply(connection, wire.Pong(request.id))
                 return None
             if isinstance(request, Publishing):
@@ -347,9 +347,8 @@ async def _subscribe(manager: DistributedWebSocketManager, connection: Connectio
         if request_id is not None:
             manager.reply(connection, wire.Ack(request_id))
 
-    since = request.since
     try:
-        await manager.join(connection, channel, Position(since.offset, since.epoch) if since else None, announce)
+        await manager.join(connection, channel, request.since, announce)
     except ChannelFullError as exc:
         raise WireError("channel_full", str(exc), request_id) from None
 

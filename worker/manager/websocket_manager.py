@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from wsd.worker.broker.history import AppendResult, Position
+from wsd.worker.broker.history import AppendResult
 from wsd.worker.broker.idempotency import stored_key, uid_of
 from wsd.worker.broker.message_broker import MessageBroker, Receive, resolve_into
 from wsd.worker.broker.questions import Questions
@@ -66,6 +66,7 @@ from wsd.worker.wire import messages as wire
 from wsd.worker.wire.ending import GOODBYES, Ending, Side
 from wsd.worker.wire.messages import CloseCode
 from wsd.worker.wire.names import name_problem
+from wsd.worker.wire.position import Position
 from wsd.worker.wire.redaction import PayloadFilter
 
 logger = get_logger(__name__)

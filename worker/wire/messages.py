@@ -12,15 +12,13 @@ from msgspec import Meta, Raw, Struct
 
 from wsd.worker.contract.redis_keys import BROADCAST, DIRECT
 from wsd.worker.wire.names import name_problem
+from wsd.worker.wire.position import Epoch, Offset, Position
 
 MAX_ID_BYTES = 256
 """The id of a request comes back with its answer: it may be any JSON of this size, which also bounds its depth."""
 
-MAX_EPOCH_LENGTH = 64
 MAX_ERROR_LENGTH = 300
 MAX_HISTORY_PAGE = 500
-MAX_OFFSET = 2**53 - 1
-"""Greater numbers are not exact in JavaScript, nor in the scripts that Redis runs."""
 
 CHANNEL_NAME = re.compile(r"[A-Za-z0-9_.:@/#-]{1,255}")
 
@@ -182,16 +180,6 @@ class Error(Struct, frozen=True, tag="error", omit_defaults=True):
 
 IdempotencyKey = Annotated[str, Meta(min_length=1, max_length=128)]
 
-Offset = Annotated[int, Meta(ge=0, le=MAX_OFFSET)]
-Epoch = Annotated[str, Meta(max_length=MAX_EPOCH_LENGTH, pattern=r"\A[0-9A-Za-z_-]*\Z")]
-
-
-class Since(Struct, frozen=True):
-    """The last position that a client has seen."""
-
-    offset: Offset
-    epoch: Epoch
-
 
 class Resume(Struct, frozen=True, tag="resume"):
     """The first message of a client that connected with `?resume=1`: its resume token, and what it has seen by channel.
@@ -200,7 +188,7 @@ class Resume(Struct, frozen=True, tag="resume"):
     """
 
     token: Annotated[str, Meta(max_length=256)] = ""
-    since: dict[str, Since] = {}
+    since: dict[str, Position] = {}
     id: Any = None
 
 
@@ -213,7 +201,7 @@ class Broadcast(Struct, frozen=True, tag="broadcast"):
 class Subscribe(Struct, frozen=True, tag="subscribe"):
     channel: str
     id: Any = None
-    since: Since | None = None
+    since: Position | None = None
 
 
 class Unsubscribe(Struct, frozen=True, tag="unsubscribe"):
@@ -268,7 +256,7 @@ class Ping(Struct, frozen=True, tag="ping"):
     """`positions`: what the client has read, for channels with receipts."""
 
     id: Any = None
-    positions: dict[str, Since] = {}
+    positions: dict[str, Position] = {}
 
 
 Request = Broadcast | Subscribe | Unsubscribe | Publish | Direct | Presence | History | Delivered | Ping | Resume

@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 
-from wsd.worker.broker.history import Position
-from wsd.worker.channels.options import SlowReaders
 from wsd.worker.delivery.backlog import Backlog
-from wsd.worker.delivery.batch import Batch, Message
+from wsd.worker.delivery.batch import Batch, Message, SlowReaders
+from wsd.worker.wire.position import Position
 
 LIMIT = 1000
 

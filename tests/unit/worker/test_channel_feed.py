@@ -10,10 +10,11 @@ import hypothesis.strategies as st
 from hypothesis import example, given, settings
 
 from wsd.worker.broker.deduplication import SeenMessages
-from wsd.worker.broker.history import Entry, Page, Position, offset_of
+from wsd.worker.broker.history import Entry, Page, offset_of
 from wsd.worker.broker.idempotency import UID_SECONDS, stored_key, uid_of
 from wsd.worker.channels.feed import Advance, ChannelFeed, Deliver, Jump, Loss, ReadFirst, Recovered, Step
 from wsd.worker.wire import messages as wire
+from wsd.worker.wire.position import Position
 
 PAGE = 3  # so small that histories take several
 

@@ -137,7 +137,7 @@ NASTY_NAMES = [
 """User ids may be any of these, and so may channels: the one of a user is called after it."""
 
 PLAIN_NAMES = ["a", "b", "a:b", "worker-1-ca1c", "9c1e02ab"]
-"""Worker ids, epochs and digests have no braces: WorkerEnv, `wire.Epoch` and `idempotency` see to it."""
+"""Worker ids, epochs and digests have no braces: WorkerEnv, `wire.position.Epoch` and `idempotency` see to it."""
 
 
 def test_no_two_things_have_one_key_in_redis() -> None:
