@@ -18,13 +18,14 @@ from starlette.exceptions import WebSocketException
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from wsd.worker.delivery.outbox import Outbox, handle_of
+from wsd.worker.delivery.handle import handle_of
+from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.manager.connection import Connection
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.origin import Origin
 from wsd.worker.security.admission import IDENTITY_KEY
 from wsd.worker.security.authentication import Identity
-from wsd.worker.wire.messages import CloseCode
+from wsd.worker.wire.close_codes import CloseCode
 from wsd.worker.wire.names import name_problem
 from wsd.worker.worker import Worker, current_worker, live_workers, serving_worker
 
@@ -148,7 +149,7 @@ class ConnectionManager:
         """The client is gone. One that is forgotten without this is noticed when its WebSocket is collected."""
         connection = self._connections.pop(websocket, None)
         if connection is not None:
-            get_websocket_manager().disconnect(connection, CloseCode.GOODBYE)
+            get_websocket_manager().disconnect(connection, CloseCode.NORMAL)
             if (sender := self._senders.get(connection.session_id)) is not None:
                 sender.cancel()
 

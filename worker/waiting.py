@@ -3,6 +3,9 @@
 import asyncio
 from contextlib import suppress
 
+STALL_SECONDS = 1.0
+"""A timer that fires this much later than it was due shows that the process was stopped, swapped out or starved."""
+
 
 async def wait_at_most(event: asyncio.Event, seconds: float | None) -> bool:
     """Wait until the event is set, for `seconds` at most; None is no limit. Return whether the event is set."""

@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wsd.worker.compat import AmbiguousNameError, check_names
 from wsd.worker.contract.environment import WorkerEnv
+from wsd.worker.delivery.handle import handle_of
 from wsd.worker.endpoints import http_api
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.security.admission import Admission, expiry_spread, refuse, run_admitted
@@ -98,7 +99,15 @@ class WebSocketMiddleware:
             self.manager.refusals[refusal.reason] += 1
             await refuse(refusal, scope, receive, send)
             return
-        await run_admitted(self.app, scope, receive, send, expiry_spread(self.manager.connection_count))
+        handle = handle_of(scope)
+        await run_admitted(
+            self.app,
+            scope,
+            receive,
+            send,
+            spread_seconds=expiry_spread(self.manager.connection_count),
+            close_in=handle.outbox.close_in if handle is not None else None,
+        )
 
     def _with_headers(self, send: Send) -> Send:
         async def send_with_headers(message: Message) -> None:

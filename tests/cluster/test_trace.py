@@ -143,7 +143,7 @@ async def test_what_waited_for_a_slow_reader_is_told(tmp_path: Path) -> None:
         while "1013" not in cluster.wsd("trace", "slow").stdout:
             for _ in range(20):
                 await writer.ask(type="publish", channel="news", data="x" * 50_000)
-        session = await ended(cluster, "slow", "1013 by the server: it reads too slowly")
+        session = await ended(cluster, "slow", "1013 by the server: the client reads too slowly")
         assert int(session["events"][-1]["detail"].rsplit("at most ", 1)[1].split()[0]) > 50_000
         reader.connection.transport.abort()
         await reader.connection.wait_closed()

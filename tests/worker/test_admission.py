@@ -389,7 +389,7 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from wsd import get_websocket_manager
 from wsd import ConnectionManager
-from wsd.worker.delivery.outbox import handle_of
+from wsd.worker.delivery.handle import handle_of
 
 manager = ConnectionManager()
 

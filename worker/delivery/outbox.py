@@ -4,8 +4,8 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from wsd.worker.containment import report
 from wsd.worker.delivery.backlog import Backlog
@@ -13,57 +13,19 @@ from wsd.worker.delivery.batch import Batch, Item, Message
 from wsd.worker.delivery.flight_recorder import Event, add_event
 from wsd.worker.logs import get_logger
 from wsd.worker.wire import frames
+from wsd.worker.wire.close_codes import CloseCode
 from wsd.worker.wire.ending import Ending, Side
-from wsd.worker.wire.messages import CloseCode
 
 logger = get_logger(__name__)
 
 SLOW = (CloseCode.SLOW_READER, "reading too slowly")
 
-INTERNAL_ERROR = (1011, "internal error")
+INTERNAL_ERROR = (CloseCode.INTERNAL_ERROR, "internal error")
 
 CHUNK_BYTES = 65_536
 """How much of a backlog is sent at once."""
 
-EXTENSION = "wsd.websocket"
-"""In `scope["extensions"]`, under a server with our protocol: a `WebSocketHandle`."""
-
 SendText = Callable[[str], Awaitable[None]]
-
-
-class Receiver(Protocol):
-    """Who gets what a client says."""
-
-    def received(self, content: str | bytes) -> None:
-        """A message; text as str."""
-
-    def controlled(self) -> bool:
-        """A ping or a pong came. Whether it is within the rate at which this client may send."""
-
-    def ended(self, code: int, reason: str) -> bool:
-        """The connection ends: called once. Whether all that came before is answered; else `answered` must follow."""
-
-
-class WebSocketHandle(Protocol):
-    """What an application can do with a WebSocket beyond ASGI."""
-
-    outbox: "Outbox"
-
-    def give_to(self, receiver: Receiver) -> None:
-        """From now on `receiver` gets what the client says, and the application may return: the connection goes on
-        without a task."""
-
-    def answered(self) -> None: ...
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
-
-
-def handle_of(scope: Mapping[str, Any]) -> WebSocketHandle | None:
-    """None under servers that have none: they are served by `Outbox.pump`."""
-    handle: WebSocketHandle | None = scope.get("extensions", {}).get(EXTENSION)
-    return handle
 
 
 class Writer(Protocol):

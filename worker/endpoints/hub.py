@@ -12,18 +12,16 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from wsd.worker.delivery.outbox import handle_of
+from wsd.worker.delivery.handle import handle_of
 from wsd.worker.endpoints.hub_client import Client
 from wsd.worker.manager.websocket_manager import MAX_CHANNELS, DistributedWebSocketManager, TooManyConnectionsError
 from wsd.worker.security.admission import IDENTITY_KEY
 from wsd.worker.security.authentication import Identity
 from wsd.worker.wire import frames
 from wsd.worker.wire import messages as wire
-from wsd.worker.wire.messages import CloseCode
+from wsd.worker.wire.close_codes import CloseCode
 from wsd.worker.wire.names import name_problem
 from wsd.worker.wire.position import Position
-
-NO_STATUS = 1005
 
 RESUME_SECONDS = 10.0
 """How long a client that connected with a resume token may take to say what it has seen."""
@@ -80,7 +78,7 @@ async def endpoint(websocket: WebSocket) -> None:
         return
     client = Client(manager, connection, handle)
     if handle is not None:
-        handle.give_to(client)
+        handle.hand_off(client)
         handle.outbox.release()
     else:
         await serve(websocket, manager, client)
@@ -94,7 +92,7 @@ async def _receive_resume(websocket: WebSocket) -> wire.Resume:
     except TimeoutError:
         raise wire.WireError("invalid_request", "resume did not come in time") from None
     if message["type"] == "websocket.disconnect":
-        raise WebSocketDisconnect(message.get("code", CloseCode.LOST))
+        raise WebSocketDisconnect(message.get("code", CloseCode.ABNORMAL))
     request = wire.decode(_content(message))
     if not isinstance(request, wire.Resume):
         raise wire.WireError("invalid_request", "the first message after ?resume=1 is resume")
@@ -109,7 +107,7 @@ async def serve(websocket: WebSocket, manager: DistributedWebSocketManager, clie
     connection.outbox.heard_at = time.monotonic()  # from here on `client` notes it
     receiver = asyncio.create_task(_receive(websocket, client))
     sender = asyncio.create_task(connection.pump(websocket.send_text))
-    code: int = CloseCode.LOST
+    code: int = CloseCode.ABNORMAL
     try:
         ends: set[asyncio.Future[Any]] = {receiver, sender, connection.closing}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -150,9 +148,9 @@ def _content(message: Message) -> str | bytes:
 def close_code(disconnect: Message) -> int:
     """uvicorn says 1005 both for a connection that was lost and for a close frame without a code, as browsers send it
     for `close()`; only the frame has a reason, if an empty one."""
-    code: int = disconnect.get("code", CloseCode.LOST)
-    if code == NO_STATUS:
-        return CloseCode.GOODBYE if disconnect.get("reason") is not None else CloseCode.LOST
+    code: int = disconnect.get("code", CloseCode.ABNORMAL)
+    if code == CloseCode.NO_STATUS:
+        return CloseCode.NORMAL if disconnect.get("reason") is not None else CloseCode.ABNORMAL
     return code
 
 

@@ -17,7 +17,7 @@ from wsd.worker.broker.message_broker import HISTORY_UNAVAILABLE
 from wsd.worker.channels.channels import Joined
 from wsd.worker.containment import contained, report
 from wsd.worker.contract.redis_keys import BROADCAST, DIRECT, user_channel
-from wsd.worker.delivery.outbox import WebSocketHandle
+from wsd.worker.delivery.handle import WebSocketHandle
 from wsd.worker.errors import NotStoredError
 from wsd.worker.manager.connection import Connection
 from wsd.worker.manager.websocket_manager import (
@@ -29,7 +29,8 @@ from wsd.worker.manager.websocket_manager import (
 from wsd.worker.security.authentication import Identity
 from wsd.worker.security.authorization import Action, is_allowed
 from wsd.worker.wire import messages as wire
-from wsd.worker.wire.messages import CloseCode, WireError
+from wsd.worker.wire.close_codes import CloseCode
+from wsd.worker.wire.messages import WireError
 from wsd.worker.wire.position import Position
 
 MAX_UNDER_WAY = 128

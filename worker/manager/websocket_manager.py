@@ -54,17 +54,16 @@ from wsd.worker.manager.statistics import (
 from wsd.worker.redis_client import LOST, is_refusal
 from wsd.worker.security.authentication import Identity
 from wsd.worker.security.authorization import Authorize, is_allowed
-from wsd.worker.server.keepalive import LATE_SECONDS
 from wsd.worker.sessions.connection_trace import AskFlight, FlightAnswer, Tracing
 from wsd.worker.sessions.ended_connections import EndedConnections
 from wsd.worker.sessions.keeper import SessionKeeper
 from wsd.worker.sessions.session_store import Claim, SessionChanged, SessionInfo, SessionStore
 from wsd.worker.sessions.user_connections import UserConnections
-from wsd.worker.waiting import raise_if_cancelled
+from wsd.worker.waiting import STALL_SECONDS, raise_if_cancelled
 from wsd.worker.wire import frames
 from wsd.worker.wire import messages as wire
-from wsd.worker.wire.ending import GOODBYES, Ending, Side
-from wsd.worker.wire.messages import CloseCode
+from wsd.worker.wire.close_codes import CLEAN_CODES, CloseCode
+from wsd.worker.wire.ending import Ending, Side
 from wsd.worker.wire.names import name_problem
 from wsd.worker.wire.position import Position
 from wsd.worker.wire.redaction import PayloadFilter
@@ -85,7 +84,7 @@ MAX_HISTORY_BYTES = 524_288
 MAX_CHANNELS = 100
 """Channels that one connection may be in."""
 
-COME_BACK = (CloseCode.FAILED, CloseCode.RESTART, CloseCode.SLOW_READER, CloseCode.IDLE)
+COME_BACK = (CloseCode.INTERNAL_ERROR, CloseCode.RESTART, CloseCode.SLOW_READER, CloseCode.IDLE)
 """Close codes by which the server asks a client to come back, whatever the client did."""
 
 
@@ -396,7 +395,7 @@ class DistributedWebSocketManager:
         if self._user_connections is not None:
             self._user_connections.leave(outbox.session_id)
 
-    def disconnect(self, connection: Connection, code: int = CloseCode.LOST, reason: str = "") -> None:
+    def disconnect(self, connection: Connection, code: int = CloseCode.ABNORMAL, reason: str = "") -> None:
         """The connection ended, with this close code: after a goodbye (1000, 1001) its session, too; otherwise the
         client may come back to it."""
         self._remove(connection.outbox, code, frames.close_reason(reason))
@@ -404,13 +403,13 @@ class DistributedWebSocketManager:
     def _socket_ended(self, outbox: Outbox) -> None:
         """The application has a moment to say `disconnect`; what it forgets is not left to the garbage collector."""
         if outbox in self._fanout:
-            asyncio.get_running_loop().call_later(FORGOTTEN_SECONDS, self._remove, outbox, CloseCode.LOST)
+            asyncio.get_running_loop().call_later(FORGOTTEN_SECONDS, self._remove, outbox, CloseCode.ABNORMAL)
 
     def _forgotten(self, outbox: Outbox) -> None:
         """The application let go of a connection; on whatever thread the garbage collector runs."""
         if outbox in self._fanout and self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._remove, outbox, CloseCode.LOST)
-            self._loop.call_soon_threadsafe(outbox.close, CloseCode.FAILED, "the application has let go of it")
+            self._loop.call_soon_threadsafe(self._remove, outbox, CloseCode.ABNORMAL)
+            self._loop.call_soon_threadsafe(outbox.close, CloseCode.INTERNAL_ERROR, "the application has let go of it")
 
     def _remove(self, outbox: Outbox, code: int, reason: str = "") -> None:
         if outbox not in self._fanout:
@@ -418,7 +417,7 @@ class DistributedWebSocketManager:
         ending = outbox.ended or Ending(Side.UNKNOWN, code, reason)
         self._note_end(outbox, ending)
         sent_away = ending.side is not Side.CLIENT and ending.code in COME_BACK
-        self.keeper.close(outbox.session_id, clean=code in GOODBYES, sent_away=sent_away)
+        self.keeper.close(outbox.session_id, clean=code in CLEAN_CODES, sent_away=sent_away)
 
     def _note_end(self, outbox: Outbox, ending: Ending) -> None:
         self.closes[ending.label] += 1
@@ -725,7 +724,7 @@ class DistributedWebSocketManager:
             looked_at = time.monotonic()
             await asyncio.sleep(timeout / 4)
             now = time.monotonic()
-            if now - looked_at - timeout / 4 > LATE_SECONDS:  # stopped or starved, it could hear nobody
+            if now - looked_at - timeout / 4 > STALL_SECONDS:  # the process could not read either
                 for outbox in self._fanout:
                     outbox.heard_at = max(now, outbox.heard_at)
             since = now - timeout

@@ -5,13 +5,13 @@ import contextlib
 import math
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wsd.worker.contract.environment import WorkerEnv
-from wsd.worker.delivery.outbox import handle_of
 from wsd.worker.logs import get_logger
 from wsd.worker.security.authentication import (
     BEARER_SUBPROTOCOL,
@@ -26,7 +26,7 @@ from wsd.worker.security.authentication import (
 )
 from wsd.worker.security.limits import TokenBucket, origin_allowed
 from wsd.worker.wire import frames
-from wsd.worker.wire.messages import CloseCode
+from wsd.worker.wire.close_codes import CloseCode
 
 logger = get_logger(__name__)
 
@@ -40,6 +40,9 @@ EXPIRIES_PER_SECOND = 1000
 """How many connections a worker closes each second whose tokens expire together."""
 
 MAX_EXPIRY_SPREAD_SECONDS = 10.0
+
+CloseIn = Callable[[float, int, str], None]
+"""Closes a connection after some seconds, with a close code and a reason. Does not block."""
 
 
 @dataclass(frozen=True)
@@ -135,10 +138,19 @@ def expiry_spread(connections: int) -> float:
     return min(max(1.0, connections / EXPIRIES_PER_SECOND), MAX_EXPIRY_SPREAD_SECONDS)
 
 
-async def run_admitted(app: ASGIApp, scope: Scope, receive: Receive, send: Send, spread_seconds: float = 1.0) -> None:
-    """Run an application for a client that is admitted, and end the connection when the client's token expires.
+async def run_admitted(
+    app: ASGIApp,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    *,
+    spread_seconds: float = 1.0,
+    close_in: CloseIn | None = None,
+) -> None:
+    """Run the application for an admitted client, and close the connection when the client's token expires.
 
-    `spread_seconds`: how much later it may end, at random, so that clients do not all come back in one moment.
+    The connection is closed up to `spread_seconds` later, at random, so that clients whose tokens expire together do
+    not all reconnect at once. `close_in` closes it; without `close_in` that is done through `send`.
     """
     identity: Identity | None = scope["state"].get(IDENTITY_KEY)
     seconds = identity.seconds_left(time.time()) if identity is not None else None
@@ -147,9 +159,8 @@ async def run_admitted(app: ASGIApp, scope: Scope, receive: Receive, send: Send,
         await app(scope, receive, send)
         return
     seconds += random.uniform(0, spread_seconds)
-    handle = handle_of(scope)
-    if handle is not None:
-        handle.outbox.close_in(seconds, CloseCode.TOKEN_EXPIRED, EXPIRED)
+    if close_in is not None:
+        close_in(seconds, CloseCode.TOKEN_EXPIRED, EXPIRED)
         await app(scope, receive, send)
     else:
         await _run_for(seconds, app, scope, receive, send)

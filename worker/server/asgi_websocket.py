@@ -8,9 +8,10 @@ from starlette.types import ASGIApp, Message, Scope
 from uvicorn.protocols.utils import ClientDisconnected
 
 from wsd.worker.delivery import batch as delivery
-from wsd.worker.delivery.outbox import Receiver
+from wsd.worker.delivery.handle import Receiver
 from wsd.worker.logs import get_logger
 from wsd.worker.wire import handshake
+from wsd.worker.wire.close_codes import CloseCode
 from wsd.worker.wire.frames import BINARY
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ MAX_UNREAD_MESSAGES = 16
 MAX_UNREAD_BYTES = 65_536
 """Beyond either, nothing is read from the client until its application has received all."""
 
-UNSAID = (1006, 1012)
+UNSAID = (CloseCode.ABNORMAL, CloseCode.RESTART)
 """Codes of ends without a reason, as of a lost connection, for which uvicorn has no `reason` in the message."""
 
 MAX_UNFLUSHED = 64
@@ -89,7 +90,7 @@ class AsgiWebSocket:
     def ended(self, code: int, reason: str) -> bool:
         answered = not self._unread
         self._ended = (code, reason)
-        message: Message = {"type": "websocket.disconnect", "code": code}
+        message: Message = {"type": "websocket.disconnect", "code": int(code)}
         if reason or code not in UNSAID:
             message["reason"] = reason
         self._tell(message)
@@ -169,7 +170,7 @@ class AsgiWebSocket:
                 outbox.flush()
         elif kind == "websocket.close" and protocol.open:
             code = message.get("code")
-            protocol.outbox.close(1000 if code is None else code, message.get("reason") or "")
+            protocol.outbox.close(CloseCode.NORMAL if code is None else code, message.get("reason") or "")
             self._closed = True
         elif protocol.connecting:
             self._answer_handshake(message)

@@ -5,12 +5,10 @@ from collections import deque
 from typing import Protocol
 
 from wsd.worker.containment import Containment
+from wsd.worker.waiting import STALL_SECONDS
 
 COARSE = 0.04
 """Part of the interval in which connections are served together."""
-
-LATE_SECONDS = 1.0
-"""A timer that is later than this means that the process was stopped, swapped out or starved."""
 
 
 class Pinged(Protocol):
@@ -60,7 +58,7 @@ class Keepalive:
 
     def _make_up_for(self, late: float) -> None:
         """Give every connection the time in which this process, stopped or starved, could not hear its answer."""
-        if late > LATE_SECONDS:
+        if late > STALL_SECONDS:
             for connection in self._asked:
                 connection.answer_by += late
 
@@ -88,7 +86,7 @@ class Keepalive:
                 self._asked.append(connection)
         times = [self._due[0].ping_at] if self._due else []
         if self._asked:  # look often enough to notice a standstill
-            times.append(min(self._asked[0].answer_by, now + LATE_SECONDS))
+            times.append(min(self._asked[0].answer_by, now + STALL_SECONDS))
         coarse = min(self._interval, self._timeout or self._interval) * COARSE
         self._timer = None
         if times:

@@ -5,7 +5,7 @@ The hot path. What a delivery costs here is one write(2) and little else: 5 to 8
 - frames come encoded (`delivery`), and what is sent within one turn of the event loop is joined and written once;
 - the socket is written directly while nothing waits in the transport, which saves its bookkeeping (1 us of 7);
 - nothing is kept for an idle connection: no buffer, no parser, no timer, and, once an application has given it to a
-  receiver (`FanoutProtocol.give_to`), no task either.
+  receiver (`FanoutProtocol.hand_off`), no task either.
 
 docs/performance.md has the figures.
 """
@@ -27,15 +27,17 @@ from uvicorn.server import ServerState
 
 from wsd.worker.containment import Containment, report
 from wsd.worker.delivery.batch import Item
-from wsd.worker.delivery.outbox import EXTENSION, Outbox, Outlet, Receiver
+from wsd.worker.delivery.handle import EXTENSION, Receiver
+from wsd.worker.delivery.outbox import Outbox, Outlet
 from wsd.worker.logs import get_logger
 from wsd.worker.security.limits import TokenBucket
 from wsd.worker.server.asgi_websocket import AsgiWebSocket
 from wsd.worker.server.keepalive import Keepalive
 from wsd.worker.wire import frames, handshake
+from wsd.worker.wire.close_codes import CloseCode
 from wsd.worker.wire.compression import negotiate
 from wsd.worker.wire.ending import Ending, Side
-from wsd.worker.wire.frames import CLOSE, EMPTY_CLOSE, NO_STATUS, PING, PONG, FrameReader
+from wsd.worker.wire.frames import CLOSE, EMPTY_CLOSE, PING, PONG, FrameReader
 
 logger = get_logger(__name__)
 
@@ -63,8 +65,6 @@ MAX_HEAD_BYTES = 65_536
 
 MAX_HEADERS = 256
 MAX_PIPELINED = 16
-
-LOST = 1006
 
 
 class State(Enum):
@@ -132,7 +132,7 @@ class FanoutProtocol(asyncio.Protocol):
         self._early = b""
         self._accept = b""
         self._window_bits = 0
-        self._client_code = NO_STATUS  # of its close frame
+        self._client_code: int = CloseCode.NO_STATUS  # of its close frame
         self._request: handshake.Request | None = None
         self.outbox = Outbox(self.outlet, self)
         self.heard = True
@@ -215,7 +215,7 @@ class FanoutProtocol(asyncio.Protocol):
         """Answer the handshake with something else than 101."""
         if self._state is State.CONNECTING:
             self._answer(status, [*self._server.state.default_headers, *headers], body)
-            self._ended(Side.SERVER, LOST, "")
+            self._ended(Side.SERVER, CloseCode.ABNORMAL, "")
 
     def _answer(self, status: int, headers: handshake.Headers, body: bytes) -> None:
         answer = handshake.response(status, headers, body)
@@ -306,7 +306,7 @@ class FanoutProtocol(asyncio.Protocol):
         if self._controls is None:
             self._controls = TokenBucket(CONTROLS_PER_SECOND, CONTROL_BURST, now)
         if not self._controls.take(now):
-            self.outbox.close(1008, "too many control frames")
+            self.outbox.close(CloseCode.POLICY, "too many control frames")
         elif self._receiver is not None and self._receiver.controlled() and opcode == PING and not self.gone:
             pong = frames.encode(PONG, payload)
             if self._full:
@@ -338,7 +338,7 @@ class FanoutProtocol(asyncio.Protocol):
             return
         violation = self._reader.violation
         if violation is None:
-            frame = EMPTY_CLOSE if self._client_code == NO_STATUS else frames.encode_close(self._client_code)
+            frame = EMPTY_CLOSE if self._client_code == CloseCode.NO_STATUS else frames.encode_close(self._client_code)
             self._say_goodbye(frame)
             self._transport.close()
         else:
@@ -413,7 +413,7 @@ class FanoutProtocol(asyncio.Protocol):
         if self._state is State.CONNECTING:
             self.refuse(503, [(b"retry-after", b"1")], b"the server restarts")
         elif self._state is State.OPEN:
-            self.outbox.close(1012, "")
+            self.outbox.close(CloseCode.RESTART, "")
         if not self._transport.is_closing():
             self._end_within(LINGER_SECONDS)
 
@@ -423,8 +423,8 @@ class FanoutProtocol(asyncio.Protocol):
 
     def not_answered(self) -> None:
         if self._state is State.OPEN:
-            self._say_goodbye(frames.encode_close(1011, "keepalive ping timeout"))
-            self._ended(Side.SERVER, 1011, "keepalive ping timeout")
+            self._say_goodbye(frames.encode_close(CloseCode.INTERNAL_ERROR, "keepalive ping timeout"))
+            self._ended(Side.SERVER, CloseCode.INTERNAL_ERROR, "keepalive ping timeout")
             self._transport.close()
             self._end_within(LINGER_SECONDS)
 
@@ -470,13 +470,13 @@ class FanoutProtocol(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._ended(Side.NETWORK, LOST, "")
+        self._ended(Side.NETWORK, CloseCode.ABNORMAL, "")
         self.outbox.gone()
         self._reader = self._request = None
 
     # For applications
 
-    def give_to(self, receiver: Receiver) -> None:
+    def hand_off(self, receiver: Receiver) -> None:
         """From now on `receiver` gets what the client says, and the application's own call may return: the connection
         goes on without a task. What it has not received yet goes to the receiver first."""
         websocket, self._application = self._application, None
@@ -492,7 +492,7 @@ class FanoutProtocol(asyncio.Protocol):
             if self._state is State.CONNECTING:
                 self.refuse(500, [], b"Internal Server Error")
             else:
-                self.end(1011 if failed else 1000, "")
+                self.end(CloseCode.INTERNAL_ERROR if failed else CloseCode.NORMAL, "")
         elif self._receiver is None:
             self.answered()
 

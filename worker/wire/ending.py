@@ -1,67 +1,47 @@
-"""How a connection ended: which side ended it, and with which close code. Pure."""
+"""How a connection ended: which side ended it, with which close code and reason."""
 
 from enum import StrEnum
 from typing import NamedTuple
 
-from wsd.worker.wire.messages import CloseCode
+from wsd.worker.wire.close_codes import CLEAN_CODES, MEANINGS, OTHER, CloseCode
 
-GOODBYES = (CloseCode.GOODBYE, CloseCode.GOING_AWAY)
-"""Close codes of a client that leaves on purpose: done, or its page is closed (RFC 6455, 7.4.1)."""
+LOST = "lost without a close frame: the client, a network or a proxy is gone"
 
 
 class Side(StrEnum):
-    """Who ended a connection: whoever sent the first close frame, or nobody where there was none."""
+    """The side that ended a connection: the one that sent the first close frame."""
 
     CLIENT = "client"
     SERVER = "server"
-    NETWORK = "network"
-    UNKNOWN = "unknown"  # a server with another WebSocket protocol than ours tells the code alone
+    NETWORK = "network"  # no side sent a close frame
+    UNKNOWN = "unknown"  # servers with another WebSocket protocol than ours report only the code
 
 
 class Ending(NamedTuple):
+    """The end of a connection. As a string, it is one line for people."""
+
     side: Side
     code: int
     reason: str
 
     @property
     def label(self) -> str:
-        """Return how it is counted: `goodbye`, `by_client`, `lost`, or why the server closed it."""
-        if self.code in GOODBYES:
-            return "goodbye"
-        if self.side is Side.CLIENT:
+        """The label of this ending in metrics: `goodbye`, `by_client`, `lost`, or why the server closed it."""
+        if self.side is Side.CLIENT and self.code not in CLEAN_CODES:
             return "by_client"
-        try:
-            return CloseCode(self.code).name.lower()
-        except ValueError:
-            return "other"
+        return MEANINGS.get(self.code, OTHER).label
 
     def __str__(self) -> str:
-        meaning = MEANINGS.get(self.code)
+        words = MEANINGS.get(self.code, OTHER).words
         match self.side:
             case Side.CLIENT:
                 how = "by the client"
             case Side.SERVER:
-                how = f"by the server: {meaning}" if meaning else "by the server"
+                how = f"by the server: {words}" if words else "by the server"
             case Side.NETWORK:
                 how = LOST
-            case Side.UNKNOWN if self.code == CloseCode.LOST:
+            case Side.UNKNOWN if self.code == CloseCode.ABNORMAL:
                 how = LOST
             case Side.UNKNOWN:
-                how = f"probably by the server: {meaning}" if meaning else "by the client"
+                how = f"probably by the server: {words}" if words else "by the client"
         return f"{self.code} {how}" + (f" ({self.reason})" if self.reason else "")
-
-
-LOST = "lost without a close frame: the client, a network or a proxy is gone"
-
-MEANINGS: dict[int, str] = {
-    CloseCode.INVALID_TEXT: "it sent what is not UTF-8",
-    CloseCode.POLICY: "it did what it may not",
-    CloseCode.TOO_BIG: "its message was too large",
-    CloseCode.RESTART: "its worker stops, is replaced, or has too many",
-    CloseCode.SLOW_READER: "it reads too slowly",
-    CloseCode.IDLE: "it said nothing for too long",
-    CloseCode.TOKEN_EXPIRED: "its token has expired, it may come back with a new one",
-    CloseCode.SESSION_ENDED: "its session was ended, or resumed by another connection",
-    1002: "it broke the WebSocket protocol",
-    CloseCode.FAILED: "no answer to a ping, or its application raised",
-}

@@ -10,6 +10,7 @@ import zlib
 from enum import IntEnum
 from typing import Any
 
+from wsd.worker.wire.close_codes import CloseCode, may_be_sent
 from wsd.worker.wire.compression import Inflater
 
 try:
@@ -47,8 +48,6 @@ MAX_EMPTY_FRAGMENTS = 1024
 INFLATER_BYTES = 40_000
 """About what zlib needs to inflate a message."""
 
-NO_STATUS = 1005
-
 Event = tuple[int, str | bytes]
 """An opcode and its content: text as str, anything else as bytes."""
 
@@ -73,14 +72,9 @@ def encode(opcode: int, payload: bytes, *, compressed: bool = False) -> bytes:
 
 
 EMPTY_CLOSE = encode(CLOSE, b"")
-"""A close frame without a code (5.5.1); whoever gets it sees NO_STATUS."""
+"""A close frame without a code (5.5.1); whoever gets it sees CloseCode.NO_STATUS."""
 
 MAX_REASON_BYTES = MAX_CONTROL_BYTES - 2
-
-
-def may_be_sent(code: int) -> bool:
-    """Whether a close frame may carry this code: a registered one, or one of an application (7.4)."""
-    return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
 
 
 def encode_close(code: int, reason: str = "") -> bytes:
@@ -111,18 +105,18 @@ def close_reason(text: str) -> str:
 
 
 def parse_close(payload: bytes) -> tuple[int, str]:
-    """Code and reason of a close frame; NO_STATUS for one without (7.1.5). Raises ProtocolError."""
+    """Code and reason of a close frame; CloseCode.NO_STATUS for one without (7.1.5). Raises ProtocolError."""
     if not payload:
-        return NO_STATUS, ""
+        return CloseCode.NO_STATUS, ""
     if len(payload) == 1:
-        raise ProtocolError(1002, "a close code has two bytes")
+        raise ProtocolError(CloseCode.PROTOCOL_ERROR, "a close code has two bytes")
     code = int.from_bytes(payload[:2])
     if not may_be_sent(code):
-        raise ProtocolError(1002, f"close code {code}")
+        raise ProtocolError(CloseCode.PROTOCOL_ERROR, f"close code {code}")
     try:
         return code, payload[2:].decode()
     except UnicodeDecodeError:
-        raise ProtocolError(1007, "a close reason that is not UTF-8") from None
+        raise ProtocolError(CloseCode.INVALID_TEXT, "a close reason that is not UTF-8") from None
 
 
 class FrameReader:
@@ -240,12 +234,12 @@ class FrameReader:
         first, second = data[position], data[position + 1]
         self._check_first(first)
         if not second & MASKED:
-            raise ProtocolError(1002, "a client's frame that is not masked")
+            raise ProtocolError(CloseCode.PROTOCOL_ERROR, "a client's frame that is not masked")
         length = second & LENGTH
         body = position + 6
         if first & 0x08:
             if length > MAX_CONTROL_BYTES:
-                raise ProtocolError(1002, "a control frame longer than 125 bytes")
+                raise ProtocolError(CloseCode.PROTOCOL_ERROR, "a control frame longer than 125 bytes")
         elif length >= 126:
             wide = 2 if length == 126 else 8
             body += wide
@@ -253,25 +247,25 @@ class FrameReader:
                 return 0, 0
             length = int.from_bytes(data[position + 2 : position + 2 + wide])
             if length <= (125 if wide == 2 else 0xFFFF) or length >> 63:
-                raise ProtocolError(1002, "a length in the wrong form")
+                raise ProtocolError(CloseCode.PROTOCOL_ERROR, "a length in the wrong form")
         if self._size + length > self._max_bytes and not first & 0x08:
-            raise ProtocolError(1009, f"a message longer than {self._max_bytes} bytes")
+            raise ProtocolError(CloseCode.TOO_BIG, f"a message longer than {self._max_bytes} bytes")
         return (body, length) if body <= end else (0, 0)
 
     def _check_first(self, first: int) -> None:
         opcode = first & OPCODE
         if first & RSV23 or (first & RSV1 and not (self._compressed and opcode in (TEXT, BINARY))):
-            raise ProtocolError(1002, "reserved bits are set")
+            raise ProtocolError(CloseCode.PROTOCOL_ERROR, "reserved bits are set")
         if opcode in (TEXT, BINARY):
             if self._message:
-                raise ProtocolError(1002, "a message within a message")
+                raise ProtocolError(CloseCode.PROTOCOL_ERROR, "a message within a message")
         elif opcode == CONTINUATION:
             if not self._message:
-                raise ProtocolError(1002, "a continuation of nothing")
+                raise ProtocolError(CloseCode.PROTOCOL_ERROR, "a continuation of nothing")
         elif opcode > PONG or opcode < CLOSE:
-            raise ProtocolError(1002, f"opcode {opcode}")
+            raise ProtocolError(CloseCode.PROTOCOL_ERROR, f"opcode {opcode}")
         elif not first & FIN:
-            raise ProtocolError(1002, "a control frame in fragments")
+            raise ProtocolError(CloseCode.PROTOCOL_ERROR, "a control frame in fragments")
 
     def _begin(self, first: int, length: int, mask: bytes, events: list[Event]) -> None:
         """A frame that is a part of a message, or comes in parts."""
@@ -286,9 +280,9 @@ class FrameReader:
         if not length:
             self._empty += 1
             if self._empty > MAX_EMPTY_FRAGMENTS:
-                raise ProtocolError(1008, "too many fragments that bring nothing")
+                raise ProtocolError(CloseCode.POLICY, "too many fragments that bring nothing")
         if self._wire_size > 2 * self._max_bytes + 1024:  # blocks that inflate to nothing, without an end
-            raise ProtocolError(1009, f"a message longer than {self._max_bytes} bytes")
+            raise ProtocolError(CloseCode.TOO_BIG, f"a message longer than {self._max_bytes} bytes")
         self._remaining = length
         self._mask = mask
         if not length:
@@ -305,15 +299,15 @@ class FrameReader:
             try:
                 plain = self._inflate(plain, self._max_bytes - self._size, last=last)
             except zlib.error as exc:
-                raise ProtocolError(1007, f"cannot be inflated: {exc}") from None
+                raise ProtocolError(CloseCode.INVALID_TEXT, f"cannot be inflated: {exc}") from None
         self._size += len(plain)
         if self._size > self._max_bytes:
-            raise ProtocolError(1009, f"a message longer than {self._max_bytes} bytes")
+            raise ProtocolError(CloseCode.TOO_BIG, f"a message longer than {self._max_bytes} bytes")
         assert self._parts is not None
         try:
             part = plain if self._decoder is None else self._decoder.decode(plain, last)
         except UnicodeDecodeError:
-            raise ProtocolError(1007, NOT_UTF8) from None
+            raise ProtocolError(CloseCode.INVALID_TEXT, NOT_UTF8) from None
         if part:
             self._parts.append(part)
             if len(self._parts) > MAX_PARTS:
@@ -335,4 +329,4 @@ def _text(payload: bytes) -> str:
     try:
         return payload.decode()
     except UnicodeDecodeError:
-        raise ProtocolError(1007, NOT_UTF8) from None
+        raise ProtocolError(CloseCode.INVALID_TEXT, NOT_UTF8) from None

@@ -4,7 +4,6 @@ A client's object without a `type` is a broadcast of itself; with one, it must b
 """
 
 import re
-from enum import IntEnum
 from typing import Annotated, Any, get_args
 
 import msgspec
@@ -21,23 +20,6 @@ MAX_ERROR_LENGTH = 300
 MAX_HISTORY_PAGE = 500
 
 CHANNEL_NAME = re.compile(r"[A-Za-z0-9_.:@/#-]{1,255}")
-
-
-class CloseCode(IntEnum):
-    """Why a connection ended (RFC 6455, 7.4). Of our own, 4000 to 4499 mean: come back; 4500 to 4999: do not."""
-
-    GOODBYE = 1000
-    GOING_AWAY = 1001
-    LOST = 1006  # without a close frame
-    INVALID_TEXT = 1007
-    POLICY = 1008
-    TOO_BIG = 1009
-    FAILED = 1011  # the application raised, or does not answer
-    RESTART = 1012
-    SLOW_READER = 1013
-    IDLE = 4000
-    TOKEN_EXPIRED = 4401
-    SESSION_ENDED = 4500
 
 
 class WireError(Exception):

@@ -1,0 +1,42 @@
+"""The position of a message in the history of its channel, as it is sent to clients and stored in Redis."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+MAX_OFFSET = 2**53 - 1
+"""Greater integers are not exact in JavaScript, nor in the Lua scripts that Redis runs."""
+
+MAX_EPOCH_LENGTH = 64
+
+Offset = Annotated[int, Meta(ge=0, le=MAX_OFFSET)]
+Epoch = Annotated[str, Meta(max_length=MAX_EPOCH_LENGTH, pattern=r"\A[0-9A-Za-z_-]*\Z")]
+
+
+class Position(Struct, frozen=True, gc=False):
+    """A place in the history of a channel, which is named beside it.
+
+    Offsets count the messages of a channel from 1; 0 is the place before the first. The epoch changes when the history
+    is lost and offsets begin again, so positions of different epochs cannot be compared.
+
+    Positions from clients are checked when they are decoded. Constructing a Position checks nothing.
+    """
+
+    offset: Offset
+    epoch: Epoch
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> "Position":
+        """Parse the form in which Redis stores a position, such as `17:5f0c`.
+
+        Raises ValueError if the offset is not a number.
+        """
+        offset, _, epoch = (text if isinstance(text, str) else text.decode()).partition(":")
+        return cls(int(offset), epoch)
+
+    def __str__(self) -> str:
+        return f"{self.offset}:{self.epoch}"
+
+
+NOWHERE = Position(0, "")
+"""The position in a channel that has no history."""
