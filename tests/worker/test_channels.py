@@ -38,7 +38,7 @@ class Room:
 
     async def join(self, since: Position | None = None, gives_up_at: float | None = None) -> tuple[Joined, Outbox]:
         outbox = Outbox(Outlet())
-        outbox.belongs_to("s", "ann", "Ann")
+        outbox.bind("s", "ann", "Ann")
         joined: list[Joined] = []
         await self.channels.join(
             "room", since, lambda: self.fanout.join(outbox, "room"), joined.append, outbox, gives_up_at

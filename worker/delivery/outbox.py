@@ -169,7 +169,7 @@ class Outbox:
         self._drained: asyncio.Future[None] | None = None
         self._ending: asyncio.TimerHandle | None = None
 
-    def belongs_to(self, session_id: str, user_id: str, username: str) -> None:
+    def bind(self, session_id: str, user_id: str, username: str) -> None:
         """From now on it is held, until `release`."""
         self.session_id = session_id
         self.user_id = user_id

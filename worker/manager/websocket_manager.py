@@ -260,7 +260,7 @@ class DistributedWebSocketManager:
         outbox = outbox or Outbox(self.outlet)
         outbox.outlet = self.outlet
         outbox.on_gone = self._socket_ended
-        outbox.belongs_to(session.session_id, user_id, session.username)
+        outbox.bind(session.session_id, user_id, session.username)
         outbox.note("resumed" if resumed else "connected", f"from {session.previous_worker}" if resumed else "")
         if (earlier := self._fanout.get(session.session_id)) is not None:
             self._replace(earlier)

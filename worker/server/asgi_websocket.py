@@ -58,21 +58,21 @@ class AsgiWebSocket:
         try:
             result: object = await app(self._scope, self.receive, self.send)  # type: ignore[func-returns-value]
         except ClientDisconnected:
-            self._protocol.abandoned(self)
+            self._protocol.application_returned(self)
         except BaseException as exc:
             if isinstance(exc, asyncio.CancelledError):
                 logger.info("the application was cancelled")
             else:
                 logger.exception("Exception in ASGI application")
             self._finish_answer()
-            self._protocol.abandoned(self, failed=True)
+            self._protocol.application_returned(self, failed=True)
         else:
             if self._protocol.connecting:
                 logger.error("ASGI callable returned without completing handshake.")
             elif result is not None:
                 logger.error("ASGI callable should return None, but returned '%s'.", result)
             self._finish_answer()
-            self._protocol.abandoned(self)
+            self._protocol.application_returned(self)
 
     # As the receiver of a protocol
 

@@ -485,7 +485,7 @@ class FanoutProtocol(asyncio.Protocol):
                 self._receiver = receiver
             websocket.hand_over(receiver)
 
-    def abandoned(self, receiver: Receiver, *, failed: bool = False) -> None:
+    def application_returned(self, receiver: Receiver, *, failed: bool = False) -> None:
         """The application has returned, or raised: unless somebody else hears the client now, the connection ends."""
         self._application = None
         if self._receiver is receiver:

@@ -7,7 +7,7 @@ holds no window (32 KB and more each).
 import zlib
 from collections.abc import Iterable
 
-EXTENSION = "permessage-deflate"
+PERMESSAGE_DEFLATE = "permessage-deflate"
 LEVEL = 1
 """Text shrinks nearly as far as with 6, for half of the time."""
 
@@ -22,11 +22,11 @@ def negotiate(offers: Iterable[str]) -> tuple[str, int] | None:
     """
     for offer in ",".join(offers).split(","):
         name, *parameters = (part.strip() for part in offer.split(";"))
-        if name != EXTENSION:
+        if name != PERMESSAGE_DEFLATE:
             continue
         bits = _window_bits(parameters)
         if bits is not None:
-            answer = f"{EXTENSION}; server_no_context_takeover; client_no_context_takeover"
+            answer = f"{PERMESSAGE_DEFLATE}; server_no_context_takeover; client_no_context_takeover"
             return (f"{answer}; server_max_window_bits={bits}" if bits < 15 else answer), bits
     return None
 

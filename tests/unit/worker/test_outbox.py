@@ -23,7 +23,7 @@ class Socket:
         self.full = False
         self.ended: tuple[int, str] | None = None
         self.outbox = Outbox(outlet, self)
-        self.outbox.belongs_to(name, "ann", "Ann")
+        self.outbox.bind(name, "ann", "Ann")
         self.outbox.release()
 
     def write(self, items: Sequence[Item], sent: int = 0) -> bool:
@@ -68,7 +68,7 @@ async def test_what_comes_in_one_turn_is_written_once() -> None:
 async def test_nothing_is_sent_before_the_welcome() -> None:
     outlet = Outlet()
     socket = Socket(outlet)
-    socket.outbox.belongs_to("t", "ann", "Ann")
+    socket.outbox.bind("t", "ann", "Ann")
     socket.outbox.send(payload("early"))
     await turn()
     assert socket.writes == []
@@ -215,7 +215,7 @@ async def test_what_comes_after_the_end_goes_nowhere() -> None:
 
 async def test_without_a_writer_a_pump_sends_one_after_the_other() -> None:
     outbox = Outbox(Outlet())
-    outbox.belongs_to("s", "ann", "Ann")
+    outbox.bind("s", "ann", "Ann")
     outbox.send(payload(1))
     outbox.send_first(payload(0))
     outbox.send_missed(Batch("c", "close_and_resume", [Message(payload(2)), Message(payload(3))]))
