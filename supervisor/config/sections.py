@@ -121,7 +121,6 @@ class SecurityConfig(Section, frozen=True):
     byte_burst: PositiveCount = 2_097_152
     max_connections_per_user: Count = 0
     authenticate: str = ""
-    authorize: str = ""
     jwt_secret: str = ""
     jwt_public_key_file: str = ""
     jwt_jwks_file: str = ""
@@ -130,6 +129,7 @@ class SecurityConfig(Section, frozen=True):
     jwt_issuer: str = ""
     jwt_user_claim: str = "sub"
     jwt_username_claim: str = "name"
+    authorize: str = ""
 
 
 class DashboardConfig(Section, frozen=True):
