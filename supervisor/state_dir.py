@@ -313,7 +313,8 @@ class StateDir:
                 except BlockingIOError:
                     continue  # its backlog is full, so there is one
                 except OSError:
-                    path.unlink(missing_ok=True)
+                    with suppress(OSError):  # a directory in its place; whoever binds the socket reports that
+                        path.unlink(missing_ok=True)
 
     def clean(self) -> None:
         """Remove what only a running cluster needs: sockets and state. Logs and data stay."""

@@ -44,7 +44,8 @@ def start(
 
     Example: wsd start chat:app --workers 4 --port 8080
     """
-    from wsd.supervisor import launch  # noqa: PLC0415
+    from wsd.supervisor.launch.detach import start_detached  # noqa: PLC0415
+    from wsd.supervisor.launch.foreground import run_in_foreground  # noqa: PLC0415
 
     if target is not None and application is not None and target != application:
         raise ConfigError(f'two applications are given, "{target}" and --app "{application}": use one of them')
@@ -65,8 +66,8 @@ def start(
         say("configuration OK")
         return
     if detach:
-        raise typer.Exit(launch.detach(loaded, sys.argv[1:]))
-    launch.foreground(loaded)
+        raise typer.Exit(start_detached(loaded, sys.argv[1:]))
+    run_in_foreground(loaded)
 
 
 def stop(
@@ -85,6 +86,6 @@ def stop(
 
     Example: wsd stop --timeout 5
     """
-    from wsd.supervisor import launch  # noqa: PLC0415
+    from wsd.supervisor.control import stopping  # noqa: PLC0415
 
-    say(launch.stop(find_state_dir(config, state_dir), timeout))
+    say(stopping.stop(find_state_dir(config, state_dir), timeout))

@@ -3,8 +3,6 @@
 import contextlib
 import http.client
 import json
-import os
-import signal
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,19 +10,12 @@ from typing import Any
 from wsd.supervisor.deploys.asker import ASKED_BY_HEADER, this_command
 from wsd.supervisor.errors import CommandError, NotRunningError
 from wsd.supervisor.machine.private_files import read_secret
-from wsd.supervisor.machine.procfs import has_ended
 from wsd.supervisor.processes.records import is_alive
 from wsd.supervisor.state_dir import StateDir
 from wsd.supervisor.unix_http import UnixConnection, request
 from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER
 
-STOP_MARGIN_SECONDS = 20.0
-"""What nginx, Valkey and the escalation to SIGKILL may take when a cluster stops."""
-
-
 UPGRADE_SECONDS = 60.0
-UNASKED_DRAIN_SECONDS = 120.0
-"""What the drain of a supervisor may take that could not be asked how long it drains."""
 
 
 class ControlClient:
@@ -116,51 +107,6 @@ def upgrade_and_wait(state_dir: StateDir) -> int:
                 return int(seen["supervisor"]["pid"])
         if time.monotonic() - begun > UPGRADE_SECONDS:
             raise CommandError(f"the new supervisor is not up after {UPGRADE_SECONDS:g} s; see its log")
-
-
-def stop_and_wait(state_dir: StateDir, patience: float | None) -> None:
-    """Let the supervisor stop, and wait until its process has ended. `patience`: seconds for the drain.
-
-    One that cannot be asked gets a signal. Raises NotRunningError, or CommandError when it is still there long after it
-    should have ended.
-    """
-    pidfd = state_dir.open_holder()
-    if pidfd is None:  # none runs, or one that we cannot see, in a container: asking tells which
-        deadline = time.monotonic() + _ask_to_stop(state_dir, patience) + STOP_MARGIN_SECONDS
-        while (holder := state_dir.lock_holder()) is not None:
-            if time.monotonic() > deadline:
-                raise CommandError(f"the supervisor (pid {holder}) is still there; see {state_dir.log('supervisor')}")
-            time.sleep(0.05)
-        return
-    try:
-        try:
-            seconds = _ask_to_stop(state_dir, patience)
-        except NotRunningError:
-            seconds = 0.0  # it has just ended
-        except CommandError:
-            seconds = _signal_to_stop(pidfd, patience)
-        if not has_ended(pidfd, seconds + STOP_MARGIN_SECONDS):
-            holder = state_dir.lock_holder()
-            raise CommandError(f"the supervisor (pid {holder}) is still there; see {state_dir.log('supervisor')}")
-    finally:
-        os.close(pidfd)
-
-
-def _ask_to_stop(state_dir: StateDir, patience: float | None) -> float:
-    """Return the seconds that the drain may take. Raises NotRunningError or CommandError."""
-    return float(json.loads(ControlClient(state_dir).call("POST", "/v1/stop", {"timeout": patience}))["seconds"])
-
-
-def _signal_to_stop(pidfd: int, patience: float | None) -> float:
-    """Stop a supervisor whose socket is gone or that is busy; return the seconds that the rest may take."""
-    if patience != 0:
-        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
-        if patience is None:
-            return UNASKED_DRAIN_SECONDS
-        if has_ended(pidfd, patience):
-            return 0.0
-    signal.pidfd_send_signal(pidfd, signal.SIGQUIT)
-    return 0.0
 
 
 def _reason(answer: bytes) -> Any:

@@ -1,37 +1,32 @@
-"""What people may have a running supervisor do. What takes its time is an operation, and they follow its progress."""
+"""What people may have a running supervisor do. Each command checks its request and begins an operation.
 
-import http.client
-import logging
+`wsd restart` goes from `cli.operations` over the control socket to `control.server`, which calls `begin` here.
+OPERATIONS names the function; the work itself is in `deploys`. The caller follows the progress of the operation.
+"""
+
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
-from wsd.supervisor.deploys import rebalancing, rollout, scaling
-from wsd.supervisor.deploys.asker import asked_by
-from wsd.supervisor.deploys.operations import Operation, Say
-from wsd.supervisor.deploys.reload import reload as reload_settings
-from wsd.supervisor.deploys.upgrade import check_next
+from wsd.supervisor.cluster import Cluster
+from wsd.supervisor.deploys import rebalancing, rollout, scaling, upgrade
+from wsd.supervisor.deploys import reload as reloading
+from wsd.supervisor.deploys.operations import Operation, Operations, Say
 from wsd.supervisor.errors import CommandError
+from wsd.supervisor.processes.children import Child
+from wsd.supervisor.processes.service import Service
 from wsd.supervisor.processes.slot import SlotState
 from wsd.supervisor.services import nginx_config
-from wsd.worker.contract.events import EVENT
-
-if TYPE_CHECKING:
-    from wsd.supervisor.processes.children import Child
-    from wsd.supervisor.processes.service import Service
-    from wsd.supervisor.supervisor import Supervisor
-
-logger = logging.getLogger(__name__)
 
 
 class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
-    pass
+    """The body of a request that has no parameters."""
 
 
 class Restart(Struct, frozen=True, forbid_unknown_fields=True):
-    """`slots`: none means all; `surge` null: if memory allows it."""
+    """No `slots` means all of them. `surge` null means: if the memory allows it."""
 
     slots: list[Annotated[int, Meta(ge=1)]] = []
     surge: bool | None = None
@@ -45,48 +40,64 @@ class OneSlot(Struct, frozen=True, forbid_unknown_fields=True):
     slot: Annotated[int, Meta(ge=1)]
 
 
-def begin(supervisor: "Supervisor", name: str, body: bytes) -> Operation:
-    """One of OPERATIONS. Raises CommandError, or MsgspecError for a body that is not what it takes."""
+OPERATIONS: dict[str, tuple[type[Struct], Callable[[Cluster, Operations, Any], Operation]]] = {
+    "restart": (Restart, lambda c, ops, body: begin_restart(c, ops, body.slots, surge=body.surge)),
+    "scale": (Scale, lambda c, ops, body: begin_scale(c, ops, body.workers)),
+    "rebalance": (Nothing, lambda c, ops, body: begin_rebalance(c, ops)),
+    "reload": (Nothing, lambda c, ops, body: begin_reload(c, ops)),
+    "drain": (OneSlot, lambda c, ops, body: begin_drain(c, ops, body.slot)),
+    "resume": (OneSlot, lambda c, ops, body: begin_resume(c, ops, body.slot)),
+}
+"""The commands by name: the body that each takes, and the function that begins it."""
+
+
+def begin(cluster: Cluster, operations: Operations, name: str, body: bytes) -> Operation:
+    """Begin one of OPERATIONS with the body of a request.
+
+    Raises CommandError, or MsgspecError for a body that the operation does not take.
+    """
     kind, operation = OPERATIONS[name]
-    return operation(supervisor, msgspec.json.decode(body or b"{}", type=kind))
+    return operation(cluster, operations, msgspec.json.decode(body or b"{}", type=kind))
 
 
-def restart(supervisor: "Supervisor", slots: Sequence[int] = (), *, surge: bool | None = None) -> Operation:
-    """New processes for these slots, or all that are not drained. Raises CommandError."""
-    children = supervisor.children
-    targets = [_worker(supervisor, slot) for slot in dict.fromkeys(slots)] or supervisor.workers
+def begin_restart(
+    cluster: Cluster, operations: Operations, slots: Sequence[int] = (), *, surge: bool | None = None
+) -> Operation:
+    """Give these slots new processes, or all slots that are not drained. Raises CommandError."""
+    children = cluster.children
+    targets = [_worker(cluster, slot) for slot in dict.fromkeys(slots)] or cluster.workers
     running = [child for child in targets if child.slot.name not in children.drained]
     if not running:
         raise CommandError("nothing to restart: these slots are drained, `wsd resume` starts them")
-    return supervisor.operations.begin("restart", lambda say: rollout.restart(children, running, say, surge=surge))
+    return operations.begin("restart", lambda say: rollout.restart(children, running, say, surge=surge))
 
 
-def scale(supervisor: "Supervisor", workers: int) -> Operation:
-    """Raises CommandError."""
-    return supervisor.operations.begin("scale", lambda say: scaling.scale(supervisor, workers, say))
+def begin_scale(cluster: Cluster, operations: Operations, workers: int) -> Operation:
+    """Change the number of workers. Raises CommandError."""
+    return operations.begin("scale", lambda say: scaling.scale(cluster, workers, say))
 
 
-def reload(supervisor: "Supervisor") -> Operation:
-    """Raises CommandError."""
-    return supervisor.operations.begin("reload", lambda say: reload_settings(supervisor, say))
+def begin_reload(cluster: Cluster, operations: Operations) -> Operation:
+    """Read the settings again, and apply what has changed. Raises CommandError."""
+    return operations.begin("reload", lambda say: reloading.reload(cluster, say))
 
 
-def drain(supervisor: "Supervisor", slot: int) -> Operation:
-    """Raises CommandError."""
-    child, children = _worker(supervisor, slot), supervisor.children
-    if not any(other.slot.ready for other in supervisor.workers if other is not child):
+def begin_drain(cluster: Cluster, operations: Operations, slot: int) -> Operation:
+    """Empty a slot until it is resumed. Raises CommandError."""
+    child, children = _worker(cluster, slot), cluster.children
+    if not any(other.slot.ready for other in cluster.workers if other is not child):
         raise CommandError(f"{child.slot.name} is the last that serves; `wsd stop` ends the cluster")
 
     async def work(say: Say) -> None:
         children.drained.add(child.slot.name)
         await rollout.stop(children, [child], say)
 
-    return supervisor.operations.begin("drain", work)
+    return operations.begin("drain", work)
 
 
-def resume(supervisor: "Supervisor", slot: int) -> Operation:
-    """Raises CommandError."""
-    child, children = _worker(supervisor, slot), supervisor.children
+def begin_resume(cluster: Cluster, operations: Operations, slot: int) -> Operation:
+    """Start a worker in a slot that was drained. Raises CommandError."""
+    child, children = _worker(cluster, slot), cluster.children
     if child.slot.state is not SlotState.STOPPED:
         raise CommandError(f"{child.slot.name} is not stopped, it is {child.slot.display_state}")
 
@@ -95,72 +106,40 @@ def resume(supervisor: "Supervisor", slot: int) -> Operation:
         children.drained.discard(child.slot.name)
         children.record()
 
-    return supervisor.operations.begin("resume", work)
+    return operations.begin("resume", work)
 
 
-def rebalance(supervisor: "Supervisor") -> Operation:
-    """Raises CommandError."""
-    config = supervisor.config
-    if nginx_config.affinity(config.nginx.affinity, config.cluster.host) == "ip" and supervisor.nginx is not None:
+def begin_rebalance(cluster: Cluster, operations: Operations) -> Operation:
+    """Let workers that have many connections send some of them to others. Raises CommandError."""
+    config, watch = cluster.config, cluster.redis_watch
+    if nginx_config.affinity(config.nginx.affinity, config.cluster.host) == "ip" and cluster.nginx is not None:
         raise CommandError(
             'with nginx.affinity "ip" a client comes back to the worker that it was on: nothing would move'
         )
-    watch = supervisor.redis_watch
     if watch is None or watch.error is not None:
         text = watch.error.summary if watch is not None and watch.error is not None else "there is no Redis"
         raise CommandError(f"{text}, and without it clients could not resume on another worker")
-    return supervisor.operations.begin("rebalance", lambda say: rebalancing.rebalance(supervisor.workers, say))
+    return operations.begin("rebalance", lambda say: rebalancing.rebalance(cluster.workers, say))
 
 
-def upgrade(supervisor: "Supervisor") -> Operation:
-    """Raises CommandError."""
+def begin_upgrade(cluster: Cluster, operations: Operations, hand_over: Callable[[], None]) -> Operation:
+    """Check the code that is installed now, and let it take over by `hand_over`. Raises CommandError."""
 
     async def work(say: Say) -> None:
-        await check_next(supervisor.loaded.here)
-        if not supervisor.children.record():
+        await upgrade.check_next(cluster.loaded.here)
+        if not cluster.children.record():
             raise CommandError(
-                "the new code could not know what runs, the old one goes on: state.json cannot be written"
+                "state.json cannot be written, so the new code could not know what runs; the old code goes on"
             )
         say("the new code takes over")
-        supervisor.hand_over()
+        hand_over()
 
-    return supervisor.operations.begin("upgrade", work)
-
-
-async def ask_worker(supervisor: "Supervisor", method: str, target: str, body: object = None) -> bytes:
-    """What one of the workers answers about the whole cluster. Raises CommandError."""
-    if not supervisor.redis_url:
-        raise CommandError("without Redis every worker stands alone, and none knows of the others")
-    for child in supervisor.workers:
-        if child.slot.ready:
-            try:
-                status, answer = await child.service.ask(method, target, body)
-            except (OSError, http.client.HTTPException) as exc:
-                raise CommandError(f"{child.slot.name} does not answer: {exc!r}") from None
-            if status != 200:
-                raise CommandError(f"{child.slot.name} refuses: {answer.decode(errors='replace')}")
-            if method == "POST" and (ended := msgspec.json.decode(answer)["sessions"]):
-                logger.info("%s ends %d sessions, asked for by %s", target, len(ended), asked_by.get(), extra=EVENT)
-            return answer
-    raise CommandError("no worker serves")
+    return operations.begin("upgrade", work)
 
 
-def _worker(supervisor: "Supervisor", slot: int) -> "Child[Service]":
-    """Raises CommandError."""
-    child = supervisor.children.get(f"worker-{slot}")
+def _worker(cluster: Cluster, slot: int) -> Child[Service]:
+    """Return the worker in a slot. Raises CommandError when there is none."""
+    child = cluster.children.get(f"worker-{slot}")
     if child is None:
-        raise CommandError(f"there is no slot {slot}, they are 1 to {supervisor.config.cluster.workers}")
+        raise CommandError(f"there is no slot {slot}, they are 1 to {cluster.config.cluster.workers}")
     return child
-
-
-OPERATIONS: dict[str, tuple[type[Struct], Callable[["Supervisor", Any], Operation]]] = {
-    "restart": (Restart, lambda supervisor, wanted: restart(supervisor, wanted.slots, surge=wanted.surge)),
-    "scale": (Scale, lambda supervisor, wanted: scale(supervisor, wanted.workers)),
-    "rebalance": (Nothing, lambda supervisor, wanted: rebalance(supervisor)),
-    "reload": (Nothing, lambda supervisor, wanted: reload(supervisor)),
-    "drain": (OneSlot, lambda supervisor, wanted: drain(supervisor, wanted.slot)),
-    "resume": (OneSlot, lambda supervisor, wanted: resume(supervisor, wanted.slot)),
-}
-
-WORKER_QUESTIONS = {"sessions": "GET", "channels": "GET", "trace": "GET", "kick": "POST"}
-"""What a worker knows, and does, for the whole cluster; by method."""

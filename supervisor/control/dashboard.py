@@ -5,34 +5,31 @@ With a token that was made, the page opens on this machine alone. `refusal` deci
 """
 
 import asyncio
-import hashlib
-import hmac
-import ipaddress
 import logging
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import structs
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from wsd.supervisor import template
+from wsd.supervisor.cluster import Cluster
 from wsd.supervisor.control import commands
+from wsd.supervisor.control.access import HEADERS, Refusal, Visitor, access_to, refusal
 from wsd.supervisor.control.guesses import Burst, GuessLimit
+from wsd.supervisor.control.status_report import report
+from wsd.supervisor.control.worker_questions import WORKER_QUESTIONS, ask_worker
 from wsd.supervisor.deploys.asker import asked_by
+from wsd.supervisor.deploys.operations import Operations
 from wsd.supervisor.logs import reading as log_lines
 from wsd.supervisor.services.nginx_config import DASHBOARD_PATH, FORWARDED_HEADER
 from wsd.worker.contract.events import EVENT
-
-if TYPE_CHECKING:
-    from wsd.supervisor.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
 
@@ -49,102 +46,14 @@ MAX_STREAMS = 32
 EVENTS_AT_FIRST = 100
 TICK_SECONDS = 1.0
 FILES = {"dashboard.css": "text/css", "dashboard.js": "text/javascript"}
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-}
-
-
-class Visitor(Struct, frozen=True):
-    """What decides whether somebody may enter."""
-
-    address: str  # the client's, as nginx knows it
-    host: str  # that the browser believes to talk to
-    forwarded: str = ""  # traces of another proxy
-    proof: str = ""  # of the token: the cookie
-    changes: bool = False  # asks for more than a look
-    intent: bool = True  # and is the page
-
-
-@dataclass(frozen=True)
-class Access:
-    """The token that opens the page, and from where.
-
-    `secret` never leaves the state directory. `configured` is `dashboard.token`; empty, a token is derived from the
-    secret, and the page opens on this machine alone.
-    """
-
-    secret: str
-    configured: str = ""
-
-    @property
-    def token(self) -> str:
-        return self.configured or self._derive("token")[:43]
-
-    @property
-    def proof(self) -> str:
-        """What the browser keeps instead of the token. It cannot be computed from a guessed token."""
-        return self._derive(f"cookie {self.token}")
-
-    def is_token(self, given: str) -> bool:
-        return hmac.compare_digest(given.encode(), self.token.encode())
-
-    def is_proof(self, given: str) -> bool:
-        return hmac.compare_digest(given.encode(), self.proof.encode())
-
-    def _derive(self, use: str) -> str:
-        return hmac.new(self.secret.encode(), f"wsd dashboard {use}".encode(), hashlib.sha256).hexdigest()
-
-
-@dataclass(frozen=True)
-class Refusal:
-    status: int
-    reason: str
-    retry_after: int = 0  # seconds
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {**HEADERS, "Retry-After": str(self.retry_after)} if self.retry_after else HEADERS
-
-
-def refusal(visitor: Visitor, access: Access) -> Refusal | None:
-    """Decide whether somebody may enter; None: yes. Pure."""
-    if visitor.changes and not visitor.intent:
-        return Refusal(403, "this did not come from the dashboard's own page")
-    if not access.configured:
-        if not _is_loopback(visitor.address) or visitor.forwarded:
-            return Refusal(
-                403, "only from this machine, and through no other proxy; dashboard.token opens it to others"
-            )
-        if not _is_loopback_name(visitor.host):
-            # A name that its owner lets point at 127.0.0.1: another site's page would read this one.
-            return Refusal(403, "only as localhost or 127.0.0.1; dashboard.token opens it under other names")
-    if access.is_proof(visitor.proof):
-        return None
-    where = "dashboard.token of wsd.toml" if access.configured else "`wsd status` shows the address with it"
-    return Refusal(401, f"the token is needed: {where}")
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
-
-
-def _is_loopback_name(host: str) -> bool:
-    name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-    return name == "localhost" or _is_loopback(name.strip("[]"))
 
 
 class Dashboard:
     """`routes` are those below DASHBOARD_PATH."""
 
-    def __init__(self, supervisor: "Supervisor") -> None:
-        self._supervisor = supervisor
+    def __init__(self, cluster: Cluster, operations: Operations) -> None:
+        self._cluster = cluster
+        self._operations = operations
         self._guesses = GuessLimit()
         self._streams = 0
         self.routes = [
@@ -154,7 +63,7 @@ class Dashboard:
             *(Route(f"/{name}", self._file) for name in FILES),
             *(
                 Route(f"/api/{name}", self._admitted(self._ask), methods=[method])
-                for name, method in commands.WORKER_QUESTIONS.items()
+                for name, method in WORKER_QUESTIONS.items()
             ),
             *(Route(f"/api/{name}", self._admitted(self._operate), methods=["POST"]) for name in commands.OPERATIONS),
         ]
@@ -172,7 +81,7 @@ class Dashboard:
         return guarded
 
     def _refusal(self, request: Request, *, changes: bool = False) -> Refusal | None:
-        config = self._supervisor.config
+        config = self._cluster.config
         if not config.dashboard.enabled:
             return Refusal(404, "there is no dashboard: dashboard.enabled is false")
         headers = request.headers
@@ -184,14 +93,14 @@ class Dashboard:
             changes=changes,
             intent=INTENT_HEADER in headers,
         )
-        return refusal(visitor, self._supervisor.dashboard_access)
+        return refusal(visitor, access_to(self._cluster))
 
     def _try_token(self, request: Request, given: str) -> Refusal | None:
         """Compare a token. While too many were wrong, none is compared: else trying would go on."""
         address, now = request.headers.get("X-Real-IP", ""), time.monotonic()
         if wait := self._guesses.wait(address, now):
             return Refusal(429, "too many wrong tokens; try again later", math.ceil(wait))
-        if self._supervisor.dashboard_access.is_token(given):
+        if access_to(self._cluster).is_token(given):
             return None
         for name, burst in self._guesses.wrong(address, now):
             if burst is Burst.BEGINS:
@@ -226,15 +135,15 @@ class Dashboard:
         if refused.status not in (401, 429):
             return Response(refused.reason + "\n", refused.status, refused.headers, "text/plain")
         reason = refused.reason if wrong else ""
-        configured = bool(self._supervisor.dashboard_access.configured)
+        configured = bool(access_to(self._cluster).configured)
         page = template.render("login.html.j2", reason=reason, configured=configured)
         return HTMLResponse(page, refused.status, refused.headers)
 
     def _enter(self, request: Request) -> Response:
         answer = RedirectResponse(DASHBOARD_PATH, 303, HEADERS)
         answer.set_cookie(
-            COOKIE.format(port=self._supervisor.config.cluster.port),
-            self._supervisor.dashboard_access.proof,
+            COOKIE.format(port=self._cluster.config.cluster.port),
+            access_to(self._cluster).proof,
             COOKIE_SECONDS,
             path=DASHBOARD_PATH,
             secure=request.headers.get("X-Forwarded-Proto") == "https",
@@ -266,23 +175,23 @@ class Dashboard:
             self._streams -= 1
 
     async def _ticks(self) -> AsyncIterator[bytes]:
-        supervisor = self._supervisor
-        access = supervisor.dashboard_access
-        path = supervisor.state_dir.events
+        cluster = self._cluster
+        access = access_to(cluster)
+        path = cluster.state_dir.events
         follower = log_lines.EventFollower(path)
         events = await asyncio.to_thread(
             lambda: list(log_lines.events(path, log_lines.choose(), EVENTS_AT_FIRST, follow=False))
         )
-        while not (supervisor.stopping or supervisor.handing_over):
-            if supervisor.dashboard_access != access or not supervisor.config.dashboard.enabled:
+        while not cluster.is_ending:
+            if access_to(cluster) != access or not cluster.config.dashboard.enabled:
                 return  # the settings were changed meanwhile
             # Whoever sees the page needs no token, and must not get one to pass on.
-            status = structs.replace(supervisor.status(), dashboard_url="")
+            status = structs.replace(report(cluster, self._operations), dashboard_url="")
             told = msgspec.json.encode({"status": status, "events": events})
             yield b"data: " + told + b"\n\n"
             try:
                 async with asyncio.timeout(TICK_SECONDS):
-                    await supervisor.children.until(lambda: supervisor.stopping or supervisor.handing_over)
+                    await cluster.children.until(lambda: cluster.is_ending)
             except TimeoutError:
                 events = list(follower.new())
 
@@ -292,14 +201,14 @@ class Dashboard:
         target = f"{name}?{query}" if query else name
         body = msgspec.json.decode(await request.body()) if request.method == "POST" else None
         _note_who_asks(request)
-        answer = await commands.ask_worker(self._supervisor, request.method, target, body)
+        answer = await ask_worker(self._cluster, request.method, target, body)
         return Response(answer, media_type="application/json", headers=HEADERS)
 
     async def _operate(self, request: Request) -> Response:
         """Begin it; how it goes is in the stream."""
         name = request.scope["path"].rsplit("/", 1)[1]
         _note_who_asks(request)
-        operation = commands.begin(self._supervisor, name, await request.body())
+        operation = commands.begin(self._cluster, self._operations, name, await request.body())
         return Response(msgspec.json.encode({"operation": operation.name}), 202, HEADERS, "application/json")
 
 

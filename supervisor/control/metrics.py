@@ -2,16 +2,15 @@
 
 import asyncio
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from wsd.supervisor.cluster import Cluster
 from wsd.supervisor.control.status import ClusterStatus
-
-if TYPE_CHECKING:
-    from wsd.supervisor.supervisor import Supervisor
+from wsd.supervisor.control.status_report import report
+from wsd.supervisor.deploys.operations import Operations
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -19,10 +18,11 @@ WORKER_SECONDS = 2.0
 """How long one worker may take: a hung one must not keep the others' figures back."""
 
 
-async def collect(supervisor: "Supervisor") -> str:
-    texts = await asyncio.gather(*(child.service.metrics(WORKER_SECONDS) for child in supervisor.workers))
+async def collect(cluster: Cluster, operations: Operations) -> str:
+    """Return the metrics of this node and of all its workers, in the text format of Prometheus."""
+    texts = await asyncio.gather(*(child.service.metrics(WORKER_SECONDS) for child in cluster.workers))
     registry = CollectorRegistry()
-    registry.register(_NodeCollector(supervisor.status()))
+    registry.register(_NodeCollector(report(cluster, operations)))
     return merge([generate_latest(registry).decode(), *texts])
 
 

@@ -11,7 +11,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import Annotated, Protocol, Self, TypeVar
 
 import msgspec
 import uvicorn
@@ -21,18 +21,17 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Mount, Route
 
+from wsd.supervisor.cluster import Cluster
 from wsd.supervisor.control import commands
 from wsd.supervisor.control.dashboard import Dashboard
 from wsd.supervisor.control.gate import METRICS_PATH, ControlGate
+from wsd.supervisor.control.status_report import report
+from wsd.supervisor.control.worker_questions import WORKER_QUESTIONS, ask_worker
 from wsd.supervisor.deploys.asker import ASKED_BY_HEADER, asked_by
-from wsd.supervisor.deploys.operations import Operation
-from wsd.supervisor.errors import CommandError
+from wsd.supervisor.deploys.operations import Operation, Operations
+from wsd.supervisor.errors import CommandError, StartError
 from wsd.supervisor.services.nginx_config import DASHBOARD_PATH
 from wsd.worker.contract.host_header import WRONG_HOST, is_own_host
-
-if TYPE_CHECKING:
-    from wsd.supervisor.supervisor import Supervisor
-
 
 T = TypeVar("T")
 
@@ -67,10 +66,24 @@ def _bind_private(path: Path) -> socket.socket:
     return listener
 
 
+class Lifetime(Protocol):
+    """The end of a cluster, as far as requests may ask for it."""
+
+    def stop(self, patience: float | None) -> float:
+        """Begin to end the cluster; return how long its drain may take. Seconds, None means as configured."""
+
+    def hand_over(self) -> None:
+        """Let the supervisor end and the processes of the cluster run on."""
+
+
 class ControlServer:
-    def __init__(self, supervisor: "Supervisor", path: Path) -> None:
-        self._supervisor = supervisor
-        self._path = path
+    """Serves the control API from `async with` on, until the block ends."""
+
+    def __init__(self, cluster: Cluster, operations: Operations, lifetime: Lifetime) -> None:
+        self._cluster = cluster
+        self._operations = operations
+        self._lifetime = lifetime
+        self._path = cluster.state_dir.control_socket
         app = Starlette(
             routes=[
                 Route("/v1/status", self._status),
@@ -79,15 +92,15 @@ class ControlServer:
                 Route("/v1/upgrade", self._upgrade, methods=["POST"]),
                 *(Route(f"/v1/{name}", self._operate, methods=["POST"]) for name in commands.OPERATIONS),
                 *(
-                    Route(f"/v1/{name}", self._of_a_worker, methods=[method])
-                    for name, method in commands.WORKER_QUESTIONS.items()
+                    Route(f"/v1/{name}", self._ask_worker, methods=[method])
+                    for name, method in WORKER_QUESTIONS.items()
                 ),
-                Mount(DASHBOARD_PATH.rstrip("/"), routes=Dashboard(supervisor).routes),
+                Mount(DASHBOARD_PATH.rstrip("/"), routes=Dashboard(cluster, operations).routes),
             ],
             exception_handlers={CommandError: _refuse, msgspec.MsgspecError: _refuse, RecursionError: _refuse},
         )
         self._config = uvicorn.Config(
-            ControlGate(app, supervisor.state_dir.operator_key),
+            ControlGate(app, cluster.state_dir.operator_key),
             http="h11",  # it limits the size of a head, httptools does not
             h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             lifespan="off",
@@ -100,8 +113,22 @@ class ControlServer:
         self._servers: list[tuple[_Server, asyncio.Task[None]]] = []
         self._collecting: asyncio.Task[str] | None = None
 
-    async def start(self) -> None:
-        """Return once the socket listens. Raises OSError."""
+    async def __aenter__(self) -> Self:
+        """Return once the socket listens. Raises StartError when that is not possible."""
+        try:
+            await self._listen()
+        except OSError as exc:
+            raise StartError(f"cannot open the control socket {self._path}: {exc.strerror or exc}") from None
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        for server, _ in self._servers:
+            server.should_exit = True
+        for _, task in self._servers:
+            await task
+
+    async def _listen(self) -> None:
+        """Bind the socket and serve it, together with those that were bound before. Raises OSError or StartError."""
         listener = _bind_private(self._path)
         self._file = self._path.stat()
         server = _Server(self._config)
@@ -110,11 +137,14 @@ class ControlServer:
         while not server.started:
             if task.done():
                 await task
-                raise CommandError(f"the control socket {self._path} cannot be opened")
+                raise StartError(f"cannot open the control socket {self._path}; see the log of the supervisor")
             await asyncio.sleep(0.005)
 
     async def restore(self) -> bool:
-        """Bind the socket anew if its file is not there any more, and tell whether that was so. Raises OSError."""
+        """Bind the socket anew if its file was removed or replaced, and return whether that was so.
+
+        Raises OSError or StartError.
+        """
         if self._file is None or not self._servers:
             return False
         with contextlib.suppress(OSError):
@@ -122,55 +152,50 @@ class ControlServer:
                 return False
         for listener in self._servers[-1][0].servers:
             listener.close()  # nobody can find it; those who are connected stay
-        await self.start()
+        await self._listen()
         return True
 
-    async def stop(self) -> None:
-        for server, _ in self._servers:
-            server.should_exit = True
-        for _, task in self._servers:
-            await task
-
     async def _status(self, request: Request) -> Response:
-        return Response(msgspec.json.encode(self._supervisor.status()), media_type="application/json")
+        return Response(msgspec.json.encode(report(self._cluster, self._operations)), media_type="application/json")
 
     async def _metrics(self, request: Request) -> Response:
-        hosts = self._supervisor.config.nginx.admin_hosts
+        hosts = self._cluster.config.nginx.admin_hosts
         if "X-Real-IP" in request.headers and not is_own_host(request.headers.get("Host", ""), hosts):  # through nginx
             return Response(msgspec.json.encode({"error": WRONG_HOST}), 403, media_type="application/json")
         from wsd.supervisor.control import metrics  # noqa: PLC0415 - 2 MB that only who scrapes needs
 
         # Every worker is asked: several who scrape at the same time share one answer.
         if self._collecting is None or self._collecting.done():
-            self._collecting = asyncio.create_task(metrics.collect(self._supervisor), name="metrics")
+            self._collecting = asyncio.create_task(metrics.collect(self._cluster, self._operations), name="metrics")
         return Response(await asyncio.shield(self._collecting), media_type=metrics.CONTENT_TYPE)
 
     async def _stop(self, request: Request) -> Response:
         wanted = await _body(request, StopRequest)
-        if self._supervisor.handing_over:
+        if self._cluster.handing_over:
             signal.raise_signal(signal.SIGTERM)  # kept for the code that goes on as this process
         _note_who_asks(request)
-        seconds = self._supervisor.stop(wanted.timeout)
+        seconds = self._lifetime.stop(wanted.timeout)
         return Response(msgspec.json.encode({"seconds": seconds}), 202, media_type="application/json")
 
     async def _operate(self, request: Request) -> Response:
         name = request.scope["path"].removeprefix("/v1/")
         _note_who_asks(request)
-        return _follow(commands.begin(self._supervisor, name, await request.body()))
+        return _follow(commands.begin(self._cluster, self._operations, name, await request.body()))
 
-    async def _of_a_worker(self, request: Request) -> Response:
-        """What workers know, and do."""
+    async def _ask_worker(self, request: Request) -> Response:
+        """Pass the request on to a worker, which knows the whole cluster."""
         query = request.scope["query_string"].decode("latin-1")
         target = request.scope["path"].removeprefix("/v1/") + (f"?{query}" if query else "")
         body = msgspec.json.decode(await request.body()) if request.method == "POST" else None
         _note_who_asks(request)
-        answer = await commands.ask_worker(self._supervisor, request.method, target, body)
+        answer = await ask_worker(self._cluster, request.method, target, body)
         return Response(answer, media_type="application/json")
 
     async def _upgrade(self, request: Request) -> Response:
         await _body(request, commands.Nothing)
         _note_who_asks(request)
-        async for progress in commands.upgrade(self._supervisor).follow():
+        operation = commands.begin_upgrade(self._cluster, self._operations, self._lifetime.hand_over)
+        async for progress in operation.follow():
             if progress.error:
                 raise CommandError(progress.error)
         return Response(b"{}", 202, media_type="application/json")

@@ -2,8 +2,8 @@
 
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
+from wsd.supervisor.cluster import Cluster
 from wsd.supervisor.config.display import changes
 from wsd.supervisor.config.file_contents import Digests, changed, digests
 from wsd.supervisor.config.keys import Key
@@ -12,9 +12,6 @@ from wsd.supervisor.deploys.operations import Say
 from wsd.supervisor.deploys.rollout import restart
 from wsd.supervisor.deploys.scaling import scale
 from wsd.supervisor.errors import CommandError, ConfigError
-
-if TYPE_CHECKING:
-    from wsd.supervisor.supervisor import Supervisor
 
 FIXED: dict[Key, str] = {
     ("cluster", "node_id"): "workers and sessions carry it",
@@ -33,44 +30,44 @@ FIXED: dict[Key, str] = {
 FIXED_WITHOUT_NGINX = {("cluster", "host"), ("cluster", "port")}
 
 
-async def reload(supervisor: "Supervisor", say: Say) -> None:
+async def reload(cluster: Cluster, say: Say) -> None:
     """Raises CommandError, and the cluster is as before."""
-    before = supervisor.config
-    loaded = supervisor.loaded.again()
-    found = list(changes(supervisor.loaded.config, loaded.config))
+    before = cluster.config
+    loaded = cluster.loaded.again()
+    found = list(changes(cluster.loaded.config, loaded.config))
     # Who has scaled by hand means it, until the file says another number than it did.
     has_count = any(key == ("cluster", "workers") for key, _ in found)
     after = loaded.config if has_count else with_workers(loaded.config, before.cluster.workers)
     contents = digests(after)
-    found += changed(supervisor.contents, contents, after)
-    _refuse(found, with_nginx=supervisor.nginx is not None)
+    found += changed(cluster.contents, contents, after)
+    _refuse(found, with_nginx=cluster.nginx is not None)
     for _, text in found:
         say(text)
     if not found:
         say("no setting has changed")
         return
-    await _apply(supervisor, after, before, say, contents)
-    supervisor.loaded = loaded
+    await _apply(cluster, after, before, say, contents)
+    cluster.loaded = loaded
     logging.getLogger().setLevel(after.log.level.upper())
 
 
-async def _apply(supervisor: "Supervisor", after: Config, before: Config, say: Say, contents: Digests) -> None:
+async def _apply(cluster: Cluster, after: Config, before: Config, say: Say, contents: Digests) -> None:
     # The number of workers last: so that it is the new settings that the new ones start with.
     count = before.cluster.workers
-    contents_before = supervisor.contents
-    supervisor.configure(with_workers(after, count), contents)
+    contents_before = cluster.contents
+    cluster.configure(with_workers(after, count), contents)
     try:
-        await supervisor.update_nginx(say)
-        if outdated := supervisor.outdated():
-            await restart(supervisor.children, outdated, say)
+        await cluster.update_nginx(say)
+        if outdated := cluster.outdated():
+            await restart(cluster.children, outdated, say)
         if after.cluster.workers != count:
-            await scale(supervisor, after.cluster.workers, say)
+            await scale(cluster, after.cluster.workers, say)
     except CommandError as exc:
-        supervisor.configure(before, contents_before)
+        cluster.configure(before, contents_before)
         with suppress(CommandError):  # a file that nginx refuses has not reached it, whatever the settings are
-            await supervisor.update_nginx(lambda text: None)
-        if outdated := supervisor.outdated():  # one by one, some had changed already
-            await restart(supervisor.children, outdated, say)
+            await cluster.update_nginx(lambda text: None)
+        if outdated := cluster.outdated():  # one by one, some had changed already
+            await restart(cluster.children, outdated, say)
         raise CommandError(f"{exc}; the settings are as before") from None
 
 

@@ -1,38 +1,34 @@
 """More workers or fewer, while the cluster runs."""
 
-from typing import TYPE_CHECKING
-
+from wsd.supervisor.cluster import Cluster
 from wsd.supervisor.config.sections import with_workers
 from wsd.supervisor.deploys.operations import Say
 from wsd.supervisor.deploys.rollout import start, stop
 from wsd.supervisor.errors import CommandError
 
-if TYPE_CHECKING:
-    from wsd.supervisor.supervisor import Supervisor
 
-
-async def scale(supervisor: "Supervisor", wanted: int, say: Say) -> None:
+async def scale(cluster: Cluster, wanted: int, say: Say) -> None:
     """To `wanted` workers: new ones serve before nginx knows them, those that go are unknown to it before they drain.
 
     Raises CommandError when a new worker does not become healthy; then there are as many as before.
     """
-    now = len(supervisor.workers)
+    now = len(cluster.workers)
     if wanted > now:
-        await _add(supervisor, range(now + 1, wanted + 1), say)
-    leaving = supervisor.workers[wanted:]
-    supervisor.configure(with_workers(supervisor.config, wanted))
-    await supervisor.update_nginx(say)
+        await _add(cluster, range(now + 1, wanted + 1), say)
+    leaving = cluster.workers[wanted:]
+    cluster.configure(with_workers(cluster.config, wanted))
+    await cluster.update_nginx(say)
     if leaving:
-        await stop(supervisor.children, list(reversed(leaving)), say)
+        await stop(cluster.children, list(reversed(leaving)), say)
         for child in leaving:
-            supervisor.children.remove(child)
-    supervisor.children.record()
+            cluster.children.remove(child)
+    cluster.children.record()
     say(f"{wanted} workers" if wanted != 1 else "1 worker")
 
 
-async def _add(supervisor: "Supervisor", slots: range, say: Say) -> None:
-    children = supervisor.children
-    new = [children.add(supervisor.make_worker(slot)) for slot in slots]
+async def _add(cluster: Cluster, slots: range, say: Say) -> None:
+    children = cluster.children
+    new = [children.add(cluster.make_worker(slot)) for slot in slots]
     try:
         await start(children, new, say)
     except CommandError as exc:

@@ -1,4 +1,4 @@
-"""One supervisor after the other: what the last one left, and how this one becomes the next."""
+"""How a supervisor becomes the code that is installed now, while its cluster runs on."""
 
 import asyncio
 import os
@@ -6,15 +6,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import MutableMapping
-from dataclasses import replace
 from pathlib import Path
 
 from wsd.supervisor.errors import CommandError
-from wsd.supervisor.processes.orphans import end_orphans
-from wsd.supervisor.processes.records import is_alive
-from wsd.supervisor.processes.service import Command, Service
-from wsd.supervisor.services.nginx import NginxService
-from wsd.supervisor.state_dir import SavedState, StateDir
+from wsd.supervisor.state_dir import StateDir
 
 LOCK_FD_ENV = "WSD_LOCK_FD"
 
@@ -26,36 +21,6 @@ def inherited_lock(environ: MutableMapping[str, str]) -> int:
     """The descriptor of the lock, if another supervisor became us; else -1. Nobody after us shall find it."""
     text = environ.pop(LOCK_FD_ENV, "")
     return int(text) if text.isdecimal() else -1
-
-
-def take_stock(state_dir: StateDir) -> SavedState:
-    """What still runs of a supervisor that died or handed over. What dead processes left of themselves is ended."""
-    saved = state_dir.read_state()
-    alive = tuple(record for record in saved.processes if is_alive(record, state_dir.root))
-    for record in saved.processes:
-        if record not in alive:
-            signum = NginxService.orphan_signal if record.name == NginxService.name else signal.SIGKILL
-            end_orphans(record, signum, state_dir.root)
-    return replace(saved, processes=alive) if alive else SavedState()
-
-
-class LeftoverService(Service):
-    """A program of the supervisor before us that is not wanted any more, and only has to end."""
-
-    def __init__(self, name: str, patience: float) -> None:
-        """`patience`: seconds that a worker may drain."""
-        self.name = name
-        self.patience = patience
-        if name == NginxService.name:
-            self.patience = NginxService.patience
-            self.signals = NginxService.signals
-            self.orphan_signal = NginxService.orphan_signal
-
-    def command(self, incarnation: int) -> Command:
-        raise OSError(f"{self.name} is not wanted any more")
-
-    async def is_ready(self, incarnation: int) -> bool:
-        return True
 
 
 async def check_next(here: Path) -> None:

@@ -67,7 +67,7 @@ async def test_a_full_disk_ends_nothing_and_is_said_in_the_right_words(tmp_path:
         await eventually(lambda: cluster.replaced(2, killed))
         refused_upgrade = cluster.wsd("upgrade")
         assert refused_upgrade.returncode == 1
-        assert "the old one goes on: state.json cannot be written" in refused_upgrade.stderr
+        assert "state.json cannot be written" in refused_upgrade.stderr
         seen = cluster.status().valkey
         assert seen is not None
         end = (seen.uptime_seconds or 0) + 2.5  # three times health.heartbeat_timeout

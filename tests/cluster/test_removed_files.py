@@ -13,7 +13,7 @@ from tests.cluster.test_start_and_stop import assert_nothing_is_left
 from tests.support.cluster import Cluster, clean_env, wsd
 from tests.support.ports import unused_port
 from tests.support.waiting import until
-from wsd.supervisor.launch import stop
+from wsd.supervisor.control.stopping import stop
 
 
 @pytest.fixture(scope="module")

@@ -281,6 +281,24 @@ def test_without_permission_for_the_state_directory_it_says_so(tmp_path: Path) -
     assert "Permission denied; choose another with --state-dir" in result.stderr
 
 
+def test_without_a_control_socket_nothing_is_started(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, "--workers", "1")
+    blocked = cluster.state_dir.control_socket
+    blocked.mkdir(mode=0o700, parents=True)
+    blocked.parent.chmod(0o700)
+    result = wsd("start", *cluster.arguments, cwd=tmp_path)
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert f"cannot open the control socket {blocked}: Is a directory" in line
+    assert "ready, pid" not in result.stdout
+    assert cluster.state_dir.read_state().processes == ()
+    assert not cluster.state_dir.log("valkey").exists()
+    assert cluster.state_dir.lock_holder() is None
+    blocked.rmdir()
+    with cluster:
+        assert cluster.wsd("status").returncode == 0
+
+
 def test_a_taken_port_is_named_with_who_has_it(tmp_path: Path) -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))

@@ -33,7 +33,7 @@ async def test_a_new_supervisor_goes_on_where_one_was_killed(tmp_path: Path) -> 
             cluster.launch()
             await eventually(lambda: "wsd is up" in cluster.output)
         assert set(served) <= set(cluster.pids())
-        assert "worker-1  goes on" in cluster.output
+        assert "worker-1  adopted" in cluster.output
         assert (await client.ask(type="ping"))["type"] == "pong"
         await client.close()
         await eventually(cluster.is_healthy)
@@ -52,6 +52,24 @@ async def test_a_new_supervisor_goes_on_where_one_was_killed(tmp_path: Path) -> 
         assert cluster.health()[0] == 200
         cluster.signal(signal.SIGINT)
         assert cluster.wait() == 0
+
+
+def test_a_supervisor_without_a_control_socket_leaves_what_it_found(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--workers", "1") as cluster:
+        served = cluster.pids()[1:]
+        bereave(cluster)
+        blocked = cluster.state_dir.control_socket
+        blocked.unlink()
+        blocked.mkdir()
+        cluster.launch()
+        assert cluster.wait() == 1
+        assert "cannot open the control socket" in cluster.output
+        assert cluster.health()[0] == 200
+        blocked.rmdir()
+        cluster.output_path.unlink()
+        cluster.launch()
+        cluster.wait_until_up()
+        assert set(served) <= set(cluster.pids())
 
 
 async def test_what_died_with_the_supervisor_is_started_again(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from wsd.supervisor.control.dashboard import Access, Visitor, refusal
+from wsd.supervisor.control.access import Access, Visitor, refusal
 
 MADE = Access(secret="kept in the state directory")
 SET = Access(secret="kept in the state directory", configured="s3cret")

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.waiting import until
+from wsd.supervisor.control.stopping import stop
 from wsd.supervisor.errors import NotRunningError
-from wsd.supervisor.launch import stop
 from wsd.supervisor.machine import procfs
 from wsd.supervisor.machine.identity import MARK
 from wsd.supervisor.processes.orphans import end_leftovers

@@ -9,7 +9,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from tests.support.valkey import error_of
-from wsd.supervisor.control.status_report import redis_problem
+from wsd.supervisor.control.problems import redis_problem
 from wsd.supervisor.monitoring.redis_errors import RedisUnusableError, redis_errors, role_problem, unusable
 
 REPLICA = {"redis_mode": "standalone", "role": "slave", "master_host": "10.0.0.1", "master_port": 6379}

@@ -1,10 +1,9 @@
-"""Restores what a running cluster needs in its state directory, where somebody removes it: `git clean -fdx`, say."""
+"""Restores what a running cluster needs in its state directory when it was removed, by `git clean -fdx` for example."""
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
-from wsd.supervisor.control.server import ControlServer
 from wsd.supervisor.errors import CommandError
 from wsd.supervisor.processes.children import Child, Children
 from wsd.supervisor.processes.service import Service
@@ -17,12 +16,16 @@ GUARD_SECONDS = 1.0
 
 
 class FileGuard:
-    """Looks at directories, lock and sockets, until `run` is cancelled."""
+    """Looks after directories, lock and sockets, until `run` is cancelled."""
 
-    def __init__(self, state_dir: StateDir, children: Children, control: ControlServer) -> None:
+    def __init__(self, state_dir: StateDir, children: Children, restore_control: Callable[[], Awaitable[bool]]) -> None:
+        """`restore_control` binds the control socket anew if its file is gone, and returns whether that was so.
+
+        It may raise OSError.
+        """
         self._state_dir = state_dir
         self._children = children
-        self._control = control
+        self._restore_control = restore_control
         self._failure = ""
 
     async def run(self) -> None:
@@ -38,7 +41,7 @@ class FileGuard:
                 self._failure = ""
 
     async def _look(self) -> None:
-        """Raises CommandError or OSError."""
+        """Restore what is missing now. Raises CommandError or OSError."""
         missing = self._state_dir.restore()
         if missing or not self._children.is_recorded:
             self._children.record()
@@ -46,7 +49,7 @@ class FileGuard:
             logger.warning("somebody has removed %s: restored", ", ".join(missing))
         if self._state_dir.logs.name in missing:
             logger.warning("processes that run already write into logs that were removed, until `wsd restart`")
-        if await self._control.restore():
+        if await self._restore_control():
             logger.warning("the control socket was removed: bound anew")
         for child in self._children:
             for fact in lost_sockets(child):
@@ -54,7 +57,7 @@ class FileGuard:
 
 
 def lost_sockets(child: Child[Service]) -> Iterable[Fact]:
-    """Yield what follows for the processes of a slot whose sockets are gone: nobody new finds them any more."""
+    """Yield a fact for each process of a slot whose socket is gone: new clients cannot find it any more."""
     for incarnation in child.slot.incarnations:
         if not incarnation.leaving and child.service.has_lost_socket(incarnation.number):
             yield _consequence(child, incarnation)

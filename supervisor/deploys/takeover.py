@@ -1,0 +1,115 @@
+"""What the previous supervisor left running, and how this one takes it over."""
+
+import signal
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from wsd.supervisor.cluster import Cluster
+from wsd.supervisor.deploys import rollout
+from wsd.supervisor.deploys.operations import Operations
+from wsd.supervisor.processes.children import Child
+from wsd.supervisor.processes.orphans import end_orphans
+from wsd.supervisor.processes.records import is_alive
+from wsd.supervisor.processes.service import Command, Service
+from wsd.supervisor.processes.slot import Stop
+from wsd.supervisor.services.nginx import NginxService
+from wsd.supervisor.services.valkey import ValkeyService
+from wsd.supervisor.services.worker import DRAIN_MARGIN_SECONDS
+from wsd.supervisor.state_dir import SavedState, StateDir
+
+
+def take_stock(state_dir: StateDir) -> SavedState:
+    """Return what still runs of a supervisor that died or handed over, and end what its dead processes left behind."""
+    saved = state_dir.read_state()
+    alive = tuple(record for record in saved.processes if is_alive(record, state_dir.root))
+    for record in saved.processes:
+        if record not in alive:
+            signum = NginxService.orphan_signal if record.name == NginxService.name else signal.SIGKILL
+            end_orphans(record, signum, state_dir.root)
+    return replace(saved, processes=alive) if alive else SavedState()
+
+
+class LeftoverService(Service):
+    """A program of the previous supervisor that is not wanted any more, and only has to end."""
+
+    def __init__(self, name: str, patience: float) -> None:
+        """`patience` is how long a worker may drain, in seconds."""
+        self.name = name
+        self.patience = patience
+        if name == NginxService.name:
+            self.patience = NginxService.patience
+            self.signals = NginxService.signals
+            self.orphan_signal = NginxService.orphan_signal
+
+    def command(self, incarnation: int) -> Command:
+        raise OSError(f"{self.name} is not wanted any more")
+
+    async def is_ready(self, incarnation: int) -> bool:
+        return True
+
+
+class Takeover:
+    """The processes that the previous supervisor left running. `is_empty` when it left none."""
+
+    def __init__(self, cluster: Cluster, saved: SavedState) -> None:
+        self._cluster = cluster
+        self._saved = saved
+        self._unwanted: list[Child[Service]] = []
+        self.is_empty = not saved.processes
+
+    def has_left(self, service: Service) -> bool:
+        """Tell whether the previous supervisor had a process of this service."""
+        return any(record.name == service.name for record in self._saved.processes)
+
+    def adopt(self, wanted: Iterable[Service]) -> None:
+        """Adopt every process, before anything is started. Those of services that are not `wanted` begin to drain.
+
+        Valkey does not: the workers that were adopted may use it, see `end_valkey`.
+        """
+        cluster, children = self._cluster, self._cluster.children
+        services = {service.name: service for service in wanted}
+        for name in dict.fromkeys(record.name for record in self._saved.processes):
+            records = [record for record in self._saved.processes if record.name == name]
+            if (service := services.get(name)) is not None:
+                children.adopt(service, records, empties=name in children.drained)
+            else:
+                leftover = LeftoverService(name, cluster.config.cluster.drain_seconds + DRAIN_MARGIN_SECONDS)
+                self._unwanted.append(children.adopt(leftover, records, empties=name != ValkeyService.name))
+        if not self.is_empty:
+            children.record()
+            children.reap_orphans()  # those that ended while one supervisor became the next
+
+    async def end_nginx(self) -> None:
+        """Wait until an nginx that is not wanted any more has ended: the workers are to have its port."""
+        await self._forget([child for child in self._unwanted if child.slot.name == NginxService.name])
+
+    async def end_workers(self) -> None:
+        """Wait until the workers that are not wanted any more have drained."""
+        await self._forget([child for child in self._unwanted if child.slot.name.startswith("worker-")])
+
+    async def end_valkey(self) -> None:
+        """End a Valkey that is not wanted any more, as soon as no worker uses it."""
+        cluster = self._cluster
+        leftovers = [child for child in self._unwanted if child.slot.name == ValkeyService.name]
+        if not leftovers:
+            return
+        await cluster.children.until(
+            lambda: not cluster.outdated() and not any(worker.slot.replacing for worker in cluster.workers)
+        )
+        for child in leftovers:
+            cluster.children.post(child, Stop(child.service.patience))
+        await self._forget(leftovers)
+
+    def restart_outdated(self, operations: Operations) -> None:
+        """Restart the workers that were adopted and that run with other settings than those of now."""
+        children = self._cluster.children
+        if outdated := self._cluster.outdated():
+            operations.begin("restart", lambda say: rollout.restart(children, outdated, say))
+
+    async def _forget(self, unwanted: Sequence[Child[Service]]) -> None:
+        """Wait until the processes of these slots have ended, and forget the slots."""
+        cluster = self._cluster
+        await cluster.children.until(lambda: cluster.stopping or not any(child.processes for child in unwanted))
+        if not cluster.stopping:
+            for child in unwanted:
+                cluster.children.remove(child)

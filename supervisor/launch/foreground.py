@@ -1,0 +1,100 @@
+"""`wsd start`: run a cluster in the foreground, from the lock on its state directory until that is given back."""
+
+import asyncio
+import logging
+import os
+
+from wsd.supervisor.cluster import Cluster
+from wsd.supervisor.config.loading import Loaded
+from wsd.supervisor.deploys.takeover import take_stock
+from wsd.supervisor.deploys.upgrade import become_the_next, inherited_lock
+from wsd.supervisor.errors import CommandError
+from wsd.supervisor.launch.detach import READY_FD_ENV
+from wsd.supervisor.launch.serving import serve
+from wsd.supervisor.logs.console import Console
+from wsd.supervisor.logs.supervisor_log import log_to
+from wsd.supervisor.machine.file_limit import raise_file_limit
+from wsd.supervisor.machine.ports import check_port, check_socket
+from wsd.supervisor.machine.systemd import public_socket
+from wsd.supervisor.processes.records import is_alive
+from wsd.supervisor.services.programs import choose_programs
+from wsd.supervisor.state_dir import SavedState, StateDir
+from wsd.worker.contract.events import EVENT
+
+logger = logging.getLogger(__name__)
+
+PRIVATE_UMASK = 0o077
+"""Of the supervisor, nginx and Valkey: their files are for their user alone. Applications keep the user's own."""
+
+
+def run_in_foreground(loaded: Loaded) -> None:
+    """Run the cluster until it is stopped. Raises CommandError."""
+    public = public_socket(os.environ)
+    state_dir = StateDir(loaded.state_dir)
+    # A person reads the beginning of a detached start, so it is no JSON.
+    console = Console(as_json=loaded.config.log.format == "json" and READY_FD_ENV not in os.environ)
+    umask = os.umask(PRIVATE_UMASK)
+    state_dir.lock(inherited_lock(os.environ))
+    serves_on = True
+    try:
+        saved = _prepare(loaded, state_dir, console, public)
+        serves_on = bool(saved.processes)
+        programs = choose_programs(loaded.config, state_dir, public)
+        cluster = Cluster(loaded, state_dir, saved, programs, umask=umask)
+        try:
+            asyncio.run(serve(cluster, saved, console))
+        except CommandError:
+            raise
+        except BaseException:
+            # A fault of the supervisor must not end what serves; state.json still says what that is.
+            cluster.handing_over = True
+            logger.exception("the supervisor failed")
+            raise CommandError(
+                f"the supervisor failed, see {state_dir.log('supervisor')}; its processes serve on until "
+                "`wsd stop`, or the next `wsd start` takes them over"
+            ) from None
+        finally:
+            serves_on = cluster.handing_over
+            console.flush()
+        if cluster.handing_over:
+            os.umask(umask)
+            become_the_next(state_dir, loaded.here)
+    finally:
+        # Whatever has ended the supervisor: the processes that still run must be found again.
+        if not serves_on and not any(is_alive(record, state_dir.root) for record in state_dir.read_state().processes):
+            state_dir.clean()
+        state_dir.unlock()
+        console.flush()
+
+
+def _prepare(loaded: Loaded, state_dir: StateDir, console: Console, public: int | None) -> SavedState:
+    """Make the state directory, the log and the public port ready; return what the previous supervisor left running.
+
+    Raises CommandError.
+    """
+    state_dir.create()
+    log_to(state_dir.log("supervisor"), state_dir.events, loaded.config.log)
+    if _moves_with_release(loaded):
+        console.say(
+            f"the state directory {state_dir.root} is in the release that {loaded.directory} leads to now: set "
+            "cluster.state_dir to a place outside, or commands in the next release will not find this cluster"
+        )
+    saved = take_stock(state_dir)
+    state_dir.clean_sockets()
+    address = loaded.config.cluster.host, loaded.config.cluster.port
+    if saved.processes:
+        console.say("taking over the processes of the previous supervisor")
+        logger.info("taking over %d processes of the previous supervisor", len(saved.processes), extra=EVENT)
+    elif public is None:
+        check_port(*address)
+    if public is not None:
+        check_socket(*address, public)
+    raise_file_limit()
+    return saved
+
+
+def _moves_with_release(loaded: Loaded) -> bool:
+    """Tell whether the state directory is in a release to which a symbolic link leads, as deployments have it."""
+    directory = loaded.directory
+    is_link = any(path.is_symlink() for path in (directory, directory.parent))
+    return is_link and loaded.state_dir.is_relative_to(directory.resolve())

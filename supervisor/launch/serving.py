@@ -1,0 +1,62 @@
+"""All that a supervisor process does in its event loop: the cluster, the control server, signals, systemd, terminal."""
+
+import asyncio
+import contextlib
+import logging
+import os
+
+from wsd.supervisor.cluster import Cluster
+from wsd.supervisor.control.server import ControlServer
+from wsd.supervisor.control.status_report import report, summary
+from wsd.supervisor.deploys.operations import Operations
+from wsd.supervisor.launch.banner import banner
+from wsd.supervisor.launch.detach import READY_FD_ENV, leave_terminal
+from wsd.supervisor.launch.signals import Signals
+from wsd.supervisor.launch.terminal_logs import follow_logs, writes_to
+from wsd.supervisor.logs.console import Console
+from wsd.supervisor.machine.systemd import Systemd
+from wsd.supervisor.state_dir import SavedState
+from wsd.supervisor.supervisor import Supervisor
+from wsd.worker.contract.events import EVENT
+
+logger = logging.getLogger(__name__)
+
+
+async def serve(cluster: Cluster, saved: SavedState, console: Console) -> None:
+    """Run the cluster until it is stopped or handed over. `saved` is what the previous supervisor left running.
+
+    Raises CommandError when the control socket cannot be opened, with nothing started, or the cluster does not come up.
+    """
+    ready_fd = os.environ.pop(READY_FD_ENV, None)
+    background: list[asyncio.Task[None]] = []
+    systemd = Systemd(os.environ)
+    operations = Operations()
+    supervisor = Supervisor(cluster, operations, saved, console.say)
+    signals = Signals(cluster, operations, supervisor.stop, systemd)
+    log = cluster.state_dir.log("supervisor")
+
+    def on_ready() -> None:
+        systemd.notify("READY=1", f"MAINPID={os.getpid()}")
+        background.append(asyncio.create_task(systemd.keep_alive(lambda: summary(report(cluster, operations)))))
+        is_kept = "JOURNAL_STREAM" in os.environ or console.as_json
+        for line in banner(cluster, report(cluster, operations), is_kept=is_kept):
+            console.say(line)
+        logger.info("the cluster is up, %d workers", len(cluster.workers), extra=EVENT)
+        if ready_fd is not None:
+            console.flush()
+            leave_terminal(int(ready_fd), log)
+        elif not writes_to(log):
+            background.append(asyncio.create_task(follow_logs(cluster.state_dir, cluster.children, console)))
+
+    signals.handle()
+    background.append(asyncio.create_task(signals.reload_on_hangup()))
+    try:
+        async with ControlServer(cluster, operations, supervisor) as control:
+            await supervisor.run(on_ready, control.restore)
+    finally:
+        if cluster.handing_over:
+            signals.leave_to_next()
+        for task in background:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task

@@ -1,0 +1,38 @@
+"""The supervisor's own log, a file like those of its processes."""
+
+import contextlib
+import logging
+import sys
+from logging.handlers import WatchedFileHandler
+from pathlib import Path
+
+from wsd.supervisor.config.sections import LogConfig
+from wsd.worker.contract.events import EventHandler
+from wsd.worker.contract.log_format import JsonFormatter, LineFormatter
+
+
+class LogFile(WatchedFileHandler):
+    """The file of the log, opened anew when somebody has removed it. A line that cannot be written is dropped."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):  # of opening it anew
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name that logging calls
+        """Ignore a full disk: logging would print a traceback to the terminal for every line."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
+def log_to(path: Path, events: Path, config: LogConfig) -> None:
+    """Write what this process logs to the file `path`, and its events to the file `events`, too."""
+    handler = LogFile(path, encoding="utf-8", errors="backslashreplace")
+    logging.basicConfig(handlers=[handler], level=config.level.upper(), force=True)
+    root = logging.getLogger()
+    root.handlers[0].setFormatter(
+        JsonFormatter(process="supervisor")
+        if config.format == "json"
+        else LineFormatter("%(asctime)s %(levelname)s %(message)s")
+    )
+    root.addHandler(EventHandler(str(events), "supervisor"))
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
