@@ -1,4 +1,4 @@
-"""Define the environment variables that tell a worker what to do."""
+"""Define the configuration of a worker process, which it reads from its environment variables."""
 
 import os
 import re
@@ -10,14 +10,13 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 SENSITIVE_FIELDS = ("password", "token", "secret", "api_key", "authorization", "cookie")
-"""Taken out of whatever clients send to each other, unless the configuration says otherwise."""
+"""Names of fields that are removed from what clients send to each other, unless the configuration names others."""
 
 ADMIN_ALLOW = ("127.0.0.1", "::1")
-"""Addresses and networks that may ask for statistics and metrics."""
-
+"""Addresses and networks that may read statistics and metrics, unless the configuration names others."""
 
 WORKER_ID = "WORKER_ID"
-"""The environment variable that tells a worker its name."""
+"""The environment variable that holds a worker's name."""
 
 
 def _env(name: str, default: Any, setting: str = "") -> Any:
@@ -116,21 +115,21 @@ class WorkerEnv:
 
     @property
     def authenticates(self) -> bool:
-        """Whether the settings say how clients are authenticated."""
+        """True when the settings say how clients are authenticated."""
         return bool(self.authenticate or self.jwt_secret or self.jwt_public_key_file or self.jwt_jwks_file)
 
     def to_env(self) -> dict[str, str]:
-        """The variables to start a worker with; `from_env` of them gives the same record."""
+        """Return the variables to start a worker with. `from_env` reads the same record from them."""
         return {f.metadata["env"]: _to_text(getattr(self, f.name)) for f in fields(self)}
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
-        """Read the record; unset names mean the defaults.
+        """Read the record. Variables that are not set mean the defaults.
 
-        WORKER_ID is then `worker-<pid>-<4 hex>`: pids alone repeat, over time and from container to container. One that
-        several processes inherit (uvicorn --workers) gets the pid of each.
+        The default of WORKER_ID is `worker-<pid>-<4 hex>`, since pids repeat over time and between containers. A
+        WORKER_ID that several processes inherit (uvicorn --workers) gets the pid of each appended.
 
-        Raises ValueError that names the variable and its value.
+        Raises ValueError with the name of the variable and its value.
         """
         values: dict[str, Any] = {}
         for f in fields(cls):
@@ -150,8 +149,8 @@ class WorkerEnv:
 
 
 def _is_one_of_many() -> bool:
-    """Whether multiprocessing started this process, which then shares its environment with its siblings."""
-    process = sys.modules.get("multiprocessing.process")  # loaded in such a process, and costly to load elsewhere
+    """Tell whether multiprocessing started this process. It then shares its environment with its siblings."""
+    process = sys.modules.get("multiprocessing.process")  # such a process has loaded it; elsewhere loading it is slow
     return process is not None and process.parent_process() is not None
 
 
@@ -175,4 +174,4 @@ def _from_text(name: str, text: str, kind: type) -> Any:
 INTERNAL_ENV_NAMES = frozenset(
     f.metadata["env"] for f in fields(WorkerEnv) if f.metadata["env"].startswith("WSD_WORKER_")
 )
-"""Names that only a supervisor sets; people set the keys of wsd.toml."""
+"""Variables that only a supervisor sets. People set the keys of wsd.toml."""

@@ -1,13 +1,14 @@
-"""Make text safe to print: nothing that is read from others reaches a terminal unescaped."""
+"""Make text from others safe to print: terminals obey control characters, and some characters deceive readers."""
 
 import json
 import re
 import unicodedata
 
 MAX_MARKS = 4
-"""Combining marks on one character; no script needs more, and hundreds of them cover the lines around."""
+"""The most combining marks on one character. No script needs more, and hundreds of them cover the lines around."""
 
-# Characters that count as printable and show nothing: fillers, blanks, and selectors that can carry hidden text.
+# Characters that `str.isprintable` accepts and that show nothing: fillers, blanks, and selectors, which can carry
+# hidden text.
 _BLANK = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0d\uffa0\U00016fe4\U0001d159"
     "\U000e0100-\U000e01ef]"
@@ -16,15 +17,15 @@ _SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
 def escape(text: str, keep: str = "") -> str:
-    """Return the text with every character visible that is not: `\\x1b`, `\\u202e`, `\\U000e0041`.
+    """Return the text with invisible characters escaped, like `\\x1b`, `\\u202e` and `\\U000e0041`.
 
-    Escaped are what `repr` escapes (control, format, private and unassigned characters, surrogates, and separators
-    other than the space), blank characters, and more than MAX_MARKS combining marks in a row. Joiners are format
-    characters, so two names that differ look different. `keep` holds characters that are not escaped.
+    The characters that `repr` escapes are escaped (control, format, private and unassigned characters, surrogates, and
+    separators other than the space), and so are blank characters and combining marks after the first MAX_MARKS in a
+    row. Joiners are format characters, so two names that differ look different. Characters in `keep` stay.
     """
     if text.isascii() and text.isprintable():
         return text
-    marks = MAX_MARKS  # a mark at the beginning would stand on what is printed before the text
+    marks = MAX_MARKS  # a mark at the beginning would stand on the text that is printed before this one
     found = []
     for character in text:
         marks = marks + 1 if unicodedata.category(character) in ("Mn", "Me") else 0
@@ -49,5 +50,5 @@ def _escaped(character: str) -> str:
 
 
 def to_json(value: object, *, indent: int | None = None, separators: tuple[str, str] | None = None) -> str:
-    """Return JSON in printable ASCII: a terminal carries out nothing that is in it."""
+    """Return JSON in printable ASCII, which contains nothing that a terminal obeys."""
     return json.dumps(value, indent=indent, separators=separators).replace("\x7f", "\\u007f")

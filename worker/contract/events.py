@@ -9,12 +9,15 @@ from wsd.worker.contract.escaping import to_json
 from wsd.worker.contract.json_records import check_types, decode
 
 LAST_SECOND = 253_370_764_800
-"""The first of January 9999. Calendars end soon after."""
+"""The first of January 9999, in seconds since the epoch. Later times cannot be shown as dates."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that happened to the cluster, for people: a line in a file to which every process of it appends."""
+    """Something that happened to the cluster, as a text for people.
+
+    All processes of a node append their events to one file, an event a line.
+    """
 
     at: float  # seconds since the epoch
     source: str  # supervisor, worker-2
@@ -26,7 +29,10 @@ class Event:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Raises ValueError when the text is not an event; fields of newer versions are ignored."""
+        """Read a line of the file of events. Fields that only newer versions know are ignored.
+
+        Raises ValueError when the line is not an event.
+        """
         raw = decode(text)
         try:
             known = {f.name: raw[f.name] for f in fields(cls)}
@@ -34,19 +40,19 @@ class Event:
             raise ValueError(f"not an event: {exc!r}") from None
         check_types(cls, known)
         if not 0 <= known["at"] <= LAST_SECOND:
-            raise ValueError("not an event: nobody can say its time")
+            raise ValueError("not an event: its time is no date before the year 9999")
         return cls(**known)
 
 
 EVENT = {"event": True}
-"""`extra` of a log record below a warning that people should see as an event, too."""
+"""Pass this as `extra` when you log below a warning, to make the record an event."""
 
 MAX_EVENTS_PER_SECOND = 20
-"""Of one process; what a storm has beyond that is in its log."""
+"""The limit for one process. In a storm, further events are only in the log of that process."""
 
 
 class EventHandler(logging.Handler):
-    """Appends wsd's warnings, and what is marked as EVENT, to the file of events."""
+    """A log handler that appends records of wsd to the file of events: warnings, errors, and those with EVENT."""
 
     def __init__(self, path: str, source: str) -> None:
         super().__init__()
@@ -54,7 +60,7 @@ class EventHandler(logging.Handler):
         self._source = source
         self._second = 0
         self._written = 0
-        self._is_cut = False  # the last line was, by a full disk
+        self._is_cut = False  # whether the last line was written in part only, because the disk was full
 
     def filter(self, record: logging.LogRecord) -> bool:
         is_event = record.levelno >= logging.WARNING or getattr(record, "event", False)
@@ -64,10 +70,10 @@ class EventHandler(logging.Handler):
         text = " ".join(record.getMessage().split())
         event = Event(at=record.created, source=self._source, level=record.levelname.lower(), text=text)
         try:
-            # Opened anew each time, as it may have been rotated; one write() with O_APPEND is one whole line.
+            # The file is opened for each event, since it may have been rotated. One write() with O_APPEND is one line.
             fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
         except OSError:
-            return  # it is in the log all the same
+            return  # the record is in the log all the same
         begin = "\n" if self._is_cut else ""
         line = f"{begin}{event.to_json()}\n".encode("utf-8", "backslashreplace")
         try:

@@ -9,6 +9,8 @@ from wsd.worker.contract.json_records import check_types, decode
 
 
 class WorkerState(StrEnum):
+    """The phase of a worker's life. Only a READY worker gets new connections."""
+
     STARTING = "starting"
     READY = "ready"
     DRAINING = "draining"
@@ -16,13 +18,16 @@ class WorkerState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Heartbeat:
-    """What a worker says about itself every second, in Redis and in its /health. Counters start at 0."""
+    """The state of one worker, which it publishes in Redis every second and in its answers to GET /health.
+
+    Counters begin with 0 when the process starts.
+    """
 
     worker_id: str
     node_id: str
     slot: int
     pid: int
-    beat: int  # counts up; a supervisor sees life by its change, whatever the clocks say
+    beat: int  # one higher in each heartbeat; a supervisor sees by it that the worker lives, whatever the clocks say
     uptime: float  # seconds on the worker's monotonic clock, for rates
     state: WorkerState
     connections: int
@@ -30,21 +35,27 @@ class Heartbeat:
     messages_out: int
     loop_lag: float  # seconds, the worst since the last beat
     rss: int  # bytes
-    redis: bool  # the worker can talk to Redis, and hears the others through it
-    deaf: bool = False  # it can talk to Redis, and hears nothing, whatever it tried
-    refused: int = 0  # messages that Redis did not take
+    redis: bool  # the worker can send to Redis, and receives messages of other workers through it
+    deaf: bool = False  # it can send to Redis, and receives nothing even on new connections
+    refused: int = 0  # messages that Redis has rejected
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Raises ValueError when the text is not a heartbeat; fields of newer workers are ignored."""
+        """Read a heartbeat from Redis. Fields that only newer workers know are ignored.
+
+        Raises ValueError when the text is not a heartbeat.
+        """
         return cls._from_raw(decode(text))
 
     @classmethod
     def from_health(cls, body: bytes) -> Self:
-        """The record in a worker's answer to GET /health. Raises ValueError."""
+        """Read the heartbeat in a worker's answer to GET /health.
+
+        Raises ValueError when the answer holds none.
+        """
         answer = decode(body)
         return cls._from_raw(answer.get("heartbeat") if isinstance(answer, dict) else None)
 

@@ -6,14 +6,14 @@ import socket
 from collections.abc import Collection
 
 WRONG_HOST = "only by an address, as localhost, or by a name of nginx.admin_hosts"
-"""Why statistics and metrics are refused, where `is_own_host` says no."""
+"""Why statistics and metrics are refused, for a request whose Host header `is_own_host` does not accept."""
 
 
 def is_own_host(host: str, names: Collection[str] = ()) -> bool:
-    """Whether a Host header names this machine: by an address, as localhost, by its host name, or by one of `names`.
+    """Tell whether a Host header names this machine: by an address, as localhost, by its host name or one of `names`.
 
-    A site may let its own name point here, so that its pages reach what only this machine may (DNS rebinding). Such a
-    request has the site's name in its Host header.
+    Other names are refused because of DNS rebinding: a web site can let its own name point to this machine, so that
+    browsers here let its pages read the answers. The Host header of such a request holds the name of that site.
     """
     found = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(?::[0-9]{1,5})?", host.strip().lower())
     if found is None:

@@ -1,4 +1,4 @@
-"""Read records from JSON that others have written."""
+"""Read records from JSON that another process has written, and trust none of it."""
 
 import json
 from collections.abc import Mapping
@@ -6,11 +6,11 @@ from dataclasses import fields
 from typing import Any
 
 MAX_NUMBER = 2**53
-"""Larger numbers are in no record of ours, and do not survive the way through a float."""
+"""The largest number in a record. No field needs a larger one, and larger ones lose digits as floats."""
 
 
 def decode(text: str | bytes) -> Any:
-    """Raises ValueError."""
+    """Parse JSON. Raises ValueError, also for nesting that is too deep."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -18,7 +18,10 @@ def decode(text: str | bytes) -> Any:
 
 
 def check_types(record: type, values: Mapping[str, Any]) -> None:
-    """Raise ValueError where a value has not the type of the field of this dataclass."""
+    """Compare values with the fields of the dataclass `record`.
+
+    Raises ValueError with the name of the first field whose value has another type, or is a number beyond MAX_NUMBER.
+    """
     for known in fields(record):
         value = values.get(known.name, known.default)
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -7,18 +7,20 @@ from wsd.worker.contract.escaping import escape, to_json
 
 
 class LineFormatter(logging.Formatter):
-    """A log record as one line; the further lines of a text or a traceback are indented, so that none looks like a
-    record of its own."""
+    """A formatter of records as text. Line breaks in a message or traceback are followed by an indent.
+
+    Without the indent, a message with a line break in it could forge a record.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         return "\n    ".join(escape(line, keep="\t") for line in super().format(record).split("\n"))
 
 
 class JsonFormatter(logging.Formatter):
-    """A log record as one line of JSON."""
+    """A formatter of records as one line of JSON each."""
 
     def __init__(self, **always: str) -> None:
-        """`always`: fields of every line."""
+        """Make a formatter that adds the fields `always` to every line."""
         super().__init__()
         self._always = always
 

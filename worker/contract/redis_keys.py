@@ -1,63 +1,77 @@
-"""Name every key and every pub/sub channel that wsd uses in Redis."""
+"""Name every key and every pub/sub channel that wsd uses in Redis.
 
-# Redis keys. The braces are Redis Cluster's hash tag: keys that one script touches share a slot. A user id may have any
-# character. Of two texts in one key the second has no brace: the last brace ends the first, so no pairs meet.
-LIVE_WORKERS_KEY = "{wsd}:workers"  # sorted set: worker id by the time its heartbeat expires (ms)
+The braces are the hash tags of Redis Cluster: keys that one script touches have the same tag, and so share a slot. A
+user id or channel may hold any character, so it always comes last or in the braces. Where a key holds two texts, the
+second has no brace. The last closing brace then ends the first text, and no two pairs of texts have the same key.
+"""
+
+LIVE_WORKERS_KEY = "{wsd}:workers"
+"""Sorted set: worker ids by the time when the heartbeat of each expires (milliseconds since the epoch)."""
 
 
 def heartbeat_key(worker_id: str) -> str:
+    """Name the string with the latest heartbeat of a worker, as JSON."""
     return "{wsd}:worker:" + worker_id
 
 
 def probe_key(channel: str) -> str:
-    """Return the key by which the worker with this channel of its own sees that Redis takes what is written."""
+    """Name the string that the worker with this channel of its own writes, to see whether Redis accepts writes."""
     return "{wsd}:probe:" + channel
 
 
 def node_key(node_id: str) -> str:
-    """The lease by which a NODE_ID is live once only."""
+    """Name the lease of a node, which keeps a second node from running with the same NODE_ID."""
     return "{wsd}:node:" + node_id
 
 
-SESSIONS_KEY = "{wsd}:sessions"  # sorted set: all session ids by when they expire (seconds since the epoch)
-SESSION_WORKERS_KEY = "{wsd}:session_workers"  # set: worker ids that have, or had, sessions
-CLEANUP_KEY = "{wsd}:session_cleanup"  # lease: the worker that cleans up now
+SESSIONS_KEY = "{wsd}:sessions"
+"""Sorted set: the ids of all sessions by the time when each expires (seconds since the epoch)."""
+
+SESSION_WORKERS_KEY = "{wsd}:session_workers"
+"""Set: the ids of workers that have sessions, or had some."""
+
+CLEANUP_KEY = "{wsd}:session_cleanup"
+"""Lease: the worker that removes expired sessions now."""
 
 
 def session_key(session_id: str) -> str:
+    """Name the hash with the fields of a session."""
     return "ws_session:" + session_id
 
 
 def user_sessions_key(user_id: str) -> str:
-    """Sorted set, as SESSIONS_KEY, of one user."""
+    """Name the sorted set of the sessions of one user, which is like SESSIONS_KEY."""
     return "ws_user_sessions:" + user_id
 
 
 def worker_sessions_key(worker_id: str) -> str:
-    """Sorted set, as SESSIONS_KEY, of one worker."""
+    """Name the sorted set of the sessions of one worker, which is like SESSIONS_KEY."""
     return "ws_worker_sessions:" + worker_id
 
 
 def worker_channel(worker_id: str) -> str:
-    """The pub/sub channel that one worker alone hears. No client can name it: theirs begin with ws_channel."""
+    """Name the pub/sub channel that only one worker subscribes to.
+
+    No client can name it, since the channels of clients begin with `ws_channel`.
+    """
     return "ws_worker:{" + worker_id + "}"
 
 
 EVERY_WORKER = "ws_workers"
-"""The pub/sub channel that all workers hear."""
+"""The pub/sub channel that all workers subscribe to."""
 
 BROADCAST = "broadcast"
-"""The name of the channel that every connection hears; no client may use it for another."""
+"""The name of the channel that every connection receives. It is reserved."""
 
 DIRECT = "direct"
-"""The name that a client's own channel has for it, the one with messages to its user alone."""
+"""The name under which a client receives the channel with the messages to its user alone."""
 
 USER_PREFIX = "!"
-"""No client can name such a channel."""
+"""The first character of the name of a user's channel. No client can name a channel that begins with it."""
 
 
 def user_channel(user_id: str) -> str:
-    """The name of the channel that carries the messages to one user."""
+    """Name the channel with the messages to one user."""
     return USER_PREFIX + user_id
 
 
@@ -65,55 +79,61 @@ CHANNEL_PREFIX = "ws_channel:{"
 
 
 def channel_key(channel: str) -> str:
-    """The pub/sub channel that carries a channel's messages between workers."""
+    """Name the pub/sub channel that carries the messages of a channel between workers."""
     return CHANNEL_PREFIX + channel + "}"
 
 
 def channel_of(key: str) -> str:
-    """The reverse of `channel_key`."""
+    """Return the name of the channel from its pub/sub channel. This is the reverse of `channel_key`."""
     return key[len(CHANNEL_PREFIX) : -1]
 
 
 def history_key(channel: str) -> str:
-    """Stream: the latest messages of a channel; an entry's id is its offset."""
+    """Name the stream with the latest messages of a channel. The id of an entry is its offset."""
     return "ws_history:{" + channel + "}"
 
 
 def history_meta_key(channel: str) -> str:
-    """Hash: epoch and top offset of a channel, and the last number of each worker that publishes there."""
+    """Name the hash with the epoch and top offset of a channel, and the last number of each worker that published."""
     return "ws_history_meta:{" + channel + "}"
 
 
 def idempotency_key(channel: str, stored_key: str) -> str:
-    """String: the position that a message with an idempotency key got. `stored_key`: see `idempotency`."""
+    """Name the string with the position of a message that had an idempotency key. `stored_key`: see `idempotency`."""
     return "ws_idempotency:{" + channel + "}:" + stored_key
 
 
 def receipts_key(channel: str, epoch: str) -> str:
-    """Sorted set: user id by the highest offset that one of its connections has confirmed."""
+    """Name the sorted set of user ids, by the highest offset that a connection of each user has confirmed."""
     return "ws_receipts:{" + channel + "}:" + epoch
 
 
 def presence_key(channel: str, worker_id: str) -> str:
-    """Hash: the members of a channel on one worker."""
+    """Name the hash with the members of a channel on one worker."""
     return "ws_presence:{" + channel + "}:" + worker_id
 
 
 def presence_workers_key(channel: str) -> str:
-    """Sorted set: ids of workers with members of a channel, by when their entry expires (seconds since the epoch)."""
+    """Name the sorted set of the workers that have members of a channel, by the time when the entry of each expires.
+
+    The time is in seconds since the epoch.
+    """
     return "ws_presence:{" + channel + "}"
 
 
 def trace_key(session_id: str) -> str:
-    """List: what became of the connections of a session, see the worker's `flight_recorder`."""
+    """Name the list of what happened to the connections of a session, see the worker's `flight_recorder`."""
     return "ws_trace:" + session_id
 
 
 def user_traces_key(user_id: str) -> str:
-    """Sorted set: session ids of a user by when a connection of theirs ended last (seconds since the epoch)."""
+    """Name the sorted set of a user's session ids, by the time when a connection of each ended last.
+
+    The time is in seconds since the epoch.
+    """
     return "ws_user_traces:" + user_id
 
 
 def user_connections_key(user_id: str) -> str:
-    """Sorted set: `<worker id> <session id>` of a user's connections, by when each was last seen."""
+    """Name the sorted set of a user's connections (`<worker id> <session id>`), by the time when each was last seen."""
     return "ws_user_connections:" + user_id
