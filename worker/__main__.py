@@ -56,7 +56,7 @@ def main() -> int:
         app,
         http=http_protocol(env.handshake_timeout, env.max_head_bytes),
         ws=fanout_protocol(
-            app.manager.outlet,
+            app.worker.parts.outlet,
             announces=bool(env.app or env.authenticate or env.authorize),
         )
         if env.protocol == "wsd"

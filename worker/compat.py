@@ -23,11 +23,12 @@ from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.manager.connection import Connection
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.origin import Origin
+from wsd.worker.process_workers import current_worker, live_workers, serving_worker
 from wsd.worker.security.admission import IDENTITY_KEY
 from wsd.worker.security.authentication import Identity
 from wsd.worker.wire.close_codes import CloseCode
 from wsd.worker.wire.names import name_problem
-from wsd.worker.worker import Worker, current_worker, live_workers, serving_worker
+from wsd.worker.worker import Worker
 
 CHANNEL_PREFIX = "~"
 """No client of the hub can name such a channel."""
@@ -124,7 +125,7 @@ class ConnectionManager:
             identity = _identity(websocket, worker) if user_id is None else Identity(str(user_id), username)
         for field, name in (("user_id", identity.user_id), ("username", identity.username)):
             if name and (problem := name_problem(name)):
-                worker.manager.refusals["name"] += 1
+                worker.manager.counts.refusals["name"] += 1
                 await websocket.accept()
                 raise WebSocketException(CloseCode.POLICY, f"{field} {problem}")
         handle = handle_of(websocket.scope)

@@ -1,37 +1,40 @@
-"""The worker's sign of life: a record in Redis every second, and the event loop's lag."""
+"""The heartbeat of a worker: a record in Redis every second, and the lag of the event loop."""
 
 import asyncio
 import os
 import time
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
-from wsd.worker.broker.message_broker import UNNUMBERED
+from wsd.worker.broker.message_broker import UNNUMBERED, MessageBroker
 from wsd.worker.containment import run_repeatedly
 from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.contract.heartbeat import Heartbeat, WorkerState
 from wsd.worker.contract.redis_keys import EVERY_WORKER, LIVE_WORKERS_KEY, SESSIONS_KEY, heartbeat_key
 from wsd.worker.logs import get_logger
-from wsd.worker.manager.websocket_manager import DistributedWebSocketManager, WorkerCame
+from wsd.worker.manager.peers import WorkerCame
 from wsd.worker.redis_client import Redis, RedisError, is_unusable
 from wsd.worker.roster import Roster
-from wsd.worker.waiting import raise_if_cancelled
+from wsd.worker.waiting import raise_if_cancelled, wait_at_most
 from wsd.worker.wire.messages import encode
 
 logger = get_logger(__name__)
 
 LAG_SAMPLE_SECONDS = 0.25
+"""How often the lag of the event loop is measured."""
 
 GATHER_SECONDS = 0.05
-"""How long several workers that come in one moment are waited for, so that one beat finds them all."""
+"""How long a beat waits after a worker has come, so that it finds all workers that come together."""
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
-# One script, by the server's clock: no worker's clock can make another look dead.
-# KEYS heartbeat, live workers, sessions; ARGV record, ttl in ms, worker id, channel of all workers, what they are told
-# when this one was not known, so that they count it at once and not only at their next beat.
-# Answers whether it was known, the live workers' ids, and how many sessions live.
+# One script, and the clock of Redis: no worker's clock can make another one look dead.
+# KEYS heartbeat, live workers, sessions.
+# ARGV record, lifetime in ms, worker id, channel of all workers, announcement. The announcement is published when Redis
+# did not know this worker: the others then count it at once, not only at their next beat.
+# Answer: whether Redis knew this worker, the ids of the live workers, the number of live sessions.
 BEAT_SCRIPT = """
 local known = redis.call('EXISTS', KEYS[1])
 local time = redis.call('TIME')
@@ -44,54 +47,86 @@ return {known, redis.call('ZRANGE', KEYS[2], 0, -1), redis.call('ZCOUNT', KEYS[3
 """
 
 ANNOUNCEMENT = UNNUMBERED + encode(WorkerCame())
-"""Published past the broker: what tells of a worker that is back must not wait with the messages that were spooled."""
+"""Published past the broker: news of a worker that is back must not wait with the messages that were spooled."""
 
 
 @dataclass(frozen=True)
 class ClusterTotals:
+    """What there is in the whole cluster."""
+
     workers: int
     sessions: int
 
 
-class HeartbeatTask:
-    """Beats every `heartbeat_interval` seconds until cancelled, then takes the record away.
+@dataclass(frozen=True)
+class Load:
+    """What a worker carries. Counters start at 0."""
 
-    Without Redis it only measures: the record is still served by /health.
+    connections: int
+    messages_in: int
+    messages_out: int
+
+
+class HeartbeatListener(Protocol):
+    """What a heartbeat reports. Methods must not block."""
+
+    def workers_seen(self, live: frozenset[str]) -> None:
+        """Called after each beat that Redis answered, with the ids of the workers that live."""
+
+    def redis_restored(self) -> None:
+        """Called when Redis did not know this worker, so that it may have lost other things, too."""
+
+
+class HeartbeatTask:
+    """Sends a beat every `heartbeat_interval` seconds until it is cancelled, then deletes the record.
+
+    Without Redis it only measures. /health serves the record all the same.
     """
 
-    def __init__(self, env: WorkerEnv, manager: DistributedWebSocketManager, redis: Redis | None) -> None:
+    def __init__(
+        self,
+        env: WorkerEnv,
+        redis: Redis | None,
+        roster: Roster,
+        broker: MessageBroker,
+        listener: HeartbeatListener,
+        *,
+        load: Callable[[], Load],
+        worker_came: asyncio.Event,
+    ) -> None:
+        """`redis`: None without Redis. `roster`: learns which workers live. `load` returns what the worker carries.
+        `worker_came`: set by others when a worker announces itself, which brings the next beat forward."""
         self.state = WorkerState.STARTING
         self.redis_healthy = False
-        self.begun = asyncio.Event()  # the first beat was sent, or could not be
+        self.begun = asyncio.Event()  # the first beat was sent, or could not be sent
         self._env = env
-        self._manager = manager
         self._redis = redis
+        self._roster = roster
+        self._broker = broker
+        self._listener = listener
+        self._load = load
+        self._worker_came = worker_came
         self._beat = redis.register_script(BEAT_SCRIPT) if redis is not None else None
         self._started = time.monotonic()
         self._count = 0
         self._lag = 0.0
         self._totals: ClusterTotals | None = None
-        self._roster = Roster(env.heartbeat_interval, grace=env.heartbeat_ttl)
-        self._somebody_came = asyncio.Event()
-        manager.on_worker_came = self._somebody_came.set
 
     @property
     def live_workers(self) -> frozenset[str]:
         """The ids of the workers that live, as far as known."""
         return self._roster.live
 
-    def judges(self) -> bool:
-        """Tell whether a worker whose heartbeat is missing is dead, see `Roster`."""
-        return self._roster.judges(time.monotonic())
-
     @property
     def totals(self) -> ClusterTotals:
-        """Of the cluster while Redis answers, else of this worker."""
+        """The totals of the cluster. While Redis is away: those of this worker."""
         if self._totals is not None and self.redis_healthy:
             return self._totals
-        return ClusterTotals(1, self._manager.connection_count)
+        return ClusterTotals(1, self._load().connections)
 
     def record(self) -> Heartbeat:
+        """Return the record as it is now."""
+        load, health = self._load(), self._broker.health
         return Heartbeat(
             worker_id=self._env.worker_id,
             node_id=self._env.node_id,
@@ -100,22 +135,23 @@ class HeartbeatTask:
             beat=self._count,
             uptime=time.monotonic() - self._started,
             state=self.state,
-            connections=self._manager.connection_count,
-            messages_in=self._manager.messages_in,
-            messages_out=self._manager.messages_out,
+            connections=load.connections,
+            messages_in=load.messages_in,
+            messages_out=load.messages_out,
             loop_lag=self._lag,
             rss=_rss(),
-            redis=self.redis_healthy and self._manager.broker.healthy,
-            deaf=self._manager.broker.health.deaf,
-            refused=self._manager.broker.statistics.refused,
+            redis=self.redis_healthy and self._broker.healthy,
+            deaf=health.deaf,
+            refused=self._broker.statistics.refused,
         )
 
     async def run(self) -> None:
+        """Send beats and measure until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(run_repeatedly(self._measure_lag, "heartbeat: loop lag"), name="loop-lag")
-            tasks.create_task(run_repeatedly(self._beat_for_ever, "heartbeat"), name="heartbeat")
+            tasks.create_task(run_repeatedly(self._send_beats, "heartbeat"), name="heartbeat")
 
-    async def _beat_for_ever(self) -> None:
+    async def _send_beats(self) -> None:
         try:
             while True:
                 self._count += 1
@@ -123,24 +159,22 @@ class HeartbeatTask:
                 raise_if_cancelled()
                 self.begun.set()
                 self._lag = 0.0
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self._env.heartbeat_interval):
-                        await self._somebody_came.wait()
-                        await asyncio.sleep(GATHER_SECONDS)
-                self._somebody_came.clear()
+                if await wait_at_most(self._worker_came, self._env.heartbeat_interval):
+                    await asyncio.sleep(GATHER_SECONDS)
+                self._worker_came.clear()
         finally:
-            await self._say_goodbye()
+            await self._delete_record()
 
     async def beat_now(self) -> None:
-        """Write the record, and count the others.
+        """Write the record, and find out which workers live.
 
-        A Redis that hangs holds it up for `heartbeat_interval` at most: the supervisor takes a count that stands still
-        for a worker whose background work has ended.
+        A Redis that hangs delays this by `heartbeat_interval` at most. If the count stood still for longer, the
+        supervisor would think that the background work of this worker has ended.
         """
         if self._beat is None:
             return
-        # Whoever reads it there knows that it came through; what is left to say is whether we hear, too.
-        record = replace(self.record(), redis=self._manager.broker.healthy)
+        # Whoever reads this record in Redis knows that it arrived there. It only says whether the broker works, too.
+        record = replace(self.record(), redis=self._broker.healthy)
         keys = [heartbeat_key(record.worker_id), LIVE_WORKERS_KEY, SESSIONS_KEY]
         ttl_ms = int(self._env.heartbeat_ttl * 1000)
         arguments: list[str | int | bytes] = [record.to_json(), ttl_ms, record.worker_id, EVERY_WORKER, ANNOUNCEMENT]
@@ -152,17 +186,17 @@ class HeartbeatTask:
                 logger.warning("heartbeat failed: %s", exc)
             self.redis_healthy = False
             if is_unusable(exc):
-                self._manager.broker.suspect(str(exc))  # nothing may be published for long
+                self._broker.suspect(str(exc))  # the broker may publish nothing for long, and not notice
         else:
             self.redis_healthy = True
             found = frozenset(worker.decode(errors="replace") for worker in workers)
             self._roster.seen(found, time.monotonic(), was_known=bool(was_known))
             self._totals = ClusterTotals(len(self.live_workers), sessions)
-            self._manager.workers_seen(self.live_workers)
+            self._listener.workers_seen(self.live_workers)
             if not was_known:
-                self._manager.rewrite()
+                self._listener.redis_restored()
 
-    async def _say_goodbye(self) -> None:
+    async def _delete_record(self) -> None:
         if self._redis is None or not self.redis_healthy:
             return
         worker_id = self._env.worker_id
@@ -183,5 +217,5 @@ class HeartbeatTask:
 
 
 def _rss() -> int:
-    """Resident bytes of this process (proc(5), statm: the second number counts pages)."""
+    """Return the resident bytes of this process. The second number of statm counts pages, see proc(5)."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES

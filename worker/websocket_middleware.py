@@ -10,10 +10,11 @@ from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.delivery.handle import handle_of
 from wsd.worker.endpoints import http_api
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
+from wsd.worker.process_workers import serving_worker
 from wsd.worker.security.admission import Admission, expiry_spread, refuse, run_admitted
 from wsd.worker.security.authentication import Authenticate, without_secrets
 from wsd.worker.server.lifespan import Lifespan
-from wsd.worker.worker import Worker, serving_worker
+from wsd.worker.worker import Worker
 
 STATE_KEY = "websocket_manager"
 
@@ -93,10 +94,10 @@ class WebSocketMiddleware:
         await response(scope, receive, send)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send, *, authentication_only: bool = False) -> None:
-        await self.manager.turns()  # clients come back together; who is here already must not wait for all of them
+        await self.worker.parts.turns()  # clients come back together; who is here already must not wait for all of them
         refusal = await self._admission.refusal(scope, authentication_only=authentication_only)
         if refusal is not None:
-            self.manager.refusals[refusal.reason] += 1
+            self.manager.counts.refusals[refusal.reason] += 1
             await refuse(refusal, scope, receive, send)
             return
         handle = handle_of(scope)

@@ -22,7 +22,8 @@ from tests.support.worker import worker
 from wsd.worker.compat import AmbiguousNameError, ConnectionManager, check_names
 from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.contract.lifecycle import EXIT_STARTUP_FAILED
-from wsd.worker.worker import Worker, current_worker
+from wsd.worker.process_workers import current_worker
+from wsd.worker.worker import Worker
 
 pytestmark = pytest.mark.anyio
 
@@ -141,7 +142,7 @@ async def test_what_the_manager_cannot_keep_or_send_is_refused_before_anything_h
     assert manager.connection_count == 0
     numbered: Any = {1: [{"b": None}]}
     ann = await manager.connect("ann", metadata=numbered)
-    session = await manager.sessions.get(ann.session_id)
+    session = await one.backend.sessions.get(ann.session_id)
     assert session is not None
     assert session.metadata == {"1": [{"b": None}]}, "as JSON has it"
     for call in (

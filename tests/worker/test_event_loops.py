@@ -17,7 +17,8 @@ from starlette.websockets import WebSocket
 from wsd import ConnectionManager, WebSocketMiddleware, get_websocket_manager
 from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.endpoints import hub
-from wsd.worker.worker import Worker, current_worker, live_workers
+from wsd.worker.process_workers import current_worker, live_workers
+from wsd.worker.worker import Worker
 
 manager = ConnectionManager("event-loops")
 

@@ -224,7 +224,7 @@ async def app(scope, receive, send):
     else:
         await receive()
         await send({{"type": "websocket.accept"}})
-        await send({{"type": "websocket.send", "text": str(get_websocket_manager().broker.healthy)}})
+        await send({{"type": "websocket.send", "text": str(get_websocket_manager().statistics().mode)}})
         await receive()
 """
 
@@ -249,7 +249,7 @@ async def test_a_worker_serves_them_beats_and_ends_well(tmp_path: Path) -> None:
             beats = serving.health()[1]["heartbeat"]["beat"]
             await eventually(lambda serving=serving, beats=beats: serving.health()[1]["heartbeat"]["beat"] > beats + 2)  # type: ignore[misc]
             async with asyncio.timeout(10), unix_connect(str(serving.path), "ws://localhost/") as connection:
-                assert await connection.recv() == "True"
+                assert await connection.recv() == "memory"
             assert await asyncio.to_thread(serving.request, "GET", "/") == (200, "True")
             serving.process.send_signal(signal.SIGTERM)
         for serving in running:

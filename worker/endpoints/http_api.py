@@ -22,8 +22,8 @@ from wsd.worker.contract.http_paths import (
 )
 from wsd.worker.contract.redis_keys import BROADCAST
 from wsd.worker.endpoints import operator_api
-from wsd.worker.errors import NotStoredError
-from wsd.worker.manager.websocket_manager import Published
+from wsd.worker.errors import NotStoredError, RedisUnavailableError
+from wsd.worker.manager.publisher import Published
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.position import MAX_OFFSET
 from wsd.worker.wire.redaction import PayloadFilter
@@ -61,11 +61,11 @@ _bounded = PayloadFilter(())
 
 async def health(worker: Worker, request: Request) -> Response:
     """Tell load balancers whether to send traffic here. Addresses, pids and memory are for those who may look."""
-    status, body = worker.health()
+    found = worker.health()
+    body: object = found
     if _may_not_look(worker, request) is not None:
-        websocket = body["websocket"]
-        body = {"status": body["status"], "websocket": {"mode": websocket["mode"]}}
-    return _json(body, status)
+        body = {"status": found.status, "websocket": {"mode": found.websocket.mode}}
+    return _json(body, 200 if found.serves else 503)
 
 
 async def stats(worker: Worker, request: Request) -> Response:
@@ -131,7 +131,7 @@ async def history(worker: Worker, request: Request) -> Response:
     reverse = request.query_params.get("reverse", "").lower() in ("1", "true")
     try:
         return _json(await worker.manager.history(channel, since, max(1, limit), reverse=reverse))
-    except ConnectionError:
+    except RedisUnavailableError:
         return _error(503, HISTORY_UNAVAILABLE)
 
 

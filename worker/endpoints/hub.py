@@ -14,7 +14,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from wsd.worker.delivery.handle import handle_of
 from wsd.worker.endpoints.hub_client import Client
-from wsd.worker.manager.websocket_manager import MAX_CHANNELS, DistributedWebSocketManager, TooManyConnectionsError
+from wsd.worker.manager.membership import MAX_CHANNELS
+from wsd.worker.manager.user_limit import TooManyConnectionsError
+from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.security.admission import IDENTITY_KEY
 from wsd.worker.security.authentication import Identity
 from wsd.worker.wire import frames
@@ -52,7 +54,7 @@ async def endpoint(websocket: WebSocket) -> None:
     await websocket.accept()
     for name, value in (("user_id", identity.user_id), ("username", identity.username)):
         if problem := name_problem(value):
-            manager.refusals["name"] += 1
+            manager.counts.refusals["name"] += 1
             await websocket.close(CloseCode.POLICY, f"{name} {problem}")
             return
     token = websocket.query_params.get("session", "")

@@ -18,14 +18,11 @@ from wsd.worker.channels.channels import Joined
 from wsd.worker.containment import contained, report
 from wsd.worker.contract.redis_keys import BROADCAST, DIRECT, user_channel
 from wsd.worker.delivery.handle import WebSocketHandle
-from wsd.worker.errors import NotStoredError
+from wsd.worker.errors import NotStoredError, RedisUnavailableError
 from wsd.worker.manager.connection import Connection
-from wsd.worker.manager.websocket_manager import (
-    MAX_CHANNELS,
-    ChannelFullError,
-    DistributedWebSocketManager,
-    Published,
-)
+from wsd.worker.manager.membership import MAX_CHANNELS, ChannelFullError
+from wsd.worker.manager.publisher import Published
+from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.security.authentication import Identity
 from wsd.worker.security.authorization import Action, is_allowed
 from wsd.worker.wire import messages as wire
@@ -159,7 +156,7 @@ class Client:
     def _begin(self, content: str | bytes) -> Coroutine[Any, Any, None] | None:
         """Carry out one message; what there is to wait for is returned."""
         manager, connection = self._manager, self.connection
-        manager.messages_in += 1
+        manager.counts.messages_in += 1
         now = time.monotonic()
         if self._handle is None:
             connection.outbox.heard_at = now
@@ -225,7 +222,7 @@ class Client:
     def _exceeded(self, code: str, rate: str, content: str | bytes) -> NoReturn:
         """Raises WireError."""
         connection, manager = self.connection, self._manager
-        manager.refusals[code] += 1
+        manager.counts.refusals[code] += 1
         if not connection.refused_in_a_row:
             connection.outbox.note("refused", f"more than {rate}")
         connection.refused_in_a_row += 1
@@ -363,7 +360,7 @@ async def _history(manager: DistributedWebSocketManager, connection: Connection,
     await _check_allowed(manager, connection, "history", request.channel, request.id)
     try:
         page = await manager.history(request.channel, request.since, request.limit, reverse=request.reverse)
-    except ConnectionError:
+    except RedisUnavailableError:
         raise WireError("unavailable", HISTORY_UNAVAILABLE, request.id) from None
     manager.reply(connection, msgspec.structs.replace(page, id=request.id))
 
@@ -376,7 +373,7 @@ async def _delivered(manager: DistributedWebSocketManager, connection: Connectio
         raise WireError("no_receipts", f"nobody keeps how far users have read {channel}", request_id)
     try:
         offset = await manager.read_by(channel, user_id, request.epoch)
-    except ConnectionError:
+    except RedisUnavailableError:
         raise WireError("unavailable", HISTORY_UNAVAILABLE, request_id) from None
     delivered = offset >= request.offset > 0
     manager.reply(connection, wire.Receipt(channel, user_id, delivered, offset, request_id))

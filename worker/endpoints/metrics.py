@@ -30,14 +30,14 @@ class WorkerCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         worker, beat = self._worker, self._worker.heartbeat.record()
         seen = worker.manager.statistics()
-        broker, health = seen.broker, worker.manager.broker.health
+        broker, health = seen.broker, worker.backend.broker.health
         totals = worker.heartbeat.totals
         yield self._gauge("connections", "WebSockets connected now", seen.connections)
         yield self._gauge("users", "Users connected to this worker now", seen.users)
         yield self._gauge("channels", "Channels with members on this worker now", seen.channels)
         yield self._counter("messages_received", "Messages from clients", seen.messages_in)
         yield self._counter("messages_sent", "Messages to clients", seen.messages_out)
-        waiting = worker.manager.outlet.waiting_bytes
+        waiting = worker.parts.outlet.waiting_bytes
         yield self._gauge("send_backlog_bytes", "What clients that read too slowly have not taken yet", waiting)
         yield self._counters("connections_closed", "WebSockets that ended, by reason", "reason", seen.closes)
         yield self._counter("history_repaired", "Messages that were missed, and read from a history", seen.repaired)
@@ -46,7 +46,7 @@ class WorkerCollector(Collector):
         yield self._counters("faults", "Exceptions that nobody expected, by where they were caught", "where", faults)
         yield self._gauge("loop_lag_seconds", "How late the event loop was at worst, lately", beat.loop_lag)
         yield self._gauge("resident_memory_bytes", "Memory of the process", beat.rss)
-        yield self._gauge("distributed", "1 while messages cross workers", int(worker.manager.broker.healthy))
+        yield self._gauge("distributed", "1 while messages cross workers", int(worker.backend.broker.healthy))
         states = {state.value: int(state is health.breaker) for state in BreakerState}
         yield self._gauges("breaker_state", "1 for the state the circuit breaker is in", "state", states)
         yield self._counter("breaker_opened", "Times that Redis was given up", broker.breaker_opened)

@@ -53,7 +53,7 @@ def shown(session: SessionInfo) -> dict[str, Any]:
 
 async def sessions(worker: Worker, request: Request) -> object:
     page = _page(request)
-    store = worker.manager.sessions
+    store = worker.backend.sessions
     if page.user:
         found = await store.list_by_user(page.user)
         total, found = len(found), found[page.offset : page.offset + page.limit]
@@ -74,7 +74,7 @@ async def channels(worker: Worker, request: Request) -> object:
 
 async def trace(worker: Worker, request: Request) -> object:
     who = request.query_params.get("who", "")
-    tracing = worker.manager.tracing
+    tracing = worker.parts.tracing
     await worker.heartbeat.beat_now()
     live = worker.heartbeat.live_workers
     traces = [await tracing.trace(session_id, live) for session_id in await tracing.sessions(who)]
@@ -83,13 +83,13 @@ async def trace(worker: Worker, request: Request) -> object:
 
 async def kick(worker: Worker, request: Request) -> object:
     wanted = msgspec.json.decode(await request.body(), type=Kick)
-    store = worker.manager.sessions
+    store = worker.backend.sessions
     found = await store.get(wanted.who)
     ended = [found] if found is not None else await store.list_by_user(wanted.who)
     await store.delete_many([session.session_id for session in ended])
     for session in ended:
         if session.worker_id == worker.manager.worker_id:
-            worker.manager.keeper.changed(session.session_id)  # the store tells other workers only
+            worker.parts.keeper.changed(session.session_id)  # the store tells other workers only
     return {"sessions": [shown(session) for session in ended]}
 
 

@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -13,16 +14,16 @@ import pytest
 from tests.support.waiting import eventually
 from tests.unit.worker.test_outbox import Socket, payload, turn
 from wsd.worker import containment
-from wsd.worker.broker.memory_broker import InMemoryMessageBroker
+from wsd.worker.backend.backend import memory_backend
 from wsd.worker.channels.options import ChannelRules
 from wsd.worker.channels.presence import InMemoryPresence
-from wsd.worker.channels.receipts import Receipts
 from wsd.worker.containment import Containment, contained, run_repeatedly
 from wsd.worker.delivery.outbox import Outlet
 from wsd.worker.endpoints.hub_client import Client
-from wsd.worker.manager.websocket_manager import DistributedWebSocketManager, Parts
+from wsd.worker.manager.connection import ConnectionLimits
+from wsd.worker.manager.parts import ClientRules, ManagerParts
+from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.server.keepalive import Keepalive
-from wsd.worker.sessions.ended_connections import EndedConnections
 from wsd.worker.sessions.memory_store import InMemorySessionStore
 from wsd.worker.wire.redaction import PayloadFilter
 
@@ -142,36 +143,35 @@ class FailingStore(InMemorySessionStore):
 
 
 @asynccontextmanager
-async def running_manager() -> AsyncIterator[DistributedWebSocketManager]:
-    parts = Parts(
-        InMemoryMessageBroker,
-        FailingStore(60.0),
-        FailingPresence(),
-        FailingFilter([]),
-        ChannelRules(""),
-        Receipts(None),
-        EndedConnections(None, 0.0),
+async def running_manager() -> AsyncIterator[tuple[ManagerParts, DistributedWebSocketManager]]:
+    backend = memory_backend(session_ttl=60.0, trace_ttl=0.0)
+    parts = ManagerParts(
+        replace(backend, sessions=FailingStore(60.0), presence=FailingPresence()),
+        worker_id="w",
+        node_id="n",
+        rules=ClientRules(ConnectionLimits(), FailingFilter([])),
+        channel_rules=ChannelRules(""),
+        outlet=Outlet(),
     )
-    manager = DistributedWebSocketManager("w", "n", parts)
-    running = asyncio.create_task(manager.run())
-    await manager.settle()
-    yield manager
+    running = asyncio.create_task(parts.run())
+    await parts.wait_until_ready()
+    yield parts, DistributedWebSocketManager(parts)
     assert not running.done()
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running
 
 
-async def connected(manager: DistributedWebSocketManager, user_id: str) -> tuple[Socket, Client]:
-    socket = Socket(manager.outlet)
+async def connected(parts: ManagerParts, manager: DistributedWebSocketManager, user_id: str) -> tuple[Socket, Client]:
+    socket = Socket(parts.outlet)
     connection = await manager.connect(user_id, welcome=False, outbox=socket.outbox)
     socket.outbox.release()
     return socket, Client(manager, connection)
 
 
 async def test_a_request_that_fails_is_answered_and_those_behind_it_are_carried_out() -> None:
-    async with running_manager() as manager:
-        socket, client = await connected(manager, "ann")
+    async with running_manager() as (parts, manager):
+        socket, client = await connected(parts, manager, "ann")
         requests: list[dict[str, Any]] = [
             {"type": "subscribe", "channel": "c", "id": 1},
             {"type": "presence", "channel": "c", "id": 2},
@@ -188,8 +188,8 @@ async def test_a_request_that_fails_is_answered_and_those_behind_it_are_carried_
 
 
 async def test_an_answer_that_cannot_be_given_ends_its_connection_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with running_manager() as manager:
-        (guilty, client), (other, _) = await connected(manager, "ann"), await connected(manager, "ben")
+    async with running_manager() as (parts, manager):
+        (guilty, client), (other, _) = await connected(parts, manager, "ann"), await connected(parts, manager, "ben")
         monkeypatch.setattr(manager, "reply", raises)
         client.received('{"type":"broadcast","data":1,"id":1}')
         await eventually(lambda: other.got)
@@ -198,19 +198,19 @@ async def test_an_answer_that_cannot_be_given_ends_its_connection_alone(monkeypa
 
 
 async def test_a_session_that_cannot_be_written_is_refused_alone() -> None:
-    async with running_manager() as manager:
+    async with running_manager() as (parts, manager):
         guilty, other = await asyncio.gather(
-            connected(manager, "mallory"), connected(manager, "ben"), return_exceptions=True
+            connected(parts, manager, "mallory"), connected(parts, manager, "ben"), return_exceptions=True
         )
         assert isinstance(guilty, ValueError)
         assert isinstance(other, tuple)
-        assert await manager.sessions.get(other[1].connection.session_id) is not None
+        assert await parts.backend.sessions.get(other[1].connection.session_id) is not None
 
 
 async def test_faults_are_logged_with_their_traceback(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR)
-    async with running_manager() as manager:
-        socket, client = await connected(manager, "ann")
+    async with running_manager() as (parts, manager):
+        socket, client = await connected(parts, manager, "ann")
         client.received('{"type":"broadcast","data":"poison","id":1}')
         await eventually(lambda: socket.got)
     assert "a client's request" in caplog.text

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from wsd.worker.manager.connection import Turns
+from wsd.worker.manager.turns import Turns
 
 pytestmark = pytest.mark.anyio
 

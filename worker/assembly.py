@@ -1,0 +1,49 @@
+"""The parts of a worker, built as its environment says."""
+
+from wsd.worker.backend.backend import Backend, memory_backend
+from wsd.worker.backend.redis_backend import redis_backend
+from wsd.worker.channels.options import ChannelRules
+from wsd.worker.contract.environment import WorkerEnv
+from wsd.worker.delivery.outbox import Outlet
+from wsd.worker.manager.connection import ConnectionLimits
+from wsd.worker.manager.parts import ClientRules, ManagerParts
+from wsd.worker.roster import Roster
+from wsd.worker.security.authentication import load_hook
+from wsd.worker.wire.redaction import PayloadFilter
+
+
+def build_backend(env: WorkerEnv, roster: Roster) -> Backend:
+    """Build the backend: in Redis if `env` names one and does not forbid it, else in memory.
+
+    Raises ValueError for a malformed Redis URL.
+    """
+    if env.distributed and env.redis_url:
+        return redis_backend(env, roster)
+    return memory_backend(session_ttl=env.session_ttl, trace_ttl=env.trace_ttl)
+
+
+def build_parts(env: WorkerEnv, backend: Backend) -> ManagerParts:
+    """Build the parts of the manager. Raises ValueError when the application's authorization cannot be loaded."""
+    return ManagerParts(
+        backend,
+        worker_id=env.worker_id,
+        node_id=env.node_id,
+        rules=ClientRules(
+            limits=ConnectionLimits(
+                per_user=env.max_connections_per_user,
+                messages_per_second=env.messages_per_second,
+                message_burst=env.message_burst,
+                bytes_per_second=env.bytes_per_second,
+                byte_burst=env.byte_burst,
+                idle_timeout=env.idle_timeout,
+            ),
+            payload_filter=PayloadFilter(env.sensitive_fields.split(",")),
+            authorize=load_hook("security.authorize", env.authorize) if env.authorize else None,
+        ),
+        channel_rules=ChannelRules(env.channels),
+        outlet=Outlet(
+            max_buffer_bytes=env.max_buffer_bytes,
+            max_total_bytes=env.max_total_buffer_bytes,
+        ),
+        call_timeout=env.redis_timeout,
+    )

@@ -1,0 +1,53 @@
+"""Everything that depends on whether a worker has a Redis."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wsd.worker.broker.memory_broker import InMemoryMessageBroker
+from wsd.worker.broker.message_broker import MessageBroker
+from wsd.worker.channels.presence import InMemoryPresence, Presence
+from wsd.worker.channels.receipts import Receipts
+from wsd.worker.redis_client import Redis
+from wsd.worker.sessions.ended_connections import EndedConnections
+from wsd.worker.sessions.memory_store import InMemorySessionStore
+from wsd.worker.sessions.session_store import SessionStore
+from wsd.worker.sessions.user_connections import UserConnections
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The broker and the stores of a worker: all of them in Redis, or all of them in its memory."""
+
+    broker: MessageBroker
+    sessions: SessionStore
+    presence: Presence
+    receipts: Receipts
+    ended_connections: EndedConnections
+    user_connections: UserConnections | None = None  # None: no other worker has connections that count
+    heartbeat_redis: Redis | None = None  # where heartbeats go; None without Redis
+    clients: Sequence[Redis] = ()  # everything that is to be closed in the end
+
+    @property
+    def distributed(self) -> bool:
+        """Whether the worker has a Redis, reachable or not."""
+        return self.heartbeat_redis is not None
+
+    async def aclose(self) -> None:
+        """Close the connections to Redis."""
+        for client in self.clients:
+            await client.aclose()
+
+
+def memory_backend(*, session_ttl: float, trace_ttl: float) -> Backend:
+    """Make the backend of a worker that is alone: in development, in tests, and with `WSD_WORKER_DISTRIBUTED=0`.
+
+    `session_ttl`: seconds that a session outlives its connection. `trace_ttl`: seconds that the records of ended
+    connections are kept.
+    """
+    return Backend(
+        broker=InMemoryMessageBroker(lambda channel, payload: None),
+        sessions=InMemorySessionStore(session_ttl),
+        presence=InMemoryPresence(),
+        receipts=Receipts(None),
+        ended_connections=EndedConnections(None, trace_ttl),
+    )

@@ -1,0 +1,37 @@
+"""The backend of a worker in a cluster: everything in Redis."""
+
+import time
+
+from wsd.worker.backend.backend import Backend
+from wsd.worker.backend.redis_messages import RedisClients, open_broker
+from wsd.worker.channels.presence import RedisPresence
+from wsd.worker.channels.receipts import Receipts
+from wsd.worker.contract.environment import WorkerEnv
+from wsd.worker.roster import Roster
+from wsd.worker.sessions.ended_connections import EndedConnections
+from wsd.worker.sessions.redis_store import RedisSessionStore
+from wsd.worker.sessions.user_connections import UserConnections
+
+
+def redis_backend(env: WorkerEnv, roster: Roster) -> Backend:
+    """Make a backend on the Redis of `env`. Nothing is connected yet. `roster`: the workers that live, as known here.
+
+    Raises ValueError for a malformed URL.
+    """
+    clients = RedisClients(env.redis_connect_timeout)
+    commands = clients.open(env.redis_url, env.redis_timeout)
+    user_connections = None
+    if env.max_connections_per_user:
+        user_connections = UserConnections(commands, env.worker_id, lambda: roster.live)
+    return Backend(
+        broker=open_broker(env, clients, expected_workers=lambda: len(roster.live)),
+        sessions=RedisSessionStore(
+            commands, env.worker_id, env.session_ttl, judges=lambda: roster.judges(time.monotonic())
+        ),
+        presence=RedisPresence(commands, env.worker_id),
+        receipts=Receipts(commands),
+        ended_connections=EndedConnections(commands, env.trace_ttl),
+        user_connections=user_connections,
+        heartbeat_redis=clients.open(env.redis_url, env.heartbeat_interval),
+        clients=clients.opened,
+    )

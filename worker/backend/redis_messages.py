@@ -1,0 +1,52 @@
+"""The connections of a worker to Redis, and the broker that carries its messages over them."""
+
+from collections.abc import Callable
+
+from wsd.worker.broker.circuit_breaker import BreakerPolicy, CircuitBreaker
+from wsd.worker.broker.redis_broker import RedisMessageBroker
+from wsd.worker.broker.redis_pubsub import RedisPubSub
+from wsd.worker.broker.spool import Spool
+from wsd.worker.contract.environment import WorkerEnv
+from wsd.worker.contract.redis_keys import worker_channel
+from wsd.worker.redis_client import Redis, open_redis
+
+
+class RedisClients:
+    """Opens clients, and remembers them so that they can be closed."""
+
+    def __init__(self, connect_timeout: float) -> None:
+        """`connect_timeout`: seconds."""
+        self.opened: list[Redis] = []
+        self._connect_timeout = connect_timeout
+
+    def open(self, url: str, timeout: float | None) -> Redis:
+        """Make a client. `timeout`: seconds to wait for an answer, None for no limit. Raises ValueError."""
+        client = open_redis(url, connect_timeout=self._connect_timeout, timeout=timeout)
+        self.opened.append(client)
+        return client
+
+
+def open_broker(env: WorkerEnv, clients: RedisClients, expected_workers: Callable[[], int]) -> RedisMessageBroker:
+    """Make the broker on the Redis of `env`, with the fallback Valkey of this node if there is one.
+
+    `expected_workers`: returns how many workers subscribe to the messages of all.
+    """
+    return RedisMessageBroker(
+        lambda channel, payload: None,
+        primary=_pubsub(env, clients, "Redis", env.redis_url),
+        stand_in=_pubsub(env, clients, "the stand-in", env.fallback_url, stores=False) if env.fallback_url else None,
+        breaker=CircuitBreaker(BreakerPolicy()),
+        spool=Spool(env.spool_messages, env.spool_bytes),
+        expected_workers=expected_workers,
+    )
+
+
+def _pubsub(env: WorkerEnv, clients: RedisClients, name: str, url: str, *, stores: bool = True) -> RedisPubSub:
+    return RedisPubSub(
+        name,
+        publisher=clients.open(url, None),  # callers limit the time themselves: a limit for each answer costs 4 us
+        listener=clients.open(url, None),
+        own_channel=worker_channel(env.worker_id),
+        timeout=env.redis_timeout / 2,  # a message may try Redis, then the fallback
+        stores=stores,
+    )

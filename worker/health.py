@@ -1,0 +1,89 @@
+"""The answer of a worker at /health. Pure."""
+
+from typing import Literal
+
+from msgspec import UNSET, Struct, UnsetType
+
+from wsd.worker.broker.circuit_breaker import BreakerState
+from wsd.worker.broker.message_broker import BrokerHealth, Mode
+from wsd.worker.contract.heartbeat import Heartbeat, WorkerState
+
+CONSEQUENCES = {
+    Mode.FALLBACK: "messages stay on this node",
+    Mode.LOCAL: "messages stay on this worker",
+}
+"""How far messages reach while Redis is away."""
+
+Status = Literal["healthy", "degraded", "starting", "draining", "deaf", "stopped"]
+"""`healthy` and `degraded` workers serve; a degraded one does so without Redis.
+
+A `deaf` worker is connected to Redis and receives nothing. The background work of a `stopped` one has ended: nothing
+crosses workers, and only a new process helps.
+"""
+
+
+class WebSocketHealth(Struct, frozen=True, kw_only=True):
+    """The state of the cluster, as one worker sees it."""
+
+    worker_id: str
+    session_store_healthy: bool
+    message_broker_healthy: bool
+    local_connections: int
+    total_sessions: int
+    total_workers: int
+    mode: Mode
+    breaker: BreakerState
+    loop_lag: float  # seconds, the worst since the last heartbeat
+
+
+class WorkerHealth(Struct, frozen=True, kw_only=True):
+    """What a worker says about itself."""
+
+    status: Status
+    websocket: WebSocketHealth
+    heartbeat: Heartbeat
+    reason: str | UnsetType = UNSET  # why the worker is degraded, and what that means
+
+    @property
+    def serves(self) -> bool:
+        """Whether load balancers should send traffic to the worker."""
+        return self.status in ("healthy", "degraded")
+
+
+def judge(
+    beat: Heartbeat, broker: BrokerHealth, *, running: bool, store_healthy: bool, sessions: int, workers: int
+) -> WorkerHealth:
+    """Judge a worker. `running`: whether its background work runs; `sessions`, `workers`: in the whole cluster."""
+    broker_healthy = broker.mode in (Mode.MEMORY, Mode.DISTRIBUTED)
+    degraded = not (broker_healthy and store_healthy)
+    reason: str | UnsetType = UNSET
+    if degraded:
+        cause = broker.reason or "sessions cannot be written"
+        reason = f"Redis is not reachable, {CONSEQUENCES.get(broker.mode, 'messages cross')}: {cause}"
+    status: Status
+    if not running:
+        status = "stopped"
+    elif beat.state is WorkerState.STARTING:
+        status = "starting"
+    elif beat.state is WorkerState.DRAINING:
+        status = "draining"
+    elif broker.deaf:
+        status = "deaf"
+    else:
+        status = "degraded" if degraded else "healthy"
+    return WorkerHealth(
+        status=status,
+        websocket=WebSocketHealth(
+            worker_id=beat.worker_id,
+            session_store_healthy=store_healthy,
+            message_broker_healthy=broker_healthy,
+            local_connections=beat.connections,
+            total_sessions=sessions,
+            total_workers=workers,
+            mode=broker.mode,
+            breaker=broker.breaker,
+            loop_lag=beat.loop_lag,
+        ),
+        heartbeat=beat,
+        reason=reason,
+    )

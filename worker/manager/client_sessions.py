@@ -1,0 +1,105 @@
+"""The session of a client that connects: an earlier one that it resumes, or a new one."""
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from wsd.worker.channels.channels import PATIENCE_SECONDS, RETRY_SECONDS
+from wsd.worker.errors import RedisUnavailableError
+from wsd.worker.manager.redis_steps import RedisSteps
+from wsd.worker.manager.turns import Turns
+from wsd.worker.sessions.session_store import Claim, SessionInfo, SessionStore
+from wsd.worker.wire import messages as wire
+
+
+@dataclass(frozen=True)
+class ClientSession:
+    """A session, and what its client is told of it. `secret` is the new resume token's; only its digest is stored."""
+
+    info: SessionInfo
+    secret: str
+    resumed: bool
+
+    def welcome(self, channels: dict[str, wire.ChannelState]) -> wire.Welcome:
+        """Return the first message to the client. `channels`: where it stands in each channel that it is in."""
+        info = self.info
+        return wire.Welcome(
+            session_id=info.session_id,
+            user_id=info.user_id,
+            username=info.username,
+            worker_id=info.worker_id,
+            node_id=info.node_id,
+            resumed=self.resumed,
+            resume_token=f"{info.session_id}.{self.secret}",
+            channels=channels,
+        )
+
+
+class ClientSessions:
+    """Finds or makes the sessions of the clients that connect to this worker."""
+
+    def __init__(self, store: SessionStore, redis: RedisSteps, turns: Turns, *, worker_id: str, node_id: str) -> None:
+        self._store = store
+        self._redis = redis
+        self._turns = turns
+        self._worker_id = worker_id
+        self._node_id = node_id
+
+    async def find_or_make(
+        self, user_id: str, username: str, metadata: Mapping[str, Any], resume_token: str
+    ) -> ClientSession:
+        """Return the session that the token resumes, if it is one of this user's; otherwise a new session.
+
+        A session that is resumed belongs to this worker from then on. A new session is not stored yet. A client with
+        a token waits up to PATIENCE_SECONDS for a Redis that is away, and then gets a new session.
+        """
+        secret = secrets.token_urlsafe(16)
+        session_id, _, old_secret = resume_token.partition(".")
+        if resume_token:
+            claim = Claim(
+                session_id=session_id,
+                user_id=user_id,
+                username=username,
+                token=digest(old_secret),
+                new_token=digest(secret),
+                worker_id=self._worker_id,
+                node_id=self._node_id,
+            )
+            if (claimed := await self._claim(claim)) is not None:
+                return ClientSession(claimed, secret, resumed=True)
+        return ClientSession(self._new(user_id, username, metadata, digest(secret)), secret, resumed=False)
+
+    async def _claim(self, claim: Claim) -> SessionInfo | None:
+        gives_up_at = time.monotonic() + PATIENCE_SECONDS
+        await self._turns()  # clients come back together
+        while True:
+            with suppress(RedisUnavailableError):
+                async with self._redis.step("a session was not resumed"):
+                    return await self._store.claim(claim)
+            if time.monotonic() > gives_up_at:
+                return None
+            await asyncio.sleep(RETRY_SECONDS)
+
+    def _new(self, user_id: str, username: str, metadata: Mapping[str, Any], token: str) -> SessionInfo:
+        now = time.time()
+        return SessionInfo(
+            session_id=secrets.token_hex(16),
+            user_id=user_id,
+            username=username,
+            node_id=self._node_id,
+            worker_id=self._worker_id,
+            connected_at=now,
+            last_seen=now,
+            metadata=dict(metadata),
+            token=token,
+        )
+
+
+def digest(secret: str) -> str:
+    """Return what is stored of a resume token's secret."""
+    return hashlib.sha256(secret.encode()).hexdigest() if secret else ""

@@ -1,0 +1,57 @@
+"""From the broker and the heartbeat to the parts of the manager."""
+
+from wsd.worker.channels.channels import Channels
+from wsd.worker.channels.presence import Presence
+from wsd.worker.contract.redis_keys import channel_of
+from wsd.worker.delivery.batch import Message
+from wsd.worker.delivery.fanout import Fanout
+from wsd.worker.logs import get_logger
+from wsd.worker.manager.peers import Peers
+from wsd.worker.manager.presence import MemberLists
+from wsd.worker.sessions.keeper import SessionKeeper
+
+logger = get_logger(__name__)
+
+
+class Dispatcher:
+    """Hands what the broker and the heartbeat report to the parts that it concerns. No method blocks."""
+
+    def __init__(
+        self,
+        *,
+        fanout: Fanout,
+        channels: Channels,
+        peers: Peers,
+        keeper: SessionKeeper,
+        presence: Presence,
+        members: MemberLists,
+    ) -> None:
+        self._fanout = fanout
+        self._channels = channels
+        self._peers = peers
+        self._keeper = keeper
+        self._presence = presence
+        self._members = members
+
+    def message_received(self, channel: str, payload: bytes) -> None:
+        """Send a message to the members of its channel on this worker, or take one that is for the worker itself."""
+        if channel in self._peers.channels:
+            self._peers.received(payload)
+            return
+        try:
+            payload.decode()
+        except UnicodeDecodeError:
+            logger.warning("dropped a message on %s that is not UTF-8", channel)
+            return
+        name = channel_of(channel)
+        self._fanout.send_to_members(name, name, Message(payload))
+
+    def redis_restored(self) -> None:
+        """Write to Redis again what should be there: Redis was away, or has forgotten something."""
+        self._keeper.flush_now()
+        self._presence.refresh()
+        self._channels.check_all()
+
+    def workers_seen(self, live: frozenset[str]) -> None:
+        """Take note of the workers that live now."""
+        self._members.workers_seen(live)

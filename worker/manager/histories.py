@@ -1,0 +1,55 @@
+"""What channels keep: their messages, and how far users have read them."""
+
+import msgspec
+
+from wsd.worker.channels.channels import Channels
+from wsd.worker.channels.options import ChannelOptions
+from wsd.worker.channels.receipts import Receipts
+from wsd.worker.delivery.outbox import Outlet
+from wsd.worker.manager.connection import Connection
+from wsd.worker.redis_client import redis_errors
+from wsd.worker.wire.messages import HistoryPage
+from wsd.worker.wire.position import Position
+
+MAX_HISTORY_BYTES = 524_288
+"""Bytes of messages in one history page.
+
+A page must fit what may wait for one client. So it has at most half of that, if that is less.
+"""
+
+
+class Histories:
+    """Reads what the channels keep, and notes what users have read."""
+
+    def __init__(self, channels: Channels, receipts: Receipts, outlet: Outlet, timeout: float) -> None:
+        """`timeout`: seconds that Redis may take to answer."""
+        self._channels = channels
+        self._receipts = receipts
+        self._outlet = outlet
+        self._timeout = timeout
+
+    def options(self, channel: str) -> ChannelOptions:
+        """Return the options of a channel, from the settings."""
+        return self._channels.options(channel)
+
+    async def page(self, channel: str, since: int, limit: int, *, reverse: bool) -> HistoryPage:
+        """Return messages of a channel, see `DistributedWebSocketManager.history`. Raises RedisUnavailableError."""
+        max_bytes = min(MAX_HISTORY_BYTES, max(1, self._outlet.max_buffer_bytes // 2))
+        async with redis_errors():
+            page = await self._channels.history(channel, since, limit, max_bytes=max_bytes, reverse=reverse)
+        messages = [msgspec.Raw(self._channels.payload(entry, channel)) for entry in page.entries]
+        return HistoryPage(channel, page.top.offset, page.top.epoch, messages)
+
+    def confirm(self, connection: Connection, channel: str, at: Position) -> None:
+        """Note that a client has read a channel up to a position, where the channel has receipts.
+
+        A position that no client can have seen is ignored, so that only real ones take room in Redis.
+        """
+        options = self.options(channel)
+        if options.receipts and channel in connection.channels and self._channels.has_handed_out(channel, at):
+            self._receipts.confirm(channel, connection.user_id, at, options.history_ttl_seconds)
+
+    async def read_by(self, channel: str, user_id: str, epoch: str) -> int:
+        """Return the highest offset that a user has read; 0 if none is known. Raises RedisUnavailableError."""
+        async with redis_errors(self._timeout):
+            return await self._receipts.read_by(channel, user_id, epoch)

@@ -1,0 +1,32 @@
+"""Closing connections whose clients say nothing."""
+
+import asyncio
+import time
+
+from wsd.worker.delivery.fanout import Fanout
+from wsd.worker.waiting import STALL_SECONDS
+from wsd.worker.wire.close_codes import CloseCode
+
+
+class IdleWatch:
+    """Closes connections of this worker with 4000 when their clients have said nothing for too long."""
+
+    def __init__(self, fanout: Fanout, timeout: float) -> None:
+        """`timeout`: seconds. It must not be 0."""
+        self._fanout = fanout
+        self._timeout = timeout
+
+    async def run(self) -> None:
+        """Look four times per timeout, until cancelled."""
+        while True:
+            looked_at = time.monotonic()
+            await asyncio.sleep(self._timeout / 4)
+            now = time.monotonic()
+            if (
+                now - looked_at - self._timeout / 4 > STALL_SECONDS
+            ):  # this process was stopped or starved: it heard nobody
+                for outbox in self._fanout:
+                    outbox.heard_at = max(now, outbox.heard_at)
+            since = now - self._timeout
+            for outbox in [outbox for outbox in self._fanout if outbox.heard_at < since]:
+                outbox.close(CloseCode.IDLE, f"nothing heard for {self._timeout:g} s")

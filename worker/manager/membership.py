@@ -1,0 +1,152 @@
+"""Which channels a connection is in: join, leave, and all that it enters when it connects."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+
+from wsd.worker.channels.channels import PATIENCE_SECONDS, Channels, Joined
+from wsd.worker.contract.redis_keys import BROADCAST, DIRECT, user_channel
+from wsd.worker.delivery.fanout import Fanout
+from wsd.worker.delivery.outbox import Outbox
+from wsd.worker.errors import WorkerError
+from wsd.worker.manager.presence import MemberLists
+from wsd.worker.security.authentication import Identity
+from wsd.worker.security.authorization import Authorize, is_allowed
+from wsd.worker.sessions.keeper import SessionKeeper
+from wsd.worker.wire import messages as wire
+from wsd.worker.wire.position import Position
+
+MAX_CHANNELS = 100
+"""Channels that one connection may be in."""
+
+
+class ChannelFullError(WorkerError):
+    """The channel has as many members on this worker as it may have."""
+
+
+class Membership:
+    """Makes connections members of channels, and takes them out again.
+
+    Every connection is in two channels that have no name for clients: BROADCAST, and the channel of its user. They are
+    not in `Outbox.channels`, and nobody is asked whether it may be in them.
+
+    Order: a session's channels are stored before the client learns that it joined, so that a worker that dies
+    in between does not make the client miss the channel when it resumes. The member is added, told where it stands,
+    and sent what it missed, without anything in between. A connection that has ended meanwhile is not added.
+    """
+
+    def __init__(
+        self,
+        channels: Channels,
+        fanout: Fanout,
+        members: MemberLists,
+        keeper: SessionKeeper,
+        authorize: Authorize | None,
+    ) -> None:
+        """`authorize`: the application's own rule on who may subscribe to what, None if it has none."""
+        self._channels = channels
+        self._fanout = fanout
+        self._members = members
+        self._keeper = keeper
+        self._authorize = authorize
+
+    async def join(
+        self, outbox: Outbox, channel: str, since: Position | None, announce: Callable[[Joined], None]
+    ) -> None:
+        """Make a connection a member of a channel.
+
+        `announce` is called once it is a member, before anything of the channel is sent to it: what came after `since`
+        first, if that is given and the history still has it.
+
+        Raises ChannelFullError.
+        """
+        limit = self._channels.options(channel).max_members
+        if limit and channel not in outbox.channels and len(self._fanout.members(channel)) >= limit:
+            raise ChannelFullError(f"{channel} may have {limit} members on a worker")
+        with self._channels.holding(channel):
+            if channel not in outbox.channels:
+                await self._keeper.set_membership(outbox.session_id, channel, member=True)
+            await self._channels.join(channel, since, self._adder(outbox, channel), announce, outbox)
+
+    async def leave(self, outbox: Outbox, channel: str) -> None:
+        """Take a connection out of a channel that it is in, and forget it in the session."""
+        if channel in outbox.channels:
+            self._leave(outbox, channel)
+            outbox.note("left", channel)
+            await self._keeper.set_membership(outbox.session_id, channel, member=False)
+
+    async def enter_all(
+        self, outbox: Outbox, subscribed: Iterable[str], since: Mapping[str, Position]
+    ) -> dict[str, wire.ChannelState]:
+        """Make a new connection a member of BROADCAST, of its user's channel, and of those that it was in before.
+
+        `subscribed`: the channels of its session. `since`: the position that the client has reached, by channel; it
+        enters those channels as well. Channels that the client may not be in any more are left out of its session.
+        Return where it stands in each channel, by the name that the client knows.
+        """
+        states: dict[str, wire.ChannelState] = {}
+        gives_up_at = time.monotonic() + PATIENCE_SECONDS
+
+        async def enter(name: str, label: str, add: Callable[[], None]) -> None:
+            def announce(joined: Joined) -> None:
+                states[label] = joined.state()
+                _note_recovery(outbox, label, states[label])
+
+            await self._channels.join(name, since.get(label), add, announce, outbox, gives_up_at)
+
+        own = user_channel(outbox.user_id)
+        await enter(BROADCAST, BROADCAST, lambda: self._fanout.add(outbox))
+        await enter(own, DIRECT, lambda: self._fanout.join(outbox, own))
+        before = frozenset(subscribed)
+        if not before and not since:
+            return states
+        allowed = await self._allowed(outbox, before | since.keys())
+        with ExitStack() as stack:
+            for name in allowed:
+                stack.enter_context(self._channels.holding(name))
+            for name in before ^ set(allowed):
+                await self._keeper.set_membership(outbox.session_id, name, member=name in allowed)
+            for name in allowed:
+                await enter(name, name, self._adder(outbox, name))
+        return states
+
+    def leave_all(self, outbox: Outbox) -> None:
+        """Take a connection that has ended out of all its channels. Its session keeps them."""
+        self._fanout.remove(outbox)
+        for channel in list(outbox.channels):
+            self._leave(outbox, channel)
+        outbox.stop_catching_up()
+        own = user_channel(outbox.user_id)
+        self._fanout.leave(outbox, own)
+        self._channels.left(own)
+
+    async def _allowed(self, outbox: Outbox, names: Iterable[str]) -> list[str]:
+        """Return the channels that a client may be in, up to MAX_CHANNELS of them, sorted by name."""
+        named = sorted(name for name in names if wire.is_channel(name))[:MAX_CHANNELS]
+        identity = Identity(outbox.user_id, outbox.username)
+        return [name for name in named if await is_allowed(self._authorize, identity, "subscribe", name)]
+
+    def _adder(self, outbox: Outbox, channel: str) -> Callable[[], None]:
+        def add() -> None:
+            if outbox in self._fanout and channel not in outbox.channels:  # it may have ended meanwhile
+                outbox.channels.add(channel)
+                self._fanout.join(outbox, channel)
+                self._members.joined(outbox, channel)
+                outbox.note("joined", channel)
+
+        return add
+
+    def _leave(self, outbox: Outbox, channel: str) -> None:
+        outbox.channels.discard(channel)
+        outbox.caught_up(channel)
+        self._fanout.leave(outbox, channel)
+        self._channels.left(channel)
+        self._members.left(outbox, channel)
+
+
+def _note_recovery(outbox: Outbox, label: str, state: wire.ChannelState) -> None:
+    """Record in the connection's trace what it missed in a channel."""
+    if state.recovered is False:
+        outbox.note("missed", f"messages in {label}: {state.reason}")
+    elif state.count:
+        outbox.note("recovered", f"{state.count} messages in {label}")

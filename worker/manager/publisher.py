@@ -1,0 +1,119 @@
+"""Messages to channels: how the data of an application or a client becomes a message of the hub's protocol."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+from wsd.worker.broker.history import AppendResult
+from wsd.worker.broker.idempotency import stored_key, uid_of
+from wsd.worker.broker.message_broker import MessageBroker, resolve_into
+from wsd.worker.channels.channels import Channels
+from wsd.worker.contract.redis_keys import DIRECT, USER_PREFIX, channel_key
+from wsd.worker.errors import NotStoredError
+from wsd.worker.manager.connection import Connection
+from wsd.worker.wire import messages as wire
+from wsd.worker.wire.position import Position
+
+
+class Published(Struct, frozen=True):
+    """What became of a message.
+
+    `everywhere` is False if Redis is away: members out of reach get the message once it is back.
+    """
+
+    everywhere: bool
+    position: Position | None = None  # in a channel with history, once it is stored
+    kept: bool = False  # whether the channel has a history
+
+
+class Publisher:
+    """Sends messages to the members of channels, on all workers.
+
+    The methods that are awaited may be called on other event loops, too: `asyncio.run` in a thread, for example.
+    They then run on the event loop of `attach`.
+    """
+
+    def __init__(self, broker: MessageBroker, channels: Channels, worker_id: str) -> None:
+        self._broker = broker
+        self._channels = channels
+        self._worker_id = worker_id
+        self._home: asyncio.AbstractEventLoop | None = None
+        self._uid_prefix = secrets.token_hex(5)
+        self._uids = 0
+
+    def attach(self) -> None:
+        """Make the running event loop the one that messages are published on."""
+        self._home = asyncio.get_running_loop()
+
+    async def publish(
+        self,
+        channel: str,
+        data: Any,
+        sender: Connection | None = None,
+        *,
+        idempotency_key: str = "",
+        on_stored: Callable[[Position], None] | None = None,
+    ) -> Published:
+        """Publish a message, see `DistributedWebSocketManager.publish`. Raises NotStoredError."""
+        if (home := self._another_home()) is not None:
+            message = self.publish(channel, data, sender, idempotency_key=idempotency_key, on_stored=on_stored)
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(message, home))
+        answer: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
+        self.publish_soon(
+            channel, data, resolve_into(answer), sender, idempotency_key=idempotency_key, on_stored=on_stored
+        )
+        return await answer
+
+    async def publish_text(self, channel: str, text: str) -> bool:
+        """Publish a text as it is. Return whether it went to all workers."""
+        payload = text.encode()
+        if (home := self._another_home()) is not None:
+            message = self.publish_text(channel, text)
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(message, home))
+        return await self._broker.publish(channel_key(channel), payload)
+
+    def _another_home(self) -> asyncio.AbstractEventLoop | None:
+        """Return the event loop of `attach` if the caller runs on another one."""
+        home = self._home
+        return home if home is not None and home is not asyncio.get_running_loop() and home.is_running() else None
+
+    def publish_soon(
+        self,
+        channel: str,
+        data: Any,
+        on_result: Callable[[Published | NotStoredError], None],
+        sender: Connection | None = None,
+        *,
+        idempotency_key: str = "",
+        on_stored: Callable[[Position], None] | None = None,
+    ) -> None:
+        """Publish a message without waiting, see `DistributedWebSocketManager.publish_soon`."""
+        label = DIRECT if channel.startswith(USER_PREFIX) else channel
+        if not self._channels.options(channel).history_size:
+            message = wire.Message(channel=label, data=data, sender=self.sender(sender))
+            self._broker.publish_soon(
+                channel_key(channel), wire.encode(message), lambda everywhere: on_result(Published(everywhere))
+            )
+            return
+        key = stored_key(sender.user_id if sender is not None else None, idempotency_key) if idempotency_key else ""
+        self._uids += 1
+        uid = uid_of(channel, key, time.time()) if key else f"{self._uid_prefix}-{self._uids}"
+        message = wire.Message(channel=label, data=data, sender=self.sender(sender), uid=uid)
+
+        def appended(result: AppendResult | NotStoredError | None) -> None:
+            if isinstance(result, NotStoredError):
+                on_result(result)
+            else:
+                on_result(Published(result is not None, result.position if result is not None else None, kept=True))
+
+        self._channels.publish_soon(channel, wire.encode(message), key, appended, on_stored)
+
+    def sender(self, connection: Connection | None) -> wire.Sender | None:
+        """Return what a message says of its sender; None for a message of the application itself."""
+        if connection is None:
+            return None
+        return wire.Sender(connection.user_id, connection.username, self._worker_id)

@@ -1,0 +1,55 @@
+"""The workers of this process: one where it serves, in tests one for each event loop."""
+
+import asyncio
+import os
+
+from wsd.worker.contract.environment import WorkerEnv
+from wsd.worker.worker import Worker
+
+_workers: list[Worker] = []
+
+
+def live_workers() -> list[Worker]:
+    """Return the workers of this process that can still serve, the newest last.
+
+    A fork has none of the workers of its parent.
+    """
+    global _workers  # noqa: PLW0603 - a process is one worker
+    if any(worker.over for worker in _workers):
+        _workers = [worker for worker in _workers if not worker.over]
+    return _workers
+
+
+def current_worker(env: WorkerEnv | None = None) -> Worker:
+    """Return the worker to talk to: the one of the running event loop, or else the newest.
+
+    The first call makes a worker of `env`, by default of the environment of the process. Raises ValueError for a wrong
+    value there.
+    """
+    workers = live_workers()
+    return _of_this_loop(workers) or (workers[-1] if workers else _make(env))
+
+
+def serving_worker(env: WorkerEnv | None = None) -> Worker:
+    """Return the worker whose connections live on the running event loop.
+
+    If all workers of the process are on other event loops, make another one. Otherwise as `current_worker`.
+    """
+    return _of_this_loop(live_workers()) or _make(env)
+
+
+def _of_this_loop(workers: list[Worker]) -> Worker | None:
+    try:
+        running = asyncio.get_running_loop()
+    except RuntimeError:
+        running = None
+    for worker in reversed(workers):
+        if worker.loop is None or worker.loop is running:
+            return worker
+    return None
+
+
+def _make(env: WorkerEnv | None) -> Worker:
+    worker = Worker(env or WorkerEnv.from_env(os.environ))
+    _workers.append(worker)
+    return worker
