@@ -71,3 +71,8 @@ def test_nothing_is_printed_but_through_the_terminal_module(path: Path) -> None:
 @pytest.mark.parametrize("path", modules("worker"), ids=lambda path: path.name)
 def test_the_worker_has_loggers_that_no_application_configures(path: Path) -> None:
     assert "logging.getLogger(__name__)" not in path.read_text("utf-8"), "use wsd.worker.logs.get_logger"
+
+
+@pytest.mark.parametrize("path", modules("tests"), ids=lambda path: path.stem)
+def test_no_test_module_imports_from_another(path: Path) -> None:
+    assert [name for name in imports(path) if name.startswith("tests.") and ".test_" in name] == []

@@ -11,7 +11,8 @@ import trustme
 from cryptography import x509
 from websockets.asyncio.client import connect
 
-from tests.support.cluster import Client, Cluster
+from tests.support.cluster import Cluster
+from tests.support.hub_client import ask, receive
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -81,10 +82,10 @@ async def test_a_renewed_certificate_is_served_without_a_command(cluster: Cluste
     authority.ca.configure_trust(context)
     url = f"wss://localhost:{cluster.port}/ws?user_id=a"
     async with connect(url, ssl=context, host="127.0.0.1", ping_interval=None) as connection:
-        client = await Client.welcomed(connection)
+        assert (await receive(connection))["type"] == "welcome"
         serial = authority.renew()
         await asyncio.to_thread(until, lambda: served_serial(cluster) == serial, "the new certificate")
-        assert (await client.ask(type="ping"))["type"] == "pong"  # the old connection lives on
+        assert (await ask(connection, type="ping"))["type"] == "pong"  # the old connection lives on
     assert f"nginx serves a new certificate: serial number {serial}" in cluster.wsd("events").stdout
     reloaded = cluster.wsd("reload")
     assert "nginx.tls_certificate: " in reloaded.stdout

@@ -5,21 +5,22 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from tests.support.cluster import Client, Cluster
+from tests.support.cluster import Cluster
+from tests.support.hub_client import HubClient
 from tests.support.waiting import eventually
 from wsd.worker.redis_client import open_redis
 
 pytestmark = pytest.mark.anyio
 
 
-async def clients_on(cluster: Cluster, stack: AsyncExitStack, *slots: int) -> list[Client]:
+async def clients_on(cluster: Cluster, stack: AsyncExitStack, *slots: int) -> list[HubClient]:
     clients = [await cluster.client_of(slot, f"user-{slot}-{number}") for number, slot in enumerate(slots)]
     for client in clients:
         stack.push_async_callback(client.close)
     return clients
 
 
-def message(client: Client, data: object, channel: str | None = None) -> dict[str, object]:
+def message(client: HubClient, data: object, channel: str | None = None) -> dict[str, object]:
     who = {key: client.welcome[key] for key in ("user_id", "username", "worker_id")}
     return {"type": "message", "data": data, "from": who, **({"channel": channel} if channel else {})}
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.test_takeover import bereave
 from tests.support.cluster import Cluster, wsd
 from tests.support.waiting import long_run, until
 from wsd.supervisor.chaos.survey import look
@@ -116,7 +115,7 @@ def test_it_fails_when_the_supervisor_is_gone_at_the_end(tmp_path: Path) -> None
         arguments = ["--duration", "11", "--subscribers", "2", "--publishers", "1", "--faults", "client-drop", "--json"]
         run = beside.submit(cluster.wsd, "chaos", *arguments, timeout=120)
         until(lambda: cluster.worker(1).connections == 3)
-        bereave(cluster)
+        cluster.kill_supervisor()
         result = run.result()
         verdict = json.loads(result.stdout)
         assert (result.returncode, verdict["lost"], verdict["failed_faults"]) == (1, 0, [])

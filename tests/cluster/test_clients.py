@@ -1,26 +1,20 @@
 """The clients of examples/ lose nothing and double nothing while their workers are killed."""
 
 import asyncio
-import importlib.util
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.cluster import Cluster
+from tests.support.cluster import ROOT, Cluster
+from tests.support.example_clients import NODE, client_module, node_options
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
-ROOT = Path(__file__).parent.parent.parent
-NODE = shutil.which("node")
 KILLS = 3
 
 READER = """
@@ -49,25 +43,6 @@ setInterval(() => {}, 1000);
 """
 
 
-def node_options() -> list[str]:
-    """What Node needs to have a WebSocket; it has one by itself from 22 on."""
-    assert NODE is not None
-    version = subprocess.run([NODE, "--version"], capture_output=True, text=True, check=True).stdout
-    major = int(version.removeprefix("v").partition(".")[0])
-    if major < 20:
-        pytest.skip(f"node {version.strip()} has no WebSocket")
-    return [] if major >= 22 else ["--experimental-websocket", "--no-warnings"]
-
-
-def client_module() -> Any:
-    spec = importlib.util.spec_from_file_location("wsd_example_client", ROOT / "examples" / "client.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def cluster(tmp_path: Path) -> Any:
     with Cluster(tmp_path, "--workers", "2") as running:
@@ -76,22 +51,11 @@ def cluster(tmp_path: Path) -> Any:
 
 async def publish_numbers(cluster: Cluster, count: int) -> None:
     """From another client of examples/, which is cut off, too, when its worker dies."""
-    async with client_module().WsdClient(url(cluster), "source") as source:
+    async with client_module().WsdClient(cluster.url, "source") as source:
         for number in range(count):
             ack = await source.publish("numbers", number)
             assert ack["durable"] is True
             await asyncio.sleep(0.01)
-
-
-async def kill_worker(cluster: Cluster, worker_id: str) -> None:
-    (pid,) = [worker.pid for worker in cluster.status().workers if worker.worker_id == worker_id]
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
-    await eventually(lambda: all(worker.state == "ready" for worker in cluster.status().workers))
-
-
-def url(cluster: Cluster) -> str:
-    return f"ws://127.0.0.1:{cluster.port}/ws"
 
 
 async def counted(cluster: Cluster) -> list[Any]:
@@ -108,7 +72,7 @@ async def counted(cluster: Cluster) -> list[Any]:
 
 async def test_the_python_client(cluster: Cluster) -> None:
     heard: list[Any] = []
-    async with client_module().WsdClient(url(cluster), "reader") as client:
+    async with client_module().WsdClient(cluster.url, "reader") as client:
         await client.subscribe("numbers")
         session_id = client.welcome["session_id"]
 
@@ -122,7 +86,7 @@ async def test_the_python_client(cluster: Cluster) -> None:
         for number in range(1, KILLS + 1):
             await eventually(lambda number=number: len(heard) > 100 * number)  # type: ignore[misc]
             worker_id = client.welcome["worker_id"]
-            await kill_worker(cluster, worker_id)
+            await cluster.kill_worker(worker_id)
             await eventually(lambda worker_id=worker_id: client.welcome["worker_id"] != worker_id)  # type: ignore[misc]
         await load
         await eventually(lambda: len(heard) >= 400)
@@ -132,10 +96,10 @@ async def test_the_python_client(cluster: Cluster) -> None:
 
 
 async def test_what_was_under_way_when_its_worker_died_counts_once(cluster: Cluster) -> None:
-    async with client_module().WsdClient(url(cluster), "source") as client:
+    async with client_module().WsdClient(cluster.url, "source") as client:
         await client.publish("counted", -1)
         publishing = [asyncio.create_task(client.publish("counted", number)) for number in range(50)]
-        await kill_worker(cluster, client.welcome["worker_id"])
+        await cluster.kill_worker(client.welcome["worker_id"])
         acks = await asyncio.gather(*publishing)
         assert all(ack["durable"] for ack in acks)
         assert sorted(await counted(cluster)) == list(range(-1, 50))
@@ -143,7 +107,7 @@ async def test_what_was_under_way_when_its_worker_died_counts_once(cluster: Clus
 
 async def test_a_refused_client_does_not_come_back(cluster: Cluster) -> None:
     module = client_module()
-    async with module.WsdClient(url(cluster), "a\u202eb") as client:
+    async with module.WsdClient(cluster.url, "a\u202eb") as client:
         with pytest.raises(module.RefusedError, match="1008"):
             await client.publish("room", 1)
         assert [message async for message in client] == []
@@ -160,7 +124,7 @@ async def test_the_javascript_client(cluster: Cluster, tmp_path: Path) -> None:
     (tmp_path / "reader.mjs").write_text(READER)
     assert NODE is not None
     process = await asyncio.create_subprocess_exec(
-        NODE, *node_options(), str(tmp_path / "reader.mjs"), url(cluster), stdout=asyncio.subprocess.PIPE
+        NODE, *node_options(), str(tmp_path / "reader.mjs"), cluster.url, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     heard: list[int] = []
@@ -183,7 +147,7 @@ async def test_the_javascript_client(cluster: Cluster, tmp_path: Path) -> None:
         for number in range(1, KILLS + 1):
             await eventually(lambda number=number: len(heard) > 100 * number)  # type: ignore[misc]
             before = worker_id()
-            await kill_worker(cluster, before)
+            await cluster.kill_worker(before)
             await eventually(lambda before=before: worker_id() != before)  # type: ignore[misc]
         await load
         await eventually(lambda: len(heard) >= 400)
@@ -205,7 +169,7 @@ async def test_javascript_clients_are_back_after_a_stop_and_a_start(cluster: Clu
     (tmp_path / "returners.mjs").write_text(RETURNERS)
     assert NODE is not None
     process = await asyncio.create_subprocess_exec(
-        NODE, *node_options(), str(tmp_path / "returners.mjs"), url(cluster), stdout=asyncio.subprocess.PIPE
+        NODE, *node_options(), str(tmp_path / "returners.mjs"), cluster.url, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     states: dict[int, list[str]] = {}
@@ -234,7 +198,7 @@ async def test_javascript_clients_are_back_after_a_stop_and_a_start(cluster: Clu
 
 
 async def test_more_at_once_than_is_allowed_arrives_all_the_same(cluster: Cluster) -> None:
-    async with client_module().WsdClient(url(cluster), "hasty") as client:
+    async with client_module().WsdClient(cluster.url, "hasty") as client:
         acks = await asyncio.gather(*(client.publish("counted", number) for number in range(500)))
         assert len({ack["offset"] for ack in acks}) == 500
     assert sorted(await counted(cluster)) == list(range(500))
@@ -242,7 +206,7 @@ async def test_more_at_once_than_is_allowed_arrives_all_the_same(cluster: Cluste
 
 async def test_a_message_that_is_too_big_is_refused_and_the_client_goes_on(cluster: Cluster) -> None:
     module = client_module()
-    async with module.WsdClient(url(cluster), "big") as client:
+    async with module.WsdClient(cluster.url, "big") as client:
         with pytest.raises(module.RefusedError, match="too big"):
             await client.publish("room", "x" * 100_000)
         assert (await client.publish("room", "small"))["durable"] is True

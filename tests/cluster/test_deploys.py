@@ -5,15 +5,15 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.asyncio.client import connect
 
-from tests.cluster.test_clients import client_module
-from tests.support.cluster import Client, Cluster, Handshakes
+from tests.support.cluster import Cluster
+from tests.support.example_clients import client_module
+from tests.support.handshakes import constant_handshakes
 from tests.support.waiting import eventually, until
 
 pytestmark = pytest.mark.anyio
@@ -31,42 +31,6 @@ app = Starlette(routes=[Route("/", version)])
 """
 
 
-@asynccontextmanager
-async def constant_handshakes(cluster: Cluster) -> AsyncIterator[Handshakes]:
-    """Handshakes all the time; none of them may fail."""
-    handshakes = Handshakes(cluster.port)
-    load = asyncio.create_task(handshakes.run())
-    try:
-        await eventually(lambda: handshakes.succeeded > 20)
-        yield handshakes
-        seen = handshakes.succeeded
-        await eventually(lambda: handshakes.succeeded > seen + 20)
-    finally:
-        handshakes.enough = True
-        await load
-    assert handshakes.failures == []
-
-
-async def command(cluster: Cluster, *arguments: str) -> str:
-    """Run it to its end while our own loop goes on; what it said."""
-    result = await asyncio.to_thread(cluster.wsd, *arguments)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
-async def resumed(cluster: Cluster, client: Client) -> Client:
-    """The same session on a new connection, once the server has closed this one with 1012."""
-    async with asyncio.timeout(10):
-        await client.connection.wait_closed()
-    assert client.connection.close_code == 1012
-    url = f"ws://127.0.0.1:{cluster.port}/ws?user_id=ann&session={client.welcome['resume_token']}"
-    connection = await connect(url)
-    await connection.send('{"type": "resume"}')
-    again = await Client.welcomed(connection)
-    assert again.welcome["resumed"]
-    return again
-
-
 @pytest.mark.parametrize("workers", ["1", "3"])
 @pytest.mark.parametrize("way", ["--surge", "--one-by-one"])
 async def test_a_restart_replaces_every_process_and_no_handshake_fails(tmp_path: Path, workers: str, way: str) -> None:
@@ -74,13 +38,13 @@ async def test_a_restart_replaces_every_process_and_no_handshake_fails(tmp_path:
         before = {worker.pid for worker in cluster.status().workers}
         client = await cluster.client("ann")
         async with constant_handshakes(cluster):
-            said = await command(cluster, "restart", way)
+            said = await cluster.run("restart", way)
         assert said.count("the old process has drained") == int(workers)
         after = cluster.status()
         assert before.isdisjoint(worker.pid for worker in after.workers)
         assert after.state == "healthy"
         assert [worker.restarts for worker in after.workers] == [0] * int(workers)
-        client = await resumed(cluster, client)
+        await client.come_back(cluster)
         await client.close()
         assert not list(cluster.state_dir.sockets.glob("worker-*.*.sock"))
 
@@ -89,11 +53,11 @@ async def test_a_surge_moves_each_client_once(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "3") as cluster:
         clients = [await cluster.client("ann") for _ in range(12)]
         old = {client.worker_id for client in clients}
-        restarting = asyncio.create_task(command(cluster, "restart", "--surge"))
-        moved = await asyncio.gather(*(resumed(cluster, client) for client in clients))
+        restarting = asyncio.create_task(cluster.run("restart", "--surge"))
+        await asyncio.gather(*(client.come_back(cluster) for client in clients))
         await restarting
-        assert old.isdisjoint(client.worker_id for client in moved)
-        for client in moved:
+        assert old.isdisjoint(client.worker_id for client in clients)
+        for client in clients:
             assert (await client.ask(type="ping"))["type"] == "pong"
             await client.close()
 
@@ -104,7 +68,7 @@ async def test_new_code_comes_with_a_restart_and_broken_code_does_not(tmp_path: 
     with Cluster(tmp_path, "--workers", "2", "--app", "mine:app") as cluster:
         assert cluster.get("/") == (200, b"one")
         code.write_text(APP.format(version="two", more=""))
-        await command(cluster, "restart")
+        await cluster.run("restart")
         assert cluster.get("/") == (200, b"two")
         pids = [worker.pid for worker in cluster.status().workers]
         for way in ("--surge", "--one-by-one"):
@@ -121,7 +85,7 @@ async def test_new_code_comes_with_a_restart_and_broken_code_does_not(tmp_path: 
 async def test_one_slot_is_restarted_and_the_others_are_not(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "3") as cluster:
         before = [worker.pid for worker in cluster.status().workers]
-        progress = [json.loads(line) for line in (await command(cluster, "restart", "2", "--json")).splitlines()]
+        progress = [json.loads(line) for line in (await cluster.run("restart", "2", "--json")).splitlines()]
         assert progress[-1] == {"done": True}
         assert any("worker-2: the new process is healthy" in line.get("text", "") for line in progress)
         after = [worker.pid for worker in cluster.status().workers]
@@ -135,7 +99,7 @@ async def test_a_worker_that_dies_during_a_restart_is_not_missed(tmp_path: Path)
     with Cluster(tmp_path, "--workers", "2") as cluster:
         before = {worker.pid for worker in cluster.status().workers}
         async with constant_handshakes(cluster):
-            restarting = asyncio.create_task(command(cluster, "restart", "--surge"))
+            restarting = asyncio.create_task(cluster.run("restart", "--surge"))
             pid = cluster.worker(1).pid
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
@@ -148,15 +112,15 @@ async def test_scaling_up_and_down_drops_no_handshake(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "1") as cluster:
         client = await cluster.client("ann")
         async with constant_handshakes(cluster):
-            assert "4 workers" in await command(cluster, "scale", "4")
+            assert "4 workers" in await cluster.run("scale", "4")
             status = cluster.status()
             assert [worker.slot for worker in status.workers] == [1, 2, 3, 4]
             assert status.state == "healthy"
             await client.close()
             client = await cluster.client_of(4, "ann")
-            await command(cluster, "scale", "2")
+            await cluster.run("scale", "2")
             assert [worker.slot for worker in cluster.status().workers] == [1, 2]
-            client = await resumed(cluster, client)
+            await client.come_back(cluster)
         assert (await client.ask(type="ping"))["type"] == "pong"
         await client.close()
         assert cluster.is_healthy()
@@ -181,19 +145,19 @@ async def test_a_drained_slot_stays_empty_until_it_is_resumed(tmp_path: Path) ->
     with Cluster(tmp_path, "--workers", "2") as cluster:
         client = await cluster.client_of(2, "ann")
         async with constant_handshakes(cluster):
-            await command(cluster, "drain", "2")
-            client = await resumed(cluster, client)
+            await cluster.run("drain", "2")
+            await client.come_back(cluster)
             assert client.slot == 1
             status = cluster.status()
             assert (status.workers[1].state, status.state) == ("drained", "healthy")
             refused = cluster.wsd("drain", "1")
             assert refused.returncode == 1
             assert "worker-1 is the last that serves" in refused.stderr
-            await command(cluster, "restart")
+            await cluster.run("restart")
             assert cluster.worker(2).state == "drained"
-            await command(cluster, "upgrade")
+            await cluster.run("upgrade")
             assert cluster.worker(2).state == "drained"
-            await command(cluster, "resume", "2")
+            await cluster.run("resume", "2")
         assert cluster.worker(2).state == "ready"
         assert cluster.wsd("resume", "2").returncode == 1
         await client.close()
@@ -206,7 +170,7 @@ async def test_one_operation_at_a_time(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "1", "--app", "mine:app") as cluster:
         wait = tmp_path / "wait"
         wait.write_text("")
-        restarting = asyncio.create_task(command(cluster, "restart", "--surge"))
+        restarting = asyncio.create_task(cluster.run("restart", "--surge"))
         await eventually(lambda: cluster.status().operation)
         result = cluster.wsd("scale", "2")
         assert result.returncode == 1
@@ -235,20 +199,20 @@ async def test_a_reload_applies_what_has_changed(tmp_path: Path) -> None:
         pids = [worker.pid for worker in cluster.status().workers]
         client = await cluster.client("ann")
         async with constant_handshakes(cluster):
-            assert await command(cluster, "reload") == "no setting has changed\n"
+            assert await cluster.run("reload") == "no setting has changed\n"
             config.write_text("[cluster]\nworkers = 2\n[nginx]\ndebug_headers = true\n")
-            said = await command(cluster, "reload")
+            said = await cluster.run("reload")
             assert "nginx.debug_headers: false -> true" in said
             assert [worker.pid for worker in cluster.status().workers] == pids  # it is nginx's alone
             assert "X-Backend" in (cluster.state_dir.nginx / "nginx.conf").read_text()
-            config.write_text("[cluster]\nworkers = 3\n[websocket]\nmax_message_bytes = 100\n")
-            said = await command(cluster, "reload")
-            assert "websocket.max_message_bytes: 65536 -> 100" in said
+            config.write_text("[cluster]\nworkers = 3\n[websocket]\nmax_message_bytes = 1000\n")
+            said = await cluster.run("reload")
+            assert "websocket.max_message_bytes: 65536 -> 1000" in said
         after = cluster.status()
         assert len(after.workers) == 3
         assert set(pids).isdisjoint(worker.pid for worker in after.workers)
-        client = await resumed(cluster, client)
-        await client.send("x" * 101)
+        await client.come_back(cluster)
+        await client.send("x" * 1001)
         await client.connection.wait_closed()
         assert client.connection.close_code == 1009
 
@@ -310,12 +274,12 @@ async def test_who_has_scaled_by_hand_keeps_that_over_a_reload(tmp_path: Path) -
     config = tmp_path / "wsd.toml"
     config.write_text("[cluster]\nworkers = 1\n")
     with Cluster(tmp_path) as cluster:
-        await command(cluster, "scale", "2")
+        await cluster.run("scale", "2")
         config.write_text("[cluster]\nworkers = 1\n[nginx]\ndebug_headers = true\n")
-        await command(cluster, "reload")
+        await cluster.run("reload")
         assert len(cluster.status().workers) == 2
         config.write_text("[cluster]\nworkers = 3\n[nginx]\ndebug_headers = true\n")
-        await command(cluster, "reload")
+        await cluster.run("reload")
         assert len(cluster.status().workers) == 3
 
 
@@ -326,8 +290,8 @@ async def test_connections_move_to_workers_that_came_later_and_nothing_is_lost(t
             clients = [await stack.enter_async_context(client_module().WsdClient(url, f"u{n}")) for n in range(24)]
             for client in clients:
                 await client.subscribe("news")
-            await command(cluster, "scale", "3")
-            moving = asyncio.create_task(command(cluster, "rebalance"))
+            await cluster.run("scale", "3")
+            moving = asyncio.create_task(cluster.run("rebalance"))
             published = 0
             while not moving.done():
                 await clients[published % len(clients)].publish("news", published)
@@ -339,7 +303,7 @@ async def test_connections_move_to_workers_that_came_later_and_nothing_is_lost(t
                 async with asyncio.timeout(10):
                     heard = [message async for message in islice_async(client, published)]
                 assert [message["data"] for message in heard] == list(range(published))
-        assert "connections: worker-1" in await command(cluster, "rebalance")
+        assert "connections: worker-1" in await cluster.run("rebalance")
 
 
 async def islice_async(messages: AsyncIterator[Any], count: int) -> AsyncIterator[Any]:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.test_deploys import command
 from tests.support.cluster import WSD, Cluster, wsd
 from tests.support.waiting import eventually, until
 from wsd.supervisor.unix_http import request
@@ -43,10 +42,10 @@ async def test_events_say_what_happened_and_outlive_the_cluster(tmp_path: Path) 
 async def test_events_say_who_asked(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "2") as cluster:
         client = await cluster.client("ann")
-        await command(cluster, "kick", "ann")
+        await cluster.run("kick", "ann")
         await client.connection.wait_closed()
         await asyncio.to_thread(cluster.wsd, "kick", "nobody")
-        await command(cluster, "drain", "2")
+        await cluster.run("drain", "2")
         page = http.client.HTTPConnection("127.0.0.1", cluster.port, timeout=10)
         token = cluster.status().dashboard_url.partition("?token=")[2]
         headers = {"X-WSD-Dashboard": "1", "Authorization": f"Bearer {token}"}
@@ -58,7 +57,7 @@ async def test_events_say_who_asked(tmp_path: Path) -> None:
         await eventually(lambda: "reload is done" in cluster.log("supervisor"))
         key = {OPERATOR_KEY_HEADER: cluster.state_dir.operator_key_path.read_text()}
         request(cluster.state_dir.control_socket, "POST", "/v1/rebalance", 10, {}, headers=key)
-        await command(cluster, "stop")
+        await cluster.run("stop")
         shown = cluster.wsd("events").stdout
     user = getpass.getuser()
     for text in (

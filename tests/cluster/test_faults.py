@@ -3,25 +3,18 @@
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.support.cluster import Cluster, Handshakes
+from tests.support.cluster import FAST_HEALTH, Cluster
+from tests.support.handshakes import Handshakes
+from tests.support.signals import stopped
 from tests.support.waiting import eventually, until
 
 pytestmark = pytest.mark.anyio
-
-FAST_HEALTH = """
-[health]
-heartbeat_interval = 0.2
-heartbeat_timeout = 1.0
-probe_timeout = 0.5
-"""
 
 CRASHING_APP = """
 import os
@@ -39,16 +32,6 @@ if os.path.exists("broken") and os.environ["WSD_WORKER_SLOT"] == "1":
     raise SystemExit("slot 1 is broken today")
 app = Starlette(routes=[Route("/end", end), Route("/", home)])
 """
-
-
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        if psutil.pid_exists(pid):
-            os.kill(pid, signal.SIGCONT)
 
 
 async def test_a_killed_worker_is_replaced_and_no_handshake_fails(tmp_path: Path) -> None:
@@ -159,7 +142,7 @@ async def test_a_killed_valkey_comes_back_with_its_data_and_messages_cross_again
         writer.close()
         assert [worker.restarts for worker in cluster.status().workers] == [0, 0]
 
-        await two.wait_to_hear(one)
+        await two.wait_for_broadcasts_of(one)
         await eventually(cluster.is_healthy)
         await one.close()
         await two.close()

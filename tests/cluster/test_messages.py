@@ -7,15 +7,18 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.support.cluster import Client, Cluster
+from tests.support.cluster import Cluster
+from tests.support.hub_client import HubClient
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_the_welcome_says_who_serves_whom(cluster: Cluster) -> None:
-    async with connect(f"ws://127.0.0.1:{cluster.port}/ws?user_id=42&username=Ann%C3%A9") as connection:
-        client = await Client.welcomed(connection)
+    client = HubClient("42")
+    client.username = "Ann%C3%A9"
+    await client.connect(cluster)
+    await client.close()
     assert client.welcome["user_id"] == "42"
     assert client.welcome["username"] == "Anné"
     assert client.welcome["node_id"] == cluster.status().node_id

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.test_clients import client_module, kill_worker
 from tests.support.browser import CHROMIUM, Tab, chromium, open_tab
 from tests.support.cluster import Cluster
+from tests.support.example_clients import client_module
 from tests.support.waiting import eventually, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")]
@@ -69,7 +69,7 @@ async def test_the_page_loses_nothing_while_its_worker_is_killed(tmp_path: Path)
             for number, text in enumerate(said):
                 if number % 50 == 25:
                     before = tab.text("#worker")
-                    await kill_worker(running, before)
+                    await running.kill_worker(before)
                     await eventually(lambda before=before: tab.text("#worker") not in ("", before))  # type: ignore[misc]
                 await talker.broadcast({"text": text})
         await eventually(lambda: tab.run("document.querySelectorAll('#messages li').length") >= len(said))

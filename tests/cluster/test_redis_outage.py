@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cluster import Client, Cluster
+from tests.support.cluster import Cluster
+from tests.support.hub_client import HubClient
 from tests.support.ports import unused_port
 from tests.support.proxy import Proxy
 from tests.support.valkey import server
@@ -21,7 +22,7 @@ CONFIG = "[health]\nheartbeat_interval = 0.5\n"
 ALONE = CONFIG + "[redis]\nstand_in = false\n"
 
 
-async def publish(client: Client, stop: asyncio.Event) -> int:
+async def publish(client: HubClient, stop: asyncio.Event) -> int:
     """Numbers from 0 to the channel `room`; how many."""
     number = 0
     while not stop.is_set():
@@ -31,7 +32,7 @@ async def publish(client: Client, stop: asyncio.Event) -> int:
     return number
 
 
-async def collect(client: Client, heard: list[int]) -> None:
+async def collect(client: HubClient, heard: list[int]) -> None:
     async for text in client.connection:
         message = json.loads(text)
         if message["type"] == "message":

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.test_start_and_stop import assert_nothing_is_left
 from tests.support.cluster import Cluster, clean_env, wsd
 from tests.support.ports import unused_port
 from tests.support.waiting import until
@@ -92,5 +91,5 @@ def test_a_stop_needs_no_socket_and_returns_when_the_process_has_ended(tmp_path:
         assert stop(cluster.state_dir, 0).startswith("stopped the cluster")
         assert cluster.process is not None
         assert cluster.process.poll() == 0
-        assert_nothing_is_left(cluster, pids)
+        cluster.assert_nothing_is_left(pids)
         assert wsd("stop", cwd=tmp_path, env=clean_env()).returncode == 3

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.cluster.test_faults import FAST_HEALTH, stopped
-from tests.support.cluster import Cluster
+from tests.support.cluster import FAST_HEALTH, Cluster
+from tests.support.signals import stopped
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio

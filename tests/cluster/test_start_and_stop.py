@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.support.cluster import WSD, Cluster, clean_env, wsd
@@ -28,22 +27,6 @@ async def lifespan(app):
 
 app = Starlette(lifespan=lifespan)
 """
-
-
-def gone(pids: list[int]) -> bool:
-    return not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids)
-
-
-def assert_nothing_is_left(cluster: Cluster, pids: list[int]) -> None:
-    until(lambda: gone(pids), "all processes to be gone")
-    state_dir = cluster.state_dir
-    left = {path.name for path in state_dir.root.iterdir()}
-    assert left <= {"dashboard.key", "logs", "nginx", "valkey"}
-    assert not state_dir.sockets.exists()
-    assert not (state_dir.nginx / "nginx.pid").exists()
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", cluster.port))
 
 
 def test_start_shows_what_comes_up_and_where_to_go(tmp_path: Path) -> None:
@@ -82,7 +65,7 @@ async def test_a_signal_drains_and_stops_all(tmp_path: Path, signum: signal.Sign
         assert client.connection.close_code == 1012
         assert await eventually(lambda: not cluster.alive)
         assert cluster.wait() == 0
-        assert_nothing_is_left(cluster, pids)
+        cluster.assert_nothing_is_left(pids)
 
 
 def test_the_end_of_its_terminal_stops_it(tmp_path: Path) -> None:
@@ -105,7 +88,7 @@ def test_the_end_of_its_terminal_stops_it(tmp_path: Path) -> None:
         pids = cluster.pids()
         os.close(terminal)
         until(has_ended)
-        assert_nothing_is_left(cluster, pids)
+        cluster.assert_nothing_is_left(pids)
     finally:
         if not ended:
             os.kill(pid, signal.SIGKILL)
@@ -134,7 +117,7 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
         assert cluster.alive
         cluster.signal(signal.SIGINT)
         assert cluster.wait(10) == 0
-        assert_nothing_is_left(cluster, pids)
+        cluster.assert_nothing_is_left(pids)
 
 
 def test_stop_waits_until_all_is_gone(tmp_path: Path) -> None:
@@ -143,7 +126,7 @@ def test_stop_waits_until_all_is_gone(tmp_path: Path) -> None:
         result = cluster.wsd("stop")
         assert (result.returncode, result.stderr) == (0, "")
         assert str(cluster.state_dir.root) in result.stdout
-        assert_nothing_is_left(cluster, pids)
+        cluster.assert_nothing_is_left(pids)
         assert cluster.wait() == 0
 
 
@@ -152,7 +135,7 @@ def test_stop_with_a_timeout_cuts_the_drain_short(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "1", "--app", "slow:app") as cluster:
         pids = cluster.pids()
         assert cluster.wsd("stop", "--timeout", "0.2", timeout=20).returncode == 0
-        assert_nothing_is_left(cluster, pids)
+        cluster.assert_nothing_is_left(pids)
 
 
 @pytest.mark.parametrize("command", ["status", "stop"])
@@ -173,7 +156,7 @@ def test_detached_it_returns_when_the_cluster_is_ready(tmp_path: Path) -> None:
         assert status.state == "healthy"
         pids = cluster.pids()
         assert cluster.wsd("stop").returncode == 0
-        assert_nothing_is_left(cluster, pids)
+        cluster.assert_nothing_is_left(pids)
     finally:
         cluster.kill()
 
@@ -219,7 +202,7 @@ def test_files_of_a_dead_cluster_do_not_stop_a_new_one(tmp_path: Path) -> None:
         assert cluster.is_healthy()
         cluster.signal(signal.SIGINT)
         assert cluster.wait() == 0
-        assert_nothing_is_left(cluster, [])
+        cluster.assert_nothing_is_left([])
 
 
 @pytest.mark.anyio
@@ -234,7 +217,7 @@ async def test_when_the_supervisor_dies_the_rest_serves_on_and_stop_ends_it(tmp_
         result = cluster.wsd("stop")
         assert result.returncode == 0
         assert "left running: " in result.stdout
-        assert_nothing_is_left(cluster, pids)
+        cluster.assert_nothing_is_left(pids)
         assert cluster.wsd("stop").returncode == 3
 
 
@@ -256,7 +239,7 @@ def test_a_path_too_long_for_a_unix_socket_works_all_the_same(tmp_path: Path) ->
         assert cluster.health()[0] == 200
         assert cluster.wsd("status").returncode == 0
         assert cluster.wsd("stop").returncode == 0
-        assert_nothing_is_left(cluster, pids)
+        cluster.assert_nothing_is_left(pids)
         assert not sockets.exists()
 
 
@@ -326,7 +309,7 @@ def test_a_start_that_fails_halfway_leaves_nothing_running(tmp_path: Path) -> No
     assert result.returncode == 1
     assert result.stderr == f"wsd: cannot start: [Errno 21] Is a directory: '{in_the_way}'\n"
     assert "worker-1  ready" in result.stdout  # so far it had come
-    assert_nothing_is_left(cluster, [])
+    cluster.assert_nothing_is_left([])
     assert not (cluster.state_dir.root / "state.json").exists()
 
 

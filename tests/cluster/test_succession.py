@@ -11,8 +11,6 @@ from pathlib import Path
 
 import psutil
 
-from tests.cluster.test_start_and_stop import assert_nothing_is_left
-from tests.cluster.test_takeover import bereave
 from tests.support.cluster import WSD, Cluster
 from tests.support.waiting import until
 from wsd.supervisor.state_dir import SavedState
@@ -58,7 +56,7 @@ def test_signals_and_orphans_are_handled_as_by_pid_1(tmp_path: Path) -> None:
         pids += cluster.pids()
         cluster.signal(signal.SIGQUIT)
         assert cluster.wait() == 0
-        assert_nothing_is_left(cluster, pids)
+        cluster.assert_nothing_is_left(pids)
 
 
 def test_a_stop_does_not_wait_for_a_slow_start(tmp_path: Path) -> None:
@@ -102,13 +100,13 @@ def test_a_second_upgrade_during_a_takeover_is_refused_and_nothing_is_lost(tmp_p
         assert [worker.pid for worker in after.workers] == [worker.pid for worker in before.workers]
         pids = [*cluster.pids(), before.valkey.pid]
         assert cluster.wsd("stop").returncode == 0
-        assert_nothing_is_left(cluster, pids)
+        cluster.assert_nothing_is_left(pids)
 
 
 def test_a_supervisor_that_fails_after_a_takeover_leaves_all_that_it_found(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "2") as cluster:
         pids = cluster.pids()[1:]
-        bereave(cluster)
+        cluster.kill_supervisor()
         left = cluster.state_dir.read_state()
         (tmp_path / "wsd.toml").write_text("[nginx]\nbinary = 'no-such-nginx'\n")
         cluster.launch()
@@ -117,7 +115,7 @@ def test_a_supervisor_that_fails_after_a_takeover_leaves_all_that_it_found(tmp_p
         assert "2 processes" not in cluster.wsd("status").stderr
         assert "4 processes of its cluster serve on" in cluster.wsd("status").stderr
         assert cluster.wsd("stop").returncode == 0
-        assert_nothing_is_left(cluster, pids)
+        cluster.assert_nothing_is_left(pids)
         assert cluster.state_dir.read_state() == SavedState()
 
 
@@ -125,7 +123,7 @@ def test_what_is_not_wanted_any_more_is_ended(tmp_path: Path) -> None:
     """The settings have changed since, and the last supervisor died while it scaled down."""
     with Cluster(tmp_path, "--workers", "2") as cluster:
         old = cluster.pids()[1:]
-        bereave(cluster)
+        cluster.kill_supervisor()
         path = cluster.state_dir.root / "state.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "workers": 1}))
         (tmp_path / "wsd.toml").write_text("[nginx]\nenabled = false\n[redis]\nembedded = false\n")

@@ -7,18 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.test_deploys import constant_handshakes
 from tests.support.cluster import Cluster
+from tests.support.handshakes import constant_handshakes
 from tests.support.waiting import eventually, until
 
 pytestmark = pytest.mark.anyio
-
-
-def bereave(cluster: Cluster) -> None:
-    """Take its supervisor away."""
-    cluster.signal(signal.SIGKILL)
-    cluster.wait()
-    cluster.output_path.unlink()
 
 
 async def test_a_new_supervisor_goes_on_where_one_was_killed(tmp_path: Path) -> None:
@@ -26,7 +19,7 @@ async def test_a_new_supervisor_goes_on_where_one_was_killed(tmp_path: Path) -> 
         served = cluster.pids()[1:]
         client = await cluster.client()
         async with constant_handshakes(cluster):
-            bereave(cluster)
+            cluster.kill_supervisor()
             told = cluster.wsd("status")
             assert told.returncode == 3
             assert "4 processes of its cluster serve on" in told.stderr
@@ -76,7 +69,7 @@ async def test_what_died_with_the_supervisor_is_started_again(tmp_path: Path) ->
     with Cluster(tmp_path, "--workers", "2") as cluster:
         status = cluster.status()
         kept = status.workers[0].pid
-        bereave(cluster)
+        cluster.kill_supervisor()
         for process in (status.workers[1], status.nginx, status.valkey):
             assert process is not None
             assert process.pid is not None
@@ -94,7 +87,7 @@ async def test_what_was_started_with_other_settings_is_brought_to_the_new_ones(t
     config.write_text("[cluster]\nworkers = 2\n")
     with Cluster(tmp_path) as cluster:
         before = {worker.pid for worker in cluster.status().workers}
-        bereave(cluster)
+        cluster.kill_supervisor()
         config.write_text("[cluster]\nworkers = 2\n[websocket]\nping_interval = 20\n[nginx]\ndebug_headers = true\n")
         async with constant_handshakes(cluster):
             cluster.launch()
@@ -108,7 +101,7 @@ async def test_what_was_started_with_other_settings_is_brought_to_the_new_ones(t
 async def test_a_count_by_hand_outlives_the_supervisor(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "1") as cluster:
         assert cluster.wsd("scale", "2").returncode == 0
-        bereave(cluster)
+        cluster.kill_supervisor()
         cluster.launch()
         cluster.wait_until_up()
         assert [worker.slot for worker in cluster.status().workers] == [1, 2]
@@ -123,7 +116,7 @@ async def test_a_restart_that_lost_its_supervisor_is_finished_by_the_next(tmp_pa
         (tmp_path / "wait").write_text("")
         restarting = asyncio.create_task(asyncio.to_thread(cluster.wsd, "restart", "--surge"))
         await eventually(lambda: len(cluster.state_dir.read_state().processes) == 4)
-        bereave(cluster)
+        cluster.kill_supervisor()
         result = await restarting
         assert (result.returncode, result.stderr.count("\n")) == (1, 1)
         assert cluster.health()[0] == 200

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import jwt
 import pytest
 
-from tests.cluster.test_clients import NODE, ROOT, client_module, node_options, url
 from tests.support.browser import CHROMIUM, Tab, chromium, open_tab
-from tests.support.cluster import Cluster
+from tests.support.cluster import ROOT, Cluster
+from tests.support.example_clients import NODE, client_module, node_options
 from tests.support.waiting import eventually, until
 
 pytestmark = pytest.mark.anyio
@@ -65,7 +65,7 @@ def token(user_id: str = "source", seconds: float = TOKEN_SECONDS) -> str:
 
 
 def script(cluster: Cluster) -> str:
-    return READER.replace("SECONDS", str(TOKEN_SECONDS)).replace("SECRET", SECRET).replace("URL", url(cluster))
+    return READER.replace("SECONDS", str(TOKEN_SECONDS)).replace("SECRET", SECRET).replace("URL", cluster.url)
 
 
 @asynccontextmanager
@@ -108,7 +108,7 @@ async def in_chromium(cluster: Cluster, directory: Path) -> AsyncIterator[Reader
 
 @pytest.mark.parametrize("reader", [in_node, in_chromium])
 async def test_tokens_that_expire_and_a_restart_lose_nothing(cluster: Cluster, tmp_path: Path, reader: Any) -> None:
-    async with reader(cluster, tmp_path) as state, client_module().WsdClient(url(cluster), token=token) as source:
+    async with reader(cluster, tmp_path) as state, client_module().WsdClient(cluster.url, token=token) as source:
         await eventually(lambda: state().get("ready"), "a reader that has subscribed")
         published = 0
         restarting: asyncio.Task[Any] | None = None
@@ -128,7 +128,7 @@ async def test_tokens_that_expire_and_a_restart_lose_nothing(cluster: Cluster, t
 
 async def test_a_client_with_one_token_gives_up_when_it_has_expired(cluster: Cluster) -> None:
     module = client_module()
-    async with module.WsdClient(url(cluster), token=token("ann", 1)) as client:
+    async with module.WsdClient(cluster.url, token=token("ann", 1)) as client:
         assert [message async for message in client] == []
         with pytest.raises(module.RefusedError, match="4401"):
             await asyncio.wait_for(client.publish("numbers", 1), 5)
@@ -143,7 +143,7 @@ async def test_a_function_without_a_token_is_asked_again(cluster: Cluster) -> No
             raise OSError("the login service is away")
         return token("ann", 600)
 
-    async with client_module().WsdClient(url(cluster), token=sometimes) as client:
+    async with client_module().WsdClient(cluster.url, token=sometimes) as client:
         assert (await client.publish("room", 1))["durable"] is True
     assert len(asked) == 3
 
@@ -178,7 +178,7 @@ async def test_the_page_asks_for_a_token_says_why_and_misses_nothing(cluster: Cl
         until(connected)
         assert tab.text("#user") == "ann"
         await eventually(lambda: entrance(tab) == "the token has expired")
-        async with client_module().WsdClient(url(cluster), token=token) as source:
+        async with client_module().WsdClient(cluster.url, token=token) as source:
             await source.broadcast({"text": "said meanwhile"})
         enter(tab, token("ann", 600))
         until(connected)

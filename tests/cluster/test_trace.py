@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.asyncio.client import connect
 
-from tests.cluster.test_deploys import command, resumed
-from tests.support.cluster import Client, Cluster
+from tests.support.cluster import Cluster
+from tests.support.hub_client import HubClient
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -20,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 async def trace(cluster: Cluster, who: str) -> list[dict[str, Any]]:
     """Its sessions, as the command shows them to programs."""
-    sessions: list[dict[str, Any]] = json.loads(await command(cluster, "trace", who, "--json"))["sessions"]
+    sessions: list[dict[str, Any]] = json.loads(await cluster.run("trace", who, "--json"))["sessions"]
     return sessions
 
 
@@ -69,7 +68,7 @@ async def test_who_closed_it_and_why_is_known_after_the_end(tmp_path: Path) -> N
         assert (session["state"], happened(session)) == ("ended", ["connected", "closed"])
         lost.connection.transport.abort()
         await ended(cluster, "lost", "1006 lost without a close frame")
-        await command(cluster, "kick", "kicked")
+        await cluster.run("kick", "kicked")
         await ended(cluster, "kicked", "4500 by the server")
         # A close code says nothing about who used it.
         for code in (1008, 1012, 1013, 4500):
@@ -90,19 +89,20 @@ async def test_a_deploy_is_told_with_what_came_of_it(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "2") as cluster:
         client = await cluster.client("ann")
         await client.ask(type="subscribe", channel="news")
-        await command(cluster, "restart", "--surge")
-        again = await resumed(cluster, client)
+        await cluster.run("restart", "--surge")
+        before = client.worker_id
+        await client.come_back(cluster)
         (session,) = await trace(cluster, "ann")
         assert happened(session) == ["connected", "joined", "closed", "resumed", "joined"]
         assert "1012 by the server: its worker stops" in session["events"][2]["detail"]
-        assert session["events"][3]["detail"] == f"from {client.worker_id}"
-        said = await command(cluster, "trace", "ann")
+        assert session["events"][3]["detail"] == f"from {before}"
+        said = await cluster.run("trace", "ann")
         assert "(restart begins, asked for by wsd restart, user " in said
         assert said.index("(restart begins") < said.index("closed 1012") < said.index("resumed from")
-        await again.close()
+        await client.close()
 
 
-async def client_of_a_killed_worker(cluster: Cluster) -> Client:
+async def client_of_a_killed_worker(cluster: Cluster) -> HubClient:
     client = await cluster.client_of(2, "ann")
     pid = cluster.worker(2).pid
     assert pid is not None
@@ -114,15 +114,12 @@ async def client_of_a_killed_worker(cluster: Cluster) -> Client:
 async def test_a_worker_that_was_killed_is_told_by_those_who_live(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "2") as cluster:
         client = await client_of_a_killed_worker(cluster)
-        url = f"ws://127.0.0.1:{cluster.port}/ws?user_id=ann&session={client.welcome['resume_token']}"
-        connection = await connect(url)
-        await connection.send('{"type": "resume"}')
-        again = await Client.welcomed(connection)
-        assert again.welcome["resumed"]
-        (session,) = [s for s in await trace(cluster, "ann") if s["session_id"] == client.welcome["session_id"]]
+        session_id, worker_id = client.welcome["session_id"], client.worker_id
+        assert (await client.connect(cluster))["resumed"]
+        (session,) = [s for s in await trace(cluster, "ann") if s["session_id"] == session_id]
         assert session["events"][0]["what"] == "resumed"
-        assert session["events"][0]["detail"] == f"from {client.worker_id}"
-        await again.close()
+        assert session["events"][0]["detail"] == f"from {worker_id}"
+        await client.close()
 
 
 async def test_a_worker_that_was_killed_and_nobody_came_back(tmp_path: Path) -> None:

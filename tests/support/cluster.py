@@ -1,11 +1,11 @@
 """A real cluster for a test: started by the real command, in its own directory, on a port of its own."""
 
 import asyncio
-import contextlib
 import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,9 @@ import msgspec
 import psutil
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.support.hub_client import said
+from tests.support.hub_client import HubClient, hub_client
 from tests.support.ports import unused_port
-from tests.support.waiting import until
+from tests.support.waiting import eventually, until
 from wsd.supervisor.control.client import ControlClient
 from wsd.supervisor.control.status import ClusterStatus, ProcessStatus, WorkerStatus
 from wsd.supervisor.errors import CommandError
@@ -47,6 +47,15 @@ def wsd(
     return subprocess.run(
         [*WSD, *arguments], cwd=cwd, env=env or clean_env(), capture_output=True, text=True, timeout=timeout
     )
+
+
+FAST_HEALTH = """
+[health]
+heartbeat_interval = 0.2
+heartbeat_timeout = 1.0
+probe_timeout = 0.5
+"""
+"""Settings with which a hung worker is noticed within about a second."""
 
 
 class Cluster:
@@ -199,15 +208,52 @@ class Cluster:
 
     # Its clients
 
-    async def client(self, user_id: str = "someone") -> "Client":
-        """A client, welcomed, through the public port: on whatever worker nginx picks."""
-        url = f"ws://127.0.0.1:{self.port}/ws?user_id={user_id}"
-        return await Client.welcomed(await connect(url, ping_interval=None))
+    async def kill_worker(self, worker_id: str) -> None:
+        """Kill a worker, and wait until all workers are ready again."""
+        (pid,) = [worker.pid for worker in self.status().workers if worker.worker_id == worker_id]
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        await eventually(lambda: all(worker.state == "ready" for worker in self.status().workers))
 
-    async def client_of(self, slot: int, user_id: str = "someone") -> "Client":
-        """A client of one worker, through nginx: connects until it gets there, keeping the others meanwhile so
-        that nginx goes on to the next worker."""
-        elsewhere: list[Client] = []
+    def kill_supervisor(self) -> None:
+        """Kill the supervisor alone. Its processes serve on."""
+        self.signal(signal.SIGKILL)
+        self.wait()
+        self.output_path.unlink()
+
+    async def run(self, *arguments: str) -> str:
+        """Run a command to its end while the event loop goes on, and return its output."""
+        result = await asyncio.to_thread(self.wsd, *arguments)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    def assert_nothing_is_left(self, pids: list[int]) -> None:
+        until(lambda: gone(pids), "all processes to be gone")
+        left = {path.name for path in self.state_dir.root.iterdir()}
+        assert left <= {"dashboard.key", "logs", "nginx", "valkey"}
+        assert not self.state_dir.sockets.exists()
+        assert not (self.state_dir.nginx / "nginx.pid").exists()
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", self.port))
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/ws"
+
+    async def open(self, query: str = "") -> ClientConnection:
+        """Open a connection through the public port, to whichever worker nginx picks."""
+        return await connect(f"{self.url}?{query}", ping_interval=None)
+
+    async def client(self, user_id: str = "someone") -> HubClient:
+        return await hub_client(user_id, self)
+
+    async def client_of(self, slot: int, user_id: str = "someone") -> HubClient:
+        """Connect a client of one worker, through nginx.
+
+        Connections to other workers stay open meanwhile, so that nginx goes on to the next worker.
+        """
+        elsewhere: list[HubClient] = []
         try:
             while (client := await self.client(user_id)).slot != slot:
                 elsewhere.append(client)
@@ -218,82 +264,5 @@ class Cluster:
                 await other.close()
 
 
-class Client:
-    """A WebSocket client of the hub."""
-
-    def __init__(self, connection: ClientConnection, welcome: dict[str, Any]) -> None:
-        self.connection = connection
-        self.welcome = welcome
-        self.asked = 0
-        self.heard: list[dict[str, Any]] = []
-
-    @classmethod
-    async def welcomed(cls, connection: ClientConnection) -> Self:
-        welcome = json.loads(await connection.recv())
-        assert welcome["type"] == "welcome"
-        return cls(connection, welcome)
-
-    @property
-    def worker_id(self) -> str:
-        worker_id: str = self.welcome["worker_id"]
-        return worker_id
-
-    @property
-    def slot(self) -> int:
-        return int(self.worker_id.split("-")[1])
-
-    async def send(self, message: object) -> None:
-        await self.connection.send(message if isinstance(message, str) else json.dumps(message))
-
-    async def receive(self) -> dict[str, Any]:
-        async with asyncio.timeout(10):
-            message: dict[str, Any] = json.loads(await self.connection.recv())
-        return message
-
-    async def ask(self, **request: object) -> dict[str, Any]:
-        """Send a request with an id; its answer, whatever else arrives before it."""
-        self.asked += 1
-        await self.send({**request, "id": self.asked})
-        while (answer := await self.receive()).get("id") != self.asked:
-            self.heard.append(answer)
-        return answer
-
-    async def next_message(self) -> dict[str, Any]:
-        """The next that somebody said, without where it stands in the history."""
-        while True:
-            heard = self.heard.pop(0) if self.heard else await self.receive()
-            if heard["type"] == "message":
-                return said(heard)
-
-    async def wait_to_hear(self, sender: "Client") -> None:
-        """Until a broadcast of `sender` arrives here: their workers may be on their way back to Redis."""
-        for _ in range(100):
-            await sender.send({"text": "do you hear me?"})
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.3):
-                    await self.connection.recv()
-                    return
-        raise AssertionError("nothing was heard")
-
-    async def close(self) -> None:
-        await self.connection.close()
-
-
-class Handshakes:
-    """Constant handshakes through nginx, one after the other, counting those that fail."""
-
-    def __init__(self, port: int) -> None:
-        self.url = f"ws://127.0.0.1:{port}/ws"
-        self.succeeded = 0
-        self.failures: list[str] = []
-        self.enough = False  # says when to end
-
-    async def run(self) -> None:
-        while not self.enough:
-            try:
-                connection = await connect(self.url, open_timeout=20)
-            except Exception as exc:  # noqa: BLE001 - every one counts
-                self.failures.append(repr(exc))
-            else:
-                self.succeeded += 1
-                await connection.close()
+def gone(pids: list[int]) -> bool:
+    return not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids)

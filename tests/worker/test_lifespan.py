@@ -2,9 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import uvicorn
@@ -12,133 +10,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.lifespan.on import LifespanOn
 from websockets.asyncio.client import unix_connect
 
+from tests.apps.lifespans import (
+    KINDS,
+    Kind,
+    exits_in_startup,
+    raises_after_startup,
+    raises_at_once,
+    raises_in_shutdown,
+    returns_at_once,
+)
 from tests.support import server
 from tests.support.waiting import eventually
 from tests.support.worker import Worker, worker
 from wsd.worker.server.lifespan import Lifespan
 
 pytestmark = pytest.mark.anyio
-
-
-async def raises_at_once(receive: Receive, send: Send) -> None:
-    raise ValueError("Django can only handle ASGI/HTTP connections, not lifespan.")
-
-
-async def returns_at_once(receive: Receive, send: Send) -> None:
-    return
-
-
-async def returns_after_the_first_event(receive: Receive, send: Send) -> None:
-    await receive()
-
-
-async def raises_in_startup(receive: Receive, send: Send) -> None:
-    await receive()
-    raise RuntimeError("no database")
-
-
-async def cancels_itself_in_startup(receive: Receive, send: Send) -> None:
-    await receive()
-    raise asyncio.CancelledError
-
-
-async def exits_in_startup(receive: Receive, send: Send) -> None:
-    await receive()
-    raise SystemExit("no database")
-
-
-async def hangs_in_startup(receive: Receive, send: Send) -> None:
-    await receive()
-    await receive()
-
-
-async def says_that_startup_failed(receive: Receive, send: Send) -> None:
-    await receive()
-    await send({"type": "lifespan.startup.failed", "message": "no database"})
-
-
-async def says_that_startup_failed_and_raises(receive: Receive, send: Send) -> None:
-    await says_that_startup_failed(receive, send)
-    raise RuntimeError("no database")
-
-
-async def returns_after_startup(receive: Receive, send: Send) -> None:
-    await receive()
-    await send({"type": "lifespan.startup.complete"})
-
-
-async def raises_after_startup(receive: Receive, send: Send) -> None:
-    await returns_after_startup(receive, send)
-    raise RuntimeError("after startup")
-
-
-async def completes_without_receiving(receive: Receive, send: Send) -> None:
-    await send({"type": "lifespan.startup.complete"})
-    await send({"type": "lifespan.shutdown.complete"})
-
-
-async def completes_twice(receive: Receive, send: Send) -> None:
-    await returns_after_startup(receive, send)
-    await send({"type": "lifespan.startup.complete"})
-
-
-async def sends_what_nobody_knows(receive: Receive, send: Send) -> None:
-    await receive()
-    await send({"type": "http.response.start", "status": 200})
-
-
-async def knows_lifespan(receive: Receive, send: Send) -> None:
-    await returns_after_startup(receive, send)
-    await receive()
-    await send({"type": "lifespan.shutdown.complete"})
-
-
-async def raises_in_shutdown(receive: Receive, send: Send) -> None:
-    await returns_after_startup(receive, send)
-    await receive()
-    raise RuntimeError("in shutdown")
-
-
-async def says_that_shutdown_failed(receive: Receive, send: Send) -> None:
-    await returns_after_startup(receive, send)
-    await receive()
-    await send({"type": "lifespan.shutdown.failed", "message": "a file could not be written"})
-    raise RuntimeError("in shutdown")
-
-
-async def returns_in_shutdown(receive: Receive, send: Send) -> None:
-    await returns_after_startup(receive, send)
-    await receive()
-
-
-async def hangs_in_shutdown(receive: Receive, send: Send) -> None:
-    await returns_after_startup(receive, send)
-    await receive()
-    await receive()
-
-
-KINDS = [
-    raises_at_once,
-    returns_at_once,
-    returns_after_the_first_event,
-    raises_in_startup,
-    cancels_itself_in_startup,
-    hangs_in_startup,
-    says_that_startup_failed,
-    says_that_startup_failed_and_raises,
-    returns_after_startup,
-    raises_after_startup,
-    completes_without_receiving,
-    completes_twice,
-    sends_what_nobody_knows,
-    knows_lifespan,
-    raises_in_shutdown,
-    says_that_shutdown_failed,
-    returns_in_shutdown,
-    hangs_in_shutdown,
-]
-
-Kind = Callable[[Receive, Send], Any]
 
 
 async def as_uvicorn_sees(app: ASGIApp) -> dict[str, object]:
@@ -211,12 +97,12 @@ async def test_an_application_that_exits_in_its_startup_did_not_start() -> None:
 
 
 SERVED = """
-from tests.worker import test_lifespan
+from tests.apps import lifespans
 from wsd import get_websocket_manager
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
-        await test_lifespan.{kind}(receive, send)
+        await lifespans.{kind}(receive, send)
     elif scope["type"] == "http":
         reached = await get_websocket_manager().broadcast("hi")
         await send({{"type": "http.response.start", "status": 200, "headers": []}})

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import pytest
 from websockets.asyncio.client import connect
 
-from tests.cluster.test_clients import NODE, ROOT, client_module, node_options
+from tests.support.cluster import ROOT
+from tests.support.example_clients import NODE, client_module, node_options
 from tests.support.hub_client import ask
 from tests.support.ports import unused_port
 from tests.support.waiting import eventually

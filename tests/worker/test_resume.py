@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection
 
-from tests.support.hub_client import ask, close_of, receive
+from tests.support.hub_client import HubClient, ask, close_of, hub_client, receive
 from tests.support.ports import unused_port
 from tests.support.valkey import Valkey, server
 from tests.support.waiting import eventually
@@ -58,65 +58,6 @@ async def commands(redis: Valkey) -> AsyncIterator[Redis]:
     await client.aclose()
 
 
-class Reader:
-    """A client that keeps what it needs to come back."""
-
-    def __init__(self, user_id: str) -> None:
-        self.user_id = self.username = user_id
-        self.connection: ClientConnection
-        self.welcome: dict[str, Any] = {}
-        self.since: dict[str, dict[str, Any]] = {}
-
-    async def connect(self, to: Worker, *, resume: bool = True) -> dict[str, Any]:
-        token = self.welcome.get("resume_token", "") if resume else ""
-        query = f"user_id={self.user_id}&username={self.username}" + ("&resume=1" if token else "")
-        self.connection = await to.open(query)
-        if token:
-            await self.connection.send(json.dumps({"type": "resume", "token": token, "since": self.since}))
-        self.welcome = await receive(self.connection)
-        assert self.welcome["type"] == "welcome"
-        for channel, state in self.welcome["channels"].items():
-            self.since[channel] = {"offset": state["offset"] - (state.get("count") or 0), "epoch": state["epoch"]}
-        return self.welcome
-
-    async def subscribe(self, channel: str, **more: Any) -> dict[str, Any]:
-        await self.connection.send(json.dumps({"type": "subscribe", "channel": channel, **more}))
-        state = await receive(self.connection)
-        assert (state["type"], state["channel"]) == ("subscribed", channel)
-        if "offset" in state:
-            offset = state["offset"] - (state.get("count") or 0)
-            self.since[channel] = {"offset": offset, "epoch": state["epoch"]}
-        return state
-
-    async def read(self, count: int) -> list[Any]:
-        """The next messages; each must follow the one before in its channel."""
-        found = []
-        for _ in range(count):
-            message = await receive(self.connection)
-            assert message["type"] == "message", message
-            at = self.since[message["channel"]]
-            assert (message["offset"], message["epoch"]) == (at["offset"] + 1, at["epoch"])
-            at["offset"] += 1
-            found.append(message["data"])
-        return found
-
-    async def drop(self) -> None:
-        """Lose the connection, without a goodbye."""
-        self.connection.transport.abort()
-        await self.connection.wait_closed()
-
-    async def hears_nothing(self) -> None:
-        assert (await ask(self.connection, type="ping"))["type"] == "pong"
-
-
-async def reader(user_id: str, to: Worker, *channels: str) -> Reader:
-    made = Reader(user_id)
-    await made.connect(to)
-    for channel in channels:
-        await made.subscribe(channel)
-    return made
-
-
 async def publisher(to: Worker) -> ClientConnection:
     return await to.connect("publisher")
 
@@ -128,7 +69,7 @@ async def publish(connection: ClientConnection, channel: str, *data: Any) -> lis
 
 
 async def test_who_comes_back_has_all_it_missed_and_goes_on(serving: list[Worker]) -> None:
-    ann, source = await reader("ann", serving[0], "room", "other"), await publisher(serving[1])
+    ann, source = await hub_client("ann", serving[0], "room", "other"), await publisher(serving[1])
     await publish(source, "room", 1, 2)
     assert await ann.read(2) == [1, 2]
     await ann.drop()
@@ -140,11 +81,11 @@ async def test_who_comes_back_has_all_it_missed_and_goes_on(serving: list[Worker
     assert (welcome["channels"]["other"]["recovered"], welcome["channels"]["other"]["count"]) == (True, 1)
     await publish(source, "room", 6)
     assert sorted(map(str, await ann.read(5))) == ["3", "4", "5", "6", "x"]
-    await ann.hears_nothing()
+    await ann.nothing_arrives()
 
 
 async def test_broadcasts_and_direct_messages_are_not_missed(serving: list[Worker]) -> None:
-    ann, source = await reader("ann-2", serving[0]), await publisher(serving[1])
+    ann, source = await hub_client("ann-2", serving[0]), await publisher(serving[1])
     await ann.drop()
     await ask(source, type="broadcast", data="to all")
     await ask(source, type="direct", user_id="ann-2", data="to ann")
@@ -155,7 +96,7 @@ async def test_broadcasts_and_direct_messages_are_not_missed(serving: list[Worke
 
 
 async def test_a_session_goes_on_under_its_id_and_a_new_token(serving: list[Worker]) -> None:
-    ann = await reader("ann-3", serving[0])
+    ann = await hub_client("ann-3", serving[0])
     first = ann.welcome
     await ann.drop()
     second = await ann.connect(serving[1])
@@ -164,7 +105,7 @@ async def test_a_session_goes_on_under_its_id_and_a_new_token(serving: list[Work
 
 
 async def test_a_token_holds_until_the_next_one_was_used(serving: list[Worker]) -> None:
-    ann = await reader("ann-4", serving[0])
+    ann = await hub_client("ann-4", serving[0])
     first = ann.welcome
     await ann.drop()
     await ann.connect(serving[1])
@@ -179,9 +120,9 @@ async def test_a_token_holds_until_the_next_one_was_used(serving: list[Worker]) 
 
 
 async def test_a_token_is_its_users_alone(serving: list[Worker]) -> None:
-    ann = await reader("ann-5", serving[0], "room")
+    ann = await hub_client("ann-5", serving[0], "room")
     await ann.drop()
-    mallory = Reader("mallory")
+    mallory = HubClient("mallory")
     mallory.welcome = ann.welcome
     welcome = await mallory.connect(serving[1])
     assert welcome["resumed"] is False
@@ -191,13 +132,13 @@ async def test_a_token_is_its_users_alone(serving: list[Worker]) -> None:
 
 @pytest.mark.parametrize("token", ["x", "a" * 32, "a" * 32 + ".b", ".", "a.b.c"])
 async def test_a_token_of_nobody_gives_a_new_session(serving: list[Worker], token: str) -> None:
-    guess = Reader("guess")
+    guess = HubClient("guess")
     guess.welcome = {"resume_token": token}
     assert (await guess.connect(serving[0]))["resumed"] is False
 
 
 async def test_the_digest_of_a_token_is_no_token(serving: list[Worker]) -> None:
-    ann = await reader("ann-6", serving[0])
+    ann = await hub_client("ann-6", serving[0])
     await ann.drop()
     ann.welcome["resume_token"] = ann.welcome["session_id"] + "."
     assert (await ann.connect(serving[0]))["resumed"] is False
@@ -205,7 +146,7 @@ async def test_the_digest_of_a_token_is_no_token(serving: list[Worker]) -> None:
 
 async def test_the_earlier_connection_of_a_session_is_closed(serving: list[Worker]) -> None:
     for to in serving:
-        ann = await reader("ann-7", serving[0], "room-7")
+        ann = await hub_client("ann-7", serving[0], "room-7")
         earlier = ann.connection
         assert (await ann.connect(to))["resumed"] is True
         assert (await close_of(earlier))[0] == 4500
@@ -217,7 +158,7 @@ async def test_the_earlier_connection_of_a_session_is_closed(serving: list[Worke
 
 
 async def test_subscribe_takes_since_without_a_session(serving: list[Worker]) -> None:
-    ann, source = await reader("ann-8", serving[0], "since"), await publisher(serving[1])
+    ann, source = await hub_client("ann-8", serving[0], "since"), await publisher(serving[1])
     await publish(source, "since", 1)
     assert await ann.read(1) == [1]
     await ann.drop()
@@ -229,7 +170,7 @@ async def test_subscribe_takes_since_without_a_session(serving: list[Worker]) ->
 
 
 async def test_a_channel_that_never_had_a_message_has_a_position_to_come_back_to(serving: list[Worker]) -> None:
-    ann, source = await reader("ann-9", serving[0], "virgin"), await publisher(serving[1])
+    ann, source = await hub_client("ann-9", serving[0], "virgin"), await publisher(serving[1])
     assert ann.since["virgin"]["offset"] == 0
     await ann.drop()
     await publish(source, "virgin", "first")
@@ -238,7 +179,7 @@ async def test_a_channel_that_never_had_a_message_has_a_position_to_come_back_to
 
 
 async def test_what_was_trimmed_is_told_and_nothing_comes_in_part(serving: list[Worker]) -> None:
-    ann, source = await reader("ann-10", serving[0], "short"), await publisher(serving[1])
+    ann, source = await hub_client("ann-10", serving[0], "short"), await publisher(serving[1])
     await ann.drop()
     await publish(source, "short", *range(5))
     state = (await ann.connect(serving[1]))["channels"]["short"]
@@ -248,7 +189,7 @@ async def test_what_was_trimmed_is_told_and_nothing_comes_in_part(serving: list[
 
 
 async def test_what_expired_is_told(serving: list[Worker]) -> None:
-    ann, source = await reader("ann-11", serving[0], "brief"), await publisher(serving[1])
+    ann, source = await hub_client("ann-11", serving[0], "brief"), await publisher(serving[1])
     await ann.drop()
     [offset] = await publish(source, "brief", 1)
 
@@ -264,7 +205,7 @@ async def test_what_expired_is_told(serving: list[Worker]) -> None:
 
 
 async def test_another_epoch_is_told(serving: list[Worker]) -> None:
-    ann = await reader("ann-12", serving[0], "epochs")
+    ann = await hub_client("ann-12", serving[0], "epochs")
     await ann.drop()
     ann.since["epochs"]["epoch"] = "another"
     state = (await ann.connect(serving[1]))["channels"]["epochs"]
@@ -272,7 +213,7 @@ async def test_another_epoch_is_told(serving: list[Worker]) -> None:
 
 
 async def test_a_position_beyond_the_top_is_of_another_history(serving: list[Worker]) -> None:
-    ann = await reader("ann-13", serving[0], "beyond")
+    ann = await hub_client("ann-13", serving[0], "beyond")
     await ann.drop()
     ann.since["beyond"]["offset"] = 17
     state = (await ann.connect(serving[1]))["channels"]["beyond"]
@@ -280,7 +221,7 @@ async def test_a_position_beyond_the_top_is_of_another_history(serving: list[Wor
 
 
 async def test_a_channel_without_history_cannot_be_recovered(serving: list[Worker]) -> None:
-    ann = Reader("ann-14")
+    ann = HubClient("ann-14")
     await ann.connect(serving[0])
     state = await ann.subscribe("plain", since={"offset": 0, "epoch": "x"})
     assert (state["recovered"], state["reason"]) == (False, "no_history")
@@ -290,7 +231,7 @@ async def test_a_channel_without_history_cannot_be_recovered(serving: list[Worke
 
 
 async def test_channels_that_were_left_are_not_entered_again(serving: list[Worker]) -> None:
-    ann = await reader("ann-15", serving[0], "left", "kept")
+    ann = await hub_client("ann-15", serving[0], "left", "kept")
     await ask(ann.connection, type="unsubscribe", channel="left")
     del ann.since["left"]
     await ann.drop()
@@ -306,7 +247,7 @@ async def test_a_resume_that_is_none_is_refused(serving: list[Worker]) -> None:
 
 
 async def test_many_missed_messages_come_in_pages(serving: list[Worker]) -> None:
-    ann, source = await reader("ann-16", serving[0], "pages"), await publisher(serving[1])
+    ann, source = await hub_client("ann-16", serving[0], "pages"), await publisher(serving[1])
     await ann.drop()
     for number in range(900):
         await source.send(json.dumps({"type": "publish", "channel": "pages", "data": number}))
@@ -318,7 +259,7 @@ async def test_many_missed_messages_come_in_pages(serving: list[Worker]) -> None
 
 async def test_a_hundred_come_back_at_once_while_others_talk(serving: list[Worker]) -> None:
     source = await publisher(serving[1])
-    crowd = [await reader(f"crowd-{number}", serving[number % 2], "crowd") for number in range(100)]
+    crowd = [await hub_client(f"crowd-{number}", serving[number % 2], "crowd") for number in range(100)]
     for number, each in enumerate(crowd):
         await each.drop()
         if number % 10 == 0:
@@ -353,7 +294,7 @@ async def test_history_on_request_and_over_http(tmp_path: Path) -> None:
 
 
 async def test_an_idempotency_key_is_of_its_user(serving: list[Worker]) -> None:
-    ann = await reader("ann-17", serving[0], "once")
+    ann = await hub_client("ann-17", serving[0], "once")
     one, two = await serving[0].connect("one"), await serving[1].connect("two")
     retried = {"type": "publish", "channel": "once", "idempotency_key": "k"}
     first = await ask(one, **retried, data=1)
@@ -361,13 +302,13 @@ async def test_an_idempotency_key_is_of_its_user(serving: list[Worker]) -> None:
     other = await ask(two, **retried, data=2)
     assert (first["offset"], again["offset"], other["offset"]) == (1, 1, 2)
     assert await ann.read(2) == [1, 2]
-    await ann.hears_nothing()
+    await ann.nothing_arrives()
     assert (await ask(one, type="publish", channel="once", data=1, idempotency_key="x" * 129))["type"] == "error"
 
 
 async def test_who_is_killed_leaves_sessions_that_go_on_elsewhere(tmp_path: Path, redis: Valkey) -> None:
     with workers(tmp_path, 2, redis_url=redis.url) as both:
-        ann, source = await reader("ann-18", both[0], "killed"), await publisher(both[1])
+        ann, source = await hub_client("ann-18", both[0], "killed"), await publisher(both[1])
         await publish(source, "killed", 1)
         assert await ann.read(1) == [1]
         both[0].process.kill()
@@ -380,7 +321,7 @@ async def test_who_is_killed_leaves_sessions_that_go_on_elsewhere(tmp_path: Path
 
 async def test_a_lost_history_is_told_to_who_is_connected(tmp_path: Path, redis: Valkey, commands: Redis) -> None:
     with worker(tmp_path, redis_url=redis.url) as alone:
-        ann, source = await reader("ann-19", alone, "lost"), await publisher(alone)
+        ann, source = await hub_client("ann-19", alone, "lost"), await publisher(alone)
         await publish(source, "lost", 1)
         assert await ann.read(1) == [1]
         await commands.delete(history_key("lost"), history_meta_key("lost"))
@@ -395,7 +336,7 @@ async def test_what_a_worker_missed_is_read_and_nobody_reconnects(
     tmp_path: Path, redis: Valkey, commands: Redis
 ) -> None:
     with workers(tmp_path, 2, redis_url=redis.url) as both:
-        ann, source = await reader("ann-20", both[0], "cut"), await publisher(both[1])
+        ann, source = await hub_client("ann-20", both[0], "cut"), await publisher(both[1])
         for number in range(20):
             if number % 5 == 2:
                 for client in await commands.client_list("pubsub"):
@@ -416,7 +357,7 @@ async def test_what_a_worker_missed_is_read_and_nobody_reconnects(
 
 
 async def test_a_token_in_the_url_is_still_read(serving: list[Worker]) -> None:
-    ann = await reader("ann", serving[0], "older")
+    ann = await hub_client("ann", serving[0], "older")
     await publish(await publisher(serving[1]), "older", 1)
     await ann.read(1)
     await ann.drop()
@@ -428,7 +369,7 @@ async def test_a_token_in_the_url_is_still_read(serving: list[Worker]) -> None:
 
 
 async def test_a_resume_without_a_token_is_in_the_channels_that_it_names(serving: list[Worker]) -> None:
-    ann = await reader("ann", serving[0], "named")
+    ann = await hub_client("ann", serving[0], "named")
     await publish(await publisher(serving[1]), "named", 1)
     connection = await serving[1].open("user_id=bob&resume=1")
     await connection.send(json.dumps({"type": "resume", "since": {"named": ann.since["named"]}}))
@@ -439,8 +380,8 @@ async def test_a_resume_without_a_token_is_in_the_channels_that_it_names(serving
 
 
 async def test_a_resume_takes_the_name_of_the_new_identity(serving: list[Worker]) -> None:
-    bob = await reader("bob", serving[0], "names")
-    ann = await reader("ann", serving[0], "names")
+    bob = await hub_client("bob", serving[0], "names")
+    ann = await hub_client("ann", serving[0], "names")
     for to in (serving[1], serving[0], serving[0]):  # from the other worker, and from the same one
         ann.username += "!"
         await ann.drop()
@@ -464,7 +405,7 @@ async def test_the_application_says_who_may(tmp_path: Path) -> None:
         "    return channel != 'secret' and (action in allowed or identity.user_id == 'root')\n"
     )
     with worker(tmp_path, authorize="mine:authorize") as alone:
-        ann = await reader("ann", alone, "room")
+        ann = await hub_client("ann", alone, "room")
         assert (await ask(ann.connection, type="publish", channel="room", data=1))["type"] == "ack"
         for request in (
             {"type": "subscribe", "channel": "secret"},

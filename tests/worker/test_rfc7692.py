@@ -18,7 +18,7 @@ from tests.support.raw_websocket import (
     frame,
     inflated,
 )
-from tests.worker.test_rfc6455 import Server, serving
+from tests.support.websocket_server import Server, serving
 
 RSV1 = 4
 EXTENSIONS = "Sec-WebSocket-Extensions"

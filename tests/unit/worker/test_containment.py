@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.support.outbox_socket import Socket, payload, turn
 from tests.support.waiting import eventually
-from tests.unit.worker.test_outbox import Socket, payload, turn
 from wsd.worker import containment
 from wsd.worker.backend.backend import memory_backend
 from wsd.worker.channels.options import ChannelRules

@@ -2,56 +2,17 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from tests.support.outbox_socket import Socket, payload, turn
 from tests.support.waiting import eventually
-from wsd.worker.delivery.batch import Batch, Item, Message
+from wsd.worker.delivery.batch import Batch, Message
 from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.delivery.outbox import Outbox, Outlet
 
 pytestmark = pytest.mark.anyio
-
-
-class Socket:
-    """A writer that takes as long as it is told to."""
-
-    def __init__(self, outlet: Outlet, name: str = "s") -> None:
-        self.writes: list[list[Any]] = []
-        self.full = False
-        self.ended: tuple[int, str] | None = None
-        self.outbox = Outbox(outlet, self)
-        self.outbox.bind(name, "ann", "Ann")
-        self.outbox.release()
-
-    def write(self, items: Sequence[Item], sent: int = 0) -> bool:
-        self.writes.append([json.loads(m.payload) for item in items for m in item.messages])
-        for item in items:
-            item.sealed()
-        return not self.full
-
-    def end(self, code: int, reason: str) -> None:
-        self.ended = (code, reason)
-
-    @property
-    def got(self) -> list[Any]:
-        return [content for write in self.writes for content in write]
-
-    def reads(self) -> None:
-        self.full = False
-        self.outbox.drained()
-
-
-def payload(content: Any) -> bytes:
-    return json.dumps(content).encode()
-
-
-async def turn() -> None:
-    """One turn of the event loop, and what it called for."""
-    for _ in range(3):
-        await asyncio.sleep(0)
 
 
 async def test_what_comes_in_one_turn_is_written_once() -> None:

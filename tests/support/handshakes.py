@@ -1,0 +1,46 @@
+"""Constant handshakes through nginx, which show whether a cluster refuses anybody."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from websockets.asyncio.client import connect
+
+from tests.support.cluster import Cluster
+from tests.support.waiting import eventually
+
+
+class Handshakes:
+    """Constant handshakes through nginx, one after the other, counting those that fail."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"ws://127.0.0.1:{port}/ws"
+        self.succeeded = 0
+        self.failures: list[str] = []
+        self.enough = False  # says when to end
+
+    async def run(self) -> None:
+        while not self.enough:
+            try:
+                connection = await connect(self.url, open_timeout=20)
+            except Exception as exc:  # noqa: BLE001 - every one counts
+                self.failures.append(repr(exc))
+            else:
+                self.succeeded += 1
+                await connection.close()
+
+
+@asynccontextmanager
+async def constant_handshakes(cluster: Cluster) -> AsyncIterator[Handshakes]:
+    """Handshakes all the time; none of them may fail."""
+    handshakes = Handshakes(cluster.port)
+    load = asyncio.create_task(handshakes.run())
+    try:
+        await eventually(lambda: handshakes.succeeded > 20)
+        yield handshakes
+        seen = handshakes.succeeded
+        await eventually(lambda: handshakes.succeeded > seen + 20)
+    finally:
+        handshakes.enough = True
+        await load
+    assert handshakes.failures == []
