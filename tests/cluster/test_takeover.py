@@ -50,7 +50,7 @@ async def test_a_new_supervisor_goes_on_where_one_was_killed(tmp_path: Path) -> 
 def test_a_supervisor_without_a_control_socket_leaves_what_it_found(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "1") as cluster:
         served = cluster.pids()[1:]
-        bereave(cluster)
+        cluster.kill_supervisor()
         blocked = cluster.state_dir.control_socket
         blocked.unlink()
         blocked.mkdir()
