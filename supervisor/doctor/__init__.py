@@ -1,4 +1,4 @@
-"""Check the machine, the settings and a running cluster, for `wsd doctor`.
+"""The checks of `wsd doctor`: the machine, the settings, nginx, Redis and a running cluster.
 
-Imports `control` and the rows below it.
+Each check yields findings that say what it found and what to do about it. Imports `control` and the rows below it.
 """

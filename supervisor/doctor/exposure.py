@@ -1,4 +1,4 @@
-"""`wsd doctor` on settings that let strangers do more than they should. docs/security.md has the whole list."""
+"""Checks of settings that let strangers do more than they should. The whole list is in docs/security.md."""
 
 import ipaddress
 import os
@@ -14,39 +14,39 @@ from wsd.supervisor.monitoring.finding import Finding, ok, warning
 from wsd.supervisor.services.nginx_config import is_loopback
 
 JWT_SECRET_BYTES = 32
-"""RFC 7518, 3.2: a key of HS256 has the size of the hash at least."""
+"""The least size of a key for HS256 (RFC 7518, section 3.2): that of the hash."""
 
 TOKEN_BYTES = 16
-"""128 bits, where each byte is random; fewer can be guessed where somebody chose a word."""
+"""The least size of a token: 128 bits if its bytes are random, while shorter ones are often words."""
 
-KEY_COMMAND = "python -c 'import secrets; print(secrets.token_urlsafe(32))' makes one"
+KEY_COMMAND = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 
 
 def exposure(loaded: Loaded) -> Iterator[Finding]:
-    """All findings about who can reach what."""
+    """Yield all findings about what others can reach, or one that everything is fine."""
     found = [*risks(loaded.config), *account(os.geteuid())]
     for name in _secret_files(loaded):
         found += readable(name)
     if found:
         yield from found
     elif _is_public(loaded.config):
-        yield ok("exposure", "beyond this machine, with the settings that docs/security.md asks for")
+        yield ok("exposure", "reachable from other machines, with the settings that docs/security.md recommends")
     else:
-        yield ok("exposure", f"{loaded.config.cluster.host}: for this machine alone")
+        yield ok("exposure", f"{loaded.config.cluster.host}: reachable from this machine only")
 
 
 def account(uid: int) -> Iterator[Finding]:
-    """Warn of root. Pure."""
+    """Warn about running as root. Pure."""
     if uid == 0:
         yield warning(
             "user",
-            "runs as root: whoever takes over a worker has the machine",
-            "run it as a user of its own; `wsd init --systemd` writes a unit; nginx needs no root above port 1023",
+            "wsd runs as root: an attacker who takes over a worker owns the machine",
+            "run it as its own user, e.g. with the unit of `wsd init --systemd`; ports from 1024 on need no root",
         )
 
 
 def risks(config: Config) -> Iterator[Finding]:
-    """Warn of risky settings. Pure."""
+    """Warn about risky settings. Pure."""
     yield from _weak_secrets(config)
     yield from _too_wide(config)
     if not _is_public(config):
@@ -55,36 +55,36 @@ def risks(config: Config) -> Iterator[Finding]:
     if not config.cluster.app and not _authenticates(config):
         yield warning(
             "authentication",
-            f"{host} is reachable from other machines, and everybody there may be any user",
-            "set security.jwt_secret, jwt_public_key_file, jwt_jwks_file or authenticate, or cluster.host = 127.0.0.1",
+            f"{host} is reachable from other machines, and every client may claim to be any user",
+            "set security.jwt_secret, jwt_public_key_file, jwt_jwks_file or authenticate; or cluster.host = 127.0.0.1",
         )
     elif not config.cluster.app and not security.authorize:
         yield warning(
             "authorization",
-            "every user may subscribe to, publish in and read each channel",
-            "set security.authorize, unless that is meant",
+            "every user may subscribe to, publish to and read every channel",
+            "set security.authorize, unless that is intended",
         )
     if not nginx.tls_certificate and not nginx.trusted_proxies:
         yield warning(
             "TLS",
-            f"{host} is reachable from other machines without TLS: who is between reads tokens and messages",
-            "set nginx.tls_certificate and tls_key, or name the proxy that does it in nginx.trusted_proxies",
+            f"{host} is reachable from other machines without TLS: tokens and messages can be read on the way",
+            "set nginx.tls_certificate and tls_key, or name the proxy that terminates TLS in nginx.trusted_proxies",
         )
     if not nginx.enabled:
         yield warning(
             "nginx",
-            "nginx.enabled is false: no limit of header times, handshakes or connections of an address",
-            "let nginx stand before the workers, or another proxy",
+            "nginx.enabled is false: slow headers, handshakes and connections per address are not limited",
+            "put nginx or another proxy in front of the workers",
         )
     elif not nginx.max_connections_per_address and not security.max_connections_per_user:
         yield warning(
             "connections",
-            "one client may take all connections",
+            "one client may use up all connections",
             "set nginx.max_connections_per_address, or security.max_connections_per_user",
         )
     for key in ("messages_per_second", "bytes_per_second"):
         if not getattr(security, key):
-            yield warning("messages", "no limit: one client may fill Redis", f"set security.{key}")
+            yield warning("messages", f"security.{key} is 0: one client may fill Redis", "set a limit")
 
 
 def _weak_secrets(config: Config) -> Iterator[Finding]:
@@ -97,7 +97,7 @@ def _weak_secrets(config: Config) -> Iterator[Finding]:
     for name, secret, least in secrets:
         if secret and (len(secret.encode()) < least or len(set(secret)) < least // 3):
             yield warning(
-                name, "is short, or the same over and over: it can be guessed", f"{least} random bytes; {KEY_COMMAND}"
+                name, "is short or repetitive, and can be guessed", f"use {least} random bytes, e.g. of {KEY_COMMAND}"
             )
 
 
@@ -106,13 +106,13 @@ def _too_wide(config: Config) -> Iterator[Finding]:
     if origins:
         yield warning(
             "security.allowed_origins",
-            f"{', '.join(origins)}: pages of every site may connect in their visitors' name, with their cookies",
-            "name the origins of your own pages",
+            f"{', '.join(origins)}: pages of every site may connect on behalf of their visitors, with their cookies",
+            "list the origins of your own pages",
         )
-    remedy = "name the proxies' and your own addresses"
+    remedy = "list the addresses of your proxies and of your own machines"
     for key, networks, what in (
-        ("trusted_proxies", config.nginx.trusted_proxies, "everybody may say to come from any address"),
-        ("admin_allow", config.nginx.admin_allow, "everybody may read /metrics and the statistics"),
+        ("trusted_proxies", config.nginx.trusted_proxies, "every client may claim any address"),
+        ("admin_allow", config.nginx.admin_allow, "every client may read /metrics and the statistics"),
     ):
         wide = [network for network in networks if ipaddress.ip_network(network, strict=False).prefixlen == 0]
         if wide:
@@ -120,25 +120,25 @@ def _too_wide(config: Config) -> Iterator[Finding]:
     url = urlsplit(config.redis.url)
     if url.scheme == "redis" and not is_loopback(url.hostname or ""):
         if not url.password:
-            yield warning("redis.url", "no password, and another machine", "requirepass or an ACL user, and a firewall")
+            yield warning("redis.url", "no password for a Redis on another machine", "set requirepass or an ACL user")
         else:
-            yield warning("redis.url", "password and messages cross the network unencrypted", "use rediss://")
+            yield warning("redis.url", "password and messages are sent unencrypted", "use rediss://")
 
 
 def readable(path: Path) -> Iterator[Finding]:
-    """Warn of a file with secrets that others may read."""
+    """Warn about a file with secrets that other users may read."""
     try:
         mode = path.stat().st_mode
     except OSError:
-        return  # the check of nginx, or of the settings, names it
+        return  # another check reports files that do not exist
     if mode & stat.S_IROTH:
         yield warning(
-            path.name, f"{path} holds a secret, and all users of this machine may read it", f"chmod 600 {path}"
+            path.name, f"{path} holds a secret, but all users of this machine may read it", f"chmod 600 {path}"
         )
 
 
 def _secret_files(loaded: Loaded) -> Iterator[Path]:
-    """Yield the files that hold a secret. A setting that is empty is none."""
+    """Yield the files that hold a secret: wsd.toml if a secret is set in it, and the TLS key."""
     secrets = [(section, key) for section, key in SECRET_KEYS if getattr(getattr(loaded.config, section), key)]
     given = [loaded.sources[key] for key in secrets if key in loaded.sources]
     if urlsplit(loaded.config.redis.url).password:
@@ -153,7 +153,7 @@ def _secret_files(loaded: Loaded) -> Iterator[Path]:
 
 
 def _is_public(config: Config) -> bool:
-    """Whether others than this machine's users come to it: directly, or through a proxy before it."""
+    """Return whether clients on other machines can connect, directly or through a proxy."""
     return not is_loopback(config.cluster.host) or bool(config.nginx.trusted_proxies)
 
 

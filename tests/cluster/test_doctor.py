@@ -13,7 +13,7 @@ from tests.support.cluster import Cluster, clean_env, wsd
 from tests.support.ports import unused_port
 from tests.support.valkey import valkey
 from wsd.supervisor.config.loading import load
-from wsd.supervisor.doctor.checks import file_limit, somaxconn
+from wsd.supervisor.doctor.machine import file_limit, somaxconn
 from wsd.supervisor.monitoring.finding import Grade
 
 
@@ -31,9 +31,9 @@ def test_a_cluster_that_is_well(tmp_path: Path) -> None:
         assert found["Redis: pub/sub"][0] == "ok"
         assert found["Redis: write"][0] == "ok"
         assert found["nginx"][0] == "ok"
-        assert found["port"][1].startswith("ours")
+        assert found["port"][1].startswith("used by this cluster")
         people = cluster.wsd("doctor").stdout
-        assert "ok      messages between workers: all answered over Redis" in people
+        assert "ok      messages between workers: all workers answered over Redis" in people
 
 
 def test_what_is_broken_is_named_with_what_to_do(tmp_path: Path) -> None:
