@@ -1,4 +1,4 @@
-# Everything runs from .venv, which the first target that needs it creates.
+# All programs run from .venv. The first target that needs it creates it.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +12,7 @@ start: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest -q -n 4 --dist worksteal tests
 
-# The way of applications under other servers: uvicorn's own WebSocket protocol instead of ours.
+# Tests with uvicorn's own WebSocket protocol instead of ours, as applications under other servers use it.
 test-fallback: $(VENV)/.installed-dev
 	WSD_TEST_PROTOCOL=uvicorn $(BIN)/pytest -q -n 4 --dist worksteal tests/worker tests/cluster/test_messages.py
 
@@ -50,7 +50,7 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $(VENV)/.installed $@
 
-# Type checkers cannot see through the editable install's import hook; a folder of links shows them wsd.*.
+# Type checkers cannot follow the import hook of the editable install. A folder of links shows them the package wsd.
 .types/wsd: $(wildcard public/*)
 	rm -rf $@ && mkdir -p $@
 	ln -s $(addprefix ../../,$(wildcard public/*.py) public/py.typed supervisor worker templates) $@

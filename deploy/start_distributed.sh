@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Starts the whole cluster: set up on the first run, then supervisor, workers, Valkey (unless REDIS_URL is set) and nginx.
+# Installs wsd on the first run, then starts the cluster: supervisor, workers, nginx and Valkey (unless REDIS_URL is set).
 #   deploy/start_distributed.sh [options of `wsd start`]     WORKERS=8, PORT=9000, NODE_ID=.., REDIS_URL=..
 set -euo pipefail
 cd "$(dirname "$0")/.."

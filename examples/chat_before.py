@@ -1,4 +1,4 @@
-"""A chat as FastAPI's documentation builds it: all clients in one process. `uvicorn chat_before:app`"""
+"""The chat of FastAPI's documentation: all clients are in one process. Run it with `uvicorn chat_before:app`."""
 
 from chat_page import PAGE
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect

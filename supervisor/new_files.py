@@ -1,4 +1,4 @@
-"""`wsd init`: the files to begin with."""
+"""The files that `wsd init` writes: settings, systemd units and an example application."""
 
 import os
 import pwd
@@ -17,13 +17,13 @@ from wsd.supervisor.services.worker import DRAIN_MARGIN_SECONDS
 
 
 def settings() -> str:
-    """wsd.toml with every key, its default and what it means, and all of them commented out."""
+    """Return a wsd.toml in which every setting stands with its default and a comment, all of them commented out."""
     text = resources.files("wsd.templates").joinpath("wsd.toml").read_text("utf-8")
     return re.sub(r"^(?=\w+ = )", "# ", text, flags=re.MULTILINE)
 
 
 def service(directory: Path) -> str:
-    """A systemd unit for a cluster in this directory, run by whoever asks."""
+    """Return a systemd unit for a cluster in this directory, run by the current user."""
     return template.render(
         "wsd.service.j2",
         name=_unit_name(directory),
@@ -39,7 +39,7 @@ def service(directory: Path) -> str:
 
 
 def public_socket(directory: Path) -> str:
-    """A systemd unit that holds the public port for it."""
+    """Return a systemd unit that holds the public port of the cluster."""
     cluster = ClusterConfig()
     return template.render(
         "wsd.socket.j2", name=_unit_name(directory), directory=directory, address=f"{cluster.host}:{cluster.port}"
@@ -47,7 +47,7 @@ def public_socket(directory: Path) -> str:
 
 
 def _own_name() -> str:
-    """Return the name of the user who asks, or the number of one that has no entry in /etc/passwd."""
+    """Return the name of the current user, or the user id if /etc/passwd has no entry for it."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
@@ -59,18 +59,22 @@ def _unit_name(directory: Path) -> str:
 
 
 def application(path: Path) -> str:
+    """Return an example application for a module of this name."""
     return template.render("app.py.j2", module=path.stem)
 
 
 def command() -> list[str]:
-    """How to run wsd as it runs now, whatever the PATH is."""
+    """Return the command that runs this installation of wsd, independent of PATH."""
     beside = Path(sys.executable).parent / "wsd"
     found = str(beside) if beside.exists() else shutil.which("wsd")
     return [found] if found else [sys.executable, "-P", "-m", "wsd.supervisor"]
 
 
 def write(directory: Path, *, systemd: bool, example: bool) -> Iterator[Path]:
-    """The files that were written. Raises CommandError, and none is, when one of them is there already."""
+    """Write the files and yield the path of each.
+
+    Raises CommandError, before anything is written, if one of them already exists.
+    """
     texts = {directory / "wsd.toml": settings()}
     if systemd:
         texts[directory / "wsd.service"] = service(directory)
@@ -80,12 +84,12 @@ def write(directory: Path, *, systemd: bool, example: bool) -> Iterator[Path]:
         texts[path] = application(path)
     for path in texts:
         if path.exists():
-            raise CommandError(f"{path} is there already; move it away, or run this in another directory")
+            raise CommandError(f"{path} already exists; move it away, or run this in another directory")
     for path, text in texts.items():
         try:
             path.write_text(text, "utf-8")
             if systemd:
-                (directory / ".wsd").mkdir(mode=0o700, exist_ok=True)  # ReadWritePaths wants it to be there
+                (directory / ".wsd").mkdir(mode=0o700, exist_ok=True)  # a path in ReadWritePaths must exist
         except OSError as exc:
             raise CommandError(f"cannot write {path}: {exc.strerror}") from None
         yield path

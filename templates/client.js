@@ -1,33 +1,35 @@
-// A client of the hub that loses nothing: it comes back by itself, with a pause that grows and is random, goes on with
-// its session, and drops what it has seen. For browsers and for Node 22, without dependencies.
+// A client of the hub that loses no messages. It reconnects by itself after a random and growing pause, resumes its
+// session, receives what it missed and ignores duplicates. For browsers and Node 22, without dependencies.
 //
 //   const client = new WsdClient("ws://127.0.0.1:8000/ws", { user_id: "ann" });
 //   client.onmessage = (message) => console.log(message.channel, message.data);
 //   client.subscribe("room:1");
 //   await client.publish("room:1", { text: "hi" });   // resolves once the message is stored
 //
-// Where the server wants JSON Web Tokens: new WsdClient(url, { token: async () => (await fetch("/token")).text() }).
-// The function is called before each connection, so that a token that has expired is replaced. With a text instead, the
-// client gives up when it has expired.
+// If the server requires JSON Web Tokens: new WsdClient(url, { token: async () => (await fetch("/token")).text() }).
+// The function is called before each connection, so that an expired token is replaced. `token` may also be a string;
+// then the client gives up when the token has expired.
 
 const FIRST_PAUSE = 200, LONGEST_PAUSE = 20_000;      // milliseconds
-const KEPT_UIDS = 5000;
-const KEYED_UID_LENGTH = 32;                          // of what stands before the minute in the uid of such a message
-const EXPIRED = 4401;                                 // close code: come back with a new token
+const KEPT_UIDS = 5000;                               // uids that are remembered to recognize duplicates
+const KEYED_UID_LENGTH = 32;                          // length of a uid before its "-", if the message had a key
+const EXPIRED = 4401;                                 // close code: the token has expired
 const RETRIED = new Set(["rate_limited", "byte_rate_limited", "not_stored", "unavailable"]);
 
 export class WsdClient {
   onmessage = (message) => {};                        // { channel, data, from, ... }
-  ongap = (gap) => {};                                // { channel, reason }: something was missed
-  onstate = (state, detail) => {};                    // "connecting", "open" (the welcome), "closed" (why, and for how long)
+  ongap = (gap) => {};                                // { channel, reason }: messages were lost
+  // "connecting"; "open" with the welcome; "closed" with { code, reason, again }, where `again` is the number of
+  // milliseconds until the next attempt, or null if there is none.
+  onstate = (state, detail) => {};
 
   #url; #query; #token; #socket = null; #resumeToken = ""; #attempt = 0; #timer; #retry = null; #stopped = false;
-  #positions = new Map();                             // by channel: { offset, epoch }
-  #channels = new Set();                              // subscribed, by the application's wish
-  #uids = new Set();                                  // of the latest messages, each with its channel
-  #waiting = new Map();                               // by id: { request, resolve, reject }
+  #positions = new Map();                             // by channel: { offset, epoch } of the last message
+  #channels = new Set();                              // channels that the application has subscribed to
+  #uids = new Set();                                  // channel and uid of the latest messages
+  #waiting = new Map();                               // requests without an answer, by id: { request, resolve, reject }
   #nextId = 1;
-  #run = Math.random().toString(36).slice(2);         // tells this client's idempotency keys from an earlier one's
+  #run = Math.random().toString(36).slice(2);         // makes idempotency keys unique among all clients
 
   constructor(url, { user_id, username = user_id, token, ...query } = {}) {
     this.#url = url;
@@ -48,10 +50,10 @@ export class WsdClient {
   presence(channel) { return this.#ask({ type: "presence", channel }); }
   history(channel, options = {}) { return this.#ask({ type: "history", channel, ...options }); }
 
-  // A new connection, which may reach another worker.
+  // Opens a new connection, which may reach another worker.
   reconnect() { this.#attempt = 0; this.#socket?.close(4000); }
 
-  // For good: the session ends.
+  // Closes the connection and ends the session.
   close() {
     this.#stopped = true;
     clearTimeout(this.#timer);
@@ -60,7 +62,7 @@ export class WsdClient {
     this.#waiting.clear();
   }
 
-  // A message is sent again until it is stored; the key makes it count once.
+  // Sends a message again and again until it is stored. Because of the key it is published only once.
   #send(request) { return this.#ask({ ...request, idempotency_key: `${this.#run}-${this.#nextId}` }); }
 
   #ask(request) {
@@ -68,7 +70,7 @@ export class WsdClient {
     const answer = new Promise((resolve, reject) => {
       this.#waiting.set(id, { request: { ...request, id }, resolve, reject });
     });
-    answer.catch(() => {});                           // whoever does not wait for it is not told
+    answer.catch(() => {});                           // no "unhandled rejection" if the caller ignores the promise
     this.#transmit(id);
     return answer;
   }
@@ -83,7 +85,7 @@ export class WsdClient {
     if (typeof this.#token !== "function") return this.#open(this.#token);
     Promise.resolve().then(this.#token)
       .then((token) => { if (!this.#stopped) this.#open(token); })
-      .catch((error) => {                             // asked for again after a pause
+      .catch((error) => {                             // tried again after a pause
         if (!this.#stopped) this.#closed({ code: 1006, reason: `no token: ${error?.message ?? error}` });
       });
   }
@@ -92,17 +94,18 @@ export class WsdClient {
     const url = new URL(this.#url, globalThis.location?.href);
     for (const [name, value] of Object.entries(this.#query)) url.searchParams.set(name, value);
     const resumed = this.#resumeToken;
-    if (resumed) url.searchParams.set("resume", "1"); // the tokens themselves are not in the URL, which is logged
+    if (resumed) url.searchParams.set("resume", "1"); // URLs are logged, so they never contain the tokens
     const socket = this.#socket = new WebSocket(url, token ? ["wsd.bearer", token] : []);
     socket.onopen = () => {
-      // What came after an unsubscribe has a position too. To name it would be to subscribe again.
+      // Only subscribed channels: naming a position subscribes to its channel, and a message that arrived after an
+      // unsubscribe has left a position.
       const here = ([channel]) => this.#channels.has(channel) || channel === "broadcast" || channel === "direct";
       const since = Object.fromEntries([...this.#positions].filter(here));
       if (resumed) socket.send(JSON.stringify({ type: "resume", token: resumed, since }));
     };
-    socket.onmessage = (event) => { if (socket === this.#socket) this.#hear(JSON.parse(event.data)); };
+    socket.onmessage = (event) => { if (socket === this.#socket) this.#receive(JSON.parse(event.data)); };
     socket.onclose = (event) => { if (socket === this.#socket) this.#closed(event); };
-    let opened = false;                               // Node 20 and 22 tell no close of what could not be opened
+    let opened = false;                               // Node 20 and 22 have no close event if the open fails
     socket.addEventListener("open", () => { opened = true; });
     socket.onerror = () => setTimeout(() => {
       if (socket === this.#socket && !opened) this.#closed({ code: 1006, reason: "" });
@@ -111,19 +114,20 @@ export class WsdClient {
 
   #closed({ code, reason }) {
     this.#socket = null;
-    const over = code === EXPIRED && typeof this.#token !== "function";
-    if (this.#stopped || over || code === 1008 || (code >= 4500 && code < 5000)) {
+    const expired = code === EXPIRED && typeof this.#token !== "function";
+    if (this.#stopped || expired || code === 1008 || (code >= 4500 && code < 5000)) {
       this.onstate("closed", { code, reason, again: null });
       this.close();
       return;
     }
-    if (code === 1009) this.#rejectLargest();         // to send it again would not help
-    // Full jitter: clients of one worker must not all come back in the same moment.
+    if (code === 1009) this.#rejectLargest();         // it would be refused again
+    // Full jitter: the clients of a worker that has ended must not all reconnect at the same moment.
     const pause = Math.random() * Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** this.#attempt++);
     this.onstate("closed", { code, reason, again: pause });
     this.#timer = setTimeout(() => this.#connect(), pause);
   }
 
+  // Gives up the largest request: the server has closed the connection because of its size.
   #rejectLargest() {
     const size = ([, { request }]) => JSON.stringify(request).length;
     const [largest] = [...this.#waiting].sort((a, b) => size(b) - size(a));
@@ -132,7 +136,7 @@ export class WsdClient {
     largest[1].reject(new Error("message too big"));
   }
 
-  #hear(message) {
+  #receive(message) {
     switch (message.type) {
       case "welcome": return this.#welcomed(message);
       case "subscribed": return this.#joined(message.channel, message);
@@ -153,14 +157,14 @@ export class WsdClient {
     this.#socket.welcomed = true;
     for (const [channel, state] of Object.entries(message.channels)) this.#joined(channel, state);
     for (const channel of this.#channels) {
-      if (Object.hasOwn(message.channels, channel)) continue; // in it already
+      if (Object.hasOwn(message.channels, channel)) continue; // joined by the resume
       this.#socket.send(JSON.stringify({ type: "subscribe", channel, since: this.#positions.get(channel) }));
     }
     this.onstate("open", message);
     for (const id of this.#waiting.keys()) this.#transmit(id);
   }
 
-  // Where nothing is lost, what was missed follows from where we are.
+  // Notes that a channel was joined. After a successful recovery the missed messages follow, so the position stays.
   #joined(channel, { offset, epoch, recovered, reason }) {
     const known = this.#positions.has(channel);
     if (recovered !== true && offset !== undefined) this.#positions.set(channel, { offset, epoch });
@@ -174,8 +178,8 @@ export class WsdClient {
       if (at?.epoch === epoch && offset <= at.offset) return;
       this.#positions.set(channel, { offset, epoch });
     }
-    if (uid) {                                        // it may have come before it was stored
-      if (triesOf(uid).some((one) => this.#uids.has(JSON.stringify([channel, one])))) return;
+    if (uid) {                                        // a message may arrive twice: before and after it was stored
+      if (uidsOf(uid).some((one) => this.#uids.has(JSON.stringify([channel, one])))) return;
       this.#uids.add(JSON.stringify([channel, uid]));
       if (this.#uids.size > KEPT_UIDS) this.#uids.delete(this.#uids.values().next().value);
     }
@@ -184,7 +188,7 @@ export class WsdClient {
 
   #answered(message) {
     if (message.type === "error" && RETRIED.has(message.code)) {
-      // Whatever waits is sent again: a message counts once.
+      // Sends all unanswered requests again. Because of their keys, messages are published only once.
       this.#retry ??= setTimeout(() => {
         this.#retry = null;
         for (const id of this.#waiting.keys()) this.#transmit(id);
@@ -192,15 +196,16 @@ export class WsdClient {
       return;
     }
     const waiting = this.#waiting.get(message.id);
-    if (!waiting || message.durable === false) return; // another ack comes once it is stored
+    if (!waiting || message.durable === false) return; // another ack follows once the message is stored
     this.#waiting.delete(message.id);
     if (message.type === "error") waiting.reject(new Error(`${message.code}: ${message.message}`));
     else waiting.resolve(message);
   }
 }
 
-// The uids of one message: one with an idempotency key has another in each minute in which it was sent.
-function triesOf(uid) {
+// The uids that a message may have. With an idempotency key, the uid contains the minute in which the message was sent,
+// and a retry in the next minute gets another uid.
+function uidsOf(uid) {
   const [name, minute] = uid.split("-");
   if (name.length !== KEYED_UID_LENGTH) return [uid];
   const at = parseInt(minute, 16);

@@ -1,16 +1,16 @@
-// The cluster's page: a stream of what it is like, drawn; and buttons, each a request. Nothing is loaded from elsewhere,
-// and whatever clients call themselves is only ever shown as text.
+// The dashboard of the cluster. It draws the status that a stream of events delivers every second, and its buttons send
+// requests. Nothing is loaded from other sites, and names that clients chose are only ever inserted as text.
 
 const $ = (id) => document.getElementById(id);
-const SAMPLES = 120; // one a second
-const REFRESH_SECONDS = 5; // of what the workers are asked for
+const SAMPLES = 120; // per chart, one each second
+const REFRESH_SECONDS = 5; // how often sessions and channels are asked for
 const PAGE = 25;
 const EVENTS = 300;
 
 let status = null;
 let offset = 0;
 
-// Small things
+// Formatting and elements
 
 const whole = (value) => (value == null ? "–" : Math.round(value).toLocaleString("en"));
 const decimal = (value, unit = "") => (value == null ? "–" : value.toFixed(1) + unit);
@@ -35,10 +35,11 @@ function element(name, { text, ...attributes } = {}, ...children) {
 }
 
 function write(node, text) {
-  if (node.textContent !== text) node.textContent = text; // screen readers repeat what is written again
+  if (node.textContent !== text) node.textContent = text; // a screen reader would read the same text again
 }
 
-/** Rows for items, by key: who has the focus keeps it. `make(item)` returns a node with an `update(item)`. */
+/** Show one row per item. Rows are kept by their key, so that a focused button keeps the focus.
+ * `make(item)` returns a new row, an element with a method `update(item)`. */
 function rows(body, items, key, make) {
   const known = new Map([...body.children].map((row) => [row.dataset.key, row]));
   const wanted = items.map((item) => {
@@ -86,7 +87,7 @@ const TOTALS = {
   connections: { label: "Connections", of: (s) => sum(s.workers.map((w) => w.connections)), show: whole },
   received: { label: "Messages/s in", of: (s) => sum(s.workers.map((w) => w.messages_in_per_second)), show: whole },
   sent: { label: "Messages/s out", of: (s) => sum(s.workers.map((w) => w.messages_out_per_second)), show: whole },
-  cpu: { label: "CPU % of a core", of: (s) => sum(processes(s).map((p) => p.cpu_percent)), show: decimal },
+  cpu: { label: "CPU, % of a core", of: (s) => sum(processes(s).map((p) => p.cpu_percent)), show: decimal },
   lag: { label: "Worst loop lag, ms", of: (s) => Math.max(0, ...s.workers.map((w) => (w.loop_lag_seconds ?? 0) * 1000)), show: decimal },
 };
 
@@ -96,7 +97,7 @@ for (const [name, total] of Object.entries(TOTALS)) {
   $("totals").append(element("figure", {}, element("figcaption", { text: total.label }), total.output, total.chart.node));
 }
 
-// What the stream tells
+// The stream of status and events
 
 const processes = (s) => [s.supervisor, ...s.workers, s.nginx, s.valkey].filter(Boolean);
 
@@ -104,7 +105,7 @@ function showStatus(now) {
   status = now;
   state(now.state);
   write($("where"), `node ${now.node_id}, ${now.url}, up ${duration(now.supervisor.uptime_seconds)}`);
-  if (now.operation || !$("operation").classList.contains("error")) tell(now.operation ?? "");
+  if (now.operation || !$("operation").classList.contains("error")) notify(now.operation ?? "");
   showProblems([...now.problems, ...now.warnings]);
   for (const total of Object.values(TOTALS)) {
     const value = total.of(now);
@@ -127,10 +128,10 @@ function showProblems(problems) {
 
 function state(text) {
   write($("state"), text);
-  $("state").dataset.state = text.split(" ")[0];
+  $("state").dataset.state = text.split(/\W/)[0];
 }
 
-function tell(text, isError = false) {
+function notify(text, isError = false) {
   write($("operation"), text);
   $("operation").classList.toggle("error", isError);
 }
@@ -143,7 +144,7 @@ function processRow(first) {
   const restart = button("Restart", `Restart ${first.name}`, () => operate("restart", { slots: [first.slot] }, `Restart ${first.name}?`));
   const drain = button("Drain", `Drain ${first.name}`, () =>
     drain.textContent === "Drain"
-      ? operate("drain", { slot: first.slot }, `Take ${first.name} out of service? Its clients resume on the others.`)
+      ? operate("drain", { slot: first.slot }, `Take ${first.name} out of service? Its clients resume on other workers.`)
       : operate("resume", { slot: first.slot }));
   const row = element("tr", {},
     element("th", { scope: "row", text: first.name }), cells.state, cells.connections, element("td", {}, ...charts.slice(0, 1).map((c) => c.node)),
@@ -196,18 +197,19 @@ function listen() {
   let isFirst = true;
   stream.onopen = () => (isFirst = true);
   stream.onmessage = (message) => {
-    const told = JSON.parse(message.data);
-    showStatus(told.status);
-    showEvents(told.events, isFirst);
+    const { status: now, events } = JSON.parse(message.data);
+    showStatus(now);
+    showEvents(events, isFirst);
     isFirst = false;
   };
   stream.onerror = () => {
-    state("away, trying again");
-    if (stream.readyState === EventSource.CLOSED) setTimeout(listen, 2000); // nginx said no: the supervisor is away
+    state("away: reconnecting");
+    // The browser does not retry after an HTTP error, which nginx sends while the supervisor is away.
+    if (stream.readyState === EventSource.CLOSED) setTimeout(listen, 2000);
   };
 }
 
-// What the workers are asked for
+// Sessions, channels and traces, which the workers are asked for
 
 async function ask(path) {
   const answer = await fetch(`api/${path}`);
@@ -259,16 +261,16 @@ function sessionRow(first) {
 async function showTrace(sessionId) {
   try {
     const { sessions: [session] } = await ask(`trace?who=${encodeURIComponent(sessionId)}`);
-    write($("trace-title"), session ? `Session of ${session.user_id}, ${session.state}` : "Nothing is known of it");
+    write($("trace-title"), session ? `Session of ${session.user_id}, ${session.state}` : "Nothing is known about this session");
     $("trace-events").replaceChildren(...(session?.events ?? []).map((event) =>
       element("li", {}, element("time", { text: clock(event.at) }), `${event.worker_id}  ${event.what} ${event.detail}`)));
     $("trace").showModal();
   } catch (error) {
-    tell(error.message, true);
+    notify(error.message, true);
   }
 }
 
-// What people do
+// Actions
 
 function button(text, label, onclick) {
   const made = element("button", { type: "button", text, "aria-label": label });
@@ -297,30 +299,30 @@ async function post(name, body) {
 async function operate(name, body, question) {
   if (question && !(await confirmed(question))) return;
   try {
-    tell(`${name} …`);
+    notify(`${name} …`);
     await post(name, body);
   } catch (error) {
-    tell(error.message, true);
+    notify(error.message, true);
   }
 }
 
 async function kick(session) {
-  if (!(await confirmed(`End the session of ${session.user_id}? It is closed with 4500 and not resumed.`))) return;
+  if (!(await confirmed(`End the session of ${session.user_id}? The client is disconnected and cannot resume it.`))) return;
   try {
     await post("kick", { who: session.session_id });
     await refresh();
   } catch (error) {
-    tell(error.message, true);
+    notify(error.message, true);
   }
 }
 
 $("restart-all").onclick = () => operate("restart", {}, "Restart all workers? Clients resume on the new processes.");
-$("rebalance").onclick = () => operate("rebalance", {}, "Have full workers send clients away, who resume on others?");
+$("rebalance").onclick = () => operate("rebalance", {}, "Spread connections evenly? Some clients are disconnected and resume on other workers.");
 $("scale").onsubmit = (submitted) => {
   submitted.preventDefault();
   const wanted = Number($("workers").value);
   $("workers").blur();
-  operate("scale", { workers: wanted }, `From ${status.workers.length} workers to ${wanted}?`);
+  operate("scale", { workers: wanted }, `Scale from ${status.workers.length} to ${wanted} workers?`);
 };
 $("search").onsubmit = (submitted) => {
   submitted.preventDefault();

@@ -36,7 +36,7 @@ KEYED_UID_LENGTH = 32
 Message = dict[str, Any]
 
 
-def tries_of(uid: str) -> tuple[str, ...]:
+def uids_of(uid: str) -> tuple[str, ...]:
     """Return the uids that a message may have.
 
     The uid of a message with an idempotency key contains the minute in which it was sent, so a retry in the next minute
@@ -163,7 +163,7 @@ class Subscriber(ChaosClient):
             case "message":
                 if "offset" in message:
                     self._advance(channel, message)
-                if not any((channel, uid) in self._uids for uid in tries_of(message["uid"])):
+                if not any((channel, uid) in self._uids for uid in uids_of(message["uid"])):
                     self._remember(channel, message["uid"])
                     self._ledger.deliver(self.user_id, message["from"]["user_id"], message["data"]["number"])
 

@@ -39,7 +39,7 @@ def test_init_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "chat.py").write_text("mine")
     result = wsd("init", "--example", cwd=tmp_path)
     assert (result.returncode, result.stderr.count("\n")) == (1, 1)
-    assert "chat.py is there already" in result.stderr
+    assert "chat.py already exists" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["chat.py"]
 
 

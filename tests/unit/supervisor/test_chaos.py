@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from wsd.supervisor.chaos.clients import tries_of
+from wsd.supervisor.chaos.clients import uids_of
 from wsd.supervisor.chaos.faults import CALM_SECONDS, Fault, choose, parse_faults, plan
 from wsd.supervisor.chaos.verdict import Ledger, Survey, Verdict, discrepancies
 from wsd.supervisor.errors import ConfigError
@@ -168,7 +168,7 @@ def test_what_status_names_is_what_there_is(change: dict[str, Any], told: list[s
     assert discrepancies(msgspec.structs.replace(WHOLE, **change)) == told
 
 
-def test_tries_of_a_message_in_minutes_beside_each_other_are_one_message() -> None:
+def test_uids_of_a_message_in_minutes_beside_each_other_are_one_message() -> None:
     name = "0123456789abcdef" * 2
-    assert set(tries_of(f"{name}-1c0")) == {f"{name}-1bf", f"{name}-1c0", f"{name}-1c1"}
-    assert tries_of("8cabc15713-1") == ("8cabc15713-1",)  # the next number is the next message
+    assert set(uids_of(f"{name}-1c0")) == {f"{name}-1bf", f"{name}-1c0", f"{name}-1c1"}
+    assert uids_of("8cabc15713-1") == ("8cabc15713-1",)  # the next number is the next message
