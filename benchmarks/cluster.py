@@ -1,7 +1,7 @@
-"""Figures of a whole cluster on this machine: `python benchmarks/cluster.py [--workers 4] [--runs 3]`.
+"""Benchmarks of a whole cluster: `python benchmarks/cluster.py [--workers 4] [--runs 3]`.
 
-Starts real clusters with the real command in directories of their own, breaks them, and prints a Markdown table:
-times are medians over the runs, with the worst in brackets. Linux only.
+Starts clusters with `wsd start` in temporary directories, kills and freezes workers, and prints Markdown tables. Times
+are medians over the runs, with the worst in parentheses. Linux only.
 """
 
 import argparse
@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 
 class Cluster:
+    """A running cluster."""
+
     def __init__(self, directory: Path, workers: int) -> None:
         self.state_dir = StateDir(directory / ".wsd")
         with socket.socket() as probe:
@@ -46,7 +48,7 @@ class Cluster:
         self.launch()
 
     def launch(self) -> None:
-        """Start the supervisor, and wait until the cluster is up."""
+        """Start the supervisor and wait until the cluster is ready."""
         started = time.monotonic()
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
@@ -62,10 +64,12 @@ class Cluster:
         return msgspec.json.decode(ControlClient(self.state_dir).call("GET", "/v1/status"), type=ClusterStatus)
 
     def replacement(self, slot: int, old_pid: int | None) -> WorkerStatus | None:
+        """Return the worker of a slot once it is ready and has another pid than `old_pid`."""
         worker = self.status().workers[slot - 1]
         return worker if worker.state == "ready" and worker.pid != old_pid else None
 
     def stop(self) -> float:
+        """Stop the cluster and return the seconds that it took."""
         started = time.monotonic()
         self.process.send_signal(signal.SIGINT)
         self.process.wait(60)
@@ -93,7 +97,7 @@ def wait_for(condition: Callable[[], T | None], patience: float = 60) -> T:
 
 
 def replaced_after(running: Cluster, signum: signal.Signals) -> float:
-    """Seconds from the signal to one worker, to its replacement being ready."""
+    """Send a signal to a worker and return the seconds until its replacement is ready."""
     pid = running.status().workers[0].pid
     assert pid is not None
     started = time.monotonic()
@@ -103,13 +107,16 @@ def replaced_after(running: Cluster, signum: signal.Signals) -> float:
 
 
 async def handshakes_during_kills(running: Cluster, kills: int) -> tuple[int, int]:
-    """Handshakes through nginx, one after the other, while workers are killed: how many succeeded and failed."""
+    """Make handshakes through nginx, one after the other, while workers are killed.
+
+    Returns how many succeeded and how many failed.
+    """
     done = failed = 0
     killing = asyncio.create_task(asyncio.to_thread(kill_one_after_the_other, running, kills))
     while not killing.done():
         try:
             connection = await connect(f"ws://127.0.0.1:{running.port}/ws", open_timeout=20)
-        except Exception as exc:  # noqa: BLE001 - every way to fail counts
+        except Exception as exc:  # noqa: BLE001 - every failure is counted
             print(f"handshake failed: {exc!r}", file=sys.stderr)
             failed += 1
         else:
@@ -144,7 +151,7 @@ def processes(running: Cluster) -> dict[str, list[int]]:
 
 
 def cpu_seconds(pids: list[int]) -> float:
-    """User and system time (proc(5), stat, fields 14 and 15)."""
+    """Return user and system time (proc(5), stat, fields 14 and 15)."""
     total = 0
     for pid in pids:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -153,6 +160,7 @@ def cpu_seconds(pids: list[int]) -> float:
 
 
 def pss_mb(pid: int) -> float:
+    """Return the memory of a process, with its part of shared pages (proc(5), smaps_rollup)."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) / 1000
@@ -198,10 +206,10 @@ def main() -> None:
             stops.append(running.stop())
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {options.workers} workers, {options.runs} runs")
     print("\n| | median (worst) |\n|---|---|")
-    print(row("`wsd start` to the banner", starts))
-    print(row("`kill -9` of a worker to its replacement ready", killed))
-    print(row("SIGSTOP of a worker to its replacement ready", hung))
-    print(row("Ctrl-C to the end, idle", stops))
+    print(row("`wsd start` until the cluster is ready", starts))
+    print(row("`kill -9` of a worker until its replacement is ready", killed))
+    print(row("SIGSTOP of a worker until its replacement is ready", hung))
+    print(row("Ctrl-C until all processes have ended, idle", stops))
     print(row("`wsd --help`", [help_seconds() for _ in range(5)]))
     print(f"| handshakes during {8 * options.runs} kills: succeeded, failed | {done}, {failed} |")
     print("\n| | CPU idle, % of a core | PSS, MB each |\n|---|---|---|")

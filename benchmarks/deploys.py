@@ -1,8 +1,9 @@
-"""What a deploy costs those who are connected: `python -m benchmarks.deploys [--clients 2000] [--handshakes 200]`.
+"""Benchmarks of deploys under load: `python -m benchmarks.deploys [--clients 2000] [--handshakes 200]`.
 
-A cluster of 4 workers, clients that hear a channel and come back when they are closed, a publisher, and a process that
-does nothing but handshakes at a constant rate. Meanwhile: a restart, a scale to 6 and to 2, a supervisor that is killed
-and succeeded, and 50 restarts in a row, after which nothing may be left of them. Prints a Markdown table.
+Starts a cluster of 4 workers, clients that are subscribed to a channel and reconnect, a publisher, and a process that
+makes handshakes at a constant rate. Meanwhile the workers are restarted and scaled to 2 and 6, and the supervisor is
+killed and started again. Another cluster is restarted 50 times in a row, which must leave no processes or files behind.
+Prints Markdown tables.
 """
 
 import argparse
@@ -50,7 +51,7 @@ def main() -> None:
 
 
 async def knock(url: str, rate: int) -> None:
-    """Handshakes at a rate until SIGTERM; then what came of them, as JSON."""
+    """Make handshakes at a constant rate until SIGTERM, then print the results as JSON."""
     succeeded, failures, under_way = 0, [], set()
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
@@ -61,7 +62,7 @@ async def knock(url: str, rate: int) -> None:
             connection = await connect(url, open_timeout=20, ping_interval=None, compression=None)
             await connection.recv()
             await connection.close()
-        except Exception as exc:  # noqa: BLE001 - every one counts
+        except Exception as exc:  # noqa: BLE001 - every failure is counted
             failures.append(repr(exc))
         else:
             succeeded += 1
@@ -79,6 +80,8 @@ async def knock(url: str, rate: int) -> None:
 
 @dataclass
 class Load:
+    """The clients of a cluster under load."""
+
     ledger: Ledger
     publisher: Publisher
     subscribers: list[Subscriber]
@@ -101,7 +104,7 @@ async def under_load(running: Cluster, clients: int, handshakes: int) -> None:
     await publisher.connected.wait()
     tasks.append(asyncio.create_task(publisher.publish_messages()))
     load = Load(ledger, publisher, subscribers, url, handshakes)
-    await measure("nothing, 10 s", load, lambda: asyncio.sleep(10))
+    await measure("no deploy, 10 s", load, lambda: asyncio.sleep(10))
     await measure("`wsd restart`, 4 workers", load, lambda: command(running, "restart"))
     await measure("`wsd restart --one-by-one`", load, lambda: command(running, "restart", "--one-by-one"))
     await measure("`wsd scale 2`", load, lambda: command(running, "scale", "2"))
@@ -114,6 +117,7 @@ async def under_load(running: Cluster, clients: int, handshakes: int) -> None:
 
 
 async def measure(what: str, load: Load, work: Callable[[], Awaitable[object]]) -> None:
+    """Do some work under load and print a row of the table."""
     ledger = load.ledger
     arguments = ["--knock", load.url, "--handshakes", str(load.handshakes)]
     knocking = await asyncio.create_subprocess_exec(
@@ -128,7 +132,7 @@ async def measure(what: str, load: Load, work: Callable[[], Awaitable[object]]) 
     output, _ = await knocking.communicate()
     seen = json.loads(output)
     deadline = time.monotonic() + SETTLE_SECONDS
-    # One message is always on its way.
+    # One message is always in transit.
     while ledger.missing > len(load.subscribers) and time.monotonic() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(0.1)
     lost = 0 if ledger.missing <= len(load.subscribers) else ledger.missing
@@ -150,7 +154,7 @@ async def command(running: Cluster, *arguments: str) -> None:
 
 
 async def succeed(running: Cluster) -> None:
-    """Kill the supervisor, and start another; until that is up."""
+    """Kill the supervisor, start another and wait until it is ready."""
     running.process.kill()
     running.process.wait()
     await asyncio.to_thread(running.launch)
@@ -171,6 +175,7 @@ async def many_restarts(running: Cluster, count: int) -> None:
 
 
 def left(running: Cluster) -> dict[str, int | str]:
+    """Count what restarts could leave behind."""
     supervisor = psutil.Process(running.process.pid)
     tree = [supervisor, *supervisor.children(recursive=True)]
     return {

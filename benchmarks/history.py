@@ -1,8 +1,9 @@
-"""Figures of histories: `python -m benchmarks.history [--clients 1000]`.
+"""Benchmarks of histories: `python -m benchmarks.history [--clients 1000]`.
 
-What a message costs with and without a history, and what it takes for a thousand clients to come back at once, each
-with a hundred missed messages, while others talk. Real workers, a real Valkey; clients are in this process, but those
-that talk meanwhile are in one of their own, so that they measure the workers and not the crowd. Linux only.
+Measures the cost of a message with and without a history, and how long it takes until a thousand clients that reconnect
+at once have received a hundred missed messages each, while two other clients exchange messages. Uses real workers and a
+real Valkey. Those two clients run in a process of their own, so that they measure the workers and not the crowd in this
+process. Linux only.
 """
 
 import argparse
@@ -17,13 +18,15 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, unix_connect
 
-from benchmarks.messages import Worker, client, cpu_seconds, percentile, valkey, workers
+from benchmarks.messages import Worker, client, cpu_seconds, valkey, workers
+from wsd.supervisor.percentile import percentile
 
 CHANNELS = json.dumps({"plain": {"history_size": 0}})
 WINDOW = 50
-"""Messages on their way at a time."""
+"""How many messages are in transit at the same time."""
 
 TALK_RATE = 50
+"""Messages per second between the two clients of `talk`."""
 
 
 async def receive(connection: ClientConnection, kind: str) -> dict[str, Any]:
@@ -49,7 +52,7 @@ async def publish(connection: ClientConnection, channel: str, count: int, paddin
 
 
 async def cost_rows(messages: int, rounds: int) -> None:
-    print(f"\n| {messages} messages of 128 bytes, {WINDOW} on their way | worker, CPU each | Valkey, CPU each |")
+    print(f"\n| {messages} messages of 128 bytes, {WINDOW} in transit | worker, CPU each | Valkey, CPU each |")
     print("|---|---|---|")
     found: dict[str, list[tuple[float, float]]] = {"plain": [], "kept": []}
     with valkey() as url, workers(1, url, CHANNELS) as (worker,):
@@ -72,7 +75,7 @@ async def cost_rows(messages: int, rounds: int) -> None:
 
 
 class Returning:
-    """One of the crowd."""
+    """A client that reconnects and resumes its session."""
 
     def __init__(self, number: int) -> None:
         self.user_id = f"crowd-{number}"
@@ -91,7 +94,7 @@ class Returning:
         await self.connection.wait_closed()
 
     async def come_back(self, worker: Worker, missed: int) -> float:
-        """Seconds from the first byte to the last missed message."""
+        """Reconnect and return the seconds from the first byte until the last missed message has arrived."""
         started = time.perf_counter()
         self.connection = await worker.open(self.user_id, self.token)
         await self.connection.send(json.dumps({"type": "resume", "since": self.since}))
@@ -103,7 +106,7 @@ class Returning:
 
 
 async def resume_rows(count: int, missed: int) -> None:
-    print(f"\n| {count} clients come back at once, {missed} missed messages each | |\n|---|---|")
+    print(f"\n| {count} clients reconnect at once, {missed} missed messages each | |\n|---|---|")
     with valkey() as url, workers(2, url, CHANNELS) as both:
         crowd = [Returning(number) for number in range(count)]
         for number, each in enumerate(crowd):
@@ -117,7 +120,7 @@ async def resume_rows(count: int, missed: int) -> None:
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         assert talk.stdout is not None
-        await talk.stdout.readline()  # they talk
+        await talk.stdout.readline()  # its clients are connected
         await asyncio.sleep(2)
         cpu = [worker.cpu_seconds() for worker in both]
         started = time.perf_counter()
@@ -129,17 +132,19 @@ async def resume_rows(count: int, missed: int) -> None:
         await source.close()
         for each in crowd:
             await each.drop()
-    print(f"| all are back, with all they missed | {took:.2f} s |")
-    print(f"| one client, p50, p99 | {percentile(times, 50):.2f} s, {percentile(times, 99):.2f} s |")
-    print(f"| CPU of both workers together, each client | {sum(cpu) / count * 1000:.2f} ms |")
+    times.sort()
+    during.sort()
+    print(f"| all clients have received what they missed | {took:.2f} s |")
+    print(f"| one client, p50, p99 | {percentile(times, 0.50):.2f} s, {percentile(times, 0.99):.2f} s |")
+    print(f"| CPU of both workers together, per client | {sum(cpu) / count * 1000:.2f} ms |")
     print(
-        "| others' messages between the two workers meanwhile, p50, p99, worst |"
-        f" {percentile(during, 50) * 1000:.1f}, {percentile(during, 99) * 1000:.1f}, {max(during) * 1000:.1f} ms |"
+        "| latency of other messages between the two workers meanwhile, p50, p99, max |"
+        f" {percentile(during, 0.50) * 1000:.1f}, {percentile(during, 0.99) * 1000:.1f}, {max(during) * 1000:.1f} ms |"
     )
 
 
 async def talk(one: Path, two: Path) -> None:
-    """Between two workers until a line comes in; then the latencies, in seconds."""
+    """Exchange messages between two workers until a line arrives on standard input, then print latencies in seconds."""
     sender, hearer = [
         await unix_connect(str(path), f"ws://localhost/ws?user_id=talk-{n}", ping_interval=None, compression=None)
         for n, path in enumerate((one, two))

@@ -1,7 +1,7 @@
-"""Figures of workers and their sessions: `python benchmarks/messages.py [--seconds 10]`.
+"""Benchmarks of messages, sessions and connections: `python benchmarks/messages.py [--seconds 10]`.
 
-Starts real workers and a real Valkey in directories of their own. Latencies are from a client's send to a client's
-receipt, both in this process: what Redis adds is the difference between the rows. Linux only.
+Starts workers and a Valkey in temporary directories. A latency is the time from one client's send to another client's
+receipt, both in this process, so the difference between two rows is what Redis adds. Linux only.
 """
 
 import argparse
@@ -14,13 +14,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, unix_connect
 
+from wsd.supervisor.percentile import percentile
 from wsd.supervisor.services.valkey import find_binary
 from wsd.supervisor.unix_http import request
 from wsd.worker.contract.environment import WorkerEnv
@@ -29,10 +30,14 @@ from wsd.worker.sessions.redis_store import RedisSessionStore
 from wsd.worker.sessions.session_store import SessionInfo
 
 RATE = 1000
+"""Messages per second."""
+
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Worker:
+    """A worker process without a supervisor."""
+
     def __init__(self, directory: Path, number: int, redis_url: str, channels: str = "") -> None:
         self.path = directory / f"{number}.sock"
         env = WorkerEnv(
@@ -56,13 +61,13 @@ class Worker:
         return connection
 
     async def open(self, user_id: str, token: str = "") -> ClientConnection:
-        """Before the welcome."""
+        """Open a connection without waiting for the welcome."""
         return await unix_connect(
             str(self.path), f"ws://localhost/ws?user_id={user_id}&session={token}", ping_interval=None, compression=None
         )
 
     def pss(self) -> int:
-        """Bytes (proc(5), smaps_rollup)."""
+        """Return the memory in bytes, with its part of shared pages (proc(5), smaps_rollup)."""
         for line in Path(f"/proc/{self.process.pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
                 return int(line.split()[1]) * 1024
@@ -73,6 +78,7 @@ class Worker:
 
 
 def cpu_seconds(pid: int) -> float:
+    """Return user and system time (proc(5), stat, fields 14 and 15)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
 
@@ -114,7 +120,7 @@ def wait_for(condition: Any, patience: float = 30) -> None:
 
 
 async def latencies(publisher: Worker, listener: Worker, seconds: float) -> list[float]:
-    """Seconds from send to receipt of each of RATE messages a second."""
+    """Send RATE messages per second and return the seconds from send to receipt of each."""
     sender, hearer = await publisher.connect("sender"), await listener.connect("hearer")
     await hearer.send('{"type":"subscribe","channel":"bench","id":1}')
     while json.loads(await hearer.recv())["type"] != "ack":
@@ -140,12 +146,8 @@ async def latencies(publisher: Worker, listener: Worker, seconds: float) -> list
     return found[RATE:]  # the first second warms up
 
 
-def percentile(values: Sequence[float], percent: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(len(values) * percent / 100))]
-
-
 async def latency_rows(seconds: float, rounds: int) -> None:
-    print(f"\n| {RATE} messages a second, 128 bytes | p50 | p99 |\n|---|---|---|")
+    print(f"\n| {RATE} messages per second, 128 bytes | p50 | p99 |\n|---|---|---|")
     found: dict[str, list[tuple[float, float]]] = {}
     with valkey() as url, workers(1, "") as (alone,), workers(2, url) as (one, two):
         pairs = {
@@ -155,8 +157,8 @@ async def latency_rows(seconds: float, rounds: int) -> None:
         }
         for _ in range(rounds):
             for name, (publisher, listener) in pairs.items():
-                values = await latencies(publisher, listener, seconds)
-                found.setdefault(name, []).append((percentile(values, 50), percentile(values, 99)))
+                ordered = sorted(await latencies(publisher, listener, seconds))
+                found.setdefault(name, []).append((percentile(ordered, 0.50), percentile(ordered, 0.99)))
     for name, figures in found.items():
         p50, p99 = (statistics.median(figure) * 1000 for figure in zip(*figures, strict=True))
         print(f"| {name} | {p50:.2f} ms | {p99:.2f} ms |")
@@ -185,7 +187,7 @@ def session(number: int) -> SessionInfo:
 
 
 async def session_rows(seconds: float) -> None:
-    print("\n| sessions, one worker's store | create + delete a second |\n|---|---|")
+    print("\n| sessions, one worker's store | create + delete per second |\n|---|---|")
     with valkey() as url:
         async with client(url) as redis:
             store = RedisSessionStore(redis, "worker-1", 3600)
@@ -200,7 +202,7 @@ async def session_rows(seconds: float) -> None:
 
 
 async def connection_rows(count: int) -> None:
-    """What a connection costs: CPU, Redis commands, memory while it is idle."""
+    """Measure what a connection costs: CPU, round trips to Redis, and memory while it is idle."""
     print(f"\n| a connection to the hub, {count} of them | |\n|---|---|")
     with valkey() as url, workers(1, url) as (worker,):
         async with client(url) as redis:
@@ -222,7 +224,7 @@ async def connection_rows(count: int) -> None:
 
 
 async def asked(redis: Redis) -> int:
-    """Round trips of all clients so far."""
+    """Return the number of round trips of all clients so far."""
     stats: dict[str, Any] = await redis.info("stats")
     reads: int = stats["total_reads_processed"]
     return reads

@@ -1,1 +1,1 @@
-"""What a delivery costs, beside others: `python -m benchmarks.fanout`."""
+"""The cost of a delivery, compared with other servers: `python -m benchmarks.fanout`."""

@@ -1,9 +1,9 @@
-"""CPU of servers for each delivery, side by side: `python -m benchmarks.fanout [--quick]`.
+"""CPU time per delivery of several servers: `python -m benchmarks.fanout [--quick]`.
 
-Each round starts every server afresh, one after the other, so that what the machine does meanwhile hits all alike;
-figures are medians over the rounds. The server has a core of its own, the clients and Redis another. CPU time is that
-of the server's processes (proc(5), schedstat), not what passes on the clock. Peers are installed when they are first
-wanted, into .bench. Linux only.
+Each round starts every server anew, one after the other, so that a disturbance of the machine affects all of them.
+Figures are medians over the rounds. The server has a core of its own; the clients and Redis share another. What is
+measured is the CPU time of the server's processes (proc(5), schedstat), not the time that passes. Other servers are
+installed into .bench when they are first needed. Linux only.
 """
 
 import argparse

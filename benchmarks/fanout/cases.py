@@ -1,4 +1,4 @@
-"""What is measured of one server while it runs."""
+"""The measurements of one running server."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -9,20 +9,24 @@ import psutil
 
 from benchmarks.fanout.load import Crowd
 from benchmarks.fanout.peers import Peer, Running
+from wsd.supervisor.percentile import percentile
 
 SECONDS = 1.0
-"""Of load, for one figure; the tail of the last burst not counted."""
+"""How long the load of one figure lasts, without the end of its last burst."""
 
 CHANNELS_EACH = 10
+"""How many channels each client joins, in the case of many channels."""
+
 ECHOING = 64
+"""How many clients send at the same time, in the case of echoes."""
 
 Figures = dict[str, float]
-"""By name: microseconds of CPU for each delivery, or what the name says."""
+"""By name: microseconds of CPU per delivery, unless the name says otherwise."""
 
 
 @dataclass(frozen=True)
 class Cpu:
-    """Seconds that processes have had, by what they are."""
+    """CPU seconds by kind of process."""
 
     server: float
     redis: float
@@ -37,6 +41,7 @@ class Cpu:
 
 
 def tree(pids: Iterable[int]) -> set[int]:
+    """Return these processes and all their descendants."""
     found = set(pids)
     for pid in pids:
         found.update(child.pid for child in psutil.Process(pid).children(recursive=True))
@@ -44,7 +49,7 @@ def tree(pids: Iterable[int]) -> set[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """On a CPU, of all threads, to the nanosecond (proc(5), schedstat)."""
+    """Return the CPU time of all threads of a process, exact to the nanosecond (proc(5), schedstat)."""
     total = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
         total += int((task / "schedstat").read_text().split()[0])
@@ -52,7 +57,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def pss(pids: Iterable[int]) -> int:
-    """Bytes (proc(5), smaps_rollup)."""
+    """Return the memory in bytes, with its part of shared pages (proc(5), smaps_rollup)."""
     total = 0
     for pid in tree(pids):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
@@ -71,7 +76,7 @@ def per(name: str, used: Cpu, count: int) -> Figures:
 
 
 def measured(name: str, running: Running, burst: Callable[[], int], seconds: float) -> Figures:
-    """CPU for each delivery of bursts, which tell how many they made."""
+    """Return the CPU time per delivery. `burst` makes deliveries and returns their number."""
     burst()
     before, count, started = Cpu.of(running), 0, time.monotonic()
     while time.monotonic() - started < seconds:
@@ -80,7 +85,7 @@ def measured(name: str, running: Running, burst: Callable[[], int], seconds: flo
 
 
 def one_channel(peer: Peer, running: Running, clients: int, seconds: float, payloads: Iterable[int]) -> Figures:
-    """Connect all to one channel; then one message in flight, and bursts of 16."""
+    """Connect all clients to one channel. Measure one message in flight, and bursts of 16."""
     figures: Figures = {}
     warm_up = Crowd(running.ports, peer.dialect)
     warm_up.connect(50, lambda number: ("c",))
@@ -111,7 +116,7 @@ def one_channel(peer: Peer, running: Running, clients: int, seconds: float, payl
 
 
 def many_channels(peer: Peer, running: Running, clients: int, seconds: float) -> Figures:
-    """As many channels as clients, each with ten members, and one message in flight in each of them."""
+    """Measure as many channels as clients, each with ten members and one message in flight."""
     crowd = Crowd(running.ports, peer.dialect)
 
     def channels(number: int) -> list[str]:
@@ -134,7 +139,7 @@ def many_channels(peer: Peer, running: Running, clients: int, seconds: float) ->
 
 
 def echo(peer: Peer, running: Running, seconds: float) -> Figures:
-    """One client's message comes back to it; 64 of them, each with one in flight."""
+    """Measure 64 clients, to each of which its own message is sent back."""
     crowd = Crowd(running.ports, peer.dialect)
     try:
         crowd.connect(ECHOING, lambda number: ())
@@ -153,7 +158,7 @@ def echo(peer: Peer, running: Running, seconds: float) -> Figures:
 
 
 def latency(peer: Peer, running: Running, seconds: float, clients: int = 100, rate: int = 200) -> Figures:
-    """Milliseconds from a send until all of 100 clients have it, at 200 messages a second."""
+    """Measure the milliseconds from a send until all 100 clients have the message, at 200 messages per second."""
     crowd = Crowd(running.ports, peer.dialect)
     try:
         crowd.connect(clients, lambda number: ("c",))
@@ -168,6 +173,6 @@ def latency(peer: Peer, running: Running, seconds: float, clients: int = 100, ra
             crowd.receive_all(peer.dialect.mark)
             found.append(time.monotonic() - sent)
         found = sorted(found[rate // 4 :])
-        return {"latency p50 ms": found[len(found) // 2] * 1e3, "latency p99 ms": found[int(len(found) * 0.99)] * 1e3}
+        return {"latency p50 ms": percentile(found, 0.50) * 1e3, "latency p99 ms": percentile(found, 0.99) * 1e3}
     finally:
         crowd.close()

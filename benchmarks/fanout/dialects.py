@@ -1,14 +1,14 @@
-"""How each server wants to be spoken to: the same three things (join, publish, echo) in its own words."""
+"""The protocol of each server: how a client joins a channel, publishes, and asks for an echo."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 MASK = b"\x00\x00\x00\x00"
-"""A mask that changes nothing is a mask, too; servers apply it all the same."""
+"""A masking key that changes nothing. Servers apply it like any other."""
 
 
 def frame(payload: bytes) -> bytes:
-    """A text frame of a client (RFC 6455, 5.2)."""
+    """Encode a text frame of a client (RFC 6455, section 5.2)."""
     length = len(payload)
     if length < 126:
         return bytes((0x81, 0x80 | length)) + MASK + payload
@@ -17,7 +17,10 @@ def frame(payload: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Dialect:
-    """`mark` is what a delivery begins with, `joined` the answer to a join; empty where there is none."""
+    """What clients of a server send, and how the messages of the server begin.
+
+    `mark` begins a delivery, `joined` the answer to a join (empty: there is none), `echoed` an echo.
+    """
 
     path: Callable[[int], str]
     join: Callable[[str], bytes]
@@ -26,8 +29,8 @@ class Dialect:
     mark: bytes
     joined: bytes
     echoed: bytes
-    greeting: tuple[bytes, ...] = ()  # what the server says before anything else
-    hello: bytes = b""  # what a client answers to the first of it
+    greeting: tuple[bytes, ...] = ()  # what the server sends first
+    hello: bytes = b""  # the client's answer to the first greeting
 
 
 PLAIN = Dialect(

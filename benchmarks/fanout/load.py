@@ -1,4 +1,4 @@
-"""Clients by the thousand, in one process: raw sockets and epoll, and nothing read that need not be."""
+"""Thousands of clients in one process: raw sockets and epoll, and frames that are counted without being decoded."""
 
 import select
 import socket
@@ -9,7 +9,7 @@ from benchmarks.fanout.dialects import Dialect
 
 PATIENCE_SECONDS = 60.0
 IN_PROGRESS = 50
-"""Handshakes at a time."""
+"""How many handshakes are in progress at the same time."""
 
 REQUEST = (
     "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -28,10 +28,10 @@ class Client:
 
 
 class Crowd:
-    """Clients of one server, connected and in their channels."""
+    """Clients of one server."""
 
     def __init__(self, ports: Sequence[int], dialect: Dialect) -> None:
-        """Client n connects to the n-th port, and begins again behind the last."""
+        """Prepare clients that are distributed over the ports in turn."""
         self.clients: list[Client] = []
         self._ports = ports
         self._dialect = dialect
@@ -44,7 +44,7 @@ class Crowd:
         self._poll.close()
 
     def connect(self, count: int, channels: Callable[[int], Sequence[str]]) -> None:
-        """Open connections, a few at a time, and join their channels."""
+        """Open connections, a few at the same time, and join the channels of each."""
         dialect = self._dialect
         for start in range(0, count, IN_PROGRESS):
             group = [self._open(number) for number in range(start, min(count, start + IN_PROGRESS))]
@@ -84,7 +84,7 @@ class Crowd:
         client.rest = client.rest.partition(end)[2]
 
     def _await(self, client: Client, beginning: bytes) -> None:
-        """Read frames up to one that begins so."""
+        """Read frames until one begins with these bytes."""
         while True:
             found, size = first_frame(client.rest)
             if found is None:
@@ -98,13 +98,16 @@ class Crowd:
                 return
 
     def expect(self, each: Callable[[int], int]) -> None:
-        """How many deliveries a client gets in the next round, by its number."""
+        """Set how many deliveries each client, by its number, will get in the next round."""
         for number, client in enumerate(self.clients):
             client.count = 0
             client.expected = each(number)
 
     def receive_all(self, mark: bytes) -> None:
-        """Until every client has what it expects; raises where one gets more, or waits too long."""
+        """Read until every client has received what it expects.
+
+        Raises AssertionError if a client receives more, TimeoutError if nothing arrives for too long.
+        """
         waiting = sum(client.expected > client.count for client in self.clients)
         deadline = time.monotonic() + PATIENCE_SECONDS
         while waiting:
@@ -139,14 +142,14 @@ class Crowd:
                 break
             if data.startswith(mark, start):
                 client.count += 1
-            elif length == 1 and data[start] == 0x32:  # Engine.IO's ping
+            elif length == 1 and data[start] == 0x32:  # a ping of Engine.IO
                 client.socket.sendall(b"\x81\x81\0\0\0\x003")
             at = start + length
         client.rest = data[at:]
 
 
 def first_frame(data: bytes) -> tuple[bytes | None, int]:
-    """Payload and size of the first frame, once it is complete."""
+    """Return payload and size of the first frame, None and 0 while it is incomplete."""
     if len(data) < 2:
         return None, 0
     length, start = data[1], 2

@@ -1,4 +1,4 @@
-"""The servers that are compared: how they are installed on demand, started and stopped."""
+"""The servers that are compared, and how each is installed, started and stopped."""
 
 import json
 import os
@@ -39,12 +39,12 @@ SERVER_CORE, CLIENT_CORE = 0, 1
 
 
 class NotAvailableError(Exception):
-    """A peer cannot be installed here; the text says why."""
+    """A server cannot be installed on this machine. The message says why."""
 
 
 @dataclass
 class Running:
-    """A server: where it listens, and whose CPU time counts as what."""
+    """A running server: its ports and the processes whose CPU time is measured."""
 
     ports: list[int]
     server: list[int] = field(default_factory=list)  # pids
@@ -96,11 +96,13 @@ Start = Callable[[Running, Path], None]
 
 @dataclass(frozen=True)
 class Peer:
+    """A server of the comparison."""
+
     name: str
     start: Start
     dialect: Dialect
     install: Callable[[], None] = lambda: None
-    rooms: bool = True  # it knows more than one channel
+    rooms: bool = True  # it supports several channels
     echoes: bool = True
 
     @contextmanager
@@ -126,7 +128,7 @@ def listening(port: int) -> bool:
 
 
 def listen(server: Running, directory: Path, command: Iterable[str]) -> None:
-    """One process on one port; `{port}` in its command is replaced by it."""
+    """Start one process on a free port, which replaces `{port}` in its command."""
     port = free_port()
     parts = [part.replace("{port}", str(port)) for part in command]
     server.server.append(server.run(parts, directory, SERVER_CORE))
@@ -135,7 +137,10 @@ def listen(server: Running, directory: Path, command: Iterable[str]) -> None:
 
 
 def script(interpreter: Callable[[], str], name: str, *, redis: bool | None = None) -> Start:
-    """`redis`: None where the server does not ask for its address."""
+    """Start a script of the folder `servers`.
+
+    `redis` says whether it gets the address of a Redis (True) or an empty one (False); None: it takes no such argument.
+    """
 
     def start(server: Running, directory: Path) -> None:
         arguments = [] if redis is None else [server.valkey(directory) if redis else ""]
@@ -170,7 +175,7 @@ def wsd(*, redis: bool, workers: int = 1, channels: str = "", app: str = "") -> 
 
 
 def cluster(*, app: str = "", protocol: str = "wsd") -> Start:
-    """`wsd start` with one worker, nginx in front, and a Valkey."""
+    """Run `wsd start` with one worker behind nginx, and a Valkey."""
 
     def start(server: Running, directory: Path) -> None:
         port = free_port()
@@ -217,7 +222,7 @@ NGINX, NCHAN_MODULE = "/usr/sbin/nginx", "/usr/lib/nginx/modules/ngx_nchan_modul
 
 
 def checked(command: Sequence[str], cwd: Path | None = None) -> None:
-    """Raises NotAvailableError."""
+    """Run a command of an installation. Raises NotAvailableError when it fails."""
     try:
         done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=600)
     except (OSError, subprocess.TimeoutExpired) as exc:
@@ -241,7 +246,7 @@ def node_packages() -> None:
         checked(["npm", "install", "--prefix", str(NODE), "--no-audit", "--no-fund", *NODE_PACKAGES], NODE)
         (NODE / ".installed").touch()
     for name in SERVERS.glob("*.*js"):
-        shutil.copy(name, NODE)  # node finds packages from where a script lies
+        shutil.copy(name, NODE)  # node looks for packages beside the script
 
 
 def floor() -> None:
@@ -257,11 +262,11 @@ def debian_nchan() -> None:
     if shutil.which("apt-get") is None or os.geteuid() != 0:
         raise NotAvailableError("needs Debian's libnginx-mod-nchan")
     install = ["apt-get", "install", "-y", "--no-install-recommends", "nginx", "libnginx-mod-nchan"]
-    checked(["env", "RUNLEVEL=1", "DEBIAN_FRONTEND=noninteractive", *install])  # it must not start by itself
+    checked(["env", "RUNLEVEL=1", "DEBIAN_FRONTEND=noninteractive", *install])  # RUNLEVEL=1: apt must not start nginx
 
 
 def versions() -> str:
-    """Of what was installed for the comparison."""
+    """Return names and versions of what was installed for the comparison."""
     found = []
     for metadata in VENV.glob("lib/*/site-packages/*.dist-info"):
         name, _, version = metadata.name.removesuffix(".dist-info").rpartition("-")

@@ -1,4 +1,4 @@
-"""Figures as tables, and as a picture."""
+"""The report: figures as Markdown tables and as a plot."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ from benchmarks.fanout.cases import Figures
 from benchmarks.fanout.peers import VENV
 
 Results = Mapping[str, Sequence[Figures]]
-"""Of each peer, one for each round."""
+"""The figures of each server, one dict per round."""
 
 
 def medians(results: Results) -> dict[str, Figures]:
@@ -22,7 +22,7 @@ def medians(results: Results) -> dict[str, Figures]:
 
 
 def table(title: str, found: Mapping[str, Figures], columns: Mapping[str, str], order_by: str) -> str:
-    """`columns`: what is shown of a figure's name. Peers without the first figure are left out."""
+    """Return a table. `columns` maps names of figures to headers. Servers without `order_by` are left out."""
     shown = {peer: figures for peer, figures in found.items() if order_by in figures}
     if not shown:
         return ""
@@ -33,7 +33,7 @@ def table(title: str, found: Mapping[str, Figures], columns: Mapping[str, str], 
 
 
 def _cell(figures: Figures, name: str) -> str:
-    """With what Redis and nginx had, in brackets."""
+    """Format a figure, with the shares of Redis and nginx in parentheses."""
     if name not in figures:
         return "-"
     more = [
@@ -54,8 +54,8 @@ import matplotlib.pyplot as plt
 
 found, path, note = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
 panels = [
-    ("128 B, W=1", "one message in flight", "CPU of server and nginx for each delivery, us"),
-    ("128 B, W=16", "bursts of 16", "CPU of server and nginx for each delivery, us"),
+    ("128 B, W=1", "one message in flight", "CPU of server and nginx per delivery, us"),
+    ("128 B, W=16", "bursts of 16", "CPU of server and nginx per delivery, us"),
     ("KB idle", "an idle connection", "memory of the server (PSS), KB"),
 ]
 figure, axes = plt.subplots(1, 3, figsize=(17, 6.2))
@@ -82,5 +82,5 @@ figure.savefig(path, dpi=110)
 
 
 def plot(found: Mapping[str, Figures], path: Path, note: str) -> None:
-    """With the matplotlib of the peers' own environment."""
+    """Draw the plot with the matplotlib that is installed beside the other servers."""
     subprocess.run([str(VENV / "bin/python"), "-c", PLOT, json.dumps(found), str(path), note], check=True)

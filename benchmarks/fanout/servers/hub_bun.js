@@ -1,4 +1,4 @@
-// Bun's publish: uWebSockets in C++.
+// A hub with the publish() of Bun, which is uWebSockets in C++.
 Bun.serve({
   port: Number(process.argv[2]),
   hostname: "127.0.0.1",

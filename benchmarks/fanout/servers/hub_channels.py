@@ -1,4 +1,4 @@
-"""Django Channels with channels_redis."""
+"""A hub with Django Channels and channels_redis."""
 
 import sys
 

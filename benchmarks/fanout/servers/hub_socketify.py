@@ -1,4 +1,4 @@
-"""uWebSockets, from Python."""
+"""A hub with socketify: uWebSockets from Python."""
 
 import sys
 

@@ -1,4 +1,4 @@
-// socket.io, alone or with its Redis adapter.
+// A hub with socket.io, alone or with its Redis adapter.
 import { createServer } from "node:http";
 import { Server } from "socket.io";
 

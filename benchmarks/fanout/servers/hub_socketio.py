@@ -1,4 +1,4 @@
-"""python-socketio, alone or with its Redis manager."""
+"""A hub with python-socketio, alone or with its Redis manager."""
 
 import sys
 from typing import Any

@@ -1,4 +1,4 @@
-"""The hub that a Starlette tutorial builds: `+name` joins a channel, anything else goes to all in its first word's."""
+"""A hub with plain Starlette: `+name` joins a channel, `=text` is sent back, `name text` is sent to the channel."""
 
 import sys
 from collections import defaultdict

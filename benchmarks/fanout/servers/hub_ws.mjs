@@ -1,4 +1,4 @@
-// node's most used WebSocket library.
+// A hub with ws, the most used WebSocket library of node.
 import { WebSocketServer } from "ws";
 
 const channels = new Map();
