@@ -1,4 +1,4 @@
-"""Watch what runs: the health of processes, Redis, certificates and capacity.
+"""Watch a running node: the health of its processes, Redis, the TLS certificate and its capacity.
 
 Imports `services` and the rows below it.
 """

@@ -1,26 +1,30 @@
-"""How many connections a node can hold, and how full its Redis is: warnings before something is refused. Pure."""
+"""Warnings before a node refuses connections or its Redis refuses messages. Pure."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-FULL = 0.8
-"""Part of the connections possible from which on people are warned."""
+WARN_CONNECTIONS = 0.8
+"""The share of the possible connections from which on there is a warning."""
 
-FULL_MEMORY = 0.9
+WARN_MEMORY = 0.9
+"""The share of Redis' maxmemory from which on there is a warning."""
 
 REFUSALS_SECONDS = 15.0
-"""How long people are warned after the last message that Redis has refused."""
+"""How long the warning stays after the last message that Redis refused."""
 
-WRITES = ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
+WRITE_STATUSES = ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
+"""Fields of INFO persistence that are `ok` or `err`."""
 
 FILES_BESIDE_CONNECTIONS = 256
-"""Of a process: logs, sockets to Redis, and the like."""
+"""Open files of a process that are not client connections: logs, connections to Redis, and so on."""
 
 
 def connections_possible(workers: int, files: int, nginx_processes: int, worker_connections: int) -> int:
-    """`files`: descriptors that each process may have; without nginx there are no `nginx_processes`.
+    """Return how many clients can be connected to the node at once.
 
-    A client is one file of its worker; nginx has two for it, and counts both as its `worker_connections`.
+    `files` is the number of open files that each process may have. `nginx_processes` is 0 without nginx.
+
+    A client takes one open file in its worker. nginx needs two for it, and counts both in `worker_connections`.
     """
     in_workers = workers * max(0, files - FILES_BESIDE_CONNECTIONS)
     if not nginx_processes:
@@ -29,32 +33,42 @@ def connections_possible(workers: int, files: int, nginx_processes: int, worker_
 
 
 def connections_warning(connections: int, possible: int) -> str | None:
-    if connections < possible * FULL:
+    """Return a warning when most of the possible connections are in use, or None."""
+    if connections < possible * WARN_CONNECTIONS:
         return None
     return (
-        f"{connections} of {possible} connections possible: raise nginx.worker_connections, and the limit of file "
-        "descriptors if `wsd doctor` says so"
+        f"{connections} of {possible} connections possible are in use: raise nginx.worker_connections, and the limit "
+        "of open files if `wsd doctor` says so"
     )
 
 
 def refusals_warning(refused_at: Iterable[float | None], now: float) -> str | None:
-    """`refused_at`: when Redis was last seen to refuse a message of each worker, None for never."""
+    """Return a warning when Redis has just refused messages, or None.
+
+    `refused_at` holds, for each worker, when Redis last refused a message of it, or None. Times are in seconds.
+    """
     workers = sum(at is not None and now - at < REFUSALS_SECONDS for at in refused_at)
     if not workers:
         return None
     return (
-        f"Redis refuses messages of {workers} worker{'s' if workers > 1 else ''}, nobody gets them: "
+        f"Redis refuses messages of {workers} worker{'s' if workers > 1 else ''}, and nobody receives them: "
         "`wsd logs --grep refuses` says why"
     )
 
 
 def redis_warning(info: Mapping[str, Any], *, embedded: bool) -> str | None:
-    """What Redis tells of itself (INFO memory, persistence) that will have it refuse messages, or does."""
-    if "err" in [info.get(name) for name in WRITES]:
-        return "Redis cannot write to its disk, and may refuse messages: make room there, it goes on by itself"
+    """Return a warning when Redis refuses messages or soon will, or None.
+
+    `info` is what Redis reports about itself (INFO memory and persistence). `embedded`: it is the Valkey of this node.
+    """
+    if "err" in [info.get(name) for name in WRITE_STATUSES]:
+        return "Redis cannot write to its disk, and may refuse messages: make room there, then it continues by itself"
     used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
-    if not most or used < most * FULL_MEMORY:
+    if not most or used < most * WARN_MEMORY:
         return None
-    remedy = "raise redis.max_memory and start again" if embedded else "raise its maxmemory"
+    remedy = "raise redis.max_memory and restart the cluster" if embedded else "raise its maxmemory"
     megabytes = f"{used / 1e6:.0f} of {most / 1e6:.0f} MB"
-    return f"Redis has {megabytes} in use, and refuses messages when it is full: {remedy}, or shorten channel histories"
+    return (
+        f"Redis has {megabytes} in use, and will refuse messages when it is full: "
+        f"{remedy}, or shorten channel histories"
+    )

@@ -1,4 +1,4 @@
-"""Serves a renewed TLS certificate without a command, and knows what is wrong with the one that is served."""
+"""Make nginx use a renewed TLS certificate without a command, and warn about the one that it uses."""
 
 import asyncio
 import logging
@@ -17,16 +17,17 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 RETRY_LOOKS = 30
-"""Files that nginx has refused are tried again when they change, and after so many looks: their rights count, too."""
+"""Files that nginx refused are tried again when they change, and every RETRY_LOOKS looks: their permissions may have
+changed."""
 
 
 class CertificateWatch:
-    """Looks at the files of the certificate until `run` is cancelled."""
+    """A watch over the certificate's files, for as long as `run` runs."""
 
     def __init__(
         self, service: NginxService, config: Callable[[], Config], update: Callable[[], Awaitable[None]]
     ) -> None:
-        """`config`: the settings of now; `update`: lets nginx read its files again, or raises CommandError.
+        """`config` returns the current settings. `update` makes nginx read its files again, or raises CommandError.
 
         `update` may do nothing while an operation is under way.
         """
@@ -34,10 +35,10 @@ class CertificateWatch:
         self._config = config
         self._update = update
         self._served: Certificate | None = None
-        self._refused: Digests = {}  # of files that cannot be served
-        self._looks = 0  # since they were tried
+        self._refused: Digests = {}  # of the files that were tried last and are not in use
+        self._looks = 0  # since those were tried
         self._problem = ""
-        self._told = ""
+        self._reported = ""
 
     async def run(self) -> None:
         while True:
@@ -48,12 +49,12 @@ class CertificateWatch:
     async def _look(self) -> None:
         found = digests(self._config(), CERTIFICATE)
         if found == self._service.certificate:
-            self._refused, self._problem, self._told = {}, "", ""
+            self._refused, self._problem, self._reported = {}, "", ""
             return
         self._looks += 1
         is_known = found == self._refused
-        # Without a problem, an operation has kept the files from being read.
-        if is_known and self._problem and self._problem == self._told and self._looks < RETRY_LOOKS:
+        # If there was no problem, `update` did nothing because of an operation: try again.
+        if is_known and self._problem and self._problem == self._reported and self._looks < RETRY_LOOKS:
             return
         self._refused, self._looks = found, 0
         try:
@@ -61,13 +62,13 @@ class CertificateWatch:
             await self._update()
         except (CommandError, OSError, ValueError) as exc:
             self._problem = str(exc)
-            # Whoever renews a certificate writes two files: what is half done is seen twice before it is told.
-            if is_known and self._problem != self._told:
-                self._told = self._problem
-                logger.warning("nginx goes on with its old certificate: %s", exc, extra=EVENT)
+            # A renewal writes two files, and a look may fall in between: a problem is reported at the second look.
+            if is_known and self._problem != self._reported:
+                self._reported = self._problem
+                logger.warning("nginx keeps its old certificate: %s", exc, extra=EVENT)
 
     def served(self) -> None:
-        """Note that nginx has read the files, and tell of another certificate than before."""
+        """Note that nginx has read the files, and log an event if that changed its certificate."""
         settings = self._config().nginx
         before, self._served = self._served, None
         if not settings.tls_certificate:
@@ -75,15 +76,15 @@ class CertificateWatch:
         try:
             self._served = certificates.read(settings)
         except ValueError as exc:
-            logger.warning("the certificate that nginx serves cannot be read: %s", exc)
+            logger.warning("the certificate that nginx uses cannot be read: %s", exc)
         if before is not None and self._served not in (None, before):
-            logger.info("nginx serves a new certificate: %s", self._served, extra=EVENT)
+            logger.info("nginx uses a new certificate: %s", self._served, extra=EVENT)
 
     def warnings(self) -> Iterator[str]:
-        """Yield what is wrong with the certificate that is served, and with the files that are to follow it."""
+        """Yield what is wrong with the certificate in use, and with the files that should replace it."""
         if self._served is not None:
             server_name = self._config().nginx.server_name
             for finding in certificates.findings(self._served, server_name, datetime.now(UTC)):
                 yield f"the TLS certificate {finding.found}"
-        if self._told:
-            yield f"the old TLS certificate is served: {self._told}"
+        if self._reported:
+            yield f"nginx still uses the old TLS certificate: {self._reported}"

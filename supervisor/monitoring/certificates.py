@@ -1,4 +1,4 @@
-"""The TLS certificate in the files that the settings name: what it says, and what is wrong with it."""
+"""The TLS certificate that the settings name: how it is read, and what is wrong with it."""
 
 import ipaddress
 from collections.abc import Iterator
@@ -10,12 +10,13 @@ from wsd.supervisor.config.sections import NginxConfig
 from wsd.supervisor.monitoring.finding import Finding, failure, ok, warning
 
 WARN_BEFORE = timedelta(days=14)
-"""Certificates of 90 days are renewed 30 days before their end: by then, something has failed for two weeks."""
+"""Certificates that are valid for 90 days are renewed 30 days before their end. At 14 days, the renewal has failed for
+two weeks."""
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """What clients see of a certificate."""
+    """The fields of a certificate that clients check."""
 
     serial: str
     not_before: datetime
@@ -28,9 +29,9 @@ class Certificate:
 
 
 def read(settings: NginxConfig) -> Certificate:
-    """Read the certificate that belongs to the settings.
+    """Read the certificate that the settings name, and check that its key belongs to it.
 
-    Raises ValueError, with one line, when the files cannot be read, or hold no certificate and its key.
+    Raises ValueError, with a text of one line, when the files cannot be read, or do not hold a certificate and its key.
     """
     from cryptography import x509  # noqa: PLC0415 - 8 MB that only TLS needs
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
@@ -43,13 +44,17 @@ def read(settings: NginxConfig) -> Certificate:
     except x509.ExtensionNotFound:
         names = []
     except (ValueError, IndexError):
-        raise ValueError(f"nginx.tls_certificate {settings.tls_certificate} holds no certificate in PEM") from None
+        raise ValueError(
+            f"nginx.tls_certificate {settings.tls_certificate} holds no certificate in PEM format"
+        ) from None
     try:
         key = serialization.load_pem_private_key(key_text, None)
     except TypeError:
-        raise ValueError(f"nginx.tls_key {settings.tls_key} needs a password, which nginx has not") from None
+        raise ValueError(
+            f"nginx.tls_key {settings.tls_key} is encrypted with a password, which nginx does not know: decrypt it"
+        ) from None
     except Exception:  # noqa: BLE001 - cryptography has errors of its own for keys that it does not know
-        raise ValueError(f"nginx.tls_key {settings.tls_key} holds no private key in PEM") from None
+        raise ValueError(f"nginx.tls_key {settings.tls_key} holds no private key in PEM format") from None
     form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     if key.public_key().public_bytes(*form) != leaf.public_key().public_bytes(*form):
         raise ValueError(
@@ -60,9 +65,9 @@ def read(settings: NginxConfig) -> Certificate:
 
 def findings(certificate: Certificate, server_name: str, now: datetime) -> Iterator[Finding]:
     """Yield what is wrong with a certificate, the worst first. Pure."""
-    check, renew = "certificate", "renew it; a running cluster serves the new files by itself"
+    check, renew = "certificate", "renew it; a running cluster starts to use the new files by itself"
     if now >= certificate.not_after:
-        yield failure(check, f"has expired on {_day(certificate.not_after)}: clients refuse to connect", renew)
+        yield failure(check, f"expired on {_day(certificate.not_after)}: clients refuse to connect", renew)
     elif now < certificate.not_before:
         text = f"is not valid before {_day(certificate.not_before)}: clients refuse to connect"
         yield failure(check, text, "is the clock of this machine right?")
@@ -76,13 +81,15 @@ def findings(certificate: Certificate, server_name: str, now: datetime) -> Itera
 
 
 def examine(settings: NginxConfig, now: datetime | None = None) -> Iterator[Finding]:
-    """Yield what `wsd doctor` says of the certificate in the files, if there is to be one."""
+    """Yield findings about the certificate that the settings name, if they name one."""
     if not settings.tls_certificate:
         return
     try:
         certificate = read(settings)
     except ValueError as exc:
-        yield failure("certificate", str(exc), "nginx does not start with it; one that runs serves the one before")
+        yield failure(
+            "certificate", str(exc), "nginx does not start with these files; a running nginx keeps its old certificate"
+        )
         return
     yield from list(findings(certificate, settings.server_name, now or datetime.now(UTC))) or [
         ok("certificate", str(certificate))
@@ -90,7 +97,7 @@ def examine(settings: NginxConfig, now: datetime | None = None) -> Iterator[Find
 
 
 def matches(name: str, host: str) -> bool:
-    """Whether a name of a certificate covers a host (RFC 9525, 6.3)."""
+    """Tell whether a name in a certificate, which may be a wildcard, covers a host (RFC 9525, section 6.3)."""
     name, host = name.lower(), host.lower()
     if name == host:
         return True

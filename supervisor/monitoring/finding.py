@@ -1,4 +1,4 @@
-"""What `wsd doctor` says of each thing that it looked at."""
+"""Findings: the results of checks, as `wsd doctor` shows them."""
 
 from enum import StrEnum
 
@@ -6,13 +6,15 @@ from msgspec import Struct
 
 
 class Grade(StrEnum):
+    """The severity of a finding."""
+
     OK = "ok"
     WARNING = "warning"
     FAILURE = "failure"
 
 
 class Finding(Struct, frozen=True):
-    """`remedy` is empty where nothing is to be done."""
+    """The result of one check: what was found, and what to do about it. `remedy` is empty for a Grade.OK."""
 
     check: str
     grade: Grade

@@ -1,4 +1,4 @@
-"""Watches the processes: listens to heartbeats, measures, asks who is silent, and posts what `health.verdict` says."""
+"""The watch over the processes of a node: it collects signs of life, and posts facts when a verdict asks for it."""
 
 import asyncio
 import logging
@@ -15,15 +15,16 @@ from wsd.worker.contract.events import EVENT
 
 logger = logging.getLogger(__name__)
 
-JUDGEMENTS = 2
-"""In each interval between looks: to look costs, to judge does not, and a hung process is known that much sooner."""
+JUDGEMENTS_PER_INTERVAL = 2
+"""How often verdicts are computed per interval. Measuring is expensive, judging is not, and judging more often notices
+a hung process sooner."""
 
 SURVEY_INTERVALS = 5
-"""Between two looks at what changes slowly."""
+"""How many intervals are between two surveys of Redis, see RedisWatch.survey."""
 
 
 class HealthWatch:
-    """`run` watches until cancelled; `usage` and `cpu_percent` are the supervisor's own."""
+    """The watch. `usage` and `cpu_percent` are those of the supervisor process itself."""
 
     def __init__(self, children: Children, redis: RedisWatch | None, limits: Limits, interval: float) -> None:
         """`interval`: seconds between two measurements of a process, and between two questions to it."""
@@ -31,14 +32,14 @@ class HealthWatch:
         self.cpu_percent: float | None = None
         self._children = children
         self._clock = children.clock
-        self._gaps = self._clock.gaps  # that the pulses know of
+        self._gaps = self._clock.gaps  # the gaps after which silences were restarted
         self._redis = redis
         self.configure(limits)
         self._interval = interval
         self._tasks: asyncio.TaskGroup
 
     def configure(self, limits: Limits) -> None:
-        """Judge by these limits from now on."""
+        """Use these limits from now on."""
         self.limits = limits
         self._clock.late_after = limits.late_after
 
@@ -46,17 +47,17 @@ class HealthWatch:
         """Watch until cancelled."""
         async with asyncio.TaskGroup() as self._tasks:
             if self._redis is not None:
-                # Apart from the rest: a Redis that hangs must not hold up the watch over the workers.
-                self._tasks.create_task(self._listen(self._redis), name="heartbeats")
+                # In tasks of their own: a Redis that hangs must not delay the watch over the processes.
+                self._tasks.create_task(self._read_heartbeats(self._redis), name="heartbeats")
                 self._tasks.create_task(self._survey(self._redis), name="survey")
-            self._tasks.create_task(self._ask_the_silent(), name="answers")
+            self._tasks.create_task(self._ask_regularly(), name="answers")
             self._tasks.create_task(self._measure(), name="usage")
             while True:
-                await asyncio.sleep(self._interval / JUDGEMENTS)
+                await asyncio.sleep(self._interval / JUDGEMENTS_PER_INTERVAL)
                 for child in self._children:
                     self._judge(child)
 
-    async def _listen(self, redis: RedisWatch) -> None:
+    async def _read_heartbeats(self, redis: RedisWatch) -> None:
         while True:
             pulses = {
                 child.service.worker_id(child.slot.current.number): child.pulse
@@ -66,7 +67,7 @@ class HealthWatch:
             beats = await redis.look(list(pulses))
             for worker_id, beat in beats.items():
                 if (pulse := pulses[worker_id]) is not None:
-                    pulse.hear(beat, self._clock.now())
+                    pulse.receive(beat, self._clock.now())
             await asyncio.sleep(self._interval)
 
     async def _survey(self, redis: RedisWatch) -> None:
@@ -83,31 +84,32 @@ class HealthWatch:
                 self.cpu_percent = usage.cpu_percent_since(self.usage)
                 self.usage = usage
 
-    def _doubt(self, now: float) -> None:
-        """Let all silences begin anew after a time in which the supervisor could not hear anybody."""
+    def _forgive_gap(self, now: float) -> None:
+        """Restart all silences if the supervisor itself was stopped, and so could not receive any heartbeat."""
         if self._clock.gaps == self._gaps:
             return
         self._gaps = self._clock.gaps
         for child in self._children:
             for pulse in child.pulses.values():
-                pulse.begin_anew(now)
-        text = "the supervisor stood still for %.1f s: it kills nobody for a silence that began before"
+                pulse.restart_silence(now)
+        text = "the supervisor stood still for %.1f s: silences of processes are counted from now on"
         logger.warning(text, self._clock.last_gap, extra=EVENT)
 
     def _judge(self, child: Child[Service]) -> None:
+        """Compute the verdict on a slot's process, and act on it."""
         now = self._clock.now()
-        self._doubt(now)
+        self._forgive_gap(now)
         current, pulse = child.slot.current, child.pulse
         if current is None or pulse is None or current.phase is not Phase.READY:
             return
-        self._feel(child.service, pulse, now)
+        self._note_answers(child.service, pulse, now)
         usage = child.usage
         seen = pulse.observe(
             now,
             zombie=usage is not None and usage.zombie,
             rss=usage.rss if usage and child.service.can_overlap else 0,
-            # If nobody hears, the fault is not in the workers, and new ones would not help.
-            others_hear=any(c.pulse and c.pulse.beat and c.pulse.beat.redis for c in self._children),
+            # If no worker receives anything, the fault is not in the workers, and replacing them would not help.
+            others_subscribed=any(c.pulse and c.pulse.beat and c.pulse.beat.redis for c in self._children),
         )
         match verdict(seen, self.limits):
             case Verdict.PROBE:
@@ -121,32 +123,34 @@ class HealthWatch:
                 reason = f"answers, but its background work has stopped: no heartbeat for {seen.heartbeat_age:.1f} s"
                 self._recycle(child, reason)
             case Verdict.ZOMBIE:
-                self._children.post(child, Unhealthy(current.number, "is a zombie"))
-            case Verdict.OVERWEIGHT:
+                self._children.post(child, Unhealthy(current.number, "is a zombie: its main thread has ended"))
+            case Verdict.MAX_RSS:
                 self._recycle(child, f"uses {seen.rss} bytes of memory, health.max_rss is {self.limits.max_rss}")
             case Verdict.DEAF:
-                self._recycle(child, "hears nothing of Redis, whatever it tries")
-            case Verdict.OLD:
+                self._recycle(child, "can talk to Redis, but receives no messages from it")
+            case Verdict.MAX_AGE:
                 self._recycle(child, f"is {seen.age:.0f} s old, health.max_age is {self.limits.max_age:g}")
-            case Verdict.WORN:
+            case Verdict.MAX_MESSAGES:
                 reason = f"has handled {seen.messages} messages, health.max_messages is {self.limits.max_messages}"
                 self._recycle(child, reason)
 
     def _recycle(self, child: Child[Service], reason: str) -> None:
-        """One at a time: two processes of one slot are twice the memory."""
+        """Replace the process of a slot, unless a replacement is under way: each needs memory for two processes."""
         current = child.slot.current
         if current is not None and not any(other.slot.replacing for other in self._children):
             self._children.post(child, Recycle(current.number, reason))
 
-    def _feel(self, service: Service, pulse: Pulse, now: float) -> None:
-        """Take the supervisor's own talk with Valkey for its heartbeat, where Valkey is the Redis of all."""
+    def _note_answers(self, service: Service, pulse: Pulse, now: float) -> None:
+        """Count Redis' answers to the supervisor as signs of life of our own Valkey, where that is the Redis we use."""
         if service.life_sign is LifeSign.REDIS:
             answered_at = self._redis.answered_at if self._redis is not None else now
             pulse.seen_at = max(pulse.seen_at, answered_at)
 
-    async def _ask_the_silent(self) -> None:
-        """nginx sends no heartbeat, nor does a Valkey that nobody talks to as long as the Redis it stands in for is
-        well. Each is asked apart: one that hangs must not make another look as if it did."""
+    async def _ask_regularly(self) -> None:
+        """Ask each process with LifeSign.ANSWER at every interval.
+
+        Each is asked in a task of its own, so that one that hangs does not delay the others and make them look hung.
+        """
         asked: dict[str, asyncio.Task[None]] = {}
         while True:
             await asyncio.sleep(self._interval)
@@ -162,22 +166,28 @@ class HealthWatch:
             pulse.seen_at = self._clock.now()
 
     async def _probe(self, child: Child[Service], pulse: Pulse, asked_at: float) -> None:
-        """Ask a silent process once more; while it does not answer, `probing_since` stays, and a later verdict is HUNG.
+        """Ask a silent process directly.
 
-        The question goes over a connection of its own: an earlier one may have been lost while we stood still.
+        Without an answer, `probing_since` stays set, and the verdict after the probe's timeout is HUNG.
+
+        The probe uses a new connection: an older one may have been lost while the supervisor was stopped.
         """
         is_answered = await self._is_answered(child.service, pulse)
         now = self._clock.now()
         if is_answered:
             pulse.probing_since = None
             return
-        await asyncio.sleep(asked_at + self.limits.probe_timeout - now)  # a refusal comes at once: silence, too
+        # A refused connection fails at once. It counts as silence only when the timeout has passed.
+        await asyncio.sleep(asked_at + self.limits.probe_timeout - now)
         if child.pulse is pulse and pulse.probing_since == asked_at:
             self._judge(child)
             pulse.probing_since = None
 
     async def _is_answered(self, service: Service, pulse: Pulse) -> bool:
-        """Whether it answered; an answer is a sign of life, of a worker only where it has a newer heartbeat."""
+        """Ask a process, note what its answer says, and tell whether it answered.
+
+        An answer is a sign of life. That of a worker is one only if it holds a newer heartbeat, see Pulse.answer.
+        """
         if service.life_sign is LifeSign.HEARTBEAT:
             beat = await service.probe(self.limits.probe_timeout)
             if beat is not None:

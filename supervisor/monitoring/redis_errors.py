@@ -1,4 +1,4 @@
-"""Why Redis cannot be used: every error of redis-py becomes a RedisUnusableError here, with the reason in words."""
+"""The errors of redis-py, each turned into a RedisUnusableError that says in words why Redis cannot be used."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""Run processes: a state machine for each slot, the children themselves, and the judgement of their health.
+"""Run the processes of a node: a state machine for each slot, the processes themselves, and verdicts on their health.
 
 Imports `logs` and the rows below it.
 """

@@ -1,7 +1,7 @@
-"""The processes of the cluster: facts in, `slot.step`, effects out.
+"""The slots of a node and their processes: facts go in, `slot.step` decides, and its effects are carried out.
 
-Exits, readiness, verdicts, timers and people's commands only put facts into one queue; `_apply` turns each into
-the slot's next state and carries the effects out. So there is one order of things, and one log of them.
+Exits, readiness, verdicts, timers and commands of operators only put facts into one queue. `_apply` takes them one by
+one, computes the next state of the slot and carries out the effects. So everything happens in one order.
 """
 
 import asyncio
@@ -47,12 +47,12 @@ logger = logging.getLogger(__name__)
 
 READY_POLL_SECONDS = 0.03
 REASON_LINES = 40
-"""How much of its log is shown of a process that did not start."""
+"""How many lines of its log are shown when a process did not start."""
 
 
 @dataclass(frozen=True)
 class StartFailure:
-    """A process ended before it was ready: why on one line, and what it printed before that."""
+    """A process that ended before it was ready: the reason on one line, and the lines that it printed before."""
 
     incarnation: int
     reason: str
@@ -73,46 +73,50 @@ class Child(Generic[ServiceT_co]):
     pulses: dict[int, Pulse] = field(default_factory=dict)
     usage: Usage | None = None
     cpu_percent: float | None = None
-    log_start: int = 0  # where what its newest process has printed begins in its log
-    start_failure: StartFailure | None = None  # the last
+    log_start: int = 0  # the byte in its log at which the output of its newest process begins
+    start_failure: StartFailure | None = None  # the last one
 
     @property
     def process(self) -> Process | None:
+        """The process of the slot's current incarnation."""
         return self.processes.get(self.slot.current.number) if self.slot.current else None
 
     @property
     def pulse(self) -> Pulse | None:
+        """The signs of life of the slot's current incarnation, once it is ready."""
         return self.pulses.get(self.slot.current.number) if self.slot.current else None
 
     def measure(self) -> None:
+        """Update `usage` and `cpu_percent`, if the process can be measured."""
         if self.process is not None and (usage := self.process.usage()) is not None:
             self.cpu_percent = usage.cpu_percent_since(self.usage)
             self.usage = usage
 
 
 class Children:
-    """All slots of one supervisor. `run` must run for anything to happen."""
+    """The slots of a supervisor. Facts are applied only while `run` runs."""
 
     def __init__(self, state_dir: StateDir, policy: RestartPolicy, clock: AwakeClock) -> None:
-        """`policy` may be replaced later on. All deadlines of the slots are by `clock`."""
+        """`policy` may be replaced later. All deadlines of the slots are times of `clock`."""
         self.policy = policy
         self.clock = clock
         self._state_dir = state_dir
         self._rng = random.Random()
         self._facts: asyncio.Queue[tuple[Child[Service], Fact]] = asyncio.Queue()
         self._children: dict[str, Child[Service]] = {}
-        self.workers = 0  # how many there are to be
-        self.drained: set[str] = set()  # slots that stay empty until somebody resumes them
-        self.unclaimed: list[ProcessRecord] = []  # that a supervisor before us had, and no slot has adopted yet
-        self.is_recorded = True  # what runs now is in state.json
+        self.workers = 0  # the number of worker slots that is recorded for the next supervisor
+        self.drained: set[str] = set()  # names of the slots that stay empty until `wsd resume`
+        self.unclaimed: list[ProcessRecord] = []  # processes of an earlier supervisor that no slot has adopted yet
+        self.is_recorded = True  # False while state.json cannot be written
         self._changed = asyncio.Event()
         self._tasks: asyncio.TaskGroup
 
     def __iter__(self) -> Iterator[Child[Service]]:
-        """Over those that there are now: who looks at them one after the other may wait, and more are added."""
+        """Iterate over the slots that exist now. The caller may await between two of them while others are added."""
         return iter(list(self._children.values()))
 
     def get(self, name: str) -> Child[Service] | None:
+        """Return the slot of this name, or None."""
         return self._children.get(name)
 
     def of(self, kind: type[ServiceT]) -> list[Child[ServiceT]]:
@@ -120,13 +124,17 @@ class Children:
         return [child for child in self if _runs(child, kind)]
 
     def add(self, service: ServiceT) -> Child[ServiceT]:
+        """Add an empty slot for a service."""
         child = Child(service, Slot(service.name, service.patience))
         self._children[service.name] = child
         return child
 
     def adopt(self, service: Service, records: Sequence[ProcessRecord], *, empties: bool) -> Child[Service]:
-        """A slot whose processes run already; those that end meanwhile are the slot's to replace. `empties`: no other
-        is to come after them."""
+        """Add a slot whose processes were started by an earlier supervisor.
+
+        A process that has ended in the meantime is replaced as usual. With `empties` the processes drain, and are not
+        replaced.
+        """
         child = self.add(service)
         self.unclaimed = [record for record in self.unclaimed if record not in records]
         found = []
@@ -159,20 +167,21 @@ class Children:
         return child
 
     def remove(self, child: Child[Service]) -> None:
-        """Forget a slot that has no process any more."""
+        """Remove a slot that has no processes."""
         del self._children[child.service.name]
         self.drained.discard(child.service.name)
         self.wake()
 
     def reap_orphans(self) -> None:
-        """Wait for ended processes that became our children because their own parent ended."""
+        """Wait for ended processes that became our children when their own parent ended."""
         reap_others({process.pid for child in self for process in child.processes.values()})
 
     def post(self, child: Child[Service], fact: Fact) -> None:
+        """Queue a fact about a slot."""
         self._facts.put_nowait((child, fact))
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for a condition that depends on the children, or on what calls `wake`."""
+        """Wait for a condition. It is checked after each fact, and whenever `wake` is called."""
         while not condition():
             await self._changed.wait()
 
@@ -182,7 +191,7 @@ class Children:
         done: Callable[[Child[Service]], bool],
         tell: Callable[[Child[Service]], None],
     ) -> None:
-        """Wait until `done` holds for each of them, and `tell` of each when it first does."""
+        """Wait until `done` holds for every target, and call `tell` for each target once it does."""
         waiting = list(targets)
 
         def all_done() -> bool:
@@ -195,12 +204,12 @@ class Children:
         await self.until(all_done)
 
     def wake(self) -> None:
-        """Let all who wait in `until` look again."""
+        """Let every `until` check its condition again."""
         self._changed.set()
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
-        """Apply facts as they come, and tick when something is due, until cancelled."""
+        """Apply facts as they come, and post a Tick to all slots when a deadline of one is due, until cancelled."""
         async with asyncio.TaskGroup() as self._tasks:
             self._tasks.create_task(self.clock.keep(), name="clock")
             while True:
@@ -248,7 +257,7 @@ class Children:
         service = child.service
         on_exit = functools.partial(self._exited, child, number)
         try:
-            self._state_dir.create()  # somebody may have removed what it needs
+            self._state_dir.create()  # directories that the process needs may have been removed
             process = Process.spawn(
                 service.name,
                 number,
@@ -276,7 +285,7 @@ class Children:
         return self._state_dir.log(child.service.name)
 
     def record(self) -> bool:
-        """Write down what runs, for the supervisor that may have to go on from here; tell whether that was possible."""
+        """Write the running processes to state.json, for a later supervisor, and tell whether that was possible."""
         leaving = {(child.slot.name, i.number) for child in self for i in child.slot.incarnations if i.leaving}
         records = [
             replace(process.record, draining=(child.slot.name, number) in leaving)
@@ -285,14 +294,14 @@ class Children:
         ] + self.unclaimed
         try:
             self._state_dir.write_state(SavedState(tuple(records), self.workers, tuple(sorted(self.drained))))
-        except OSError as exc:  # a full disk must not end a cluster that runs
+        except OSError as exc:  # a full disk must not end a running cluster
             if self.is_recorded:
-                text = "cannot write state.json, a crash of the supervisor would leave processes behind: %s"
+                text = "cannot write state.json: %s; if the supervisor crashes now, its processes are not found again"
                 logger.warning(text, exc)
             self.is_recorded = False
         else:
             if not self.is_recorded:
-                logger.info("state.json is written again")
+                logger.info("state.json can be written again")
             self.is_recorded = True
         return self.is_recorded
 

@@ -1,25 +1,25 @@
-"""The clock of the supervisor's watch: it does not count the time for which the supervisor itself stood still."""
+"""A clock that does not count the time for which the supervisor itself was stopped."""
 
 import asyncio
 import time
 from collections.abc import Callable
 
 TICK_SECONDS = 0.2
-"""Between two readings of the clock, as long as the supervisor runs as it should."""
+"""Pause between two readings of the clock while the supervisor runs normally."""
 
 LATE_SECONDS = 1.0
-"""A reading that comes later than this means that the supervisor was stopped, swapped out or starved."""
+"""A reading that is later than this shows that the supervisor was stopped, swapped out or starved of CPU time."""
 
 
 class AwakeClock:
-    """A monotonic clock in seconds, less the gaps in which nobody could read it.
+    """A monotonic clock in seconds that leaves out the gaps in which the supervisor did not run.
 
-    A supervisor that stood still has heard nobody, so nobody was silent for that long.
+    A supervisor that was stopped could not receive anything, so it must not count that time as a worker's silence.
     `gaps` counts the gaps, and `last_gap` is the length of the last one in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin with the present; `keep` must run from here on."""
+        """Start the clock. `keep` must run from now on, or every pause between two calls of `now` looks like a gap."""
         self.gaps = 0
         self.last_gap = 0.0
         self.late_after = LATE_SECONDS
@@ -28,7 +28,7 @@ class AwakeClock:
         self._left_out = 0.0
 
     def now(self) -> float:
-        """Return the time, and note whether this reading comes late."""
+        """Return the time in seconds. A reading that comes late is counted as a gap."""
         at = self._clock()
         gap = at - self._read_at - TICK_SECONDS
         self._read_at = at
@@ -39,7 +39,7 @@ class AwakeClock:
         return at - self._left_out
 
     async def keep(self) -> None:
-        """Read the clock at every tick, until cancelled."""
+        """Read the clock at every tick until cancelled."""
         while True:
             self.now()
             await asyncio.sleep(TICK_SECONDS)

@@ -1,8 +1,9 @@
-"""Is a process well? From what was observed to what should be done: a pure decision.
+"""Decide from observations whether a process is healthy. Pure.
 
-Hung means: no heartbeat for too long AND no answer to a direct request. Stalled means: it answers, and its answer has
-no newer heartbeat. A Redis outage alone makes heartbeats stale and must restart nobody. A supervisor that itself stood
-still for a while must restart nobody, either: then all silences begin anew (`Pulse.begin_anew`).
+A process is hung when it has sent no heartbeat for too long and does not answer a direct request either. It is stalled
+when it answers, but its answer holds no newer heartbeat. A Redis outage alone makes all heartbeats stale, and must not
+restart any process. Nor must a supervisor that was itself stopped for a while: after that, all silences are counted
+from zero (`Pulse.restart_silence`).
 """
 
 import random
@@ -14,20 +15,22 @@ from wsd.worker.contract.heartbeat import Heartbeat
 
 
 class Verdict(StrEnum):
+    """A judgement on a process. The last four are on processes that work, but should be replaced."""
+
     HEALTHY = "healthy"
-    PROBE = "probe"  # ask it directly
+    PROBE = "probe"  # its heartbeat is late: ask it directly
     HUNG = "hung"
-    STALLED = "stalled"  # it answers, but what works in its background has ended
-    OVERWEIGHT = "overweight"
-    OLD = "old"
-    WORN = "worn"  # it has handled so many messages that a fresh one is wanted
-    DEAF = "deaf"
+    STALLED = "stalled"  # it answers, but its background work has stopped
     ZOMBIE = "zombie"
+    MAX_RSS = "max_rss"  # it uses more memory than allowed
+    DEAF = "deaf"  # it receives nothing from Redis, see Heartbeat.deaf
+    MAX_AGE = "max_age"  # it is older than allowed
+    MAX_MESSAGES = "max_messages"  # it has handled more messages than allowed
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds, and bytes for `max_rss`. 0: no limit."""
+    """The limits that verdicts are based on. Times are in seconds, `max_rss` in bytes; 0 means no limit."""
 
     heartbeat_timeout: float
     probe_timeout: float
@@ -37,31 +40,35 @@ class Limits:
 
     @property
     def suspect_after(self) -> float:
-        """When to begin to probe, so that a hung process is known as soon as its heartbeat has timed out."""
+        """The age of a heartbeat, in seconds, from which on the process is probed.
+
+        A probe that starts then has timed out when the heartbeat times out.
+        """
         return max(self.heartbeat_timeout - self.probe_timeout, self.heartbeat_timeout / 2)
 
     @property
     def late_after(self) -> float:
-        """How late the watch itself may be: well within the time that a probe has for its answer."""
+        """The seconds by which the supervisor itself may be late, see AwakeClock. Well below the timeout of a probe."""
         return min(LATE_SECONDS, self.probe_timeout / 2)
 
 
 @dataclass(frozen=True)
 class Observation:
-    """Of one process, at one moment; ages in seconds."""
+    """The facts about one process at one moment that its verdict depends on. Ages are in seconds."""
 
-    heartbeat_age: float  # since its heartbeat last changed, or since it became ready
-    silence_confirmed: float = 0.0  # the heartbeat's age when it last answered a probe without a newer heartbeat
-    probing_for: float | None = None  # since the probe that is still unanswered was sent
-    zombie: bool = False  # the main thread is gone, others keep the process
-    rss: int = 0
+    heartbeat_age: float  # since its last new heartbeat, or since it became ready
+    silence_confirmed: float = 0.0  # heartbeat_age when it last answered a probe without a newer heartbeat
+    probing_for: float | None = None  # since a probe was sent that is still unanswered
+    zombie: bool = False  # its main thread has ended, other threads keep the process
+    rss: int = 0  # bytes
     age: float = 0.0  # since it was started
-    messages: int = 0  # that it has taken and sent
-    lot: float = 1.0  # of this process, from 0.8 to 1.2: processes of one age are not replaced at one time
-    deaf: bool = False  # it says that it hears nothing of Redis, while others of its node do
+    messages: int = 0  # received and sent
+    jitter: float = 1.0  # factor for the limits of age and messages, see jitter()
+    deaf: bool = False  # it reports that it receives nothing from Redis, while other workers of the node do
 
 
 def verdict(seen: Observation, limits: Limits) -> Verdict:
+    """Return the most urgent verdict that holds."""
     if seen.zombie:
         return Verdict.ZOMBIE
     if seen.heartbeat_age > limits.suspect_after:
@@ -71,37 +78,40 @@ def verdict(seen: Observation, limits: Limits) -> Verdict:
         if seen.silence_confirmed > limits.heartbeat_timeout:
             return Verdict.STALLED
         return Verdict.PROBE
-    # It lives: should another take its place?
+    # The process works. Should it be replaced?
     if limits.max_rss and seen.rss > limits.max_rss:
-        return Verdict.OVERWEIGHT
+        return Verdict.MAX_RSS
     if seen.deaf:
         return Verdict.DEAF
-    if limits.max_age and seen.age > limits.max_age * seen.lot:
-        return Verdict.OLD
-    if limits.max_messages and seen.messages > limits.max_messages * seen.lot:
-        return Verdict.WORN
+    if limits.max_age and seen.age > limits.max_age * seen.jitter:
+        return Verdict.MAX_AGE
+    if limits.max_messages and seen.messages > limits.max_messages * seen.jitter:
+        return Verdict.MAX_MESSAGES
     return Verdict.HEALTHY
 
 
-def lot(worker_id: str) -> float:
-    """From 0.8 to 1.2, always the same for one worker: so that processes of one age go one after the other."""
+def jitter(worker_id: str) -> float:
+    """Return a factor from 0.8 to 1.2 that is always the same for one worker process.
+
+    It spreads out the replacement of processes that were started at the same time.
+    """
     return random.Random(worker_id).uniform(0.8, 1.2)
 
 
 @dataclass
 class Pulse:
-    """What is known of one process's life since it became ready; times by the caller's monotonic clock."""
+    """The signs of life of one process since it became ready. Times are seconds of the caller's monotonic clock."""
 
-    seen_at: float  # its last sign of life without being asked
+    seen_at: float  # its last sign of life
     silence_confirmed: float = 0.0  # see Observation
-    probing_since: float | None = None  # the probe that is not answered yet
+    probing_since: float | None = None  # when a probe was sent that is still unanswered
     beat: Heartbeat | None = None
-    messages_in_rate: float | None = None  # per second, between the last two beats
+    messages_in_rate: float | None = None  # per second, between the last two heartbeats
     messages_out_rate: float | None = None
-    refused_at: float | None = None  # when Redis was last seen to have refused a message
+    refused_at: float | None = None  # when a heartbeat last reported that Redis refused a message
 
-    def hear(self, beat: Heartbeat, now: float) -> None:
-        """Take note of a heartbeat; one that was seen before is no sign of life."""
+    def receive(self, beat: Heartbeat, now: float) -> None:
+        """Take note of a heartbeat from Redis. One that was read before is no sign of life."""
         before = self.beat
         if before is not None and before.worker_id == beat.worker_id:
             if beat.beat <= before.beat:
@@ -117,18 +127,19 @@ class Pulse:
         self.silence_confirmed = 0.0
 
     def answer(self, beat: Heartbeat, now: float) -> None:
-        """Take note of an answer to a probe. Only a heartbeat that is newer than the last one is a sign of life."""
+        """Take note of the answer to a probe. It is a sign of life only if its heartbeat is newer than the last one."""
         self.probing_since = None
         self.silence_confirmed = now - self.seen_at
-        self.hear(beat, now)
+        self.receive(beat, now)
 
-    def begin_anew(self, now: float) -> None:
-        """Forget every silence, and every question that is not answered yet."""
+    def restart_silence(self, now: float) -> None:
+        """Count the silence from now on, and forget a probe that is still unanswered."""
         self.seen_at = now
         self.silence_confirmed = 0.0
         self.probing_since = None
 
-    def observe(self, now: float, *, zombie: bool, rss: int, others_hear: bool) -> Observation:
+    def observe(self, now: float, *, zombie: bool, rss: int, others_subscribed: bool) -> Observation:
+        """Return what is known at `now`. `others_subscribed`: another worker of the node receives from Redis."""
         beat = self.beat
         return Observation(
             heartbeat_age=now - self.seen_at,
@@ -138,6 +149,6 @@ class Pulse:
             rss=rss,
             age=beat.uptime if beat is not None else 0.0,
             messages=beat.messages_in + beat.messages_out if beat is not None else 0,
-            lot=lot(beat.worker_id) if beat is not None else 1.0,
-            deaf=beat is not None and beat.deaf and others_hear,
+            jitter=jitter(beat.worker_id) if beat is not None else 1.0,
+            deaf=beat is not None and beat.deaf and others_subscribed,
         )

@@ -1,4 +1,4 @@
-"""Processes: start one, notice its end at once, measure it, and tell it from another with the same pid."""
+"""One process of the cluster: start it, notice its end at once, send it signals and measure it."""
 
 import asyncio
 import os
@@ -22,10 +22,10 @@ from wsd.worker.contract.environment import WORKER_ID
 
 
 class Process:
-    """A process of the cluster, in a session of its own: a Ctrl-C in the terminal reaches the supervisor alone.
+    """A process of the cluster, in a session of its own, so that Ctrl-C in the terminal reaches only the supervisor.
 
-    Its output goes straight to its log file, so nothing is lost and nobody blocks when we die. `on_exit` is
-    called once, in the event loop, with the exit code (negative: the signal; None: it was not our child).
+    The process writes its output directly to its log file. So when the supervisor dies, no output is lost, and the
+    process does not block on a pipe.
     """
 
     def __init__(
@@ -38,9 +38,13 @@ class Process:
         log_start: int,
         popen: subprocess.Popen[bytes] | None = None,
     ) -> None:
-        """Take a process that runs; `spawn` starts one. `root`: the state directory.
+        """Watch a process that runs already; `spawn` starts a new one.
 
-        Raises ProcessLookupError when it has ended.
+        `root` is the state directory. `log_start` is the size of the log file before the process wrote to it, in bytes.
+        `on_exit` is called once, in the event loop, with the exit code: the negated signal number if a signal ended the
+        process, or None if the process is not our child.
+
+        Raises ProcessLookupError when the process has ended.
         """
         self.name = record.name
         self.pid = record.pid
@@ -51,7 +55,7 @@ class Process:
         self._root = root
         self._orphan_signal = orphan_signal
         self._on_exit = on_exit
-        # One that was just started cannot be another: its number is kept until we have waited for it.
+        # The pid of our own child is not reused before we have waited for it, so no check is needed.
         self._pidfd: int | None = os.pidfd_open(self.pid) if popen is not None else open_pidfd(record, root)
         asyncio.get_running_loop().add_reader(self._pidfd, self._ended)
 
@@ -66,7 +70,10 @@ class Process:
         orphan_signal: signal.Signals,
         on_exit: Callable[[int | None], None],
     ) -> Self:
-        """Raises OSError when the program cannot be run."""
+        """Start a process. The arguments are as for the constructor.
+
+        Raises OSError when the program cannot be run.
+        """
         if command.directory is not None and not command.directory.is_dir():
             raise NotADirectoryError(f"the directory {command.directory} is missing")
         with append_to(log) as output:
@@ -83,24 +90,24 @@ class Process:
                 umask=command.umask,
             )
         stat = stat_of(popen.pid)
-        assert stat is not None  # it may have ended, and waits to be waited for
+        assert stat is not None  # if it has ended already, it is a zombie until we wait for it
         worker_id = command.env.get(WORKER_ID, "")
         record = ProcessRecord(name, popen.pid, stat.start_ticks, current_boot(), incarnation, worker_id)
         return cls(record, root, orphan_signal, on_exit, log_start=log_start, popen=popen)
 
     def signal(self, signum: signal.Signals) -> None:
-        """Send to the process; nothing happens when it is gone already."""
+        """Send a signal to the process, if it still runs."""
         if self._pidfd is not None:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signum)
 
     def kill(self) -> None:
-        """Kill the process and all in its group: what hangs may hold a port together."""
+        """Kill the process and its process group: other members of the group may hold its port open."""
         if self._pidfd is not None:
             self._signal_group(signal.SIGKILL)
 
     def _signal_group(self, signum: Signals) -> None:
-        """Send to all in its group, whether the process itself lives or has just ended."""
+        """Send a signal to the process group. The process itself may have just ended."""
         if self._is_child():
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signum)
@@ -108,15 +115,16 @@ class Process:
             signal_group(self.pid, signum, self._root, leader=self._pidfd)
 
     def _is_child(self) -> bool:
-        """Whether its number is kept for it until we have waited for it."""
+        """Tell whether the process is our child, so that its pid is not reused before we have waited for it."""
         stat = stat_of(self.pid)
         return stat is not None and stat.parent == os.getpid() and stat.start_ticks == self.record.start_ticks
 
     def children(self) -> list[int]:
-        """The pids of its direct children."""
+        """Return the pids of its direct children."""
         return children_of(self.pid)
 
     def usage(self) -> Usage | None:
+        """Measure the process and its direct children, or return None when it is gone."""
         return Usage.of(self.pid, with_children=True)
 
     def _ended(self) -> None:
@@ -131,14 +139,14 @@ class Process:
         if self._popen is not None:
             return self._popen.wait()
         try:
-            _, status = os.waitpid(self.pid, 0)  # ours, if we are what the supervisor that started it has become
+            _, status = os.waitpid(self.pid, 0)  # our child after `wsd upgrade`, which keeps the pid of the supervisor
         except ChildProcessError:
             return None
         return os.waitstatus_to_exitcode(status)
 
 
 def describe_exit(code: int | None) -> str:
-    """`exit code 3`, or `killed by SIGKILL`."""
+    """Return an exit code in words: `exit code 3`, or `killed by SIGKILL`."""
     if code is None:
         return "it ended"
     if code >= 0:

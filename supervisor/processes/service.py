@@ -1,4 +1,4 @@
-"""What the supervisor must know about a program to run it in a slot; workers, nginx and Valkey each say it."""
+"""The interface of a program that the supervisor runs in a slot: implemented for workers, nginx and Valkey."""
 
 import signal
 from abc import ABC, abstractmethod
@@ -14,15 +14,17 @@ from wsd.worker.contract.heartbeat import Heartbeat
 
 @dataclass(frozen=True)
 class Command:
+    """The program of a process, and the surroundings it starts in."""
+
     argv: tuple[str, ...]
     env: Mapping[str, str]
     pass_fds: tuple[int, ...] = ()
-    directory: Path | None = None  # to start in, None: our own
-    umask: int = -1  # -1: our own
+    directory: Path | None = None  # the working directory; None is our own
+    umask: int = -1  # -1 is our own
 
 
 class LifeSign(StrEnum):
-    """How the supervisor knows that the processes of a service are alive."""
+    """The way in which the supervisor learns that the processes of a service are alive."""
 
     HEARTBEAT = "heartbeat"  # they write heartbeats to Redis
     REDIS = "redis"  # they are the Redis that the supervisor talks to anyway
@@ -34,15 +36,15 @@ class Service(ABC):
 
     name: str
     patience: float
-    """Seconds to drain before it is urged."""
+    """Seconds that a process may drain before it is asked to end with Urgency.QUICK."""
 
     signals: Mapping[Urgency, signal.Signals] = {
         Urgency.DRAIN: signal.SIGTERM,
         Urgency.QUICK: signal.SIGTERM,
     }
-    """By which it is asked to end; to be killed is the same for all."""
+    """The signals that ask a process to end. Urgency.KILL is SIGKILL for every service."""
     orphan_signal = signal.SIGKILL
-    """For what a dead process leaves in its process group."""
+    """The signal for processes that a dead process has left in its process group."""
 
     life_sign = LifeSign.ANSWER
     can_overlap = False
@@ -50,15 +52,20 @@ class Service(ABC):
 
     @abstractmethod
     def command(self, incarnation: int) -> Command:
-        """What to execute."""
+        """Return how to start incarnation number `incarnation`. Raises CommandError or OSError."""
 
     @abstractmethod
     async def is_ready(self, incarnation: int) -> bool:
-        """Whether it serves. Asked again and again from its start; must not raise, nor take longer than a second."""
+        """Tell whether an incarnation serves.
+
+        Called repeatedly after its start. Must not raise, nor take longer than a second.
+        """
 
     async def answers(self, timeout: float) -> bool:
-        """Whether a process that was ready still does what it is there for; asked of those without a heartbeat. Must
-        not raise, nor take longer than `timeout` seconds."""
+        """Tell whether the process that is ready still works. For services without LifeSign.HEARTBEAT.
+
+        Must not raise, nor take longer than `timeout` seconds.
+        """
         return await self.is_ready(0)
 
     async def probe(self, timeout: float) -> Heartbeat | None:
@@ -69,12 +76,12 @@ class Service(ABC):
         return None
 
     def adopt(self, record: ProcessRecord) -> bool:
-        """Take note of a process that runs already; whether it is where clients find it."""
+        """Take note of a process that an earlier supervisor started, and tell whether it was promoted."""
         return True
 
     def has_lost_socket(self, incarnation: int) -> bool:
-        """Whether somebody has removed the socket at which this process was found."""
+        """Tell whether the socket on which an incarnation accepts clients was removed."""
         return False
 
     def promote(self, incarnation: int) -> None:  # noqa: B027 - most have nothing to do
-        """Put a ready incarnation where clients find it.  Raises OSError."""
+        """Let clients reach an incarnation that is ready, instead of the one before. Raises OSError."""

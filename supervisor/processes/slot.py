@@ -1,20 +1,20 @@
-"""A slot and the processes that fill it: one pure state machine for workers, nginx and Valkey alike.
+"""A slot and the processes that fill it: one pure state machine for workers, nginx and Valkey.
 
-A slot is stable (worker-1); its incarnations, the processes, come and go. The slot:
+A slot (worker-1) stays; its incarnations, which are processes, come and go. The states of a slot:
 
-    STOPPED -> RUNNING -> BACKOFF -> RUNNING ...      a process ended, the next one comes after a pause
+    STOPPED -> RUNNING -> BACKOFF -> RUNNING ...      a process ended, the next one starts after a pause
                        -> FAILED                      too many restarts within the window
-    any     -> STOPPED                                as told
+    any     -> STOPPED                                on Stop
 
-and each incarnation:
+and the phases of an incarnation:
 
     STARTING -> READY -> DRAINING -> (gone)
-             -> STANDBY -> READY                   healthy, and waiting for the word to take over
+             -> STANDBY -> READY                   healthy, and waiting for Swap
 
-A slot is replaced by a process beside the one that serves, which drains once the new one has taken over. If the new
-one does not become healthy, the old one goes on.
+To replace a process, a new one is started beside it. Once the new one has taken over, the old one drains. If the new
+one does not become healthy, the old one stays.
 
-`step` turns a fact into the next state and the effects to carry out. It reads no clock and does no I/O.
+`step` turns a fact into the next state of the slot and the effects to carry out. It reads no clock and does no I/O.
 """
 
 import random
@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 KILL_AFTER_SECONDS = 3.0
-"""From asking a process urgently to end, to killing it."""
+"""Time between asking a process to end with Urgency.QUICK and killing it."""
 
 
 class Phase(StrEnum):
@@ -41,7 +41,7 @@ class SlotState(StrEnum):
 
 
 class Urgency(StrEnum):
-    """How a process is asked to end; each service knows its signals."""
+    """The ways of asking a process to end. Each service maps them to signals."""
 
     DRAIN = "drain"
     QUICK = "quick"
@@ -50,7 +50,7 @@ class Urgency(StrEnum):
 
 @dataclass(frozen=True)
 class RestartPolicy:
-    """Times in seconds."""
+    """The settings that decide when an ended process is restarted. Times are in seconds."""
 
     backoff_initial: float
     backoff_max: float
@@ -60,7 +60,11 @@ class RestartPolicy:
     start_timeout: float
 
     def delay(self, attempt: int, rng: random.Random) -> float:
-        """The pause before restart number `attempt` in a row, counted from 0: none at first, then full jitter."""
+        """Return the pause before a restart, in seconds.
+
+        `attempt` counts the restarts in a row, from 0. There is no pause before the first; the later ones are random,
+        and their maximum grows exponentially (full jitter).
+        """
         if attempt == 0:
             return 0.0
         return rng.uniform(0, min(self.backoff_max, self.backoff_initial * 2 ** (attempt - 1)))
@@ -68,21 +72,24 @@ class RestartPolicy:
 
 @dataclass(frozen=True)
 class Incarnation:
+    """One process of a slot. Times are seconds of the caller's clock."""
+
     number: int
     phase: Phase
     since: float  # when it entered its phase
     urgency: Urgency | None = None  # how it was last asked to end
-    deadline: float | None = None  # when patience with its phase ends
+    deadline: float | None = None  # when it is asked to end more urgently
     held: bool = False  # once healthy, it waits for Swap
 
     @property
     def leaving(self) -> bool:
+        """True while the incarnation drains, or after it was asked to end."""
         return self.phase is Phase.DRAINING or self.urgency is not None
 
 
 @dataclass(frozen=True)
 class Slot:
-    """`patience`: seconds that a process which was replaced may drain."""
+    """The state of a slot. `patience`: seconds that a process may drain after it was replaced."""
 
     name: str
     patience: float = 0.0
@@ -91,15 +98,15 @@ class Slot:
     next_number: int = 1
     restarts: int = 0
     attempt: int = 0
-    failures: tuple[float, ...] = ()  # when processes ended unasked, within the window
+    failures: tuple[float, ...] = ()  # when processes ended without being asked to, within the window
     retry_at: float | None = None
     ever_ready: bool = False
     last_exit: str = ""
-    recycle_at: float = 0.0  # not before: the last replacement did not become healthy
+    recycle_at: float = 0.0  # no Recycle before this time: the last replacement did not become healthy
 
     @property
     def current(self) -> Incarnation | None:
-        """The process that serves; else the newest that will; else the newest."""
+        """The incarnation that serves, or else the newest that starts, or else the newest that drains."""
         for phases in ((Phase.READY,), (Phase.STARTING, Phase.STANDBY), (Phase.DRAINING,)):
             for incarnation in reversed(self.incarnations):
                 if incarnation.phase in phases:
@@ -108,21 +115,23 @@ class Slot:
 
     @property
     def replacing(self) -> bool:
-        """Whether a process is on its way beside one that serves, or drains."""
+        """True while the slot has several processes, because one is being replaced."""
         return len(self.incarnations) > 1
 
     @property
     def ready(self) -> bool:
+        """True while a process of the slot serves."""
         return any(i.phase is Phase.READY for i in self.incarnations)
 
     @property
     def display_state(self) -> str:
+        """The state as `wsd status` shows it: the phase of the current incarnation while the slot is running."""
         if self.state is SlotState.RUNNING and self.current is not None:
             return self.current.phase
         return self.state
 
     def due_at(self) -> float | None:
-        """When the next Tick has something to do."""
+        """Return the time at which the next Tick has an effect, or None."""
         times = [i.deadline for i in self.incarnations if i.deadline is not None]
         if self.retry_at is not None:
             times.append(self.retry_at)
@@ -134,13 +143,15 @@ class Slot:
 
 @dataclass(frozen=True)
 class Start:
-    pass
+    """Start a process, and count failures from zero."""
 
 
 @dataclass(frozen=True)
 class Adopt:
-    """These processes run already, the oldest first: the numbers, and the phase of each. `empties`: they drain, and no
-    other is to come after them."""
+    """Take over processes of an earlier supervisor.
+
+    `found` holds the number and the phase of each, the oldest first. With `empties` they drain and are not replaced.
+    """
 
     found: tuple[tuple[int, Phase], ...]
     empties: bool = False
@@ -148,18 +159,22 @@ class Adopt:
 
 @dataclass(frozen=True)
 class Ready:
+    """A starting process has become healthy."""
+
     number: int
 
 
 @dataclass(frozen=True)
 class Exited:
+    """A process has ended, or could not be started."""
+
     number: int
     reason: str
 
 
 @dataclass(frozen=True)
 class Unhealthy:
-    """It must go at once; its end is a failure like any other."""
+    """Kill a process at once. Its end counts as a failure."""
 
     number: int
     reason: str
@@ -167,7 +182,7 @@ class Unhealthy:
 
 @dataclass(frozen=True)
 class Recycle:
-    """It should go, once another has taken over."""
+    """Replace a process that should not serve much longer, e.g. because of its age."""
 
     number: int
     reason: str
@@ -175,26 +190,30 @@ class Recycle:
 
 @dataclass(frozen=True)
 class Replace:
-    """A new process beside the one that serves. `held`: healthy, it waits for Swap; else it takes over at once."""
+    """Start a new process beside the one that serves.
+
+    With `held` it waits for Swap once it is healthy; otherwise it takes over at once.
+    """
 
     held: bool
 
 
 @dataclass(frozen=True)
 class Swap:
-    """Let the process that stands by take over."""
+    """Let the process in STANDBY take over."""
 
 
 @dataclass(frozen=True)
 class Abandon:
-    """End those that have not taken over yet, as long as another serves."""
+    """End the processes that have not taken over yet, if another one serves."""
 
 
 @dataclass(frozen=True)
 class Stop:
-    """End for good. `patience` in seconds before urging; 0 urges at once.
+    """End all processes of the slot and start no other.
 
-    `unready`: seconds from urging a process that serves nobody yet, to killing it.
+    `patience` is the time that they may drain, in seconds; with 0 they are asked with Urgency.QUICK at once.
+    `unready` is the time, in seconds, after which a process that is still starting is killed.
     """
 
     patience: float
@@ -203,7 +222,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Tick:
-    pass
+    """A deadline of the slot may be due."""
 
 
 Fact = Start | Adopt | Ready | Exited | Unhealthy | Recycle | Replace | Swap | Abandon | Stop | Tick
@@ -213,25 +232,29 @@ Fact = Start | Adopt | Ready | Exited | Unhealthy | Recycle | Replace | Swap | A
 
 @dataclass(frozen=True)
 class Spawn:
+    """Start a process."""
+
     number: int
 
 
 @dataclass(frozen=True)
 class Promote:
-    """Put it where clients find it."""
+    """Let clients reach this process from now on."""
 
     number: int
 
 
 @dataclass(frozen=True)
 class End:
+    """Ask a process to end."""
+
     number: int
     urgency: Urgency
 
 
 @dataclass(frozen=True)
 class Report:
-    """An event for people, one line."""
+    """Log an event for operators, on one line."""
 
     text: str
     warning: bool = True
@@ -242,6 +265,7 @@ Step = tuple[Slot, list[Effect]]
 
 
 def step(slot: Slot, fact: Fact, now: float, policy: RestartPolicy, rng: random.Random) -> Step:
+    """Return the next state of a slot after a fact, and the effects to carry out. Pure, except for `rng`."""
     match fact:
         case Start():
             return _spawn(replace(slot, failures=(), attempt=0), now, policy)
@@ -268,7 +292,7 @@ def step(slot: Slot, fact: Fact, now: float, policy: RestartPolicy, rng: random.
 
 
 def _stop(slot: Slot, now: float, patience: float, unready: float) -> Step:
-    """Nobody is connected to a process that still starts: it need not drain."""
+    """Let serving processes drain. A starting process has no clients yet, and is asked to end at once."""
     starting = [i.number for i in slot.incarnations if i.phase is Phase.STARTING]
     serving = [i.number for i in slot.incarnations if i.phase is not Phase.STARTING]
     urgency = Urgency.DRAIN if patience > 0 else Urgency.QUICK
@@ -336,14 +360,18 @@ def _ready(slot: Slot, number: int, now: float) -> Step:
 
 
 def _promote(slot: Slot, incarnation: Incarnation, now: float) -> Step:
-    """It takes over; those before it drain."""
+    """Let an incarnation take over, and the earlier ones drain."""
     before = [i.number for i in slot.incarnations if i.number < incarnation.number]
     ready = replace(incarnation, phase=Phase.READY, since=now, deadline=None)
     slot, effects = _end(_with(slot, ready), before, Urgency.DRAIN, now, now + slot.patience)
     if slot.ever_ready:
-        text = f"{slot.name} has a new process, the old one drains" if effects else f"{slot.name} is ready again"
+        text = (
+            f"{slot.name} was replaced by a new process, the old one drains"
+            if effects
+            else f"{slot.name} is ready again"
+        )
         effects.append(Report(text, warning=False))
-    # First of all: until then new clients still come to the old one.
+    # Promote comes first: until then, new clients still reach the old process.
     return replace(slot, ever_ready=True), [Promote(incarnation.number), *effects]
 
 
@@ -373,7 +401,9 @@ def _exited(slot: Slot, number: int, reason: str, now: float, policy: RestartPol
     failures = (*(at for at in slot.failures if now - at < policy.window), now)
     slot = replace(slot, failures=failures, attempt=attempt + 1)
     if len(failures) > policy.max_restarts:
-        text = f"{slot.name} failed: {reason}, {len(failures)} ends within {policy.window:g} s; giving up on it"
+        times = f"{len(failures)} times within {policy.window:g} s"
+        log = slot.name.removeprefix("worker-")
+        text = f"{slot.name} failed: it ended {times}, last with {reason}; giving up on it, see `wsd logs {log}`"
         return replace(slot, state=SlotState.FAILED), [Report(text)]
     slot = replace(slot, restarts=slot.restarts + 1)
     delay = policy.delay(attempt, rng)
@@ -385,13 +415,13 @@ def _exited(slot: Slot, number: int, reason: str, now: float, policy: RestartPol
 
 
 def _succeed(slot: Slot, gone: Incarnation, reason: str, now: float, policy: RestartPolicy) -> Step:
-    """One of several processes has ended."""
+    """Handle the end of one of several processes."""
     if gone.phase is Phase.DRAINING:
         return slot, []
     if slot.ready:
         text = f"{slot.name}: the new process ended ({reason}), the old one goes on"
         return replace(slot, recycle_at=now + policy.backoff_max), [Report(text)]
-    report = Report(f"{slot.name} ended ({reason}), its successor is there already")
+    report = Report(f"{slot.name} ended ({reason}), its replacement takes over")
     slot, effects = _swap(slot, now)
     return slot, [report, *effects]
 
@@ -404,7 +434,7 @@ def _end(
     deadline: float | None,
     report: str | None = None,
 ) -> Step:
-    """Ask incarnations to end; one that was asked as urgently before is only given less time."""
+    """Ask incarnations to end. If one was asked as urgently before, only its deadline may move closer."""
     order = list(Urgency)
     effects: list[Effect] = []
     for number in numbers:
@@ -415,7 +445,7 @@ def _end(
             if incarnation.urgency is urgency and incarnation.deadline is not None and deadline is not None:
                 slot = _with(slot, replace(incarnation, deadline=min(incarnation.deadline, deadline)))
             continue
-        # A killed process keeps its phase: how long it was ready decides about the next one's backoff.
+        # A killed process keeps its phase: how long it was ready decides the backoff of the next one.
         draining = urgency is not Urgency.KILL and incarnation.phase is not Phase.DRAINING
         ended = replace(incarnation, urgency=urgency, deadline=deadline)
         slot = _with(slot, replace(ended, phase=Phase.DRAINING) if draining else ended)
@@ -434,7 +464,7 @@ def _tick(slot: Slot, now: float, policy: RestartPolicy) -> Step:
             continue
         number = incarnation.number
         if incarnation.phase is Phase.STARTING:
-            text = f"{slot.name} was not ready after {policy.start_timeout:g} s: killing it"
+            text = f"{slot.name} was not ready within {policy.start_timeout:g} s (health.start_timeout): killing it"
             slot, more = _end(slot, [number], Urgency.KILL, now, None, text)
         elif incarnation.urgency is Urgency.DRAIN:
             slot, more = _end(slot, [number], Urgency.QUICK, now, now + KILL_AFTER_SECONDS)

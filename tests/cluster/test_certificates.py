@@ -86,7 +86,7 @@ async def test_a_renewed_certificate_is_served_without_a_command(cluster: Cluste
         serial = authority.renew()
         await asyncio.to_thread(until, lambda: served_serial(cluster) == serial, "the new certificate")
         assert (await ask(connection, type="ping"))["type"] == "pong"  # the old connection lives on
-    assert f"nginx serves a new certificate: serial number {serial}" in cluster.wsd("events").stdout
+    assert f"nginx uses a new certificate: serial number {serial}" in cluster.wsd("events").stdout
     reloaded = cluster.wsd("reload")
     assert "nginx.tls_certificate: " in reloaded.stdout
     assert "has new content" in reloaded.stdout
@@ -121,7 +121,7 @@ async def test_a_broken_certificate_leaves_the_old_one(cluster: Cluster, authori
     if kind != "missing":
         path.write_text("no certificate")
     await asyncio.to_thread(until, lambda: cluster.status().warnings, "a warning")
-    assert "the old TLS certificate is served: nginx.tls_certificate" in cluster.status().warnings[0]
+    assert "nginx still uses the old TLS certificate: nginx.tls_certificate" in cluster.status().warnings[0]
     assert served_serial(cluster) == before
     serial = authority.renew()
     await asyncio.to_thread(until, lambda: served_serial(cluster) == serial, "the new certificate")

@@ -27,7 +27,10 @@ async def test_it_warns_when_few_connections_are_left(tmp_path: Path) -> None:
             for _ in range(27):
                 stack.push_async_callback((await cluster.client()).close)
             await eventually(lambda: cluster.status().warnings != [])
-            assert "27 of 32 connections possible: raise nginx.worker_connections" in cluster.wsd("status").stdout
+            assert (
+                "27 of 32 connections possible are in use: raise nginx.worker_connections"
+                in cluster.wsd("status").stdout
+            )
             assert cluster.status().state == "healthy"
         await eventually(lambda: cluster.status().warnings == [])
 
@@ -60,7 +63,7 @@ async def test_it_warns_while_messages_are_refused(tmp_path: Path) -> None:
             await eventually(lambda: any("refuses messages" in text for text in cluster.status().warnings))
             assert cluster.status().state == "healthy"
             result = cluster.wsd("status").stdout
-            assert "Redis refuses messages of 1 worker, nobody gets them" in result
+            assert "Redis refuses messages of 1 worker, and nobody receives them" in result
             # Full: nothing can be written any more, heartbeats among it.
             await redis.config_set("maxmemory", 1)
             refused = await client.ask(type="publish", channel="another", data=1)

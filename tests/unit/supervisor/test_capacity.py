@@ -61,8 +61,8 @@ def test_what_redis_tells_of_its_memory_and_disk(info: dict[str, Any], expected:
         ([], None),
         ([None, None], None),
         ([85.0, None], None),
-        ([None, 85.1], "Redis refuses messages of 1 worker, nobody gets them: "),
-        ([95.0, 100.0, 1.0], "Redis refuses messages of 2 workers, nobody gets them: "),
+        ([None, 85.1], "Redis refuses messages of 1 worker, and nobody receives them: "),
+        ([95.0, 100.0, 1.0], "Redis refuses messages of 2 workers, and nobody receives them: "),
     ],
 )
 def test_there_is_a_warning_while_redis_refuses_messages(refused_at: list[float | None], expected: str | None) -> None:
@@ -73,5 +73,5 @@ def test_there_is_a_warning_while_redis_refuses_messages(refused_at: list[float 
 
 def test_the_way_out_is_the_one_that_belongs_to_it() -> None:
     info = {"used_memory": 95, "maxmemory": 100}
-    assert "raise redis.max_memory and start again" in (redis_warning(info, embedded=True) or "")
+    assert "raise redis.max_memory and restart the cluster" in (redis_warning(info, embedded=True) or "")
     assert "raise its maxmemory" in (redis_warning(info, embedded=False) or "")

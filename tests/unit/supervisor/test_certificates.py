@@ -21,8 +21,8 @@ def certificate(*, begun: timedelta = timedelta(days=-60), left: timedelta = tim
         (timedelta(days=14), "in 14 days"),
         (timedelta(days=1), "in 1 day"),
         (timedelta(hours=1), "in 0 days"),
-        (timedelta(0), "has expired on 2026-06-01 12:00 UTC"),
-        (timedelta(days=-1), "has expired on 2026-05-31 12:00 UTC"),
+        (timedelta(0), "expired on 2026-06-01 12:00 UTC"),
+        (timedelta(days=-1), "expired on 2026-05-31 12:00 UTC"),
     ],
 )
 def test_the_end_of_a_certificate_is_told_two_weeks_before(left: timedelta, expected: str) -> None:

@@ -86,11 +86,11 @@ class Watched:
         now = self.clock.now()
         if self.clock.gaps != self.gaps:
             self.gaps = self.clock.gaps
-            self.pulse.begin_anew(now)
+            self.pulse.restart_silence(now)
         since = self.time.at - self.begun
         if any(since - TICK_SECONDS < at <= since for at in self.beats):
             self.pulse.seen_at = now
-        found = verdict(self.pulse.observe(now, zombie=False, rss=0, others_hear=True), LIMITS)
+        found = verdict(self.pulse.observe(now, zombie=False, rss=0, others_subscribed=True), LIMITS)
         if found is Verdict.PROBE and self.pulse.probing_since is None:
             self.asked += 1
             self.pulse.probing_since = now

@@ -27,7 +27,7 @@ LIMITS = Limits(heartbeat_timeout=5, probe_timeout=2, max_rss=1000)
         (Observation(heartbeat_age=5.1, probing_for=2), Verdict.HUNG),
         (Observation(heartbeat_age=0, probing_for=60), Verdict.HEALTHY),
         (Observation(heartbeat_age=0, rss=1000), Verdict.HEALTHY),
-        (Observation(heartbeat_age=0, rss=1001), Verdict.OVERWEIGHT),
+        (Observation(heartbeat_age=0, rss=1001), Verdict.MAX_RSS),
         (Observation(heartbeat_age=0, zombie=True, rss=1001), Verdict.ZOMBIE),
     ],
 )
@@ -66,18 +66,18 @@ def beat(count: int, **changes: object) -> Heartbeat:
 
 def test_only_a_new_beat_is_a_sign_of_life() -> None:
     pulse = Pulse(seen_at=0)
-    pulse.hear(beat(1), 1)
-    pulse.hear(beat(1), 2)  # the same record, read again from Redis
+    pulse.receive(beat(1), 1)
+    pulse.receive(beat(1), 2)  # the same record, read again from Redis
     assert pulse.seen_at == 1
-    pulse.hear(beat(2), 3)
+    pulse.receive(beat(2), 3)
     assert pulse.seen_at == 3
-    pulse.hear(beat(1), 4)
+    pulse.receive(beat(1), 4)
     assert pulse.seen_at == 3
 
 
 def test_an_answer_is_a_sign_of_life_only_with_a_newer_heartbeat() -> None:
     pulse = Pulse(seen_at=0)
-    pulse.hear(beat(1), 1)
+    pulse.receive(beat(1), 1)
     pulse.probing_since = 6
     pulse.answer(beat(1), 7)  # answers, and nothing beats in it
     assert pulse == Pulse(seen_at=1, silence_confirmed=6, beat=beat(1))
@@ -87,8 +87,8 @@ def test_an_answer_is_a_sign_of_life_only_with_a_newer_heartbeat() -> None:
 
 def test_rates_are_between_the_last_two_beats() -> None:
     pulse = Pulse(seen_at=0)
-    pulse.hear(beat(1, messages_in=10, messages_out=100, uptime=1.0), 0)
-    pulse.hear(beat(3, messages_in=30, messages_out=500, uptime=3.0), 50)
+    pulse.receive(beat(1, messages_in=10, messages_out=100, uptime=1.0), 0)
+    pulse.receive(beat(3, messages_in=30, messages_out=500, uptime=3.0), 50)
     rates = (pulse.messages_in_rate, pulse.messages_out_rate)
     assert rates == (10.0, 200.0)
 
@@ -105,13 +105,13 @@ def test_refused_messages_are_noticed_when_their_number_grows() -> None:
         beat(1, worker_id="yet-another", refused=1),
     ]
     for now, heard in enumerate(beats, 1):
-        pulse.hear(heard, now)
+        pulse.receive(heard, now)
         noticed.append(pulse.refused_at)
     assert noticed == [None, 2, 2, 4, 4, 6]
 
 
 def test_an_observation_has_ages() -> None:
     pulse = Pulse(seen_at=1, probing_since=4)
-    assert pulse.observe(10, zombie=False, rss=5, others_hear=True) == Observation(
+    assert pulse.observe(10, zombie=False, rss=5, others_subscribed=True) == Observation(
         heartbeat_age=9, probing_for=6, rss=5
     )

@@ -129,7 +129,9 @@ def test_too_many_ends_within_the_window_are_given_up() -> None:
         run(Tick(), after=9)
     assert run(Exited(4, "exit code 1")) == []
     assert run.state == "failed"
-    assert run.reports == ["worker-1 failed: exit code 1, 4 ends within 60 s; giving up on it"]
+    assert run.reports == [
+        "worker-1 failed: it ended 4 times within 60 s, last with exit code 1; giving up on it, see `wsd logs 1`"
+    ]
     assert run(Tick(), after=1000) == []
     assert run.slot.due_at() is None
     assert run(Start()) == [Spawn(5)]  # told to, it tries again
@@ -150,7 +152,7 @@ def test_a_start_that_takes_too_long_is_killed_and_tried_again() -> None:
     assert run.slot.due_at() == run.now + 10
     assert run(Tick(), after=9.9) == []
     assert run(Tick(), after=0.1) == [End(1, Urgency.KILL)]
-    assert run.reports == ["worker-1 was not ready after 10 s: killing it"]
+    assert run.reports == ["worker-1 was not ready within 10 s (health.start_timeout): killing it"]
     assert run(Tick(), after=5) == []  # once is enough
     assert run(Exited(1, "killed by SIGKILL")) == [Spawn(2)]
 
@@ -237,7 +239,7 @@ def test_a_recycled_process_drains_once_another_has_taken_over() -> None:
     assert run.state == "ready"
     assert run(Recycle(1, "is fat")) == []
     assert run(Ready(2)) == [Promote(2), End(1, Urgency.DRAIN)]
-    assert run.reports == ["worker-1 has a new process, the old one drains"]
+    assert run.reports == ["worker-1 was replaced by a new process, the old one drains"]
     assert run.state == "ready"
     assert run(Tick(), after=20) == [End(1, Urgency.QUICK)]
     assert run(Exited(1, "exit code 0")) == []
@@ -290,7 +292,7 @@ def test_who_stands_by_takes_over_when_the_old_one_dies() -> None:
     run(Ready(2))
     assert run(Exited(1, "killed by SIGKILL")) == [Promote(2)]
     assert run.reports == [
-        "worker-1 ended (killed by SIGKILL), its successor is there already",
+        "worker-1 ended (killed by SIGKILL), its replacement takes over",
         "worker-1 is ready again",
     ]
     assert run.slot.restarts == 0
