@@ -1,4 +1,4 @@
-"""Show the configuration, and what differs between two of them, as TOML."""
+"""Show a configuration as TOML, and the changes from one configuration to another."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +10,7 @@ from wsd.supervisor.config.wording import show
 
 
 def describe(loaded: Loaded) -> Iterator[str]:
-    """The effective configuration as TOML, each value with its source."""
+    """Yield the lines of the configuration as TOML, each value with its source in a comment."""
     sections: dict[str, Section] = {section: getattr(loaded.config, section) for section in SECTIONS}
     sections |= {channels_section(pattern): chosen for pattern, chosen in loaded.config.channels.items()}
     for section, values in sections.items():
@@ -25,7 +25,7 @@ def describe(loaded: Loaded) -> Iterator[str]:
 
 
 def changes(before: Config, after: Config) -> Iterator[tuple[Key, str]]:
-    """The keys whose values differ, and what becomes of each, in words."""
+    """Yield the settings whose values differ, each with a text like `cluster.port: 8000 -> 8080`."""
     patterns = {channels_section(pattern): pattern for pattern in (*before.channels, *after.channels)}
     for section in (*SECTIONS, *patterns):
         old, new = (

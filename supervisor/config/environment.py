@@ -1,4 +1,4 @@
-"""Read the layer of settings that the environment holds."""
+"""Read settings from environment variables."""
 
 from collections.abc import Mapping
 
@@ -9,13 +9,17 @@ from wsd.supervisor.machine.identity import MARK
 from wsd.worker.contract.environment import INTERNAL_ENV_NAMES
 
 FIXED_ENV_NAMES = {"REDIS_URL": ("redis", "url"), "NODE_ID": ("cluster", "node_id")}
+"""Variables that are read for a setting beside the name that `env_name` gives it."""
+
 OTHER_ENV_NAMES = frozenset({"WSD_CONFIG", "WSD_READY_FD", "WSD_LOCK_FD", MARK}) | INTERNAL_ENV_NAMES
+"""Variables of wsd that are no settings."""
 
 
 def read_environ(environ: Mapping[str, str]) -> tuple[Layer, tuple[str, ...]]:
-    """The settings in the environment, and a warning for each WSD_ name that is none.
+    """Return the settings in the environment, and a warning for each WSD_ variable that is no setting.
 
-    A warning and no error: others use such names, too (Kubernetes sets WSD_SERVICE_HOST for a service "wsd").
+    Such a variable is no error, since others use these names, too: for a service called "wsd", Kubernetes sets
+    WSD_SERVICE_HOST. An empty variable counts as not set.
     """
     names = {env_name(*key): key for key in all_keys()} | FIXED_ENV_NAMES
     removed = {env_name(*key) for key in REMOVED_KEYS}
@@ -32,5 +36,5 @@ def read_environ(environ: Mapping[str, str]) -> tuple[Layer, tuple[str, ...]]:
 
 
 def env_name(section: str, key: str) -> str:
-    """`WSD_PORT` for cluster.port, `WSD_NGINX_WORKERS` for nginx.workers."""
+    """Return the variable of a setting: `WSD_PORT` for cluster.port, `WSD_NGINX_WORKERS` for nginx.workers."""
     return f"WSD_{key}".upper() if section == "cluster" else f"WSD_{section}_{key}".upper()

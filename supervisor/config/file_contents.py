@@ -1,4 +1,4 @@
-"""The contents of files that settings name: such a file can change while no setting does."""
+"""Compare the contents of files that settings name, which can change while no setting does."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,18 +13,18 @@ PUBLIC_KEY: Key = ("security", "jwt_public_key_file")
 JWKS: Key = ("security", "jwt_jwks_file")
 
 Digests = Mapping[Key, str]
-"""The digest of each file that is named, by its setting; empty for a file that cannot be read."""
+"""Digests of files, by the setting that names each. The digest of a file that cannot be read is empty."""
 
 
 def digests(config: Config, keys: Iterable[Key] = (*CERTIFICATE, INCLUDE, PUBLIC_KEY, JWKS)) -> dict[Key, str]:
-    """Read the files that the settings name."""
+    """Return the digests of the files that the settings `keys` name."""
     return {key: _digest(Path(path)) for key in keys if (path := getattr(getattr(config, key[0]), key[1]))}
 
 
 def changed(before: Digests, after: Digests, config: Config) -> Iterator[tuple[Key, str]]:
-    """Yield the settings whose file is another than before, with a text that says it.
+    """Yield the settings whose file has new content, each with a text that says so.
 
-    A setting that names a file now and did not before is a change of that setting.
+    Settings that name a file only before or only after are left out: these settings themselves have changed.
     """
     for section, key in before.keys() & after.keys():
         if before[section, key] != after[section, key]:

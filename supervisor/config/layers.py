@@ -1,4 +1,4 @@
-"""Define one layer of the configuration: values as somebody wrote them, each with its source."""
+"""Define a layer of the configuration: the values that one place gives to settings, such as wsd.toml."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,9 +8,10 @@ from wsd.supervisor.config.keys import Key
 
 @dataclass(frozen=True)
 class Setting:
-    """A value as somebody wrote it, and where: `--port`, `WSD_PORT`, `wsd.toml line 12`.
+    """A value as it was written, before its type is checked.
 
-    `is_text`: the place holds only text, so a number or a truth value is written as text there.
+    `source` names the place for error messages: `--port`, `WSD_PORT`, `wsd.toml line 12`. `is_text` is true for places
+    that hold only text, such as the environment: numbers, lists and truth values are read from the text then.
     """
 
     value: Any

@@ -1,7 +1,7 @@
-"""Read the configuration: one frozen tree, from four layers, validated as a whole.
+"""Load the configuration: merge its layers, convert the values and check them as a whole.
 
-The command line is over the environment, which is over wsd.toml, which is over the defaults. Every value remembers
-where it came from, so that errors and `wsd config` can name the place.
+The command line overrides the environment, which overrides wsd.toml, which overrides the defaults. The source of every
+value is kept, so that errors and `wsd config` can name it.
 """
 
 import contextlib
@@ -30,12 +30,14 @@ CONFIG_FILE = "wsd.toml"
 
 @dataclass(frozen=True)
 class Loaded:
+    """A configuration, and how it was loaded."""
+
     config: Config
-    sources: Mapping[Key, str]  # where the values that are not defaults came from
+    sources: Mapping[Key, str]  # the source of each value that is not a default
     warnings: tuple[str, ...]
-    directory: Path  # of wsd.toml, or the current one; the application is imported from it
-    here: Path  # the current directory; workers start in it
-    again: Callable[[], "Loaded"]  # the same layers as they are now; raises ConfigError
+    directory: Path  # the one of wsd.toml, or the current one; the application is imported from it
+    here: Path  # the current directory, in which workers start
+    again: Callable[[], "Loaded"]  # load the same layers as they are now; raises ConfigError
 
     @property
     def node_id(self) -> str:
@@ -43,16 +45,19 @@ class Loaded:
 
     @property
     def state_dir(self) -> Path:
-        # What runs stays where it is, whatever a symbolic link in its path leads to tomorrow.
+        # Resolved, since a running cluster must not move when a symbolic link in the path is changed.
         return (self.here / (self.config.cluster.state_dir or self.directory / ".wsd")).resolve()
 
 
 def load(
     options: Mapping[Key, Setting], environ: Mapping[str, str], config_file: str | None, here: Path | None = None
 ) -> Loaded:
-    """Read all layers. `config_file` None means WSD_CONFIG, or wsd.toml in the current directory if it is there.
+    """Load the configuration from all layers, of which `options` is the command line.
 
-    `here`: the current directory, where its name is known already. Raises ConfigError.
+    `config_file` None means the file that WSD_CONFIG names, or else wsd.toml in the current directory, if there is one.
+    `here` is the current directory, for callers that know its name already.
+
+    Raises ConfigError.
     """
     named = config_file or environ.get("WSD_CONFIG")
     here = here or current_directory(environ, Path(named).parent if named else None)
@@ -65,7 +70,7 @@ def load(
     settings = {**toml_layer, **env_layer, **options}
     for key in PATH_KEYS & settings.keys():
         if isinstance(value := settings[key].value, str) and value:
-            settings[key] = replace(settings[key], value=str(here / value))  # those of wsd.toml are absolute already
+            settings[key] = replace(settings[key], value=str(here / value))  # paths of wsd.toml are absolute already
     return Loaded(
         build(settings),
         {key: setting.source for key, setting in settings.items()},
@@ -77,10 +82,10 @@ def load(
 
 
 def current_directory(environ: Mapping[str, str], other: Path | None = None) -> Path:
-    """Return the current directory by the name that people gave it, not by the one that its symbolic links lead to.
+    """Return the current directory by the name that people use, with its symbolic links.
 
-    A deployment points the links elsewhere, and workers that start later are to follow. The shell knows the name; where
-    it is not the shell that started us, `other` may be it, the directory of a configuration file.
+    A deployment points these links elsewhere, and workers that start later must follow. The shell keeps the name in
+    PWD. Where no shell started this process, `other` may be the name: the directory of a configuration file.
 
     Raises ConfigError when the directory has been removed.
     """
@@ -99,7 +104,10 @@ def current_directory(environ: Mapping[str, str], other: Path | None = None) -> 
 
 
 def build(settings: Mapping[Key, Setting]) -> Config:
-    """Validate merged settings into the tree. Raises ConfigError with the first that is wrong."""
+    """Convert merged settings to the configuration, and check it.
+
+    Raises ConfigError for the first setting that is wrong.
+    """
     sections: dict[str, Section] = {}
     for name, kind in SECTIONS.items():
         values = {
@@ -117,6 +125,10 @@ def build(settings: Mapping[Key, Setting]) -> Config:
 
 
 def _convert(section: str, key: str, setting: Setting) -> Any:
+    """Convert a value to the type of its setting.
+
+    Raises ConfigError.
+    """
     fields = msgspec.structs.fields(SECTIONS.get(section, ChannelConfig))
     wanted = next(field.type for field in fields if field.name == key)
     value = setting.value
@@ -128,7 +140,10 @@ def _convert(section: str, key: str, setting: Setting) -> Any:
                 value = {"yes": True, "on": True, "no": False, "off": False}.get(value.lower(), value)
     try:
         return msgspec.convert(value, wanted, strict=not setting.is_text)
-    except (msgspec.ValidationError, UnicodeError):  # UnicodeError: bytes of the environment that are not UTF-8
+    except (
+        msgspec.ValidationError,
+        UnicodeError,
+    ):  # UnicodeError is raised for bytes of the environment that are not UTF-8
         is_secret = (section, key) in {*SECRET_KEYS, ("redis", "url")}
         shown = "something else" if is_secret else brief(value)
         problem = f"{section}.{key} must be {describe_type(wanted, value)}, got {shown}"

@@ -1,4 +1,4 @@
-"""What a URL of Redis may say: of the options of redis-py, those that wsd can work with."""
+"""Check the URL of a Redis, and show it without its password."""
 
 import re
 from urllib.parse import parse_qsl, urlsplit
@@ -19,7 +19,10 @@ OPTIONS = {
     "health_check_interval": r"\d{1,9}",
     "max_connections": r"[1-9]\d{0,8}",
 }
-"""Each with a pattern of its values. Others change what redis-py returns, or are parameters that a URL cannot hold."""
+"""Options of a URL that wsd supports, each with a pattern of its values.
+
+The other options of redis-py change what its calls return, or cannot be written in a URL.
+"""
 
 TLS_OPTIONS = {
     "ssl_ca_certs": _ANY,
@@ -31,11 +34,14 @@ TLS_OPTIONS = {
     "ssl_cert_reqs": "none|optional|required",
     "ssl_check_hostname": _YES_OR_NO,
 }
-"""Those that `rediss://` has, too."""
+"""Further options that `rediss://` has."""
 
 
 def redis_url_problem(url: str) -> str | None:
-    """Say what is wrong with the URL of a Redis, without a part of it: each part may belong to a password."""
+    """Say what is wrong with the URL of a Redis, or return None.
+
+    The text repeats no part of the URL, since each part may belong to a password.
+    """
     if not re.match(r"(rediss?://|unix://)", url):
         return "must begin with redis://, rediss:// or unix://"
     address, _, query = url.partition("://")[2].partition("?")
@@ -73,7 +79,7 @@ def redacted(url: str) -> str:
     if not separator or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
         return "***"
     shown = ""
-    if "@" in rest and not rest.startswith("/"):  # a path alone holds no password
+    if "@" in rest and not rest.startswith("/"):  # a URL of only a path holds no password
         secret, _, rest = rest.rpartition("@")
         if re.search(r"[/?#]", secret):
             return f"{scheme}://***"  # nobody can tell where the password ends
@@ -81,7 +87,7 @@ def redacted(url: str) -> str:
         shown = f"{user}:***@" if colon else "***@"
     place, mark, query = rest.partition("?")
     if not re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*)(:[0-9]*)?", re.split("[/#]", place, maxsplit=1)[0]):
-        return f"{scheme}://***"  # what stands where the port should be may be a password
+        return f"{scheme}://***"  # the text in place of the port may be a password
     values = "&".join(
         re.sub(r"^(?!(?:db|protocol)=)([^=]*)=.*", r"\1=***", part, flags=re.DOTALL) for part in query.split("&")
     )

@@ -1,4 +1,4 @@
-"""Declare every section of the configuration and every setting in it: name, type, limits and default."""
+"""Declare all settings by section: name, type, limits and default. wsd.toml explains what each does."""
 
 from typing import Annotated, Literal
 
@@ -8,10 +8,13 @@ from msgspec import Meta, Struct
 from wsd.worker.contract.environment import ADMIN_ALLOW, SENSITIVE_FIELDS
 
 MAX_SECONDS = 315_360_000
-"""Ten years. Timers of the event loop, of nginx and of Redis overflow somewhere beyond it."""
+"""The longest time that can be set, ten years. Timers of the event loop, nginx and Redis overflow beyond it."""
 
 MAX_COUNT = 1_000_000_000_000_000
-"""A petabyte. nginx and Redis refuse what does not fit into 64 bits, in words that name no setting of ours."""
+"""The largest count or size that can be set, a petabyte.
+
+nginx and Redis refuse numbers beyond 64 bits, with messages that name no setting of ours.
+"""
 
 Seconds = Annotated[float, Meta(gt=0, le=MAX_SECONDS)]
 SecondsOrZero = Annotated[float, Meta(ge=0, le=MAX_SECONDS)]
@@ -22,7 +25,7 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
+    """A section of the configuration."""
 
 
 class ClusterConfig(Section, frozen=True):
@@ -138,7 +141,7 @@ class DashboardConfig(Section, frozen=True):
 
 
 class ChannelConfig(Section, frozen=True):
-    """Of the channels whose name a pattern matches."""
+    """The settings of the channels whose names match a pattern."""
 
     history_size: Annotated[int, Meta(ge=0, le=100_000)] = 1000
     history_ttl_seconds: Seconds = 300.0
@@ -156,6 +159,8 @@ class LogConfig(Section, frozen=True):
 
 
 class Config(Section, frozen=True):
+    """The whole configuration."""
+
     cluster: ClusterConfig = ClusterConfig()
     redis: RedisConfig = RedisConfig()
     nginx: NginxConfig = NginxConfig()
@@ -169,4 +174,5 @@ class Config(Section, frozen=True):
 
 
 def with_workers(config: Config, workers: int) -> Config:
+    """Return the configuration with another number of workers."""
     return msgspec.structs.replace(config, cluster=msgspec.structs.replace(config.cluster, workers=workers))

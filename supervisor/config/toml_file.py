@@ -1,4 +1,4 @@
-"""Read the layer of settings that wsd.toml holds."""
+"""Read settings from wsd.toml, each with the line that it stands in."""
 
 import os
 import re
@@ -14,13 +14,13 @@ from wsd.supervisor.config.wording import did_you_mean
 from wsd.supervisor.errors import ConfigError
 
 MAX_FILE_BYTES = 1_048_576
-"""A hundred times a wsd.toml with every comment. Reading a device would never end."""
+"""The largest file that is read, many times a wsd.toml with every comment. A device would never end."""
 
 
 def read_toml(path: Path, name: str = "") -> Layer:
-    """Read a file that people call `name`, or as its path.
+    """Read a file. Errors call it `name`, or else by its path.
 
-    Raises ConfigError: unreadable, broken (with the line), or with a section or key we do not know.
+    Raises ConfigError when the file cannot be read, is not valid TOML, or holds an unknown section or key.
     """
     name = name or str(path)
     try:
@@ -31,7 +31,7 @@ def read_toml(path: Path, name: str = "") -> Layer:
         raise ConfigError(f"cannot read {name}{link}: {exc.strerror}") from None
     except UnicodeDecodeError as exc:
         raise ConfigError(f"{name} is not valid TOML: it is not UTF-8 text, see byte {exc.start}") from None
-    except (ValueError, RecursionError) as exc:  # ValueError: a number with thousands of digits, too
+    except (ValueError, RecursionError) as exc:  # ValueError is also raised for a number with thousands of digits
         raise ConfigError(f"{name} is not valid TOML: {exc}") from None
     layer: Layer = {}
     for section, content in document.items():
@@ -57,9 +57,9 @@ def read_toml(path: Path, name: str = "") -> Layer:
 
 
 def _read_regular_file(path: Path, name: str) -> bytes:
-    """Read a file that is known to end. Raises OSError and ConfigError.
+    """Read a regular file of limited size. O_NONBLOCK keeps the opening of a FIFO from waiting for a writer.
 
-    O_NONBLOCK: opening a FIFO must not wait for somebody who writes into it.
+    Raises OSError, or ConfigError for a file that is no regular one or too large.
     """
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -71,7 +71,10 @@ def _read_regular_file(path: Path, name: str) -> bytes:
 
 
 def _read_channels(path: Path, text: str, content: dict[str, Any]) -> Layer:
-    """Raises ConfigError."""
+    """Read the sections of channel patterns, whose `content` is by pattern.
+
+    Raises ConfigError.
+    """
     layer: Layer = {}
     for pattern, options in content.items():
         section = channels_section(pattern)
@@ -91,15 +94,15 @@ def _read_channels(path: Path, text: str, content: dict[str, Any]) -> Layer:
 
 
 def _place(path: Path, text: str, section: str, key: str | None = None) -> str:
-    """Say where a section or key stands: `wsd.toml line 12`; an unusual form is not found, and has no line."""
+    """Name the place of a section or key, like `wsd.toml line 12`. Without a line where it is not found."""
     line = _line_of(text, section, key)
     return f"{path.name} line {line}" if line else path.name
 
 
 def _line_of(text: str, section: str, key: str | None) -> int:
-    """The line a section or key of a TOML text stands in; the section's, where the key has an unusual form.
+    """Return the number of the line that a section or key stands in, or 0 where it is not found.
 
-    0 where it is not found.
+    tomllib tells no lines, so this searches for the usual forms. A key in an unusual form gets the line of its section.
     """
     found = 0
     inside = False

@@ -1,7 +1,8 @@
-"""Put values and types of settings into the words of an error message."""
+"""Describe the values and types of settings in error messages."""
 
 import contextlib
 import difflib
+from collections.abc import Iterable
 from typing import Any
 
 from msgspec import inspect as types
@@ -10,13 +11,13 @@ from wsd.supervisor.config.redis_url import redacted
 from wsd.supervisor.config.sections import MAX_COUNT, MAX_SECONDS
 
 MAX_SHOWN_LENGTH = 200
-"""Characters of a wrong value in an error."""
+"""The most characters of a wrong value that an error shows."""
 
 
 def describe_type(wanted: Any, value: Any) -> str:
-    """Say in words which values a type takes: `an integer from 1 to 256`.
+    """Describe the values of a type in words, like `an integer from 1 to 256`.
 
-    A limit that is only there against nonsense is named where `value` is beyond it.
+    MAX_SECONDS and MAX_COUNT are only named where `value` is beyond them: no sensible value comes near.
     """
     info = types.type_info(wanted)
     match info:
@@ -43,13 +44,14 @@ def describe_type(wanted: Any, value: Any) -> str:
 
 
 def show(value: object) -> str:
+    """Write a value as in TOML, without the password of a URL."""
     if isinstance(value, str):
         return f'"{redacted(value) if "://" in value else value}"'
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def brief(value: object) -> str:
-    """Show a value in an error: its beginning, where it is long."""
+    """Write a value like `show`, cut to MAX_SHOWN_LENGTH characters."""
     try:
         text = show(value)
     except ValueError:
@@ -57,6 +59,7 @@ def brief(value: object) -> str:
     return text if len(text) <= MAX_SHOWN_LENGTH else f"{text[:MAX_SHOWN_LENGTH]}…"
 
 
-def did_you_mean(name: str, known: Any) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of an error message with the most similar of the `known` names, or "" if none is similar."""
     close = difflib.get_close_matches(name, list(known), 1)
     return f", did you mean {close[0]}?" if close else ""

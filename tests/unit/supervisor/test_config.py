@@ -186,6 +186,11 @@ def test_an_unknown_name_in_the_environment_is_only_a_warning() -> None:
     assert "WSD_WOKERS is not a setting of wsd, did you mean WSD_WORKERS?" in loaded.warnings
 
 
+def test_a_removed_setting_in_the_environment_is_called_so() -> None:
+    loaded = load({}, {"WSD_REDIS_BREAKER_PAUSE": "1"}, None)
+    assert loaded.warnings == ("WSD_REDIS_BREAKER_PAUSE is not a setting of wsd, it was removed",)
+
+
 def test_every_key_has_a_name_of_its_own_in_the_environment() -> None:
     names = [env_name(*key) for key in all_keys()]
     assert len(set(names)) == len(names)
