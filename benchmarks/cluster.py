@@ -26,7 +26,7 @@ from websockets.asyncio.client import connect
 
 from wsd.supervisor.control.client import ControlClient
 from wsd.supervisor.control.status import ClusterStatus, WorkerStatus
-from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.state_dir.directory import StateDir
 
 WSD = (sys.executable, "-m", "wsd.supervisor")
 IDLE_SECONDS = 20.0

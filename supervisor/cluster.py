@@ -20,7 +20,8 @@ from wsd.supervisor.processes.slot import RestartPolicy
 from wsd.supervisor.services.nginx import NginxService
 from wsd.supervisor.services.programs import Programs
 from wsd.supervisor.services.worker import WorkerService
-from wsd.supervisor.state_dir import SavedState, StateDir
+from wsd.supervisor.state_dir.directory import StateDir
+from wsd.supervisor.state_dir.records import SavedState
 
 
 class Cluster:

@@ -22,7 +22,7 @@ from wsd.supervisor.processes.service import Service
 from wsd.supervisor.processes.slot import KILL_AFTER_SECONDS, Start, Stop
 from wsd.supervisor.redis_startup import connect_redis
 from wsd.supervisor.services.nginx import NginxService
-from wsd.supervisor.state_dir import SavedState
+from wsd.supervisor.state_dir.records import SavedState
 from wsd.worker.contract.events import EVENT
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from wsd.supervisor.bench.figures import Bucket, Figures
 from wsd.supervisor.bench.run import BenchRun, Progress, Settings
 from wsd.supervisor.errors import ExitCode
 from wsd.supervisor.machine.terminal import cell, console, show_json
-from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.state_dir.directory import StateDir
 
 BAR_WIDTH = 50
 EIGHTHS = " ▏▎▍▌▋▊▉█"

@@ -23,7 +23,7 @@ from wsd.supervisor.errors import CommandError
 from wsd.supervisor.local_tls import unverified_context
 from wsd.supervisor.machine.file_limit import raise_file_limit
 from wsd.supervisor.percentile import percentile
-from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.state_dir.directory import StateDir
 
 AT_A_TIME = 50
 """How many handshakes, or subscriptions, are in progress at the same time."""

@@ -13,7 +13,7 @@ from wsd.supervisor.chaos.verdict import Verdict
 from wsd.supervisor.config.loading import Loaded
 from wsd.supervisor.errors import ExitCode
 from wsd.supervisor.machine.terminal import cell, console, show_json
-from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.state_dir.directory import StateDir
 
 
 def run(loaded: Loaded, settings: Settings, *, as_json: bool) -> ExitCode:

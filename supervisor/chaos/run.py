@@ -17,7 +17,7 @@ from wsd.supervisor.chaos.verdict import Ledger, Verdict, discrepancies
 from wsd.supervisor.control.client import ControlClient, upgrade_and_wait
 from wsd.supervisor.control.status import ClusterStatus
 from wsd.supervisor.errors import CommandError
-from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.state_dir.directory import StateDir
 
 READY_SECONDS = 20.0
 """Time limit for all clients to connect and subscribe."""
@@ -173,7 +173,7 @@ class ChaosRun:
         while True:
             users = [client.user_id for client in self._clients if client.connected.is_set()]
             self._discrepancies = await asyncio.to_thread(self._look, users)
-            is_over = self._state_dir.lock_holder() is None  # without a supervisor, nothing will change any more
+            is_over = self._state_dir.lock.holder() is None  # without a supervisor, nothing will change any more
             if not self._discrepancies or is_over or time.monotonic() > deadline:
                 return
             await asyncio.sleep(0.5)

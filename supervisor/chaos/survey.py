@@ -14,7 +14,7 @@ from wsd.supervisor.control.status import ClusterStatus, ProcessStatus
 from wsd.supervisor.machine.identity import carries_mark
 from wsd.supervisor.machine.procfs import stat_of
 from wsd.supervisor.processes.records import is_alive
-from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.state_dir.directory import StateDir
 from wsd.supervisor.unix_http import request
 from wsd.worker.contract.heartbeat import Heartbeat
 from wsd.worker.contract.http_paths import HEALTH_PATH

@@ -20,7 +20,7 @@ from wsd.supervisor.errors import CommandError, ConfigError
 from wsd.supervisor.machine.terminal import say, show_json_line
 
 if TYPE_CHECKING:
-    from wsd.supervisor.state_dir import StateDir
+    from wsd.supervisor.state_dir.directory import StateDir
 
 
 def events(

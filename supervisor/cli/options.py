@@ -13,7 +13,7 @@ from wsd.supervisor.machine.terminal import say
 if TYPE_CHECKING:
     from wsd.supervisor.config.keys import Key
     from wsd.supervisor.config.loading import Loaded
-    from wsd.supervisor.state_dir import StateDir
+    from wsd.supervisor.state_dir.directory import StateDir
 
 # Options for settings stay text here. The configuration parses them, so that a wrong value gets the same error message
 # wherever it was set.
@@ -65,7 +65,7 @@ def load_for(config: str | None, state_dir: str | None) -> "Loaded":
 
 def find_state_dir(config: str | None, state_dir: str | None) -> "StateDir":
     """Find the state directory that the options name. Raises CommandError when it cannot be used."""
-    from wsd.supervisor.state_dir import StateDir  # noqa: PLC0415
+    from wsd.supervisor.state_dir.directory import StateDir  # noqa: PLC0415
 
     found = StateDir(load_for(config, state_dir).state_dir)
     found.check()

@@ -24,7 +24,7 @@ from wsd.supervisor.deploys.operations import Progress
 from wsd.supervisor.errors import CommandError, ConfigError
 from wsd.supervisor.logs import reading as log_lines
 from wsd.supervisor.machine.terminal import console
-from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.state_dir.directory import StateDir
 
 TICK_SECONDS = 1.0
 ANSWER_SECONDS = 2.0

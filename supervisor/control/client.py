@@ -11,7 +11,7 @@ from wsd.supervisor.deploys.asker import ASKED_BY_HEADER, this_command
 from wsd.supervisor.errors import CommandError, NotRunningError
 from wsd.supervisor.machine.private_files import read_secret
 from wsd.supervisor.processes.records import is_alive
-from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.state_dir.directory import StateDir
 from wsd.supervisor.unix_http import UnixConnection, request
 from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER
 
@@ -62,7 +62,7 @@ class ControlClient:
         try:
             yield
         except (FileNotFoundError, ConnectionRefusedError):
-            holder = self._state_dir.lock_holder()
+            holder = self._state_dir.lock.holder()
             if holder is None:
                 raise NotRunningError(self._who_runs()) from None
             raise CommandError(
@@ -72,7 +72,7 @@ class ControlClient:
         except PermissionError:
             raise CommandError(f"the cluster in {self._state_dir.root} belongs to another user") from None
         except (OSError, http.client.HTTPException) as exc:
-            holder = self._state_dir.lock_holder()
+            holder = self._state_dir.lock.holder()
             raise CommandError(f"the supervisor (pid {holder}) does not answer: {exc!r}") from None
 
     def _who_runs(self) -> str:
@@ -98,7 +98,7 @@ def upgrade_and_wait(state_dir: StateDir) -> int:
     ControlClient(state_dir, timeout=UPGRADE_SECONDS).call("POST", "/v1/upgrade", {})
     while True:
         time.sleep(0.05)
-        if state_dir.lock_holder() is None:
+        if state_dir.lock.holder() is None:
             raise CommandError(f"the new supervisor ended; what serves goes on; see {state_dir.log('supervisor')}")
         with contextlib.suppress(CommandError):
             seen = json.loads(client.call("GET", "/v1/status"))

@@ -10,7 +10,8 @@ from wsd.supervisor.errors import CommandError, NotRunningError
 from wsd.supervisor.machine.procfs import has_ended
 from wsd.supervisor.processes.orphans import end_leftovers
 from wsd.supervisor.processes.records import is_alive, names_of
-from wsd.supervisor.state_dir import ProcessRecord, StateDir
+from wsd.supervisor.state_dir.directory import StateDir
+from wsd.supervisor.state_dir.records import ProcessRecord
 
 STOP_MARGIN_SECONDS = 20.0
 """How much longer than the drain a stop may take, for nginx, Valkey and the escalation to SIGKILL."""
@@ -47,10 +48,10 @@ def stop_and_wait(state_dir: StateDir, patience: float | None) -> None:
 
     Raises NotRunningError, or CommandError when the supervisor is still there long after it should have ended.
     """
-    pidfd = state_dir.open_holder()
+    pidfd = state_dir.lock.open_holder()
     if pidfd is None:  # none runs, or one whose process we cannot see, in a container: its answer tells which
         deadline = time.monotonic() + _ask_to_stop(state_dir, patience) + STOP_MARGIN_SECONDS
-        while (holder := state_dir.lock_holder()) is not None:
+        while (holder := state_dir.lock.holder()) is not None:
             if time.monotonic() > deadline:
                 raise CommandError(f"the supervisor (pid {holder}) is still there; see {state_dir.log('supervisor')}")
             time.sleep(0.05)
@@ -63,7 +64,7 @@ def stop_and_wait(state_dir: StateDir, patience: float | None) -> None:
         except CommandError:
             seconds = _signal_to_stop(pidfd, patience)
         if not has_ended(pidfd, seconds + STOP_MARGIN_SECONDS):
-            holder = state_dir.lock_holder()
+            holder = state_dir.lock.holder()
             raise CommandError(f"the supervisor (pid {holder}) is still there; see {state_dir.log('supervisor')}")
     finally:
         os.close(pidfd)
@@ -97,12 +98,12 @@ def _end_leftovers(state_dir: StateDir, patience: float | None) -> list[ProcessR
     records = state_dir.read_state().processes
     if not records:
         return []
-    state_dir.lock()
+    state_dir.acquire()
     try:
         leftovers = end_leftovers(records, state_dir.root, LEFTOVER_SECONDS if patience is None else patience)
         if stubborn := [record for record in records if is_alive(record, state_dir.root)]:
             raise CommandError(f"{names_of(stubborn)} cannot be ended, not even by SIGKILL; try `wsd stop` again")
         state_dir.clean()
     finally:
-        state_dir.unlock()
+        state_dir.lock.release()
     return leftovers

@@ -15,7 +15,8 @@ from wsd.supervisor.processes.slot import Stop
 from wsd.supervisor.services.nginx import NginxService
 from wsd.supervisor.services.valkey import ValkeyService
 from wsd.supervisor.services.worker import DRAIN_MARGIN_SECONDS
-from wsd.supervisor.state_dir import SavedState, StateDir
+from wsd.supervisor.state_dir.directory import StateDir
+from wsd.supervisor.state_dir.records import SavedState
 
 
 def take_stock(state_dir: StateDir) -> SavedState:

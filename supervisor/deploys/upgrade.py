@@ -9,7 +9,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 from wsd.supervisor.errors import CommandError
-from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.state_dir.directory import StateDir
 
 LOCK_FD_ENV = "WSD_LOCK_FD"
 
@@ -49,7 +49,7 @@ def become_the_next(state_dir: StateDir, here: Path) -> None:
     `here`: the directory to go on in, looked up anew. Signals wait until the new code listens to them.
     Raises CommandError.
     """
-    environ = {**os.environ, "PWD": str(here), LOCK_FD_ENV: str(state_dir.keep_lock_open())}
+    environ = {**os.environ, "PWD": str(here), LOCK_FD_ENV: str(state_dir.lock.keep_open())}
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         os.chdir(here)

@@ -9,7 +9,7 @@ from wsd.supervisor.doctor import cluster, machine, nginx, redis
 from wsd.supervisor.doctor.exposure import exposure
 from wsd.supervisor.monitoring import certificates
 from wsd.supervisor.monitoring.finding import Finding
-from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.state_dir.directory import StateDir
 
 
 def examine(loaded: Loaded) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from wsd.supervisor.errors import CommandError
 from wsd.supervisor.machine.ports import check_port, listen_address
 from wsd.supervisor.monitoring.finding import Finding, failure, ok, warning
 from wsd.supervisor.processes.records import is_alive
-from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.state_dir.directory import StateDir
 
 LOW_DISK_BYTES = 500_000_000
 ANSWER_SECONDS = 5.0
@@ -42,7 +42,7 @@ def state_directory(state_dir: StateDir) -> Iterator[Finding]:
     else:
         yield ok("disk", f"{free // 1_000_000} MB free in {there}")
     alive = [record for record in state_dir.read_state().processes if is_alive(record, root)]
-    if alive and state_dir.lock_holder() is None:
+    if alive and state_dir.lock.holder() is None:
         names = ", ".join(record.name for record in alive)
         yield failure(
             "state directory",

@@ -18,7 +18,8 @@ from wsd.supervisor.machine.ports import check_port, check_socket
 from wsd.supervisor.machine.systemd import public_socket
 from wsd.supervisor.processes.records import is_alive
 from wsd.supervisor.services.programs import choose_programs
-from wsd.supervisor.state_dir import SavedState, StateDir
+from wsd.supervisor.state_dir.directory import StateDir
+from wsd.supervisor.state_dir.records import SavedState
 from wsd.worker.contract.events import EVENT
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def run_in_foreground(loaded: Loaded) -> None:
     # A person reads the beginning of a detached start, so it is no JSON.
     console = Console(as_json=loaded.config.log.format == "json" and READY_FD_ENV not in os.environ)
     umask = os.umask(PRIVATE_UMASK)
-    state_dir.lock(inherited_lock(os.environ))
+    state_dir.acquire(inherited_lock(os.environ))
     serves_on = True
     try:
         saved = _prepare(loaded, state_dir, console, public)
@@ -63,7 +64,7 @@ def run_in_foreground(loaded: Loaded) -> None:
         # Whatever has ended the supervisor: the processes that still run must be found again.
         if not serves_on and not any(is_alive(record, state_dir.root) for record in state_dir.read_state().processes):
             state_dir.clean()
-        state_dir.unlock()
+        state_dir.lock.release()
         console.flush()
 
 

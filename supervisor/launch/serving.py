@@ -15,7 +15,7 @@ from wsd.supervisor.launch.signals import Signals
 from wsd.supervisor.launch.terminal_logs import follow_logs, writes_to
 from wsd.supervisor.logs.console import Console
 from wsd.supervisor.machine.systemd import Systemd
-from wsd.supervisor.state_dir import SavedState
+from wsd.supervisor.state_dir.records import SavedState
 from wsd.supervisor.supervisor import Supervisor
 from wsd.worker.contract.events import EVENT
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from wsd.supervisor.logs.console import Console
 from wsd.supervisor.logs.follow import LogFollower, prefixes
 from wsd.supervisor.processes.children import Children
-from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.state_dir.directory import StateDir
 
 FOLLOW_SECONDS = 0.2
 """Between two looks at the log files."""

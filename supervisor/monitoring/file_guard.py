@@ -8,7 +8,7 @@ from wsd.supervisor.errors import CommandError
 from wsd.supervisor.processes.children import Child, Children
 from wsd.supervisor.processes.service import Service
 from wsd.supervisor.processes.slot import Fact, Incarnation, Phase, Recycle, Unhealthy
-from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.state_dir.directory import StateDir
 
 logger = logging.getLogger(__name__)
 

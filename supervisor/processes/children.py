@@ -40,7 +40,8 @@ from wsd.supervisor.processes.slot import (
     step,
 )
 from wsd.supervisor.processes.usage import Usage
-from wsd.supervisor.state_dir import ProcessRecord, SavedState, StateDir
+from wsd.supervisor.state_dir.directory import StateDir
+from wsd.supervisor.state_dir.records import ProcessRecord, SavedState
 from wsd.worker.contract.events import EVENT
 
 logger = logging.getLogger(__name__)

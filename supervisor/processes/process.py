@@ -17,7 +17,7 @@ from wsd.supervisor.machine.procfs import children_of, current_boot, stat_of, up
 from wsd.supervisor.processes.records import open_pidfd
 from wsd.supervisor.processes.service import Command
 from wsd.supervisor.processes.usage import Usage
-from wsd.supervisor.state_dir import ProcessRecord
+from wsd.supervisor.state_dir.records import ProcessRecord
 from wsd.worker.contract.environment import WORKER_ID
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from wsd.supervisor.machine.identity import carries_mark
 from wsd.supervisor.machine.procfs import current_boot, stat_of
-from wsd.supervisor.state_dir import ProcessRecord
+from wsd.supervisor.state_dir.records import ProcessRecord
 
 
 def is_alive(record: ProcessRecord, root: Path) -> bool:

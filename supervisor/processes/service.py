@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from wsd.supervisor.processes.slot import Urgency
-from wsd.supervisor.state_dir import ProcessRecord
+from wsd.supervisor.state_dir.records import ProcessRecord
 from wsd.worker.contract.heartbeat import Heartbeat
 
 

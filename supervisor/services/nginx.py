@@ -25,7 +25,7 @@ from wsd.supervisor.services.nginx_program import (
     own_user,
     version_of,
 )
-from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.state_dir.directory import StateDir
 
 RELOAD_SECONDS = 10.0
 

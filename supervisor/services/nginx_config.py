@@ -16,7 +16,7 @@ from wsd.supervisor.errors import CommandError, ConfigError
 from wsd.supervisor.machine.cpus import available_cpus
 from wsd.supervisor.machine.ports import listen_address, listen_host
 from wsd.supervisor.services.nginx_program import HTTP2_DIRECTIVE, check, find_binary, own_user, version_of
-from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.state_dir.directory import StateDir
 from wsd.worker.contract.http_paths import OPERATOR_PREFIX
 
 ALIVE_PATH = f"{OPERATOR_PREFIX}alive"

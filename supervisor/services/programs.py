@@ -8,7 +8,7 @@ from wsd.supervisor.errors import StartError
 from wsd.supervisor.services import nginx_program, valkey
 from wsd.supervisor.services.nginx import NginxService
 from wsd.supervisor.services.valkey import ValkeyService
-from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.state_dir.directory import StateDir
 
 
 @dataclass(frozen=True)

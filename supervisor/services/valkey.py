@@ -8,7 +8,9 @@ from pathlib import Path
 from wsd.supervisor import quoting
 from wsd.supervisor.config.sections import RedisConfig
 from wsd.supervisor.processes.service import Command, LifeSign, Service
-from wsd.supervisor.state_dir import BoundSocket, ProcessRecord, StateDir
+from wsd.supervisor.state_dir.directory import StateDir
+from wsd.supervisor.state_dir.records import ProcessRecord
+from wsd.supervisor.state_dir.sockets import BoundSocket
 
 
 def find_binary() -> Path | None:

@@ -17,7 +17,9 @@ import psutil
 from wsd.supervisor.config.sections import Config
 from wsd.supervisor.processes.service import Command, LifeSign, Service
 from wsd.supervisor.services.nginx_config import HEADER_BUFFERS
-from wsd.supervisor.state_dir import BoundSocket, ProcessRecord, StateDir
+from wsd.supervisor.state_dir.directory import StateDir
+from wsd.supervisor.state_dir.records import ProcessRecord
+from wsd.supervisor.state_dir.sockets import BoundSocket
 from wsd.supervisor.unix_http import request
 from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.contract.heartbeat import Heartbeat

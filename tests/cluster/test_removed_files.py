@@ -71,7 +71,7 @@ def test_what_is_removed_is_restored(cluster: Cluster, name: str) -> None:
     if name == "run/worker-2.sock":
         until(lambda: cluster.replaced(2, before[2]))
         assert cluster.worker(1).pid == before[1]
-    holder = cluster.state_dir.open_holder()
+    holder = cluster.state_dir.lock.open_holder()
     assert holder is not None
     os.close(holder)
     assert cluster.wsd("sessions").returncode == 0  # the workers know the supervisor's key

@@ -93,7 +93,7 @@ def test_a_start_with_closed_streams_is_a_whole_cluster(tmp_path: Path, how: str
         assert cluster.get("/health")[0] == 200
         stopped = shell("wsd stop --timeout 0 <&- >&- 2>&-", cluster)
         assert stopped.returncode == 0, stopped
-        assert cluster.state_dir.lock_holder() is None
+        assert cluster.state_dir.lock.holder() is None
     finally:
         cluster.kill()
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.cluster import WSD, Cluster, clean_env, wsd
 from tests.support.waiting import eventually, until
-from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.state_dir.directory import StateDir
 
 SLOW_APP = """
 import asyncio
@@ -166,7 +166,7 @@ def test_detached_it_fails_with_the_reason(tmp_path: Path) -> None:
     result = wsd("start", *cluster.arguments, "--detach", cwd=tmp_path)
     assert result.returncode == 1
     assert 'app "nowhere:app" cannot be imported' in result.stderr.splitlines()[-1]
-    assert cluster.state_dir.lock_holder() is None
+    assert cluster.state_dir.lock.holder() is None
 
 
 def test_a_second_start_in_the_same_directory_is_refused_and_harms_nothing(tmp_path: Path) -> None:
@@ -257,8 +257,8 @@ def test_a_state_directory_that_cannot_be_made_is_named(tmp_path: Path, place: s
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start as somebody else")
 def test_without_permission_for_the_state_directory_it_says_so(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from wsd.supervisor.state_dir import StateDir; "
-        "os.setuid(65534); StateDir(Path(sys.argv[1])).lock()"
+        "import os, sys; from pathlib import Path; from wsd.supervisor.state_dir.directory import StateDir; "
+        "os.setuid(65534); StateDir(Path(sys.argv[1])).acquire()"
     )
     result = subprocess.run([sys.executable, "-c", code, str(tmp_path / "state")], capture_output=True, text=True)
     assert "Permission denied; choose another with --state-dir" in result.stderr
@@ -276,7 +276,7 @@ def test_without_a_control_socket_nothing_is_started(tmp_path: Path) -> None:
     assert "ready, pid" not in result.stdout
     assert cluster.state_dir.read_state().processes == ()
     assert not cluster.state_dir.log("valkey").exists()
-    assert cluster.state_dir.lock_holder() is None
+    assert cluster.state_dir.lock.holder() is None
     blocked.rmdir()
     with cluster:
         assert cluster.wsd("status").returncode == 0

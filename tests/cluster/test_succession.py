@@ -13,7 +13,7 @@ import psutil
 
 from tests.support.cluster import WSD, Cluster
 from tests.support.waiting import until
-from wsd.supervisor.state_dir import SavedState
+from wsd.supervisor.state_dir.records import SavedState
 
 ADOPT_ORPHANS = "import ctypes, os, sys; ctypes.CDLL(None).prctl(36, 1); os.execv(sys.argv[1], sys.argv[1:])"
 """Become a subreaper (PR_SET_CHILD_SUBREAPER), which gets orphans as PID 1 does, and then the supervisor."""

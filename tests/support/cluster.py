@@ -24,7 +24,7 @@ from wsd.supervisor.control.client import ControlClient
 from wsd.supervisor.control.status import ClusterStatus, ProcessStatus, WorkerStatus
 from wsd.supervisor.errors import CommandError
 from wsd.supervisor.processes.records import is_alive
-from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.state_dir.directory import StateDir
 from wsd.supervisor.unix_http import request
 
 WSD = (sys.executable, "-P", "-m", "wsd.supervisor")

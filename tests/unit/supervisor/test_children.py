@@ -9,7 +9,7 @@ from wsd.supervisor.processes.service import LifeSign
 from wsd.supervisor.processes.slot import RestartPolicy
 from wsd.supervisor.services.nginx import NginxService
 from wsd.supervisor.services.valkey import ValkeyService
-from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.state_dir.directory import StateDir
 
 POLICY = RestartPolicy(backoff_initial=1, backoff_max=1, stable_after=1, max_restarts=1, window=1, start_timeout=1)
 

@@ -19,7 +19,8 @@ from wsd.supervisor.machine import procfs
 from wsd.supervisor.machine.identity import MARK
 from wsd.supervisor.processes.orphans import end_leftovers
 from wsd.supervisor.processes.records import is_alive, open_pidfd
-from wsd.supervisor.state_dir import ProcessRecord, SavedState, StateDir
+from wsd.supervisor.state_dir.directory import StateDir
+from wsd.supervisor.state_dir.records import ProcessRecord, SavedState
 
 NOTHING: Mapping[str, str] = {}
 

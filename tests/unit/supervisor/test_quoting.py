@@ -17,7 +17,7 @@ from wsd.supervisor.config.rules import is_network
 from wsd.supervisor.errors import ConfigError
 from wsd.supervisor.services.nginx_config import render, render_for
 from wsd.supervisor.services.nginx_program import check, find_binary, own_user
-from wsd.supervisor.state_dir import StateDir
+from wsd.supervisor.state_dir.directory import StateDir
 
 NAMES = [
     b"plain",

@@ -9,13 +9,15 @@ import pytest
 
 from wsd.supervisor.control.client import ControlClient
 from wsd.supervisor.errors import CommandError, ConfigError
-from wsd.supervisor.state_dir import MAX_SOCKET_PATH, ProcessRecord, SavedState, StateDir
+from wsd.supervisor.state_dir.directory import StateDir
+from wsd.supervisor.state_dir.records import ProcessRecord, SavedState
+from wsd.supervisor.state_dir.sockets import MAX_SOCKET_PATH
 
 HOLD = """
 import sys
 from pathlib import Path
-from wsd.supervisor.state_dir import StateDir
-StateDir(Path(sys.argv[1])).lock()
+from wsd.supervisor.state_dir.directory import StateDir
+StateDir(Path(sys.argv[1])).acquire()
 print("locked", flush=True)
 sys.stdin.read()
 """
@@ -33,20 +35,20 @@ def test_every_socket_path_fits(tmp_path: Path, depth: int) -> None:
 
 def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path: Path) -> None:
     state_dir = StateDir(tmp_path)
-    assert state_dir.lock_holder() is None
+    assert state_dir.lock.holder() is None
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"locked\n"
-        assert state_dir.lock_holder() == holder.pid
+        assert state_dir.lock.holder() == holder.pid
         with pytest.raises(CommandError, match=rf"a supervisor \(pid {holder.pid}\) runs in {tmp_path} already"):
-            state_dir.lock()
+            state_dir.acquire()
         holder.kill()
-    assert state_dir.lock_holder() is None
-    state_dir.lock()
-    assert state_dir.lock_holder() == os.getpid()
-    state_dir.unlock()
+    assert state_dir.lock.holder() is None
+    state_dir.acquire()
+    assert state_dir.lock.holder() == os.getpid()
+    state_dir.lock.release()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -72,18 +74,18 @@ DIRECTORIES = ("", "run", "logs", "nginx", "valkey")
 def made(tmp_path: Path) -> StateDir:
     """A state directory as a cluster leaves it."""
     state_dir = StateDir(tmp_path / "state")
-    state_dir.lock()
+    state_dir.acquire()
     state_dir.create()
     state_dir.operator_key()
     state_dir.dashboard_secret()
-    state_dir.unlock()
+    state_dir.lock.release()
     return state_dir
 
 
 def refused(state_dir: StateDir, match: str) -> None:
     """Neither a supervisor nor a command uses it."""
     with pytest.raises(ConfigError, match=match):
-        state_dir.lock()
+        state_dir.acquire()
     with pytest.raises(ConfigError, match=match):
         ControlClient(state_dir).call("GET", "/v1/status")
 
@@ -108,8 +110,8 @@ def test_a_directory_that_others_can_write_is_refused(tmp_path: Path, name: str,
     path.chmod(mode)
     refused(state_dir, f"{path} can be written by other users .*chmod 700")
     path.chmod(0o755)
-    state_dir.lock()
-    state_dir.unlock()
+    state_dir.acquire()
+    state_dir.lock.release()
 
 
 @as_root
@@ -128,8 +130,8 @@ def test_a_link_that_another_user_made_is_refused(tmp_path: Path, name: str) -> 
     path = state_dir.root / name
     elsewhere = path.rename(tmp_path / "elsewhere")
     path.symlink_to(elsewhere)
-    state_dir.lock()  # a link of our own may lead to a larger disk
-    state_dir.unlock()
+    state_dir.acquire()  # a link of our own may lead to a larger disk
+    state_dir.lock.release()
     os.chown(path, SOMEBODY, -1, follow_symlinks=False)
     refused(state_dir, f"{path} belongs to uid {SOMEBODY}, not to root")
 
@@ -161,12 +163,12 @@ def test_a_key_or_lock_that_is_not_ours_is_not_believed(tmp_path: Path, name: st
         if kind == "others can read":
             return  # it holds no secret
         with pytest.raises(CommandError, match="lock"):
-            again.lock()
+            again.acquire()
         if kind.endswith("link"):
-            assert again.lock_holder() is None
+            assert again.lock.holder() is None
             return
         with pytest.raises(ConfigError, match=f"{path}.*remove it"):
-            again.lock_holder()
+            again.lock.holder()
     else:
         with pytest.raises(ConfigError, match=f"{path}.*remove it"):
             again.operator_key() if name == "operator.key" else again.dashboard_secret()
@@ -211,12 +213,12 @@ def test_every_command_refuses_it_in_one_line(tmp_path: Path, command: list[str]
 
 def test_cleaning_leaves_logs_and_data(tmp_path: Path) -> None:
     state_dir = StateDir(tmp_path / "state")
-    state_dir.lock()
+    state_dir.acquire()
     state_dir.create()
     state_dir.worker_socket(1).touch()
     state_dir.log("nginx").touch()
     state_dir.write_state(SavedState())
     state_dir.clean()
-    state_dir.unlock()
+    state_dir.lock.release()
     assert sorted(path.name for path in state_dir.root.iterdir()) == ["logs", "nginx", "valkey"]
     assert state_dir.log("nginx").exists()
