@@ -15,7 +15,8 @@ from wsd.worker.contract.lifecycle import EXIT_BAD_APP, EXIT_STARTUP_FAILED
 from wsd.worker.endpoints import hub
 from wsd.worker.logs import log_as, yield_to_application
 from wsd.worker.server.draining_server import WorkerServer, bind_shared, bind_unix
-from wsd.worker.server.websocket_protocol import fanout_protocol, http_protocol
+from wsd.worker.server.http_protocol import http_protocol
+from wsd.worker.server.websocket_protocol import fanout_protocol
 from wsd.worker.websocket_middleware import WebSocketMiddleware
 
 KEEP_ALIVE_SECONDS = 75

@@ -8,7 +8,8 @@ from urllib.parse import parse_qs
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from wsd.worker.server.websocket_protocol import MAX_HEAD_BYTES, http_protocol
+from wsd.worker.server.http_protocol import http_protocol
+from wsd.worker.server.request_parser import MAX_HEAD_BYTES
 
 _ends: dict[str, Any] = {}
 

@@ -23,7 +23,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.support.waiting import eventually
-from wsd.worker.server.websocket_protocol import HttpProtocol
+from wsd.worker.server.http_protocol import HttpProtocol
 
 pytestmark = pytest.mark.anyio
 

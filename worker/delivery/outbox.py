@@ -13,8 +13,7 @@ from wsd.worker.delivery.batch import Batch, Item, Message
 from wsd.worker.delivery.flight_recorder import Event, add_event
 from wsd.worker.logs import get_logger
 from wsd.worker.wire import frames
-from wsd.worker.wire.close_codes import CloseCode
-from wsd.worker.wire.ending import Ending, Side
+from wsd.worker.wire.close_codes import CloseCode, Ending, Side
 
 logger = get_logger(__name__)
 

@@ -17,8 +17,7 @@ from wsd.worker.manager.membership import Membership
 from wsd.worker.manager.user_limit import TooManyConnectionsError, UserLimit
 from wsd.worker.sessions.connection_trace import Tracing
 from wsd.worker.sessions.keeper import SessionKeeper
-from wsd.worker.wire.close_codes import CLEAN_CODES, CloseCode
-from wsd.worker.wire.ending import Ending, Side
+from wsd.worker.wire.close_codes import CLEAN_CODES, CloseCode, Ending, Side
 
 FORGOTTEN_SECONDS = 5.0
 """How long after the end of a WebSocket its application may take to call `disconnect`."""

@@ -2,35 +2,63 @@
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from starlette.types import ASGIApp, Message, Scope
 from uvicorn.protocols.utils import ClientDisconnected
 
 from wsd.worker.delivery import batch as delivery
 from wsd.worker.delivery.handle import Receiver
+from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.logs import get_logger
 from wsd.worker.wire import handshake
 from wsd.worker.wire.close_codes import CloseCode
 from wsd.worker.wire.frames import BINARY
 
-if TYPE_CHECKING:
-    from wsd.worker.server.websocket_protocol import FanoutProtocol
-
 logger = get_logger(__name__)
 
 MAX_UNREAD_MESSAGES = 16
 MAX_UNREAD_BYTES = 65_536
-"""Beyond either, nothing is read from the client until its application has received all."""
+"""Beyond either limit, nothing is read from the client until its application has received all messages."""
 
 UNSAID = (CloseCode.ABNORMAL, CloseCode.RESTART)
-"""Codes of ends without a reason, as of a lost connection, for which uvicorn has no `reason` in the message."""
+"""Codes for which uvicorn's message has no `reason`, unless there is one: a lost connection, a server that stops."""
 
 MAX_UNFLUSHED = 64
-"""Messages that an application may send without a turn of the event loop, before they are written all the same."""
+"""How many messages an application may send within one turn of the event loop before they are written at once."""
+
+
+class Connection(Protocol):
+    """The connection that an application's calls act on."""
+
+    outbox: Outbox
+
+    @property
+    def connecting(self) -> bool:
+        """Whether the handshake is not answered yet."""
+
+    @property
+    def open(self) -> bool:
+        """Whether messages can be sent."""
+
+    def accept(self, headers: handshake.Headers, subprotocol: str | None) -> None: ...
+
+    def refuse(self, status: int, headers: handshake.Headers, body: bytes) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def answered(self) -> None:
+        """Called when the application has received everything, including the end of the connection."""
+
+    def application_returned(self, receiver: Receiver, *, failed: bool = False) -> None:
+        """Called when the application has returned or raised."""
 
 
 class AsgiWebSocket:
+    """One application's side of a WebSocket. It is the connection's receiver until the application hands it off."""
+
     __slots__ = (
         "_answer",
         "_closed",
@@ -43,14 +71,14 @@ class AsgiWebSocket:
         "_waiters",
     )
 
-    def __init__(self, protocol: "FanoutProtocol", scope: dict[str, Any]) -> None:
+    def __init__(self, protocol: Connection, scope: dict[str, Any]) -> None:
         self._protocol = protocol
         self._scope: Scope = scope
         self._unread: deque[Message] = deque([{"type": "websocket.connect"}])
         self._unread_bytes = 0
         self._paused = False
-        self._waiters: list[asyncio.Future[None]] = []  # calls of receive, in their order
-        self._answer: Message | None = None  # an HTTP response that has begun
+        self._waiters: list[asyncio.Future[None]] = []  # one for each waiting call of `receive`, in order
+        self._answer: Message | None = None  # an HTTP response that the application has begun
         self._ended: tuple[int, str] | None = None
         self._closed = False  # by the application
 
@@ -74,11 +102,11 @@ class AsgiWebSocket:
             self._finish_answer()
             self._protocol.application_returned(self)
 
-    # As the receiver of a protocol
+    # The receiver of the protocol
 
     def received(self, content: str | bytes) -> None:
         kind = "text" if isinstance(content, str) else "bytes"
-        self._tell({"type": "websocket.receive", kind: content})
+        self._queue({"type": "websocket.receive", kind: content})
         self._unread_bytes += len(content)
         if not self._paused and (len(self._unread) > MAX_UNREAD_MESSAGES or self._unread_bytes > MAX_UNREAD_BYTES):
             self._paused = True
@@ -93,11 +121,11 @@ class AsgiWebSocket:
         message: Message = {"type": "websocket.disconnect", "code": int(code)}
         if reason or code not in UNSAID:
             message["reason"] = reason
-        self._tell(message)
+        self._queue(message)
         return answered
 
     def hand_over(self, receiver: Receiver) -> None:
-        """Give what is not received yet to another receiver."""
+        """Give what the application has not received to another receiver."""
         while self._unread:
             message = self._unread.popleft()
             if message["type"] == "websocket.receive":
@@ -108,21 +136,21 @@ class AsgiWebSocket:
         else:
             self._read_on()
 
-    def _tell(self, message: Message) -> None:
+    def _queue(self, message: Message) -> None:
         self._unread.append(message)
         self._wake()
 
     def _wake(self) -> None:
-        """Wake as many of those who wait as there are messages, in the order of their calls."""
+        """Wake as many waiting calls of `receive` as there are messages, in the order of the calls."""
         for waiter, _ in zip(self._waiters, self._unread, strict=False):
             if not waiter.done():
                 waiter.set_result(None)
 
-    # As ASGI has it
+    # The application's receive and send
 
     async def receive(self) -> Message:
         if not self._unread or self._waiters:
-            await self._turn()
+            await self._wait_for_message()
         message = self._unread.popleft()
         if not self._unread:
             self._read_on()
@@ -130,9 +158,11 @@ class AsgiWebSocket:
                 self._protocol.answered()
         return message
 
-    async def _turn(self) -> None:
-        """Wait until there is a message for this call: calls before this one come first, one that is cancelled takes
-        nothing."""
+    async def _wait_for_message(self) -> None:
+        """Wait until there is a message for this call of `receive`.
+
+        Earlier calls come first. A call that is cancelled takes no message.
+        """
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         self._wake()
@@ -151,10 +181,10 @@ class AsgiWebSocket:
             self._protocol.resume_reading()
 
     async def send(self, message: Message) -> None:
-        """Carry out what the application says.
+        """Carry out one message of the application.
 
-        Raises ClientDisconnected, an OSError. Raises ValueError, TypeError or RuntimeError for what cannot be said to a
-        client: the connection is then as it was before.
+        Raises ClientDisconnected, an OSError, if the connection has ended.
+        Raises ValueError, TypeError or RuntimeError for a message that cannot be sent, and changes nothing then.
         """
         kind, protocol = message["type"], self._protocol
         if kind == "websocket.send" and protocol.open:
@@ -162,7 +192,7 @@ class AsgiWebSocket:
             if outbox.blocked:
                 await outbox.until_drained()
                 if not protocol.open:
-                    raise ClientDisconnected  # meanwhile
+                    raise ClientDisconnected  # while this waited
             item = _item(message)
             if item is not None:
                 outbox.put(item)
@@ -177,7 +207,7 @@ class AsgiWebSocket:
         elif protocol.open:
             raise RuntimeError(f"Expected ASGI message 'websocket.send' or 'websocket.close', but got '{kind}'.")
         elif self._ended is not None and not self._closed:
-            if kind != "websocket.close":  # which has happened
+            if kind != "websocket.close":  # a second close changes nothing
                 raise ClientDisconnected
         else:
             raise RuntimeError(f"Unexpected ASGI message '{kind}', after the connection was closed or refused.")
@@ -191,7 +221,7 @@ class AsgiWebSocket:
                 protocol.refuse(403, [], b"")
             case "websocket.http.response.start" if self._answer is None:
                 headers = list(message.get("headers", ()))
-                handshake.response(message["status"], headers, b"")  # raises now, not with the body
+                handshake.response(message["status"], headers, b"")  # raises now rather than with the body
                 self._answer = {**message, "headers": headers, "body": b""}
             case "websocket.http.response.body" if self._answer is not None:
                 self._answer["body"] += message.get("body", b"")
@@ -206,15 +236,15 @@ class AsgiWebSocket:
                 )
 
     def _finish_answer(self) -> None:
-        """Send what the application has said of an answer that it has not ended."""
+        """Send an HTTP response that the application has begun and not completed."""
         if self._answer is not None:
             self._protocol.refuse(self._answer["status"], self._answer["headers"], self._answer["body"])
 
 
 def _item(message: Message) -> delivery.Message | None:
-    """What a `websocket.send` is on the wire. Bytes come first, as in uvicorn; without both there is nothing to send.
+    """Encode a `websocket.send` message. Return None if it has neither bytes nor text; bytes win, as in uvicorn.
 
-    Raises TypeError for other types, UnicodeEncodeError for a text that UTF-8 cannot say.
+    Raises TypeError for other types, UnicodeEncodeError for text that UTF-8 cannot encode.
     """
     binary, text = message.get("bytes"), message.get("text")
     if isinstance(binary, bytes | bytearray | memoryview):

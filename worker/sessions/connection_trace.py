@@ -14,7 +14,7 @@ from wsd.worker.delivery.flight_recorder import Flight, SessionTrace
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.sessions.keeper import SessionKeeper
 from wsd.worker.sessions.session_store import SessionInfo, SessionState
-from wsd.worker.wire.ending import Ending
+from wsd.worker.wire.close_codes import Ending
 
 
 class AskFlight(Struct, frozen=True, tag="ask_flight"):

@@ -1,6 +1,6 @@
-"""Close codes (RFC 6455, 7.4), with what each one means to people and how it is counted."""
+"""How a connection ended: the close codes (RFC 6455, 7.4), what they mean to people, and how they are counted."""
 
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
 
@@ -61,3 +61,45 @@ MEANINGS: dict[int, CodeMeaning] = {
 def may_be_sent(code: int) -> bool:
     """Return whether a close frame may carry this code: a registered one, or one of an application (7.4)."""
     return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
+
+
+LOST = "lost without a close frame: the client, a network or a proxy is gone"
+
+
+class Side(StrEnum):
+    """The side that ended a connection: the one that sent the first close frame."""
+
+    CLIENT = "client"
+    SERVER = "server"
+    NETWORK = "network"  # no side sent a close frame
+    UNKNOWN = "unknown"  # servers with another WebSocket protocol than ours report only the code
+
+
+class Ending(NamedTuple):
+    """The end of a connection. As a string, it is one line for people."""
+
+    side: Side
+    code: int
+    reason: str
+
+    @property
+    def label(self) -> str:
+        """The label of this ending in metrics: `goodbye`, `by_client`, `lost`, or why the server closed it."""
+        if self.side is Side.CLIENT and self.code not in CLEAN_CODES:
+            return "by_client"
+        return MEANINGS.get(self.code, OTHER).label
+
+    def __str__(self) -> str:
+        words = MEANINGS.get(self.code, OTHER).words
+        match self.side:
+            case Side.CLIENT:
+                how = "by the client"
+            case Side.SERVER:
+                how = f"by the server: {words}" if words else "by the server"
+            case Side.NETWORK:
+                how = LOST
+            case Side.UNKNOWN if self.code == CloseCode.ABNORMAL:
+                how = LOST
+            case Side.UNKNOWN:
+                how = f"probably by the server: {words}" if words else "by the client"
+        return f"{self.code} {how}" + (f" ({self.reason})" if self.reason else "")

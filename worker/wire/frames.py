@@ -184,6 +184,14 @@ class FrameReader:
                 self._parts = None
         return events
 
+    def read_close(self, payload: bytes) -> tuple[int, str]:
+        """Return the code and the reason of the client's close frame, or those of its violation if it is malformed."""
+        try:
+            return parse_close(payload)
+        except ProtocolError as exc:
+            self.violation = exc
+            return exc.code, str(exc)
+
     @property
     def held_bytes(self) -> int:
         """About how much memory waits for the rest of a message, or for whoever wants no more for now."""

@@ -3,7 +3,7 @@
 import pytest
 
 from wsd.worker.endpoints.hub import close_code
-from wsd.worker.wire.ending import Ending, Side
+from wsd.worker.wire.close_codes import Ending, Side
 
 LOST = "1006 lost without a close frame: the client, a network or a proxy is gone"
 
