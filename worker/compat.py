@@ -18,6 +18,7 @@ from starlette.exceptions import WebSocketException
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from wsd.worker.channels.options import UNNUMBERED_PREFIX
 from wsd.worker.delivery.handle import handle_of
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.manager.connection import Connection
@@ -29,9 +30,6 @@ from wsd.worker.security.authentication import Identity
 from wsd.worker.wire.close_codes import CloseCode
 from wsd.worker.wire.names import name_problem
 from wsd.worker.worker import Worker
-
-CHANNEL_PREFIX = "~"
-"""No client of the hub can name such a channel."""
 
 _managers: "weakref.WeakSet[ConnectionManager]" = weakref.WeakSet()
 _claims: "weakref.WeakKeyDictionary[Worker, dict[str, weakref.ref[ConnectionManager]]]" = weakref.WeakKeyDictionary()
@@ -94,7 +92,7 @@ class ConnectionManager:
             holder = _claims.setdefault(worker, {}).setdefault(name, weakref.ref(self))
             if holder() is not self:
                 raise AmbiguousNameError(name)
-        return CHANNEL_PREFIX + name
+        return UNNUMBERED_PREFIX + name
 
     @property
     def active_connections(self) -> list[WebSocket]:

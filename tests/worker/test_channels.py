@@ -15,9 +15,10 @@ from tests.support.valkey import Valkey, server
 from tests.support.waiting import eventually
 from wsd.worker.broker.history import AppendResult, HistoryQuery, Page
 from wsd.worker.broker.redis_broker import RedisMessageBroker
-from wsd.worker.channels import channels
-from wsd.worker.channels.channels import Channels, Joined
+from wsd.worker.channels import catch_up
+from wsd.worker.channels.channels import Channels
 from wsd.worker.channels.feed import Loss
+from wsd.worker.channels.joining import Joined
 from wsd.worker.channels.options import ChannelRules
 from wsd.worker.contract.redis_keys import history_key, history_meta_key
 from wsd.worker.delivery.fanout import Fanout
@@ -61,7 +62,7 @@ def redis(tmp_path: Path) -> Iterator[Valkey]:
 
 @pytest.fixture
 async def room(redis: Valkey, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Room]:
-    monkeypatch.setattr(channels, "CHECK_SECONDS", 0.2)
+    monkeypatch.setattr(catch_up, "CHECK_SECONDS", 0.2)
     async with running_broker("a", redis.url) as (broker, _):
         fanout = Fanout(Outlet())
         made = Room(broker, Channels(broker, fanout, ChannelRules(), timeout=1.0), fanout)
@@ -130,8 +131,8 @@ async def test_nobody_waits_for_a_channel_without_history_once_it_is_heard(redis
         await eventually(lambda: broker.healthy)
         with made.holding("room"):
             async with asyncio.timeout(10):
-                await made.settle()
-                await made.settle()
+                await made.wait_until_ready()
+                await made.wait_until_ready()
                 await made.join("room", None, lambda: None, lambda joined: None, Outbox(Outlet()))
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

@@ -15,7 +15,7 @@ from wsd.worker.broker.history import EMPTY_SECONDS, META_LIFETIMES, Entry, Hist
 from wsd.worker.broker.memory_broker import InMemoryMessageBroker
 from wsd.worker.broker.message_broker import MessageBroker
 from wsd.worker.broker.redis_broker import RedisMessageBroker
-from wsd.worker.channels.channels import CHECK_SECONDS
+from wsd.worker.channels.catch_up import CHECK_SECONDS
 from wsd.worker.contract.redis_keys import channel_key, history_key, history_meta_key
 from wsd.worker.errors import NotStoredError
 from wsd.worker.redis_client import open_redis

@@ -1,47 +1,43 @@
 """What this worker hands out of one channel with history, and what it lacks. Pure: no clock, no Redis, no clients.
 
-Entries are heard in the order of their offsets, as long as nothing is lost on the way. An entry beyond the next offset
-is held, a page is read, and what was missing goes out before it: once for all members here, and nobody reconnects.
+Entries are received in the order of their offsets, unless something is lost on the way. An entry beyond the next offset
+is held, a page of the history is read, and the missing entries go out before it: once for all members here, and nobody
+reconnects.
 
-    WAITING  a page is wanted: the position is not known yet, or there is a hole   -> LIVE, by a page
-    LIVE     handed out all up to `position`                                       -> WAITING, by a hole, a new epoch
+    WAITING  a page is wanted: the position is not known yet, or there is a hole    -> LIVE, by a page
+    LIVE     all entries up to `position` were handed out                           -> WAITING, by a hole, a new epoch
 
-Before they have a position, entries may come from this node alone (Redis is away). They are handed out at once; when
-they come again, with a position, members only learn the position.
+While Redis is away, entries come from this node alone and have no position yet: they are early. They are handed out at
+once. When they are received again, with a position, members only learn the position.
 """
 
-from collections import OrderedDict, deque
 from collections.abc import Iterable
 from enum import StrEnum
-from itertools import dropwhile
 
 from msgspec import Struct, structs
 
 from wsd.worker.broker.deduplication import SeenMessages
-from wsd.worker.broker.history import PAGE_ENTRIES, Entry, Origin, Page, offset_of
+from wsd.worker.broker.history import PAGE_ENTRIES, Entry, Page, offset_of
 from wsd.worker.broker.idempotency import RecentAttempts, attempt_of
+from wsd.worker.channels.early_entries import EarlyEntries, EntryKey
+from wsd.worker.channels.recent_entries import RecentEntries
 from wsd.worker.wire.position import Position
 
 MAX_HELD = 2000
-"""Entries held beyond a hole; those after them are in the history."""
+"""Entries held beyond a hole. Later ones are in the history."""
 
 MAX_HELD_BYTES = 4_194_304
 
-MAX_EARLY = 10_000
-MAX_EARLY_BYTES = 16_777_216
-
-MAX_RECENT_BYTES = 262_144
-"""How much is kept of what was handed out, for those who come back; what is older they read."""
-
-MAX_TRIES = 64
-"""Messages with an idempotency key that are remembered of a channel: they may be tried again while Redis is away."""
+MAX_ATTEMPTS = 64
+"""Messages with an idempotency key that are remembered of a channel, since a client may send them again while Redis is
+away."""
 
 MAX_ENDED = 8
 """Epochs remembered that have ended."""
 
 
 class Loss(StrEnum):
-    """Why messages are missing."""
+    """The reason why messages are missing."""
 
     EXPIRED = "expired"  # the history's time was over
     TRIMMED = "trimmed"  # there were more than it holds
@@ -51,19 +47,19 @@ class Loss(StrEnum):
 
 
 class Deliver(Struct, frozen=True):
-    """Send it to all members; without a position when it has none yet."""
+    """Send the entry to all members, without a position if it has none yet."""
 
     entry: Entry
 
 
 class Advance(Struct, frozen=True):
-    """Members have it already, and learn its position."""
+    """Tell members the position of an entry that they have already."""
 
     entry: Entry
 
 
 class Jump(Struct, frozen=True):
-    """Members are at this position now, and may have missed something before it."""
+    """Tell members that they are at this position now, and may have missed something before it."""
 
     position: Position
     reason: Loss
@@ -73,13 +69,16 @@ Step = Deliver | Advance | Jump
 
 
 class Recovered(Struct, frozen=True):
-    """With these, and what is `early`, a client is where the feed is."""
+    """The entries that bring a client to where the feed is, apart from the early ones."""
 
     entries: tuple[Entry, ...]
 
 
 class ReadFirst(Struct, frozen=True):
-    """`prepend` a page of the entries after `since`, or `page` one if it is behind itself; then ask again."""
+    """The answer that a page must be read, and the question asked again.
+
+    The page is one after `since`, for `prepend`; or, if the feed is `behind` the client, the next one for `page`.
+    """
 
     since: int
     behind: bool = False
@@ -89,32 +88,32 @@ Recovery = Recovered | ReadFirst | Loss
 
 
 class ChannelFeed:
+    """The state of one channel with history on this worker."""
+
     def __init__(self, seen: SeenMessages) -> None:
-        """`seen`: what this worker handed out, of whatever channel."""
+        """`seen`: the messages that this worker handed out, of whatever channel."""
         self.position: Position | None = None  # of the last entry that was handed out
         self.live = False
         self.rolled_back = False  # the history has lost what we handed out: its epoch must be renewed
         self._seen = seen
-        self._last: tuple[Origin, int] | None = None  # the entry at `position`
+        self._last: EntryKey | None = None  # the entry at `position`
         self._lost_epoch = False
         self._ended: tuple[str, ...] = ()
-        self._held: dict[tuple[str, int], Entry] = {}
-        self._held_bytes = 0  # that were added since nothing was held
-        self._held_before: set[tuple[str, int]] = set()  # the read that is under way
+        self._held: dict[tuple[str, int], Entry] = {}  # by epoch and offset
+        self._held_bytes = 0  # of entries that were added since nothing was held
+        self._held_before: set[tuple[str, int]] = set()  # what was held before the read that is under way
         self._offset_before = 0
-        self._early: OrderedDict[tuple[Origin, int], Entry] = OrderedDict()
-        self._early_bytes = 0
-        self._early_tries: dict[bytes, tuple[Origin, int]] = {}  # keys of `_early`, by what their tries share
-        self._tries = RecentAttempts(MAX_TRIES)
-        self._recent: deque[Entry] | None = None
-        self._recent_bytes = 0
+        self._early = EarlyEntries()
+        self._attempts = RecentAttempts(MAX_ATTEMPTS)
+        self._recent: RecentEntries | None = None
 
-    # What is heard
+    # Entries that are received
 
-    def hear(self, entry: Entry) -> list[Step]:
+    def receive(self, entry: Entry) -> list[Step]:
+        """Take an entry from the broker. Unless the feed is live afterwards, a page is wanted."""
         position = entry.position
         if position is None:
-            return self._hear_early(entry)
+            return self._receive_early(entry)
         at = self.position
         if self.live and at is not None and position.epoch == at.epoch:
             if position.offset <= at.offset:
@@ -126,17 +125,20 @@ class ChannelFeed:
         return []
 
     def echo(self, entry: Entry) -> list[Step]:
-        """An entry of this worker's own that was stored: it will be heard, too, after all that is before it."""
+        """Take an entry of this worker's own that was stored.
+
+        It will be received from the broker, too, after all entries before it.
+        """
         position, at = entry.position, self.position
         if position is None:
             return []
         if self.live and at is not None and position.epoch == at.epoch and position.offset <= at.offset + 1:
-            return self.hear(entry)
+            return self.receive(entry)
         self._hold(entry, position)
         return []
 
-    def _hear_early(self, entry: Entry) -> list[Step]:
-        # What is held of the same origin was said before: nobody must see it later than this.
+    def _receive_early(self, entry: Entry) -> list[Step]:
+        # Held entries of the same origin were published before this one: nobody may see them after it.
         held = (each for each in self._held.values() if each.origin == entry.origin and each.number < entry.number)
         steps: list[Step] = []
         for each in [*sorted(held, key=lambda each: each.number), entry]:
@@ -144,62 +146,58 @@ class ChannelFeed:
             if key in self._seen:
                 continue
             self._seen.add(*key)
-            one = attempt_of(each.payload)
-            if one is not None:
-                if one[0] in self._early_tries or one in self._tries:
-                    continue  # members have it from another try
-                self._early_tries[one[0]] = key
-            early = self._early[key] = structs.replace(each, position=None)
-            self._early_bytes += len(early.payload)
-            while len(self._early) > MAX_EARLY or self._early_bytes > MAX_EARLY_BYTES:
-                self._forget_one_early(next(iter(self._early)))
+            attempt = attempt_of(each.payload)
+            if attempt is not None and (self._early.key_of(attempt[0]) is not None or attempt in self._attempts):
+                continue  # members have it from another try
+            early = structs.replace(each, position=None)
+            self._early.add(early)
             steps.append(Deliver(early))
         return steps
 
-    def _forget_one_early(self, key: tuple[Origin, int]) -> None:
-        entry = self._early.pop(key, None)
-        if entry is not None:
-            self._early_bytes -= len(entry.payload)
-        if entry is not None and (one := attempt_of(entry.payload)) is not None:
-            del self._early_tries[one[0]]
-
     @property
     def early(self) -> tuple[Entry, ...]:
-        """What was handed out and has no position yet. It will stand after `position`, so every new member gets it; one
-        that had it knows it by its uid."""
-        return tuple(self._early.values())
+        """Entries that were handed out and have no position yet.
+
+        Their positions will come after `position`, so every new member gets them. A client that had one knows it by its
+        uid.
+        """
+        return tuple(self._early)
 
     def forget_early(self) -> None:
-        """Entries that were never stored will not be: who said them was lost with them."""
+        """Forget entries that were never stored, and will not be: the workers that published them have died."""
         self._early.clear()
-        self._early_bytes = 0
-        self._early_tries.clear()
 
-    # What is read
+    # Pages that are read
 
     @property
-    def wanted_since(self) -> int | None:
-        """Where to read: one entry too many, to see that the history is still the one we know."""
+    def read_since(self) -> int | None:
+        """The offset after which to read; None if only the top is wanted.
+
+        It includes one entry that is known already, to see that the history is still the same.
+        """
         if self.position is None:
             return None
         return max(0, self.position.offset - 1)
 
     def reading(self) -> None:
-        """A page is being asked for."""
+        """Note that a page is about to be asked for."""
         self._held_before = set(self._held)
         self._offset_before = self.position.offset if self.position is not None else 0
 
     def page(self, page: Page, asked: int = PAGE_ENTRIES) -> list[Step]:
-        """The answer. Where the feed is not live after it, another one is wanted."""
+        """Take the page that was asked for, of `asked` entries at most.
+
+        Unless the feed is live afterwards, another page is wanted.
+        """
         at = self.position
         if at is None:
-            # Who is here already joined while Redis was away: what was heard since is theirs.
-            heard = [offset for epoch, offset in self._held if epoch == page.top.epoch and offset <= page.top.offset]
-            start = Position(min(heard) - 1 if heard else page.top.offset, page.top.epoch)
+            # The present members joined while Redis was away: what was received since then is theirs.
+            held = [offset for epoch, offset in self._held if epoch == page.top.epoch and offset <= page.top.offset]
+            start = Position(min(held) - 1 if held else page.top.offset, page.top.epoch)
             steps: list[Step] = [self._jump(start, Loss.UNAVAILABLE)]
-            return steps if heard else [*steps, *self._become_live(start.epoch)]
+            return steps if held else [*steps, *self._become_live(start.epoch)]
         if page.top.epoch != at.epoch:
-            # Whatever it holds is new to us; it is read from its beginning.
+            # All that the history holds now is new to us: it is read from its beginning.
             self.live = False
             self._lost_epoch = True
             self._last = None
@@ -231,7 +229,7 @@ class ChannelFeed:
         return steps
 
     def renewed(self) -> None:
-        """The epoch that was rolled back has ended."""
+        """Note that the epoch that was rolled back has ended."""
         self.rolled_back = False
 
     def _is_another_history(self, entries: Iterable[Entry], at: Position) -> bool:
@@ -239,7 +237,7 @@ class ChannelFeed:
         return known is not None and self._last is not None and (known.origin, known.number) != self._last
 
     def _become_live(self, epoch: str) -> list[Step]:
-        # What we held before we asked, and of another epoch, is of one that has ended.
+        # Entries of another epoch that were held before the page was asked for are of an epoch that has ended.
         for key in self._held_before:
             if key[0] != epoch:
                 self._held.pop(key, None)
@@ -267,18 +265,15 @@ class ChannelFeed:
         key = self._last = (entry.origin, entry.number)
         if self._recent is not None:
             self._recent.append(entry)
-            self._recent_bytes += len(entry.payload)
-            while self._recent_bytes > MAX_RECENT_BYTES and len(self._recent) > 1:
-                self._recent_bytes -= len(self._recent.popleft().payload)
         is_known = key in self._seen
         if not is_known:
             self._seen.add(*key)
-        if (one := attempt_of(entry.payload)) is not None:
-            self._tries.add(*one)
-            is_known = one[0] in self._early_tries or is_known
-            key = self._early_tries.get(one[0], key)  # another try of it was handed out early
+        if (attempt := attempt_of(entry.payload)) is not None:
+            self._attempts.add(*attempt)
+            if (earlier := self._early.key_of(attempt[0])) is not None:  # another try of it was handed out early
+                is_known, key = True, earlier
         if is_known:
-            self._forget_one_early(key)
+            self._early.remove(key)
             return Advance(entry)
         return Deliver(entry)
 
@@ -289,7 +284,7 @@ class ChannelFeed:
         return Jump(position, reason)
 
     def _hold(self, entry: Entry, position: Position) -> None:
-        # What comes late of an epoch that has ended: members were told of the change, and are beyond it.
+        # An entry that comes late of an epoch that has ended is not held: members were told of the change.
         if not self._held:
             self._held_bytes = 0
         if len(self._held) < MAX_HELD and self._held_bytes < MAX_HELD_BYTES and position.epoch not in self._ended:
@@ -300,19 +295,19 @@ class ChannelFeed:
         if epoch not in self._ended:
             self._ended = (*self._ended, epoch)[-MAX_ENDED:]
 
-    # Who comes back
+    # Clients that come back
 
     def retain(self) -> None:
-        """From now on keep what is handed out, for those who come back."""
+        """Keep entries that are handed out from now on, for clients that come back."""
         if self._recent is None:
-            self._recent = deque()
-            self._recent_bytes = 0
+            self._recent = RecentEntries()
 
     def release(self) -> None:
+        """Forget the entries that were kept."""
         self._recent = None
 
     def recover(self, since: Position) -> Recovery:
-        """What a client has missed that saw all up to `since`: with it, it is where this feed is."""
+        """Return the entries that a client has missed that saw all up to `since`, or how to find them."""
         at = self.position
         if at is None:
             return Loss.UNAVAILABLE
@@ -322,18 +317,15 @@ class ChannelFeed:
             return ReadFirst(since.offset, behind=True)
         if since.offset == at.offset:
             return Recovered(())
-        recent = self._recent
-        if recent and offset_of(recent[0]) <= since.offset + 1:
-            missed = dropwhile(lambda entry: offset_of(entry) <= since.offset, recent)
-            return Recovered(tuple(missed))
-        return ReadFirst(since.offset)
+        missed = self._recent.after(since.offset) if self._recent is not None else None
+        return Recovered(missed) if missed is not None else ReadFirst(since.offset)
 
     def prepend(self, since: Position, page: Page) -> Loss | None:
-        """Add what was read after `since` to what is retained; why that is not possible, if it is not."""
+        """Keep the entries of a page that was read after `since`. Return why that is not possible, if it is not."""
         at = self.position
         if self._recent is None or at is None or page.top.epoch != since.epoch or at.epoch != since.epoch:
             return Loss.EPOCH_CHANGED
-        end = offset_of(self._recent[0]) if self._recent else at.offset + 1
+        end = self._recent.first_offset(at.offset + 1)
         missing = [e for e in page.entries if offset_of(e) < end]
         if not missing:
             return Loss.EXPIRED
@@ -341,25 +333,24 @@ class ChannelFeed:
             return Loss.TRIMMED
         if len(missing) != end - offset_of(missing[0]):
             return Loss.TRIMMED
-        self._recent.extendleft(reversed(missing))
-        self._recent_bytes += sum(len(entry.payload) for entry in missing)
+        self._recent.prepend(missing)
         return None
 
     def can_prepend(self, page: Page) -> bool:
-        """Whether a page leads up to what is retained, and there is room for it."""
+        """Tell whether a page leads up to the entries that are kept, and there is room for it."""
         at = self.position
         if self._recent is None or at is None or not page.entries:
             return True  # `prepend` says what is wrong
-        end = offset_of(self._recent[0]) if self._recent else at.offset + 1
-        return offset_of(page.entries[-1]) >= end - 1 and self._recent_bytes < MAX_RECENT_BYTES
+        end = self._recent.first_offset(at.offset + 1)
+        return offset_of(page.entries[-1]) >= end - 1 and not self._recent.full
 
-    def known_of(self, page: Page) -> Page:
-        """A page without the entries that are still to be handed out."""
+    def known_part(self, page: Page) -> Page:
+        """Return a page without the entries that are still to be handed out."""
         last = self.position.offset if self.position is not None else 0
         return structs.replace(page, entries=tuple(entry for entry in page.entries if offset_of(entry) <= last))
 
-    def follows(self, since: Position, page: Page) -> Loss | None:
-        """Why the entries of a page are not those that come right after `since`; None if they are."""
+    def loss_before(self, page: Page, since: Position) -> Loss | None:
+        """Return why the entries of a page are not those that come right after `since`; None if they are."""
         at = self.position
         if at is None or page.top.epoch != since.epoch or at.epoch != since.epoch:
             return Loss.EPOCH_CHANGED
@@ -372,4 +363,3 @@ class ChannelFeed:
     def _forget_recent(self) -> None:
         if self._recent is not None:
             self._recent.clear()
-            self._recent_bytes = 0

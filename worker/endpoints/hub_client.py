@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from wsd.worker.broker.message_broker import HISTORY_UNAVAILABLE
-from wsd.worker.channels.channels import Joined
+from wsd.worker.channels.joining import Joined
 from wsd.worker.containment import contained, report
 from wsd.worker.contract.redis_keys import BROADCAST, DIRECT, user_channel
 from wsd.worker.delivery.handle import WebSocketHandle

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from wsd.worker.channels.channels import PATIENCE_SECONDS, RETRY_SECONDS
+from wsd.worker.channels.recovery import PATIENCE_SECONDS, RETRY_SECONDS
 from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.manager.redis_steps import RedisSteps
 from wsd.worker.manager.turns import Turns

@@ -3,6 +3,7 @@
 import msgspec
 
 from wsd.worker.channels.channels import Channels
+from wsd.worker.channels.member_messages import entry_payload
 from wsd.worker.channels.options import ChannelOptions
 from wsd.worker.channels.receipts import Receipts
 from wsd.worker.delivery.outbox import Outlet
@@ -37,7 +38,7 @@ class Histories:
         max_bytes = min(MAX_HISTORY_BYTES, max(1, self._outlet.max_buffer_bytes // 2))
         async with redis_errors():
             page = await self._channels.history(channel, since, limit, max_bytes=max_bytes, reverse=reverse)
-        messages = [msgspec.Raw(self._channels.payload(entry, channel)) for entry in page.entries]
+        messages = [msgspec.Raw(entry_payload(entry, channel)) for entry in page.entries]
         return HistoryPage(channel, page.top.offset, page.top.epoch, messages)
 
     def confirm(self, connection: Connection, channel: str, at: Position) -> None:

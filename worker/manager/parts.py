@@ -158,7 +158,7 @@ class ManagerParts:
     async def wait_until_ready(self) -> None:
         """Wait until this worker receives messages of the others, or has found that it cannot at present."""
         await self.backend.broker.wait_until_ready()
-        await self.channels.settle()
+        await self.channels.wait_until_ready()
 
 
 async def _tell(broker: MessageBroker, channel: str, message: Struct) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from wsd.worker.channels.channels import Joined
+from wsd.worker.channels.joining import Joined
 from wsd.worker.channels.options import ChannelOptions
 from wsd.worker.contract.redis_keys import BROADCAST, user_channel
 from wsd.worker.delivery.outbox import Outbox

@@ -111,7 +111,7 @@ class Worker:
 
     def hear(self) -> None:
         if self.history.wire:
-            self.tell(self.feed.hear(self.history.wire.pop(0)))
+            self.tell(self.feed.receive(self.history.wire.pop(0)))
 
     def hear_more(self) -> None:
         for _ in range(5):
@@ -119,7 +119,7 @@ class Worker:
 
     def ask(self) -> None:
         self.feed.reading()
-        self.page = self.history.read(self.feed.wanted_since)
+        self.page = self.history.read(self.feed.read_since)
 
     def answer(self) -> None:
         if self.page is not None:
@@ -162,7 +162,7 @@ class Worker:
         """By this worker, while it cannot reach Redis."""
         number = self.next_message(b"own")
         self.spool.append((b"own", number))
-        self.tell(self.feed.hear(Entry(b"own", number, b"own-%d" % number, None)))
+        self.tell(self.feed.receive(Entry(b"own", number, b"own-%d" % number, None)))
 
     def flush(self) -> None:
         for origin, number in self.spool:
@@ -289,31 +289,31 @@ def live_feed() -> ChannelFeed:
 def test_a_message_that_is_tried_again_while_redis_is_away_is_handed_out_once() -> None:
     feed = live_feed()
     first, again, elsewhere = tried(1, 10), tried(2, 11), tried(1, 11, origin=b"b")
-    assert feed.hear(first) == [Deliver(first)]
-    assert feed.hear(again) == []
-    assert feed.hear(elsewhere) == []
+    assert feed.receive(first) == [Deliver(first)]
+    assert feed.receive(again) == []
+    assert feed.receive(elsewhere) == []
     assert feed.early == (first,)
     stored = tried(1, 11, origin=b"b", offset=1)  # Redis took the try of the other worker
-    assert feed.hear(stored) == [Advance(stored)]
+    assert feed.receive(stored) == [Advance(stored)]
     assert not feed.early
 
 
 def test_a_message_that_was_stored_and_is_tried_again_while_redis_is_away_is_handed_out_once() -> None:
     feed = live_feed()
     stored = tried(1, 10, offset=1)
-    assert feed.hear(stored) == [Deliver(stored)]
-    assert feed.hear(tried(1, 10, origin=b"b")) == []
-    assert feed.hear(tried(2, 11, origin=b"b")) == []
+    assert feed.receive(stored) == [Deliver(stored)]
+    assert feed.receive(tried(1, 10, origin=b"b")) == []
+    assert feed.receive(tried(2, 11, origin=b"b")) == []
     assert feed.early == ()
 
 
 def test_a_message_that_counts_as_new_is_handed_out_whatever_its_key() -> None:
     feed = live_feed()
     stored, later = tried(1, 10, offset=1), tried(2, 12)
-    assert feed.hear(stored) == [Deliver(stored)]
-    assert feed.hear(later) == [Deliver(later)]
+    assert feed.receive(stored) == [Deliver(stored)]
+    assert feed.receive(later) == [Deliver(later)]
     after = tried(2, 12, offset=2)
-    assert feed.hear(after) == [Advance(after)]
+    assert feed.receive(after) == [Advance(after)]
     newest, other = tried(3, 12, offset=3), tried(4, 12, key="another", offset=4)
-    assert feed.hear(newest) == [Deliver(newest)], "Redis knows which messages are new"
-    assert feed.hear(other) == [Deliver(other)]
+    assert feed.receive(newest) == [Deliver(newest)], "Redis knows which messages are new"
+    assert feed.receive(other) == [Deliver(other)]

@@ -1,0 +1,179 @@
+"""Clients that become members of a channel, and are sent what they missed as fast as they take it."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
+
+from wsd.worker.broker.history import Entry, Page, offset_of
+from wsd.worker.channels.channel import Channel
+from wsd.worker.channels.feed import Loss
+from wsd.worker.channels.member_messages import MemberMessages, entry_message
+from wsd.worker.channels.open_channels import OpenChannels
+from wsd.worker.channels.recovery import PATIENCE_SECONDS, RETRY_SECONDS, Missed, Recovery
+from wsd.worker.containment import Containment
+from wsd.worker.delivery.batch import Batch, Message
+from wsd.worker.delivery.outbox import Outbox
+from wsd.worker.errors import RedisUnavailableError
+from wsd.worker.wire import messages as wire
+from wsd.worker.wire.position import Position
+
+
+class Joined:
+    """Where a new member of a channel stands.
+
+    `position` is that of the channel, None while Redis is away. The member gets the `count` messages after `since`, if
+    it asked for them; or there is a `loss`.
+    """
+
+    __slots__ = ("count", "loss", "position", "since")
+
+    def __init__(self, position: Position | None, since: Position | None, count: int, loss: Loss | None) -> None:
+        self.position = position
+        self.since = since
+        self.count = count
+        self.loss = loss
+
+    def state(self) -> wire.ChannelState:
+        """Return it as clients are told it."""
+        at = self.position
+        state = wire.ChannelState(at.offset, at.epoch) if at is not None else wire.ChannelState()
+        if self.since is not None:
+            state.recovered = self.loss is None
+            state.count = self.count if self.loss is None else None
+            state.reason = None if self.loss is None else self.loss.value
+        return state
+
+
+class _Reading(Struct, frozen=True, gc=False):
+    """What a client still lacks of a channel: all entries after `since`."""
+
+    channel: Channel
+    since: Position
+
+
+class Joining:
+    """Makes clients members of channels. `run` must run."""
+
+    def __init__(self, open_channels: OpenChannels, recovery: Recovery, members: MemberMessages) -> None:
+        self._open = open_channels
+        self._recovery = recovery
+        self._members = members
+        self._tasks: asyncio.TaskGroup | None = None  # while it runs
+
+    async def run(self) -> None:
+        """Own the tasks that read histories for clients, until cancelled."""
+        async with asyncio.TaskGroup() as self._tasks:
+            await asyncio.get_running_loop().create_future()
+
+    async def join(
+        self,
+        name: str,
+        since: Position | None,
+        add: Callable[[], None],
+        announce: Callable[[Joined], None],
+        outbox: Outbox,
+        gives_up_at: float | None = None,
+    ) -> None:
+        """Make a client a member of a channel, and send it what it missed after `since`.
+
+        `add` makes it a member and `announce` tells it where it stands. Both are called, and what it missed is sent,
+        without an await between them, so that no new message comes between. `gives_up_at`: when Redis must be back, by
+        the monotonic clock.
+
+        Where it missed more than a page, or more than it takes now, the rest is read as the client takes it. Until then
+        it gets new messages by that reading, too, so that the order is kept and nothing gathers here.
+        """
+        with self._open.holding(name) as channel:
+            await self._open.wait_until_ready(channel)
+            found = None
+            if since is not None:
+                patience_ends_at = gives_up_at or time.monotonic() + PATIENCE_SECONDS
+                found = await self._recovery.find_missed(channel, since, patience_ends_at)
+            # From here on nothing is awaited.
+            add()
+            feed = channel.feed
+            at, early = (feed.position, feed.early) if feed is not None else (None, ())
+            loss = found if isinstance(found, Loss) else None
+            entries = found.entries if isinstance(found, Missed) else ()
+            behind = at.offset - since.offset if isinstance(found, Missed) and at is not None and since else 0
+            announce(Joined(at, since, behind + len(early), loss))
+            outbox.caught_up(channel.label)  # of an earlier position: this one counts
+            reached = since
+            if behind and self._send_first_page(channel, entries, outbox):
+                reached = entries[-1].position
+            if behind and reached is not None and at is not None and reached.offset < at.offset:
+                self._read_on(channel, reached, outbox)
+            elif early:
+                self._send_missed(channel, early, outbox)
+
+    def _send_missed(self, channel: Channel, entries: Sequence[Entry], outbox: Outbox) -> None:
+        outbox.send_missed(channel.shared.batch(entries, lambda: _encode(channel, entries)))
+
+    def _send_first_page(self, channel: Channel, entries: Sequence[Entry], outbox: Outbox) -> bool:
+        """Send a page, unless so much waits for the client already that the page had better be read later.
+
+        Return whether it was sent.
+        """
+        if not entries or not outbox.takes(sum(len(entry.payload) for entry in entries)):
+            return False
+        self._send_missed(channel, entries, outbox)
+        return True
+
+    def _read_on(self, channel: Channel, since: Position, outbox: Outbox) -> None:
+        """Read and send all after `since`, page by page, as the client takes it."""
+        is_first = not outbox.catching_up
+        outbox.catch_up(channel.label, _Reading(channel, since))
+        if is_first:
+            assert self._tasks is not None
+            self._tasks.create_task(self._read_for(outbox), name=f"history for {outbox.session_id}")
+
+    async def _read_for(self, outbox: Outbox) -> None:
+        with Containment("reading a history for a client", outbox):
+            while await outbox.until_takes_more():
+                label, reading = next(iter(outbox.catching_up.items()))
+                assert isinstance(reading, _Reading)
+                channel = reading.channel
+                try:
+                    async with channel.recovering:
+                        if channel.feed is not None:
+                            channel.shared.retain(channel.feed)
+                        page = await self._recovery.read_after(channel, reading.since.offset)
+                except RedisUnavailableError:
+                    await asyncio.sleep(RETRY_SECONDS)
+                    continue
+                # From here on nothing is awaited.
+                if outbox.catching_up.get(label) is reading:
+                    self._send_page(channel, reading.since, page, outbox)
+
+    def _send_page(self, channel: Channel, since: Position, page: Page, outbox: Outbox) -> None:
+        feed = channel.feed
+        at = feed.position if feed is not None else None
+        if feed is None or at is None:
+            outbox.caught_up(channel.label)
+            return
+        page = feed.known_part(page)
+        entries = page.entries
+        loss = feed.loss_before(page, since)
+        if loss is not None:  # the entries were there when the client came, and are not any more
+            trimmed = loss is Loss.TRIMMED
+            since = Position(offset_of(entries[0]) - 1, at.epoch) if trimmed else at
+            entries = entries if trimmed else ()
+            self._members.lost[loss] += 1
+            notice = wire.Gap(channel.label, loss.value, since.offset, since.epoch)
+            outbox.send_missed(Batch(channel.label, "close_and_resume", [Message(wire.encode(notice))]))
+        if entries:
+            self._send_missed(channel, entries, outbox)
+            since = entries[-1].position or since
+        if since.offset < at.offset:
+            outbox.catching_up[channel.label] = _Reading(channel, since)
+            return
+        if feed.early:
+            self._send_missed(channel, feed.early, outbox)
+        outbox.caught_up(channel.label)
+
+
+def _encode(channel: Channel, entries: Sequence[Entry]) -> Batch:
+    messages = [entry_message(entry, channel.label) for entry in entries]
+    return Batch(channel.label, "close_and_resume", messages)
