@@ -6,7 +6,6 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 
 from wsd.supervisor import quoting, template
@@ -14,12 +13,12 @@ from wsd.supervisor.config.sections import ClusterConfig
 from wsd.supervisor.control.stopping import STOP_MARGIN_SECONDS
 from wsd.supervisor.errors import CommandError
 from wsd.supervisor.services.worker import DRAIN_MARGIN_SECONDS
+from wsd.templates import template_text
 
 
 def settings() -> str:
     """Return a wsd.toml in which every setting stands with its default and a comment, all of them commented out."""
-    text = resources.files("wsd.templates").joinpath("wsd.toml").read_text("utf-8")
-    return re.sub(r"^(?=\w+ = )", "# ", text, flags=re.MULTILINE)
+    return re.sub(r"^(?=\w+ = )", "# ", template_text("wsd.toml"), flags=re.MULTILINE)
 
 
 def service(directory: Path) -> str:

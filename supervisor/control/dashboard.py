@@ -9,7 +9,6 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from importlib import resources
 from urllib.parse import parse_qs
 
 import msgspec
@@ -29,6 +28,7 @@ from wsd.supervisor.deploys.asker import asked_by
 from wsd.supervisor.deploys.operations import Operations
 from wsd.supervisor.logs import reading as log_lines
 from wsd.supervisor.services.nginx_config import DASHBOARD_PATH, FORWARDED_HEADER
+from wsd.templates import template_text
 from wsd.worker.contract.events import EVENT
 
 logger = logging.getLogger(__name__)
@@ -153,11 +153,11 @@ class Dashboard:
         return answer
 
     def _page(self) -> Response:
-        return HTMLResponse(_template("dashboard.html"), headers=HEADERS)
+        return HTMLResponse(template_text("dashboard.html"), headers=HEADERS)
 
     async def _file(self, request: Request) -> Response:
         name = request.scope["path"].rsplit("/", 1)[1]
-        return Response(_template(name), media_type=FILES[name], headers=HEADERS)
+        return Response(template_text(name), media_type=FILES[name], headers=HEADERS)
 
     async def _stream(self, request: Request) -> Response:
         """Server-sent events (HTML Standard, 9.2): the status every second, and what has happened."""
@@ -214,7 +214,3 @@ class Dashboard:
 
 def _note_who_asks(request: Request) -> None:
     asked_by.set(f"the dashboard, from {request.headers.get('X-Real-IP', 'an unknown address')}")
-
-
-def _template(name: str) -> str:
-    return resources.files("wsd.templates").joinpath(name).read_text("utf-8")

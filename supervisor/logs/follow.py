@@ -8,7 +8,7 @@ from typing import TextIO
 from wsd.supervisor.machine.private_files import open_regular
 
 COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
-DIM, RESET = "\x1b[2m", "\x1b[0m"
+RESET = "\x1b[0m"
 MAX_CHUNK_BYTES = 256 * 1024
 MAX_LINE_BYTES = 256 * 1024
 """Of a line that is shown as one; a program may print for ever without a newline."""

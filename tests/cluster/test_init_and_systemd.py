@@ -157,7 +157,7 @@ def test_a_socket_for_another_address_is_refused(tmp_path: Path, public: socket.
     without = Activated(tmp_path, public, "--workers", "1", "--no-nginx")
     without.launch()
     assert without.wait() == 1
-    assert "needs nginx" in without.output
+    assert "only nginx can serve it" in without.output
     assert public_socket({"LISTEN_FDS": "1", "LISTEN_PID": "1"}) is None
     with pytest.raises(ConfigError, match="2 sockets"):
         public_socket({"LISTEN_FDS": "2", "LISTEN_PID": str(os.getpid())})

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from importlib import resources
 from typing import Any
 
 from starlette.applications import Starlette
@@ -12,6 +11,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from wsd.templates import template_text
 from wsd.worker.delivery.handle import handle_of
 from wsd.worker.endpoints.hub_client import Client
 from wsd.worker.manager.membership import MAX_CHANNELS
@@ -33,15 +33,11 @@ CLOSE_SECONDS = 1.0
 
 
 async def page(request: Request) -> Response:
-    return HTMLResponse(_template("hub.html"))
+    return HTMLResponse(template_text("hub.html"))
 
 
 async def client_module(request: Request) -> Response:
-    return Response(_template("client.js"), media_type="text/javascript")
-
-
-def _template(name: str) -> str:
-    return resources.files("wsd.templates").joinpath(name).read_text("utf-8")
+    return Response(template_text("client.js"), media_type="text/javascript")
 
 
 async def endpoint(websocket: WebSocket) -> None:
