@@ -161,7 +161,7 @@ async def succeed(running: Cluster) -> None:
 
 
 async def many_restarts(running: Cluster, count: int) -> None:
-    """What there is before and after: processes, sockets, descriptors, memory."""
+    """Restart all workers many times and print what exists before and afterwards: processes, sockets, memory."""
     await command(running, "restart")  # so that all that is made once is there
     before = left(running)
     begun = time.monotonic()

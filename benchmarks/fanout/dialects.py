@@ -17,7 +17,7 @@ def frame(payload: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Dialect:
-    """What clients of a server send, and how the messages of the server begin.
+    """The messages that clients of a server send, and how the messages of the server begin.
 
     `mark` begins a delivery, `joined` the answer to a join (empty: there is none), `echoed` an echo.
     """

@@ -21,7 +21,7 @@ MESSAGE = b'{"type":"message"'
 
 
 class Tally:
-    """What all clients together have received."""
+    """A count of everything that the clients of a run have received."""
 
     def __init__(self) -> None:
         self.latencies: list[float] = []  # seconds, one per delivery

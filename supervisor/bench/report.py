@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wsd.supervisor.bench.figures import Bucket, Figures
-from wsd.supervisor.bench.run import BenchRun, Progress, Settings
+from wsd.supervisor.bench.run import BenchProgress, BenchRun, BenchSettings
 from wsd.supervisor.errors import ExitCode
 from wsd.supervisor.machine.terminal import cell, console, show_json
 from wsd.supervisor.state_dir.directory import StateDir
@@ -18,13 +18,13 @@ BAR_WIDTH = 50
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
-def run(state_dir: StateDir, settings: Settings, *, as_json: bool) -> ExitCode:
+def run_and_report(state_dir: StateDir, settings: BenchSettings, *, as_json: bool) -> ExitCode:
     """Run the benchmark, print its result and return the exit code. Raises CommandError."""
     figures = _run_with_progress(BenchRun(state_dir, settings))
     if as_json:
         show_json({**msgspec.to_builtins(figures), "passed": figures.passed})
     else:
-        console().print(report(figures))
+        console().print(result(figures))
     return ExitCode.OK if figures.passed else ExitCode.FAILURE
 
 
@@ -36,7 +36,7 @@ def _run_with_progress(bench: BenchRun) -> Figures:
     with Bars(*columns, console=screen, transient=True, refresh_per_second=4) as bars:
         known: dict[str, TaskID] = {}
 
-        def show(progress: Progress) -> None:
+        def show(progress: BenchProgress) -> None:
             task = known.get(progress.phase)
             if task is None:
                 task = known[progress.phase] = bars.add_task(progress.phase, total=progress.total, delivered=0)
@@ -45,7 +45,7 @@ def _run_with_progress(bench: BenchRun) -> Figures:
         return uvloop.run(bench.run(show))
 
 
-def report(figures: Figures) -> Group:
+def result(figures: Figures) -> Group:
     return Group(_table(figures), "", *_histogram(figures.histogram), *_remarks(figures))
 
 

@@ -51,7 +51,7 @@ SPARE_FILES = 64
 
 
 @dataclass(frozen=True)
-class Settings:
+class BenchSettings:
     """The load, as the command line describes it."""
 
     connections: int
@@ -69,8 +69,8 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a phase is: `done` of `total` connections, subscriptions, seconds or deliveries."""
+class BenchProgress:
+    """The progress of a phase: `done` of `total` connections, subscriptions, seconds or deliveries."""
 
     phase: str
     done: float
@@ -78,13 +78,13 @@ class Progress:
     delivered: int
 
 
-Show = Callable[[Progress], None]
+Show = Callable[[BenchProgress], None]
 
 
 class BenchRun:
     """One run against a running cluster."""
 
-    def __init__(self, state_dir: StateDir, settings: Settings) -> None:
+    def __init__(self, state_dir: StateDir, settings: BenchSettings) -> None:
         """Prepare a run.
 
         Raises NotRunningError without a running cluster, CommandError when this process may not open that many
@@ -199,7 +199,7 @@ class BenchRun:
             for number in waiting:
                 await do(number)
                 if number % AT_A_TIME == 0:
-                    show(Progress(phase, number, len(numbers), 0))
+                    show(BenchProgress(phase, number, len(numbers), 0))
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(AT_A_TIME):
@@ -222,7 +222,7 @@ class BenchRun:
         while (due := began + published / settings.rate) < began + settings.duration:
             if due > time.monotonic():
                 await _until(due)
-                show(Progress("publishing", due - began, settings.duration, len(self._tally.latencies)))
+                show(BenchProgress("publishing", due - began, settings.duration, len(self._tally.latencies)))
             elif published % AT_A_TIME == 0:
                 await asyncio.sleep(0)  # we are late, but what has arrived must be read all the same
             channel = next(channels)
@@ -245,7 +245,7 @@ class BenchRun:
         seen = -1
         while not all_here.is_set() and len(tally.latencies) > seen:
             seen = len(tally.latencies)
-            show(Progress("in transit", seen, expected, seen))
+            show(BenchProgress("in transit", seen, expected, seen))
             with suppress(TimeoutError):
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     await all_here.wait()

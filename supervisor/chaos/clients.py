@@ -33,7 +33,7 @@ KEPT_UIDS = 5000
 KEYED_UID_LENGTH = 32
 """Length of the part before the minute in the uid of a message with an idempotency key."""
 
-Message = dict[str, Any]
+JsonObject = dict[str, Any]
 
 
 def uids_of(uid: str) -> tuple[str, ...]:
@@ -86,7 +86,7 @@ class ChaosClient:
             await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(attempt, 10))))
             attempt += 1
 
-    async def send(self, message: Message) -> None:
+    async def send(self, message: JsonObject) -> None:
         """Send a message. Raises ConnectionError without a connection."""
         if self._connection is None:
             raise ConnectionError
@@ -97,11 +97,11 @@ class ChaosClient:
         if self._connection is not None:
             self._connection.transport.abort()
 
-    def _since(self) -> dict[str, Message]:
+    def _since(self) -> dict[str, JsonObject]:
         """Return the position that was reached in each channel."""
         return {}
 
-    async def _welcomed(self, message: Message) -> None:
+    async def _welcomed(self, message: JsonObject) -> None:
         self._token = message["resume_token"]
         if self._lost_at is not None:
             self._ledger.reconnects += 1
@@ -110,7 +110,7 @@ class ChaosClient:
             self._lost_at = None
         self.connected.set()
 
-    def _received(self, message: Message) -> None:
+    def _received(self, message: JsonObject) -> None:
         pass
 
 
@@ -120,13 +120,13 @@ class Subscriber(ChaosClient):
     def __init__(self, url: str, user_id: str, ledger: Ledger, channels: Iterable[str]) -> None:
         super().__init__(url, user_id, ledger)
         self.ready = asyncio.Event()  # subscribed to all
-        self._positions: dict[str, Message | None] = dict.fromkeys(channels)
+        self._positions: dict[str, JsonObject | None] = dict.fromkeys(channels)
         self._uids: OrderedDict[tuple[str, str], None] = OrderedDict()  # channel and uid of the latest messages
 
-    def _since(self) -> dict[str, Message]:
+    def _since(self) -> dict[str, JsonObject]:
         return {channel: at for channel, at in self._positions.items() if at is not None}
 
-    async def _welcomed(self, message: Message) -> None:
+    async def _welcomed(self, message: JsonObject) -> None:
         await super()._welcomed(message)
         known = message["channels"]
         for channel, at in self._positions.items():
@@ -136,7 +136,7 @@ class Subscriber(ChaosClient):
                 since = {"since": at} if at is not None else {}
                 await self.send({"type": "subscribe", "channel": channel, **since})
 
-    def _joined(self, channel: str, state: Message) -> None:
+    def _joined(self, channel: str, state: JsonObject) -> None:
         """Note that a channel was joined.
 
         If recovery succeeded, the missed messages follow, and the position must stay where it is.
@@ -148,7 +148,7 @@ class Subscriber(ChaosClient):
         if all(at is not None for at in self._positions.values()):
             self.ready.set()
 
-    def _received(self, message: Message) -> None:
+    def _received(self, message: JsonObject) -> None:
         channel = message.get("channel", "")
         if channel not in self._positions:
             return
@@ -167,7 +167,7 @@ class Subscriber(ChaosClient):
                     self._remember(channel, message["uid"])
                     self._ledger.deliver(self.user_id, message["from"]["user_id"], message["data"]["number"])
 
-    def _advance(self, channel: str, message: Message) -> None:
+    def _advance(self, channel: str, message: JsonObject) -> None:
         at = self._positions[channel]
         expected = at["offset"] + 1 if at is not None and at["epoch"] == message["epoch"] else None
         if message["offset"] != expected:
@@ -235,7 +235,7 @@ class Publisher(ChaosClient):
                 async with asyncio.timeout(CHECK_SECONDS):
                     await acked.wait()
 
-    def _received(self, message: Message) -> None:
+    def _received(self, message: JsonObject) -> None:
         if message["type"] == "ack" and message.get("durable") and message["id"] in self._acks:
             self._acks[message["id"]].set()
         elif message["type"] == "error":

@@ -141,7 +141,7 @@ class Injector:
             try:
                 ready = _ready(planned.fault, await asyncio.to_thread(self._status))
                 if ready:
-                    target = choose(ready, planned.which)
+                    target = pick(ready, planned.which)
                     assert target.pid is not None
                     pidfd = os.pidfd_open(target.pid)
                     # The pid may have been reused before the pidfd was opened. It was not if the status still names it.
@@ -213,6 +213,6 @@ def _ready(fault: Fault, status: ClusterStatus) -> list[ProcessStatus]:
     return [process for process in found if process is not None and process.state == "ready" and process.pid]
 
 
-def choose(items: Sequence[T], which: float) -> T:
+def pick(items: Sequence[T], which: float) -> T:
     """Select an item by a number from 0 to 1."""
     return items[min(len(items) - 1, int(which * len(items)))]

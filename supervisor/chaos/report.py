@@ -8,15 +8,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from wsd.supervisor.chaos.run import ChaosRun, Progress, Settings
-from wsd.supervisor.chaos.verdict import Verdict
+from wsd.supervisor.chaos.run import ChaosProgress, ChaosRun, ChaosSettings
+from wsd.supervisor.chaos.verdict import ChaosVerdict
 from wsd.supervisor.config.loading import Loaded
 from wsd.supervisor.errors import ExitCode
 from wsd.supervisor.machine.terminal import cell, console, show_json
 from wsd.supervisor.state_dir.directory import StateDir
 
 
-def run(loaded: Loaded, settings: Settings, *, as_json: bool) -> ExitCode:
+def run_and_report(loaded: Loaded, settings: ChaosSettings, *, as_json: bool) -> ExitCode:
     """Run the faults, print the verdict and return the exit code. Raises CommandError."""
     chaos = ChaosRun(StateDir(loaded.state_dir), loaded.config.redis.url, settings)
     verdict = asyncio.run(_run_with_progress(chaos, settings))
@@ -27,7 +27,7 @@ def run(loaded: Loaded, settings: Settings, *, as_json: bool) -> ExitCode:
     return ExitCode.OK if verdict.passed else ExitCode.FAILURE
 
 
-async def _run_with_progress(chaos: ChaosRun, settings: Settings) -> Verdict:
+async def _run_with_progress(chaos: ChaosRun, settings: ChaosSettings) -> ChaosVerdict:
     screen = console(stderr=True)
     if not screen.is_terminal:
         return await chaos.run(lambda progress: None)
@@ -35,7 +35,7 @@ async def _run_with_progress(chaos: ChaosRun, settings: Settings) -> Verdict:
         return await chaos.run(lambda progress: live.update(_progress(progress, settings)))
 
 
-def _progress(progress: Progress, settings: Settings) -> Group:
+def _progress(progress: ChaosProgress, settings: ChaosSettings) -> Group:
     line = (
         f"{min(progress.seconds, settings.duration):5.1f} of {settings.duration:g} s"
         f"   {progress.published} published   {progress.missing} in transit"
@@ -44,7 +44,7 @@ def _progress(progress: Progress, settings: Settings) -> Group:
     return Group(Text(line, style="bold"), *map(cell, progress.events))
 
 
-def table(verdict: Verdict) -> Table:
+def table(verdict: ChaosVerdict) -> Table:
     made = Table(title="passed" if verdict.passed else "FAILED", show_header=False, title_justify="left")
     made.title_style = "bold green" if verdict.passed else "bold red"
     rows: list[tuple[str, object]] = [

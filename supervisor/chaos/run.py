@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import msgspec
 
 from wsd.supervisor.chaos.clients import ChaosClient, Publisher, Subscriber
-from wsd.supervisor.chaos.faults import Fault, Injector, Planned, choose, plan, possible
+from wsd.supervisor.chaos.faults import Fault, Injector, Planned, pick, plan, possible
 from wsd.supervisor.chaos.survey import look
-from wsd.supervisor.chaos.verdict import Ledger, Verdict, discrepancies
+from wsd.supervisor.chaos.verdict import ChaosVerdict, Ledger, discrepancies
 from wsd.supervisor.control.client import ControlClient, upgrade_and_wait
 from wsd.supervisor.control.status import ClusterStatus
 from wsd.supervisor.errors import CommandError
@@ -33,7 +33,7 @@ DUPLICATE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Settings:
+class ChaosSettings:
     """The load and the faults, as the command line describes them."""
 
     seed: int
@@ -45,8 +45,8 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a run is."""
+class ChaosProgress:
+    """The progress of a run."""
 
     seconds: float
     published: int
@@ -59,7 +59,7 @@ class Progress:
 class ChaosRun:
     """One run against a running cluster."""
 
-    def __init__(self, state_dir: StateDir, redis_url: str, settings: Settings) -> None:
+    def __init__(self, state_dir: StateDir, redis_url: str, settings: ChaosSettings) -> None:
         """Prepare a run.
 
         Raises NotRunningError without a running cluster, CommandError when the cluster is not healthy.
@@ -90,7 +90,7 @@ class ChaosRun:
     def _clients(self) -> list[ChaosClient]:
         return [*self._publishers, *self._subscribers]
 
-    async def run(self, show: Callable[[Progress], None]) -> Verdict:
+    async def run(self, show: Callable[[ChaosProgress], None]) -> ChaosVerdict:
         """Run the load and the faults, and return the verdict. `show` is called about twice per second.
 
         Raises CommandError when the clients cannot connect.
@@ -112,7 +112,7 @@ class ChaosRun:
             settings.seed, settings.duration, self._faults, self._failed_faults, self._discrepancies
         )
 
-    async def _run(self, show: Callable[[Progress], None]) -> None:
+    async def _run(self, show: Callable[[ChaosProgress], None]) -> None:
         await self._all_ready()
         began = time.monotonic()
         display = asyncio.create_task(self._show_progress(show, began))
@@ -184,11 +184,11 @@ class ChaosRun:
         except (CommandError, OSError) as exc:
             return [f"the supervisor does not answer: {exc}"]
 
-    async def _show_progress(self, show: Callable[[Progress], None], began: float) -> None:
+    async def _show_progress(self, show: Callable[[ChaosProgress], None], began: float) -> None:
         while True:
             ledger = self._ledger
             show(
-                Progress(
+                ChaosProgress(
                     time.monotonic() - began,
                     ledger.published,
                     ledger.missing,
@@ -226,4 +226,4 @@ class ChaosRun:
             raise CommandError(f"Redis did not answer: {exc}") from None
 
     def _drop_client(self, which: float) -> None:
-        choose(self._clients, which).drop()
+        pick(self._clients, which).drop()

@@ -8,7 +8,7 @@ from msgspec import Struct
 from wsd.supervisor.percentile import percentile
 
 
-class Verdict(Struct, frozen=True, kw_only=True):
+class ChaosVerdict(Struct, frozen=True, kw_only=True):
     """The result of `wsd chaos`, as `--json` prints it.
 
     Deliveries are counted per subscriber: a message to 40 subscribers is 40 deliveries. Times are in seconds.
@@ -126,14 +126,14 @@ class Ledger:
         faults: Counter[str],
         failed_faults: Sequence[str] = (),
         found: Sequence[str] = (),
-    ) -> Verdict:
+    ) -> ChaosVerdict:
         """Return the verdict on a run.
 
         `failed_faults` could not be injected; `found` are the discrepancies at the end.
         """
         acked = sum(map(len, self.acked.values()))
         recoveries, acks = sorted(self.recoveries), sorted(self.acks)
-        return Verdict(
+        return ChaosVerdict(
             seed=seed,
             duration=duration,
             faults=dict(sorted(faults.items())),

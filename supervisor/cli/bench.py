@@ -35,7 +35,7 @@ def bench(
     Example: wsd bench --connections 2000 --channels 100 --rate 200
     """
     from wsd.supervisor.bench import report  # noqa: PLC0415
-    from wsd.supervisor.bench.run import Settings  # noqa: PLC0415
+    from wsd.supervisor.bench.run import BenchSettings  # noqa: PLC0415
 
-    settings = Settings(connections, rate, payload, channels, duration, token)
-    raise typer.Exit(report.run(find_state_dir(config, state_dir), settings, as_json=as_json))
+    settings = BenchSettings(connections, rate, payload, channels, duration, token)
+    raise typer.Exit(report.run_and_report(find_state_dir(config, state_dir), settings, as_json=as_json))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from wsd.supervisor.cli.options import ConfigOption, JsonOption, StateDirOption, load_for
+from wsd.supervisor.cli.options import ConfigOption, JsonOption, StateDirOption, load_with_state_dir
 
 
 def chaos(
@@ -36,8 +36,8 @@ def chaos(
     """
     from wsd.supervisor.chaos import report  # noqa: PLC0415
     from wsd.supervisor.chaos.faults import Fault, parse_faults  # noqa: PLC0415
-    from wsd.supervisor.chaos.run import Settings  # noqa: PLC0415
+    from wsd.supervisor.chaos.run import ChaosSettings  # noqa: PLC0415
 
     chosen = parse_faults(faults) if faults is not None else frozenset(Fault)
-    settings = Settings(seed, duration, chosen, publishers, subscribers, rate)
-    raise typer.Exit(report.run(load_for(config, state_dir), settings, as_json=as_json))
+    settings = ChaosSettings(seed, duration, chosen, publishers, subscribers, rate)
+    raise typer.Exit(report.run_and_report(load_with_state_dir(config, state_dir), settings, as_json=as_json))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from wsd.supervisor.cli.options import ConfigOption, StateDirOption, WorkersOption, load, load_for
+from wsd.supervisor.cli.options import ConfigOption, StateDirOption, WorkersOption, load_settings, load_with_state_dir
 from wsd.supervisor.errors import CommandError
 from wsd.supervisor.machine.terminal import say, show_file
 
@@ -18,7 +18,7 @@ def config(config: ConfigOption = None, state_dir: StateDirOption = None) -> Non
     """
     from wsd.supervisor.config.display import describe  # noqa: PLC0415
 
-    for line in describe(load_for(config, state_dir)):
+    for line in describe(load_with_state_dir(config, state_dir)):
         say(line)
 
 
@@ -58,7 +58,7 @@ def render_nginx(
     """
     from wsd.supervisor.services import nginx_config  # noqa: PLC0415
 
-    loaded = load(
+    loaded = load_settings(
         config,
         {
             "--workers": (("cluster", "workers"), workers),

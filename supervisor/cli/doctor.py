@@ -2,7 +2,7 @@
 
 import typer
 
-from wsd.supervisor.cli.options import ConfigOption, JsonOption, StateDirOption, load_for
+from wsd.supervisor.cli.options import ConfigOption, JsonOption, StateDirOption, load_with_state_dir
 from wsd.supervisor.errors import ExitCode
 from wsd.supervisor.machine.terminal import show_json
 
@@ -23,7 +23,7 @@ def doctor(config: ConfigOption = None, state_dir: StateDirOption = None, as_jso
     from wsd.supervisor.monitoring.finding import Grade  # noqa: PLC0415
 
     found = []
-    for finding in examine(load_for(config, state_dir)):
+    for finding in examine(load_with_state_dir(config, state_dir)):
         found.append(finding)
         if not as_json:
             print_finding(finding)

@@ -27,7 +27,7 @@ class Column:
     """Whether the cells are aligned to the right, as numbers are."""
 
 
-def show(columns: Sequence[Column], rows: Sequence[Sequence[str | Text]]) -> None:
+def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str | Text]]) -> None:
     """Print a table with a header row."""
     cells = [[each if isinstance(each, Text) else cell(each) for each in row] for row in rows]
     whole = [

@@ -39,7 +39,7 @@ SlotArgument = Annotated[int, typer.Argument(metavar="SLOT", min=1, help="Slot n
 WhoArgument = Annotated[str, typer.Argument(metavar="SESSION|USER", help="Session id or user id")]
 
 
-def load(config: str | None, options: "dict[str, tuple[Key, str | None]]") -> "Loaded":
+def load_settings(config: str | None, options: "dict[str, tuple[Key, str | None]]") -> "Loaded":
     """Load the settings.
 
     `options` gives the setting and the value of each option of the command line, None for an option that was not used.
@@ -58,15 +58,15 @@ def load(config: str | None, options: "dict[str, tuple[Key, str | None]]") -> "L
     return loaded
 
 
-def load_for(config: str | None, state_dir: str | None) -> "Loaded":
+def load_with_state_dir(config: str | None, state_dir: str | None) -> "Loaded":
     """Load the settings for a command that has no other settings than `--state-dir`. Raises ConfigError."""
-    return load(config, {"--state-dir": (("cluster", "state_dir"), state_dir)})
+    return load_settings(config, {"--state-dir": (("cluster", "state_dir"), state_dir)})
 
 
 def find_state_dir(config: str | None, state_dir: str | None) -> "StateDir":
     """Find the state directory that the options name. Raises CommandError when it cannot be used."""
     from wsd.supervisor.state_dir.directory import StateDir  # noqa: PLC0415
 
-    found = StateDir(load_for(config, state_dir).state_dir)
+    found = StateDir(load_with_state_dir(config, state_dir).state_dir)
     found.check()
     return found

@@ -1,4 +1,4 @@
-"""How commands ask the supervisor of a running cluster, and show the progress of what it does."""
+"""Requests of commands to the supervisor of a running cluster, and the progress of its operations."""
 
 import json
 from typing import Any

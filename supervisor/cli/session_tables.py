@@ -36,11 +36,11 @@ def print_sessions(answer: dict[str, Any], offset: int) -> None:
         )
         for session in answer["sessions"]
     ]
-    fitted_table.show(SESSION_COLUMNS, rows)
+    fitted_table.print_table(SESSION_COLUMNS, rows)
     say(f"{offset + 1 if rows else 0} to {offset + len(rows)} of {answer['total']}")
 
 
 def print_channels(answer: dict[str, Any]) -> None:
-    fitted_table.show(CHANNEL_COLUMNS, [(each["name"], str(each["connections"])) for each in answer["channels"]])
+    fitted_table.print_table(CHANNEL_COLUMNS, [(each["name"], str(each["connections"])) for each in answer["channels"]])
     if not answer["complete"]:
         say("incomplete: not all workers answered in time", err=True)

@@ -93,7 +93,7 @@ def trace(
         raise CommandError(f'nothing is known about a session or user "{who}"')
     else:
         events = list(reading.events(find_state_dir(config, state_dir).events, reading.choose(), 0, follow=False))
-        for line in trace_lines.show(answer["sessions"], events, answer["node_id"]):
+        for line in trace_lines.session_lines(answer["sessions"], events, answer["node_id"]):
             say(line)
     if not answer["sessions"]:
         raise typer.Exit(ExitCode.FAILURE)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from wsd.supervisor.cli.options import ConfigOption, StateDirOption, WorkersOption, find_state_dir, load
+from wsd.supervisor.cli.options import ConfigOption, StateDirOption, WorkersOption, find_state_dir, load_settings
 from wsd.supervisor.errors import ConfigError
 from wsd.supervisor.machine.terminal import say
 
@@ -49,7 +49,7 @@ def start(
 
     if target is not None and application is not None and target != application:
         raise ConfigError(f'two applications are given, "{target}" and --app "{application}": use one of them')
-    loaded = load(
+    loaded = load_settings(
         config,
         {
             "--workers": (("cluster", "workers"), workers),

@@ -41,7 +41,7 @@ def print_status(status: ClusterStatus) -> None:
     _line(Text.assemble("wsd is ", _state(status.state), shown(f" on node {status.node_id}, {status.url}")))
     rows = [_process_cells(status.supervisor), *map(_worker_cells, status.workers)]
     rows += [_process_cells(process) for process in (status.nginx, status.valkey) if process is not None]
-    fitted_table.show(COLUMNS, rows)
+    fitted_table.print_table(COLUMNS, rows)
     redis = status.redis
     reachable = "reachable" if redis.reachable else f"not reachable ({redis.error})"
     _line(Text(shown(f"redis: {redis.url}, {reachable}" if redis.url else "redis: none")))

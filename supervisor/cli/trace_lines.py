@@ -16,7 +16,7 @@ ENDS = ("closed", "last seen")
 """The events of a connection that may be its last."""
 
 
-def show(sessions: Sequence[dict[str, Any]], events: Sequence[Event], node_id: str) -> Iterator[str]:
+def session_lines(sessions: Sequence[dict[str, Any]], events: Sequence[Event], node_id: str) -> Iterator[str]:
     """Yield the lines for these sessions. `events` are the events of this node, the oldest first."""
     for session in sessions:
         yield f"session {session['session_id']} of {session['user_id']}, {session['state']}"

@@ -17,7 +17,7 @@ from types import FrameType
 import msgspec
 from rich.live import Live
 
-from wsd.supervisor.cli.watch_screen import Action, Screen, first, press, render, seen
+from wsd.supervisor.cli.watch_screen import OperationRequest, Screen, first, press, render, seen
 from wsd.supervisor.control.client import ControlClient
 from wsd.supervisor.control.status import ClusterStatus
 from wsd.supervisor.deploys.operations import Progress
@@ -100,7 +100,7 @@ class _Watch:
                 threading.Thread(target=self._carry_out, args=(action,), daemon=True).start()
         return True
 
-    def _carry_out(self, action: Action) -> None:
+    def _carry_out(self, action: OperationRequest) -> None:
         """Ask the supervisor for an operation and show its progress. Runs in a thread, since it may take minutes."""
         try:
             client = ControlClient(self._state_dir, way="a key of wsd status --watch")

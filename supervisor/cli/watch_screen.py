@@ -45,8 +45,8 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Action:
-    """A request to the supervisor, sent once the user has answered the question with yes."""
+class OperationRequest:
+    """A request for an operation, sent once the user has answered the question with yes."""
 
     target: str
     body: Mapping[str, object]
@@ -61,7 +61,7 @@ class Screen:
     samples: Mapping[str, Sequence[Sample]]  # by name of the worker, and NODE
     events: Sequence[Event] = ()
     selected: int = 0  # index of the selected worker
-    asking: Action | None = None  # waits for yes or no
+    asking: OperationRequest | None = None  # waits for yes or no
     note: str = ""  # the latest message of the last action
     away: str = ""  # why the supervisor does not answer; empty while it does
 
@@ -103,7 +103,7 @@ def _sum(values: Iterator[float | None] | Iterator[int | None]) -> float | None:
 # Keys
 
 
-def press(screen: Screen, key: str) -> tuple[Screen, Action | None]:
+def press(screen: Screen, key: str) -> tuple[Screen, OperationRequest | None]:
     """Return the screen after a key was pressed, and the action that starts now, if any."""
     if screen.asking is not None:
         action = screen.asking if key in ("y", "Y") else None
@@ -117,23 +117,23 @@ def press(screen: Screen, key: str) -> tuple[Screen, Action | None]:
     return (replace(screen, asking=asked, note=""), None) if asked is not None else (screen, None)
 
 
-def _action(key: str, status: ClusterStatus, worker: WorkerStatus | None) -> Action | None:
+def _action(key: str, status: ClusterStatus, worker: WorkerStatus | None) -> OperationRequest | None:
     count = len(status.workers)
     match key:
         case "R":
-            return Action("/v1/restart", {}, "restart all workers?")
+            return OperationRequest("/v1/restart", {}, "restart all workers?")
         case "+":
-            return Action("/v1/scale", {"workers": count + 1}, f"scale from {count} to {count + 1} workers?")
+            return OperationRequest("/v1/scale", {"workers": count + 1}, f"scale from {count} to {count + 1} workers?")
         case "-" if count > 1:
-            return Action("/v1/scale", {"workers": count - 1}, f"scale from {count} to {count - 1} workers?")
+            return OperationRequest("/v1/scale", {"workers": count - 1}, f"scale from {count} to {count - 1} workers?")
         case "b":
-            return Action("/v1/rebalance", {}, "spread the connections evenly over the workers?")
+            return OperationRequest("/v1/rebalance", {}, "spread the connections evenly over the workers?")
         case "r" if worker is not None:
-            return Action("/v1/restart", {"slots": [worker.slot]}, f"restart {worker.name}?")
+            return OperationRequest("/v1/restart", {"slots": [worker.slot]}, f"restart {worker.name}?")
         case "d" if worker is not None:
-            return Action("/v1/drain", {"slot": worker.slot}, f"take {worker.name} out of service?")
+            return OperationRequest("/v1/drain", {"slot": worker.slot}, f"take {worker.name} out of service?")
         case "u" if worker is not None:
-            return Action("/v1/resume", {"slot": worker.slot}, f"put {worker.name} back into service?")
+            return OperationRequest("/v1/resume", {"slot": worker.slot}, f"put {worker.name} back into service?")
     return None
 
 

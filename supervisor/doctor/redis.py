@@ -23,7 +23,7 @@ SLOW_SECONDS = 0.005
 CLOCK_SECONDS = 2.0
 """The difference between the clocks above which a warning is given."""
 
-FULL = 0.9
+FULL_MEMORY = 0.9
 """The share of maxmemory above which a warning is given."""
 
 ANSWER_SECONDS = 5.0
@@ -129,7 +129,7 @@ async def _latency(client: Redis) -> Finding:
 async def _memory(client: Redis) -> Finding:
     info = await client.info("memory")
     policy, limit, used = info.get("maxmemory_policy", ""), info.get("maxmemory", 0), info["used_memory"]
-    if limit and used > FULL * limit:
+    if limit and used > FULL_MEMORY * limit:
         remedy = "raise maxmemory (redis.max_memory for the embedded one), or lower channels.*.history_size"
         return warning("Redis: memory", f"{used // 1_000_000} of {limit // 1_000_000} MB used", remedy)
     if limit and policy != "noeviction":

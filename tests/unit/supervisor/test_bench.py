@@ -8,7 +8,7 @@ import pytest
 from wsd.supervisor.bench.figures import Bucket, Figures, Latency, histogram, latency, per_delivery
 from wsd.supervisor.bench.frames import CLOSE, PING, TEXT, ServerFrames, client_frame, parse_close
 from wsd.supervisor.bench.report import BAR_WIDTH, bar
-from wsd.supervisor.bench.run import Settings
+from wsd.supervisor.bench.run import BenchSettings
 from wsd.worker.wire.frames import FrameReader
 from wsd.worker.wire.frames import encode as server_frame
 
@@ -93,4 +93,4 @@ def test_a_load_that_is_the_bottleneck_is_reported() -> None:
 def test_enough_connections_publish_that_none_exceeds_a_rate_limit(
     rate: float, payload_bytes: int, connections: int, publishers: int
 ) -> None:
-    assert Settings(connections, rate, payload_bytes, 1, 10.0).publishers == publishers
+    assert BenchSettings(connections, rate, payload_bytes, 1, 10.0).publishers == publishers

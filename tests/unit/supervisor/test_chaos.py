@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from wsd.supervisor.chaos.clients import uids_of
-from wsd.supervisor.chaos.faults import CALM_SECONDS, Fault, choose, parse_faults, plan
-from wsd.supervisor.chaos.verdict import Ledger, Survey, Verdict, discrepancies
+from wsd.supervisor.chaos.faults import CALM_SECONDS, Fault, parse_faults, pick, plan
+from wsd.supervisor.chaos.verdict import ChaosVerdict, Ledger, Survey, discrepancies
 from wsd.supervisor.errors import ConfigError
 
 
@@ -38,10 +38,10 @@ def test_faults_by_name() -> None:
 
 
 def test_each_can_be_chosen() -> None:
-    assert [choose("abc", which) for which in (0.0, 0.34, 0.67, 1.0)] == ["a", "b", "c", "c"]
+    assert [pick("abc", which) for which in (0.0, 0.34, 0.67, 1.0)] == ["a", "b", "c", "c"]
 
 
-def verdict(ledger: Ledger) -> Verdict:
+def verdict(ledger: Ledger) -> ChaosVerdict:
     return ledger.verdict(1, 60, Counter({"worker-kill": 2}))
 
 

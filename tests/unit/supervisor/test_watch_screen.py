@@ -10,7 +10,7 @@ from rich.console import Console
 
 from wsd.supervisor.cli.sparkline import sparkline
 from wsd.supervisor.cli.watch import keys_of
-from wsd.supervisor.cli.watch_screen import NODE, SAMPLES, Action, Screen, first, press, render, seen
+from wsd.supervisor.cli.watch_screen import NODE, SAMPLES, OperationRequest, Screen, first, press, render, seen
 from wsd.supervisor.control.status import ClusterStatus, NodeStatus, ProcessStatus, RedisStatus, WorkerStatus
 from wsd.worker.contract.events import Event
 
@@ -149,7 +149,7 @@ def test_what_changes_the_cluster_is_asked_first(key: str, target: str, body: di
         after, action = press(asked, other)
         assert (after.asking, action) == (None, None)
     after, action = press(asked, "y")
-    assert (after.asking, action) == (None, Action(target, body, asked.asking.question))
+    assert (after.asking, action) == (None, OperationRequest(target, body, asked.asking.question))
 
 
 def test_keys_that_mean_nothing_change_nothing() -> None:

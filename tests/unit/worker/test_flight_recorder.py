@@ -1,6 +1,6 @@
 """What became of a connection, in words; never more than so many events of it."""
 
-from wsd.supervisor.cli.trace_lines import beside, show
+from wsd.supervisor.cli.trace_lines import beside, session_lines
 from wsd.worker.contract.events import Event
 from wsd.worker.delivery.flight_recorder import MAX_EVENTS, Flight, SessionTrace, add_event, shown
 
@@ -42,7 +42,9 @@ def test_what_the_node_did_around_an_end_stands_beside_it() -> None:
         event(9000, "supervisor", "restart begins"),  # it ended on another node
     ]
     assert beside(happened, events, "here") == events[1:3]
-    lines = list(show([{"session_id": "s", "user_id": "ann", "state": "ended", "events": happened}], events, "here"))
+    lines = list(
+        session_lines([{"session_id": "s", "user_id": "ann", "state": "ended", "events": happened}], events, "here")
+    )
     assert lines[0] == "session s of ann, ended"
     assert [line.split(maxsplit=2)[2] for line in lines[1:]] == [
         "worker-1-ab     connected",
