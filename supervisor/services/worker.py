@@ -1,4 +1,4 @@
-"""What the supervisor knows about a worker: its environment, its socket, and when it is ready."""
+"""Run a worker process: its environment, its sockets, and what the supervisor asks it over HTTP."""
 
 import asyncio
 import http.client
@@ -27,19 +27,20 @@ from wsd.worker.contract.http_paths import HEALTH_PATH, METRICS_PATH, OPERATOR_K
 from wsd.worker.contract.lifecycle import ACCEPT_GRACE_SECONDS
 
 DRAIN_MARGIN_SECONDS = 10.0 + ACCEPT_GRACE_SECONDS
-"""What a stop takes beside the drain itself: requests in flight, the application's shutdown."""
-
+"""How long a stop may take beyond the drain: for requests under way, and for the shutdown of the application."""
 
 OPERATOR_SECONDS = 5.0
+"""How long a worker may take to answer the supervisor."""
 
 ADDED_HEADER_BYTES = 8192
-"""Room for the headers that nginx adds."""
+"""Space for the headers that nginx adds to a request."""
 
 WORKER_NAMES = frozenset(WorkerEnv().to_env())
+"""The environment variables of a worker."""
 
 
 def settings_for_worker(config: Config) -> dict[str, Any]:
-    """Return the fields of WorkerEnv that repeat a setting, with their values; a list is joined by commas."""
+    """Return the values of those fields of WorkerEnv that name a setting. Lists are joined by commas."""
     copied = {}
     for field in fields(WorkerEnv):
         if setting := field.metadata["setting"]:
@@ -50,6 +51,8 @@ def settings_for_worker(config: Config) -> dict[str, Any]:
 
 
 class WorkerService(Service):
+    """The worker of one slot, as the supervisor starts it, watches it and asks it."""
+
     life_sign = LifeSign.HEARTBEAT
     can_overlap = True
 
@@ -68,9 +71,12 @@ class WorkerService(Service):
         listen: str,
         public_key_digest: str = "",
     ) -> None:
-        """`here`: where to start, looked up anew each time; `app_directory`: from where the application is imported;
-        `fallback_url`: the own Valkey beside `redis_url`, or empty; `listen`: the host:port that all workers share
-        where there is no nginx, else empty."""
+        """Describe the worker of a slot.
+
+        `here` is the directory to start in; its symbolic links are followed anew for each process. The application is
+        imported from `app_directory`. `fallback_url` is the node's own Valkey beside another Redis, or "". `listen` is
+        the host:port that all workers share, or "" behind nginx.
+        """
         self.name = f"worker-{slot}"
         self.slot = slot
         self.configure(config, public_key_digest)
@@ -83,24 +89,27 @@ class WorkerService(Service):
         self._fallback_url = fallback_url
         self._listen = listen
         self._worker_ids: dict[int, str] = {}
-        self._environments: dict[int, Mapping[str, str]] = {}  # what each was started with
+        self._environments: dict[int, Mapping[str, str]] = {}  # what each incarnation was started with
         self._sockets: dict[int, BoundSocket] = {}
 
     def configure(self, config: Config, public_key_digest: str) -> None:
-        """For processes to come; those that run keep what they were started with.
+        """Set the configuration of processes that start from now on.
 
-        `public_key_digest`: of the file security.jwt_public_key_file, which a worker reads once.
+        `public_key_digest` is that of the file security.jwt_public_key_file, which a worker reads only when it starts.
         """
         self._config = config
         self._public_key_digest = public_key_digest
         self.patience = config.cluster.drain_seconds + DRAIN_MARGIN_SECONDS
 
     def is_outdated(self, incarnation: int) -> bool:
-        """Whether it was started with other settings than there are now."""
+        """Tell whether an incarnation was started with other settings than a new one would be."""
         return self._environments.get(incarnation) != self._environment(incarnation)
 
     def worker_id(self, incarnation: int) -> str:
-        """Unique over time: an incarnation's heartbeat and sessions are never taken for its successor's."""
+        """Return the id of an incarnation.
+
+        It is unique over time, so that heartbeats and sessions of a process are not taken for those of its successor.
+        """
         return self._worker_ids.setdefault(incarnation, f"worker-{self.slot}-{secrets.token_hex(2)}")
 
     def command(self, incarnation: int) -> Command:
@@ -111,7 +120,8 @@ class WorkerService(Service):
     def _environment(self, incarnation: int) -> dict[str, str]:
         config = self._config
         nginx = config.nginx
-        # Where nginx is in front, it counts the handshakes; and then the number of workers is nothing to a worker.
+        # Behind nginx, nginx counts the handshakes. The environment must not depend on the number of workers then, or
+        # `wsd scale` would make all workers outdated.
         share = config.cluster.workers if self._listen else 1
         handshakes = nginx.handshakes_per_second / share if self._listen else 0.0
         env = WorkerEnv(
@@ -159,17 +169,17 @@ class WorkerService(Service):
         return status == 200
 
     def promote(self, incarnation: int) -> None:
-        """Move the socket to the path nginx knows: in one step, from one process to the next."""
+        """Rename the socket of an incarnation to the path that nginx knows. It replaces the old one atomically."""
         public = self._state_dir.worker_socket(self.slot)
         self._state_dir.worker_socket(self.slot, incarnation).rename(public)
         self._sockets = {incarnation: BoundSocket.at(public)}
 
     def has_lost_socket(self, incarnation: int) -> bool:
-        bound = self._sockets.get(incarnation)  # None: it has not bound it yet
+        bound = self._sockets.get(incarnation)  # None while the process has not bound its socket
         return bound is not None and not bound.is_there
 
     async def metrics(self, timeout: float) -> str:
-        """What it tells Prometheus; nothing when it does not answer in time."""
+        """Return the worker's metrics for Prometheus, or "" when it does not answer in time."""
         path = self._state_dir.worker_socket(self.slot)
         try:
             status, body = await asyncio.to_thread(request, path, "GET", METRICS_PATH, timeout)
@@ -178,7 +188,10 @@ class WorkerService(Service):
         return body.decode() if status == 200 else ""
 
     async def ask(self, method: str, target: str, body: object = None) -> tuple[int, bytes]:
-        """What it answers the supervisor, see the worker's `operator_api`. Raises OSError or HTTPException."""
+        """Send a request to the worker's `operator_api`. Return the status and the body of the answer.
+
+        Raises OSError or HTTPException.
+        """
         path = self._state_dir.worker_socket(self.slot)
         headers = {OPERATOR_KEY_HEADER: self._state_dir.operator_key()}
         return await asyncio.to_thread(
@@ -186,7 +199,7 @@ class WorkerService(Service):
         )
 
     async def probe(self, timeout: float) -> Heartbeat | None:
-        """Ask the serving process itself, without Redis; None when it does not answer in time."""
+        """Ask the worker for its heartbeat directly, without Redis. None when it does not answer in time."""
         path = self._state_dir.worker_socket(self.slot)
         try:
             _, body = await asyncio.to_thread(request, path, "GET", HEALTH_PATH, timeout)
