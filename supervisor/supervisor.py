@@ -12,7 +12,7 @@ from wsd.supervisor.deploys.asker import asked_by
 from wsd.supervisor.deploys.operations import Operations
 from wsd.supervisor.deploys.takeover import Takeover
 from wsd.supervisor.errors import CommandError, StartError
-from wsd.supervisor.logs.rotation import rotate_for_ever
+from wsd.supervisor.logs.rotation import rotate_logs
 from wsd.supervisor.monitoring.certificate_watch import CertificateWatch
 from wsd.supervisor.monitoring.file_guard import FileGuard
 from wsd.supervisor.monitoring.health_watch import HealthWatch
@@ -110,7 +110,7 @@ class Supervisor:
     async def _come_up(self, restore_control: Callable[[], Awaitable[bool]]) -> None:
         """Start what is missing, each part after those that it needs. Raises CommandError or OSError."""
         cluster = self.cluster
-        self._in_background(rotate_for_ever(cluster.log_files, lambda: cluster.config.log), "logs")
+        self._in_background(rotate_logs(cluster.log_files, lambda: cluster.config.log), "logs")
         for notice in cluster.notices:
             self._say(notice)
             logger.warning(notice)

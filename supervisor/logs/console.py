@@ -1,4 +1,4 @@
-"""What `wsd start` shows, written beside the event loop: a reader that is gone or stops reading holds up nobody."""
+"""The output of `wsd start`, written by a thread, so that a reader that stops reading does not block the event loop."""
 
 import asyncio
 import os
@@ -16,19 +16,19 @@ from wsd.supervisor.logs.json_lines import console_line, log_line
 from wsd.supervisor.machine.terminal import shown
 
 MAX_WAITING_BYTES = 1024 * 1024
-"""For a reader that does not read, Ctrl-S for example. Lines beyond that are dropped, and counted."""
+"""How much output waits for a reader that does not read, e.g. after Ctrl-S. Further lines are dropped and counted."""
 
 FLUSH_SECONDS = 1.0
 ROOM_SECONDS = 0.1
 
 
 class Console:
-    """Shows lines in their order. A terminal that went away is no reason to stop: then nobody reads."""
+    """A writer of lines, in their order. When the terminal goes away, lines are discarded, and wsd does not stop."""
 
     def __init__(
         self, stream: TextIO | None = None, environ: Mapping[str, str] = os.environ, *, as_json: bool = False
     ) -> None:
-        """`stream`: None for standard output; `as_json`: every line is a JSON object, see `json_lines`."""
+        """`stream` None is standard output. With `as_json` every line is a JSON object, see `json_lines`."""
         stream = stream or sys.stdout
         self.as_json = as_json
         self.colour = not as_json and use_colour(stream, environ)
@@ -42,27 +42,27 @@ class Console:
 
     @property
     def is_full(self) -> bool:
-        """Whether the next line would be dropped."""
+        """True if the next line would be dropped."""
         return self._waiting_bytes >= MAX_WAITING_BYTES
 
     async def room(self) -> None:
-        """Wait until the next line would not be dropped."""
-        while self.is_full:  # noqa: ASYNC110 - it is another thread that makes room
+        """Wait until there is room for another line."""
+        while self.is_full:  # noqa: ASYNC110 - another thread makes room
             await asyncio.sleep(ROOM_SECONDS)
 
     def say(self, text: str) -> None:
-        """Show a line of the supervisor's own."""
+        """Show a line of the supervisor itself."""
         if not self.as_json:
             self._put(shown(text))
         elif text.strip():
             self._put(console_line(text.strip(), time.time()))
 
     def show(self, process: str, text: str, prefix: str) -> None:
-        """Show a line of a process's log. `prefix` is wsd's own and may hold colours."""
+        """Show a line of a process's log. `prefix` is not escaped, so it must be wsd's own; it may hold colours."""
         self._put(log_line(process, text, time.time()) if self.as_json else f"{prefix}{shown(text)}")
 
     def flush(self, timeout: float = FLUSH_SECONDS) -> bool:
-        """Wait until all is written; False when that takes longer than `timeout` seconds."""
+        """Wait until everything is written. Returns False if that takes longer than `timeout` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: self._waiting_bytes == 0, timeout)
 
@@ -73,7 +73,7 @@ class Console:
             self._dropped += 1
             return
         if self._dropped:
-            text = f"{self._dropped} lines are not shown: nobody read them"
+            text = f"{self._dropped} lines were not shown, because nobody read the output; `wsd logs` has them"
             self._dropped = 0
             self.say(text)
         data = f"{line}\n".encode(self._encoding, "backslashreplace")
@@ -83,16 +83,16 @@ class Console:
             self._changed.notify_all()
 
     def _start(self) -> None:
-        """Start the thread that writes. It is a daemon: one that is held up must not hold up our end."""
-        self._thread = threading.Thread(target=self._write_for_ever, name="console", daemon=True)
-        # The signals are the main thread's: while it blocks them, no other thread may take them.
+        """Start the thread that writes. It is a daemon thread, so that a blocked write does not prevent our exit."""
+        self._thread = threading.Thread(target=self._run_writer, name="console", daemon=True)
+        # Signals are for the main thread. A thread inherits the mask, so all signals are blocked in the new one.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             self._thread.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def _write_for_ever(self) -> None:
+    def _run_writer(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting)
@@ -105,12 +105,12 @@ class Console:
 
 
 def _write(fd: int, data: bytes) -> None:
-    """Write all of it, however long that takes, or give it up where nobody can read it."""
+    """Write all data, however long that takes, or discard it if nobody can read it."""
     rest = memoryview(data)
     while rest:
         try:
             rest = rest[os.write(fd, rest) :]
         except BlockingIOError:
-            select.select([], [fd], [])  # somebody with the same terminal has made it non-blocking
+            select.select([], [fd], [])  # another program on the same terminal has made it non-blocking
         except OSError:
             return

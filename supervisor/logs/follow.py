@@ -1,4 +1,4 @@
-"""The processes' logs on the terminal: a coloured prefix each, read from the files that the processes write."""
+"""New lines of log files as they are written, and the coloured prefixes that they are shown with."""
 
 import os
 from collections.abc import Collection, Iterator, Mapping
@@ -11,31 +11,31 @@ COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
 RESET = "\x1b[0m"
 MAX_CHUNK_BYTES = 256 * 1024
 MAX_LINE_BYTES = 256 * 1024
-"""Of a line that is shown as one; a program may print for ever without a newline."""
+"""Longer lines are split, because a program may print forever without a newline."""
 
 
 def use_colour(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Colour on terminals only, and never with NO_COLOR (no-color.org)."""
+    """Tell whether to colour the output: only on a terminal, and never with NO_COLOR (no-color.org)."""
     return not environ.get("NO_COLOR") and environ.get("TERM") != "dumb" and stream.isatty()
 
 
 class LogFollower:
-    """Reads what is appended to a set of files, in whole lines. Of a line without an end it holds MAX_LINE_BYTES."""
+    """A reader of lines that are appended to a set of files. It keeps at most MAX_LINE_BYTES of an unfinished line."""
 
     def __init__(self, paths: Mapping[str, Path]) -> None:
-        """From the files' present ends on; a file may be made later."""
+        """Follow the files from their present ends. A file need not exist yet."""
         self._paths = dict(paths)
         self._offsets = {name: log_size(path) for name, path in paths.items()}
         self._rest = dict.fromkeys(paths, b"")
 
     def add(self, name: str, path: Path, start: int) -> None:
-        """Read one more file from byte `start` on."""
+        """Follow one more file, from byte `start` on."""
         self._paths[name] = path
         self._offsets[name] = start
         self._rest[name] = b""
 
     def lines(self) -> Iterator[tuple[str, str]]:
-        """Yield the name of the log and the text of each line that has come since the last call."""
+        """Yield the name of the log and the text of each line that was completed since the last call."""
         for name, path in list(self._paths.items()):
             for line in self._read(name, path):
                 yield name, line.rstrip(b"\r").decode("utf-8", "replace")
@@ -46,10 +46,10 @@ class LogFollower:
             if size == self._offsets[name]:
                 return []
             with open_regular(path) as log:
-                log.seek(self._offsets[name] if size > self._offsets[name] else 0)  # it was truncated
+                log.seek(self._offsets[name] if size > self._offsets[name] else 0)  # 0: the file was truncated
                 chunk = log.read(MAX_CHUNK_BYTES)
                 self._offsets[name] = log.tell()
-        except OSError:  # it was removed, or is a FIFO
+        except OSError:  # the file was removed, or is a FIFO
             return []
         *whole, rest = (self._rest[name] + chunk).split(b"\n")
         while len(rest) > MAX_LINE_BYTES:
@@ -60,7 +60,7 @@ class LogFollower:
 
 
 def prefixes(names: Collection[str], *, colour: bool) -> dict[str, str]:
-    """What stands before each line of a log."""
+    """Return the prefix for the lines of each log, all of the same width."""
     width = max(len(name) for name in names)
     found = {}
     for number, name in enumerate(names):
@@ -70,11 +70,12 @@ def prefixes(names: Collection[str], *, colour: bool) -> dict[str, str]:
 
 
 def log_size(path: Path) -> int:
+    """Return the size of a log in bytes, 0 if it does not exist."""
     return path.stat().st_size if path.exists() else 0
 
 
 def tail(path: Path, start: int, lines: int) -> list[str]:
-    """The last lines of a log that were written after byte `start`."""
+    """Return at most `lines` last lines of what was written to a log after byte `start`."""
     try:
         with open_regular(path) as log:
             end = log.seek(0, os.SEEK_END)

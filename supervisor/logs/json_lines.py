@@ -1,7 +1,8 @@
-"""The output of `wsd start` with `log.format = "json"`: one JSON object a line, for programs that collect logs.
+"""The output of `wsd start` with `log.format = "json"`: one JSON object per line, for programs that collect logs.
 
-Every object has `at`, `level`, `process`, `stream` and `message`. `stream` is `log` for a record of wsd or of an
-application that logs in wsd's format, `output` for what a program printed, and `console` for what `wsd start` says.
+Every object has the keys `at`, `level`, `process`, `stream` and `message`. `stream` is `log` for a record of wsd or of
+an application that logs in wsd's format, `output` for other lines of a process, and `console` for lines of `wsd start`
+itself.
 """
 
 import re
@@ -29,7 +30,7 @@ LEVELS = {
     "*": "info",
     "#": "warning",
 }
-"""Levels as Python, nginx and Valkey write them, and as our records have them."""
+"""The levels as Python, nginx and Valkey write them, and the level in our records for each."""
 
 # "2026/11/24 12:25:30 [error] 12#0: ..." of nginx; "31301:M 24 Nov 2026 12:24:37.252 * ..." of Valkey;
 # "2026-11-24 12:18:00,761 ERROR app: ..." of Python, and "ERROR:root:..." or "INFO:     ..." of it and of uvicorn.
@@ -41,30 +42,30 @@ LEVEL = re.compile(
 )
 
 OURS = ("at", "level", "message")
-"""What a record of `JsonFormatter` has in any case."""
+"""The keys that every record of `JsonFormatter` has."""
 
 
 def console_line(text: str, now: float) -> str:
-    """Return a line that `wsd start` says, as JSON. `now`: seconds since the epoch."""
+    """Return a line of `wsd start` itself as JSON. `now` is in seconds since the epoch."""
     return to_json(_fields(now, "info", "supervisor", "console", text))
 
 
 def log_line(process: str, text: str, now: float) -> str:
-    """Return a line of a process's log as JSON. `now`: seconds since the epoch, for lines without a time."""
+    """Return a line of a process's log as JSON. `now`, in seconds since the epoch, is used for lines without a time."""
     if (record := _record(text)) is not None:
         return to_json({**record, "process": process, "stream": "log"})
     return to_json(_fields(time_of(text) or now, level_of(text), process, "output", text))
 
 
 def level_of(text: str) -> str:
-    """Return the level of a line that is not JSON, `info` where it does not say."""
+    """Return the level of a line that is not JSON, or `info` if the line does not name one."""
     found = LEVEL.match(text)
     word = next((group for group in found.groups() if group), "") if found else ""
     return LEVELS.get(word.lower(), "info")
 
 
 def _record(text: str) -> dict[str, Any] | None:
-    """Return a record in wsd's own format, or None: other objects may hold anything under our names."""
+    """Parse a record in wsd's own format. Returns None for any other line, also for other JSON objects."""
     if not text.startswith("{"):
         return None
     try:

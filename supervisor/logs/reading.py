@@ -1,4 +1,4 @@
-"""`wsd logs` and `wsd events`: what is in the files, chosen by time and text, merged in the order it happened."""
+"""The lines of log files and events, for `wsd logs` and `wsd events`: filtered by time and text, in order of time."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ STAMPS = (
 )
 JSON_STAMP = re.compile(r'\{"at": "([^"]+)"')
 REQUEST_STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d) ")
-"""Of a request that nginx could not have answered."""
+"""The time in a line of nginx about a request that no worker answered."""
 
 EVENT_STAMP = re.compile(r'\{"at":([\d.]+)')
 
@@ -36,27 +36,35 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 @dataclass(frozen=True)
 class Line:
-    at: float  # seconds since the epoch; of a line without a time, that of the line before
+    """A line of a log."""
+
+    at: float  # seconds since the epoch; a line without a time has that of the line before
     name: str
     text: str
 
 
 @dataclass(frozen=True)
 class Choice:
+    """A filter for lines."""
+
     since: float = 0.0  # seconds since the epoch
     pattern: re.Pattern[str] | None = None
 
     def takes(self, line: Line) -> bool:
+        """Tell whether a line passes the filter."""
         return line.at >= self.since and (self.pattern is None or self.pattern.search(line.text) is not None)
 
 
 def choose(since: str | None = None, grep: str | None = None) -> Choice:
-    """As people say it. Raises ConfigError."""
+    """Make a filter from the options --since and --grep. Raises ConfigError."""
     return Choice(parse_since(since, time.time()) if since else 0.0, parse_pattern(grep) if grep else None)
 
 
 def parse_since(text: str, now: float) -> float:
-    """`5m`, `2h`, `1d` ago, or a time `2026-11-24 12:00`, as seconds since the epoch. Raises ConfigError."""
+    """Parse an age (`5m`, `2h`, `1d`) or a time (`2026-11-24 12:00`), and return it in seconds since the epoch.
+
+    Raises ConfigError.
+    """
     if found := re.fullmatch(r"(\d+)([smhd])", text):
         return now - int(found[1]) * UNITS[found[2]]
     try:
@@ -66,7 +74,7 @@ def parse_since(text: str, now: float) -> float:
 
 
 def parse_pattern(text: str) -> re.Pattern[str]:
-    """Raises ConfigError."""
+    """Compile a regular expression that ignores case. Raises ConfigError."""
     try:
         return re.compile(text, re.IGNORECASE)
     except re.error as exc:
@@ -74,7 +82,7 @@ def parse_pattern(text: str) -> re.Pattern[str]:
 
 
 def time_of(text: str) -> float | None:
-    """When a line of a log was written, in seconds since the epoch; None where it does not say."""
+    """Return the time in a line of a log, in seconds since the epoch, or None if it has none."""
     try:
         if found := JSON_STAMP.match(text) or REQUEST_STAMP.match(text):
             return datetime.fromisoformat(found[1]).timestamp()
@@ -82,15 +90,15 @@ def time_of(text: str) -> float | None:
             return float(found[1])
         for stamp, shape in STAMPS:
             if found := stamp.match(text):
-                written = datetime.strptime(found[1], shape)  # noqa: DTZ007 - local time, as they write it
+                written = datetime.strptime(found[1], shape)  # noqa: DTZ007 - these programs write local time
                 return written.timestamp() + int(found[2] or 0) / 1000
     except ValueError:
-        pass  # it only looked like one
+        pass  # it only looked like a time
     return None
 
 
 def read(name: str, path: Path) -> Iterator[Line]:
-    """All of a log, the rotated ones first."""
+    """Yield all lines of a log, beginning with the oldest rotated file."""
     at = 0.0
     for each in [*sorted(path.parent.glob(f"{path.name}.*"), key=_age, reverse=True), path]:
         try:
@@ -98,19 +106,25 @@ def read(name: str, path: Path) -> Iterator[Line]:
                 for text in iter(lambda log=log: log.readline(MAX_LINE_BYTES), ""):  # type: ignore[misc]
                     at = time_of(text) or at
                     yield Line(at, name, text.rstrip("\r\n"))
-        except OSError:  # it was removed, or is a FIFO
+        except OSError:  # the file was removed, or is a FIFO
             continue
 
 
 def merged(paths: Iterable[tuple[str, Path]], choice: Choice, last: int) -> Sequence[Line]:
-    """The last lines of several logs, in the order they were written."""
+    """Return the last lines of several logs that pass the filter, in the order of their times.
+
+    `last` is their number; 0 means all.
+    """
     found = [line for name, path in paths for line in read(name, path) if choice.takes(line)]
     found.sort(key=lambda line: line.at)
     return found[-last:] if last else found
 
 
 def lines(paths: Mapping[str, Path], choice: Choice, last: int, *, follow: bool) -> Iterator[Line]:
-    """The last lines of several logs; and then, for ever, what comes."""
+    """Yield the last lines of several logs as `merged` does, and with `follow` new lines as they come, without end.
+
+    Raises BrokenPipeError when standard output has no reader any more.
+    """
     follower = LogFollower(paths)
     yield from merged(paths.items(), choice, last)
     while follow:
@@ -119,36 +133,38 @@ def lines(paths: Mapping[str, Path], choice: Choice, last: int, *, follow: bool)
             if choice.takes(line):
                 yield line
         time.sleep(FOLLOW_SECONDS)
-        if reader_is_gone():  # else it would be noticed with the next line, which may never come
+        if reader_is_gone():  # writing would fail only with the next line, which may never come
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def events(path: Path, choice: Choice, last: int, *, follow: bool) -> Iterator[Event]:
-    """The same of the file of events."""
+    """Yield events from the file of events, as `lines` does for logs."""
     for line in lines({"events": path}, choice, last, follow=follow):
         yield from parse_events([line.text])
 
 
 class EventFollower:
-    """What is appended to the file of events from now on."""
+    """A reader of the events that are appended to the file of events from now on."""
 
     def __init__(self, path: Path) -> None:
         self._follower = LogFollower({"events": path})
 
     def new(self) -> Iterator[Event]:
-        """Since the last call."""
+        """Yield the events since the last call."""
         return parse_events(text for _, text in self._follower.lines())
 
 
 def parse_events(texts: Iterable[str]) -> Iterator[Event]:
+    """Yield the events in these lines. Lines that are no events are skipped."""
     for text in texts:
         try:
             yield Event.from_json(text)
         except ValueError:
-            continue  # cut short by a full disk
+            continue  # e.g. a line that a full disk cut short
 
 
 def show_event(event: Event) -> str:
+    """Return an event as a line for people, in local time."""
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at))
     return f"{when}  {event.level:<8} {event.source:<10} {event.text}"
 

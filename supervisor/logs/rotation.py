@@ -1,4 +1,4 @@
-"""Logs that do not fill the disk: by size, with a count of old ones."""
+"""Rotate logs by size, and keep a limited number of old ones, so that they do not fill the disk."""
 
 import asyncio
 import errno
@@ -18,12 +18,13 @@ LOOK_SECONDS = 5.0
 
 
 def rotate(path: Path, max_bytes: int, backups: int) -> bool:
-    """Move what a log holds into `<name>.1`, that into `<name>.2` and so on, when it is too large; whether it was.
+    """Move the content of a log into `<name>.1`, that of `<name>.1` into `<name>.2`, and so on, if it is too large.
 
-    Its writers keep it open, and append: so it is copied and truncated. What comes between the two is lost, which is
-    why the bulk is copied first, and what came meanwhile right before the cut.
+    Returns whether it was. Its writers keep the file open and append to it, so it is copied and truncated. Lines that
+    are written between the copy and the truncation are lost. To keep that time short, lines that were written during
+    the copy are copied right before the truncation.
 
-    Raises OSError when there is no room for the copy; the log and the old ones are then as they were.
+    Raises OSError when there is no room for the copy. The log and the old ones are then unchanged.
     """
     try:
         size = path.stat().st_size
@@ -39,9 +40,9 @@ def rotate(path: Path, max_bytes: int, backups: int) -> bool:
 
 
 def _keep(log: BinaryIO, path: Path, size: int, backups: int) -> None:
-    """Copy a log, and then make the copy the first of the old ones. Raises OSError, and nothing has changed."""
+    """Copy a log, and make the copy the newest of the old ones. Raises OSError; then nothing has changed."""
     _check_room(path, size)
-    # The readers of logs look for `<name>.*`, and must not find it before it is whole.
+    # Readers of logs look for `<name>.*`, and must not find the copy before it is complete.
     temporary = path.with_name(f".{path.name}.new")
     try:
         with temporary.open("wb", buffering=0) as copy:
@@ -51,7 +52,7 @@ def _keep(log: BinaryIO, path: Path, size: int, backups: int) -> None:
                 if older.exists():
                     older.rename(path.with_name(f"{path.name}.{number}"))
             temporary.rename(path.with_name(f"{path.name}.1"))
-            with suppress(OSError):  # of no room for the few lines that came meanwhile
+            with suppress(OSError):  # there may be no room for the few lines written during the copy
                 shutil.copyfileobj(log, copy)
     except OSError:
         temporary.unlink(missing_ok=True)
@@ -59,25 +60,25 @@ def _keep(log: BinaryIO, path: Path, size: int, backups: int) -> None:
 
 
 def _check_room(path: Path, size: int) -> None:
-    """Raise OSError where a copy would not fit: to try would take the last room from those who write meanwhile."""
+    """Raise OSError if a copy would not fit. Trying would use up the last free space, which other writers need."""
     disk = os.statvfs(path)
     if disk.f_blocks and disk.f_bavail * disk.f_frsize < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 class Rotation:
-    """Rotates logs, and tells once of each that cannot be rotated."""
+    """A rotation of logs that warns once about each log that cannot be rotated."""
 
     def __init__(self) -> None:
         self._failed: set[Path] = set()
 
     def look(self, path: Path, settings: LogConfig) -> None:
-        """Rotate a log where it is too large."""
+        """Rotate a log if it is too large."""
         try:
             rotate(path, settings.max_bytes, settings.backups)
-        except OSError as exc:  # a full disk must not end a cluster that runs
+        except OSError as exc:  # a full disk must not end a running cluster
             if path not in self._failed:
-                logger.warning("cannot rotate %s, it grows until that works again: %s", path, exc.strerror)
+                logger.warning("cannot rotate %s: %s; it grows until that works again", path, exc.strerror)
             self._failed.add(path)
         else:
             if path in self._failed:
@@ -85,8 +86,8 @@ class Rotation:
             self._failed.discard(path)
 
 
-async def rotate_for_ever(paths: Callable[[], list[Path]], settings: Callable[[], LogConfig]) -> None:
-    """Look at the size of each of `paths`, again and again, by the settings of that moment."""
+async def rotate_logs(paths: Callable[[], list[Path]], settings: Callable[[], LogConfig]) -> None:
+    """Rotate logs that have become too large, by the current settings, until cancelled."""
     rotation = Rotation()
     while True:
         await asyncio.sleep(LOOK_SECONDS)

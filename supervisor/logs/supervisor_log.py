@@ -1,4 +1,4 @@
-"""The supervisor's own log, a file like those of its processes."""
+"""The supervisor's own log: a file like those of its processes."""
 
 import contextlib
 import logging
@@ -12,20 +12,20 @@ from wsd.worker.contract.log_format import JsonFormatter, LineFormatter
 
 
 class LogFile(WatchedFileHandler):
-    """The file of the log, opened anew when somebody has removed it. A line that cannot be written is dropped."""
+    """A log file that is opened again when it was removed. A line that cannot be written is dropped."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(OSError):  # of opening it anew
+        with contextlib.suppress(OSError):  # raised when the file cannot be opened again
             super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name that logging calls
-        """Ignore a full disk: logging would print a traceback to the terminal for every line."""
+        """Ignore an OSError, e.g. of a full disk: logging would print a traceback to the terminal for every line."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handleError(record)
 
 
 def log_to(path: Path, events: Path, config: LogConfig) -> None:
-    """Write what this process logs to the file `path`, and its events to the file `events`, too."""
+    """Send the log of this process to the file `path`, and its events also to the file `events`."""
     handler = LogFile(path, encoding="utf-8", errors="backslashreplace")
     logging.basicConfig(handlers=[handler], level=config.level.upper(), force=True)
     root = logging.getLogger()

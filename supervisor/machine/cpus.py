@@ -1,4 +1,4 @@
-"""The CPUs that this process may use: fewer than the machine has in a container, a cgroup, or under taskset."""
+"""The number of CPUs that this process may use. Containers, cgroups and taskset limit it."""
 
 import math
 import os
@@ -10,7 +10,10 @@ OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
 def available_cpus() -> int:
-    """Count the CPUs that this process may use, at least 1: by its affinity (sched_setaffinity(2)) and its cgroups."""
+    """Return the number of CPUs that this process may use, at least 1.
+
+    It is limited by the CPU affinity (sched_setaffinity(2)) and by the quotas of cgroups.
+    """
     allowed = float(len(os.sched_getaffinity(0)))
     try:
         membership = OWN_CGROUPS.read_text()
@@ -22,9 +25,9 @@ def available_cpus() -> int:
 
 
 def cpu_cgroups(membership: str) -> Iterator[Path]:
-    """Yield the cgroups that may limit the CPU time of a process, relative to the mount of all cgroups.
+    """Yield the cgroups that may limit the CPU time of a process, as paths below the cgroup file system.
 
-    `membership` is the text of /proc/self/cgroup (cgroups(7)). A limit of any cgroup above holds as well.
+    `membership` is the text of /proc/self/cgroup (cgroups(7)). The limits of all parent cgroups apply as well.
     """
     for line in membership.splitlines():
         _, controllers, path = line.split(":", 2)
@@ -36,12 +39,12 @@ def cpu_cgroups(membership: str) -> Iterator[Path]:
             continue
         own = root / path.lstrip("/")
         yield own
-        # Inside a container the path may be that of the host, and is then not to be found; the root always is.
+        # Inside a container the path may be that of the host, which does not exist there. The root always exists.
         yield from (above for above in own.parents if above.is_relative_to(root))
 
 
 def _quota(cgroup: Path) -> float:
-    """Return how many CPUs a cgroup may use at once, or infinity."""
+    """Return the number of CPUs that a cgroup may use, or infinity if it has no quota."""
     try:
         return parse_quota((cgroup / "cpu.max").read_text())
     except OSError:
@@ -55,7 +58,10 @@ def _quota(cgroup: Path) -> float:
 
 
 def parse_quota(text: str) -> float:
-    """Read `quota period`, both in microseconds, as CPUs; infinity for a quota of `max` or -1 (cgroup-v2.rst)."""
+    """Return the number of CPUs that `quota period` stands for, both in microseconds.
+
+    A quota of `max` or -1 is infinity (the kernel's cgroup-v2.rst).
+    """
     try:
         quota, period = map(float, text.replace("max", "-1").split())
     except ValueError:

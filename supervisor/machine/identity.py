@@ -1,4 +1,4 @@
-"""Which processes belong to a cluster.
+"""The marks by which the processes of a cluster are recognised.
 
 A pid alone proves nothing, because the kernel reuses pids. A recorded process is recognised by its boot, by its start
 time in ticks since that boot, and by the mark that it carries. None of the three depends on the wall clock, which may

@@ -1,6 +1,6 @@
-"""Files and directories that belong to this user alone: others may neither have made them nor change them.
+"""Files and directories that only our own user may have created and may change.
 
-A state directory holds keys, and the list of processes that `wsd stop` ends. Whoever can write there is obeyed.
+A state directory holds keys, and the list of processes that `wsd stop` ends. Whoever can write there controls wsd.
 """
 
 import errno
@@ -18,9 +18,10 @@ MAX_SECRET_BYTES = 1024
 
 
 def check_directory(path: Path) -> None:
-    """Raise ConfigError unless this is a directory of ours that only we can write, or a link of ours to one.
+    """Check that a path is a directory that belongs to our user and only our user can write to.
 
-    Raises OSError where there is nothing, or nothing that can be looked at.
+    It may be a symbolic link, if that belongs to our user, too. Raises ConfigError if the check fails, and OSError if
+    the path does not exist or cannot be examined.
     """
     link, found = path.lstat(), path.stat()
     for owner in (link.st_uid, found.st_uid):
@@ -30,15 +31,17 @@ def check_directory(path: Path) -> None:
     if found.st_mode & 0o022:
         mode = stat.S_IMODE(found.st_mode)
         raise ConfigError(
-            f"{path} can be written by other users (mode {mode:04o}), and whoever writes there is obeyed: "
-            f"look what is in it, and `chmod 700 {path}`"
+            f"{path} can be written by other users (mode {mode:04o}), who could control wsd through it: "
+            f"check what is in it, then `chmod 700 {path}`"
         )
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory for this user alone.
+    """Create a directory that only our user can access.
 
-    A disk that is mounted there is open to all at first (tmpfs has mode 1777): it is closed while it is empty.
+    If a file system is mounted there, anybody may be able to write to it at first (a tmpfs has mode 1777). Its mode is
+    changed as long as it is empty.
+
     Raises OSError.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -47,16 +50,17 @@ def make_directory(path: Path) -> None:
 
 
 def open_private(path: Path, flags: int) -> int:
-    """Open a file of ours, made with mode 0600 where it may be made, and return its descriptor.
+    """Open a file that belongs to our user and only our user can write to, and return its descriptor.
 
-    A link is not followed. Raises ConfigError when the file is somebody else's, and OSError.
+    With O_CREAT it is created with mode 0600. A symbolic link is not followed. Raises ConfigError if the file belongs
+    to another user, is no regular file or can be written by others, and OSError.
     """
     fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     try:
         found = os.fstat(fd)
         _check_owner(path, found.st_uid, "remove it and start again")
         if not stat.S_ISREG(found.st_mode) or found.st_mode & 0o022:
-            raise ConfigError(f"{path} is no file that only we can write; remove it and start again")
+            raise ConfigError(f"{path} is not a regular file that only its owner can write; remove it and start again")
     except BaseException:
         os.close(fd)
         raise
@@ -64,7 +68,7 @@ def open_private(path: Path, flags: int) -> int:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file to read it, without waiting for anybody. Raises OSError, also where it is a FIFO or a device."""
+    """Open a file for reading without blocking. Raises OSError, also if it is a FIFO or a device."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
@@ -73,28 +77,34 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def append_to(path: Path) -> BinaryIO:
-    """Open a file to append to it. Raises OSError, also where it is a FIFO that nobody reads."""
+    """Open a file for appending. Raises OSError, also if it is a FIFO that has no reader."""
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o666)
     os.set_blocking(fd, True)
     return os.fdopen(fd, "ab")
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace a file as a whole, with mode 0600: a reader, or a crash, sees the old one or the new one."""
+    """Replace a file atomically, with mode 0600. Readers see either the old or the new text, also after a crash.
+
+    Raises OSError.
+    """
     temporary = path.with_name(f"{path.name}.new")
-    temporary.unlink(missing_ok=True)  # of a crash; a link is removed, not followed
+    temporary.unlink(missing_ok=True)  # left by a crash; a symbolic link is removed, not followed
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(fd, "w", encoding="utf-8") as file:
             file.write(text)
         temporary.rename(path)
-    except OSError:  # the disk is full, say
+    except OSError:  # e.g. a full disk
         temporary.unlink(missing_ok=True)
         raise
 
 
 def read_secret(path: Path) -> str:
-    """Read a key of ours; empty when there is none. Raises ConfigError when others made it or can read it."""
+    """Read a secret key from a file, or return an empty string if there is no file.
+
+    Raises ConfigError if the file belongs to another user or others can read it.
+    """
     try:
         fd = open_private(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -108,7 +118,7 @@ def read_secret(path: Path) -> str:
 
 
 def keep_secret(path: Path) -> str:
-    """Read a key of ours, or make it."""
+    """Read a secret key from a file, or create the file with a new key. Raises ConfigError or OSError."""
     if secret := read_secret(path):
         return secret
     secret = secrets.token_urlsafe(24)

@@ -1,4 +1,4 @@
-"""What the kernel knows about processes: /proc (proc(5)) and pidfds."""
+"""Facts about processes from the kernel: /proc (proc(5)) and pidfds."""
 
 import os
 import select

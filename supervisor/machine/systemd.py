@@ -1,4 +1,4 @@
-"""What systemd is told of the supervisor, and wants to hear: sd_notify(3), without its library."""
+"""The protocol between systemd and a service: sd_notify(3) and socket activation, without systemd's library."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from wsd.worker.contract.escaping import escape
 
 
 class Systemd:
-    """Says nothing where systemd did not ask: it sets NOTIFY_SOCKET for a service of Type=notify."""
+    """Notifications to systemd, which sets NOTIFY_SOCKET for a service of Type=notify. Without it nothing is sent."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         address = environ.get("NOTIFY_SOCKET", "")
@@ -20,7 +20,7 @@ class Systemd:
         self.watchdog_seconds = _watchdog_seconds(environ)
 
     def notify(self, *states: str) -> None:
-        """Of the states that sd_notify(3) knows: `READY=1`, `STATUS=...`, `STOPPING=1`."""
+        """Send states as sd_notify(3) defines them, e.g. `READY=1`, `STATUS=...` or `STOPPING=1`."""
         if not self._address:
             return
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender, suppress(OSError):
@@ -28,10 +28,11 @@ class Systemd:
             sender.sendto(lines.encode("utf-8", "backslashreplace"), self._address)
 
     def reloading(self) -> None:
+        """Announce that the configuration is being read again. READY=1 must follow."""
         self.notify("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     async def keep_alive(self, status: Callable[[], str]) -> None:
-        """Say how it goes, twice as often as the watchdog wants to hear, until cancelled."""
+        """Send the watchdog's keep-alive and the status, at twice the rate that systemd requires, until cancelled."""
         if not self._address:
             return
         while True:
@@ -40,24 +41,26 @@ class Systemd:
 
 
 FIRST_SOCKET = 3
-"""SD_LISTEN_FDS_START."""
+"""The first descriptor that systemd passes, SD_LISTEN_FDS_START."""
 
 
 def public_socket(environ: Mapping[str, str]) -> int | None:
-    """The descriptor of the public port, where systemd holds it for this process, sd_listen_fds(3).
+    """Return the descriptor of the public port that systemd passes to this process (sd_listen_fds(3)), or None.
 
-    Raises ConfigError when it hands over several.
+    Raises ConfigError when systemd passes several.
     """
     count = environ.get("LISTEN_FDS", "0")
     if environ.get("LISTEN_PID") != str(os.getpid()) or count == "0":
         return None
     if count != "1":
-        raise ConfigError(f"systemd hands over {count} sockets, and one is wanted: the public port")
+        raise ConfigError(
+            f"systemd passes {count} sockets, but wsd takes one, the public port: name one ListenStream in wsd.socket"
+        )
     return FIRST_SOCKET
 
 
 def _watchdog_seconds(environ: Mapping[str, str]) -> float:
-    """0 where nobody waits for this process, sd_watchdog_enabled(3)."""
+    """Return the timeout of systemd's watchdog in seconds, 0 if it does not watch us (sd_watchdog_enabled(3))."""
     try:
         wanted = int(environ.get("WATCHDOG_USEC", "0")) / 1_000_000
         of = int(environ.get("WATCHDOG_PID", os.getpid()))

@@ -1,4 +1,4 @@
-"""Restores what a running cluster needs in its state directory when it was removed, by `git clean -fdx` for example."""
+"""Restore what a running cluster needs in its state directory when it was removed, e.g. by `git clean -fdx`."""
 
 import asyncio
 import logging
@@ -16,10 +16,10 @@ GUARD_SECONDS = 1.0
 
 
 class FileGuard:
-    """Looks after directories, lock and sockets, until `run` is cancelled."""
+    """A guard for the directories, the lock file and the sockets, for as long as `run` runs."""
 
     def __init__(self, state_dir: StateDir, children: Children, restore_control: Callable[[], Awaitable[bool]]) -> None:
-        """`restore_control` binds the control socket anew if its file is gone, and returns whether that was so.
+        """`restore_control` binds the control socket again if its file is gone, and returns whether it was.
 
         It may raise OSError.
         """
@@ -35,7 +35,9 @@ class FileGuard:
                 await self._look()
             except (CommandError, OSError) as exc:
                 if str(exc) != self._failure:  # once, not every second
-                    logger.warning("what was removed from the state directory cannot be restored: %s", exc)
+                    logger.warning(
+                        "cannot restore what was removed from the state directory: %s; trying again every second", exc
+                    )
                 self._failure = str(exc)
             else:
                 self._failure = ""
@@ -46,11 +48,13 @@ class FileGuard:
         if missing or not self._children.is_recorded:
             self._children.record()
         if missing:
-            logger.warning("somebody has removed %s: restored", ", ".join(missing))
+            logger.warning("%s was removed from the state directory: restored", ", ".join(missing))
         if self._state_dir.logs.name in missing:
-            logger.warning("processes that run already write into logs that were removed, until `wsd restart`")
+            logger.warning(
+                "running processes still write to the log files that were removed: `wsd restart` gives them new ones"
+            )
         if await self._restore_control():
-            logger.warning("the control socket was removed: bound anew")
+            logger.warning("the control socket was removed: bound again")
         for child in self._children:
             for fact in lost_sockets(child):
                 self._children.post(child, fact)
@@ -64,8 +68,9 @@ def lost_sockets(child: Child[Service]) -> Iterable[Fact]:
 
 
 def _consequence(child: Child[Service], incarnation: Incarnation) -> Fact:
+    """Return the fact that gets a process without its socket replaced."""
     reason = "has lost its socket"
-    # A process that does not serve yet has nothing to hand over.
+    # A process that does not serve yet has no clients to drain.
     if not child.service.can_overlap or incarnation.phase is not Phase.READY:
         return Unhealthy(incarnation.number, reason)
     return Recycle(incarnation.number, reason)

@@ -1,4 +1,4 @@
-"""Restores the configuration of nginx where somebody else has changed it."""
+"""Restore the configuration of nginx when somebody else has changed it."""
 
 import asyncio
 import logging
@@ -10,20 +10,20 @@ from wsd.supervisor.services.nginx import NginxService
 logger = logging.getLogger(__name__)
 
 GUARD_SECONDS = 2.0
-"""Between two looks at the file."""
+"""Pause between two looks at the file."""
 
 
 class NginxGuard:
-    """Watches the configuration that was rendered for nginx, until `run` is cancelled.
+    """A guard for the configuration that was rendered for nginx, for as long as `run` runs.
 
-    Edits of that file would be lost with the next reload. To undo them at once, and to say so, shows whoever makes them
-    that wsd.toml is the file to edit.
+    Edits of that file would be lost with the next reload. They are undone at once, with a warning, so that whoever
+    makes them learns that wsd.toml is the file to edit.
     """
 
     def __init__(
         self, service: NginxService, restore: Callable[[], Awaitable[None]], is_busy: Callable[[], bool]
     ) -> None:
-        """`restore` writes the file and lets nginx read it, or raises CommandError or OSError.
+        """`restore` writes the file and makes nginx read it, or raises CommandError or OSError.
 
         While `is_busy`, an operation is changing the file itself, and the guard does nothing.
         """
@@ -40,4 +40,4 @@ class NginxGuard:
             try:
                 await self._restore()
             except (CommandError, OSError) as exc:
-                logger.warning("nginx.conf is not restored: %s", exc)
+                logger.warning("nginx.conf could not be restored: %s", exc)

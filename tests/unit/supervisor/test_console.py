@@ -83,7 +83,7 @@ def test_a_reader_that_stops_holds_up_nobody_and_is_told_what_is_missing(pipe: P
     shown = (read + pipe.read_all(console)).decode().splitlines()
     assert shown[-1] == "on we go"
     whole, missing = len(shown) - 2, 300 - (len(shown) - 2)
-    assert shown[-2] == f"{missing} lines are not shown: nobody read them"
+    assert shown[-2] == f"{missing} lines were not shown, because nobody read the output; `wsd logs` has them"
     assert shown[:-2] == [line] * whole
     assert whole * 10_000 < MAX_WAITING_BYTES + 100_000
 
