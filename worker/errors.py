@@ -28,12 +28,19 @@ class RedisFailure(Enum):
 class RedisUnavailableError(WorkerError):
     """Redis did not carry out a request.
 
-    Its text is for logs, not for clients: it may name commands, scripts and keys.
+    Its text is for logs, since it may name commands, scripts and keys. `public_reason` can be shown to clients.
     """
 
-    def __init__(self, reason: str, failure: RedisFailure = RedisFailure.NO_ANSWER) -> None:
+    def __init__(
+        self,
+        reason: str,
+        failure: RedisFailure = RedisFailure.NO_ANSWER,
+        *,
+        public_reason: str = "Redis refuses it",
+    ) -> None:
         super().__init__(reason)
         self.failure = failure
+        self.public_reason = public_reason
 
     @property
     def rejected(self) -> bool:

@@ -8,16 +8,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from wsd.worker.broker.message_broker import UNNUMBERED, MessageBroker
+from wsd.worker.broker.message_broker import MessageBroker
+from wsd.worker.broker.message_format import UNNUMBERED
 from wsd.worker.containment import run_repeatedly
 from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.contract.heartbeat import Heartbeat, WorkerState
 from wsd.worker.contract.redis_keys import EVERY_WORKER, LIVE_WORKERS_KEY, SESSIONS_KEY, heartbeat_key
+from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.logs import get_logger
 from wsd.worker.manager.peers import WorkerCame
-from wsd.worker.redis_client import Redis, RedisError, is_unusable
+from wsd.worker.redis_client import Redis, redis_errors
 from wsd.worker.roster import Roster
-from wsd.worker.waiting import raise_if_cancelled, wait_at_most
+from wsd.worker.waiting import wait_at_most
 from wsd.worker.wire.messages import encode
 
 logger = get_logger(__name__)
@@ -156,7 +158,6 @@ class HeartbeatTask:
             while True:
                 self._count += 1
                 await self.beat_now()
-                raise_if_cancelled()
                 self.begun.set()
                 self._lag = 0.0
                 if await wait_at_most(self._worker_came, self._env.heartbeat_interval):
@@ -179,13 +180,13 @@ class HeartbeatTask:
         ttl_ms = int(self._env.heartbeat_ttl * 1000)
         arguments: list[str | int | bytes] = [record.to_json(), ttl_ms, record.worker_id, EVERY_WORKER, ANNOUNCEMENT]
         try:
-            async with asyncio.timeout(self._env.heartbeat_interval):
+            async with redis_errors(self._env.heartbeat_interval):
                 was_known, workers, sessions = await self._beat(keys, arguments)
-        except (RedisError, OSError) as exc:
+        except RedisUnavailableError as exc:
             if self.redis_healthy:
                 logger.warning("heartbeat failed: %s", exc)
             self.redis_healthy = False
-            if is_unusable(exc):
+            if exc.unusable:
                 self._broker.suspect(str(exc))  # the broker may publish nothing for long, and not notice
         else:
             self.redis_healthy = True
@@ -201,11 +202,11 @@ class HeartbeatTask:
             return
         worker_id = self._env.worker_id
         try:
-            async with self._redis.pipeline(transaction=False) as pipe:
+            async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
                 pipe.delete(heartbeat_key(worker_id))
                 pipe.zrem(LIVE_WORKERS_KEY, worker_id)
                 await pipe.execute()
-        except (RedisError, OSError) as exc:
+        except RedisUnavailableError as exc:
             logger.info("heartbeat left to expire: %s", exc)
 
     async def _measure_lag(self) -> None:

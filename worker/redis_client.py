@@ -9,6 +9,7 @@ from typing import Any
 
 import hiredis
 from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -16,6 +17,7 @@ from redis.exceptions import (
     ClusterCrossSlotError,
     ClusterDownError,
     NoPermissionError,
+    NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
@@ -27,14 +29,15 @@ from wsd.worker.errors import RedisFailure, RedisUnavailableError
 
 __all__ = [
     "LOST",
+    "PubSub",
     "Redis",
     "RedisError",
+    "is_missing_script",
     "is_refusal",
     "is_unusable",
     "open_redis",
     "redis_error",
     "redis_errors",
-    "refusal_text",
 ]
 
 LOST = (RedisError, OSError, TimeoutError, RedisUnavailableError)
@@ -129,7 +132,7 @@ def redis_error(exc: BaseException) -> RedisUnavailableError:
     else:
         failure = RedisFailure.NO_ANSWER
     reason = str(exc) or ("no answer in time" if isinstance(exc, TimeoutError) else type(exc).__name__)
-    error = RedisUnavailableError(reason, failure)
+    error = RedisUnavailableError(reason, failure, public_reason=_public_reason(exc))
     error.__cause__ = exc
     return error
 
@@ -155,6 +158,11 @@ def is_unusable(exc: BaseException) -> bool:
     return isinstance(exc, UNUSABLE) or (isinstance(exc, ResponseError) and bool(_UNUSABLE_CODE.search(str(exc))))
 
 
+def is_missing_script(exc: object) -> bool:
+    """Tell whether Redis does not know the script of an EVALSHA: it has been started since the script was loaded."""
+    return isinstance(exc, NoScriptError)
+
+
 def is_refusal(exc: BaseException) -> bool:
     """Tell whether Redis answered, and refuses this one request (OOM, WRONGTYPE, NOPERM, MISCONF, and the like).
 
@@ -165,19 +173,19 @@ def is_refusal(exc: BaseException) -> bool:
     return isinstance(exc, ResponseError) and not is_unusable(exc)
 
 
-REFUSALS: dict[str | type[RedisError], str] = {
+REJECTIONS: dict[str | type[RedisError], str] = {
     OutOfMemoryError: "the memory of Redis is full",
     NoPermissionError: "Redis does not permit it",
     "MISCONF": "Redis cannot write to its disk",
     "WRONGTYPE": "something else stands in its place",
 }
-"""Some errors have a class in redis-py, others only the first word of Redis' text."""
+"""Why Redis rejects a request, in words for clients: those of Redis name commands, scripts and keys.
+
+Some errors have a class in redis-py, others only the first word of Redis' text.
+"""
 
 
-def refusal_text(exc: BaseException) -> str:
-    """Say to a client why a message is not stored, without Redis' own words: they name commands, scripts and keys."""
-    if isinstance(exc, RedisUnavailableError):
-        exc = exc.__cause__ or exc
+def _public_reason(exc: BaseException) -> str:
     first_word = str(exc).partition(" ")[0]
-    found = (text for key, text in REFUSALS.items() if key == first_word or key is type(exc))
-    return f"the message is not stored: {next(found, 'Redis refuses it')}"
+    found = (text for key, text in REJECTIONS.items() if key == first_word or key is type(exc))
+    return next(found, "Redis refuses it")

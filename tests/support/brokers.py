@@ -5,12 +5,30 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from wsd.worker.broker.circuit_breaker import BreakerPolicy, CircuitBreaker
+from wsd.worker.broker.history import Entry
 from wsd.worker.broker.redis_broker import RedisMessageBroker
 from wsd.worker.broker.redis_pubsub import RedisPubSub
 from wsd.worker.broker.spool import Spool
 from wsd.worker.redis_client import open_redis
 
-Heard = list[tuple[str, bytes]]
+
+class Received:
+    """A BrokerListener that keeps what it receives."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, bytes]] = []
+        self.entries: list[Entry] = []
+
+    def message_received(self, channel: str, payload: bytes, /) -> None:
+        self.messages.append((channel, payload))
+
+    def entry_received(self, channel: str, entry: Entry, /) -> None:
+        self.entries.append(entry)
+
+    def subscriptions_restored(self) -> None: ...
+
+    def redis_restored(self) -> None: ...
+
 
 DEFAULT_POLICY = BreakerPolicy(pause=0.3)
 
@@ -19,34 +37,33 @@ DEFAULT_POLICY = BreakerPolicy(pause=0.3)
 async def running_broker(
     name: str,
     url: str,
-    stand_in: str = "",
+    fallback: str = "",
     *,
     policy: BreakerPolicy = DEFAULT_POLICY,
     spool_messages: int = 10_000,
     workers: Callable[[], int] = lambda: 0,
-) -> AsyncIterator[tuple[RedisMessageBroker, Heard]]:
-    """A broker, and the list of what it hears. `workers`: how many there are, as its heartbeat would know."""
-    heard: Heard = []
+) -> AsyncIterator[tuple[RedisMessageBroker, Received]]:
+    """Run a broker, and keep what it receives. `workers` returns how many there are, as its heartbeat would know."""
+    received = Received()
     clients = []
 
-    def way(url: str, *, stores: bool = True) -> RedisPubSub:
+    def server(url: str, *, stores: bool = True) -> RedisPubSub:
         publisher = open_redis(url, connect_timeout=1, timeout=2)
         listener = open_redis(url, connect_timeout=1, timeout=None)
         clients.extend([publisher, listener])
         return RedisPubSub(url, publisher, listener, f"own-{name}", timeout=1.0, stores=stores)
 
     broker = RedisMessageBroker(
-        lambda channel, payload: heard.append((channel, payload)),
-        way(url),
-        way(stand_in, stores=False) if stand_in else None,
+        server(url),
+        server(fallback, stores=False) if fallback else None,
         CircuitBreaker(policy),
         Spool(spool_messages, 1_000_000),
         expected_workers=workers,
     )
-    running = asyncio.create_task(broker.run())
+    running = asyncio.create_task(broker.run(received))
     await broker.wait_until_ready()
     try:
-        yield broker, heard
+        yield broker, received
     finally:
         running.cancel()
         with suppress(asyncio.CancelledError):

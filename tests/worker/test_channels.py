@@ -84,7 +84,7 @@ async def test_a_loss_without_a_successor_is_found(room: Room) -> None:
     await room.publish(1)
     await eventually(lambda: [message["n"] for message in heard] == [1])
     # Stored, and never published: as if the message had been lost between Redis and us.
-    commands = room.broker.primary._publisher
+    commands = room.broker.primary._client
     await commands.hset(history_meta_key("room"), "offset", "2")
     await commands.xadd(history_key("room"), {"m": 'another 1 {"n":2}'}, id="2-0")
     await eventually(lambda: [message["n"] for message in heard] == [1, 2])

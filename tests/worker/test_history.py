@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.brokers import running_broker
+from tests.support.brokers import Received, running_broker
 from tests.support.ports import unused_port
 from tests.support.valkey import Valkey, server
 from tests.support.waiting import eventually
@@ -34,35 +34,40 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 
 
 @asynccontextmanager
-async def redis_history(redis: Valkey) -> AsyncIterator[RedisMessageBroker]:
-    """A broker on an empty server."""
+async def redis_history(redis: Valkey) -> AsyncIterator[tuple[RedisMessageBroker, Received]]:
+    """Run a broker on an empty server, and keep what it receives."""
     client = open_redis(redis.url, connect_timeout=1, timeout=2)
     await client.flushall()
     await client.aclose()
-    async with running_broker("a", redis.url) as (made, _):
+    async with running_broker("a", redis.url) as (made, received):
         await eventually(lambda: made.healthy)
-        yield made
+        yield made, received
 
 
 @pytest.fixture(params=["memory", "redis"])
-async def broker(request: pytest.FixtureRequest) -> AsyncIterator[MessageBroker]:
+async def running(request: pytest.FixtureRequest) -> AsyncIterator[tuple[MessageBroker, Received]]:
     async with AsyncExitStack() as stack:
         if request.param == "redis":
             yield await stack.enter_async_context(redis_history(request.getfixturevalue("redis")))
         else:
-            memory = InMemoryMessageBroker(lambda channel, payload: None)
-            task = asyncio.create_task(memory.run())
+            memory, received = InMemoryMessageBroker(), Received()
+            task = asyncio.create_task(memory.run(received))
             stack.callback(task.cancel)
-            yield memory
+            await asyncio.sleep(0)  # it runs
+            yield memory, received
 
 
 @pytest.fixture
-async def entries(broker: MessageBroker) -> list[Entry]:
-    """What it hears on C."""
-    heard: list[Entry] = []
-    broker.on_entry = lambda channel, entry: heard.append(entry)
+def broker(running: tuple[MessageBroker, Received]) -> MessageBroker:
+    return running[0]
+
+
+@pytest.fixture
+async def entries(running: tuple[MessageBroker, Received]) -> list[Entry]:
+    """Subscribe to C, and keep the entries that come."""
+    broker, received = running
     await broker.subscribe(C)
-    return heard
+    return received.entries
 
 
 async def append(broker: MessageBroker, payload: bytes, keep: Retention = KEEP) -> Position:
@@ -142,33 +147,37 @@ async def test_many_at_once_keep_their_order(broker: MessageBroker, entries: lis
 
 
 @pytest.fixture
-async def redis_broker(redis: Valkey) -> AsyncIterator[RedisMessageBroker]:
-    """Where the test is about Redis."""
-    async with redis_history(redis) as made:
-        yield made
+async def redis_running(redis: Valkey) -> AsyncIterator[tuple[RedisMessageBroker, Received]]:
+    """As `running`, for the tests that are about Redis."""
+    async with redis_history(redis) as running:
+        yield running
+
+
+@pytest.fixture
+def redis_broker(redis_running: tuple[RedisMessageBroker, Received]) -> RedisMessageBroker:
+    return redis_running[0]
 
 
 async def test_a_message_that_was_stored_by_a_try_without_an_answer_is_not_stored_again(
-    redis_broker: RedisMessageBroker,
+    redis_running: tuple[RedisMessageBroker, Received],
 ) -> None:
-    entries: list[Entry] = []
-    redis_broker.on_entry = lambda channel, entry: entries.append(entry)
+    redis_broker, received = redis_running
     await redis_broker.subscribe(C)
     await append(redis_broker, b"a")
     outgoing = redis_broker._numbered(C, b"b", KEEP)
-    first = await redis_broker.primary.publish(outgoing)
+    first = await redis_broker.primary.publisher.publish(outgoing)
     await append(redis_broker, b"c")
-    second = await redis_broker.primary.publish(outgoing)
+    second = await redis_broker.primary.publisher.publish(outgoing)
     assert first is not None and second is not None
     assert (first, second) == ((first[0], True), (first[0], False))
-    await eventually(lambda: len(entries) == 3)
+    await eventually(lambda: len(received.entries) == 3)
     assert await payloads(redis_broker, 0) == [b"a", b"b", b"c"]
 
 
 @pytest.mark.parametrize("lost", [[history_meta_key("c")], [history_meta_key("c"), history_key("c")]])
 async def test_a_history_that_was_lost_begins_a_new_epoch(redis_broker: RedisMessageBroker, lost: list[str]) -> None:
     before = await append(redis_broker, b"a")
-    client = redis_broker.primary._publisher
+    client = redis_broker.primary._client
     await client.delete(*lost)
     after = await append(redis_broker, b"b")
     assert after.offset == 1
@@ -178,7 +187,7 @@ async def test_a_history_that_was_lost_begins_a_new_epoch(redis_broker: RedisMes
 
 async def test_a_stream_that_was_lost_alone_leaves_a_hole_that_shows(redis_broker: RedisMessageBroker) -> None:
     before = await append(redis_broker, b"a")
-    await redis_broker.primary._publisher.delete(history_key("c"))
+    await redis_broker.primary._client.delete(history_key("c"))
     assert await append(redis_broker, b"b") == Position(2, before.epoch)
     [page] = await redis_broker.read([HistoryQuery(C, KEEP, 0)])
     assert [offset_of(entry) for entry in page.entries] == [2]
@@ -195,14 +204,14 @@ async def test_an_epoch_is_renewed_once(redis_broker: RedisMessageBroker) -> Non
 
 async def test_a_server_that_forgot_its_scripts_is_told_again(redis_broker: RedisMessageBroker) -> None:
     await append(redis_broker, b"a")
-    await redis_broker.primary._publisher.script_flush()
+    await redis_broker.primary._client.script_flush()
     stored = await asyncio.gather(*(append(redis_broker, b"%d" % number) for number in range(10)))
     assert [position.offset for position in stored] == list(range(2, 12))
     assert redis_broker.healthy
 
 
 async def test_a_server_that_is_full_refuses_clearly(redis_broker: RedisMessageBroker) -> None:
-    client = redis_broker.primary._publisher
+    client = redis_broker.primary._client
     await client.config_set("maxmemory", 1)
     try:
         with pytest.raises(NotStoredError, match=r"^the message is not stored: the memory of Redis is full$"):
@@ -221,7 +230,7 @@ async def test_a_history_of_a_message_lives_as_long_as_it_says(
     tmp_path: Path, redis_broker: RedisMessageBroker
 ) -> None:
     await append(redis_broker, b"a", Retention(10, 30))
-    client = redis_broker.primary._publisher
+    client = redis_broker.primary._client
     assert 29_000 < await client.pttl(history_key("c")) <= 30_000
     assert 599_000 < await client.pttl(history_meta_key("c")) <= 600_000
 
@@ -248,7 +257,7 @@ async def test_an_epoch_outlives_the_checks_of_positions_however_short_the_histo
     redis: Valkey, history_ttl: float, seconds: float
 ) -> None:
     keep = Retention(10, history_ttl)
-    async with redis_history(redis) as broker:
+    async with redis_history(redis) as (broker, _):
         client = open_redis(redis.url, connect_timeout=1, timeout=2)
         await broker.append(C, b"first", keep)
         assert seconds > 3 * CHECK_SECONDS
@@ -274,7 +283,7 @@ async def test_the_epoch_of_a_channel_without_messages_is_soon_forgotten(
     redis: Valkey, name: str, seconds: float
 ) -> None:
     keep = Retention(10, 1000 / META_LIFETIMES)
-    async with redis_history(redis) as broker:
+    async with redis_history(redis) as (broker, _):
         client = open_redis(redis.url, connect_timeout=1, timeout=2)
         wanted = HistoryQuery(channel_key(name), keep, follows=True)
         await broker.read([wanted])

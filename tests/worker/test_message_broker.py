@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.brokers import Heard, running_broker
+from tests.support.brokers import Received, running_broker
 from tests.support.ports import unused_port
 from tests.support.valkey import valkey
 from tests.support.waiting import eventually
@@ -16,7 +16,7 @@ from wsd.worker.broker.message_broker import MessageBroker
 
 pytestmark = pytest.mark.anyio
 
-Make = Callable[..., Awaitable[tuple[MessageBroker, Heard]]]  # name, server URL, how many there are
+Make = Callable[..., Awaitable[tuple[MessageBroker, Received]]]  # name, server URL, how many there are
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +30,16 @@ async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
     """Makes a running broker and the list of what it hears. `memory` has one process: all share the one broker."""
     async with AsyncExitStack() as stack:
 
-        async def running(name: str, server: str = "", workers: int = 0) -> tuple[MessageBroker, Heard]:
+        async def running(name: str, server: str = "", workers: int = 0) -> tuple[MessageBroker, Received]:
             if request.param == "redis":
                 url = server or request.getfixturevalue("url")
                 return await stack.enter_async_context(running_broker(name, url, workers=lambda: workers))
-            heard: Heard = []
-            broker = InMemoryMessageBroker(lambda channel, payload: heard.append((channel, payload)))
-            task = asyncio.create_task(broker.run())
+            received = Received()
+            broker = InMemoryMessageBroker()
+            task = asyncio.create_task(broker.run(received))
+            await asyncio.sleep(0)  # it runs
             stack.callback(task.cancel)
-            return broker, heard
+            return broker, received
 
         yield running
 
@@ -55,34 +56,34 @@ async def subscribed(broker: MessageBroker, *channels: str) -> None:
 
 @both
 async def test_the_publisher_hears_itself_in_order(make: Make) -> None:
-    broker, heard = await make("a")
+    broker, received = await make("a")
     await subscribed(broker, "in-order")
     for number in range(100):
         assert await broker.publish("in-order", b"%d" % number)
-    await eventually(lambda: len(heard) == 100)
-    assert heard == [("in-order", b"%d" % number) for number in range(100)]
+    await eventually(lambda: len(received.messages) == 100)
+    assert received.messages == [("in-order", b"%d" % number) for number in range(100)]
 
 
 @both
-async def test_only_subscribed_channels_are_heard(make: Make) -> None:
-    broker, heard = await make("a")
+async def test_only_subscribed_channels_are_received(make: Make) -> None:
+    broker, received = await make("a")
     await subscribed(broker, "one", "two")
     await broker.unsubscribe("two")
     for channel in ("two", "three", "one"):
         assert await broker.publish(channel, b"x")
-    await eventually(lambda: ("one", b"x") in heard)
-    assert heard == [("one", b"x")]
+    await eventually(lambda: ("one", b"x") in received.messages)
+    assert received.messages == [("one", b"x")]
 
 
 @both
 async def test_payloads_are_bytes_of_any_kind(make: Make) -> None:
-    broker, heard = await make("a")
+    broker, received = await make("a")
     await subscribed(broker, "any")
     payload = bytes(range(256)) * 300
     await broker.publish("any", payload)
     await broker.publish("any", payload[::-1])
-    await eventually(lambda: len(heard) == 2)
-    assert heard == [("any", payload), ("any", payload[::-1])]
+    await eventually(lambda: len(received.messages) == 2)
+    assert received.messages == [("any", payload), ("any", payload[::-1])]
 
 
 @redis
@@ -91,46 +92,46 @@ async def test_all_brokers_of_a_channel_hear_it(make: Make) -> None:
     for broker, _ in brokers:
         await subscribed(broker, "all")
     await brokers[0][0].publish("all", b"hello")
-    for _, heard in brokers:
-        await eventually(lambda heard=heard: heard == [("all", b"hello")])  # type: ignore[misc]
+    for _, received in brokers:
+        await eventually(lambda received=received: received.messages == [("all", b"hello")])  # type: ignore[misc]
 
 
 @redis
 async def test_without_its_server_it_delivers_here_and_comes_back_by_itself(make: Make, tmp_path: Path) -> None:
     port = unused_port()
     with valkey(tmp_path / "first", port) as server:
-        a, heard_by_a = await make("a", server, workers=2)
-        b, heard_by_b = await make("b", server, workers=2)
+        a, received_by_a = await make("a", server, workers=2)
+        b, received_by_b = await make("b", server, workers=2)
         await subscribed(a, "c")
         await subscribed(b, "c")
     await eventually(lambda: not a.healthy and not b.healthy)
     assert await a.publish("c", b"local") is False
-    assert (heard_by_a, heard_by_b) == ([("c", b"local")], [])
+    assert (received_by_a.messages, received_by_b.messages) == ([("c", b"local")], [])
     with valkey(tmp_path / "second", port):
         await eventually(lambda: a.healthy and b.healthy)
         await a.publish("c", b"back")
-        for heard in (heard_by_a, heard_by_b):
-            await eventually(lambda heard=heard: heard == [("c", b"local"), ("c", b"back")])  # type: ignore[misc]
+        for received in (received_by_a, received_by_b):
+            await eventually(lambda received=received: received.messages == [("c", b"local"), ("c", b"back")])  # type: ignore[misc]
         await eventually(lambda: not a.statistics.spooled)
         assert await a.publish("c", b"direct") is True
 
 
 @redis
 async def test_it_starts_without_a_server(make: Make) -> None:
-    broker, heard = await make("a", f"redis://127.0.0.1:{unused_port()}")
+    broker, received = await make("a", f"redis://127.0.0.1:{unused_port()}")
     await broker.subscribe("c")
     assert not broker.healthy
     assert await broker.publish("c", b"local") is False
-    assert heard == [("c", b"local")]
+    assert received.messages == [("c", b"local")]
 
 
 @redis
-async def test_a_broker_that_comes_back_under_its_name_is_heard(make: Make, url: str) -> None:
-    listener, heard = await make("listener")
+async def test_a_broker_that_comes_back_under_its_name_is_received(make: Make, url: str) -> None:
+    listener, received = await make("listener")
     await subscribed(listener, "c")
     for life in (b"first", b"second"):
         async with running_broker("named", url) as (broker, _):
             await eventually(lambda: broker.healthy)
             for _ in range(3):
                 assert await broker.publish("c", life)
-    await eventually(lambda: len(heard) == 6)
+    await eventually(lambda: len(received.messages) == 6)

@@ -12,17 +12,18 @@ from typing import cast
 
 import pytest
 
-from tests.support.brokers import Heard, running_broker
+from tests.support.brokers import Received, running_broker
 from tests.support.hub_client import ask
 from tests.support.ports import unused_port
 from tests.support.proxy import Proxy
 from tests.support.valkey import Valkey, server
 from tests.support.waiting import eventually
 from tests.support.worker import worker
-from wsd.worker.broker import redis_broker
+from wsd.worker.broker import recovery
 from wsd.worker.broker.circuit_breaker import BreakerPolicy, BreakerState
-from wsd.worker.broker.history import Entry, Retention
-from wsd.worker.broker.message_broker import UNNUMBERED, Mode
+from wsd.worker.broker.history import Retention
+from wsd.worker.broker.message_broker import Mode
+from wsd.worker.broker.message_format import UNNUMBERED
 from wsd.worker.broker.redis_broker import RedisMessageBroker
 from wsd.worker.redis_client import open_redis
 
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.anyio
 CALL_SECONDS = 3.0  # 2 s are promised; a machine that runs other tests, too, may stand still for a moment
 RETURN_SECONDS = 4.0
 
-Brokers = list[tuple[RedisMessageBroker, Heard]]
+Brokers = list[tuple[RedisMessageBroker, Received]]
 
 
 @pytest.fixture
@@ -52,17 +53,17 @@ async def brokers(far: Valkey, near: Valkey | None, count: int = 2) -> AsyncIter
     async with AsyncExitStack() as stack:
         made: Brokers = []
         for number in range(count):
-            broker, heard = await stack.enter_async_context(
+            broker, received = await stack.enter_async_context(
                 running_broker(f"w{number}", far.url, near.url if near else "", workers=lambda: count)
             )
             await broker.subscribe("c")
             await eventually(lambda broker=broker: broker.health.mode is Mode.DISTRIBUTED)  # type: ignore[misc]
-            made.append((broker, heard))
+            made.append((broker, received))
         yield made
 
 
-def numbers(heard: Heard) -> list[int]:
-    return [int(payload) for _, payload in heard]
+def numbers(received: Received) -> list[int]:
+    return [int(payload) for _, payload in received.messages]
 
 
 async def publish_until(broker: RedisMessageBroker, stop: asyncio.Event) -> int:
@@ -78,21 +79,21 @@ async def publish_until(broker: RedisMessageBroker, stop: asyncio.Event) -> int:
 
 
 @pytest.mark.parametrize("fault", ["freeze", "kill"])
-@pytest.mark.parametrize("with_stand_in", [True, False])
+@pytest.mark.parametrize("with_fallback", [True, False])
 async def test_an_outage_under_load_loses_and_doubles_nothing(
-    far: Valkey, near: Valkey, fault: str, with_stand_in: bool
+    far: Valkey, near: Valkey, fault: str, with_fallback: bool
 ) -> None:
-    async with brokers(far, near if with_stand_in else None, count=3) as made:
+    async with brokers(far, near if with_fallback else None, count=3) as made:
         stop = asyncio.Event()
         load = asyncio.create_task(publish_until(made[0][0], stop))
-        await eventually(lambda: len(made[1][1]) > 20)
+        await eventually(lambda: len(made[1][1].messages) > 20)
         if fault == "freeze":
             far.freeze()
         else:
             far.kill()
-        away = Mode.FALLBACK if with_stand_in else Mode.LOCAL
+        away = Mode.FALLBACK if with_fallback else Mode.LOCAL
         await eventually(lambda: made[0][0].health.mode is away)
-        reached = made[1][1] if with_stand_in else made[0][1]
+        reached = made[1 if with_fallback else 0][1].messages
         seen = len(reached)
         await eventually(lambda: len(reached) > seen + 50)  # it goes on without Redis
         if fault == "freeze":
@@ -102,20 +103,20 @@ async def test_an_outage_under_load_loses_and_doubles_nothing(
         await eventually(lambda: made[0][0].health.mode is Mode.DISTRIBUTED and not made[0][0].statistics.spooled)
         stop.set()
         count = await load
-        for _, heard in made:
-            await eventually(lambda heard=heard: len(heard) >= count)  # type: ignore[misc]
-            assert sorted(numbers(heard)) == list(range(count))
-            assert numbers(heard) == list(range(count)), "and the order is kept"
+        for _, received in made:
+            await eventually(lambda received=received: len(received.messages) >= count)  # type: ignore[misc]
+            assert sorted(numbers(received)) == list(range(count))
+            assert numbers(received) == list(range(count)), "and the order is kept"
 
 
-@pytest.mark.parametrize("with_stand_in", [True, False])
+@pytest.mark.parametrize("with_fallback", [True, False])
 async def test_what_redis_took_and_did_not_hand_out_is_sent_again(
-    far: Valkey, near: Valkey, with_stand_in: bool
+    far: Valkey, near: Valkey, with_fallback: bool
 ) -> None:
     async with (
         Proxy(far.url) as proxy,
-        running_broker("sender", far.url, near.url if with_stand_in else "", workers=lambda: 2) as (sender, at_sender),
-        running_broker("other", proxy.url, near.url if with_stand_in else "", workers=lambda: 2) as (other, at_other),
+        running_broker("sender", far.url, near.url if with_fallback else "", workers=lambda: 2) as (sender, at_sender),
+        running_broker("other", proxy.url, near.url if with_fallback else "", workers=lambda: 2) as (other, at_other),
     ):
         for broker in (sender, other):
             await broker.subscribe("c")
@@ -126,7 +127,7 @@ async def test_what_redis_took_and_did_not_hand_out_is_sent_again(
         far.kill()
         await eventually(lambda: sender.health.mode is not Mode.DISTRIBUTED)
         assert await sender.publish("c", b"2") is False
-        if with_stand_in:
+        if with_fallback:
             await eventually(lambda: numbers(at_other) == [0, 1, 2])
         proxy.deaf_to = None
         far.start()
@@ -142,10 +143,8 @@ async def test_what_redis_kept_and_did_not_hand_out_reaches_the_node_with_its_po
     async with (
         Proxy(far.url) as proxy,
         running_broker("sender", far.url, near.url) as (sender, _),
-        running_broker("other", proxy.url, near.url) as (other, _),
+        running_broker("other", proxy.url, near.url) as (other, received),
     ):
-        entries: list[Entry] = []
-        other.on_entry = lambda channel, entry: entries.append(entry)
         await other.subscribe("c")
         await eventually(lambda: sender.health.mode is other.health.mode is Mode.DISTRIBUTED)
         proxy.deaf_to = b"own-other"
@@ -154,8 +153,11 @@ async def test_what_redis_kept_and_did_not_hand_out_reaches_the_node_with_its_po
         far.kill()
         await eventually(lambda: sender.health.mode is Mode.FALLBACK)
         assert await sender.append("c", b"1", keep) is None
-        await eventually(lambda: len(entries) == 2)
-        assert [(entry.payload, entry.position) for entry in entries] == [(b"0", stored.position), (b"1", None)]
+        await eventually(lambda: len(received.entries) == 2)
+        assert [(entry.payload, entry.position) for entry in received.entries] == [
+            (b"0", stored.position),
+            (b"1", None),
+        ]
 
 
 async def test_it_is_distributed_again_soon_after_its_return(far: Valkey) -> None:
@@ -182,7 +184,7 @@ async def test_what_was_spooled_waits_for_others_that_an_empty_redis_does_not_kn
     async with (
         Proxy(far.url) as proxy,
         running_broker("early", far.url, workers=lambda: known) as (early, _),
-        running_broker("late", proxy.url, workers=lambda: known) as (late, heard),
+        running_broker("late", proxy.url, workers=lambda: known) as (late, received),
     ):
         await late.subscribe("c")
         await eventually(lambda: early.health.mode is late.health.mode is Mode.DISTRIBUTED)
@@ -193,7 +195,7 @@ async def test_what_was_spooled_waits_for_others_that_an_empty_redis_does_not_kn
         proxy.delay = 0.5
         far.start()
         await eventually(lambda: not early.statistics.spooled)
-        await eventually(lambda: numbers(heard) == [1])
+        await eventually(lambda: numbers(received) == [1])
 
 
 async def test_what_is_kept_waits_for_others_where_all_began_without_redis(far: Valkey) -> None:
@@ -201,21 +203,19 @@ async def test_what_is_kept_waits_for_others_where_all_began_without_redis(far: 
     async with (
         Proxy(far.url) as proxy,
         running_broker("early", far.url) as (early, _),
-        running_broker("late", proxy.url) as (late, _),
+        running_broker("late", proxy.url) as (late, received),
     ):
-        entries: list[Entry] = []
-        late.on_entry = lambda channel, entry: entries.append(entry)
         await late.subscribe("c")
         assert await early.append("c", b"1", Retention(size=10, ttl=60)) is None
         proxy.delay = 0.5
         far.start()
         await eventually(lambda: not early.statistics.spooled)
-        await eventually(lambda: [entry.payload for entry in entries] == [b"1"])
+        await eventually(lambda: [entry.payload for entry in received.entries] == [b"1"])
 
 
 async def test_what_the_spool_must_drop_is_the_oldest_and_counted(far: Valkey) -> None:
     async with brokers(far, None, count=1) as made:
-        listener, heard = made[0]
+        listener, received = made[0]
         async with running_broker("small", far.url, spool_messages=5) as (small, _):
             await eventually(lambda: small.health.mode is Mode.DISTRIBUTED)
             far.kill()
@@ -227,12 +227,12 @@ async def test_what_the_spool_must_drop_is_the_oldest_and_counted(far: Valkey) -
             await eventually(lambda: small.statistics.spooled == 0)
             await eventually(lambda: listener.health.mode is Mode.DISTRIBUTED)
             await eventually(lambda: not small.statistics.spooled)
-        assert numbers(heard) in ([3, 4, 5, 6, 7], [])  # those who came back later than it was sent hear nothing
+        assert numbers(received) in ([3, 4, 5, 6, 7], [])  # those who came back later than it was sent hear nothing
 
 
 async def test_a_breaker_of_several_failures_spools_what_failed_before_it_opened(far: Valkey) -> None:
     async with brokers(far, None, count=1) as made:
-        _, heard = made[0]
+        _, received = made[0]
         policy = BreakerPolicy(failures=1000, pause=0.2)
         async with running_broker("patient", far.url, policy=policy) as (patient, _):
             await eventually(lambda: patient.health.mode is Mode.DISTRIBUTED)
@@ -240,10 +240,10 @@ async def test_a_breaker_of_several_failures_spools_what_failed_before_it_opened
             assert await patient.publish("c", b"1") is False
             assert patient.health.breaker is BreakerState.CLOSED
             far.thaw()
-            await eventually(lambda: numbers(heard) == [1])
+            await eventually(lambda: numbers(received) == [1])
             await eventually(lambda: patient.statistics.spooled == 0)
             assert await patient.publish("c", b"2") is True
-            await eventually(lambda: numbers(heard) == [1, 2])
+            await eventually(lambda: numbers(received) == [1, 2])
 
 
 async def test_calls_are_quick_while_redis_is_known_to_be_away(far: Valkey, near: Valkey) -> None:
@@ -277,8 +277,8 @@ async def test_killed_listening_connections_come_back_and_none_is_left_over(far:
                     f"round {round_}",
                 )
             await made[0][0].publish("c", b"1")
-            for _, heard in made:
-                await eventually(lambda heard=heard: numbers(heard) == [1])  # type: ignore[misc]
+            for _, received in made:
+                await eventually(lambda received=received: numbers(received) == [1])  # type: ignore[misc]
             clients = await admin.client_list()
             assert len([client for client in clients if "P" in client["flags"]]) == 2
             assert len(clients) <= 1 + 2 * 3
@@ -299,40 +299,40 @@ async def test_a_publish_over_the_output_limit_costs_a_reconnect_and_no_hearing(
             await eventually(lambda: made[1][0].statistics.reconnects > before)
             await eventually(lambda: all(broker.health.mode is Mode.DISTRIBUTED for broker, _ in made))
             await made[0][0].publish("c", b"2")
-            for _, heard in made:
-                await eventually(lambda heard=heard: heard[-1:] == [("c", b"2")])  # type: ignore[misc]
+            for _, received in made:
+                await eventually(lambda received=received: received.messages[-1:] == [("c", b"2")])  # type: ignore[misc]
 
 
 async def test_a_quiet_connection_is_not_a_broken_one(far: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_broker, "HEARING_SECONDS", 0.1)
+    monkeypatch.setattr(recovery, "QUIET_SECONDS", 0.1)
     async with brokers(far, None, count=1) as made:
         broker, _ = made[0]
-        heard_at = broker.primary.heard_at
-        await eventually(lambda: broker.primary.heard_at > heard_at + 1.0)  # it heard itself, ten times
+        received_at = broker.primary.subscriber.received_at
+        await eventually(lambda: broker.primary.subscriber.received_at > received_at + 1.0)  # ten probes were received
         assert broker.statistics.reconnects == 1
         assert broker.statistics.hearing_failures == 0
 
 
 async def test_a_deaf_worker_notices_tries_again_and_says_so(far: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_broker, "HEARING_SECONDS", 0.2)
+    monkeypatch.setattr(recovery, "QUIET_SECONDS", 0.2)
     async with Proxy(far.url) as proxy, brokers(far, None, count=1) as made:
-        hearing, heard = made[0]
-        async with running_broker("deaf", proxy.url) as (broker, heard_by_deaf):
+        hearing, received = made[0]
+        async with running_broker("deaf", proxy.url) as (broker, received_by_deaf):
             await broker.subscribe("c")
             await eventually(lambda: broker.health.mode is Mode.DISTRIBUTED)
             proxy.deaf_to = b"own-deaf"
             await eventually(lambda: broker.health.mode is Mode.LOCAL)
             assert broker.statistics.hearing_failures >= 1
             await broker.publish("c", b"1")  # its own members hear it all the same
-            assert numbers(heard_by_deaf) == [1]
+            assert numbers(received_by_deaf) == [1]
             await eventually(lambda: broker.health.deaf)
             assert broker.statistics.reconnects > 2
             assert not hearing.health.deaf
             proxy.deaf_to = None
             await eventually(lambda: broker.health.mode is Mode.DISTRIBUTED)
             assert not broker.health.deaf
-            await eventually(lambda: numbers(heard) == [1])
-            assert numbers(heard_by_deaf) == [1]
+            await eventually(lambda: numbers(received) == [1])
+            assert numbers(received_by_deaf) == [1]
 
 
 async def test_a_message_that_redis_refuses_holds_up_nobody(far: Valkey) -> None:

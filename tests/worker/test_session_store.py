@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.ports import unused_port
 from tests.support.valkey import valkey
-from wsd.worker.broker.message_broker import UNNUMBERED
+from wsd.worker.broker.message_format import UNNUMBERED
 from wsd.worker.contract.redis_keys import (
     CLEANUP_KEY,
     SESSION_WORKERS_KEY,

@@ -45,7 +45,7 @@ def memory_backend(*, session_ttl: float, trace_ttl: float) -> Backend:
     connections are kept.
     """
     return Backend(
-        broker=InMemoryMessageBroker(lambda channel, payload: None),
+        broker=InMemoryMessageBroker(),
         sessions=InMemorySessionStore(session_ttl),
         presence=InMemoryPresence(),
         receipts=Receipts(None),

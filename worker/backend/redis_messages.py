@@ -32,9 +32,8 @@ def open_broker(env: WorkerEnv, clients: RedisClients, expected_workers: Callabl
     `expected_workers`: returns how many workers subscribe to the messages of all.
     """
     return RedisMessageBroker(
-        lambda channel, payload: None,
         primary=_pubsub(env, clients, "Redis", env.redis_url),
-        stand_in=_pubsub(env, clients, "the stand-in", env.fallback_url, stores=False) if env.fallback_url else None,
+        fallback=_pubsub(env, clients, "the fallback", env.fallback_url, stores=False) if env.fallback_url else None,
         breaker=CircuitBreaker(BreakerPolicy()),
         spool=Spool(env.spool_messages, env.spool_bytes),
         expected_workers=expected_workers,

@@ -61,7 +61,7 @@ class HistoryQuery(Struct, frozen=True, gc=False):
     """
 
     channel: str
-    keep: Retention
+    retention: Retention
     since: int | None = None
     count: int = PAGE_ENTRIES
     reverse: bool = False
@@ -74,6 +74,10 @@ class AppendResult(Struct, frozen=True, gc=False):
 
     position: Position
     entry: Entry | None
+
+
+StoredAt = tuple[Position, bool]
+"""The position of a stored message, and whether the message is new there."""
 
 
 class Page(Struct, frozen=True, gc=False):

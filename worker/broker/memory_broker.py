@@ -1,4 +1,4 @@
-"""The broker of a worker that stands alone: a development server, a test, or a worker without any Redis."""
+"""The broker of a worker that stands alone."""
 
 import asyncio
 import secrets
@@ -8,12 +8,12 @@ from wsd.worker.broker.history import HistoryQuery, Page, Retention
 from wsd.worker.broker.memory_history import MemoryHistory
 from wsd.worker.broker.message_broker import (
     BrokerHealth,
+    BrokerListener,
     BrokerStatistics,
     MessageBroker,
     Mode,
     OnAppended,
-    Receive,
-    Told,
+    OnPublished,
 )
 from wsd.worker.wire.position import Position
 
@@ -21,16 +21,17 @@ CLEANUP_SECONDS = 60.0
 
 
 class InMemoryMessageBroker(MessageBroker):
-    """For one process: development, tests, and a worker without any Redis."""
+    """A broker for one process: development, tests, and a worker without any Redis."""
 
-    def __init__(self, receive: Receive) -> None:
-        super().__init__(receive)
+    def __init__(self) -> None:
+        super().__init__()
         self._channels: set[str] = set()
-        self._published = self._heard = 0
+        self._published = self._received = 0
         self._origin = secrets.token_hex(6).encode()
         self._histories: dict[str, MemoryHistory] = {}
 
-    async def run(self) -> None:
+    async def run(self, listener: BrokerListener) -> None:
+        self._listener = listener
         while True:
             await asyncio.sleep(CLEANUP_SECONDS)
             for channel in [c for c, history in self._histories.items() if history.forgotten]:
@@ -46,34 +47,36 @@ class InMemoryMessageBroker(MessageBroker):
     async def unsubscribe(self, channel: str) -> None:
         self._channels.discard(channel)
 
-    def publish_soon(self, channel: str, payload: bytes, told: Told) -> None:
+    def publish_soon(self, channel: str, payload: bytes, on_result: OnPublished) -> None:
         self._published += 1
         if channel in self._channels:
-            self._heard += 1
-            self.receive(channel, payload)
-        told(True)
+            self._received += 1
+            self._listener.message_received(channel, payload)
+        on_result(True)
 
     def append_soon(
         self,
         channel: str,
         payload: bytes,
-        keep: Retention,
-        told: OnAppended,
+        retention: Retention,
+        on_result: OnAppended,
         on_stored: Callable[[Position], None] | None = None,
     ) -> None:
         self._published += 1
-        stored = self._history(channel).append(self._origin, self._published, payload, keep)
-        if stored.entry is not None and channel in self._channels:
-            self._heard += 1
-            self.on_entry(channel, stored.entry)
-        told(stored)
+        result = self._history(channel).append(self._origin, self._published, payload, retention)
+        if result.entry is not None and channel in self._channels:
+            self._received += 1
+            self._listener.entry_received(channel, result.entry)
+        on_result(result)
 
-    async def read(self, wanted: Sequence[HistoryQuery]) -> list[Page]:
+    async def read(self, queries: Sequence[HistoryQuery]) -> list[Page]:
         return [
-            self._history(one.channel).read(one.since, one.count, reverse=one.reverse, max_bytes=one.max_bytes)
-            if one.follows or one.channel in self._histories
+            self._history(query.channel).read(
+                query.since, query.count, reverse=query.reverse, max_bytes=query.max_bytes
+            )
+            if query.follows or query.channel in self._histories
             else Page(Position(0, ""))
-            for one in wanted
+            for query in queries
         ]
 
     async def renew_epoch(self, channel: str, epoch: str) -> None:
@@ -91,4 +94,4 @@ class InMemoryMessageBroker(MessageBroker):
 
     @property
     def statistics(self) -> BrokerStatistics:
-        return BrokerStatistics(channels=len(self._channels), published=self._published, heard=self._heard)
+        return BrokerStatistics(channels=len(self._channels), published=self._published, heard=self._received)

@@ -1,45 +1,34 @@
-"""How messages reach the other workers: the interface that all brokers have."""
+"""The interface of all brokers: how messages reach the other workers."""
 
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from wsd.worker.broker.circuit_breaker import BreakerState
 from wsd.worker.broker.history import AppendResult, Entry, HistoryQuery, Page, Retention
 from wsd.worker.errors import NotStoredError
 from wsd.worker.wire.position import Position
 
-Receive = Callable[[str, bytes], None]
-"""Called with channel and payload for every message heard; must not block."""
-
-OnEntry = Callable[[str, Entry], None]
-"""Called with channel and entry; must not block."""
-
-UNNUMBERED = b"- - 0 "
-"""What a message begins with that is published by something that is no broker (a script, say)."""
-
-
-Told = Callable[[bool], None]
-"""Called with whether a message went to all workers; otherwise those out of reach get it later, if ever."""
-
-HISTORY_UNAVAILABLE = "the history cannot be read now: ask again later"
-"""What a client is told when Redis does not answer; Redis' own words are for the log."""
-
+OnPublished = Callable[[bool], None]
+"""Called with whether a message went to all workers. Otherwise the workers out of reach get it later, if ever."""
 
 OnAppended = Callable[[AppendResult | NotStoredError | None], None]
-"""Called with what became of an entry: None when it could not be stored yet."""
+"""Called with the outcome of `MessageBroker.append_soon`."""
+
+HISTORY_UNAVAILABLE = "the history cannot be read now: ask again later"
+"""The answer to a client while Redis is away. The words of Redis itself are for the log."""
 
 
 T = TypeVar("T")
 
 
 def resolve_into(answer: "asyncio.Future[T]") -> Callable[[T | Exception], None]:
-    """What to call with an outcome, for one who waits instead; if he still does."""
+    """Return a callback that sets the result of a future, or its exception, unless the future is done already."""
 
-    def told(outcome: T | Exception) -> None:
+    def resolve(outcome: T | Exception) -> None:
         if answer.done():
             return
         if isinstance(outcome, Exception):
@@ -47,7 +36,7 @@ def resolve_into(answer: "asyncio.Future[T]") -> Callable[[T | Exception], None]
         else:
             answer.set_result(outcome)
 
-    return told
+    return resolve
 
 
 class Mode(StrEnum):
@@ -61,66 +50,107 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True)
 class BrokerHealth:
+    """The state of a broker, as /health shows it."""
+
     mode: Mode
     breaker: BreakerState = BreakerState.CLOSED
     reason: str = ""  # why messages do not cross workers
-    deaf: bool = False  # connected, but hears nothing, not even itself: only a new process may help
+    deaf: bool = False  # messages can be published and are not received, not even our own: only a new process may help
 
 
 @dataclass(frozen=True)
 class BrokerStatistics:
-    """Counters start at 0."""
+    """Counts of a broker. Counters start at 0."""
 
     channels: int = 0  # subscribed now
     published: int = 0
-    heard: int = 0
-    duplicates: int = 0  # heard again, not delivered again
+    heard: int = 0  # received
+    duplicates: int = 0  # received again, and not delivered again
     reconnects: int = 0  # of the listening connection, the first connection included
     spooled: int = 0  # waiting for Redis now
     spool_bytes: int = 0
-    dropped: int = 0  # could never be sent, refused ones included
-    refused: int = 0  # Redis was there, and did not take them
+    dropped: int = 0  # could never be sent, rejected ones included
+    refused: int = 0  # rejected by Redis
     breaker_opened: int = 0
-    hearing_failures: int = 0
+    hearing_failures: int = 0  # probes that were not received
+
+
+class BrokerListener(Protocol):
+    """The object that a broker reports to. Its methods must not block."""
+
+    def message_received(self, channel: str, payload: bytes, /) -> None:
+        """Handle a message of a channel without a history."""
+
+    def entry_received(self, channel: str, entry: Entry, /) -> None:
+        """Handle a message of a channel with a history."""
+
+    def subscriptions_restored(self) -> None:
+        """Handle a new connection to Redis. Messages may have been missed: compare positions."""
+
+    def redis_restored(self) -> None:
+        """Handle that Redis is back and messages cross workers again. Redis may have lost data: write it again."""
+
+
+class _NoListener:
+    """The listener of a broker that does not run yet: nobody is connected then, and nothing is to be done."""
+
+    def message_received(self, channel: str, payload: bytes, /) -> None:
+        pass
+
+    def entry_received(self, channel: str, entry: Entry, /) -> None:
+        pass
+
+    def subscriptions_restored(self) -> None:
+        pass
+
+    def redis_restored(self) -> None:
+        pass
 
 
 class MessageBroker(ABC):
-    """Publish and subscribe between workers.
+    """Publish and subscribe between workers, and a history for each channel that is to have one.
 
-    Promise: a payload published to a channel reaches `receive` of every healthy broker subscribed to it,
-    the publisher's own included, at most once, and in the order in which one publisher sent them.
+    Promise: a payload that is published to a channel reaches `message_received` of every healthy broker that is
+    subscribed to the channel, the publisher's own included, at most once, and in the order in which one publisher sent
+    them.
 
-    What is appended to a channel's history comes to `on_entry` instead: with its position, in the order of offsets, and
-    with holes where something was lost on the way, which `read` fills.
+    A payload that is appended to a channel's history reaches `entry_received` instead: with its position, in the order
+    of offsets, and with holes where something was lost on the way. `read` fills the holes.
     """
 
-    def __init__(self, receive: Receive) -> None:
-        self.receive = receive
-        self.on_entry: OnEntry = lambda channel, entry: None
-        self.on_return: Callable[[], None] = lambda: None  # called whenever messages cross workers again
-        self.on_hearing: Callable[[], None] = lambda: None  # called when it hears again, and may have missed something
+    def __init__(self) -> None:
+        self._listener: BrokerListener = _NoListener()
 
     @abstractmethod
-    async def run(self) -> None:
-        """Hear messages until cancelled, connecting and reconnecting as needed."""
+    async def run(self, listener: BrokerListener) -> None:
+        """Receive messages until cancelled, connecting and reconnecting as needed, and report to `listener`."""
 
     @abstractmethod
     async def wait_until_ready(self) -> None:
-        """Wait until `run` hears, or has seen that it cannot for now: before that, messages would be missed."""
+        """Wait until `run` receives messages, or has seen that it cannot for now.
+
+        Messages that are published before that are missed.
+        """
 
     @abstractmethod
     async def subscribe(self, *channels: str) -> None:
-        """From its return on, what is published to the channels is heard; without a server, once it is back."""
+        """Subscribe to channels: messages that are published after the return are received.
+
+        While the server is away, this returns at once, and the channels are subscribed when it is back.
+        """
 
     @abstractmethod
     async def unsubscribe(self, channel: str) -> None: ...
 
     @abstractmethod
-    def publish_soon(self, channel: str, payload: bytes, told: Told) -> None:
-        """Send; `told` may be called before it returns. Messages keep the order of the calls."""
+    def publish_soon(self, channel: str, payload: bytes, on_result: OnPublished) -> None:
+        """Publish a message after those of earlier calls. Does not block.
+
+        `on_result` is called exactly once, possibly before this returns.
+        """
 
     async def publish(self, channel: str, payload: bytes) -> bool:
-        """`publish_soon`, and wait for what `told` is told."""
+        """Publish a message, and return whether it went to all workers."""
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.publish_soon(channel, payload, resolve_into(answer))
         return await answer
@@ -130,35 +160,48 @@ class MessageBroker(ABC):
         self,
         channel: str,
         payload: bytes,
-        keep: Retention,
-        told: OnAppended,
+        retention: Retention,
+        on_result: OnAppended,
         on_stored: Callable[[Position], None] | None = None,
     ) -> None:
-        """Store a message in the channel's history and send it, in one step.
+        """Append a message to the channel's history and publish it, atomically. Does not block.
 
-        `told` gets None when it could not be stored yet: who can be reached has it, without a position, and once it is
-        stored, everybody has it with one; then `on_stored` is called. It gets a NotStoredError when nobody has the
-        message, nor will.
+        `on_result` is called exactly once, possibly before this returns, with
+
+        - an AppendResult: the message is stored, and every subscriber will receive it with its position;
+        - None: Redis is away. The members within reach (on this node, or on this worker) have received the message
+          without a position. It waits in the spool. Once Redis has stored it, every subscriber receives it with its
+          position, and `on_stored` is called with that;
+        - a NotStoredError: Redis rejected the message. Nobody received it, and it is not sent again.
         """
 
     async def append(
-        self, channel: str, payload: bytes, keep: Retention, on_stored: Callable[[Position], None] | None = None
+        self, channel: str, payload: bytes, retention: Retention, on_stored: Callable[[Position], None] | None = None
     ) -> AppendResult | None:
-        """`append_soon`, and wait for what `told` is told. Raises NotStoredError."""
+        """Append a message as `append_soon` does, and return the result.
+
+        Raises NotStoredError.
+        """
         answer: asyncio.Future[AppendResult | None] = asyncio.get_running_loop().create_future()
-        self.append_soon(channel, payload, keep, resolve_into(answer), on_stored)
+        self.append_soon(channel, payload, retention, resolve_into(answer), on_stored)
         return await answer
 
     @abstractmethod
-    async def read(self, wanted: Sequence[HistoryQuery]) -> list[Page]:
-        """Read parts of histories, all in one round trip. Raises one of LOST."""
+    async def read(self, queries: Sequence[HistoryQuery]) -> list[Page]:
+        """Read a page of a history for each query, all in one round trip.
+
+        Raises RedisUnavailableError.
+        """
 
     @abstractmethod
     async def renew_epoch(self, channel: str, epoch: str) -> None:
-        """The history lost something that had been sent: end this epoch. Raises one of LOST."""
+        """End an epoch of a channel, because its history lost something that had been sent.
 
-    def suspect(self, reason: str) -> None:  # noqa: B027 - for who depends on no server
-        """Somebody else found that the server does not answer."""
+        Raises RedisUnavailableError.
+        """
+
+    def suspect(self, reason: str) -> None:  # noqa: B027 - a broker without a server has nothing to suspect
+        """Note that another part of the worker found that the server does not answer."""
 
     @property
     @abstractmethod
@@ -170,5 +213,5 @@ class MessageBroker(ABC):
 
     @property
     def healthy(self) -> bool:
-        """Whether a message reaches all whom it should now."""
+        """Whether a message reaches all workers that it should reach now."""
         return self.health.mode in (Mode.MEMORY, Mode.DISTRIBUTED)

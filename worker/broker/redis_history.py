@@ -1,27 +1,29 @@
-"""A channel's history in Redis: a stream whose entry ids are the offsets, and a hash with the epoch and the top offset.
+"""The histories that one Redis keeps: a stream for each channel, and a hash with the epoch and the top offset.
 
-One script does all of a publish, so that the order in the stream is the order on the wire, and a message is either
-stored and sent or neither. The publisher's worker numbers its messages; a number that is not above its last one in a
-channel is a message that was stored already, by a try whose answer was lost (as Kafka's idempotent producer does it).
-All keys of a channel share a hash tag, and so a server of a Redis Cluster.
+The ids of the stream's entries are the offsets. One script does all of a publish, so that the order in the stream is
+the order on the wire, and a message is either stored and sent, or neither. The broker that sends numbers its messages.
+A number that is not above its last one in a channel names a message that an earlier attempt stored, whose answer was
+lost (as with Kafka's idempotent producer). All keys of a channel share a hash tag, and so a server of a Redis Cluster.
 """
 
-import hashlib
 import time
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from wsd.worker.broker.history import (
     EMPTY_SECONDS,
-    IDEMPOTENCY_SECONDS,
     PAGE_BYTES,
     Entry,
     HistoryQuery,
     Page,
     Retention,
+    StoredAt,
     epoch_seconds,
     new_epoch,
     page_of,
 )
+from wsd.worker.broker.history_scripts import READ_SCRIPT, READ_SHA, RENEW_SCRIPT
+from wsd.worker.broker.message_format import parse_message
 from wsd.worker.contract.redis_keys import (
     BROADCAST,
     USER_PREFIX,
@@ -30,160 +32,112 @@ from wsd.worker.contract.redis_keys import (
     history_meta_key,
     idempotency_key,
 )
-from wsd.worker.wire.position import Position
+from wsd.worker.redis_client import Redis, is_missing_script, redis_error, redis_errors
+from wsd.worker.wire.position import NOWHERE, Position
 
 FOREIGN = b"foreign"
-"""The origin of what no worker wrote."""
+"""The origin of an entry that no worker wrote."""
 
-STEP_ENTRIES = 50
-"""Entries that the script looks at together, before it counts their bytes."""
-
-PRODUCERS = 64
-"""Workers that are remembered by channel before those of yesterday are forgotten."""
-
-PRODUCER_SECONDS = 86_400
-
-# KEYS meta, stream, and the idempotency key if there is one. ARGV message (origin, number, payload), pub/sub channel,
-# an epoch in case there is none, history size, its ttl in ms, seconds now, for how many ms the epoch is remembered.
-# Answers the position, after a "=" where the message was there already. The first command that writes must be one that
-# a full server refuses: after a write, it lets a script have all it wants.
-# The meta hash outlives the stream, so that a client that comes late learns that it missed something; if it was lost
-# alone (evicted), what is left of the stream belongs to another epoch and must go.
-APPEND_SCRIPT = f"""
-local origin, number = string.match(ARGV[1], '^(%S+) (%d+) ')
-local producer = 'p:' .. origin
-local epoch, offset, last = unpack(redis.call('HMGET', KEYS[1], 'epoch', 'offset', producer))
-if last and tonumber(number) <= tonumber(string.match(last, '^%d+')) then
-    local head = origin .. ' ' .. number .. ' '
-    for _, entry in ipairs(redis.call('XREVRANGE', KEYS[2], '+', '-')) do
-        if string.sub(entry[2][2], 1, #head) == head then
-            return '=' .. string.match(entry[1], '^%d+') .. ':' .. epoch
-        end
-    end
-    return '=0:' .. epoch
-end
-if KEYS[3] then
-    local seen = redis.call('GET', KEYS[3])
-    if seen then return '=' .. seen end
-end
-epoch = epoch or ARGV[3]
-offset = (offset or 0) + 1
-redis.call('HSET', KEYS[1], 'epoch', epoch, 'offset', offset, producer, number .. ' ' .. ARGV[6])
-if offset == 1 then redis.call('DEL', KEYS[2]) end
-if not last and redis.call('HLEN', KEYS[1]) > {PRODUCERS} then
-    local all = redis.call('HGETALL', KEYS[1])
-    for i = 1, #all, 2 do
-        local seen_at = string.match(all[i + 1], '^%d+ (%d+)')
-        if seen_at and tonumber(seen_at) < ARGV[6] - {PRODUCER_SECONDS} then redis.call('HDEL', KEYS[1], all[i]) end
-    end
-end
-redis.call('PEXPIRE', KEYS[1], ARGV[7])
-redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[4], offset .. '-0', 'm', ARGV[1])
-redis.call('PEXPIRE', KEYS[2], ARGV[5])
-local position = string.format('%d', offset) .. ':' .. epoch
-redis.call('PUBLISH', ARGV[2], position .. ' ' .. ARGV[1])
-if KEYS[3] then redis.call('SET', KEYS[3], position, 'EX', {IDEMPOTENCY_SECONDS}) end
-return position
-"""
-APPEND_SHA = hashlib.sha1(APPEND_SCRIPT.encode()).hexdigest()  # noqa: S324 - EVALSHA's own
-
-# KEYS meta, stream; ARGV an epoch in case there is none, for how many ms it is remembered, offset to read after ('' for
-# the top only), count, 1 to read backwards, from before the offset, for how many ms an epoch without messages is kept
-# ('': it is not begun, and nothing is written), and how many bytes of entries at most. Without an epoch there is
-# nothing to read: what is left of a stream belongs to none. It answers the position, the entries, and 1 if it stopped
-# for their bytes.
-READ_SCRIPT = f"""
-local epoch, offset = unpack(redis.call('HMGET', KEYS[1], 'epoch', 'offset'))
-if not epoch then
-    if ARGV[6] == '' then return {{'0:', {{}}, 0}} end
-    epoch, offset = ARGV[1], '0'
-    redis.call('HSET', KEYS[1], 'epoch', epoch, 'offset', offset)
-    redis.call('DEL', KEYS[2])
-end
-if ARGV[6] ~= '' then
-    redis.call('PEXPIRE', KEYS[1], offset == '0' and ARGV[6] or ARGV[2])
-end
-local entries, left, room, reverse = {{}}, tonumber(ARGV[4]), tonumber(ARGV[7]), ARGV[5] == '1'
-local from = '+'
-if ARGV[3] == '' then
-    left = 0
-elseif not reverse then
-    from = string.format('%d', ARGV[3] + 1)
-elseif ARGV[3] ~= '0' then
-    from = string.format('%d', ARGV[3] - 1)
-end
-while left > 0 do
-    local step = math.min(left, {STEP_ENTRIES})
-    local found
-    if reverse then
-        found = redis.call('XREVRANGE', KEYS[2], from, '-', 'COUNT', step)
-    else
-        found = redis.call('XRANGE', KEYS[2], from, '+', 'COUNT', step)
-    end
-    for _, entry in ipairs(found) do
-        if room <= 0 then return {{offset .. ':' .. epoch, entries, 1}} end
-        entries[#entries + 1] = entry
-        room = room - #entry[2][2]
-    end
-    if #found < step then break end
-    left = left - step
-    from = string.format('%d', string.match(found[step][1], '^%d+') + (reverse and -1 or 1))
-    if from == '0' then break end
-end
-return {{offset .. ':' .. epoch, entries, 0}}
-"""
-
-READ_SHA = hashlib.sha1(READ_SCRIPT.encode()).hexdigest()  # noqa: S324
-
-# KEYS meta; ARGV the epoch to end, a new one. What it holds stays: it is only that nobody may count on it.
-RENEW_SCRIPT = """
-if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 0 end
-return redis.call('HSET', KEYS[1], 'epoch', ARGV[2])
-"""
+FOREIGN_POSITION = "WRONGTYPE the position of a history is none that a worker wrote"
 
 
-def append_arguments(channel: str, message: bytes, keep: Retention) -> list[Any]:
-    """Of EVALSHA, after the script."""
+class RedisHistory:
+    """Reads the histories that one Redis keeps."""
+
+    def __init__(self, client: Redis, timeout: float) -> None:
+        """`timeout` is how many seconds one call may take."""
+        self._client = client
+        self._timeout = timeout
+
+    async def read(self, queries: Sequence[HistoryQuery]) -> list[Page]:
+        """Read pages of histories in one round trip.
+
+        A history that cannot be read has a page with a `problem`, and the other pages are read all the same.
+
+        Raises RedisUnavailableError if Redis is away.
+        """
+        arguments = [read_arguments(query) for query in queries]
+        async with redis_errors(self._timeout):
+            answers = await self._ask(arguments)
+            if any(isinstance(answer, Exception) and is_missing_script(answer) for answer in answers):
+                await self._client.script_load(READ_SCRIPT)
+                answers = await self._ask(arguments)
+        return [self._page(answer, query.max_bytes) for answer, query in zip(answers, queries, strict=True)]
+
+    async def renew_epoch(self, channel: str, epoch: str) -> None:
+        """End an epoch, if it is still the channel's epoch, since messages of it were lost.
+
+        Raises RedisUnavailableError.
+        """
+        async with redis_errors(self._timeout):
+            await self._client.eval(RENEW_SCRIPT, 1, history_meta_key(channel_of(channel)), epoch, new_epoch())
+
+    async def _ask(self, questions: Iterable[list[Any]]) -> list[Any]:
+        async with self._client.pipeline(transaction=False) as pipe:
+            for arguments in questions:
+                pipe.evalsha(READ_SHA, *arguments)
+            answers: list[Any] = await pipe.execute(raise_on_error=False)
+        return answers
+
+    @staticmethod
+    def _page(answer: Any, max_bytes: int) -> Page:
+        if isinstance(answer, Exception):
+            error = redis_error(answer)
+            if error.rejected:
+                return Page(NOWHERE, problem=str(error))
+            raise error
+        try:
+            return parse_page(answer, max_bytes)
+        except ValueError:
+            return Page(NOWHERE, problem=FOREIGN_POSITION)
+
+
+def append_arguments(channel: str, message: bytes, retention: Retention) -> list[Any]:
+    """Return the arguments of EVALSHA that follow the hash of APPEND_SCRIPT."""
     name = channel_of(channel)
     keys = [history_meta_key(name), history_key(name)]
-    if keep.idempotency_key:
-        keys.append(idempotency_key(name, keep.idempotency_key))
-    ttl_ms, epoch_ms = int(keep.ttl * 1000), int(epoch_seconds(keep.ttl) * 1000)
-    return [len(keys), *keys, message, channel, new_epoch(), keep.size, ttl_ms, int(time.time()), epoch_ms]
+    if retention.idempotency_key:
+        keys.append(idempotency_key(name, retention.idempotency_key))
+    ttl_ms, epoch_ms = int(retention.ttl * 1000), int(epoch_seconds(retention.ttl) * 1000)
+    return [len(keys), *keys, message, channel, new_epoch(), retention.size, ttl_ms, int(time.time()), epoch_ms]
 
 
-def read_arguments(wanted: HistoryQuery) -> list[Any]:
-    name = channel_of(wanted.channel)
-    since = "" if wanted.since is None else wanted.since
-    epoch_ms = int(epoch_seconds(wanted.keep.ttl) * 1000)
-    empty_ms = int(_empty_seconds(name, wanted.keep) * 1000) if wanted.follows else ""
+def read_arguments(query: HistoryQuery) -> list[Any]:
+    """Return the arguments of EVALSHA that follow the hash of READ_SCRIPT."""
+    name = channel_of(query.channel)
     keys = [history_meta_key(name), history_key(name)]
     return [
         len(keys),
         *keys,
         new_epoch(),
-        epoch_ms,
-        since,
-        wanted.count,
-        int(wanted.reverse),
-        empty_ms,
-        wanted.max_bytes,
+        int(epoch_seconds(query.retention.ttl) * 1000),
+        "" if query.since is None else query.since,
+        query.count,
+        int(query.reverse),
+        int(_empty_seconds(name, query.retention) * 1000) if query.follows else "",
+        query.max_bytes,
     ]
 
 
-def _empty_seconds(name: str, keep: Retention) -> float:
-    """For how long an epoch without messages is kept: clients can name channels as fast as they can subscribe."""
+def _empty_seconds(name: str, retention: Retention) -> float:
+    """Return how many seconds an epoch without messages is kept.
+
+    The time is short for channels that clients name: they can do so as fast as they can subscribe.
+    """
     is_named_by_client = name != BROADCAST and not name.startswith(USER_PREFIX)
-    return EMPTY_SECONDS if is_named_by_client else epoch_seconds(keep.ttl)
+    return EMPTY_SECONDS if is_named_by_client else epoch_seconds(retention.ttl)
 
 
-def parse_stored(answer: bytes) -> tuple[Position, bool]:
-    """Parse what the append script answers: the position, and whether the message is new there. Raises ValueError."""
+def parse_stored(answer: bytes) -> StoredAt:
+    """Parse the answer of the append script: the position of the message, and whether the message is new there.
+
+    Raises ValueError.
+    """
     return Position.parse(answer.removeprefix(b"=")), not answer.startswith(b"=")
 
 
 def parse_page(answer: Any, max_bytes: int = PAGE_BYTES) -> Page:
-    """Parse what the read script answers.
+    """Parse the answer of the read script, into a page of at most `max_bytes` of payloads.
 
     Raises ValueError for a position that no worker wrote.
     """
@@ -193,14 +147,8 @@ def parse_page(answer: Any, max_bytes: int = PAGE_BYTES) -> Page:
     return page_of(position, found, max_bytes, more=bool(more))
 
 
-def parse_message(message: bytes) -> tuple[bytes, int, bytes]:
-    """Origin, number and payload. Raises ValueError."""
-    origin, number, payload = message.split(b" ", 2)
-    return origin, int(number), payload
-
-
 def _entry(offset_id: bytes, fields: list[bytes], epoch: str) -> Entry:
-    """Parse an entry. What no worker wrote is an entry without a payload, so that those around it are read."""
+    """Parse an entry. One that no worker wrote gets an empty payload, so that the entries around it can be read."""
     offset = int(offset_id.partition(b"-")[0])
     try:
         origin, number, payload = parse_message(fields[1])

@@ -16,14 +16,14 @@ class Outgoing(Struct, frozen=True):
     number: int
     channel: str
     message: bytes
-    keep: Retention | None = None  # None: for who hears it now, no history
+    retention: Retention | None = None  # None: for who hears it now, no history
     on_stored: Callable[[Position], None] | None = None
     position: Position | None = None  # in the history, once it is there
 
     @property
     def text(self) -> bytes:
         """What others hear: it begins with `-`, or, where there is a history, with a position or `~` for none yet."""
-        if self.keep is None:
+        if self.retention is None:
             return b"- " + self.message
         if self.position is None:
             return b"~ " + self.message

@@ -43,8 +43,6 @@ class Channels:
         self.left = self._open.left
         self.check_all = self._catch_up.check_all
         self.wait_until_ready = self._catch_up.wait_until_all_are_ready
-        broker.on_entry = self.entry_received
-        broker.on_hearing = self.check_all
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:

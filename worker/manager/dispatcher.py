@@ -14,7 +14,10 @@ logger = get_logger(__name__)
 
 
 class Dispatcher:
-    """Hands what the broker and the heartbeat report to the parts that it concerns. No method blocks."""
+    """Hands what the broker and the heartbeat report to the parts that it concerns. No method blocks.
+
+    It is the BrokerListener and the HeartbeatListener of a worker.
+    """
 
     def __init__(
         self,
@@ -26,6 +29,9 @@ class Dispatcher:
         presence: Presence,
         members: MemberLists,
     ) -> None:
+        # These two belong to the channels alone. They are attributes to spare a call for each message.
+        self.entry_received = channels.entry_received
+        self.subscriptions_restored = channels.check_all
         self._fanout = fanout
         self._channels = channels
         self._peers = peers
@@ -33,7 +39,7 @@ class Dispatcher:
         self._presence = presence
         self._members = members
 
-    def message_received(self, channel: str, payload: bytes) -> None:
+    def message_received(self, channel: str, payload: bytes, /) -> None:
         """Send a message to the members of its channel on this worker, or take one that is for the worker itself."""
         if channel in self._peers.channels:
             self._peers.received(payload)

@@ -132,8 +132,6 @@ class ManagerParts:
             presence=backend.presence,
             members=self.members,
         )
-        broker.receive = self.dispatcher.message_received
-        broker.on_return = self.dispatcher.redis_restored
 
     async def run(self) -> None:
         """Receive messages, and do what is to be done in the background, until cancelled."""
@@ -142,7 +140,7 @@ class ManagerParts:
         await backend.broker.subscribe(*self.peers.channels)
         with self.channels.holding(BROADCAST):
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(backend.broker.run(), name="broker")
+                tasks.create_task(backend.broker.run(self.dispatcher), name="broker")
                 tasks.create_task(self.keeper.run(), name="sessions")
                 tasks.create_task(backend.presence.run(), name="presence")
                 tasks.create_task(self.channels.run(), name="channels")

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from wsd.worker.broker.message_broker import UNNUMBERED
+from wsd.worker.broker.message_format import UNNUMBERED
 from wsd.worker.contract.redis_keys import (
     CLEANUP_KEY,
     SESSION_WORKERS_KEY,

@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from tests.support.valkey import error_of
 from wsd.worker.errors import RedisFailure, RedisUnavailableError
-from wsd.worker.redis_client import is_refusal, is_unusable, redis_error, redis_errors, refusal_text
+from wsd.worker.redis_client import is_refusal, is_unusable, redis_error, redis_errors
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_replica_is_told_from_other_servers_that_are_unusable() -> None:
 
 def test_a_client_learns_why_its_message_was_rejected_but_no_command_of_redis() -> None:
     error = redis_error(error_of("OOM command not allowed when used memory > 'maxmemory'."))
-    assert refusal_text(error) == "the message is not stored: the memory of Redis is full"
+    assert error.public_reason == "the memory of Redis is full"
 
 
 @pytest.mark.anyio

@@ -1,0 +1,24 @@
+"""How a message is written on a Redis channel and in the stream of a history. Pure.
+
+A message is `origin number payload`: the broker that sent it, the number that this broker gave it, and the payload.
+On a Redis channel a position stands before it: `17:5f0c`, or `~` for a message of a history that is not stored yet, or
+`-` for a message of a channel without a history.
+"""
+
+NO_HISTORY = b"-"
+"""Stands for the position of a message of a channel without a history."""
+
+NOT_STORED = b"~"
+"""Stands for the position of a message that Redis has not stored yet."""
+
+UNNUMBERED = b"- - 0 "
+"""The beginning of a message that no broker sent, but a script, for example: it has no origin, and the number 0."""
+
+
+def parse_message(message: bytes) -> tuple[bytes, int, bytes]:
+    """Return origin, number and payload of a message.
+
+    Raises ValueError for a message that no broker wrote.
+    """
+    origin, number, payload = message.split(b" ", 2)
+    return origin, int(number), payload
