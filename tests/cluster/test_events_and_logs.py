@@ -1,4 +1,4 @@
-"""What happened, and why: the file of events, the logs, and the commands that show them."""
+"""The file of events, the logs, and the commands that show them."""
 
 import asyncio
 import getpass

@@ -1,4 +1,4 @@
-"""What fails is noticed and replaced, and new clients do not see it."""
+"""Processes that fail are noticed and replaced, and new clients are not affected."""
 
 import asyncio
 import os
@@ -204,7 +204,7 @@ async def test_a_worker_over_its_memory_limit_is_recycled(tmp_path: Path) -> Non
 
 
 async def test_no_restart_loses_a_worker_of_the_count(tmp_path: Path) -> None:
-    """All workers killed in the same moment: all come back, and Redis counts as many as there are."""
+    """Kill all workers at once: all come back, and Redis counts as many as there are."""
     with Cluster(tmp_path, "--workers", "3") as cluster:
         pids = [worker.pid for worker in cluster.status().workers]
         for pid in pids:

@@ -1,4 +1,4 @@
-"""A disk that is full ends nothing, and all goes on by itself once there is room again. On a small disk of its own."""
+"""A full disk ends no process, and everything continues once there is room again. On a small disk of its own."""
 
 import asyncio
 import logging

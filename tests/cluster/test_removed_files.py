@@ -1,4 +1,4 @@
-"""Somebody removes files of a cluster that runs: `git clean -fdx`, or a cleaner of temporary files."""
+"""Files of a running cluster are removed, by `git clean -fdx` or a cleaner of temporary files, and restored."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""A supervisor, or a whole node, that stood still goes on with the processes and the clients that it had."""
+"""After a supervisor, or a whole node, was stopped, it keeps the processes and the clients that it had."""
 
 import asyncio
 import contextlib

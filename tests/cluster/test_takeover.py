@@ -1,4 +1,4 @@
-"""Supervisors end and come; what serves goes on."""
+"""A supervisor ends and another one takes over; the processes that serve stay."""
 
 import asyncio
 import os

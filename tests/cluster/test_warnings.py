@@ -1,4 +1,4 @@
-"""What will go wrong is said before it does; other nodes are seen."""
+"""Warnings come before a node or its Redis is full, and the status shows other nodes."""
 
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -74,7 +74,7 @@ async def test_it_warns_while_messages_are_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Where Valkey keeps its data."""
+    """Return the directory in which Valkey keeps its data."""
     with small_disk_at(tmp_path / ".wsd" / "valkey") as directory:
         yield directory
 

@@ -1,4 +1,4 @@
-"""What a node can hold, and when people are warned."""
+"""The number of clients that a node can hold, and the warnings before it is full."""
 
 from typing import Any
 

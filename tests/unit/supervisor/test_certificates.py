@@ -1,4 +1,4 @@
-"""What is said of a certificate, by its dates and names."""
+"""Findings about a certificate, by its dates and names."""
 
 from datetime import UTC, datetime, timedelta
 

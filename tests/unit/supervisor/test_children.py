@@ -1,4 +1,4 @@
-"""The list of all slots, while it grows."""
+"""The slots of a supervisor: iterating while slots are added, and finding them by their service."""
 
 from pathlib import Path
 

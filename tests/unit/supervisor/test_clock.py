@@ -1,4 +1,4 @@
-"""A supervisor that stood still kills nobody for it: the clock of the watch, and the silences that it measures."""
+"""A supervisor that was stopped kills no process for it: its clock, and the silences that it measures."""
 
 import random
 from collections.abc import Sequence

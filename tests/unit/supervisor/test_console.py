@@ -1,4 +1,4 @@
-"""What `wsd start` shows, over real pipes: readers that are gone, that stop, and that read JSON."""
+"""The output of `wsd start`, over real pipes: readers that are gone, that stop reading, and that read JSON."""
 
 import fcntl
 import json

@@ -1,4 +1,4 @@
-"""How many CPUs there are for us, by affinity and cgroup."""
+"""The number of CPUs that we may use, by affinity and cgroup."""
 
 import math
 import os

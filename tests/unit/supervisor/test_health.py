@@ -1,4 +1,4 @@
-"""From observation to verdict, and what counts as a sign of life."""
+"""Verdicts on processes, and the signs of life that they depend on."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A process is ours by boot, start time and mark; real processes, and no cluster."""
+"""Processes are recognised by boot, start time and mark. With real processes, without a cluster."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""`wsd logs` and `wsd events`: times are found in whatever form, lines are merged, rotated logs are read first."""
+"""Lines for `wsd logs` and `wsd events`: times are found in all formats, and logs are merged, rotated ones first."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The processes' logs on the terminal: whole lines, a prefix each, colour only where it belongs."""
+"""Following logs: whole lines, a prefix for each log, colour only on terminals."""
 
 import io
 from pathlib import Path

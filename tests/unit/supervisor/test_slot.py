@@ -1,4 +1,4 @@
-"""The slot's state machine: facts in, effects out, as tables."""
+"""The state machine of a slot: facts in, effects out."""
 
 import random
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Text of strangers on the terminal: every character that acts or hides is escaped, and nothing is markup."""
+"""Text from strangers on the terminal: control characters are escaped, and nothing is taken for markup."""
 
 import io
 import json
