@@ -37,7 +37,7 @@ def print_sessions(answer: dict[str, Any], offset: int) -> None:
         for session in answer["sessions"]
     ]
     fitted_table.print_table(SESSION_COLUMNS, rows)
-    say(f"{offset + 1 if rows else 0} to {offset + len(rows)} of {answer['total']}")
+    say(f"sessions {offset + 1} to {offset + len(rows)} of {answer['total']}" if rows else "no sessions")
 
 
 def print_channels(answer: dict[str, Any]) -> None:

@@ -135,7 +135,8 @@ async def _memory(client: Redis) -> Finding:
     if limit and policy != "noeviction":
         remedy = "CONFIG SET maxmemory-policy noeviction: otherwise sessions and histories are evicted"
         return warning("Redis: memory", f"maxmemory-policy is {policy}", remedy)
-    return ok("Redis: memory", f"{used // 1_000_000} MB used, {f'of {limit // 1_000_000} MB' if limit else 'no limit'}")
+    text = f"{used // 1_000_000} of {limit // 1_000_000} MB used" if limit else f"{used // 1_000_000} MB used, no limit"
+    return ok("Redis: memory", text)
 
 
 async def _persistence(client: Redis) -> Finding:
