@@ -25,11 +25,11 @@ from wsd.supervisor.state_dir.records import SavedState
 
 
 class Cluster:
-    """What runs on this node, and by which settings.
+    """The processes of this node, and the settings by which they run.
 
     `Supervisor` brings it up and down, and says in `up`, `stopping` and `handing_over` how far it is. `redis_watch`,
-    `health_watch` and `certificates` are None until it has begun to watch. `notices` say what is missing since the
-    start, one line each.
+    `health_watch` and `certificates` are None until it has begun to watch. `notices` say what has been missing since
+    the start, one line each.
     """
 
     def __init__(

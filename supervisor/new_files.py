@@ -58,6 +58,7 @@ def _unit_name(directory: Path) -> str:
 
 
 def application(path: Path) -> str:
+    """Return an application to begin with, for the file `path`."""
     """Return an example application for a module of this name."""
     return template.render("app.py.j2", module=path.stem)
 

@@ -1,6 +1,6 @@
-"""Text of the operator's as other programs read it: one function for each format.
+"""Quote paths and names for the files of other programs, with one function for each format.
 
-Paths may hold every byte but zero. In Python's texts, bytes that are not UTF-8 are lone surrogates (PEP 383).
+A path may hold every byte but zero. In a Python string, bytes that are not UTF-8 are lone surrogates (PEP 383).
 """
 
 import os
@@ -12,7 +12,7 @@ from urllib.parse import quote
 from wsd.worker.contract.escaping import escape
 
 PLAIN = re.compile(r"[A-Za-z0-9_./+@=:,~-]+")
-"""Text that means the same in every format."""
+"""Text that needs no quotes in any format."""
 
 Text = str | Path
 
@@ -25,8 +25,8 @@ def nginx(value: object) -> str:
 def nginx_file(path: str, prefix: Path) -> str | None:
     """Quote the path of a file for a directive that evaluates variables, in a configuration in the folder `prefix`.
 
-    nginx has no escape for a dollar sign. Where a folder above both holds one, the path from there does; where that
-    path holds one, too, the answer is None.
+    nginx has no escape for a dollar sign. A path with one is written relative to `prefix`, which helps where the dollar
+    sign is in a folder above both. Returns None where the relative path has a dollar sign, too.
     """
     if "$" in path:
         path = os.path.relpath(path, prefix.resolve())
@@ -44,7 +44,7 @@ def unit_argument(value: Text) -> str:
 
 
 def unit_word(value: Text) -> str:
-    """Quote a word of a setting of a systemd unit in which a dollar sign means nothing, such as `Environment=`."""
+    """Quote a word of a setting of a systemd unit that does not expand variables, such as `Environment=`."""
     if PLAIN.fullmatch(str(value)):
         return str(value)
     quoted = ""
@@ -61,8 +61,8 @@ def unit_word(value: Text) -> str:
 def unit_command(argv: Sequence[str], directory: Path) -> str:
     """Write a command that runs in `directory`, for a systemd unit.
 
-    systemd wants a plain name of the program itself, and takes the directory from `WorkingDirectory=` only where
-    `unit_directory` has an answer. env(1) has neither limit.
+    systemd does not take every path of a program, and `WorkingDirectory=` does not take every directory. env(1) takes
+    all of them, so the command goes through env(1) where a path is not plain.
     """
     if unit_directory(directory) is not None and PLAIN.fullmatch(argv[0]):
         return " ".join(map(unit_argument, argv))
@@ -70,14 +70,14 @@ def unit_command(argv: Sequence[str], directory: Path) -> str:
 
 
 def unit_directory(path: Path) -> str | None:
-    """Write a path for a setting of a systemd unit that is taken as it stands, or None where it cannot be said."""
+    """Write a path for a setting of a systemd unit that takes no quotes, or return None where that is impossible."""
     if not _is_printable(path) or str(path) != str(path).strip() or str(path).endswith("\\"):
         return None
     return str(path).replace("%", "%%")
 
 
 def unit_paths(path: Path) -> str | None:
-    """Write a path for a setting of a systemd unit that is a list of paths, or None where it cannot be said."""
+    """Write a path for a setting of a systemd unit that is a list of paths, or return None where that is impossible."""
     text = str(path).replace("%", "%%")
     if not _is_printable(path) or ("'" in text and '"' in text):
         return None

@@ -32,8 +32,7 @@ class Supervisor:
     """The lifetime of a cluster: from `run` until `stop` or `hand_over` is called."""
 
     def __init__(self, cluster: Cluster, operations: Operations, saved: SavedState, say: Callable[[str], None]) -> None:
-        """`saved` is what the previous supervisor left running; `say` shows a line of progress to the person who
-        started this one."""
+        """`saved` is what the previous supervisor left running. `say` shows a line of progress to the operator."""
         self.cluster = cluster
         self.operations = operations
         self._takeover = Takeover(cluster, saved)

@@ -1,4 +1,4 @@
-"""Files from the templates of `wsd.templates`."""
+"""Render the templates of the package `wsd.templates`."""
 
 import jinja2
 
@@ -6,7 +6,7 @@ from wsd.supervisor import quoting
 
 
 def render(name: str, /, **values: object) -> str:
-    """A template with its values; one that it needs and does not get is an error."""
+    """Return a template with its values filled in. A value that is missing is an error."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("wsd.templates", "."),
         undefined=jinja2.StrictUndefined,

@@ -29,7 +29,7 @@ def changed(before: Digests, after: Digests, config: Config) -> Iterator[tuple[K
     for section, key in before.keys() & after.keys():
         if before[section, key] != after[section, key]:
             path = getattr(getattr(config, section), key)
-            note = ", which the workers read by themselves" if (section, key) == JWKS else ""
+            note = ", which the workers read without a restart" if (section, key) == JWKS else ""
             yield (section, key), f"{section}.{key}: {path} has new content{note}"
 
 

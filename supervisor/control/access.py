@@ -1,7 +1,7 @@
-"""Who may enter the dashboard: by the token, by where they come from, and by how they came. `refusal` decides.
+"""Access to the dashboard: the token that opens it, and the decision about each visitor.
 
-A token is always needed: `dashboard.token`, or one that is made at the start. With one that was made, the page opens
-on this machine alone.
+A visitor always needs a token: `dashboard.token`, or a token that wsd derives from a secret of its own. The derived
+token opens the page on this machine alone.
 """
 
 import hashlib
@@ -24,22 +24,22 @@ HEADERS = {
 
 
 class Visitor(Struct, frozen=True):
-    """What decides whether somebody may enter."""
+    """A request for the dashboard, as far as it decides about access."""
 
-    address: str  # the client's, as nginx knows it
-    host: str  # that the browser believes to talk to
-    forwarded: str = ""  # traces of another proxy
-    proof: str = ""  # of the token: the cookie
-    changes: bool = False  # asks for more than a look
-    intent: bool = True  # and is the page
+    address: str  # of the client, as nginx knows it
+    host: str  # the name by which the browser reached us
+    forwarded: str = ""  # the headers of another proxy in front of nginx
+    proof: str = ""  # the cookie, which proves that the browser had the token
+    changes: bool = False  # the request would change something
+    intent: bool = True  # the request comes from the page itself
 
 
 @dataclass(frozen=True)
 class Access:
-    """The token that opens the page, and from where.
+    """The token that opens the page.
 
-    `secret` never leaves the state directory. `configured` is `dashboard.token`; empty, a token is derived from the
-    secret, and the page opens on this machine alone.
+    `secret` never leaves the state directory. `configured` is `dashboard.token`. Where that is empty, the token is
+    derived from the secret, and the page opens on this machine alone.
     """
 
     secret: str
@@ -51,7 +51,7 @@ class Access:
 
     @property
     def proof(self) -> str:
-        """What the browser keeps instead of the token. It cannot be computed from a guessed token."""
+        """The value that the browser keeps instead of the token. Nobody can compute it without the secret."""
         return self._derive(f"cookie {self.token}")
 
     def is_token(self, given: str) -> bool:
@@ -76,7 +76,7 @@ class Refusal:
 
 
 def refusal(visitor: Visitor, access: Access) -> Refusal | None:
-    """Decide whether somebody may enter; None: yes. Pure."""
+    """Return why the visitor may not enter, or None. Pure."""
     if visitor.changes and not visitor.intent:
         return Refusal(403, "this did not come from the dashboard's own page")
     if not access.configured:
@@ -85,7 +85,7 @@ def refusal(visitor: Visitor, access: Access) -> Refusal | None:
                 403, "only from this machine, and through no other proxy; dashboard.token opens it to others"
             )
         if not _is_loopback_name(visitor.host):
-            # A name that its owner lets point at 127.0.0.1: another site's page would read this one.
+            # DNS rebinding: the owner of a name lets it point to 127.0.0.1, so that their page can read ours.
             return Refusal(403, "only as localhost or 127.0.0.1; dashboard.token opens it under other names")
     if access.is_proof(visitor.proof):
         return None

@@ -16,58 +16,62 @@ from wsd.supervisor.unix_http import UnixConnection, request
 from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER
 
 UPGRADE_SECONDS = 60.0
+"""How long the code that is installed now may take to check its settings, and then to be up."""
 
 
 class ControlClient:
-    """The supervisor's control API, as a client sees it."""
+    """A client of the control API of the supervisor that runs in `state_dir`."""
 
     def __init__(self, state_dir: StateDir, timeout: float = 5.0, *, way: str = "") -> None:
-        """`way`: how somebody asks, for the events; by default the command."""
+        """`timeout` in seconds. `way` says in the events how the request was made; by default, the `wsd` command."""
         self._asker = this_command(way)
         self._state_dir = state_dir
         self._timeout = timeout
 
     def call(self, method: str, target: str, body: object = None) -> bytes:
-        """Raises NotRunningError when no supervisor is there, CommandError when it refuses or does not answer."""
-        with self._errors_told():
+        """Send a request, and return the body of the response.
+
+        Raises NotRunningError when no supervisor runs, and CommandError when it refuses or does not answer.
+        """
+        with self._mapped_errors():
             path, headers = self._state_dir.control_socket, self._headers()
             status, answer = request(path, method, target, self._timeout, body, headers=headers)
         return _accepted(method, target, status, answer)
 
     def follow(self, target: str, body: object) -> Iterator[bytes]:
-        """Begin an operation, and yield its progress, a JSON object each, until it is over. Raises as `call`."""
+        """Begin an operation, and yield its progress until it is over: one JSON object per line. Raises as `call`."""
         connection = UnixConnection(self._state_dir.control_socket, self._timeout)
         try:
-            with self._errors_told():
+            with self._mapped_errors():
                 headers = {"Content-Type": "application/json", **self._headers()}
                 connection.request("POST", target, json.dumps(body), headers)
                 response = connection.getresponse()
             if response.status >= 400:
                 _accepted("POST", target, response.status, response.read())
-            connection.sock.settimeout(None)  # it takes as long as it takes
-            with self._errors_told():
+            connection.sock.settimeout(None)  # an operation may take any time
+            with self._mapped_errors():
                 yield from response
         finally:
             connection.close()
 
     def _headers(self) -> Mapping[str, str]:
-        """Return who asks, and the key by which the supervisor knows its operator."""
+        """Return the headers that name the sender and hold the operator's key."""
         self._state_dir.check()
         key = read_secret(self._state_dir.operator_key_path)
         return {ASKED_BY_HEADER: self._asker, OPERATOR_KEY_HEADER: key}
 
     @contextlib.contextmanager
-    def _errors_told(self) -> Iterator[None]:
-        """Raises NotRunningError or CommandError for whatever goes wrong on the socket."""
+    def _mapped_errors(self) -> Iterator[None]:
+        """Turn errors of the socket into NotRunningError or CommandError."""
         try:
             yield
         except (FileNotFoundError, ConnectionRefusedError):
             holder = self._state_dir.lock.holder()
             if holder is None:
-                raise NotRunningError(self._who_runs()) from None
+                raise NotRunningError(self._what_runs()) from None
             raise CommandError(
-                f"the supervisor (pid {holder}) does not listen on {self._state_dir.control_socket}: it starts, or "
-                "binds anew what was removed, within seconds; try again. `wsd stop` works in any case"
+                f"the supervisor (pid {holder}) does not listen on {self._state_dir.control_socket}: it is starting, "
+                "or about to restore a socket that was removed; try again soon (`wsd stop` works in any case)"
             ) from None
         except PermissionError:
             raise CommandError(f"the cluster in {self._state_dir.root} belongs to another user") from None
@@ -75,7 +79,8 @@ class ControlClient:
             holder = self._state_dir.lock.holder()
             raise CommandError(f"the supervisor (pid {holder}) does not answer: {exc!r}") from None
 
-    def _who_runs(self) -> str:
+    def _what_runs(self) -> str:
+        """Describe the state directory of a supervisor that is gone."""
         alive = [record for record in self._state_dir.read_state().processes if is_alive(record, self._state_dir.root)]
         if not alive:
             return f"no cluster runs in {self._state_dir.root}"
@@ -92,14 +97,19 @@ def _accepted(method: str, target: str, status: int, answer: bytes) -> bytes:
 
 
 def upgrade_and_wait(state_dir: StateDir) -> int:
-    """Let the supervisor become the code that is installed now; its pid. Raises NotRunningError or CommandError."""
+    """Let the supervisor become the code that is installed now, and return its pid once the cluster is up.
+
+    Raises NotRunningError or CommandError.
+    """
     client = ControlClient(state_dir)
     begun = time.monotonic()
     ControlClient(state_dir, timeout=UPGRADE_SECONDS).call("POST", "/v1/upgrade", {})
     while True:
         time.sleep(0.05)
         if state_dir.lock.holder() is None:
-            raise CommandError(f"the new supervisor ended; what serves goes on; see {state_dir.log('supervisor')}")
+            raise CommandError(
+                f"the new supervisor ended; the processes of the cluster serve on; see {state_dir.log('supervisor')}"
+            )
         with contextlib.suppress(CommandError):
             seen = json.loads(client.call("GET", "/v1/status"))
             new = seen["supervisor"]["uptime_seconds"] < time.monotonic() - begun

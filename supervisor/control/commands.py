@@ -1,4 +1,4 @@
-"""What people may have a running supervisor do. Each command checks its request and begins an operation.
+"""The commands that change a running cluster. Each checks its request and begins an operation.
 
 `wsd restart` goes from `cli.operations` over the control socket to `control.server`, which calls `begin` here.
 OPERATIONS names the function; the work itself is in `deploys`. The caller follows the progress of the operation.
@@ -26,7 +26,7 @@ class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Restart(Struct, frozen=True, forbid_unknown_fields=True):
-    """No `slots` means all of them. `surge` null means: if the memory allows it."""
+    """A restart of `slots`, or of all where none is named. With `surge` null, it is a surge if the memory allows it."""
 
     slots: list[Annotated[int, Meta(ge=1)]] = []
     surge: bool | None = None

@@ -1,7 +1,7 @@
-"""The web page of the cluster: what `wsd status`, `sessions`, `channels`, `events` show, live, with buttons.
+"""The web page of the cluster: it shows live what `wsd status`, `sessions`, `channels` and `events` show, with buttons.
 
-nginx passes one location on to here. A token is always needed: `dashboard.token`, or one that is made at the start.
-With a token that was made, the page opens on this machine alone. `refusal` decides, `GuessLimit` counts wrong tokens.
+nginx passes one location on to the supervisor's socket. `access.refusal` decides who may enter, and `GuessLimit` counts
+wrong tokens.
 """
 
 import asyncio
@@ -34,14 +34,14 @@ from wsd.worker.contract.events import EVENT
 logger = logging.getLogger(__name__)
 
 INTENT_HEADER = "X-WSD-Dashboard"
-"""What the page sends with everything that changes something; no other site can make a browser send it."""
+"""The page sends this header with every request that changes something. No other site can make a browser send it."""
 
 COOKIE = "wsd_dashboard_{port}"
-"""Its name has the cluster's port, since a browser sends cookies to all ports of a host."""
+"""The name has the port of the cluster in it, because browsers send cookies to all ports of a host."""
 
 COOKIE_SECONDS = 30 * 86_400
 MAX_STREAMS = 32
-"""Pages that are open at the same time."""
+"""How many pages may be open at the same time."""
 
 EVENTS_AT_FIRST = 100
 TICK_SECONDS = 1.0
@@ -49,7 +49,7 @@ FILES = {"dashboard.css": "text/css", "dashboard.js": "text/javascript"}
 
 
 class Dashboard:
-    """`routes` are those below DASHBOARD_PATH."""
+    """The routes of the page, below DASHBOARD_PATH."""
 
     def __init__(self, cluster: Cluster, operations: Operations) -> None:
         self._cluster = cluster
@@ -96,7 +96,10 @@ class Dashboard:
         return refusal(visitor, access_to(self._cluster))
 
     def _try_token(self, request: Request, given: str) -> Refusal | None:
-        """Compare a token. While too many were wrong, none is compared: else trying would go on."""
+        """Compare a token with ours, and return None if it is right.
+
+        After too many wrong tokens none is compared for a while, so that a right guess is no use either.
+        """
         address, now = request.headers.get("X-Real-IP", ""), time.monotonic()
         if wait := self._guesses.wait(address, now):
             return Refusal(429, "too many wrong tokens; try again later", math.ceil(wait))
@@ -110,7 +113,7 @@ class Dashboard:
         return Refusal(401, "that is not the token")
 
     async def _front(self, request: Request) -> Response:
-        """The page; or, with the token in its address, the cookie and the way to the page without the token."""
+        """Return the page. A request with the token in its address gets the cookie, and is redirected to the page."""
         refused = self._refusal(request)
         given = request.query_params.get("token")
         if given is None or (refused is not None and refused.status != 401):
@@ -160,7 +163,7 @@ class Dashboard:
         return Response(template_text(name), media_type=FILES[name], headers=HEADERS)
 
     async def _stream(self, request: Request) -> Response:
-        """Server-sent events (HTML Standard, 9.2): the status every second, and what has happened."""
+        """Send server-sent events (HTML Standard, section 9.2): the status every second, and new events."""
         if self._streams >= MAX_STREAMS:
             refused = Refusal(503, f"{MAX_STREAMS} pages are open already", retry_after=5)
             return Response(refused.reason + "\n", refused.status, refused.headers, "text/plain")
@@ -184,11 +187,11 @@ class Dashboard:
         )
         while not cluster.is_ending:
             if access_to(cluster) != access or not cluster.config.dashboard.enabled:
-                return  # the settings were changed meanwhile
-            # Whoever sees the page needs no token, and must not get one to pass on.
+                return  # the settings have changed, and the page has to log in again
+            # The visitor is in already, and must not get a token to pass on.
             status = structs.replace(report(cluster, self._operations), dashboard_url="")
-            told = msgspec.json.encode({"status": status, "events": events})
-            yield b"data: " + told + b"\n\n"
+            data = msgspec.json.encode({"status": status, "events": events})
+            yield b"data: " + data + b"\n\n"
             try:
                 async with asyncio.timeout(TICK_SECONDS):
                     await cluster.children.until(lambda: cluster.is_ending)
@@ -205,7 +208,7 @@ class Dashboard:
         return Response(answer, media_type="application/json", headers=HEADERS)
 
     async def _operate(self, request: Request) -> Response:
-        """Begin it; how it goes is in the stream."""
+        """Begin an operation. Its progress is part of the status in the stream."""
         name = request.scope["path"].rsplit("/", 1)[1]
         _note_who_asks(request)
         operation = commands.begin(self._cluster, self._operations, name, await request.body())
@@ -213,4 +216,5 @@ class Dashboard:
 
 
 def _note_who_asks(request: Request) -> None:
+    """Name the visitor as the one who asked, for the events."""
     asked_by.set(f"the dashboard, from {request.headers.get('X-Real-IP', 'an unknown address')}")

@@ -1,7 +1,8 @@
-"""What stands before every route of the supervisor: who may ask, how much they may send, and how many at once.
+"""The gate before every route of the supervisor: it checks the operator's key, and limits the size of requests and
+how many of them are under way.
 
-nginx passes the dashboard and the metrics on to the supervisor's socket. All other routes need the operator's key,
-which neither nginx nor its clients have.
+nginx passes requests for the dashboard and the metrics on to the supervisor's socket. All other routes need the
+operator's key, which neither nginx nor its clients have.
 """
 
 import asyncio
@@ -20,16 +21,19 @@ METRICS_PATH = "/v1/metrics"
 LOGIN_PATH = f"{DASHBOARD_PATH}login"
 
 MAX_BODY_BYTES = 16 * 1024
-"""The largest request that makes sense names 256 slots: about 1300 bytes."""
+"""The largest sensible request names 256 slots, in about 1300 bytes."""
 
 MAX_LOGIN_BYTES = 1024
+
 BODY_SECONDS = 5.0
+"""How long a client may take to send the body of a request."""
+
 MAX_VISITORS = 64
-"""Requests without the operator's key that are under way at the same time, streams of the dashboard among them."""
+"""How many requests without the operator's key may be under way, streams of the dashboard among them."""
 
 
 class ControlGate:
-    """An ASGI application before another one. `key` returns the operator's key."""
+    """An ASGI application that lets requests pass to `app`, or refuses them. `key` returns the operator's key."""
 
     def __init__(self, app: ASGIApp, key: Callable[[], str]) -> None:
         self._app = app
@@ -76,17 +80,17 @@ class ControlGate:
 
 
 def is_for_visitors(path: str) -> bool:
-    """Whether a path is for those who come through nginx, too. Pure."""
+    """Tell whether a path is open to requests without the operator's key, which come through nginx. Pure."""
     return path == METRICS_PATH or path.startswith(DASHBOARD_PATH)
 
 
 async def _read(receive: Receive, limit: int) -> bytes | None:
-    """Read the whole body; None when there is more than the limit, and then the rest is not read."""
+    """Read the whole body, or return None as soon as it exceeds the limit in bytes."""
     body = b""
     while True:
         message = await receive()
         if message["type"] != "http.request":
-            return body  # the client is gone
+            return body  # the client has disconnected
         part: bytes = message.get("body", b"")
         body += part
         if len(body) > limit:

@@ -1,4 +1,4 @@
-"""Wrong tokens are counted, of each address and of all together: a token cannot be found by trying. Pure."""
+"""A limit for wrong tokens, per address and for all addresses together, so that no token is found by trying. Pure."""
 
 import ipaddress
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 @dataclass(frozen=True)
 class Allowance:
-    """Wrong guesses: `burst` at once, then one every `seconds`."""
+    """The number of wrong guesses that are allowed: `burst` at once, then one every `seconds`."""
 
     burst: int
     seconds: float
@@ -18,27 +18,27 @@ OF_ALL = Allowance(burst=50, seconds=1.0)
 
 ALL = "all addresses"
 IPV6_PREFIX = 64
-"""Bits of an IPv6 address that its network gives out as one: its user can have any address below them."""
+"""The bits of an IPv6 address that one customer shares: all addresses below them belong to the same user."""
 
 
 class Burst(StrEnum):
-    """What a wrong guess means for those of its address, worth an event."""
+    """A turning point in a series of wrong guesses that is worth an event."""
 
-    BEGINS = "begins"
-    LIMITED = "limited"
+    BEGINS = "begins"  # the first wrong guess of an address
+    LIMITED = "limited"  # further guesses have to wait
 
 
 @dataclass
 class _Guesses:
-    forgotten_at: float  # when all of them are made up for
-    limited: bool = False  # it was said that they are too many
+    forgotten_at: float  # when none of them counts any more
+    limited: bool = False  # LIMITED was reported
 
 
 class GuessLimit:
-    """Token buckets for wrong guesses; times by the caller's monotonic clock.
+    """Token buckets for wrong guesses. All times are by the monotonic clock of the caller, in seconds.
 
-    An address has an entry only while its wrong guesses count, and there are never more of these than the limit for
-    all lets through.
+    An address has an entry only while its wrong guesses count. The limit for all addresses together bounds the number
+    of entries.
     """
 
     def __init__(self) -> None:
@@ -48,22 +48,22 @@ class GuessLimit:
         return len(self._guesses)
 
     def wait(self, address: str, now: float) -> float:
-        """Return for how many seconds this address must not guess, 0.0 if it may now."""
+        """Return how long this address has to wait before its next guess, 0.0 if it may guess now."""
         return max(self._wait(_bucket(address), OF_ONE_ADDRESS, now), self._wait(ALL, OF_ALL, now))
 
     def wrong(self, address: str, now: float) -> list[tuple[str, Burst]]:
-        """Count a wrong guess, and return what is to be told: of whom, and what."""
+        """Count a wrong guess, and return the events to report, each with the name of the address or of all."""
         self._guesses = {name: guesses for name, guesses in self._guesses.items() if guesses.forgotten_at > now}
-        told = []
+        events = []
         for name, allowance in ((_bucket(address), OF_ONE_ADDRESS), (ALL, OF_ALL)):
             if name not in self._guesses and name != ALL:
-                told.append((name, Burst.BEGINS))
+                events.append((name, Burst.BEGINS))
             guesses = self._guesses.setdefault(name, _Guesses(now))
             guesses.forgotten_at += allowance.seconds
             if not guesses.limited and self._wait(name, allowance, now) > 0:
                 guesses.limited = True
-                told.append((name, Burst.LIMITED))
-        return told
+                events.append((name, Burst.LIMITED))
+        return events
 
     def _wait(self, name: str, allowance: Allowance, now: float) -> float:
         guesses = self._guesses.get(name)
@@ -73,7 +73,7 @@ class GuessLimit:
 
 
 def _bucket(address: str) -> str:
-    """Return who counts as one: an IPv4 address, or an IPv6 network."""
+    """Return the name under which an address is counted: the IPv4 address, or the IPv6 network."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What Prometheus may scrape of the node: the supervisor's own view of its processes, and what each worker counts."""
+"""Metrics of the node for Prometheus: the supervisor's view of its processes, and the metrics of each worker."""
 
 import asyncio
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from wsd.supervisor.deploys.operations import Operations
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 WORKER_SECONDS = 2.0
-"""How long one worker may take: a hung one must not keep the others' figures back."""
+"""How long a worker may take to answer. A hung worker must not delay the metrics of the others."""
 
 
 async def collect(cluster: Cluster, operations: Operations) -> str:
@@ -27,7 +27,7 @@ async def collect(cluster: Cluster, operations: Operations) -> str:
 
 
 def merge(texts: Iterable[str]) -> str:
-    """Several texts as one: the samples of a metric must stand together, below one description. Pure."""
+    """Merge several texts into one, in which the samples of a metric stand together below one description. Pure."""
     families: dict[str, list[str]] = {}
     for text in texts:
         family: list[str] = []
@@ -48,6 +48,8 @@ def merge(texts: Iterable[str]) -> str:
 
 
 class _NodeCollector(Collector):
+    """The metrics that follow from the status of the cluster."""
+
     def __init__(self, status: ClusterStatus) -> None:
         self._status = status
 

@@ -1,4 +1,4 @@
-"""What is wrong with the cluster, and what will go wrong, in words."""
+"""The problems of a cluster, and the problems that it is going to have, in words."""
 
 import resource
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
-"""The control API: HTTP and JSON on a unix socket that only this user can open, for those who have the operator's key.
+"""The control API: HTTP and JSON on a unix socket that only this user can open.
 
-curl can ask a running cluster what the `wsd` command can:
+Nearly all of it needs the operator's key. With it, curl can do what the `wsd` command does:
 `curl --unix-socket .wsd/run/control.sock -H "X-WSD-Operator-Key: $(cat .wsd/operator.key)" http://wsd/v1/status`.
 """
 
@@ -36,11 +36,11 @@ from wsd.worker.contract.host_header import WRONG_HOST, is_own_host
 T = TypeVar("T")
 
 MAX_HEAD_BYTES = 64 * 1024
-"""Of a request's headers: nginx passes on what fits into its own four buffers."""
+"""The largest head of a request, in bytes. nginx passes on any head that fits into its own four buffers."""
 
 
 class StopRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """`timeout`: seconds for the drain; absent: as configured."""
+    """`timeout` is how long the processes may drain, in seconds; absent means as configured."""
 
     timeout: Annotated[float, Meta(ge=0)] | None = None
 
@@ -48,11 +48,11 @@ class StopRequest(Struct, frozen=True, forbid_unknown_fields=True):
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        yield  # the signals are the supervisor's
+        yield  # launch.signals handles the signals of this process
 
 
 def _bind_private(path: Path) -> socket.socket:
-    """Bind a socket that only this user can connect to, from its first moment on. Raises OSError."""
+    """Bind a socket to which no other user can connect, not even for a moment. Raises OSError."""
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     umask = os.umask(0o177)
@@ -151,7 +151,7 @@ class ControlServer:
             if os.path.samestat(self._path.stat(), self._file):
                 return False
         for listener in self._servers[-1][0].servers:
-            listener.close()  # nobody can find it; those who are connected stay
+            listener.close()  # no client can find it any more; open connections stay
         await self._listen()
         return True
 
@@ -164,7 +164,7 @@ class ControlServer:
             return Response(msgspec.json.encode({"error": WRONG_HOST}), 403, media_type="application/json")
         from wsd.supervisor.control import metrics  # noqa: PLC0415 - 2 MB that only who scrapes needs
 
-        # Every worker is asked: several who scrape at the same time share one answer.
+        # Every worker is asked, so simultaneous scrapes share one answer.
         if self._collecting is None or self._collecting.done():
             self._collecting = asyncio.create_task(metrics.collect(self._cluster, self._operations), name="metrics")
         return Response(await asyncio.shield(self._collecting), media_type=metrics.CONTENT_TYPE)
@@ -172,7 +172,7 @@ class ControlServer:
     async def _stop(self, request: Request) -> Response:
         wanted = await _body(request, StopRequest)
         if self._cluster.handing_over:
-            signal.raise_signal(signal.SIGTERM)  # kept for the code that goes on as this process
+            signal.raise_signal(signal.SIGTERM)  # launch.signals keeps it for the next supervisor
         _note_who_asks(request)
         seconds = self._lifetime.stop(wanted.timeout)
         return Response(msgspec.json.encode({"seconds": seconds}), 202, media_type="application/json")
@@ -202,17 +202,20 @@ class ControlServer:
 
 
 def _note_who_asks(request: Request) -> None:
-    """Keep for the events who asks. Only this user and root can, so what the client says is taken for true."""
+    """Name the sender as the one who asked, for the events.
+
+    Only this user and root can send requests, so the header is trusted.
+    """
     asked_by.set(request.headers.get(ASKED_BY_HEADER, "a request on the control socket"))
 
 
 async def _body(request: Request, kind: type[T]) -> T:
-    """Raises MsgspecError."""
+    """Decode the body of a request. Raises MsgspecError."""
     return msgspec.json.decode(await request.body() or b"{}", type=kind)
 
 
 def _follow(operation: Operation) -> Response:
-    """Its progress, a JSON object a line. Who goes away does not end it."""
+    """Stream the progress of an operation, one JSON object per line. The operation goes on when the client leaves."""
 
     async def lines() -> AsyncIterator[bytes]:
         async for progress in operation.follow():

@@ -1,10 +1,10 @@
-"""The records that the control API speaks: what `wsd status --json` prints. Documented in docs/status.md."""
+"""The records of the control API, which `wsd status --json` prints. They are documented in docs/status.md."""
 
 from msgspec import Struct
 
 
 class ProcessStatus(Struct, frozen=True, kw_only=True):
-    """One process of the cluster. Fields that are not known, or do not apply, are null."""
+    """A process of the cluster. Fields that are unknown or do not apply are null."""
 
     name: str
     state: str
@@ -27,16 +27,16 @@ class WorkerStatus(ProcessStatus, frozen=True, kw_only=True):
 
 
 class RedisStatus(Struct, frozen=True, kw_only=True):
-    """How the supervisor sees the Redis that the workers share."""
+    """The Redis that the workers share, as the supervisor sees it."""
 
-    url: str | None  # without its password; null: none is used
+    url: str | None  # without its password; null where the cluster has no Redis
     embedded: bool
     reachable: bool
     error: str | None = None
 
 
 class NodeStatus(Struct, frozen=True, kw_only=True):
-    """A node of all that share the Redis: by the heartbeats of its workers."""
+    """A node that shares the Redis with this one, as far as the heartbeats of its workers tell."""
 
     node_id: str
     workers: int
@@ -46,18 +46,18 @@ class NodeStatus(Struct, frozen=True, kw_only=True):
 class ClusterStatus(Struct, frozen=True, kw_only=True):
     version: int = 1
     state: str  # starting, healthy, degraded, stopping
-    problems: list[str]  # why it is degraded, one line each
-    warnings: list[str] = []  # what will go wrong, one line each
-    operation: str | None = None  # what people have it do just now, and how far that is
+    problems: list[str]  # why the cluster is degraded, one line each
+    warnings: list[str] = []  # what will go wrong unless somebody acts, one line each
+    operation: str | None = None  # the operation under way, with its last line of progress
     node_id: str
     url: str
     websocket_url: str
-    dashboard_url: str = ""  # with its token, unless dashboard.token is set; empty: there is none
+    dashboard_url: str = ""  # with its token, unless dashboard.token is set; empty where there is no dashboard
     state_dir: str
     supervisor: ProcessStatus
     workers: list[WorkerStatus]
     nginx: ProcessStatus | None
     valkey: ProcessStatus | None
     redis: RedisStatus
-    nodes: list[NodeStatus] = []  # this one among them; empty while Redis does not answer
+    nodes: list[NodeStatus] = []  # this node among them; empty while Redis does not answer
     connections_possible: int = 0

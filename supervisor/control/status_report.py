@@ -66,7 +66,7 @@ def report(cluster: Cluster, operations: Operations) -> ClusterStatus:
 
 
 def summary(status: ClusterStatus) -> str:
-    """On one line."""
+    """Return the state of the cluster on one line."""
     serving = sum(worker.state == "ready" for worker in status.workers)
     connections = sum(worker.connections or 0 for worker in status.workers)
     parts = [status.state, f"{serving} of {len(status.workers)} workers", f"{connections} connections"]

@@ -60,7 +60,7 @@ def stop_and_wait(state_dir: StateDir, patience: float | None) -> None:
         try:
             seconds = _ask_to_stop(state_dir, patience)
         except NotRunningError:
-            seconds = 0.0  # it has just ended
+            seconds = 0.0  # the supervisor has just ended
         except CommandError:
             seconds = _signal_to_stop(pidfd, patience)
         if not has_ended(pidfd, seconds + STOP_MARGIN_SECONDS):

@@ -1,4 +1,4 @@
-"""What one worker can answer, or do, for the whole cluster: the supervisor passes the request on to it."""
+"""Requests that any worker can answer for the whole cluster. The supervisor passes them on to one."""
 
 import http.client
 import logging
@@ -13,11 +13,11 @@ from wsd.worker.contract.events import EVENT
 logger = logging.getLogger(__name__)
 
 WORKER_QUESTIONS = {"sessions": "GET", "channels": "GET", "trace": "GET", "kick": "POST"}
-"""The HTTP method of each, by its name."""
+"""The HTTP method of each request, by its name."""
 
 
 async def ask_worker(cluster: Cluster, method: str, target: str, body: object = None) -> bytes:
-    """Return the answer of the first worker that serves. `target` is the name of a question, with its query.
+    """Return the answer of the first worker that serves. `target` is the name of the request, with its query.
 
     Raises CommandError when no worker answers, or it refuses.
     """

@@ -1,4 +1,4 @@
-"""Who asked the supervisor for what it does now: for the events."""
+"""The name of whoever asked the supervisor for its present work, for the events."""
 
 import getpass
 import sys
@@ -7,13 +7,13 @@ from contextvars import ContextVar
 ASKED_BY_HEADER = "X-WSD-Asked-By"
 
 asked_by: ContextVar[str] = ContextVar("asked_by", default="the supervisor")
-"""Set where a request or a signal arrives, and read where its event is written."""
+"""Set where a request or a signal arrives, and read where the event is written."""
 
 
 def this_command(way: str = "") -> str:
-    """Name this command and its user, in the ASCII that a header may have.
+    """Return the name of this command and of its user, in ASCII, for a header.
 
-    `way`: a key, for example, instead of the command.
+    `way` replaces the name of the command: "a key of wsd status --watch", for example.
     """
     try:
         user = getpass.getuser()

@@ -1,4 +1,4 @@
-"""What people have the supervisor do to a running cluster: one thing at a time, its progress told to all who ask."""
+"""Operations on a running cluster: one at a time, with progress that several clients can follow."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ Say = Callable[[str], None]
 
 
 class Progress(Struct, frozen=True, omit_defaults=True):
-    """A line of what happens; the last one of an operation says that it is `done`, with `error` where it failed."""
+    """A line of progress. The last line of an operation is `done`, and has an `error` if the operation failed."""
 
     text: str = ""
     done: bool = False
@@ -24,52 +24,52 @@ class Progress(Struct, frozen=True, omit_defaults=True):
 
 
 class Operation:
-    """Work under way, or over."""
+    """An operation under way, or one that is over."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._told: list[Progress] = []
+        self._lines: list[Progress] = []
         self._more = asyncio.Event()
 
     @property
     def done(self) -> bool:
-        return bool(self._told) and self._told[-1].done
+        return bool(self._lines) and self._lines[-1].done
 
     @property
     def last(self) -> str:
-        return self._told[-1].text if self._told else "just begun"
+        return self._lines[-1].text if self._lines else "just begun"
 
     def say(self, text: str) -> None:
         logger.info("%s: %s", self.name, text)
-        self._tell(Progress(text))
+        self._add(Progress(text))
 
     def end(self, error: str = "") -> None:
         if error:
             logger.warning("%s failed: %s", self.name, error)
         else:
             logger.info("%s is done", self.name, extra=EVENT)
-        self._tell(Progress(done=True, error=error))
+        self._add(Progress(done=True, error=error))
 
     async def follow(self) -> AsyncIterator[Progress]:
-        """From the beginning, to the end."""
+        """Yield all lines of progress, from the first on, until the operation is over."""
         position = 0
         while True:
             more = self._more
-            while position < len(self._told):
-                yield self._told[position]
+            while position < len(self._lines):
+                yield self._lines[position]
                 position += 1
             if self.done:
                 return
             await more.wait()
 
-    def _tell(self, progress: Progress) -> None:
-        self._told.append(progress)
+    def _add(self, progress: Progress) -> None:
+        self._lines.append(progress)
         self._more.set()
         self._more = asyncio.Event()
 
 
 class Operations:
-    """`open` lets them begin, `close` ends what is under way."""
+    """The operations of a cluster, of which one may be under way. They may begin between `open` and `close`."""
 
     def __init__(self) -> None:
         self.current: Operation | None = None
@@ -78,6 +78,7 @@ class Operations:
         self._opened = asyncio.Event()
 
     def open(self, tasks: asyncio.TaskGroup) -> None:
+        """Let operations begin from now on, as tasks of this group."""
         self._tasks = tasks
         self._opened.set()
 
@@ -89,13 +90,17 @@ class Operations:
                 pass
 
     async def close(self) -> None:
+        """Let no operation begin any more, and cancel the one under way."""
         self._tasks = None
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
 
     def begin(self, name: str, work: Callable[[Say], Awaitable[None]]) -> Operation:
-        """Raises CommandError while another is under way, or the cluster is not up."""
+        """Begin an operation that does `work`.
+
+        Raises CommandError while another operation is under way, or the cluster is not up.
+        """
         if self._tasks is None:
             raise CommandError("the cluster is starting or stopping; `wsd status` says when it is up")
         if self.current is not None and not self.current.done:
@@ -111,7 +116,7 @@ class Operations:
         except (CommandError, OSError) as exc:
             operation.end(str(exc))
         except asyncio.CancelledError:
-            operation.end("the supervisor ends")
+            operation.end("the supervisor is ending")
             raise
         else:
             operation.end()

@@ -1,7 +1,9 @@
-"""Connections live long: workers that came later stay empty, unless others send some of theirs away.
+"""Spread connections over all workers.
 
-Who is sent away resumes where nginx sends it. nginx counts connections anew after a reload, so a part of them may come
-back to a full worker: hence rounds. Each takes the connections that a worker has longest, so none moves twice.
+Connections live long, so a worker that was started later stays empty unless others close some of theirs. The clients
+of closed connections resume on the worker to which nginx sends them. nginx counts connections anew after a reload, so
+some come back to a full worker, and more than one round is needed. Each round closes the oldest connections of a
+worker, so no client moves twice.
 """
 
 import asyncio
@@ -21,31 +23,34 @@ from wsd.supervisor.services.worker import WorkerService
 ROUNDS = 8
 
 TOLERANCE = 0.05
-"""Part of its share by which a worker may have more."""
+"""The part of its share by which a worker may exceed it."""
 
 PROBE_SECONDS = 2.0
 LOOK_SECONDS = 0.2
 
 RETURN_SECONDS = 10.0
-"""How long clients may take to come back, before the next round goes on without them."""
+"""How long clients may take to come back before the next round begins without them."""
 
 
 def surplus(connections: Mapping[str, int]) -> dict[str, int]:
-    """How many each worker has beyond its share, for those that have clearly more. Pure."""
+    """Return how many connections each worker has beyond its share, for workers that clearly exceed it. Pure."""
     share = math.ceil(sum(connections.values()) / max(1, len(connections)))
     slack = math.floor(share * TOLERANCE)
     return {name: count - share for name, count in connections.items() if count > share + slack}
 
 
 async def rebalance(workers: Sequence[Child[WorkerService]], say: Say) -> None:
-    """Raises CommandError when a worker does not answer."""
+    """Let workers with too many connections close some, in rounds.
+
+    Raises CommandError when a worker does not answer.
+    """
     services = {child.service.name: child.service for child in workers if child.slot.ready}
     for _ in range(ROUNDS):
         connections = await _count(services)
         too_many = surplus(connections)
         if not too_many:
             break
-        say("; ".join(f"{name} sends {count} of {connections[name]} away" for name, count in too_many.items()))
+        say("; ".join(f"{name} closes {count} of {connections[name]} connections" for name, count in too_many.items()))
         seconds = [await _send_away(services[name], count) for name, count in too_many.items()]
         await asyncio.sleep(max(seconds) + LOOK_SECONDS)
         await _until_back(services, sum(connections.values()))
@@ -63,19 +68,22 @@ async def _count(services: Mapping[str, WorkerService]) -> dict[str, int]:
 
 
 async def _send_away(service: WorkerService, count: int) -> float:
-    """Seconds until the last of them is closed."""
+    """Let a worker close `count` connections, and return how many seconds it takes for that.
+
+    Raises CommandError.
+    """
     try:
         status, answer = await service.ask("POST", "rebalance", {"connections": count})
     except (OSError, http.client.HTTPException) as exc:
         raise CommandError(f"{service.name} does not answer: {exc!r}") from None
     if status != 200:
         raise CommandError(f"{service.name} refuses: {answer.decode(errors='replace')}")
-    said: dict[str, Any] = msgspec.json.decode(answer)
-    return float(said["seconds"])
+    result: dict[str, Any] = msgspec.json.decode(answer)
+    return float(result["seconds"])
 
 
 async def _until_back(services: Mapping[str, WorkerService], before: int) -> None:
-    """As many as before; some may never come back."""
+    """Wait until there are as many connections as before, for RETURN_SECONDS at most: some clients may never return."""
     gives_up_at = time.monotonic() + RETURN_SECONDS
     while sum((await _count(services)).values()) < before:
         if time.monotonic() > gives_up_at:

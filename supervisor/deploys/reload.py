@@ -1,4 +1,4 @@
-"""Settings that have changed, brought to a cluster that runs: all of them, or none."""
+"""Apply changed settings to a running cluster: all of them, or none."""
 
 import logging
 from contextlib import suppress
@@ -14,28 +14,31 @@ from wsd.supervisor.deploys.scaling import scale
 from wsd.supervisor.errors import CommandError, ConfigError
 
 FIXED: dict[Key, str] = {
-    ("cluster", "node_id"): "workers and sessions carry it",
+    ("cluster", "node_id"): "workers and sessions are named after it",
     ("cluster", "state_dir"): "everything that runs is in it",
     ("redis", "url"): "sessions and messages are in the old one",
     ("redis", "embedded"): "sessions and messages are in the old one",
     ("redis", "stand_in"): "it is started with the cluster",
-    ("redis", "max_memory"): "Valkey is told when it starts",
-    ("redis", "connect_timeout"): "the supervisor's own connection has it",
-    ("nginx", "enabled"): "the port belongs to who has it now",
+    ("redis", "max_memory"): "Valkey reads it when it starts",
+    ("redis", "connect_timeout"): "the supervisor's own connection uses it",
+    ("nginx", "enabled"): "the port stays with the process that has it",
     ("nginx", "binary"): "the running nginx is the old one",
-    ("health", "heartbeat_interval"): "the watch over the workers goes by it",
+    ("health", "heartbeat_interval"): "the supervisor watches the workers by it",
 }
-"""What only a new start changes, and why."""
+"""The settings that only a new start changes, and why."""
 
 FIXED_WITHOUT_NGINX = {("cluster", "host"), ("cluster", "port")}
 
 
 async def reload(cluster: Cluster, say: Say) -> None:
-    """Raises CommandError, and the cluster is as before."""
+    """Read the settings again, and apply what has changed.
+
+    Raises CommandError when that is not possible; the cluster is then as before.
+    """
     before = cluster.config
     loaded = cluster.loaded.again()
     found = list(changes(cluster.loaded.config, loaded.config))
-    # Who has scaled by hand means it, until the file says another number than it did.
+    # A number of workers set by `wsd scale` stays, until the file has another number than it had.
     has_count = any(key == ("cluster", "workers") for key, _ in found)
     after = loaded.config if has_count else with_workers(loaded.config, before.cluster.workers)
     contents = digests(after)
@@ -52,7 +55,8 @@ async def reload(cluster: Cluster, say: Say) -> None:
 
 
 async def _apply(cluster: Cluster, after: Config, before: Config, say: Say, contents: Digests) -> None:
-    # The number of workers last: so that it is the new settings that the new ones start with.
+    """Bring nginx and the workers to the settings `after`, or back to those `before`. Raises CommandError."""
+    # The number of workers changes last, so that new workers start with the new settings.
     count = before.cluster.workers
     contents_before = cluster.contents
     cluster.configure(with_workers(after, count), contents)
@@ -64,15 +68,15 @@ async def _apply(cluster: Cluster, after: Config, before: Config, say: Say, cont
             await scale(cluster, after.cluster.workers, say)
     except CommandError as exc:
         cluster.configure(before, contents_before)
-        with suppress(CommandError):  # a file that nginx refuses has not reached it, whatever the settings are
+        with suppress(CommandError):  # nginx has kept its configuration if it refuses a file of either settings
             await cluster.update_nginx(lambda text: None)
-        if outdated := cluster.outdated():  # one by one, some had changed already
+        if outdated := cluster.outdated():  # a restart one by one had changed some of them already
             await restart(cluster.children, outdated, say)
         raise CommandError(f"{exc}; the settings are as before") from None
 
 
 def _refuse(found: list[tuple[Key, str]], *, with_nginx: bool) -> None:
-    """Raises ConfigError for what cannot change while the cluster runs."""
+    """Refuse changes that a running cluster cannot make. Raises ConfigError."""
     reasons = []
     for key, text in found:
         if key in FIXED:

@@ -1,7 +1,8 @@
-"""Replacing processes without dropping a handshake: new ones beside the old, then the sockets swapped, then a drain.
+"""Replace processes without dropping a handshake.
 
-With surge all new processes are healthy before any of them takes over, so each client moves once. One by one needs the
-memory of one more process only; a client may move to a process that is replaced after it.
+New processes start beside the old ones, then the sockets are swapped, then the old processes drain. In a surge all new
+processes are healthy before the first takes over, so each client moves once. A replacement one by one needs the memory
+of only one more process, but a client may move to a process that is replaced later.
 """
 
 import time
@@ -16,31 +17,36 @@ from wsd.supervisor.processes.service import Service
 from wsd.supervisor.processes.slot import Abandon, Phase, Replace, SlotState, Start, Stop, Swap
 
 MEMORY_MARGIN = 1.2
-"""A new process may need a little more than the one that it replaces."""
+"""A new process may need a little more memory than the process that it replaces."""
 
 
 def fits(available: int, sizes: Sequence[int]) -> bool:
-    """Whether a second process of each of these sizes fits into the memory that is available. Bytes."""
+    """Tell whether a second process of each of these sizes fits into the available memory. All in bytes."""
     return sum(sizes) * MEMORY_MARGIN <= available
 
 
 async def restart(
     children: Children, targets: Sequence[Child[Service]], say: Say, *, surge: bool | None = None
 ) -> None:
-    """New processes for all targets. `surge` None: if they fit into memory beside the old ones.
+    """Replace the processes of all targets.
 
-    Raises CommandError when one does not become healthy.
+    `surge` None means a surge if all new processes fit into the memory beside the old ones.
+
+    Raises CommandError when a new process does not become healthy.
     """
     if surge is None:
         available = psutil.virtual_memory().available
         surge = fits(available, [child.usage.rss for child in targets if child.usage is not None])
         if not surge:
-            say(f"one by one: {available >> 20} MB are too little for all new processes beside the old")
+            say(f"one by one: {available >> 20} MB of memory are too little for all new processes beside the old ones")
     await (_surge if surge else _one_by_one)(children, targets, say)
 
 
 async def start(children: Children, targets: Sequence[Child[Service]], say: Say) -> None:
-    """Raises CommandError when one does not become healthy; all of them are stopped again then."""
+    """Start a process in each target.
+
+    Raises CommandError when one does not become healthy; all of them are then stopped again.
+    """
     begun = time.monotonic()
     numbers = {child.slot.name: child.slot.next_number for child in targets}
     for child in targets:
@@ -62,7 +68,10 @@ async def start(children: Children, targets: Sequence[Child[Service]], say: Say)
 async def stop(
     children: Children, targets: Sequence[Child[Service]], say: Say, *, patience: float | None = None
 ) -> None:
-    """Drain and end them side by side. `patience`: seconds, None for their own."""
+    """Drain and end the processes of all targets, side by side.
+
+    `patience` is how long they may drain, in seconds; None means as long as each service allows.
+    """
     begun = time.monotonic()
     for child in targets:
         children.post(child, Stop(child.service.patience if patience is None else patience))
@@ -74,7 +83,10 @@ async def stop(
 
 
 async def _surge(children: Children, targets: Sequence[Child[Service]], say: Say) -> None:
-    """Raises CommandError when a new process does not become healthy; then the old ones go on, all of them."""
+    """Replace all processes at once.
+
+    Raises CommandError when a new process does not become healthy; all old processes then go on.
+    """
     begun = time.monotonic()
     old = await _replace(children, targets, held=True)
     try:
@@ -93,7 +105,10 @@ async def _surge(children: Children, targets: Sequence[Child[Service]], say: Say
 
 
 async def _one_by_one(children: Children, targets: Sequence[Child[Service]], say: Say) -> None:
-    """Raises CommandError when a new process does not become healthy; its slot and later ones are then unchanged."""
+    """Replace the processes one after the other.
+
+    Raises CommandError when a new process does not become healthy; its slot and later ones are then unchanged.
+    """
     for child in targets:
         begun = time.monotonic()
         old = await _replace(children, [child], held=False)
@@ -106,7 +121,7 @@ async def _one_by_one(children: Children, targets: Sequence[Child[Service]], say
 
 
 async def _replace(children: Children, targets: Sequence[Child[Service]], *, held: bool) -> dict[str, frozenset[int]]:
-    """Start the new processes; the numbers of those that each slot had before."""
+    """Start the new processes, and return the numbers of the processes that each slot had before, by its name."""
     numbers = {child.slot.name: child.slot.next_number for child in targets}
     for child in targets:
         children.post(child, Replace(held))
@@ -118,14 +133,14 @@ async def _replace(children: Children, targets: Sequence[Child[Service]], *, hel
 
 
 async def _until_healthy(children: Children, child: Child[Service], old: frozenset[int]) -> None:
-    """Raises CommandError."""
+    """Wait until the newest process of a slot is healthy. Raises CommandError when it is not going to be."""
     new = child.slot.next_number - 1
 
     def settled() -> bool:
         found = next((i for i in child.slot.incarnations if i.number == new), None)
         if found is None:
             if _serving(child) not in {None, *old}:
-                return True  # it served and ended already, and another took its place: the slot's to handle
+                return True  # the process has served and ended already, and the slot has replaced it
             failure = child.start_failure
             if failure is not None and failure.incarnation == new:
                 raise CommandError(failure.reason)

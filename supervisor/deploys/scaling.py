@@ -1,4 +1,4 @@
-"""More workers or fewer, while the cluster runs."""
+"""Change the number of workers of a running cluster."""
 
 from wsd.supervisor.cluster import Cluster
 from wsd.supervisor.config.sections import with_workers
@@ -8,9 +8,11 @@ from wsd.supervisor.errors import CommandError
 
 
 async def scale(cluster: Cluster, wanted: int, say: Say) -> None:
-    """To `wanted` workers: new ones serve before nginx knows them, those that go are unknown to it before they drain.
+    """Change the number of workers to `wanted`.
 
-    Raises CommandError when a new worker does not become healthy; then there are as many as before.
+    New workers serve before nginx knows them. nginx forgets the others before they drain.
+
+    Raises CommandError when a new worker does not become healthy; there are then as many as before.
     """
     now = len(cluster.workers)
     if wanted > now:
@@ -27,6 +29,7 @@ async def scale(cluster: Cluster, wanted: int, say: Say) -> None:
 
 
 async def _add(cluster: Cluster, slots: range, say: Say) -> None:
+    """Start workers in new slots. Raises CommandError, with none of them left."""
     children = cluster.children
     new = [children.add(cluster.make_worker(slot)) for slot in slots]
     try:

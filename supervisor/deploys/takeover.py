@@ -1,4 +1,4 @@
-"""What the previous supervisor left running, and how this one takes it over."""
+"""Take over the processes that the previous supervisor left running."""
 
 import signal
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""How a supervisor becomes the code that is installed now, while its cluster runs on."""
+"""Let a supervisor become the code that is installed now, while its cluster runs on."""
 
 import asyncio
 import os
@@ -12,19 +12,26 @@ from wsd.supervisor.errors import CommandError
 from wsd.supervisor.state_dir.directory import StateDir
 
 LOCK_FD_ENV = "WSD_LOCK_FD"
+"""The environment variable with the descriptor of the lock, for the code that this process executes next."""
 
 SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2})
-"""Those that a supervisor handles."""
+"""The signals that a supervisor handles."""
 
 
 def inherited_lock(environ: MutableMapping[str, str]) -> int:
-    """The descriptor of the lock, if another supervisor became us; else -1. Nobody after us shall find it."""
+    """Return the descriptor of the lock if another supervisor became this one, else -1.
+
+    The variable is removed from `environ`, so that processes of the cluster do not inherit it.
+    """
     text = environ.pop(LOCK_FD_ENV, "")
     return int(text) if text.isdecimal() else -1
 
 
 async def check_next(here: Path) -> None:
-    """Whether the code that is installed now would start as we were, in the directory `here`. Raises CommandError."""
+    """Check that the code that is installed now would start with our arguments, in the directory `here`.
+
+    Raises CommandError when it would not.
+    """
     try:
         process = await asyncio.create_subprocess_exec(
             *_next_command(),
@@ -44,10 +51,12 @@ async def check_next(here: Path) -> None:
 
 
 def become_the_next(state_dir: StateDir, here: Path) -> None:
-    """Go on as the code that is installed now: the same process, with the same children and the same lock.
+    """Execute the code that is installed now, in this process, with its children and its lock.
 
-    `here`: the directory to go on in, looked up anew. Signals wait until the new code listens to them.
-    Raises CommandError.
+    `here` is the directory to run in. It is looked up anew, because a link to a release may lead elsewhere by now.
+    Signals are blocked until the new code handles them.
+
+    Raises CommandError when the code cannot be executed.
     """
     environ = {**os.environ, "PWD": str(here), LOCK_FD_ENV: str(state_dir.lock.keep_open())}
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -56,7 +65,8 @@ def become_the_next(state_dir: StateDir, here: Path) -> None:
         os.execve(sys.executable, _next_command(), environ)  # noqa: S606
     except OSError as exc:
         raise CommandError(
-            f"cannot go on as {sys.executable} in {here}: {exc.strerror}; what serves goes on until `wsd start`"
+            f"cannot go on as {sys.executable} in {here}: {exc.strerror}; the processes of the cluster serve on, "
+            "and `wsd start` takes them over"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""What the terminal shows once a cluster is up."""
+"""The lines that present a cluster once it is up."""
 
 from wsd.supervisor.cluster import Cluster
 from wsd.supervisor.control.status import ClusterStatus

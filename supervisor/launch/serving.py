@@ -1,4 +1,4 @@
-"""All that a supervisor process does in its event loop: the cluster, the control server, signals, systemd, terminal."""
+"""Run a supervisor in its event loop, with the control server, signals, systemd and the terminal."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What each signal makes a supervisor do.
+"""Signals to a supervisor, and what each makes it do.
 
 SIGINT, SIGTERM  stop the cluster; the second one, without a drain
 SIGQUIT          stop the cluster without a drain
@@ -32,7 +32,7 @@ class Signals:
     def __init__(
         self, cluster: Cluster, operations: Operations, stop: Callable[[float | None], float], systemd: Systemd
     ) -> None:
-        """`stop` ends the cluster, within so many seconds of drain; None means as configured."""
+        """`stop` ends the cluster. It takes the seconds that its processes may drain, or None for as configured."""
         self._cluster = cluster
         self._operations = operations
         self._stop_cluster = stop

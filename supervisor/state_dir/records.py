@@ -25,7 +25,7 @@ class ProcessRecord:
 
 @dataclass(frozen=True)
 class SavedState:
-    """What a supervisor leaves to the next one."""
+    """The state that a supervisor leaves to the next one."""
 
     processes: tuple[ProcessRecord, ...] = ()
     workers: int = 0

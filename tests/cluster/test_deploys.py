@@ -297,7 +297,7 @@ async def test_connections_move_to_workers_that_came_later_and_nothing_is_lost(t
                 await clients[published % len(clients)].publish("news", published)
                 published += 1
             said = await moving
-            assert "worker-1 sends 16 of 24 away" in said
+            assert "worker-1 closes 16 of 24 connections" in said
             await eventually(lambda: all(abs((w.connections or 0) - 8) <= 1 for w in cluster.status().workers))
             for client in clients:
                 async with asyncio.timeout(10):
