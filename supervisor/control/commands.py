@@ -110,7 +110,7 @@ def begin_resume(cluster: Cluster, operations: Operations, slot: int) -> Operati
 
 
 def begin_rebalance(cluster: Cluster, operations: Operations) -> Operation:
-    """Let workers that have many connections send some of them to others. Raises CommandError."""
+    """Let workers with too many connections close some, whose clients resume on others. Raises CommandError."""
     config, watch = cluster.config, cluster.redis_watch
     if nginx_config.affinity(config.nginx.affinity, config.cluster.host) == "ip" and cluster.nginx is not None:
         raise CommandError(

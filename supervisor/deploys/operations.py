@@ -90,7 +90,7 @@ class Operations:
                 pass
 
     async def close(self) -> None:
-        """Let no operation begin any more, and cancel the one under way."""
+        """Let no operation begin any more, and cancel the one under way. Returns once it has ended."""
         self._tasks = None
         if self._task is not None:
             self._task.cancel()

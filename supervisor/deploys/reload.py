@@ -68,7 +68,7 @@ async def _apply(cluster: Cluster, after: Config, before: Config, say: Say, cont
             await scale(cluster, after.cluster.workers, say)
     except CommandError as exc:
         cluster.configure(before, contents_before)
-        with suppress(CommandError):  # nginx has kept its configuration if it refuses a file of either settings
+        with suppress(CommandError):  # if nginx refuses these as well, it keeps the configuration that it has
             await cluster.update_nginx(lambda text: None)
         if outdated := cluster.outdated():  # a restart one by one had changed some of them already
             await restart(cluster.children, outdated, say)
