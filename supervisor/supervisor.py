@@ -5,24 +5,20 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
-from wsd.supervisor.cluster import Cluster, limits
+from wsd.supervisor.cluster import Cluster
 from wsd.supervisor.deploys.asker import asked_by
 from wsd.supervisor.deploys.operations import Operations
 from wsd.supervisor.deploys.takeover import Takeover
 from wsd.supervisor.errors import CommandError, StartError
-from wsd.supervisor.logs.rotation import rotate_logs
-from wsd.supervisor.monitoring.certificate_watch import CertificateWatch
-from wsd.supervisor.monitoring.file_guard import FileGuard
-from wsd.supervisor.monitoring.health_watch import HealthWatch
-from wsd.supervisor.monitoring.nginx_guard import NginxGuard
 from wsd.supervisor.processes.children import Child
 from wsd.supervisor.processes.service import Service
 from wsd.supervisor.processes.slot import KILL_AFTER_SECONDS, Start, Stop
 from wsd.supervisor.redis_startup import connect_redis
 from wsd.supervisor.services.nginx import NginxService
 from wsd.supervisor.state_dir.records import SavedState
+from wsd.supervisor.watches import Watches
 from wsd.worker.contract.events import EVENT
 
 logger = logging.getLogger(__name__)
@@ -39,8 +35,7 @@ class Supervisor:
         self._say = say
         self._stop_patience: float | None = None
         self._ending: list[Child[Service]] = []
-        self._tasks: asyncio.TaskGroup
-        self._background: list[asyncio.Task[None]] = []
+        self._watches: Watches
 
     async def run(self, on_ready: Callable[[], None], restore_control: Callable[[], Awaitable[bool]]) -> None:
         """Bring the cluster up, call `on_ready`, and keep it up until `stop` is called; then bring it down.
@@ -52,17 +47,18 @@ class Supervisor:
         """
         cluster = self.cluster
         failure: CommandError | None = None
-        async with asyncio.TaskGroup() as self._tasks:
-            children = self._tasks.create_task(cluster.children.run(), name="children")
+        async with asyncio.TaskGroup() as tasks:
+            self._watches = Watches(cluster, self.operations, tasks)
+            children = tasks.create_task(cluster.children.run(), name="children")
             await asyncio.sleep(0)  # `children.run` has begun
             try:
                 await self._come_up(restore_control)
                 if not cluster.stopping:
-                    self.operations.open(self._tasks)
+                    self.operations.open(tasks)
                     cluster.up = True
                     on_ready()
                     self._takeover.restart_outdated(self.operations)
-                    self._in_background(self._takeover.end_valkey(), "unwanted-valkey")
+                    self._watches.start(self._takeover.end_valkey(), "unwanted-valkey")
                 await cluster.children.until(lambda: cluster.is_ending)
             except (CommandError, OSError) as exc:
                 failure = exc if isinstance(exc, CommandError) else StartError(f"cannot start: {exc}")
@@ -100,38 +96,27 @@ class Supervisor:
         self.cluster.handing_over = True
         self.cluster.children.wake()
 
-    def _in_background(self, work: Coroutine[None, None, None], name: str) -> None:
-        """Start work that goes on until it is cancelled when the cluster comes down."""
-        self._background.append(self._tasks.create_task(work, name=name))
-
     # Up
 
     async def _come_up(self, restore_control: Callable[[], Awaitable[bool]]) -> None:
         """Start what is missing, each part after those that it needs. Raises CommandError or OSError."""
         cluster = self.cluster
-        self._in_background(rotate_logs(cluster.log_files, lambda: cluster.config.log), "logs")
+        self._watches.watch_logs()
         for notice in cluster.notices:
             self._say(notice)
             logger.warning(notice)
         services = cluster.worker_services()
         programs = [program for program in (cluster.programs.valkey, cluster.programs.nginx) if program is not None]
         self._takeover.adopt([*programs, *services])
-        guard = FileGuard(cluster.state_dir, cluster.children, restore_control)
-        self._in_background(guard.run(), "files")
+        self._watches.watch_files(restore_control)
         # The workers take over the port of an nginx that is not wanted any more; nothing waits for the other leftovers.
         await self._takeover.end_nginx()
-        self._in_background(self._takeover.end_workers(), "unwanted-workers")
+        self._watches.start(self._takeover.end_workers(), "unwanted-workers")
         if cluster.programs.valkey is not None:
             await self._bring_up([cluster.programs.valkey])
         if cluster.redis_url:
             await connect_redis(cluster, self._say)
-        cluster.health_watch = HealthWatch(
-            cluster.children,
-            cluster.redis_watch,
-            limits(cluster.config),
-            cluster.config.health.heartbeat_interval,
-        )
-        self._in_background(cluster.health_watch.run(), "health")
+        self._watches.watch_health()
         await self._bring_up(services)
         if cluster.programs.nginx is not None:
             await self._bring_up_nginx(cluster.programs.nginx)
@@ -144,21 +129,7 @@ class Supervisor:
         if has_changed and self._takeover.has_left(service):
             assert cluster.nginx is not None
             await service.reload(cluster.nginx.process)
-        guard = NginxGuard(service, lambda: cluster.update_nginx(logger.info), self._is_busy)
-        self._in_background(guard.run(), "nginx-config")
-        cluster.certificates = CertificateWatch(service, lambda: cluster.config, self._serve_new_certificate)
-        cluster.certificates.served()
-        self._in_background(cluster.certificates.run(), "certificates")
-
-    async def _serve_new_certificate(self) -> None:
-        """Let nginx read its files again, unless an operation is under way. Raises CommandError."""
-        if not self._is_busy():
-            await self.cluster.update_nginx(logger.info)
-
-    def _is_busy(self) -> bool:
-        """Tell whether an operation is under way."""
-        operation = self.operations.current
-        return operation is not None and not operation.done
+        self._watches.watch_nginx(service)
 
     async def _bring_up(self, services: Sequence[Service]) -> None:
         """Start the services side by side, and wait until all are ready or the cluster is to stop.
@@ -201,8 +172,7 @@ class Supervisor:
             # Workers first, while clients still reach them through nginx; Valkey last, which keeps their sessions.
             await self._bring_down(cluster.workers)
             await self._bring_down(cluster.children.of(NginxService))
-        for task in self._background:
-            task.cancel()
+        self._watches.cancel()
         if cluster.redis_watch is not None:
             await cluster.redis_watch.close(keep_lease=cluster.handing_over)
         if not cluster.handing_over:

@@ -6,7 +6,7 @@ import os
 
 from wsd.supervisor.cluster import Cluster
 from wsd.supervisor.config.loading import Loaded
-from wsd.supervisor.deploys.takeover import take_stock
+from wsd.supervisor.deploys.leftovers import take_stock
 from wsd.supervisor.deploys.upgrade import become_the_next, inherited_lock
 from wsd.supervisor.errors import CommandError
 from wsd.supervisor.launch.detach import READY_FD_ENV
