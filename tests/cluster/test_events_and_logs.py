@@ -119,7 +119,7 @@ def test_what_comes_is_followed(tmp_path: Path, command: str) -> None:
         try:
             until(lambda: "worker-1" in shown.read_text() or "is up" in shown.read_text())
             cluster.wsd("restart")
-            until(lambda: "worker-1 has a new process" in shown.read_text())
+            until(lambda: "worker-1 was replaced by a new process" in shown.read_text())
         finally:
             following.send_signal(signal.SIGINT)
             assert following.wait(10) == 130

@@ -172,6 +172,6 @@ def test_a_detached_supervisor_stays_detached_over_an_upgrade(tmp_path: Path) ->
         assert cluster.wsd("restart").returncode == 0
         assert cluster.wsd("stop").returncode == 0
         assert "supervisor | " not in cluster.log("supervisor")  # it does not follow its own log
-        assert cluster.log("supervisor").count("worker-1 has a new process") == 1
+        assert cluster.log("supervisor").count("worker-1 was replaced by a new process") == 1
     finally:
         cluster.kill()
