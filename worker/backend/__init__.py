@@ -1,4 +1,4 @@
-"""What a worker works on: Redis, or the memory of its own process.
+"""Build what depends on whether a worker has a Redis: the broker and the stores.
 
 Imports broker, channels and sessions, and everything below them.
 """

@@ -1,4 +1,4 @@
-"""Everything that depends on whether a worker has a Redis."""
+"""The broker and the stores of a worker, in Redis or in its memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -120,6 +120,7 @@ class Outbox:
         "_drained",
         "_ending",
         "_gone",
+        "_on_gone",
         "_socket",
         "_wake",
         "_writer",
@@ -132,7 +133,6 @@ class Outbox:
         "heard_at",
         "held",
         "inbound_bytes",
-        "on_gone",
         "outlet",
         "peak_bytes",
         "pending",
@@ -159,7 +159,7 @@ class Outbox:
         self.heard_at = 0.0  # when it last said anything; infinite while nobody listens to it
         self.ended: Ending | None = None  # by whoever was first
         self.closed: tuple[int, str] | None = None  # code and reason, once the server wants the connection to end
-        self.on_gone: Callable[[Outbox], None] | None = None  # called when its WebSocket has ended, however
+        self._on_gone: Callable[[Outbox], None] | None = None  # called when its WebSocket has ended, however
         self.outlet = outlet
         self._writer = writer
         self._backlog: Backlog | None = None
@@ -168,11 +168,14 @@ class Outbox:
         self._drained: asyncio.Future[None] | None = None
         self._ending: asyncio.TimerHandle | None = None
 
-    def bind(self, session_id: str, user_id: str, username: str) -> None:
+    def bind(
+        self, session_id: str, user_id: str, username: str, on_gone: "Callable[[Outbox], None] | None" = None
+    ) -> None:
         """From now on it is held, until `release`."""
         self.session_id = session_id
         self.user_id = user_id
         self.username = username
+        self._on_gone = on_gone
         self.channels = set()
         self.catching_up = {}
         self.events = []
@@ -432,7 +435,7 @@ class Outbox:
             self._ending = None
         self._writer = None
         self._recount()
-        on_gone, self.on_gone = self.on_gone, None
+        on_gone, self._on_gone = self._on_gone, None
         if on_gone is not None:
             on_gone(self)
 

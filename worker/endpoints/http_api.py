@@ -1,9 +1,7 @@
-"""What a worker answers over HTTP beside its application: /health, statistics, metrics, and publishing from outside."""
+"""The HTTP API of a worker beside its application: /health, statistics, metrics, publishing and histories."""
 
-import hmac
 import ipaddress
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
@@ -22,6 +20,7 @@ from wsd.worker.contract.http_paths import (
 )
 from wsd.worker.contract.redis_keys import BROADCAST
 from wsd.worker.endpoints import operator_api
+from wsd.worker.endpoints.responses import error_response, is_key, json_response
 from wsd.worker.errors import NotStoredError, RedisUnavailableError
 from wsd.worker.manager.publisher import Published
 from wsd.worker.wire import messages as wire
@@ -33,17 +32,22 @@ MAX_BATCH = 1000
 """Messages in one request to publish."""
 
 MAX_BODY_BYTES = 1_048_576
+"""Bytes in the body of a request to publish."""
 
 MAX_PAGE = 100
+"""Users and channels in one page of statistics."""
+
+MAX_OFFSET_LISTED = 10_000
+"""Users and channels before the last page of statistics."""
 
 MAX_DIGITS = 20
-"""Of a number in a query."""
+"""Digits of a number in a query."""
 
 Endpoint = Callable[[Worker, Request], Awaitable[Response]]
 
 
 class Outgoing(Struct, forbid_unknown_fields=True):
-    """A message from outside: to a channel, to a user, or to all with `broadcast`."""
+    """A message from another program: to a channel, to a user, or to all clients with `broadcast`."""
 
     data: Raw
     channel: str = ""
@@ -56,40 +60,47 @@ _one = msgspec.json.Decoder(Outgoing)
 _several = msgspec.json.Decoder(list[Outgoing])
 
 _bounded = PayloadFilter(())
-"""Refuses data that is deeper than what a client may send. It removes nothing: whoever has the key may send a token."""
+"""Refuses data that is nested deeper than a client's may be. Removes nothing: holders of the key may send a token."""
 
 
 async def health(worker: Worker, request: Request) -> Response:
-    """Tell load balancers whether to send traffic here. Addresses, pids and memory are for those who may look."""
+    """Tell load balancers whether to send traffic here: 200 or 503.
+
+    Addresses, pids and memory are only for clients that may see statistics, too.
+    """
     found = worker.health()
     body: object = found
     if _may_not_look(worker, request) is not None:
         body = {"status": found.status, "websocket": {"mode": found.websocket.mode}}
-    return _json(body, 200 if found.serves else 503)
+    return json_response(body, 200 if found.serves else 503)
 
 
 async def stats(worker: Worker, request: Request) -> Response:
-    """`?limit=` (10) of the largest users and channels, from `?offset=` (0); `?scope=worker` asks this worker alone."""
+    """Answer with statistics of all workers, or of this one with `?scope=worker`.
+
+    `?limit=` (10): how many of the largest users and channels to list, beginning at `?offset=` (0).
+    """
     try:
         limit = _number(request, "limit", 10, MAX_PAGE)
-        offset = _number(request, "offset", 0, 10_000)
+        offset = _number(request, "offset", 0, MAX_OFFSET_LISTED)
     except ValueError as exc:
-        return _error(400, str(exc))
+        return error_response(400, str(exc))
     if request.query_params.get("scope") == "worker":
-        return _json(worker.manager.statistics(limit))
-    await worker.heartbeat.beat_now()  # a worker that has just started is to be counted
+        return json_response(worker.manager.statistics(limit))
+    await worker.heartbeat.beat_now()  # so that a worker that has just started counts
     workers = worker.heartbeat.totals.workers
-    return _json(await worker.manager.cluster_statistics(workers, offset=offset, limit=limit))
+    return json_response(await worker.manager.cluster_statistics(workers, offset=offset, limit=limit))
 
 
 async def metrics(worker: Worker, request: Request) -> Response:
-    from wsd.worker.endpoints.metrics import CONTENT_TYPE, render  # noqa: PLC0415 - 2 MB that only who scrapes needs
+    """Answer in the text format of Prometheus."""
+    from wsd.worker.endpoints.metrics import CONTENT_TYPE, render  # noqa: PLC0415 - takes 2 MB, and few ask for it
 
     return Response(render(worker), media_type=CONTENT_TYPE)
 
 
 async def publish(worker: Worker, request: Request) -> Response:
-    """One message or a list of them, with the API key."""
+    """Publish one message or a list of them, for a program that has the API key."""
     if (refusal := _check_key(worker, request)) is not None:
         return refusal
     body = bytearray()
@@ -97,27 +108,30 @@ async def publish(worker: Worker, request: Request) -> Response:
         async for chunk in request.stream():
             body += chunk
             if len(body) > MAX_BODY_BYTES:
-                return _error(413, f"a request may have {MAX_BODY_BYTES} bytes")
+                return error_response(413, f"a request may have {MAX_BODY_BYTES} bytes")
     except ClientDisconnect:
-        return _error(400, "the request has ended before its body")
+        return error_response(400, "the request has ended before its body")
     try:
         messages = _several.decode(body) if body.lstrip().startswith(b"[") else [_one.decode(body)]
         messages = [_checked(worker, message, number) for number, message in enumerate(messages)]
     except (msgspec.DecodeError, wire.WireError, UnicodeDecodeError, RecursionError) as exc:
-        return _error(400, str(exc))
+        return error_response(400, str(exc))
     if len(messages) > MAX_BATCH:
-        return _error(400, f"a request may have {MAX_BATCH} messages, got {len(messages)}")
+        return error_response(400, f"a request may have {MAX_BATCH} messages, got {len(messages)}")
     done: list[Published] = []
     for message in messages:
         try:
             done.append(await _send(worker, message))
         except NotStoredError as exc:
-            return _error(503, f"message {len(done)} is not stored, those before it are published: {exc}")
-    return _json({"published": len(done), "distributed": all(published.everywhere for published in done)})
+            return error_response(503, f"message {len(done)} is not stored, those before it are published: {exc}")
+    return json_response({"published": len(done), "distributed": all(published.everywhere for published in done)})
 
 
 async def history(worker: Worker, request: Request) -> Response:
-    """`?since=&limit=&reverse=` as a client asks for it, with the API key."""
+    """Answer with a page of a history, for a program that has the API key.
+
+    `?since=&limit=&reverse=` mean the same as in a client's request.
+    """
     if (refusal := _check_key(worker, request)) is not None:
         return refusal
     channel = request.scope["path"].removeprefix(HISTORY_PATH)
@@ -127,26 +141,26 @@ async def history(worker: Worker, request: Request) -> Response:
         if channel != BROADCAST:
             wire.check_channel(channel, None)
     except (ValueError, wire.WireError) as exc:
-        return _error(400, str(exc))
+        return error_response(400, str(exc))
     reverse = request.query_params.get("reverse", "").lower() in ("1", "true")
     try:
-        return _json(await worker.manager.history(channel, since, max(1, limit), reverse=reverse))
+        return json_response(await worker.manager.history(channel, since, max(1, limit), reverse=reverse))
     except RedisUnavailableError:
-        return _error(503, HISTORY_UNAVAILABLE)
+        return error_response(503, HISTORY_UNAVAILABLE)
 
 
 def _check_key(worker: Worker, request: Request) -> Response | None:
-    """The key is in `Authorization: Bearer` or `X-API-Key`."""
+    """Return the refusal of a request without the API key, in `Authorization: Bearer` or `X-API-Key`; or None."""
     if not worker.env.api_key:
-        return _error(404, "this is off: set security.api_key")
+        return error_response(404, "this is off: set security.api_key")
     given = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
-    if not hmac.compare_digest(given.encode(), worker.env.api_key.encode()):
-        return _error(401, "wrong or missing API key")
+    if not is_key(given, worker.env.api_key):
+        return error_response(401, "wrong or missing API key")
     return None
 
 
 def _checked(worker: Worker, message: Outgoing, number: int) -> Outgoing:
-    """Return a message as it may be published. Raises WireError, UnicodeDecodeError."""
+    """Return a message as it may be published. Raises WireError or UnicodeDecodeError for one that may not."""
     targets = [bool(message.channel), bool(message.user_id), message.broadcast]
     if sum(targets) != 1:
         raise wire.WireError("invalid_request", f"message {number}: needs one of channel, user_id, broadcast")
@@ -158,12 +172,12 @@ def _checked(worker: Worker, message: Outgoing, number: int) -> Outgoing:
     if size > worker.env.max_message_bytes:
         limit = worker.env.max_message_bytes
         raise wire.WireError("too_big", f"message {number}: data may have {limit} bytes, got {size}")
-    bytes(message.data).decode()  # msgspec skips over it unread
+    bytes(message.data).decode()  # msgspec has not looked into it
     return msgspec.structs.replace(message, data=_bounded(message.data))
 
 
 async def _send(worker: Worker, message: Outgoing) -> Published:
-    """Raises NotStoredError."""
+    """Publish a message. Raises NotStoredError."""
     manager, key = worker.manager, message.idempotency_key or ""
     if message.channel:
         return await manager.publish(message.channel, message.data, idempotency_key=key)
@@ -173,7 +187,10 @@ async def _send(worker: Worker, message: Outgoing) -> Published:
 
 
 def _may_not_look(worker: Worker, request: Request) -> str | None:
-    """Say why somebody may not see statistics and metrics. Whoever asks over the unix socket itself has no address."""
+    """Say why a client may not see statistics and metrics, or return None.
+
+    Requests over the unix socket itself have no address, and may.
+    """
     if request.client is None or not request.client.host:
         return None
     try:
@@ -189,18 +206,11 @@ def _may_not_look(worker: Worker, request: Request) -> str | None:
 
 
 def _number(request: Request, name: str, default: int, highest: int) -> int:
+    """Return a number of the query. Raises ValueError for one that is not between 0 and `highest`."""
     text = request.query_params.get(name, str(default))
     if not text.isascii() or not text.isdigit() or len(text) > MAX_DIGITS or int(text) > highest:
         raise ValueError(f"{name} must be an integer from 0 to {highest}, got {text[:MAX_DIGITS]!r}")
     return int(text)
-
-
-def _json(body: Any, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(body), status, media_type="application/json")
-
-
-def _error(status: int, message: str) -> Response:
-    return _json({"error": message}, status)
 
 
 ENDPOINTS: dict[tuple[str, str], Endpoint] = {
@@ -215,20 +225,24 @@ PATHS = frozenset(path for _, path in ENDPOINTS)
 
 
 def answers(path: str) -> bool:
-    """Whether a request for this path is answered here, and not by the application."""
+    """Return whether a request for this path is answered here, not by the application."""
     return path in PATHS or path.startswith((HISTORY_PATH, OPERATOR_PREFIX))
 
 
 async def answer(worker: Worker, request: Request) -> Response:
+    """Answer a request for a path for which `answers` is True.
+
+    This is not Starlette's Router: its routes would answer HEAD wherever GET is answered, and errors in plain text.
+    """
     if request.scope["path"].startswith(OPERATOR_PREFIX):
         return await operator_api.answer(worker, request)
     path = HISTORY_PATH if request.scope["path"].startswith(HISTORY_PATH) else request.scope["path"]
     if path in (STATS_PATH, METRICS_PATH) and (problem := _may_not_look(worker, request)) is not None:
-        return _error(403, problem)
+        return error_response(403, problem)
     endpoint = ENDPOINTS.get((request.method, path))
     if endpoint is None:
         allowed = ", ".join(method for method, known in ENDPOINTS if known == path)
-        response = _error(405, f"{request.method} is not for {path}")
+        response = error_response(405, f"{request.method} is not for {path}")
         response.headers["Allow"] = allowed
         return response
     return await endpoint(worker, request)

@@ -1,4 +1,4 @@
-"""The built-in hub: a WebSocket endpoint where any JSON message reaches all clients, and a page to try it."""
+"""The built-in hub: a WebSocket endpoint with channels, and a page to try it in a browser."""
 
 import asyncio
 import time
@@ -26,10 +26,10 @@ from wsd.worker.wire.names import name_problem
 from wsd.worker.wire.position import Position
 
 RESUME_SECONDS = 10.0
-"""How long a client that connected with a resume token may take to say what it has seen."""
+"""How long a client that resumes its session may take to send its `resume` request."""
 
 CLOSE_SECONDS = 1.0
-"""How long a close frame may wait for a client that does not read."""
+"""How long sending a close frame may take, if the client does not read."""
 
 
 async def page(request: Request) -> Response:
@@ -41,7 +41,10 @@ async def client_module(request: Request) -> Response:
 
 
 async def endpoint(websocket: WebSocket) -> None:
-    """`/ws?user_id=..&username=..`, unless authentication says who it is; a guest's name is made up."""
+    """Serve one client of the hub.
+
+    Without authentication the client says who it is: `/ws?user_id=..&username=..`. Otherwise a guest gets a new name.
+    """
     manager: DistributedWebSocketManager = websocket.state.websocket_manager
     identity: Identity | None = getattr(websocket.state, IDENTITY_KEY, None)
     if identity is None:
@@ -83,12 +86,12 @@ async def endpoint(websocket: WebSocket) -> None:
 
 
 async def _receive_resume(websocket: WebSocket) -> wire.Resume:
-    """The first message of a client that comes back. Raises WireError, WebSocketDisconnect."""
+    """Return the first message of a client that resumes its session. Raises WireError or WebSocketDisconnect."""
     try:
         async with asyncio.timeout(RESUME_SECONDS):
             message = await websocket.receive()
     except TimeoutError:
-        raise wire.WireError("invalid_request", "resume did not come in time") from None
+        raise wire.WireError("invalid_request", "no resume request came in time") from None
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message.get("code", CloseCode.ABNORMAL))
     request = wire.decode(_content(message))
@@ -100,7 +103,7 @@ async def _receive_resume(websocket: WebSocket) -> wire.Resume:
 
 
 async def serve(websocket: WebSocket, manager: DistributedWebSocketManager, client: Client) -> None:
-    """Until either side ends it; for servers that know no more than ASGI."""
+    """Serve a connection until either side ends it, under a server with another protocol than ours."""
     connection = client.connection
     connection.outbox.heard_at = time.monotonic()  # from here on `client` notes it
     receiver = asyncio.create_task(_receive(websocket, client))
@@ -127,7 +130,7 @@ async def serve(websocket: WebSocket, manager: DistributedWebSocketManager, clie
 
 
 async def _receive(websocket: WebSocket, client: Client) -> int:
-    """Handle messages until the connection ends; its close code."""
+    """Handle messages until the connection ends. Return its close code."""
     while True:
         message = await websocket.receive()
         if message["type"] == "websocket.disconnect":
@@ -144,8 +147,11 @@ def _content(message: Message) -> str | bytes:
 
 
 def close_code(disconnect: Message) -> int:
-    """uvicorn says 1005 both for a connection that was lost and for a close frame without a code, as browsers send it
-    for `close()`; only the frame has a reason, if an empty one."""
+    """Return the close code of a `websocket.disconnect` message.
+
+    uvicorn says 1005 both for a lost connection and for a close frame without a code, as browsers send for `close()`.
+    Only the frame comes with a reason, if an empty one.
+    """
     code: int = disconnect.get("code", CloseCode.ABNORMAL)
     if code == CloseCode.NO_STATUS:
         return CloseCode.NORMAL if disconnect.get("reason") is not None else CloseCode.ABNORMAL
@@ -157,8 +163,8 @@ async def _close(websocket: WebSocket, code: int, reason: str) -> None:
         async with asyncio.timeout(CLOSE_SECONDS):
             await websocket.close(code, reason)
     except (TimeoutError, WebSocketDisconnect, RuntimeError):
-        # The client does not read or is gone (Starlette's RuntimeError: closed meanwhile); returning ends
-        # the transport.
+        # The client does not read or is gone (Starlette raises RuntimeError if it was closed meanwhile). Once the
+        # application returns, the server ends the connection.
         return
 
 

@@ -1,8 +1,16 @@
-"""Carries out what a client of the hub asks for, and answers it.
+"""The receiver of one client of the hub: decides how each request is carried out.
 
-What needs no waiting is done at once, without a task; messages are on their way side by side, and keep their order.
-Whatever waits (for the store, a history, an application's authorization) holds up what the same client says after it.
-What has a large answer waits until the client has taken what it was sent before.
+A request takes one of three ways:
+
+    received ─► _begin ─┬─► at once: `ping`; a message, if the application need not be asked about it
+                        │     messages are on their way to Redis side by side, and keep their order (`_under_way`)
+                        ├─► awaited: everything else, in a task of the client's (`_work` > `_answer`)
+                        │     it waits for the store, a history, or the application's authorization
+                        └─► queued: whatever comes while that task runs (`_waiting`), and then begun in turn
+                              if that is too much, nothing more is read from the client
+
+So a client's requests are carried out in their order. A request that is awaited sees the results of the messages before
+it. The plain message, on the first way, needs no task.
 """
 
 import asyncio
@@ -11,55 +19,49 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
-import msgspec
-
-from wsd.worker.broker.message_broker import HISTORY_UNAVAILABLE
-from wsd.worker.channels.joining import Joined
 from wsd.worker.containment import contained, report
-from wsd.worker.contract.redis_keys import BROADCAST, DIRECT, user_channel
+from wsd.worker.contract.redis_keys import BROADCAST, user_channel
 from wsd.worker.delivery.handle import WebSocketHandle
-from wsd.worker.errors import NotStoredError, RedisUnavailableError
+from wsd.worker.endpoints.hub_requests import Publishing, carry_out, check_publishing
+from wsd.worker.errors import NotStoredError
 from wsd.worker.manager.connection import Connection
-from wsd.worker.manager.membership import MAX_CHANNELS, ChannelFullError
 from wsd.worker.manager.publisher import Published
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
-from wsd.worker.security.authentication import Identity
-from wsd.worker.security.authorization import Action, is_allowed
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.close_codes import CloseCode
 from wsd.worker.wire.messages import WireError
 from wsd.worker.wire.position import Position
 
 MAX_UNDER_WAY = 128
-"""Messages of one client that Redis has not answered yet."""
+"""Messages of one client that may be on their way, without an answer from Redis."""
 
 MAX_UNDER_WAY_BYTES = 524_288
-"""Their bytes: what Redis takes slowly must not gather here."""
+"""Bytes of these messages: they must not gather here while Redis is slow."""
 
 COUNTED_BYTES = 2048
-"""Smaller messages that are under way are not counted as held by the worker: to count costs as much as to publish, and
-all of them together are less than MAX_UNDER_WAY_BYTES."""
+"""Smaller messages that are under way are not counted as memory held for the client.
+
+Counting one costs as much as publishing it, and all of them together are less than MAX_UNDER_WAY_BYTES.
+"""
 
 MAX_WAITING = 16
 MAX_WAITING_BYTES = 65_536
-"""Requests that wait, before nothing more is read from the client."""
+"""Queued requests, and their bytes, above which nothing more is read from the client."""
 
 LAST_WORDS_SECONDS = 1.0
-"""How long what a client asked for goes on after its connection has ended."""
-
-Publishing = wire.Broadcast | wire.Publish | wire.Direct
+"""How long the requests of a client are still carried out after its connection has ended."""
 
 
 class Client:
-    """The receiver of what one client of the hub says, until it ends."""
+    """Receives what one client of the hub sends, until its connection ends: a `Receiver`."""
 
     __slots__ = (
         "_end",
         "_handle",
         "_manager",
         "_paused",
+        "_result_came",
         "_task",
-        "_told",
         "_under_way",
         "_under_way_bytes",
         "_waiting",
@@ -70,7 +72,7 @@ class Client:
     def __init__(
         self, manager: DistributedWebSocketManager, connection: Connection, handle: WebSocketHandle | None = None
     ) -> None:
-        """`handle`: of the WebSocket, to slow it down."""
+        """`handle`: the one of its WebSocket, None under a server with another protocol than ours."""
         self.connection = connection
         self._manager = manager
         self._handle = handle
@@ -79,11 +81,12 @@ class Client:
         self._waiting_bytes = 0
         self._paused = False
         self._under_way = self._under_way_bytes = 0
-        self._told: asyncio.Future[None] | None = None
+        self._result_came: asyncio.Future[None] | None = None  # set when a message is under way no more
         self._end: tuple[int, str] | None = None  # close code and reason
 
     @property
     def busy(self) -> bool:
+        """Whether requests wait for something."""
         return self._task is not None
 
     def received(self, content: str | bytes) -> None:
@@ -101,7 +104,7 @@ class Client:
             self._task = asyncio.create_task(self._work(todo))
 
     def controlled(self) -> bool:
-        """Count a ping or a pong as a message: one that is too many is not answered, and ends like those."""
+        """Count a ping or a pong as a message, so that a client cannot send any number of them."""
         try:
             self._check_rates(time.monotonic(), b"")
         except WireError:
@@ -126,12 +129,12 @@ class Client:
         return not self._under_way
 
     async def until_idle(self) -> None:
-        """Wait until nothing waits."""
+        """Wait until no request waits any more."""
         while self._task is not None:
             await asyncio.wait([self._task])
 
     async def _work(self, todo: Coroutine[Any, Any, None]) -> None:
-        """What cannot be done at once, and all that comes meanwhile."""
+        """Carry out a request that must be awaited, and then those that were queued meanwhile."""
         try:
             await todo
             while self._waiting:
@@ -154,7 +157,7 @@ class Client:
             self._handle.answered()
 
     def _begin(self, content: str | bytes) -> Coroutine[Any, Any, None] | None:
-        """Carry out one message; what there is to wait for is returned."""
+        """Carry out a request, or return the coroutine that must be awaited for it."""
         manager, connection = self._manager, self.connection
         manager.counts.messages_in += 1
         now = time.monotonic()
@@ -185,7 +188,7 @@ class Client:
         return None
 
     def _failed(self, request: wire.Request | None, exc: Exception) -> None:
-        """Answer a request that raised what nobody expected. What the client asked after it is carried out."""
+        """Answer a request that raised an unexpected exception. The requests after it are carried out."""
         report("a client's request", exc)
         self._refuse(WireError("internal_error", "the server could not do it", request.id if request else None))
 
@@ -194,21 +197,26 @@ class Client:
 
     async def _answer(self, request: wire.Request) -> None:
         try:
-            await self._until_told(MAX_UNDER_WAY - 1 if isinstance(request, Publishing) else 0)
-            await self._carry_out(request)
+            if isinstance(request, Publishing):
+                await self._until_under_way(MAX_UNDER_WAY - 1)
+                await check_publishing(self._manager, self.connection, request)
+                self._publish(request)
+            else:
+                await self._until_under_way(0)
+                await carry_out(self._manager, self.connection, request)
         except WireError as exc:
             self._refuse(exc)
         except Exception as exc:  # noqa: BLE001 - of whatever kind
             self._failed(request, exc)
 
-    async def _until_told(self, left: int) -> None:
-        """Wait until so many messages are under way: what is asked after a message sees what became of it."""
-        while self._under_way > left or self._under_way_bytes > MAX_UNDER_WAY_BYTES:
-            self._told = asyncio.get_running_loop().create_future()
-            await self._told
+    async def _until_under_way(self, messages: int) -> None:
+        """Wait until no more than `messages` are under way. A request after them then sees what they have done."""
+        while self._under_way > messages or self._under_way_bytes > MAX_UNDER_WAY_BYTES:
+            self._result_came = asyncio.get_running_loop().create_future()
+            await self._result_came
 
     def _check_rates(self, now: float, content: str | bytes) -> None:
-        """Count a message. A client that goes on regardless of the answers is closed.
+        """Count a message, and check the rates of the client.
 
         Raises WireError, with the id of the request, for a message above a rate.
         """
@@ -220,7 +228,7 @@ class Client:
         connection.refused_in_a_row = 0
 
     def _exceeded(self, code: str, rate: str, content: str | bytes) -> NoReturn:
-        """Raises WireError."""
+        """Refuse a message. Close a client that goes on regardless of the answers. Raises WireError."""
         connection, manager = self.connection, self._manager
         manager.counts.refusals[code] += 1
         if not connection.refused_in_a_row:
@@ -230,43 +238,11 @@ class Client:
             connection.close(CloseCode.POLICY, "too many messages")
         raise WireError(code, f"not more than {rate}", wire.request_id(content))
 
-    async def _carry_out(self, request: wire.Request) -> None:
-        """Raises WireError."""
-        manager, connection = self._manager, self.connection
-        match request:
-            case wire.Publish(channel=channel, id=request_id):
-                await _check_allowed(manager, connection, "publish", channel, request_id)
-                self._publish(request)
-            case wire.Broadcast(id=request_id):
-                await _ask_application(manager, connection, "publish", BROADCAST, request_id)
-                self._publish(request)
-            case wire.Direct(user_id=user_id, id=request_id):
-                wire.check_user(user_id, request_id)
-                await _ask_application(manager, connection, "publish", DIRECT, request_id)
-                self._publish(request)
-            case wire.Subscribe():
-                await _subscribe(manager, connection, request)
-            case wire.Unsubscribe(channel=channel, id=request_id):
-                wire.check_channel(channel, request_id)
-                await manager.leave(connection, channel)
-                if request_id is not None:
-                    manager.reply(connection, wire.Ack(request_id))
-            case wire.Presence(channel=channel, id=request_id):
-                await connection.outbox.until_drained()
-                await _check_allowed(manager, connection, "presence", channel, request_id)
-                if manager.options(channel).presence == "off":
-                    raise WireError("no_presence", f"nobody keeps who is in {channel}", request_id)
-                count, members = await manager.presence(channel)
-                manager.reply(connection, wire.Members(channel, count, members, request_id))
-            case wire.History():
-                await _history(manager, connection, request)
-            case wire.Delivered():
-                await _delivered(manager, connection, request)
-            case wire.Resume(id=request_id):
-                raise WireError("invalid_request", "resume comes first, after connecting with ?resume=1", request_id)
-
     def _publish(self, request: Publishing) -> None:
-        """Raises WireError."""
+        """Send a message on its way. The client gets its answer when the result comes.
+
+        Raises WireError for data that may not be published.
+        """
         manager, connection, request_id = self._manager, self.connection, request.id
         match request:
             case wire.Broadcast():
@@ -282,20 +258,20 @@ class Client:
         size = len(bytes(data))
         self._count_under_way(1, size)
 
-        def told(done: Published | NotStoredError) -> None:
+        def on_result(done: Published | NotStoredError) -> None:
             self._count_under_way(-1, -size)
-            if self._told is not None and not self._told.done():
-                self._told.set_result(None)
+            if self._result_came is not None and not self._result_came.done():
+                self._result_came.set_result(None)
             if isinstance(done, NotStoredError):
                 self._refuse(WireError("not_stored", str(done), request_id))
             elif request_id is not None:
                 manager.reply(connection, _ack(request_id, done))
             self._answered()
 
-        key, later = request.idempotency_key or "", _later(manager, connection, request_id)
-        told_here = contained("telling a client of its message", connection.outbox, told)
+        key, on_stored = request.idempotency_key or "", _second_ack(manager, connection, request_id)
+        answer = contained("telling a client of its message", connection.outbox, on_result)
         try:
-            manager.publish_soon(channel, data, told_here, connection, idempotency_key=key, on_stored=later)
+            manager.publish_soon(channel, data, answer, connection, idempotency_key=key, on_stored=on_stored)
         except Exception:
             self._count_under_way(-1, -size)
             raise
@@ -308,7 +284,7 @@ class Client:
 
 
 def _size(content: str | bytes) -> int:
-    """Return its bytes, as the client sent them before compression."""
+    """Return the bytes of a message, as the client sent it before compression."""
     return len(content) if isinstance(content, bytes) or content.isascii() else len(content.encode())
 
 
@@ -317,10 +293,10 @@ def _ack(request_id: Any, done: Published) -> wire.Ack:
     return wire.Ack(request_id, at.offset if at else None, at.epoch if at else None, bool(at) if done.kept else None)
 
 
-def _later(
+def _second_ack(
     manager: DistributedWebSocketManager, connection: Connection, request_id: Any
 ) -> Callable[[Position], None] | None:
-    """A second ack, for what could not be stored at first."""
+    """Return what sends a second ack, once a message that could not be stored at first is stored."""
     if request_id is None:
         return None
 
@@ -328,69 +304,3 @@ def _later(
         manager.reply(connection, wire.Ack(request_id, at.offset, at.epoch, durable=True))
 
     return contained("telling a client of its message", connection.outbox, stored)
-
-
-async def _subscribe(manager: DistributedWebSocketManager, connection: Connection, request: wire.Subscribe) -> None:
-    channel, request_id = request.channel, request.id
-    if request.since is not None:
-        await connection.outbox.until_drained()
-    await _check_allowed(manager, connection, "subscribe", channel, request_id)
-    if len(connection.channels | {channel}) > MAX_CHANNELS:
-        problem = f"a connection may be in {MAX_CHANNELS} channels, {channel} is one too many"
-        raise WireError("too_many_channels", problem, request_id)
-
-    def announce(joined: Joined) -> None:
-        state = joined.state()
-        manager.reply(connection, wire.Subscribed(channel=channel, **_fields(state)))
-        if request_id is not None:
-            manager.reply(connection, wire.Ack(request_id))
-
-    try:
-        await manager.join(connection, channel, request.since, announce)
-    except ChannelFullError as exc:
-        raise WireError("channel_full", str(exc), request_id) from None
-
-
-def _fields(state: wire.ChannelState) -> dict[str, Any]:
-    return {name: getattr(state, name) for name in state.__struct_fields__}
-
-
-async def _history(manager: DistributedWebSocketManager, connection: Connection, request: wire.History) -> None:
-    await connection.outbox.until_drained()
-    await _check_allowed(manager, connection, "history", request.channel, request.id)
-    try:
-        page = await manager.history(request.channel, request.since, request.limit, reverse=request.reverse)
-    except RedisUnavailableError:
-        raise WireError("unavailable", HISTORY_UNAVAILABLE, request.id) from None
-    manager.reply(connection, msgspec.structs.replace(page, id=request.id))
-
-
-async def _delivered(manager: DistributedWebSocketManager, connection: Connection, request: wire.Delivered) -> None:
-    channel, user_id, request_id = request.channel, request.user_id, request.id
-    await _check_allowed(manager, connection, "publish", channel, request_id)
-    wire.check_user(user_id, request_id)
-    if not manager.options(channel).receipts:
-        raise WireError("no_receipts", f"nobody keeps how far users have read {channel}", request_id)
-    try:
-        offset = await manager.read_by(channel, user_id, request.epoch)
-    except RedisUnavailableError:
-        raise WireError("unavailable", HISTORY_UNAVAILABLE, request_id) from None
-    delivered = offset >= request.offset > 0
-    manager.reply(connection, wire.Receipt(channel, user_id, delivered, offset, request_id))
-
-
-async def _check_allowed(
-    manager: DistributedWebSocketManager, connection: Connection, action: Action, channel: str, request_id: Any
-) -> None:
-    """Raises WireError, also for a channel that no client may name."""
-    wire.check_channel(channel, request_id)
-    await _ask_application(manager, connection, action, channel, request_id)
-
-
-async def _ask_application(
-    manager: DistributedWebSocketManager, connection: Connection, action: Action, channel: str, request_id: Any
-) -> None:
-    """Raises WireError `forbidden`."""
-    identity = Identity(connection.user_id, connection.username)
-    if not await is_allowed(manager.authorize, identity, action, channel):
-        raise WireError("forbidden", f"you may not {action} {channel}", request_id)

@@ -1,4 +1,4 @@
-"""What Prometheus may scrape: plain counters of the worker, put into its text format when somebody asks."""
+"""Metrics for Prometheus: the plain counters of the worker, in its text format when it scrapes them."""
 
 from collections.abc import Iterator, Mapping
 
@@ -14,13 +14,17 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def render(worker: Worker) -> bytes:
+    """Return the metrics of a worker in the text format of Prometheus."""
     registry = CollectorRegistry()
     registry.register(WorkerCollector(worker))
     return generate_latest(registry)
 
 
 class WorkerCollector(Collector):
-    """Labelled with the slot where there is one: it is stable, worker ids are not."""
+    """Collects the metrics of one worker.
+
+    They are labelled with the worker's slot, if it has one: slots stay the same when workers are replaced.
+    """
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -38,28 +42,30 @@ class WorkerCollector(Collector):
         yield self._counter("messages_received", "Messages from clients", seen.messages_in)
         yield self._counter("messages_sent", "Messages to clients", seen.messages_out)
         waiting = worker.parts.outlet.waiting_bytes
-        yield self._gauge("send_backlog_bytes", "What clients that read too slowly have not taken yet", waiting)
+        yield self._gauge("send_backlog_bytes", "Bytes that clients who read too slowly have not taken yet", waiting)
         yield self._counters("connections_closed", "WebSockets that ended, by reason", "reason", seen.closes)
-        yield self._counter("history_repaired", "Messages that were missed, and read from a history", seen.repaired)
-        yield self._counters("history_losses", "Times that members were told of a loss", "reason", seen.losses)
+        yield self._counter("history_repaired", "Missed messages that were read from a history", seen.repaired)
+        yield self._counters("history_losses", "Losses that members were told of, by reason", "reason", seen.losses)
         yield self._counters("refused", "Handshakes and messages refused, by reason", "reason", seen.refusals)
-        yield self._counters("faults", "Exceptions that nobody expected, by where they were caught", "where", faults)
-        yield self._gauge("loop_lag_seconds", "How late the event loop was at worst, lately", beat.loop_lag)
+        yield self._counters("faults", "Unexpected exceptions, by where they were caught", "where", faults)
+        yield self._gauge("loop_lag_seconds", "Greatest lag of the event loop since the last heartbeat", beat.loop_lag)
         yield self._gauge("resident_memory_bytes", "Memory of the process", beat.rss)
         yield self._gauge("distributed", "1 while messages cross workers", int(worker.backend.broker.healthy))
         states = {state.value: int(state is health.breaker) for state in BreakerState}
         yield self._gauges("breaker_state", "1 for the state the circuit breaker is in", "state", states)
-        yield self._counter("breaker_opened", "Times that Redis was given up", broker.breaker_opened)
+        yield self._counter("breaker_opened", "Times that the circuit breaker opened", broker.breaker_opened)
         yield self._counter("redis_reconnects", "Listening connections made to Redis", broker.reconnects)
-        yield self._counter("hearing_failures", "Messages to itself that were not heard", broker.hearing_failures)
-        yield self._gauge("broker_channels", "Channels subscribed at Redis now", broker.channels)
+        yield self._counter(
+            "hearing_failures", "Probes to its own channel that did not arrive", broker.hearing_failures
+        )
+        yield self._gauge("broker_channels", "Channels subscribed now", broker.channels)
         yield self._counter("broker_published", "Messages published to other workers", broker.published)
-        yield self._counter("broker_heard", "Messages heard from workers", broker.heard)
-        yield self._counter("broker_duplicates", "Messages heard again and not delivered again", broker.duplicates)
+        yield self._counter("broker_heard", "Messages received from workers", broker.heard)
+        yield self._counter("broker_duplicates", "Messages received again, and not delivered again", broker.duplicates)
         yield self._counter("broker_dropped", "Messages that could never be published", broker.dropped)
-        yield self._counter("broker_refused", "Messages that Redis did not take", broker.refused)
+        yield self._counter("broker_refused", "Messages that Redis rejected", broker.refused)
         yield self._gauge("spool_messages", "Messages that wait for Redis now", broker.spooled)
-        yield self._gauge("spool_bytes", "Their bytes", broker.spool_bytes)
+        yield self._gauge("spool_bytes", "Bytes of the messages that wait for Redis now", broker.spool_bytes)
         yield self._gauge("cluster_workers", "Live workers of all nodes", totals.workers)
         yield self._gauge("cluster_sessions", "Sessions on all nodes", totals.sessions)
 
@@ -76,7 +82,7 @@ class WorkerCollector(Collector):
         return self._filled(CounterMetricFamily(f"wsd_{name}", text, labels=[*self._labels, label]), values)
 
     def _filled(self, metric: GaugeMetricFamily | CounterMetricFamily, values: Mapping[str, float]) -> Metric:
-        """`values` by what stands in the last label; "" where there is none."""
+        """Return the metric with a sample for each of `values`, by the value of the last label; "" is none."""
         for key, value in values.items():
             metric.add_metric([*self._labels.values(), *([key] if key else [])], value)
         return metric

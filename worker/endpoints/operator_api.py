@@ -1,8 +1,8 @@
-"""What the supervisor asks a worker on behalf of people: sessions, channels, traces, kick, rebalance. Behind a key that
-only the cluster knows, and nginx hides it.
+"""Requests of the supervisor on behalf of operators: sessions, channels, traces, kick, rebalance.
+
+They need a key that only the cluster knows, and nginx forwards none of them.
 """
 
-import hmac
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
@@ -13,18 +13,21 @@ from starlette.responses import Response
 
 from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER, OPERATOR_PREFIX
 from wsd.worker.delivery import flight_recorder
+from wsd.worker.endpoints.responses import error_response, is_key, json_response
 from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.sessions.session_store import SessionInfo
 from wsd.worker.worker import Worker
 
 MAX_PAGE = 1000
+"""Sessions or channels in one page."""
+
 MAX_PAGE_OFFSET = 1_000_000_000
 
 Endpoint = Callable[[Worker, Request], Awaitable[object]]
 
 
 class Page(Struct, frozen=True):
-    """Query parameters. `limit` of all there are from `offset` on; of `user` only, if it is not empty."""
+    """The query parameters of a page: `limit` items from `offset` on; only those of `user`, if it is not empty."""
 
     offset: int = 0
     limit: int = 100
@@ -32,13 +35,13 @@ class Page(Struct, frozen=True):
 
 
 class Kick(Struct, frozen=True, forbid_unknown_fields=True):
-    """One session, or all of a user."""
+    """The request to end one session, or all sessions of a user."""
 
-    who: str
+    who: str  # session id or user id
 
 
 class Rebalance(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many connections of this worker alone are to move."""
+    """The request to this one worker to send connections to the others."""
 
     connections: Annotated[int, Meta(ge=1)]
 
@@ -47,11 +50,12 @@ SHOWN = ("session_id", "user_id", "username", "node_id", "worker_id", "state", "
 
 
 def shown(session: SessionInfo) -> dict[str, Any]:
-    """Without what would let somebody take it over."""
+    """Return a session without its secrets, which would let somebody take it over."""
     return {**{name: getattr(session, name) for name in SHOWN}, "channels": sorted(session.channels)}
 
 
 async def sessions(worker: Worker, request: Request) -> object:
+    """Answer with a page of the sessions on all workers."""
     page = _page(request)
     store = worker.backend.sessions
     if page.user:
@@ -63,8 +67,9 @@ async def sessions(worker: Worker, request: Request) -> object:
 
 
 async def channels(worker: Worker, request: Request) -> object:
+    """Answer with a page of the largest channels, and the workers that did not say which they have."""
     page = _page(request)
-    await worker.heartbeat.beat_now()  # a worker that has just started is to be counted
+    await worker.heartbeat.beat_now()  # so that a worker that has just started counts
     workers = worker.heartbeat.totals.workers
     found = await worker.manager.cluster_statistics(workers, offset=page.offset, limit=page.limit)
     total = sum(each.channels for each in found.workers)
@@ -73,6 +78,7 @@ async def channels(worker: Worker, request: Request) -> object:
 
 
 async def trace(worker: Worker, request: Request) -> object:
+    """Answer with what happened to the connections of a session, or of a user's sessions (`?who=`)."""
     who = request.query_params.get("who", "")
     tracing = worker.parts.tracing
     await worker.heartbeat.beat_now()
@@ -82,6 +88,7 @@ async def trace(worker: Worker, request: Request) -> object:
 
 
 async def kick(worker: Worker, request: Request) -> object:
+    """End sessions, and close their connections. Answer with the sessions."""
     wanted = msgspec.json.decode(await request.body(), type=Kick)
     store = worker.backend.sessions
     found = await store.get(wanted.who)
@@ -94,6 +101,7 @@ async def kick(worker: Worker, request: Request) -> object:
 
 
 async def rebalance(worker: Worker, request: Request) -> object:
+    """Send connections of this worker away. Answer with the seconds that it takes."""
     wanted = msgspec.json.decode(await request.body(), type=Rebalance)
     return {"seconds": worker.manager.send_away(wanted.connections, worker.env.drain_seconds)}
 
@@ -108,25 +116,21 @@ ENDPOINTS: dict[tuple[str, str], Endpoint] = {
 
 
 async def answer(worker: Worker, request: Request) -> Response:
+    """Answer a request below OPERATOR_PREFIX. Without the key there is nothing here: 404."""
     given = request.headers.get(OPERATOR_KEY_HEADER, "")
     endpoint = ENDPOINTS.get((request.method, request.scope["path"].removeprefix(OPERATOR_PREFIX)))
-    key = worker.env.operator_key
-    if endpoint is None or not key or not hmac.compare_digest(given.encode(), key.encode()):
-        return _json({"error": "there is no such thing"}, 404)
+    if endpoint is None or not is_key(given, worker.env.operator_key):
+        return error_response(404, "there is no such thing")
     try:
-        return _json(await endpoint(worker, request))
+        return json_response(await endpoint(worker, request))
     except msgspec.MsgspecError as exc:
-        return _json({"error": str(exc)}, 400)
+        return error_response(400, str(exc))
     except RedisUnavailableError as exc:
-        return _json({"error": f"Redis does not answer: {exc}"}, 503)
+        return error_response(503, f"Redis does not answer: {exc}")
 
 
 def _page(request: Request) -> Page:
-    """Raises MsgspecError."""
+    """Return the page that a query asks for, within the limits. Raises MsgspecError."""
     page = msgspec.convert(dict(request.query_params), type=Page, strict=False)
     offset, limit = min(page.offset, MAX_PAGE_OFFSET), min(page.limit, MAX_PAGE)
     return msgspec.structs.replace(page, offset=max(0, offset), limit=max(0, limit))
-
-
-def _json(body: object, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(body), status, media_type="application/json")

@@ -1,4 +1,4 @@
 """Hold the manager, the object that applications and endpoints talk to.
 
-Imports `channels`, `sessions`, `security` and the rows below them.
+Imports `backend`, `channels`, `sessions`, `security` and the rows below them.
 """

@@ -17,7 +17,7 @@ MAX_WRITTEN = 32
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """What one client may do. 0 means no limit."""
+    """Limits of one client. 0 means no limit."""
 
     per_user: int = 0  # connections of one user on all workers
     messages_per_second: float = 0.0  # from one connection

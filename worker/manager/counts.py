@@ -1,4 +1,4 @@
-"""What a worker counts of its clients, and its statistics."""
+"""The counters of a worker, and the statistics that they are part of."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ class Counts:
 
 
 class StatisticsSource:
-    """Where the statistics of this worker come from."""
+    """Takes the statistics of this worker, from its counters and from its parts."""
 
     def __init__(
         self, worker_id: str, node_id: str, *, counts: Counts, broker: MessageBroker, fanout: Fanout, channels: Channels

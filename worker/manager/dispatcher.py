@@ -1,4 +1,4 @@
-"""From the broker and the heartbeat to the parts of the manager."""
+"""The way from the broker and the heartbeat to the parts of the manager."""
 
 from wsd.worker.channels.channels import Channels
 from wsd.worker.channels.presence import Presence

@@ -1,4 +1,4 @@
-"""What channels keep: their messages, and how far users have read them."""
+"""The histories of channels, and how far users have read them."""
 
 import msgspec
 
@@ -15,12 +15,12 @@ from wsd.worker.wire.position import Position
 MAX_HISTORY_BYTES = 524_288
 """Bytes of messages in one history page.
 
-A page must fit what may wait for one client. So it has at most half of that, if that is less.
+A page has at most half of the bytes that may wait for one client, if that is less: the client must be able to take it.
 """
 
 
 class Histories:
-    """Reads what the channels keep, and notes what users have read."""
+    """Reads the histories of channels, and keeps how far users have read them."""
 
     def __init__(self, channels: Channels, receipts: Receipts, outlet: Outlet, timeout: float) -> None:
         """`timeout`: seconds that Redis may take to answer."""

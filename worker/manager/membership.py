@@ -1,4 +1,4 @@
-"""Which channels a connection is in: join, leave, and all that it enters when it connects."""
+"""The channels that connections are in: joining, leaving, and entering them again after a reconnect."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -29,12 +29,14 @@ class ChannelFullError(WorkerError):
 class Membership:
     """Makes connections members of channels, and takes them out again.
 
-    Every connection is in two channels that have no name for clients: BROADCAST, and the channel of its user. They are
-    not in `Outbox.channels`, and nobody is asked whether it may be in them.
+    What holds at all times:
 
-    Order: a session's channels are stored before the client learns that it joined, so that a worker that dies
-    in between does not make the client miss the channel when it resumes. The member is added, told where it stands,
-    and sent what it missed, without anything in between. A connection that has ended meanwhile is not added.
+    - Every connection is in two channels that clients cannot join: BROADCAST, and the channel of its user. They are not
+      in `Outbox.channels`, and the application is not asked about them.
+    - A channel is stored in the session before the client learns that it joined. If the worker dies in between, the
+      client is in the channel when it resumes.
+    - A member is added, told its position, and sent what it missed, in one go: no message comes in between. A
+      connection that has ended meanwhile is not added.
     """
 
     def __init__(
@@ -57,8 +59,8 @@ class Membership:
     ) -> None:
         """Make a connection a member of a channel.
 
-        `announce` is called once it is a member, before anything of the channel is sent to it: what came after `since`
-        first, if that is given and the history still has it.
+        `announce` is called once it is a member, before anything of the channel is sent to it. If `since` is given,
+        the messages after it come first, as far as the history has them.
 
         Raises ChannelFullError.
         """
@@ -82,9 +84,9 @@ class Membership:
     ) -> dict[str, wire.ChannelState]:
         """Make a new connection a member of BROADCAST, of its user's channel, and of those that it was in before.
 
-        `subscribed`: the channels of its session. `since`: the position that the client has reached, by channel; it
-        enters those channels as well. Channels that the client may not be in any more are left out of its session.
-        Return where it stands in each channel, by the name that the client knows.
+        `subscribed`: the channels of its session. `since`: the position that the client has reached, by channel. It
+        enters both. Channels that the client may not be in any more are removed from its session.
+        Return its state in each channel, by the name that the client knows.
         """
         states: dict[str, wire.ChannelState] = {}
         gives_up_at = time.monotonic() + PATIENCE_SECONDS
@@ -147,7 +149,7 @@ class Membership:
 
 
 def _note_recovery(outbox: Outbox, label: str, state: wire.ChannelState) -> None:
-    """Record in the connection's trace what it missed in a channel."""
+    """Note in the connection's flight recorder what it missed in a channel."""
     if state.recovered is False:
         outbox.note("missed", f"messages in {label}: {state.reason}")
     elif state.count:

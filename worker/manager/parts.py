@@ -1,4 +1,4 @@
-"""Everything that a manager consists of, built in one place."""
+"""The parts of a manager, built and run in one place."""
 
 import asyncio
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ TOUCH_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class ClientRules:
-    """What clients may do, and what becomes of their data."""
+    """Rules for clients: their limits, the filter of their data, and the application's authorization."""
 
     limits: ConnectionLimits
     payload_filter: PayloadFilter
@@ -49,7 +49,10 @@ class ClientRules:
 
 
 class ManagerParts:
-    """The parts of a manager, built on a backend. Nothing is connected before `run`."""
+    """The parts of a manager, on a backend.
+
+    This is the only place that knows which part works with which. Nothing is connected before `run`.
+    """
 
     def __init__(
         self,
@@ -134,7 +137,7 @@ class ManagerParts:
         )
 
     async def run(self) -> None:
-        """Receive messages, and do what is to be done in the background, until cancelled."""
+        """Receive messages and do the background work of all parts, until cancelled."""
         backend = self.backend
         self.publisher.attach()
         await backend.broker.subscribe(*self.peers.channels)

@@ -1,4 +1,4 @@
-"""Who is in a channel, as other workers and clients see it."""
+"""Lists of the members of channels, as clients and other workers see them."""
 
 from contextlib import suppress
 from itertools import islice
@@ -12,13 +12,11 @@ from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.manager.redis_steps import RedisSteps
 from wsd.worker.wire.messages import Member
 
-MAX_LISTED_MEMBERS = 1000
-
 
 class MemberLists:
-    """The members of channels on all workers, and the events that tell of their comings and goings.
+    """The members of channels on all workers, and the events when members join and leave.
 
-    A channel's option `presence` decides how much there is: nothing ("off"), a list, or a list and events ("events").
+    The option `presence` of a channel says whether it has a list of members, and whether it has events, too.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Messages to channels: how the data of an application or a client becomes a message of the hub's protocol."""
+"""Publishing: the data of an application or a client becomes a message of the hub's protocol."""
 
 import asyncio
 import secrets
@@ -20,7 +20,7 @@ from wsd.worker.wire.position import Position
 
 
 class Published(Struct, frozen=True):
-    """What became of a message.
+    """The result of publishing a message.
 
     `everywhere` is False if Redis is away: members out of reach get the message once it is back.
     """
@@ -33,8 +33,8 @@ class Published(Struct, frozen=True):
 class Publisher:
     """Sends messages to the members of channels, on all workers.
 
-    The methods that are awaited may be called on other event loops, too: `asyncio.run` in a thread, for example.
-    They then run on the event loop of `attach`.
+    `publish` and `publish_text` may be called on any event loop, by `asyncio.run` in a thread for example. They run on
+    the event loop of `attach`.
     """
 
     def __init__(self, broker: MessageBroker, channels: Channels, worker_id: str) -> None:

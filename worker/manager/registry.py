@@ -1,4 +1,4 @@
-"""Who is connected to this worker: how a connection is admitted, replaced, sent away and taken out."""
+"""The connections of this worker: how they are admitted, replaced, sent away and taken out."""
 
 import asyncio
 import random
@@ -63,14 +63,13 @@ class Registry:
     def bind(self, outbox: Outbox | None, session: ClientSession) -> Outbox:
         """Bind the outbox of a new connection to its session, and close the session's earlier connection here, if any.
 
-        Return the outbox; a new one if None is given. It is held until `Outbox.release`.
+        Return the outbox, a new one if None is given. It sends nothing before `Outbox.release`.
         """
         self._loop = asyncio.get_running_loop()
         info = session.info
         outbox = outbox or Outbox(self._outlet)
         outbox.outlet = self._outlet
-        outbox.on_gone = self._socket_ended
-        outbox.bind(info.session_id, info.user_id, info.username)
+        outbox.bind(info.session_id, info.user_id, info.username, on_gone=self._socket_ended)
         outbox.note(*(("resumed", f"from {info.previous_worker}") if session.resumed else ("connected",)))
         if (earlier := self._fanout.get(info.session_id)) is not None:
             self._replace(earlier)
@@ -125,13 +124,13 @@ class Registry:
         self._keeper.close(outbox.session_id, clean=code in CLEAN_CODES, sent_away=sent_away)
 
     def application_let_go(self, outbox: Outbox) -> None:
-        """End a connection whose handle was collected. Called on whatever thread the garbage collector runs."""
+        """End a connection whose handle was collected. Called on any thread, by the garbage collector."""
         if outbox in self._fanout and self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self.remove, outbox, CloseCode.ABNORMAL)
             self._loop.call_soon_threadsafe(outbox.close, CloseCode.INTERNAL_ERROR, "the application has let go of it")
 
     def _socket_ended(self, outbox: Outbox) -> None:
-        """Give the application a moment to call `disconnect`. Its handle may never be collected."""
+        """Give the application a moment to call `disconnect`. It may keep the handle for ever and never call it."""
         if outbox in self._fanout:
             asyncio.get_running_loop().call_later(FORGOTTEN_SECONDS, self.remove, outbox, CloseCode.ABNORMAL)
 

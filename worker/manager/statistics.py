@@ -1,5 +1,6 @@
-"""What a worker counts, and the sums over all workers: each is asked over the broker, so there is nothing to keep up to
-date in Redis.
+"""The statistics of a worker, and their sums over all workers.
+
+Workers are asked for them over the broker, so there is nothing to keep up to date in Redis.
 """
 
 from collections import Counter
@@ -11,18 +12,21 @@ from msgspec import Struct
 from wsd.worker.broker.message_broker import BrokerStatistics
 
 MAX_LISTED = 1000
-"""Users and channels that a worker names of itself: its largest."""
+"""The largest users and channels of a worker that it names at most."""
 
 
 class Counted(Struct, frozen=True):
-    """A user or a channel, and its connections."""
+    """A user or a channel, and the number of its connections."""
 
     name: str
     connections: int
 
 
 class WorkerStatistics(Struct, frozen=True, kw_only=True):
-    """Counters start at 0. `users` and `channels` are how many there are, `top_*` the largest of them."""
+    """The statistics of one worker. Counters start at 0.
+
+    `users` and `channels` are numbers; `top_users` and `top_channels` name the largest of them.
+    """
 
     worker_id: str
     node_id: str
@@ -35,14 +39,14 @@ class WorkerStatistics(Struct, frozen=True, kw_only=True):
     closes: dict[str, int]  # by reason
     refusals: dict[str, int]  # of handshakes and messages, by reason
     repaired: int  # messages that were missed, and read from a history
-    losses: dict[str, int]  # times that members had to be told of one, by reason
+    losses: dict[str, int]  # of messages, which members were told of, by reason
     broker: BrokerStatistics
     top_users: list[Counted] = []
     top_channels: list[Counted] = []
 
 
 class ClusterStatistics(Struct, frozen=True, kw_only=True):
-    """`complete` is False when not all workers answered in time."""
+    """The sums over all workers. `complete` is False when some did not answer in time."""
 
     complete: bool
     connections: int
@@ -54,7 +58,7 @@ class ClusterStatistics(Struct, frozen=True, kw_only=True):
 
 
 class AskStatistics(Struct, frozen=True, tag="ask_statistics"):
-    """From one worker to all."""
+    """The question of one worker to all workers."""
 
     asker: str  # worker id
     question: str
@@ -62,17 +66,19 @@ class AskStatistics(Struct, frozen=True, tag="ask_statistics"):
 
 
 class Answer(Struct, frozen=True, tag="statistics"):
+    """The answer of a worker to AskStatistics."""
+
     question: str
     statistics: WorkerStatistics
 
 
 def top(groups: Iterable[tuple[str, int]], count: int) -> list[Counted]:
-    """The largest, by name where they are equal."""
+    """Return the largest groups. Groups of one size are in the order of their names."""
     return [Counted(name, size) for name, size in sorted(groups, key=lambda group: (-group[1], group[0]))[:count]]
 
 
 def merge(workers: Iterable[WorkerStatistics], *, complete: bool, offset: int, limit: int) -> ClusterStatistics:
-    """Sums over workers, and one page of their users and channels, the largest first. Pure."""
+    """Add up the statistics of workers, with one page of their users and channels, the largest first. Pure."""
     listed = sorted(workers, key=lambda worker: worker.worker_id)
     users: Counter[str] = Counter()
     channels: Counter[str] = Counter()

@@ -287,7 +287,7 @@ class DistributedWebSocketManager:
 
 
 def _check_names(**names: str) -> None:
-    """Raise ValueError for a name that nobody may have."""
+    """Check names by the names of their arguments. Raises ValueError for one that nobody may have."""
     for field_name, name in names.items():
         if problem := name_problem(name):
             raise ValueError(f"{field_name} {problem}")

@@ -1,0 +1,124 @@
+"""What a client of the hub may ask for, apart from publishing: how each request is carried out and answered."""
+
+from typing import Any
+
+import msgspec
+
+from wsd.worker.broker.message_broker import HISTORY_UNAVAILABLE
+from wsd.worker.channels.joining import Joined
+from wsd.worker.contract.redis_keys import BROADCAST, DIRECT
+from wsd.worker.errors import RedisUnavailableError
+from wsd.worker.manager.connection import Connection
+from wsd.worker.manager.membership import MAX_CHANNELS, ChannelFullError
+from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
+from wsd.worker.security.authentication import Identity
+from wsd.worker.security.authorization import Action, is_allowed
+from wsd.worker.wire import messages as wire
+from wsd.worker.wire.messages import WireError
+
+Publishing = wire.Broadcast | wire.Publish | wire.Direct
+
+
+async def check_publishing(manager: DistributedWebSocketManager, connection: Connection, request: Publishing) -> None:
+    """Ask the application whether a client may publish. Raises WireError if it may not."""
+    match request:
+        case wire.Publish(channel=channel):
+            wire.check_channel(channel, request.id)
+        case wire.Broadcast():
+            channel = BROADCAST
+        case wire.Direct(user_id=user_id):
+            wire.check_user(user_id, request.id)
+            channel = DIRECT
+    await _ask_application(manager, connection, "publish", channel, request.id)
+
+
+async def carry_out(manager: DistributedWebSocketManager, connection: Connection, request: wire.Request) -> None:
+    """Carry out a request that publishes nothing, and answer it.
+
+    A request with a large answer waits until the client has taken what it was sent before.
+
+    Raises WireError for a request that cannot be carried out.
+    """
+    match request:
+        case wire.Subscribe():
+            await _subscribe(manager, connection, request)
+        case wire.Unsubscribe(channel=channel, id=request_id):
+            wire.check_channel(channel, request_id)
+            await manager.leave(connection, channel)
+            if request_id is not None:
+                manager.reply(connection, wire.Ack(request_id))
+        case wire.Presence(channel=channel, id=request_id):
+            await connection.outbox.until_drained()
+            await _check_allowed(manager, connection, "presence", channel, request_id)
+            if manager.options(channel).presence == "off":
+                raise WireError("no_presence", f"{channel} has no presence", request_id)
+            count, members = await manager.presence(channel)
+            manager.reply(connection, wire.Members(channel, count, members, request_id))
+        case wire.History():
+            await _history(manager, connection, request)
+        case wire.Delivered():
+            await _delivered(manager, connection, request)
+        case wire.Resume(id=request_id):
+            raise WireError("invalid_request", "resume comes first, after connecting with ?resume=1", request_id)
+
+
+async def _subscribe(manager: DistributedWebSocketManager, connection: Connection, request: wire.Subscribe) -> None:
+    channel, request_id = request.channel, request.id
+    if request.since is not None:
+        await connection.outbox.until_drained()
+    await _check_allowed(manager, connection, "subscribe", channel, request_id)
+    if len(connection.channels | {channel}) > MAX_CHANNELS:
+        problem = f"a connection may be in {MAX_CHANNELS} channels, {channel} is one too many"
+        raise WireError("too_many_channels", problem, request_id)
+
+    def announce(joined: Joined) -> None:
+        state = msgspec.structs.asdict(joined.state())
+        manager.reply(connection, wire.Subscribed(channel=channel, **state))
+        if request_id is not None:
+            manager.reply(connection, wire.Ack(request_id))
+
+    try:
+        await manager.join(connection, channel, request.since, announce)
+    except ChannelFullError as exc:
+        raise WireError("channel_full", str(exc), request_id) from None
+
+
+async def _history(manager: DistributedWebSocketManager, connection: Connection, request: wire.History) -> None:
+    await connection.outbox.until_drained()
+    await _check_allowed(manager, connection, "history", request.channel, request.id)
+    try:
+        page = await manager.history(request.channel, request.since, request.limit, reverse=request.reverse)
+    except RedisUnavailableError:
+        raise WireError("unavailable", HISTORY_UNAVAILABLE, request.id) from None
+    manager.reply(connection, msgspec.structs.replace(page, id=request.id))
+
+
+async def _delivered(manager: DistributedWebSocketManager, connection: Connection, request: wire.Delivered) -> None:
+    channel, user_id, request_id = request.channel, request.user_id, request.id
+    await _check_allowed(manager, connection, "publish", channel, request_id)
+    wire.check_user(user_id, request_id)
+    if not manager.options(channel).receipts:
+        raise WireError("no_receipts", f"{channel} has no receipts", request_id)
+    try:
+        offset = await manager.read_by(channel, user_id, request.epoch)
+    except RedisUnavailableError:
+        raise WireError("unavailable", HISTORY_UNAVAILABLE, request_id) from None
+    delivered = offset >= request.offset > 0
+    manager.reply(connection, wire.Receipt(channel, user_id, delivered, offset, request_id))
+
+
+async def _check_allowed(
+    manager: DistributedWebSocketManager, connection: Connection, action: Action, channel: str, request_id: Any
+) -> None:
+    """Raise WireError for a channel that no client may name, and for an action that the application forbids."""
+    wire.check_channel(channel, request_id)
+    await _ask_application(manager, connection, action, channel, request_id)
+
+
+async def _ask_application(
+    manager: DistributedWebSocketManager, connection: Connection, action: Action, channel: str, request_id: Any
+) -> None:
+    """Raise WireError `forbidden` for an action that the application forbids."""
+    identity = Identity(connection.user_id, connection.username)
+    if not await is_allowed(manager.authorize, identity, action, channel):
+        raise WireError("forbidden", f"you may not {action} {channel}", request_id)
