@@ -1,4 +1,4 @@
-"""`python -m wsd.worker`: one worker process. What to do comes from the environment (WorkerEnv)."""
+"""Run one worker process: `python -m wsd.worker`. Its settings are in the environment (WorkerEnv)."""
 
 import gc
 import logging
@@ -20,22 +20,23 @@ from wsd.worker.server.websocket_protocol import fanout_protocol
 from wsd.worker.websocket_middleware import WebSocketMiddleware
 
 KEEP_ALIVE_SECONDS = 75
-"""Longer than nginx keeps its idle connections to us, so that it never sends into one that we just closed."""
+"""Longer than nginx keeps idle connections to the worker, so that nginx never uses one that is just being closed."""
 
 LAST_SECONDS = 1
-"""How long uvicorn waits, after a drain, for what is then still under way."""
+"""How long uvicorn waits, after a drain, for requests that are still under way."""
 
 
 def main() -> int:
+    """Serve until told to stop. Return the exit code."""
     env = WorkerEnv.from_env(os.environ)
-    # What is printed is in the log at once. The log is UTF-8, whatever the locale is.
+    # Each printed line is in the log at once. The log is UTF-8, whatever the locale is.
     sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
     sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     os.environ.setdefault("PYTHONUNBUFFERED", "1")  # in processes that the application starts, too
     log_as(env)
-    # uvicorn's info lines are one a handshake, with the query string and what secrets it holds.
+    # uvicorn logs each handshake at level info, with its query string and the secrets in it.
     logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLogger().level))
-    # By their real names: what is imported later comes from the same release as what is imported now.
+    # The real paths, not a symlink to the current release: later imports come from the same release as the first.
     sys.path[:0] = dict.fromkeys([str(Path(env.app_directory).resolve()), str(Path.cwd())])
     try:
         inner = load_application(env.app) if env.app else hub.app
@@ -66,7 +67,7 @@ def main() -> int:
         log_config=None,
         access_log=False,
         server_header=False,
-        # Behind nginx every peer is nginx, which sets these headers itself; without it nobody is trusted.
+        # Behind nginx every peer is nginx, which sets these headers itself. Without nginx no peer is trusted.
         proxy_headers=not env.listen,
         forwarded_allow_ips="*",
         ws_max_size=env.max_message_bytes,
@@ -76,7 +77,7 @@ def main() -> int:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=LAST_SECONDS,
     )
-    # What is loaded by now stays: the collector need not look at it again and again.
+    # The objects that exist by now will stay. The garbage collector need not visit them again and again.
     gc.collect()
     gc.freeze()
     paths = [Path(path) for path in (env.bind_path, env.public_path) if path]
@@ -97,6 +98,7 @@ def main() -> int:
 
 
 def _fail(reason: str, code: int) -> int:
+    """Say on stderr why the worker cannot run. Return the exit code."""
     print(reason, file=sys.stderr, flush=True)  # noqa: T201 - the supervisor shows a worker's last line
     return code
 

@@ -1,4 +1,4 @@
-"""Which application a worker serves: the user's, imported by name, or the built-in hub.
+"""Loading the application that a worker serves: the user's, imported by name, or the built-in hub.
 
 `uvicorn wsd.worker.app:app` serves the hub without a supervisor.
 """
@@ -14,16 +14,18 @@ from typing import Any, cast
 from starlette.types import ASGIApp
 from uvicorn.middleware.asgi2 import ASGI2Middleware
 
+from wsd.worker.errors import WorkerError
 
-class BadAppError(Exception):
-    """The application named by `--app` cannot be served; the text says why, on one line."""
+
+class BadAppError(WorkerError):
+    """The application named by `--app` cannot be served. The text says why, on one line."""
 
 
 def load_application(spec: str) -> ASGIApp:
-    """Import `module:attribute`: an ASGI application, or a factory, which is called without arguments.
+    """Import an ASGI application by `module:attribute`, or a factory of one, which is called without arguments.
 
-    An application of ASGI 2 (`app(scope)(receive, send)`) is wrapped, as uvicorn does it. The traceback of code that
-    raises while it is imported or called goes to stderr.
+    An application of ASGI 2 (`app(scope)(receive, send)`) is wrapped, as uvicorn does it. If the application's code
+    raises while it is imported or called, its traceback goes to stderr.
 
     Raises BadAppError.
     """
@@ -34,9 +36,9 @@ def load_application(spec: str) -> ASGIApp:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as exc:
         if exc.name is None or not f"{module_name}.".startswith(f"{exc.name}."):
-            traceback.print_exc()  # the module is there, but something that it imports is not
+            traceback.print_exc()  # the module exists, but something that it imports does not
         raise BadAppError(f'app "{spec}" cannot be imported from {sys.path[0]}: {exc}') from None
-    except BaseException as exc:  # noqa: BLE001 - whatever their code raises, SystemExit too
+    except BaseException as exc:  # noqa: BLE001 - the application's code may raise anything, SystemExit too
         traceback.print_exc()
         raise BadAppError(f'app "{spec}" raised while it was imported: {exc!r}') from None
     for name in attribute.split("."):
@@ -77,7 +79,7 @@ def _is_asgi2(found: object) -> bool:
 
 
 def _parameters(found: object) -> list[Parameter] | None:
-    """Return what must or can be given to a callable; None for what is none, or is of C code and does not tell."""
+    """Return the parameters of a callable; None if it is no callable, or one in C that does not say them."""
     if not callable(found):
         return None
     try:
@@ -87,11 +89,12 @@ def _parameters(found: object) -> list[Parameter] | None:
 
 
 def _asgi_problem(found: object) -> str | None:
+    """Say why an object is no ASGI application, or return None."""
     if not callable(found):
         return f"it is a {type(found).__name__}, which cannot be called"
     parameters = _parameters(found)
     if parameters is None:
-        return None  # trust it
+        return None  # nothing speaks against it
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = [p for p in positional if p.default is p.empty]
     variable = any(p.kind is p.VAR_POSITIONAL for p in parameters)
@@ -103,7 +106,7 @@ def _asgi_problem(found: object) -> str | None:
 
 
 def __getattr__(name: str) -> Any:
-    """`app`, made when somebody asks for it: a worker of the supervisor never does."""
+    """Make `app` when it is first used. Workers of the supervisor never use it."""
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from wsd.worker.contract.environment import WorkerEnv  # noqa: PLC0415

@@ -1,10 +1,10 @@
-"""The small connection manager that most applications start with, for all workers: change one import.
+"""The small connection manager of many tutorials, for all workers: an application changes one import.
 
     from wsd import ConnectionManager
 
     manager = ConnectionManager()
 
-Same methods, same signatures; what it broadcasts reaches the clients of every worker.
+It has the same methods with the same signatures. A broadcast reaches the clients of every worker.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from wsd.worker.channels.options import UNNUMBERED_PREFIX
 from wsd.worker.delivery.handle import handle_of
 from wsd.worker.delivery.outbox import Outbox
+from wsd.worker.errors import WorkerError
 from wsd.worker.manager.connection import Connection
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.origin import Origin
@@ -33,20 +34,22 @@ from wsd.worker.worker import Worker
 
 _managers: "weakref.WeakSet[ConnectionManager]" = weakref.WeakSet()
 _claims: "weakref.WeakKeyDictionary[Worker, dict[str, weakref.ref[ConnectionManager]]]" = weakref.WeakKeyDictionary()
-"""Which manager has the name of a place in the code, on a worker."""
+"""The manager that has the name of a place in the code, by worker and name."""
 
 
 def get_websocket_manager() -> DistributedWebSocketManager:
-    """This process's manager, in memory or distributed as its environment says.
+    """Return the manager of this process. Its environment says whether it is distributed or keeps everything in memory.
 
-    Without a `WebSocketMiddleware` around the application its background work begins with the first connection that
-    a ConnectionManager gets. Raises ValueError when a value of the environment is wrong.
+    Without a `WebSocketMiddleware` around the application, its background work begins with the first connection of a
+    ConnectionManager.
+
+    Raises ValueError for a wrong value in the environment.
     """
     return current_worker().manager
 
 
-class AmbiguousNameError(ValueError):
-    """Two managers that are not told apart by a variable of their own, nor by a name."""
+class AmbiguousNameError(WorkerError, ValueError):
+    """Two ConnectionManagers cannot be told apart: neither has a name, nor a variable of its own."""
 
     def __init__(self, place: str) -> None:
         super().__init__(
@@ -56,13 +59,14 @@ class AmbiguousNameError(ValueError):
 
 
 class ConnectionManager:
-    """Clients of one chat, on all workers: managers with the same name are one."""
+    """The clients of one chat, on all workers. Managers with the same name share their clients."""
 
     def __init__(self, name: str = "") -> None:
         """`name`: by default the module and the variable, or the class and the attribute, that hold this manager.
 
-        A manager that neither holds has the name of the function that makes it. The function may then make one for a
-        worker, and no more: AmbiguousNameError says so when the worker starts, or when a second one is used.
+        A manager that is in no such variable has the name of the function that makes it. Such a function may make only
+        one manager in each worker: otherwise AmbiguousNameError is raised when the worker starts, or when the second
+        manager is used.
         """
         self._name = name
         self._origin = None if name else Origin(self)
@@ -78,7 +82,7 @@ class ConnectionManager:
 
     @property
     def name(self) -> str:
-        """Found when it is first asked for: while the manager is made, no variable holds it yet."""
+        """The name that the manager shares with those on other workers. It is found when it is first used."""
         if not self._name and self._origin is not None:
             variable = self._origin.variable(self)
             self._name = variable or self._origin.place
@@ -86,7 +90,7 @@ class ConnectionManager:
         return self._name
 
     def _channel(self, worker: Worker) -> str:
-        """Raises AmbiguousNameError."""
+        """Return the channel of all clients. Raises AmbiguousNameError."""
         name = self.name
         if self._is_place:
             holder = _claims.setdefault(worker, {}).setdefault(name, weakref.ref(self))
@@ -96,7 +100,7 @@ class ConnectionManager:
 
     @property
     def active_connections(self) -> list[WebSocket]:
-        """Those of this worker."""
+        """The WebSockets of this worker."""
         return list(self._connections)
 
     async def connect(
@@ -107,14 +111,14 @@ class ConnectionManager:
         username: str = "",
         identity: Identity | None = None,
     ) -> None:
-        """Accept it once it hears the others.
+        """Register a client and accept its WebSocket. Once it is accepted, it receives all broadcasts.
 
-        `user_id` and `username`, or `identity`: who the client is, by the application's own authentication. Without
-        them it is whom wsd's or Starlette's authentication has found. `?user_id=` and `?username=` count only where
-        there is neither; who is nobody by all of them is a guest.
+        `user_id` and `username`, or `identity`: who the client is, if the application authenticates clients itself.
+        Otherwise it is the user that wsd's or Starlette's authentication has found. Without any authentication, the
+        query says it (`?user_id=`, `?username=`). A client that nothing identifies is a guest.
 
-        Raises Starlette's WebSocketException, by which Starlette and FastAPI close it with 1008, when the client calls
-        itself what nobody may be called. Raises AmbiguousNameError.
+        Raises Starlette's WebSocketException for a user id or name that nobody may have: Starlette and FastAPI then
+        close the WebSocket with 1008. Raises AmbiguousNameError.
         """
         worker = serving_worker()
         channel = self._channel(worker)
@@ -139,13 +143,13 @@ class ConnectionManager:
         if handle is not None:
             connection.outbox.release()
             return
-        _note_when_heard(websocket, connection.outbox)
+        _note_messages(websocket, connection.outbox)
         sender = asyncio.create_task(_send(weakref.ref(websocket), connection.outbox))
         self._senders[connection.session_id] = sender
         sender.add_done_callback(lambda _, key=connection.session_id: self._senders.pop(key, None))  # type: ignore[misc]
 
     def disconnect(self, websocket: WebSocket) -> None:
-        """The client is gone. One that is forgotten without this is noticed when its WebSocket is collected."""
+        """Take out a client that is gone. A client that is not taken out goes when its WebSocket is collected."""
         connection = self._connections.pop(websocket, None)
         if connection is not None:
             get_websocket_manager().disconnect(connection, CloseCode.NORMAL)
@@ -153,26 +157,28 @@ class ConnectionManager:
                 sender.cancel()
 
     async def send_personal_message(self, message: str | dict[str, Any], websocket: WebSocket) -> None:
-        """To this client alone. A text goes as it is, anything else as JSON."""
+        """Send a message to this client alone: a text as it is, anything else as JSON."""
         if (connection := self._connections.get(websocket)) is not None:
             connection.send(_text(message))
 
     async def broadcast(self, message: str | dict[str, Any]) -> None:
-        """To all clients of this manager, on all workers."""
+        """Send a message to all clients of this manager, on all workers: a text as it is, anything else as JSON."""
         text = _text(message)
         here = current_worker()
         channel = self._channel(here)
         await here.manager.publish_text(channel, text)
-        for other in live_workers():  # there are none but in tests, which may serve each client on a loop of its own
+        for other in live_workers():  # only in tests: they may serve each client on an event loop of its own
             if other is not here and not other.distributed and other.loop is not None:
                 asyncio.run_coroutine_threadsafe(other.manager.publish_text(channel, text), other.loop)
 
 
 def check_names() -> None:
-    """Raise AmbiguousNameError when two managers that the application has made can never be told apart.
+    """Check that the managers of the application can be told apart.
 
-    A function that was called twice has made two as well: it may be an application's factory, in tests. Then only one
-    of them may be used.
+    Raises AmbiguousNameError if two of them never can.
+
+    Two managers that one function made in two calls are no such case: the function may be an application factory that
+    tests call. Only one of the two may then be used.
     """
     for one, other in itertools.combinations(list(_managers), 2):
         if one.name == other.name and one._is_place and other._is_place:
@@ -182,23 +188,24 @@ def check_names() -> None:
 
 
 def _identity(websocket: WebSocket, worker: Worker) -> Identity:
-    """Who a client is of whom the application says nothing; a guest has no user id."""
+    """Return the identity of a client, if the application does not say it. A guest has no user id."""
     found: Identity | None = getattr(websocket.state, IDENTITY_KEY, None)
     if found is not None:
         return found
-    if "user" in websocket.scope:  # of Starlette's AuthenticationMiddleware
+    if "user" in websocket.scope:  # set by Starlette's AuthenticationMiddleware
         user = websocket.scope["user"]
         if not getattr(user, "is_authenticated", False):
             return GUEST
-        name = _said(user, "display_name")
-        return Identity(_said(user, "identity") or name, name)
+        name = _text_of(user, "display_name")
+        return Identity(_text_of(user, "identity") or name, name)
     if worker.env.authenticates:
         return GUEST
     query = websocket.query_params
     return Identity(query.get("user_id", ""), query.get("username", ""))
 
 
-def _said(user: object, attribute: str) -> str:
+def _text_of(user: object, attribute: str) -> str:
+    """Return an attribute of Starlette's user as text, "" if it has none."""
     try:
         return str(getattr(user, attribute))
     except (AttributeError, NotImplementedError):  # Starlette's own SimpleUser has no identity
@@ -208,22 +215,28 @@ def _said(user: object, attribute: str) -> str:
 GUEST = Identity("")
 
 
-def _note_when_heard(websocket: WebSocket, outbox: Outbox) -> None:
-    """Under a server without our protocol the application alone hears its clients: note when it does."""
+def _note_messages(websocket: WebSocket, outbox: Outbox) -> None:
+    """Note when the client sends something, for the idle timeout.
+
+    Under a server with another protocol than ours, only the application receives what its clients send.
+    """
     receive = websocket._receive
 
-    async def noting() -> Message:
+    async def receive_and_note() -> Message:
         message = await receive()
         if message["type"] == "websocket.receive":
             outbox.heard_at = time.monotonic()
         return message
 
     outbox.heard_at = time.monotonic()
-    websocket._receive = noting
+    websocket._receive = receive_and_note
 
 
 async def _send(websocket: "weakref.ref[WebSocket]", outbox: Outbox) -> None:
-    """Send what is queued until the connection ends. Holds the WebSocket only while it sends."""
+    """Send what is queued until the connection ends, then close the WebSocket if the server ended it.
+
+    The WebSocket is only referenced weakly between two sends, so that it can be collected.
+    """
 
     async def send_text(text: str) -> None:
         if (target := websocket()) is not None:
@@ -242,7 +255,7 @@ async def _send(websocket: "weakref.ref[WebSocket]", outbox: Outbox) -> None:
         try:
             await target.close(code, reason)
         except (RuntimeError, WebSocketDisconnect):
-            return  # the client was faster
+            return  # the client closed it first
 
 
 def _text(message: str | dict[str, Any]) -> str:

@@ -37,7 +37,7 @@ class WebSocketHealth(Struct, frozen=True, kw_only=True):
 
 
 class WorkerHealth(Struct, frozen=True, kw_only=True):
-    """What a worker says about itself."""
+    """The answer of a worker: its state, its part of the cluster, and its heartbeat."""
 
     status: Status
     websocket: WebSocketHealth

@@ -54,7 +54,7 @@ ANNOUNCEMENT = UNNUMBERED + encode(WorkerCame())
 
 @dataclass(frozen=True)
 class ClusterTotals:
-    """What there is in the whole cluster."""
+    """The numbers of workers and sessions in the whole cluster."""
 
     workers: int
     sessions: int
@@ -62,7 +62,7 @@ class ClusterTotals:
 
 @dataclass(frozen=True)
 class Load:
-    """What a worker carries. Counters start at 0."""
+    """The load of a worker. Counters start at 0."""
 
     connections: int
     messages_in: int
@@ -70,7 +70,7 @@ class Load:
 
 
 class HeartbeatListener(Protocol):
-    """What a heartbeat reports. Methods must not block."""
+    """Receives what a heartbeat finds. Methods must not block."""
 
     def workers_seen(self, live: frozenset[str]) -> None:
         """Called after each beat that Redis answered, with the ids of the workers that live."""
@@ -198,6 +198,7 @@ class HeartbeatTask:
                 self._listener.redis_restored()
 
     async def _delete_record(self) -> None:
+        """Let the others know at once that this worker has ended. If that fails, its record expires."""
         if self._redis is None or not self.redis_healthy:
             return
         worker_id = self._env.worker_id
@@ -207,9 +208,10 @@ class HeartbeatTask:
                 pipe.zrem(LIVE_WORKERS_KEY, worker_id)
                 await pipe.execute()
         except RedisUnavailableError as exc:
-            logger.info("heartbeat left to expire: %s", exc)
+            logger.info("the heartbeat is left to expire: %s", exc)
 
     async def _measure_lag(self) -> None:
+        """Note how much later than planned the event loop wakes a sleeper."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + LAG_SAMPLE_SECONDS

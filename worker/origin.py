@@ -1,6 +1,6 @@
-"""A name for an object of an application that all workers agree on: by the variable that holds it.
+"""A name for an object of an application that all workers agree on: the variable that holds the object.
 
-Lines of code are no such names: while a new version is rolled out, two of them run side by side.
+Its line in the code would be no such name: while a new version is rolled out, two versions run side by side.
 """
 
 import sys
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Origin:
-    """Where an object was made, noted while it is being made."""
+    """The place where an object was made, noted while it is being made."""
 
     def __init__(self, made: object) -> None:
         """`made`: the object whose `__init__` calls this."""
@@ -21,14 +21,14 @@ class Origin:
             module = module.f_back
         self.module = _module_name(frame.f_globals)
         self.line = frame.f_lineno
-        # Of a comprehension there is no name that would say more than its module's.
+        # The name of a comprehension or a lambda says no more than that of its module.
         qualname = frame.f_code.co_qualname
         self.place = self.module if qualname.startswith("<") else f"{self.module}:{qualname}"
-        # A function of a library may have made it, for a variable of the module that is being imported.
+        # A function of a library may make the object for a variable of the module that is being imported.
         self._scopes = [frame.f_globals, module.f_globals]
 
     def variable(self, made: object) -> str | None:
-        """The name of the global variable that holds the object now, as `module:variable`."""
+        """Return the global variable that holds the object now, as `module:variable`; None if there is none."""
         for scope in self._scopes:
             for name, value in list(scope.items()):
                 if value is made:
@@ -37,7 +37,7 @@ class Origin:
 
 
 def _outside(frame: FrameType, made: object) -> FrameType:
-    """The first frame that is no `__init__` of the object: subclasses have their own."""
+    """Return the innermost frame that is not an `__init__` of the object. Subclasses have their own."""
     while frame.f_code.co_name == "__init__" and frame.f_back is not None:
         arguments = frame.f_code.co_varnames[:1]
         if not arguments or frame.f_locals.get(arguments[0]) is not made:
@@ -47,7 +47,7 @@ def _outside(frame: FrameType, made: object) -> FrameType:
 
 
 def _module_name(scope: Mapping[str, Any]) -> str:
-    """Of a program that was started by its file, or with `-m`, what it is imported by elsewhere."""
+    """Return the name of a module; for the main program, the name by which others would import it."""
     name = str(scope.get("__name__", ""))
     if name != "__main__":
         return name

@@ -1,19 +1,19 @@
-"""Which workers live, as far as one of them can tell by the heartbeats in Redis. Pure: no clock, no Redis."""
+"""The workers that live, as far as one of them can tell by the heartbeats in Redis. Pure: no clock, no Redis."""
 
 LATE_BEATS = 2
-"""After how many intervals without a beat of its own a worker knows that it was interrupted."""
+"""Intervals without a beat of its own after which a worker knows that it was interrupted."""
 
 
 class Roster:
     """The workers that live, as of the last beat that Redis answered.
 
-    Heartbeats of all workers expire together while Redis is away, frozen or emptied. The worker that comes back first
-    finds nobody else, and that says nothing. So for `grace` seconds after an interruption all workers that lived before
-    count as living, and nobody is to be declared dead.
+    While Redis is away, frozen or emptied, the heartbeats of all workers expire together. The worker that comes back
+    first finds no others, which does not mean that they are dead. So for `grace` seconds after an interruption, all
+    workers that lived before count as living, and no worker may be declared dead.
     """
 
     def __init__(self, interval: float, grace: float) -> None:
-        """`interval`: seconds between two beats; `grace`: seconds that the others have to come back."""
+        """`interval`: seconds between two beats; `grace`: seconds that the other workers have to come back."""
         self.live: frozenset[str] = frozenset()
         self._interval = interval
         self._grace = grace
@@ -21,7 +21,7 @@ class Roster:
         self._judges_from = float("inf")
 
     def seen(self, found: frozenset[str], now: float, *, was_known: bool) -> None:
-        """Take note of the workers that a beat found, its own among them.
+        """Note the workers that a beat has found, this worker among them.
 
         `was_known`: whether Redis still had the last beat of this worker. The first beat counts as an interruption.
         """
@@ -31,5 +31,5 @@ class Roster:
         self.live = found if self.judges(now) else self.live | found
 
     def judges(self, now: float) -> bool:
-        """Tell whether a worker without a heartbeat is dead, and not only on its way back."""
+        """Return whether a worker without a heartbeat is dead. If not, it may still be on its way back."""
         return now >= self._judges_from

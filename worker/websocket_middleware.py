@@ -1,4 +1,8 @@
-"""The cluster around an application: the manager in its state, who may connect, /health and the like, headers."""
+"""The middleware that puts the cluster around an application.
+
+It puts the manager into the application's state, decides who may connect, answers /health and the like, and adds
+headers.
+"""
 
 from collections.abc import Collection
 
@@ -19,7 +23,7 @@ from wsd.worker.worker import Worker
 STATE_KEY = "websocket_manager"
 
 PASSED_KEY = "wsd.middleware"
-"""In the scope of what came through a middleware of ours already."""
+"""In the scope of a request that has passed such a middleware already."""
 
 HEADERS = (
     "X-WebSocket-Local-Connections",
@@ -27,14 +31,16 @@ HEADERS = (
     "X-WebSocket-Total-Sessions",
     "X-WebSocket-Total-Workers",
 )
-"""Added to HTTP responses."""
+"""Headers that are added to HTTP responses."""
 
 
 class WebSocketMiddleware:
-    """Pure ASGI middleware: wsd wraps the application with it, or an application adds it itself
-    (`app.add_middleware(WebSocketMiddleware)`) and runs under any server that sends lifespan events.
+    """ASGI middleware that connects an application to the cluster.
 
-    The manager is `scope["state"]["websocket_manager"]` (Starlette: `request.state.websocket_manager`).
+    `wsd start` wraps the application with it. An application may also add it itself
+    (`app.add_middleware(WebSocketMiddleware)`), and then run under any server that sends lifespan events.
+
+    The manager is `scope["state"]["websocket_manager"]`, in Starlette `request.state.websocket_manager`.
     """
 
     def __init__(
@@ -44,10 +50,11 @@ class WebSocketMiddleware:
         headers: Collection[str] = HEADERS,
         authenticate: Authenticate | None = None,
     ) -> None:
-        """`env`: by default from the process's environment; `headers`: which of HEADERS to add to responses;
-        `authenticate`: who a client is, by its scope (None refuses it), instead of what the settings say.
+        """`env`: by default the environment of the process. `headers`: those of HEADERS that responses get.
+        `authenticate`: returns the identity of a client from its scope, or None to refuse it; replaces the
+        authentication of the settings.
 
-        Raises ValueError when a value of the environment is wrong, REDIS_URL among them.
+        Raises ValueError for a wrong value in the environment, such as REDIS_URL.
         """
         self.app = app
         self.startup_failure: str | None = None
@@ -58,7 +65,7 @@ class WebSocketMiddleware:
 
     @property
     def worker(self) -> Worker:
-        """That of the running event loop."""
+        """The worker of the running event loop."""
         return serving_worker(self._env)
 
     @property
@@ -67,8 +74,8 @@ class WebSocketMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if PASSED_KEY in scope:
-            # An application that has the middleware itself, under `wsd start`: the outer one does all but what only
-            # this one knows.
+            # The application has the middleware itself, and runs under `wsd start`. The outer middleware does
+            # everything, except for an authentication that only this one knows.
             if scope["type"] == "websocket" and self._own_authentication:
                 await self._admit(scope, receive, send, authentication_only=True)
             else:
@@ -79,7 +86,7 @@ class WebSocketMiddleware:
         if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
             return
-        await self.worker.start()  # no more than a look, unless the server sends no lifespan events
+        await self.worker.start()  # returns at once, unless the server sends no lifespan events
         if scope["type"] == "http":
             app = self._api if http_api.answers(scope["path"]) else self.app
             await app(scope, receive, self._with_headers(send) if self._headers else send)
@@ -94,7 +101,8 @@ class WebSocketMiddleware:
         await response(scope, receive, send)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send, *, authentication_only: bool = False) -> None:
-        await self.worker.parts.turns()  # clients come back together; who is here already must not wait for all of them
+        # Clients come back together. Those that are connected already must not wait for all of them.
+        await self.worker.parts.turns()
         refusal = await self._admission.refusal(scope, authentication_only=authentication_only)
         if refusal is not None:
             self.manager.counts.refusals[refusal.reason] += 1
@@ -113,7 +121,7 @@ class WebSocketMiddleware:
     def _with_headers(self, send: Send) -> Send:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                totals = self.worker.heartbeat.totals  # of the last heartbeat: no request waits for Redis
+                totals = self.worker.heartbeat.totals  # from the last heartbeat: no request waits for Redis
                 values: dict[str, object] = {
                     "X-WebSocket-Local-Connections": self.manager.connection_count,
                     "X-WebSocket-Worker-ID": self.manager.worker_id,

@@ -3,9 +3,7 @@
 import ipaddress
 from collections.abc import Awaitable, Callable
 
-import msgspec
-from msgspec import Raw, Struct
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from wsd.worker.broker.message_broker import HISTORY_UNAVAILABLE
@@ -20,19 +18,12 @@ from wsd.worker.contract.http_paths import (
 )
 from wsd.worker.contract.redis_keys import BROADCAST
 from wsd.worker.endpoints import operator_api
-from wsd.worker.endpoints.responses import error_response, is_key, json_response
-from wsd.worker.errors import NotStoredError, RedisUnavailableError
-from wsd.worker.manager.publisher import Published
+from wsd.worker.endpoints.http_publishing import publish
+from wsd.worker.endpoints.responses import check_api_key, error_response, json_response
+from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.position import MAX_OFFSET
-from wsd.worker.wire.redaction import PayloadFilter
 from wsd.worker.worker import Worker
-
-MAX_BATCH = 1000
-"""Messages in one request to publish."""
-
-MAX_BODY_BYTES = 1_048_576
-"""Bytes in the body of a request to publish."""
 
 MAX_PAGE = 100
 """Users and channels in one page of statistics."""
@@ -44,23 +35,6 @@ MAX_DIGITS = 20
 """Digits of a number in a query."""
 
 Endpoint = Callable[[Worker, Request], Awaitable[Response]]
-
-
-class Outgoing(Struct, forbid_unknown_fields=True):
-    """A message from another program: to a channel, to a user, or to all clients with `broadcast`."""
-
-    data: Raw
-    channel: str = ""
-    user_id: str = ""
-    broadcast: bool = False
-    idempotency_key: wire.IdempotencyKey | None = None
-
-
-_one = msgspec.json.Decoder(Outgoing)
-_several = msgspec.json.Decoder(list[Outgoing])
-
-_bounded = PayloadFilter(())
-"""Refuses data that is nested deeper than a client's may be. Removes nothing: holders of the key may send a token."""
 
 
 async def health(worker: Worker, request: Request) -> Response:
@@ -99,40 +73,12 @@ async def metrics(worker: Worker, request: Request) -> Response:
     return Response(render(worker), media_type=CONTENT_TYPE)
 
 
-async def publish(worker: Worker, request: Request) -> Response:
-    """Publish one message or a list of them, for a program that has the API key."""
-    if (refusal := _check_key(worker, request)) is not None:
-        return refusal
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                return error_response(413, f"a request may have {MAX_BODY_BYTES} bytes")
-    except ClientDisconnect:
-        return error_response(400, "the request has ended before its body")
-    try:
-        messages = _several.decode(body) if body.lstrip().startswith(b"[") else [_one.decode(body)]
-        messages = [_checked(worker, message, number) for number, message in enumerate(messages)]
-    except (msgspec.DecodeError, wire.WireError, UnicodeDecodeError, RecursionError) as exc:
-        return error_response(400, str(exc))
-    if len(messages) > MAX_BATCH:
-        return error_response(400, f"a request may have {MAX_BATCH} messages, got {len(messages)}")
-    done: list[Published] = []
-    for message in messages:
-        try:
-            done.append(await _send(worker, message))
-        except NotStoredError as exc:
-            return error_response(503, f"message {len(done)} is not stored, those before it are published: {exc}")
-    return json_response({"published": len(done), "distributed": all(published.everywhere for published in done)})
-
-
 async def history(worker: Worker, request: Request) -> Response:
     """Answer with a page of a history, for a program that has the API key.
 
     `?since=&limit=&reverse=` mean the same as in a client's request.
     """
-    if (refusal := _check_key(worker, request)) is not None:
+    if (refusal := check_api_key(request, worker.env.api_key)) is not None:
         return refusal
     channel = request.scope["path"].removeprefix(HISTORY_PATH)
     try:
@@ -147,43 +93,6 @@ async def history(worker: Worker, request: Request) -> Response:
         return json_response(await worker.manager.history(channel, since, max(1, limit), reverse=reverse))
     except RedisUnavailableError:
         return error_response(503, HISTORY_UNAVAILABLE)
-
-
-def _check_key(worker: Worker, request: Request) -> Response | None:
-    """Return the refusal of a request without the API key, in `Authorization: Bearer` or `X-API-Key`; or None."""
-    if not worker.env.api_key:
-        return error_response(404, "this is off: set security.api_key")
-    given = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
-    if not is_key(given, worker.env.api_key):
-        return error_response(401, "wrong or missing API key")
-    return None
-
-
-def _checked(worker: Worker, message: Outgoing, number: int) -> Outgoing:
-    """Return a message as it may be published. Raises WireError or UnicodeDecodeError for one that may not."""
-    targets = [bool(message.channel), bool(message.user_id), message.broadcast]
-    if sum(targets) != 1:
-        raise wire.WireError("invalid_request", f"message {number}: needs one of channel, user_id, broadcast")
-    if message.channel:
-        wire.check_channel(message.channel, None)
-    if message.user_id:
-        wire.check_user(message.user_id, None)
-    size = len(bytes(message.data))
-    if size > worker.env.max_message_bytes:
-        limit = worker.env.max_message_bytes
-        raise wire.WireError("too_big", f"message {number}: data may have {limit} bytes, got {size}")
-    bytes(message.data).decode()  # msgspec has not looked into it
-    return msgspec.structs.replace(message, data=_bounded(message.data))
-
-
-async def _send(worker: Worker, message: Outgoing) -> Published:
-    """Publish a message. Raises NotStoredError."""
-    manager, key = worker.manager, message.idempotency_key or ""
-    if message.channel:
-        return await manager.publish(message.channel, message.data, idempotency_key=key)
-    if message.user_id:
-        return await manager.send_to_user(message.user_id, message.data, idempotency_key=key)
-    return await manager.broadcast(message.data, idempotency_key=key)
 
 
 def _may_not_look(worker: Worker, request: Request) -> str | None:

@@ -1,4 +1,4 @@
-"""What a client of the hub may ask for, apart from publishing: how each request is carried out and answered."""
+"""Carrying out the requests of a client of the hub that publish nothing, and answering them."""
 
 from typing import Any
 
@@ -110,7 +110,7 @@ async def _delivered(manager: DistributedWebSocketManager, connection: Connectio
 async def _check_allowed(
     manager: DistributedWebSocketManager, connection: Connection, action: Action, channel: str, request_id: Any
 ) -> None:
-    """Raise WireError for a channel that no client may name, and for an action that the application forbids."""
+    """Check that a client may name a channel, and that the application allows the action. Raises WireError."""
     wire.check_channel(channel, request_id)
     await _ask_application(manager, connection, action, channel, request_id)
 
@@ -118,7 +118,7 @@ async def _check_allowed(
 async def _ask_application(
     manager: DistributedWebSocketManager, connection: Connection, action: Action, channel: str, request_id: Any
 ) -> None:
-    """Raise WireError `forbidden` for an action that the application forbids."""
+    """Ask the application whether it allows an action. Raises WireError `forbidden`."""
     identity = Identity(connection.user_id, connection.username)
     if not await is_allowed(manager.authorize, identity, action, channel):
         raise WireError("forbidden", f"you may not {action} {channel}", request_id)

@@ -1,8 +1,9 @@
-"""JSON responses, and the check of a secret key: the same for the HTTP API and for the supervisor's requests."""
+"""JSON responses and the check of keys, for the HTTP API and for the requests of the supervisor."""
 
 import hmac
 
 import msgspec
+from starlette.requests import Request
 from starlette.responses import Response
 
 
@@ -19,3 +20,14 @@ def error_response(status: int, message: str) -> Response:
 def is_key(given: str, key: str) -> bool:
     """Compare a key that somebody sent with the secret one, in a time that tells nothing. No key is ever empty."""
     return bool(key) and hmac.compare_digest(given.encode(), key.encode())
+
+
+def check_api_key(request: Request, key: str) -> Response | None:
+    """Return the refusal of a request without the API key, or None.
+
+    A request has the key in `Authorization: Bearer` or `X-API-Key`. If `key` is empty, the API is off.
+    """
+    if not key:
+        return error_response(404, "this is off: set security.api_key")
+    given = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
+    return None if is_key(given, key) else error_response(401, "wrong or missing API key")

@@ -1,4 +1,4 @@
-"""The session of a client that connects: an earlier one that it resumes, or a new one."""
+"""Sessions of the clients that connect: an earlier one that the client resumes, or a new one."""
 
 import asyncio
 import hashlib
@@ -9,24 +9,27 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from wsd.worker.channels.recovery import PATIENCE_SECONDS, RETRY_SECONDS
 from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.manager.redis_steps import RedisSteps
 from wsd.worker.manager.turns import Turns
 from wsd.worker.sessions.session_store import Claim, SessionInfo, SessionStore
 from wsd.worker.wire import messages as wire
+from wsd.worker.wire.names import name_problem
 
 
 @dataclass(frozen=True)
 class ClientSession:
-    """A session, and what its client is told of it. `secret` is the new resume token's; only its digest is stored."""
+    """A session, with the secret of its resume token. The store has only a digest of the secret."""
 
     info: SessionInfo
     secret: str
     resumed: bool
 
     def welcome(self, channels: dict[str, wire.ChannelState]) -> wire.Welcome:
-        """Return the first message to the client. `channels`: where it stands in each channel that it is in."""
+        """Return the first message to the client. `channels`: its state in each channel that it is in."""
         info = self.info
         return wire.Welcome(
             session_id=info.session_id,
@@ -51,13 +54,20 @@ class ClientSessions:
         self._node_id = node_id
 
     async def find_or_make(
-        self, user_id: str, username: str, metadata: Mapping[str, Any], resume_token: str
+        self, user_id: str, username: str, metadata: Mapping[str, Any] | None, resume_token: str
     ) -> ClientSession:
         """Return the session that the token resumes, if it is one of this user's; otherwise a new session.
 
         A session that is resumed belongs to this worker from then on. A new session is not stored yet. A client with
         a token waits up to PATIENCE_SECONDS for a Redis that is away, and then gets a new session.
+
+        Raises ValueError for a name that nobody may have, and TypeError or ValueError for metadata that is not JSON.
         """
+        username = username or user_id
+        for field_name, name in (("user_id", user_id), ("username", username)):
+            if problem := name_problem(name):
+                raise ValueError(f"{field_name} {problem}")
+        metadata = msgspec.json.decode(msgspec.json.encode(metadata or {}), type=dict[str, Any])  # as the store has it
         secret = secrets.token_urlsafe(16)
         session_id, _, old_secret = resume_token.partition(".")
         if resume_token:
@@ -85,7 +95,7 @@ class ClientSessions:
                 return None
             await asyncio.sleep(RETRY_SECONDS)
 
-    def _new(self, user_id: str, username: str, metadata: Mapping[str, Any], token: str) -> SessionInfo:
+    def _new(self, user_id: str, username: str, metadata: dict[str, Any], token: str) -> SessionInfo:
         now = time.time()
         return SessionInfo(
             session_id=secrets.token_hex(16),
@@ -95,7 +105,7 @@ class ClientSessions:
             worker_id=self._worker_id,
             connected_at=now,
             last_seen=now,
-            metadata=dict(metadata),
+            metadata=metadata,
             token=token,
         )
 

@@ -12,10 +12,11 @@ from wsd.worker.broker.history import AppendResult
 from wsd.worker.broker.idempotency import stored_key, uid_of
 from wsd.worker.broker.message_broker import MessageBroker, resolve_into
 from wsd.worker.channels.channels import Channels
-from wsd.worker.contract.redis_keys import DIRECT, USER_PREFIX, channel_key
+from wsd.worker.contract.redis_keys import DIRECT, USER_PREFIX, channel_key, user_channel
 from wsd.worker.errors import NotStoredError
 from wsd.worker.manager.connection import Connection
 from wsd.worker.wire import messages as wire
+from wsd.worker.wire.names import name_problem
 from wsd.worker.wire.position import Position
 
 
@@ -111,6 +112,13 @@ class Publisher:
                 on_result(Published(result is not None, result.position if result is not None else None, kept=True))
 
         self._channels.publish_soon(channel, wire.encode(message), key, appended, on_stored)
+
+    @staticmethod
+    def channel_of_user(user_id: str) -> str:
+        """Return the channel of all connections of a user. Raises ValueError for a user id that no user can have."""
+        if problem := name_problem(user_id):
+            raise ValueError(f"user_id {problem}")
+        return user_channel(user_id)
 
     def sender(self, connection: Connection | None) -> wire.Sender | None:
         """Return what a message says of its sender; None for a message of the application itself."""

@@ -4,12 +4,11 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from wsd.worker.channels.joining import Joined
 from wsd.worker.channels.options import ChannelOptions
-from wsd.worker.contract.redis_keys import BROADCAST, user_channel
+from wsd.worker.contract.redis_keys import BROADCAST
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.errors import NotStoredError
 from wsd.worker.manager.connection import Connection
@@ -18,7 +17,6 @@ from wsd.worker.manager.publisher import Published
 from wsd.worker.manager.statistics import ClusterStatistics, WorkerStatistics
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.close_codes import CloseCode
-from wsd.worker.wire.names import name_problem
 from wsd.worker.wire.position import Position
 
 
@@ -74,9 +72,6 @@ class DistributedWebSocketManager:
         Raises TooManyConnectionsError; ValueError for a name that `name_problem` refuses; TypeError or ValueError for
         metadata that JSON cannot express.
         """
-        username = username or user_id
-        _check_names(user_id=user_id, username=username)
-        metadata = msgspec.json.decode(msgspec.json.encode(metadata or {}), type=dict[str, Any])
         session = await self._sessions.find_or_make(user_id, username, metadata, resume_token)
         outbox = self._registry.bind(outbox, session)
         async with self._registry.admission(outbox, session):
@@ -178,10 +173,8 @@ class DistributedWebSocketManager:
 
         Raises NotStoredError; ValueError for a user id that no user can have.
         """
-        _check_names(user_id=user_id)
-        return await self.publish(
-            user_channel(user_id), data, sender, idempotency_key=idempotency_key, on_stored=on_stored
-        )
+        channel = self._publisher.channel_of_user(user_id)
+        return await self.publish(channel, data, sender, idempotency_key=idempotency_key, on_stored=on_stored)
 
     async def publish(
         self,
@@ -284,10 +277,3 @@ class DistributedWebSocketManager:
         `complete` is False unless `workers` of them answered within one second.
         """
         return await self._peers.cluster_statistics(workers, offset=offset, limit=limit)
-
-
-def _check_names(**names: str) -> None:
-    """Check names by the names of their arguments. Raises ValueError for one that nobody may have."""
-    for field_name, name in names.items():
-        if problem := name_problem(name):
-            raise ValueError(f"{field_name} {problem}")

@@ -14,6 +14,7 @@ import msgspec
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from wsd.worker.errors import WorkerError
 from wsd.worker.logs import get_logger
 from wsd.worker.waiting import raise_if_cancelled
 from wsd.worker.wire.names import name_problem
@@ -57,7 +58,7 @@ Authenticate = Callable[[Scope], Identity | Awaitable[Identity | None] | None]
 """An application's own: None refuses the client."""
 
 
-class AuthenticationError(Exception):
+class AuthenticationError(WorkerError):
     """The text is for the client: one line, without what it sent."""
 
 
