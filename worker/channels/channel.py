@@ -1,4 +1,4 @@
-"""One channel as this worker keeps it, and the reads that clients which come back together share."""
+"""The state of one channel on this worker, and the reads that clients which come back together share."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ V = TypeVar("V")
 
 
 class SharedReads:
-    """What was read and encoded for a client that came back, kept a moment for the others that come back with it."""
+    """Pages and encoded batches that clients which come back together share. They are kept for a moment."""
 
     def __init__(self) -> None:
         self._batches: dict[tuple[Entry, Entry, int], Batch] = {}

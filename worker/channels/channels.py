@@ -23,7 +23,7 @@ from wsd.worker.delivery.fanout import Fanout
 
 
 class Channels:
-    """All channels of this worker. `run` must run."""
+    """The channels of this worker, with their members, positions and histories. `run` must run."""
 
     def __init__(self, broker: MessageBroker, fanout: Fanout, rules: ChannelRules, timeout: float) -> None:
         """`timeout`: seconds that a client that joins, or reads a history, may wait for Redis."""
@@ -55,7 +55,7 @@ class Channels:
 
     @property
     def lost(self) -> Counter[str]:
-        """How often members had to be told of a loss, by reason."""
+        """The number of losses that members had to be told of, by reason."""
         return self._members.lost
 
     @property

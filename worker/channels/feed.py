@@ -1,4 +1,6 @@
-"""What this worker hands out of one channel with history, and what it lacks. Pure: no clock, no Redis, no clients.
+"""The feed of one channel with history: the entries that this worker hands out, and those that it lacks.
+
+Pure: no clock, no Redis, no clients.
 
 Entries are received in the order of their offsets, unless something is lost on the way. An entry beyond the next offset
 is held, a page of the history is read, and the missing entries go out before it: once for all members here, and nobody
@@ -340,7 +342,7 @@ class ChannelFeed:
         """Tell whether a page leads up to the entries that are kept, and there is room for it."""
         at = self.position
         if self._recent is None or at is None or not page.entries:
-            return True  # `prepend` says what is wrong
+            return True  # `prepend` finds out what is wrong
         end = self._recent.first_offset(at.offset + 1)
         return offset_of(page.entries[-1]) >= end - 1 and not self._recent.full
 

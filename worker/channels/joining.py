@@ -21,7 +21,7 @@ from wsd.worker.wire.position import Position
 
 
 class Joined:
-    """Where a new member of a channel stands.
+    """The place of a new member in a channel.
 
     `position` is that of the channel, None while Redis is away. The member gets the `count` messages after `since`, if
     it asked for them; or there is a `loss`.
@@ -36,7 +36,7 @@ class Joined:
         self.loss = loss
 
     def state(self) -> wire.ChannelState:
-        """Return it as clients are told it."""
+        """Return the place as the wire describes it."""
         at = self.position
         state = wire.ChannelState(at.offset, at.epoch) if at is not None else wire.ChannelState()
         if self.since is not None:
@@ -47,7 +47,7 @@ class Joined:
 
 
 class _Reading(Struct, frozen=True, gc=False):
-    """What a client still lacks of a channel: all entries after `since`."""
+    """The rest of a channel that a client still has to get: all entries after `since`."""
 
     channel: Channel
     since: Position

@@ -1,4 +1,4 @@
-"""What the members of a channel are sent: its entries as messages of the wire, and notices about their position."""
+"""Messages to the members of a channel: its entries, and notices about their positions."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ logger = get_logger(__name__)
 
 
 class MemberMessages:
-    """Carries out the steps of a channel's feed."""
+    """The sender to members on this worker. It carries out the steps of a channel's feed."""
 
     def __init__(self, fanout: Fanout) -> None:
-        self.lost: Counter[str] = Counter()  # how often members had to be told of a loss, by reason
+        self.lost: Counter[str] = Counter()  # losses that members had to be told of, by reason
         self._fanout = fanout
 
     def send(self, channel: Channel, steps: Sequence[Step]) -> None:

@@ -1,4 +1,4 @@
-"""Which channels are open on this worker: those that have members here, or are about to have some."""
+"""The channels that are open on this worker: they have members here, or are about to have some."""
 
 import asyncio
 from collections.abc import Callable, Iterator

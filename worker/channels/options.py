@@ -15,7 +15,7 @@ messages, and nothing is kept of them. No client of the hub can name such a chan
 
 
 class ChannelOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is kept of a channel, and what its members are told."""
+    """The options of a channel: what is kept of it, and what its members are told."""
 
     history_size: int = 1000  # messages kept; 0: none
     history_ttl_seconds: float = 300.0  # how long after the last message all are forgotten

@@ -1,4 +1,4 @@
-"""Who is in a channel, on whatever worker and node.
+"""The members of channels, on whatever worker and node.
 
 A worker knows its own members. The others are read from Redis, where each worker keeps one hash for each channel and
 keeps it alive. So nobody has to clean up after a worker that died, however many members it had: they are not counted

@@ -1,7 +1,7 @@
-"""How far each user has read a channel, where the channel's options ask for it: clients say so with their pings.
+"""Receipts: how far each user has read a channel.
 
-The highest position of all connections of a user counts. Positions are written in batches, and forgotten with the
-channel.
+Clients report it with their pings, where the channel's options ask for it. The highest position of all connections of
+a user counts. Positions are written in batches, and forgotten with the channel.
 """
 
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What clients that come back have missed: found in memory, or read from the history."""
+"""The recovery of clients that come back: what they missed is found in memory, or read from the history."""
 
 import asyncio
 import time
@@ -25,13 +25,13 @@ MAX_READS = 10
 
 
 class Missed(Struct, frozen=True, gc=False):
-    """What a client missed right after its position: all of it, or the first page."""
+    """The messages that a client missed right after its position: all of them, or the first page."""
 
     entries: tuple[Entry, ...]
 
 
 class Recovery:
-    """Finds out what clients have missed."""
+    """The search for messages that clients have missed."""
 
     def __init__(self, broker: MessageBroker, catch_up: CatchUp) -> None:
         self._broker = broker
@@ -99,6 +99,9 @@ class Recovery:
 
 
 def check_readable(page: Page) -> None:
-    """Raise RedisUnavailableError for a page that could not be read."""
+    """Check that a page could be read.
+
+    Raises RedisUnavailableError.
+    """
     if page.problem:
         raise RedisUnavailableError(page.problem, RedisFailure.REJECTED)

@@ -1,7 +1,7 @@
-"""What happened to the connections of a session, and why they were closed: the answer to `wsd trace`.
+"""The trace of a session: what happened to its connections, and why they were closed. `wsd trace` shows it.
 
-Each connection has a flight recorder. That of a live connection is on its worker, which is asked over the broker. Those
-of connections that have ended are in Redis.
+Each connection has a flight recorder. The record of a live connection is on its worker, which is asked over the broker.
+The records of connections that have ended are in Redis.
 """
 
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""Why connections ended: their records in Redis, for a while after their end, as a list for each session."""
+"""Records of why connections ended, kept in Redis for a while after the end: a list for each session."""
 
 import time
 from collections.abc import Iterator, Sequence

@@ -89,7 +89,7 @@ class _Changes(Batch):
 class SessionKeeper:
     """The writer of this worker's sessions, and of the records of its ended connections.
 
-    `healthy` says whether the store answered last. `run` must run.
+    `healthy` is whether the store answered last. `run` must run.
     """
 
     def __init__(
