@@ -1,4 +1,4 @@
-"""Why was I disconnected? `wsd trace` knows, on whatever worker it was, and after the end."""
+"""`wsd trace` tells why a client was disconnected, on whatever worker it was, and after the end of its session."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def trace(cluster: Cluster, who: str) -> list[dict[str, Any]]:
-    """Its sessions, as the command shows them to programs."""
+    """Return the sessions of a user, or one session, as `wsd trace --json` prints them."""
     sessions: list[dict[str, Any]] = json.loads(await cluster.run("trace", who, "--json"))["sessions"]
     return sessions
 
@@ -28,7 +28,7 @@ def happened(session: dict[str, Any]) -> list[str]:
 
 
 async def ended(cluster: Cluster, who: str, how: str) -> dict[str, Any]:
-    """The only session of a user, once its trace ends like this."""
+    """Return the only session of a user, once its trace ends like this."""
     async with asyncio.timeout(10):
         while True:
             (session,) = await trace(cluster, who)
@@ -37,7 +37,7 @@ async def ended(cluster: Cluster, who: str, how: str) -> dict[str, Any]:
 
 
 def closed(cluster: Cluster, reason: str) -> int:
-    """How many connections have ended for a reason, as the metrics count them."""
+    """Return how many connections have ended for a reason, as the metrics count them."""
     with urllib.request.urlopen(f"http://127.0.0.1:{cluster.port}/metrics", timeout=10) as answer:
         lines = answer.read().decode().splitlines()
     found = [

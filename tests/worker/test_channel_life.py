@@ -1,4 +1,4 @@
-"""What members of a channel are told beside its messages: who comes and goes, how far others have read."""
+"""The notices that members of a channel get beside its messages: who comes and goes, how far others have read."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ async def enter(to: Worker, user_id: str, channel: str) -> ClientConnection:
 
 
 async def changes(connection: ClientConnection, joined: int, left: int) -> tuple[set[str], set[str]]:
-    """Who joined and left, from as many events as it takes to hear of so many."""
+    """Collect who joined and left, from as many events as it takes."""
     came: list[str] = []
     went: list[str] = []
     counts = [0, 0]
@@ -117,7 +117,7 @@ async def test_a_publisher_can_ask_how_far_a_user_has_read(tmp_path: Path, distr
             await ask(ann, type="ping", positions={"read:1": at, "other": at})
             assert await delivered(2) == (True, 2)
             assert await delivered(3) == (False, 2)
-            # Another connection of hers is further behind: the best one counts.
+            # Another connection of Ann is further behind: the highest position counts.
             await ask(await enter(serving, "ann", "read:1"), type="ping", positions={"read:1": {**at, "offset": 1}})
             assert await delivered(2) == (True, 2)
             assert await delivered(1, epoch="another") == (False, 0)
@@ -190,7 +190,7 @@ async def test_a_channel_may_keep_no_presence_and_may_be_full(tmp_path: Path) ->
             await serving.connect("eve"),
         )
         assert (await ask(eve, type="subscribe", channel="two"))["code"] == "channel_full"
-        assert (await ask(ann, type="subscribe", channel="two"))["type"] == "ack"  # who is in stays in
+        assert (await ask(ann, type="subscribe", channel="two"))["type"] == "ack"  # a member stays a member
         await ask(bob, type="unsubscribe", channel="two")
         assert (await ask(eve, type="subscribe", channel="two"))["type"] == "ack"
         assert (await ask(eve, type="presence", channel="quiet"))["code"] == "no_presence"

@@ -1,4 +1,4 @@
-"""What became of connections, in a real Valkey: bounded by number, time and rate."""
+"""The records of ended connections, in a real Valkey: bounded by number, time and rate."""
 
 from collections.abc import AsyncIterator, Iterator
 

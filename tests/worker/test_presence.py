@@ -1,4 +1,4 @@
-"""Who is in a channel, on all workers: right after joins, goodbyes, lost connections, dead workers, a lost Redis."""
+"""The members of a channel, on all workers, after joins, clean closes, lost connections, dead workers, a lost Redis."""
 
 import asyncio
 import signal
@@ -58,7 +58,7 @@ async def test_across_workers_and_nodes(tmp_path: Path) -> None:
         assert set(answer["members"][0]) == {"user_id", "username", "node_id", "worker_id"}
         await ask(twin, type="unsubscribe", channel="room")
         await until_members(ann, ("ann", "node-1"), ("bob", "node-2"))
-        bob.transport.abort()  # without a goodbye
+        bob.transport.abort()  # without a close frame
         await until_members(ann, ("ann", "node-1"))
         answer = await ask(ann, type="presence", channel="no such name!")
         assert answer["code"] == "invalid_channel"

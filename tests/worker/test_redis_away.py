@@ -49,7 +49,7 @@ def near(tmp_path: Path) -> Iterator[Valkey]:
 
 @asynccontextmanager
 async def brokers(far: Valkey, near: Valkey | None, count: int = 2) -> AsyncIterator[Brokers]:
-    """Of one node; each is subscribed to `c`."""
+    """Run the brokers of one node, each subscribed to `c`."""
     async with AsyncExitStack() as stack:
         made: Brokers = []
         for number in range(count):
@@ -67,7 +67,7 @@ def numbers(received: Received) -> list[int]:
 
 
 async def publish_until(broker: RedisMessageBroker, stop: asyncio.Event) -> int:
-    """Numbers from 0, one after the other; how many."""
+    """Publish numbers from 0 on, one after the other. Return how many there were."""
     number = 0
     while not stop.is_set():
         started = time.monotonic()

@@ -1,4 +1,4 @@
-"""What a Redis that restarts, empties, fills up or turns read-only means for what was said."""
+"""Messages survive a Redis that restarts, is emptied, fills up or turns read-only, or their loss is known."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ async def connections_are_closed() -> AsyncIterator[None]:
 
 
 async def member(of: Worker, user_id: str) -> tuple[ClientConnection, dict[str, Any]]:
-    """In the channel `room`, and where it stands there."""
+    """Connect a client and join the channel `room`. Return the connection, and its position in the channel."""
     connection = await of.connect(user_id)
     await connection.send('{"type": "subscribe", "channel": "room"}')
     state = await receive(connection)

@@ -1,5 +1,8 @@
-"""The feed of a channel under all that can happen to it: what is published, lost on the way, trimmed, rolled back or
-forgotten, in whatever order, each client has every message once and in order, or was told that it has not."""
+"""The feed of a channel under all that can happen to it.
+
+Messages are published, lost on the way, trimmed, rolled back or forgotten, in whatever order. Each client has every
+message once and in order, or was told that it has not.
+"""
 
 import os
 from collections import defaultdict
@@ -16,14 +19,14 @@ from wsd.worker.channels.feed import Advance, ChannelFeed, Deliver, Jump, Loss, 
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.position import Position
 
-PAGE = 3  # so small that histories take several
+PAGE = 3  # so small that a history takes several pages
 
 SEQUENCES = os.environ.get("WSD_TEST_SEQUENCES", "")
-"""How many sequences of operations to try, others each time; without it a few thousand, always the same."""
+"""How many sequences of operations to try, different ones each time. Unset: a few thousand, always the same."""
 
 
 class History:
-    """What Redis does, and the wire from there to the worker."""
+    """The history in Redis, and the wire from there to the worker."""
 
     def __init__(self) -> None:
         self.epochs = 1
@@ -68,7 +71,7 @@ class Client:
             self.advance(entry.position)
 
     def deliver_again(self, entry: Entry) -> None:
-        """What it may have: a client knows messages by their uid."""
+        """Deliver an entry that the client may have already: it knows messages by their uid."""
         if entry.payload not in self.got:
             self.deliver(entry)
         elif entry.position is not None:
@@ -85,7 +88,7 @@ class Client:
 
 
 class Worker:
-    """A feed, and members as `channels` keeps them."""
+    """A feed, and members as `Channels` keeps them."""
 
     def __init__(self, history: History) -> None:
         self.history = history
@@ -97,7 +100,7 @@ class Worker:
         self.spool: list[tuple[bytes, int]] = []
         self.published: list[bytes] = []
 
-    def tell(self, steps: Iterable[Step]) -> None:
+    def carry_out(self, steps: Iterable[Step]) -> None:
         for step in steps:
             for client in self.members:
                 match step:
@@ -109,13 +112,13 @@ class Worker:
                     case Jump(position, _):
                         client.jump(position)
 
-    def hear(self) -> None:
+    def receive(self) -> None:
         if self.history.wire:
-            self.tell(self.feed.receive(self.history.wire.pop(0)))
+            self.carry_out(self.feed.receive(self.history.wire.pop(0)))
 
-    def hear_more(self) -> None:
+    def receive_more(self) -> None:
         for _ in range(5):
-            self.hear()
+            self.receive()
 
     def ask(self) -> None:
         self.feed.reading()
@@ -124,7 +127,7 @@ class Worker:
     def answer(self) -> None:
         if self.page is not None:
             page, self.page = self.page, None
-            self.tell(self.feed.page(page, PAGE))
+            self.carry_out(self.feed.page(page, PAGE))
             if self.feed.rolled_back:
                 self.history.forget()
                 self.feed.renewed()
@@ -138,7 +141,7 @@ class Worker:
                 return
         raise AssertionError("it never catches up")
 
-    def settle(self) -> None:
+    def become_live(self) -> None:
         if not self.feed.live:
             self.catch_up()
 
@@ -148,21 +151,21 @@ class Worker:
         return self.numbers[origin]
 
     def publish(self, origin: bytes) -> None:
-        """By another worker."""
+        """Publish from another worker."""
         self.history.append(origin, self.next_message(origin))
 
     def publish_own(self) -> None:
-        """By this worker, which hears itself before the wire brings it; what waits in the spool goes first."""
+        """Publish from this worker, which knows its message before the wire brings it. The spool goes first."""
         if self.spool:
             self.publish_later()
         else:
-            self.tell(self.feed.echo(self.history.append(b"own", self.next_message(b"own"))))
+            self.carry_out(self.feed.echo(self.history.append(b"own", self.next_message(b"own"))))
 
     def publish_later(self) -> None:
-        """By this worker, while it cannot reach Redis."""
+        """Publish from this worker while it cannot reach Redis."""
         number = self.next_message(b"own")
         self.spool.append((b"own", number))
-        self.tell(self.feed.receive(Entry(b"own", number, b"own-%d" % number, None)))
+        self.carry_out(self.feed.receive(Entry(b"own", number, b"own-%d" % number, None)))
 
     def flush(self) -> None:
         for origin, number in self.spool:
@@ -170,7 +173,7 @@ class Worker:
         self.spool = []
 
     def join(self) -> None:
-        self.settle()
+        self.become_live()
         if self.feed.position is not None:
             client = Client(self.feed.position, len(self.published))
             for entry in self.feed.early:
@@ -184,7 +187,7 @@ class Worker:
     def resume(self) -> None:
         if not self.gone:
             return
-        self.settle()
+        self.become_live()
         client = self.gone.pop(0)
         self.feed.retain()
         for _ in range(10):
@@ -223,8 +226,8 @@ OPERATIONS: dict[str, Callable[[Worker], object]] = {
     "publish own": Worker.publish_own,
     "publish later": Worker.publish_later,
     "flush": Worker.flush,
-    "hear": Worker.hear,
-    "hear more": Worker.hear_more,
+    "hear": Worker.receive,
+    "hear more": Worker.receive_more,
     "lose": lambda w: w.history.wire and w.history.wire.pop(0),
     "lose all": lambda w: w.history.wire.clear(),
     "ask": Worker.ask,
@@ -240,10 +243,10 @@ OPERATIONS: dict[str, Callable[[Worker], object]] = {
 }
 
 
-def settle(worker: Worker) -> None:
+def finish(worker: Worker) -> None:
     worker.flush()
     while worker.history.wire:
-        worker.hear()
+        worker.receive()
     worker.catch_up()
     while worker.gone:
         worker.resume()
@@ -259,7 +262,7 @@ def test_every_message_once_and_in_order_or_told(operations: list[str]) -> None:
     worker.join()
     for name in operations:
         OPERATIONS[name](worker)
-    settle(worker)
+    finish(worker)
     at = worker.feed.position
     assert at == Position(worker.history.top, worker.history.epoch)
     for client in worker.members:
