@@ -155,5 +155,5 @@ async def test_where_no_traces_are_kept_and_of_whom_nothing_is_known(tmp_path: P
         await eventually(lambda: cluster.wsd("trace", "ann").returncode == 1)
         result = cluster.wsd("trace", "nobody")
         assert (result.returncode, result.stderr.count("\n")) == (1, 1)
-        assert 'called "nobody"' in result.stderr
+        assert 'user "nobody"' in result.stderr
         assert cluster.wsd("trace", "nobody", "--json").returncode == 1

@@ -49,7 +49,7 @@ def test_the_oldest_early_entries_are_forgotten_beyond_the_limits(monkeypatch: p
     for number in range(1, 5):
         entries.add(early(number))
     assert [entry.number for entry in entries] == [2, 3, 4]
-    entries.add(early(5, b"123456"))
+    entries.add(early(5, b"12345678"))
     assert [entry.number for entry in entries] == [4, 5]
 
 
