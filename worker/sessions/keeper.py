@@ -213,14 +213,18 @@ class SessionKeeper:
     async def _write(self, batch: _Changes) -> None:
         await self.store.create_many(list(batch.opened.values()))
         await self.store.update_channels(batch.channels)
-        await self.store.detach_many(list(batch.detached))
-        await self.store.detach_many(list(batch.left_early), keep_seconds=EARLY_KEEP_SECONDS)
-        await self.store.delete_many(list(batch.deleted))
+        await self.store.detach_many(self._without_returned(batch.detached))
+        await self.store.detach_many(self._without_returned(batch.left_early), keep_seconds=EARLY_KEEP_SECONDS)
+        await self.store.delete_many(self._without_returned(batch.deleted))
         await self.ended_connections.write(batch.flights)
         for session_id in batch.changed:
             if await self.store.refresh(session_id) is None and session_id in self._connected:
                 self._on_ended(session_id)
         self._succeeded()
+
+    def _without_returned(self, ended: Iterable[str]) -> list[str]:
+        """Leave out sessions whose clients have come back since, while the batch could not be written."""
+        return [session_id for session_id in ended if session_id not in self._connected]
 
     def _give_up(self, part: _Changes) -> None:
         """Let the connections fail whose sessions cannot be written."""
