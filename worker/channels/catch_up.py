@@ -13,7 +13,6 @@ from wsd.worker.channels.member_messages import MemberMessages
 from wsd.worker.containment import run_repeatedly
 from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.logs import get_logger
-from wsd.worker.redis_client import redis_errors
 from wsd.worker.waiting import wait_at_most
 
 logger = get_logger(__name__)
@@ -104,8 +103,7 @@ class CatchUp:
     async def _subscribe(self, batch: Iterable[Channel]) -> None:
         new = [channel for channel in batch if not channel.subscribed]
         if new:
-            async with redis_errors():
-                await self._broker.subscribe(*(channel.key for channel in new))
+            await self._broker.subscribe(*(channel.key for channel in new))
             for channel in new:
                 channel.subscribed = True
 
@@ -119,8 +117,7 @@ class CatchUp:
         queries = [
             HistoryQuery(channel.key, channel.retention, feed.read_since, follows=True) for channel, feed in feeds
         ]
-        async with redis_errors():
-            pages = await self._broker.read(queries)
+        pages = await self._broker.read(queries)
         for (channel, feed), page in zip(feeds, pages, strict=True):
             if page.problem:
                 logger.warning("the history of %s cannot be read: %s", channel.label, page.problem)
@@ -131,8 +128,7 @@ class CatchUp:
                 self.repaired += feed.position.offset - before.offset
             if feed.rolled_back and before is not None:
                 logger.error("the history of %s has lost messages that were sent, its epoch ends", channel.label)
-                async with redis_errors():
-                    await self._broker.renew_epoch(channel.key, before.epoch)
+                await self._broker.renew_epoch(channel.key, before.epoch)
                 feed.renewed()
             if not feed.live:
                 self.add(channel)

@@ -11,7 +11,6 @@ from wsd.worker.channels.catch_up import CatchUp
 from wsd.worker.channels.channel import Channel
 from wsd.worker.channels.feed import Loss, ReadFirst, Recovered
 from wsd.worker.errors import RedisFailure, RedisUnavailableError
-from wsd.worker.redis_client import redis_errors
 from wsd.worker.wire.position import Position
 
 PATIENCE_SECONDS = 20.0
@@ -91,8 +90,7 @@ class Recovery:
         """
         page = channel.shared.page_after(offset)
         if page is None:
-            async with redis_errors():
-                [page] = await self._broker.read([HistoryQuery(channel.key, channel.retention, offset)])
+            [page] = await self._broker.read([HistoryQuery(channel.key, channel.retention, offset)])
             check_readable(page)
             channel.shared.add_page(offset, page)
         return page
