@@ -1,4 +1,4 @@
-"""`wsd status`, `wsd render-nginx`, `wsd config`: what they print and their exit codes."""
+"""`wsd status`, `wsd render-nginx`, `wsd config`: their output and their exit codes."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The dashboard: who gets in, and what one sees and does there, in a real browser."""
+"""The dashboard in a real browser: access, what it shows, and what its buttons do."""
 
 import asyncio
 import base64
@@ -30,7 +30,7 @@ in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH"
 def ask(
     cluster: Cluster, path: str, method: str = "GET", body: str | None = None, **headers: str
 ) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body; `headers` by their names with _ for -."""
+    """Return status, headers and body. The names of `headers` have _ for -."""
     connection = http.client.HTTPConnection("127.0.0.1", cluster.port, timeout=10)
     try:
         connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
@@ -45,7 +45,7 @@ def token_of(cluster: Cluster) -> str:
 
 
 def enter(cluster: Cluster, token: str = "") -> str:
-    """The cookie that the page's address with the token gives."""
+    """Return the cookie that the address with the token sets."""
     status, headers, _ = ask(cluster, f"{DASHBOARD}?token={token or token_of(cluster)}")
     assert (status, headers["location"]) == (303, DASHBOARD)
     return headers["set-cookie"].partition(";")[0]
@@ -53,7 +53,7 @@ def enter(cluster: Cluster, token: str = "") -> str:
 
 @contextmanager
 def dashboard(cluster: Cluster) -> Iterator[Tab]:
-    """The page in a browser, once it shows how the cluster is."""
+    """Open the page in a browser, and yield it once it shows the state of the cluster."""
     with (
         chromium(cluster.directory) as port,
         open_tab(port, cluster.status().dashboard_url) as tab,

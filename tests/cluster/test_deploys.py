@@ -1,4 +1,4 @@
-"""Replacing and counting workers while clients are there: restart, scale, drain, reload. Nobody is dropped for good."""
+"""Deploys while clients are connected: restart, scale, drain, reload. No client is lost for good."""
 
 import asyncio
 import json
@@ -307,7 +307,7 @@ async def test_connections_move_to_workers_that_came_later_and_nothing_is_lost(t
 
 
 async def islice_async(messages: AsyncIterator[Any], count: int) -> AsyncIterator[Any]:
-    """The first so many."""
+    """Yield the first `count` messages."""
     async for message in messages:
         yield message
         count -= 1

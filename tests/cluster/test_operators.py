@@ -1,4 +1,4 @@
-"""Who is connected, in which channels, and how to be rid of them: `wsd sessions`, `channels`, `kick`."""
+"""Lists of sessions and channels, and how to end sessions: `wsd sessions`, `channels`, `kick`."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A cluster's life: it comes up, says so, and leaves nothing behind."""
+"""The life of a cluster: it comes up, says so, and leaves nothing behind."""
 
 import os
 import pty

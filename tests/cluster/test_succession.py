@@ -16,7 +16,7 @@ from tests.support.waiting import until
 from wsd.supervisor.state_dir.records import SavedState
 
 ADOPT_ORPHANS = "import ctypes, os, sys; ctypes.CDLL(None).prctl(36, 1); os.execv(sys.argv[1], sys.argv[1:])"
-"""Become a subreaper (PR_SET_CHILD_SUBREAPER), which gets orphans as PID 1 does, and then the supervisor."""
+"""Become a subreaper (PR_SET_CHILD_SUBREAPER), which gets orphans as PID 1 does, and then execute the supervisor."""
 
 APP = """
 import os, subprocess, time
@@ -120,7 +120,7 @@ def test_a_supervisor_that_fails_after_a_takeover_leaves_all_that_it_found(tmp_p
 
 
 def test_what_is_not_wanted_any_more_is_ended(tmp_path: Path) -> None:
-    """The settings have changed since, and the last supervisor died while it scaled down."""
+    """The settings have changed meanwhile, and the previous supervisor died while it scaled down."""
     with Cluster(tmp_path, "--workers", "2") as cluster:
         old = cluster.pids()[1:]
         cluster.kill_supervisor()

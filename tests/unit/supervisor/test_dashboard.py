@@ -1,4 +1,4 @@
-"""Who may enter the dashboard."""
+"""Access to the dashboard."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ SET = Access(secret="kept in the state directory", configured="s3cret")
 
 
 def visitor(access: Access, address: str = "127.0.0.1", host: str = "localhost:8000", **changes: Any) -> Visitor:
-    """Somebody who has the cookie."""
+    """Return a visitor who has the cookie."""
     return Visitor(**{"address": address, "host": host, "proof": access.proof, **changes})
 
 

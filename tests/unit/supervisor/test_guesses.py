@@ -1,4 +1,4 @@
-"""Wrong tokens: how many, of whom, and what is told of them."""
+"""The limit for wrong tokens, and the events about them."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from wsd.supervisor.control.guesses import ALL, OF_ALL, OF_ONE_ADDRESS, Burst, G
 
 
 def guess(limit: GuessLimit, address: str, now: float) -> bool:
-    """Guess wrong, if it is allowed."""
+    """Make a wrong guess, if the limit allows it."""
     if limit.wait(address, now) > 0:
         return False
     limit.wrong(address, now)

@@ -1,4 +1,4 @@
-"""Text of the operator's, as the real programs read it back."""
+"""Quoted paths and names, as the real programs read them back."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Who has more connections than its share, and by how many."""
+"""The workers that have more connections than their share, and by how many."""
 
 import pytest
 

@@ -72,7 +72,7 @@ DIRECTORIES = ("", "run", "logs", "nginx", "valkey")
 
 
 def made(tmp_path: Path) -> StateDir:
-    """A state directory as a cluster leaves it."""
+    """Return a state directory as a cluster leaves it."""
     state_dir = StateDir(tmp_path / "state")
     state_dir.acquire()
     state_dir.create()
@@ -83,7 +83,7 @@ def made(tmp_path: Path) -> StateDir:
 
 
 def refused(state_dir: StateDir, match: str) -> None:
-    """Neither a supervisor nor a command uses it."""
+    """Check that neither a supervisor nor a command uses the directory."""
     with pytest.raises(ConfigError, match=match):
         state_dir.acquire()
     with pytest.raises(ConfigError, match=match):
