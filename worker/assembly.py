@@ -4,7 +4,7 @@ from wsd.worker.backend.backend import Backend, memory_backend
 from wsd.worker.backend.redis_backend import redis_backend
 from wsd.worker.channels.options import ChannelRules
 from wsd.worker.contract.environment import WorkerEnv
-from wsd.worker.delivery.outbox import Outlet
+from wsd.worker.delivery.outlet import Outlet
 from wsd.worker.manager.connection import ConnectionLimits
 from wsd.worker.manager.parts import ClientRules, ManagerParts
 from wsd.worker.roster import Roster

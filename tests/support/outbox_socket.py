@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from wsd.worker.delivery.batch import Item
-from wsd.worker.delivery.outbox import Outbox, Outlet
+from wsd.worker.delivery.outbox import Outbox
+from wsd.worker.delivery.outlet import Outlet
 
 
 class Socket:

@@ -22,7 +22,8 @@ from wsd.worker.channels.joining import Joined
 from wsd.worker.channels.options import ChannelRules
 from wsd.worker.contract.redis_keys import history_key, history_meta_key
 from wsd.worker.delivery.fanout import Fanout
-from wsd.worker.delivery.outbox import Outbox, Outlet
+from wsd.worker.delivery.outbox import Outbox
+from wsd.worker.delivery.outlet import Outlet
 from wsd.worker.errors import NotStoredError
 from wsd.worker.wire.position import Position
 

@@ -116,7 +116,7 @@ class Joining:
 
         Return whether it was sent.
         """
-        if not entries or not outbox.takes(sum(len(entry.payload) for entry in entries)):
+        if not entries or not outbox.has_room_for(sum(len(entry.payload) for entry in entries)):
             return False
         self._send_missed(channel, entries, outbox)
         return True

@@ -1,7 +1,7 @@
-"""What waits for a client that does not take it yet. Pure.
+"""The messages that wait for one client, by the rules of their channels. No I/O.
 
-Only a client that reads too slowly has a backlog, or one that is just being connected. What the channels want for slow
-readers is done here: to keep all, up to a limit; only the latest of a channel; or not the channel's oldest.
+A client has a backlog only while it reads too slowly, or while it is being connected. A channel's rule for slow readers
+is to keep all messages up to a limit, only the channel's latest message, or all but the channel's oldest messages.
 """
 
 from collections import OrderedDict, deque
@@ -11,11 +11,11 @@ from wsd.worker.wire import messages as wire
 from wsd.worker.wire.position import Position
 
 SLOW_READER = "slow_reader"
-"""Why a client is told of a gap that only it has."""
+"""The reason in a `gap` notice for messages that were dropped for one client."""
 
 
 class _Waiting:
-    """`item` is None for a gap: what was dropped ends at `position`."""
+    """One place in the backlog. Where `item` is None, messages up to `position` were dropped."""
 
     __slots__ = ("bytes", "channel", "item", "missed", "position")
 
@@ -24,12 +24,14 @@ class _Waiting:
     ) -> None:
         self.item: Item | None = item
         self.bytes = size
-        self.missed = missed  # it is not held against the client
+        self.missed = missed  # not counted towards the client's limit
         self.channel = channel
         self.position = position
 
 
 class Backlog:
+    """A queue of items, limited in bytes."""
+
     def __init__(self, max_bytes: int) -> None:
         self.bytes = 0
         self._missed_bytes = 0
@@ -45,7 +47,7 @@ class Backlog:
         return bool(self._queue)
 
     def add(self, item: Item) -> bool:
-        """False when it is too much for this client."""
+        """Add an item at the end. Return False if the backlog is then too large."""
         if isinstance(item, Batch) and item.policy != "close_and_resume":
             item.open = False
             return all([self._add_droppable(item, message) for message in item.messages])  # noqa: C419 - each is added
@@ -57,17 +59,17 @@ class Backlog:
         return self.bytes - self._missed_bytes <= self._max_bytes
 
     def add_first(self, item: Item) -> None:
-        """Before all that waits."""
+        """Add an item before everything that waits."""
         self._queue.move_to_end(self._append(_Waiting(item, len(item.sealed()))), last=False)
 
     def add_missed(self, item: Item) -> None:
-        """What a client missed while it was away: it is counted, but the client is not closed for it."""
+        """Add what a client missed while it was away. It is counted, but does not count towards the client's limit."""
         waiting = _Waiting(item, len(item.sealed()), missed=True)
         self._missed_bytes += waiting.bytes
         self._append(waiting)
 
     def take(self, max_bytes: int) -> list[Item]:
-        """What is to be sent next: about so much, but one at least, if anything waits."""
+        """Remove and return the next items: about `max_bytes`, and at least one if anything waits."""
         items: list[Item] = []
         size = 0
         while self._queue and (not items or size < max_bytes):
@@ -92,7 +94,7 @@ class Backlog:
 
     def _add_droppable(self, batch: Batch, message: Message) -> bool:
         channel, size = batch.channel, len(message.frame)
-        if message.position is None:  # nobody could be told where the gap is
+        if message.position is None:  # a gap notice needs a position
             self._append(_Waiting(message, size))
         elif batch.policy == "drop_oldest":
             number = self._append(_Waiting(message, size, channel, message.position))
@@ -110,7 +112,10 @@ class Backlog:
         return True
 
     def _drop_oldest(self, channel: str) -> bool:
-        """Leaves one notice before the rest of the channel, however many go."""
+        """Drop the channel's oldest message. Return False if only its newest is left.
+
+        However many are dropped in a row, one gap notice takes their place.
+        """
         numbers = self._droppable.get(channel)
         if not numbers or len(numbers) == 1:
             return False

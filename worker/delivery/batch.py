@@ -1,8 +1,9 @@
-"""What goes out to clients: a message, encoded once for all who get it, and the messages of a channel that go together.
+"""What is sent to clients: messages, encoded once for all receivers, and batches of messages of one channel.
 
-A server's frames are not masked (RFC 6455, 5.1), so that their bytes are the same for every client.
+The frames of a server are not masked (RFC 6455, 5.1), so their bytes are the same for every client.
 """
 
+from collections.abc import Container
 from typing import Literal
 
 from wsd.worker.wire import frames
@@ -14,11 +15,14 @@ SlowReaders = Literal["close_and_resume", "conflate", "drop_oldest"]
 """What a channel does for members that read too slowly (`channels.slow_readers`)."""
 
 COMPRESS_FROM_BYTES = 256
-"""Smaller messages go as they are, whatever was negotiated."""
+"""Smaller messages are not compressed, whatever was negotiated."""
 
 
 class Message:
-    """`position`: in its channel, where that counts for who reads too slowly."""
+    """One message, encoded as a frame.
+
+    `position` is set where the slow readers of its channel may need it, see `Backlog`.
+    """
 
     __slots__ = ("_deflated", "frame", "opcode", "payload", "position")
 
@@ -30,7 +34,7 @@ class Message:
         self._deflated: dict[int, bytes] | None = None
 
     def deflated(self, window_bits: int) -> bytes:
-        """For clients that negotiated compression with this window."""
+        """Return the frame for clients that negotiated compression with this window (as a power of 2)."""
         if len(self.payload) < COMPRESS_FROM_BYTES:
             return self.frame
         if self._deflated is None:
@@ -50,15 +54,16 @@ class Message:
 
 
 class Batch:
-    """Messages of one channel, in order. Those that come within one turn of the event loop are written as one.
+    """Messages of one channel, in order, that were sent within one turn of the event loop.
 
-    While it is `open`, it is the last that waits for each of its receivers, so that a further message may go with it.
+    While a batch is `open`, it is the last item in the queue of each of its receivers, so that a further message may
+    be added to it.
     """
 
     __slots__ = ("_deflated", "channel", "frame", "messages", "open", "policy")
 
     def __init__(self, channel: str, policy: SlowReaders, messages: list[Message]) -> None:
-        """`channel`: as clients call it."""
+        """`channel` is the name that clients know."""
         self.channel = channel
         self.policy = policy
         self.messages = messages
@@ -67,7 +72,7 @@ class Batch:
         self._deflated: dict[int, bytes] | None = None
 
     def sealed(self) -> bytes:
-        """All frames; nothing is added any more."""
+        """Return the frames of all messages, and let no message be added any more."""
         self.open = False
         if not self.frame:
             self.frame = b"".join([message.frame for message in self.messages])
@@ -85,3 +90,16 @@ class Batch:
 
 
 Item = Message | Batch
+
+
+def without_channels(items: list[Item], channels: Container[str]) -> list[Item]:
+    """Leave out the messages of these channels that have a position, which will be read from a history."""
+    kept: list[Item] = []
+    for item in items:
+        if not isinstance(item, Batch) or item.channel not in channels:
+            kept.append(item)
+            continue
+        item.open = False  # a message that is added to the batch from now on might be missed
+        if unnumbered := [message for message in item.messages if message.position is None]:
+            kept.append(Batch(item.channel, item.policy, unnumbered))
+    return kept

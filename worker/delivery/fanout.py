@@ -1,23 +1,24 @@
-"""Who is connected to this worker, as whom and in which channels; and the way out to many of them at once."""
+"""The connections of this worker, by session, user and channel, and sending to many of them at once."""
 
 import asyncio
 from collections.abc import Iterable, Iterator
 
 from wsd.worker.contract.redis_keys import BROADCAST, USER_PREFIX
 from wsd.worker.delivery.batch import Batch, Message, SlowReaders
-from wsd.worker.delivery.outbox import Outbox, Outlet
+from wsd.worker.delivery.outbox import Outbox
+from wsd.worker.delivery.outlet import Outlet
 
 
 class Fanout:
-    """Three indexes over the same outboxes. Empty groups are taken away, so that nothing grows but with clients."""
+    """Three indexes of the same outboxes. Empty groups are removed, so that memory grows only with clients."""
 
     def __init__(self, outlet: Outlet) -> None:
         self._outlet = outlet
-        self.sent = 0  # messages, to however many
+        self.sent = 0  # messages, counted once for each receiver
         self._outboxes: dict[str, Outbox] = {}
         self._of_user: dict[str, set[Outbox]] = {}
         self._members: dict[str, set[Outbox]] = {}
-        self._batches: dict[str, Batch] = {}  # the last of each channel, in this turn
+        self._batches: dict[str, Batch] = {}  # the newest of each channel, in this turn of the event loop
 
     def __len__(self) -> int:
         return len(self._outboxes)
@@ -41,7 +42,7 @@ class Fanout:
             del self._outboxes[outbox.session_id]
 
     def add_to_user(self, outbox: Outbox) -> int:
-        """How many connections that user now has here."""
+        """Add an outbox to its user. Return how many connections the user now has on this worker."""
         outboxes = self._of_user.setdefault(outbox.user_id, set())
         outboxes.add(outbox)
         return len(outboxes)
@@ -84,9 +85,10 @@ class Fanout:
     def send_to_members(
         self, channel: str, label: str, message: Message, policy: SlowReaders = "close_and_resume"
     ) -> bool:
-        """To all of a channel, which clients call `label`; what comes within one turn of the loop goes together.
+        """Send to every member of a channel. Return False if it has no members on this worker.
 
-        False when it has no members here.
+        `label` is the name of the channel that clients know. Messages that are sent within one turn of the event loop
+        share one batch.
         """
         members = self._outboxes.values() if channel == BROADCAST else self._members.get(channel)
         if not members:
@@ -100,7 +102,7 @@ class Fanout:
             asyncio.get_running_loop().call_soon(self._batches.clear)
         batch = self._batches[channel] = Batch(label, policy, [message])
         idle = []
-        for outbox in members:  # `Outbox.put`, spelled out for those for whom nothing waits: most
+        for outbox in members:  # `SendQueue.put` is spelled out for outboxes with nothing pending, which are most
             if outbox.pending:
                 outbox.put(batch)
             else:
@@ -110,14 +112,14 @@ class Fanout:
         return True
 
     def _seal(self, channel: str) -> None:
-        """Who is a member is about to change."""
+        """Close the channel's batch, because its members are about to change."""
         batch = self._batches.pop(channel, None)
         if batch is not None:
             batch.open = False
 
 
 def _discard(index: dict[str, set[Outbox]], key: str, outbox: Outbox) -> None:
-    """Take an outbox out of its group, and the group away when it is empty."""
+    """Remove an outbox from its group, and the group when it is empty."""
     group = index.get(key)
     if group is not None:
         group.discard(outbox)

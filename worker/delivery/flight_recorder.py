@@ -1,18 +1,18 @@
-"""A flight recorder for each connection: its last events, for whoever asks later why it was closed."""
+"""A flight recorder for each connection: its last events, to answer later why it was closed."""
 
 from typing import Any
 
 from msgspec import Struct
 
 MAX_EVENTS = 50
-"""Of a connection; the first is kept, and the last."""
+"""How many events of a connection are kept: the first one, and the last ones."""
 
 Event = tuple[float, str, str]
-"""Seconds since the epoch; what happened; with what."""
+"""When it happened (seconds since the epoch), what happened, and details."""
 
 
 class Flight(Struct, frozen=True, kw_only=True, array_like=True):
-    """One connection of a session, from its beginning to its end, or until now."""
+    """The record of one connection of a session, until its end or until now."""
 
     session_id: str
     user_id: str
@@ -22,7 +22,7 @@ class Flight(Struct, frozen=True, kw_only=True, array_like=True):
 
 
 class SessionTrace(Struct, frozen=True, kw_only=True):
-    """A session's connections, the first of them first. `state` is connected, detached or ended."""
+    """The connections of a session, oldest first. `state` is connected, detached or ended."""
 
     session_id: str
     user_id: str
@@ -37,7 +37,7 @@ def add_event(events: list[Event], event: Event) -> None:
 
 
 def shown(trace: SessionTrace) -> dict[str, Any]:
-    """For people: one list of what happened on whatever worker, the last `MAX_EVENTS`."""
+    """Return a trace as it is shown to people: the last MAX_EVENTS events of all workers in one list."""
     events = [
         {"at": at, "what": what, "detail": detail, "worker_id": flight.worker_id, "node_id": flight.node_id}
         for flight in trace.flights

@@ -6,7 +6,7 @@ from wsd.worker.channels.channels import Channels
 from wsd.worker.channels.member_messages import entry_payload
 from wsd.worker.channels.options import ChannelOptions
 from wsd.worker.channels.receipts import Receipts
-from wsd.worker.delivery.outbox import Outlet
+from wsd.worker.delivery.outlet import Outlet
 from wsd.worker.manager.connection import Connection
 from wsd.worker.redis_client import redis_errors
 from wsd.worker.wire.messages import HistoryPage

@@ -14,7 +14,7 @@ from wsd.worker.channels.presence_events import PresenceEvents
 from wsd.worker.containment import run_repeatedly
 from wsd.worker.contract.redis_keys import BROADCAST, channel_key
 from wsd.worker.delivery.fanout import Fanout
-from wsd.worker.delivery.outbox import Outlet
+from wsd.worker.delivery.outlet import Outlet
 from wsd.worker.manager.client_sessions import ClientSessions
 from wsd.worker.manager.connection import ConnectionLimits
 from wsd.worker.manager.counts import Counts, StatisticsSource

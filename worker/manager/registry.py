@@ -10,7 +10,8 @@ from wsd.worker.channels.channels import Channels
 from wsd.worker.contract.redis_keys import user_channel
 from wsd.worker.delivery.close_delays import close_delays
 from wsd.worker.delivery.fanout import Fanout
-from wsd.worker.delivery.outbox import Outbox, Outlet
+from wsd.worker.delivery.outbox import Outbox
+from wsd.worker.delivery.outlet import Outlet
 from wsd.worker.manager.client_sessions import ClientSession
 from wsd.worker.manager.counts import Counts
 from wsd.worker.manager.membership import Membership

@@ -23,7 +23,8 @@ from uvicorn.server import ServerState
 
 from wsd.worker.containment import report
 from wsd.worker.delivery.handle import EXTENSION, Receiver
-from wsd.worker.delivery.outbox import Outbox, Outlet
+from wsd.worker.delivery.outbox import Outbox
+from wsd.worker.delivery.outlet import Outlet
 from wsd.worker.logs import get_logger
 from wsd.worker.security.limits import TokenBucket
 from wsd.worker.server.asgi_websocket import AsgiWebSocket

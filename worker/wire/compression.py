@@ -1,7 +1,7 @@
-"""Compression of single messages (RFC 7692): what is negotiated, deflated and inflated. Pure.
+"""Compression of single messages (permessage-deflate, RFC 7692). No I/O.
 
-Always without context takeover, both ways: then a message is deflated once for all who get it, and an idle connection
-holds no window (32 KB and more each).
+Context takeover is never negotiated, in either direction. So a message is deflated once for all receivers, and an idle
+connection holds no window, which takes 32 KB and more.
 """
 
 import zlib
@@ -9,16 +9,16 @@ from collections.abc import Iterable
 
 PERMESSAGE_DEFLATE = "permessage-deflate"
 LEVEL = 1
-"""Text shrinks nearly as far as with 6, for half of the time."""
+"""Text becomes nearly as small as with level 6, in half the time."""
 
 TAIL = b"\x00\x00\xff\xff"
-"""What an empty block ends with; it is not sent (7.2.1)."""
+"""The end of an empty block, which is not sent (RFC 7692, 7.2.1)."""
 
 
 def negotiate(offers: Iterable[str]) -> tuple[str, int] | None:
-    """The answer to the first offer that can be met, and the window (as a power of 2) to deflate with; else None.
+    """Accept the first offer that can be met. Return the answer's header value and the window to deflate with.
 
-    `offers`: values of Sec-WebSocket-Extensions.
+    `offers` are values of Sec-WebSocket-Extensions. The window is a power of 2. Return None if no offer can be met.
     """
     for offer in ",".join(offers).split(","):
         name, *parameters = (part.strip() for part in offer.split(";"))
@@ -32,7 +32,7 @@ def negotiate(offers: Iterable[str]) -> tuple[str, int] | None:
 
 
 def _window_bits(parameters: Iterable[str]) -> int | None:
-    """What an offer asks of the server's window, or None for one to decline (7.1)."""
+    """Return the window that an offer asks the server to use, or None if the offer must be declined (7.1)."""
     found: dict[str, str | None] = {}
     for parameter in parameters:
         name, equals, value = parameter.partition("=")
@@ -53,7 +53,7 @@ def _window_bits(parameters: Iterable[str]) -> int | None:
                 return None
         else:
             return None
-    # zlib's smallest raw window is 2^9; 2^8 would be promised and not kept.
+    # The smallest raw window of zlib is 2^9, so a window of 2^8 cannot be promised.
     return bits if bits > 8 else None
 
 
@@ -66,7 +66,7 @@ def deflate(payload: bytes, window_bits: int = 15) -> bytes:
 
 
 class Inflater:
-    """Of one message."""
+    """Inflates one message."""
 
     __slots__ = ("_decompressor",)
 
@@ -74,6 +74,8 @@ class Inflater:
         self._decompressor = zlib.decompressobj(-15)
 
     def __call__(self, chunk: bytes, limit: int, *, last: bool) -> bytes:
-        """What a part of the message inflates to; more than `limit` bytes are cut off after the next one, so that a
-        small message cannot fill the memory. Raises zlib.error."""
+        """Inflate a part of the message. At most `limit` + 1 bytes are returned, so a small message cannot fill memory.
+
+        Raises zlib.error.
+        """
         return self._decompressor.decompress(chunk + TAIL if last else chunk, limit + 1)

@@ -1,7 +1,7 @@
-"""WebSocket frames (RFC 6455, 5): the bytes that a server sends, and a reader of what clients send. Pure.
+"""WebSocket frames (RFC 6455, 5): the bytes that a server sends, and a reader for what clients send. No I/O.
 
-Made for two things: a small unfragmented message costs next to nothing, and a connection that is idle holds no buffer,
-no decoder and no generator.
+The reader has two aims: a small unfragmented message costs next to nothing, and an idle connection holds no buffer, no
+decoder and no generator.
 """
 
 import codecs
@@ -20,7 +20,7 @@ except ImportError:  # pragma: no cover - where websockets came without its C co
 
 
 class Opcode(IntEnum):
-    """RFC 6455, 5.2."""
+    """Opcodes of frames (5.2)."""
 
     CONTINUATION = 0
     TEXT = 1
@@ -37,23 +37,23 @@ MASKED, LENGTH = 0x80, 0x7F
 MAX_CONTROL_BYTES = 125
 
 MAX_EVENTS = 64
-"""Messages and control frames that are read at once: whoever gets them may want no more for now."""
+"""How many messages and control frames are read at once. Their receiver may then want to pause."""
 
 MAX_PARTS = 1024
-"""Fragments that are kept apart before they are joined: a list of single bytes takes eight times their size."""
+"""How many parts of a message are kept before they are joined. A list of single bytes takes eight times their size."""
 
 MAX_EMPTY_FRAGMENTS = 1024
-"""Fragments of one message that bring nothing; more are not made by any client in good faith."""
+"""How many empty fragments a message may have. No client in good faith sends more."""
 
 INFLATER_BYTES = 40_000
-"""About what zlib needs to inflate a message."""
+"""About how much memory zlib needs to inflate a message."""
 
 Event = tuple[int, str | bytes]
 """An opcode and its content: text as str, anything else as bytes."""
 
 
 class ProtocolError(Exception):
-    """The client broke the protocol; `code` and the text are for the close frame."""
+    """The client broke the protocol. `code` and the text are for the close frame."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -61,7 +61,7 @@ class ProtocolError(Exception):
 
 
 def encode(opcode: int, payload: bytes, *, compressed: bool = False) -> bytes:
-    """One frame of a server: whole, and not masked."""
+    """Encode a whole message as one frame of a server, which is not masked (5.1)."""
     first = FIN | opcode | (RSV1 if compressed else 0)
     length = len(payload)
     if length <= 125:
@@ -72,7 +72,7 @@ def encode(opcode: int, payload: bytes, *, compressed: bool = False) -> bytes:
 
 
 EMPTY_CLOSE = encode(CLOSE, b"")
-"""A close frame without a code (5.5.1); whoever gets it sees CloseCode.NO_STATUS."""
+"""A close frame without a code (5.5.1); the receiver reports CloseCode.NO_STATUS."""
 
 MAX_REASON_BYTES = MAX_CONTROL_BYTES - 2
 
@@ -80,8 +80,8 @@ MAX_REASON_BYTES = MAX_CONTROL_BYTES - 2
 def encode_close(code: int, reason: str = "") -> bytes:
     """Encode a close frame, with as much of the reason as it holds (5.5).
 
-    Raises ValueError for a code that must not be sent and for a reason that is not text UTF-8 can say, TypeError for
-    what is no code or no reason at all.
+    Raises ValueError for a code that must not be sent and for a reason that UTF-8 cannot encode.
+    Raises TypeError if the code is not an integer or the reason is not text.
     """
     if not isinstance(code, int) or not isinstance(reason, str):
         raise TypeError(f"a close needs an integer and a text, got {code!r} and {reason!r}")
@@ -90,22 +90,25 @@ def encode_close(code: int, reason: str = "") -> bytes:
     try:
         text = reason.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"the reason of a close must be text that UTF-8 can say, got {reason!a}") from None
+        raise ValueError(f"the reason of a close must be text that UTF-8 can encode, got {reason!a}") from None
     return encode(CLOSE, code.to_bytes(2) + cut_reason(text))
 
 
 def cut_reason(text: bytes) -> bytes:
-    """As many whole characters of a UTF-8 text as a close frame holds."""
+    """Return as many whole characters of a UTF-8 text as fit into a close frame (5.5)."""
     return text[:MAX_REASON_BYTES].decode(errors="ignore").encode()
 
 
 def close_reason(text: str) -> str:
-    """Return what a close frame can say of any text: not too much, and without lone surrogates."""
+    """Make any text fit to be a close reason: not too long, and without lone surrogates."""
     return cut_reason(text.encode(errors="replace")).decode()
 
 
 def parse_close(payload: bytes) -> tuple[int, str]:
-    """Code and reason of a close frame; CloseCode.NO_STATUS for one without (7.1.5). Raises ProtocolError."""
+    """Return the code and reason of a close frame, CloseCode.NO_STATUS if it has no code (7.1.5).
+
+    Raises ProtocolError.
+    """
     if not payload:
         return CloseCode.NO_STATUS, ""
     if len(payload) == 1:
@@ -120,12 +123,12 @@ def parse_close(payload: bytes) -> tuple[int, str]:
 
 
 class FrameReader:
-    """What a client sends, as complete messages and control frames.
+    """Turns the bytes of a client into complete messages and control frames.
 
-    After a violation nothing more is read. Text is checked as it comes, so that a message that is not UTF-8 fails
+    After a violation nothing more is read. Text is checked as it arrives, so that a message that is not UTF-8 fails
     before its end (8.1).
 
-    What comes is taken apart as it is wanted: 256 KB on the wire can be 200 MB of compressed messages.
+    Input is parsed only as far as it is wanted: 256 KB on the wire can be 200 MB of compressed messages.
     """
 
     __slots__ = (
@@ -148,26 +151,29 @@ class FrameReader:
     )
 
     def __init__(self, max_message_bytes: int, *, compression: bool = False) -> None:
-        """`compression`: whether permessage-deflate was negotiated. The limit holds after inflating, too."""
+        """`compression`: whether permessage-deflate was negotiated. The limit is checked after inflating, too."""
         self.violation: ProtocolError | None = None
         self.more = False  # whether there may be something complete already, for a further `feed(b"")`
         self._max_bytes = max_message_bytes
         self._compressed = compression
-        self._data = b""  # what is not taken apart yet, from `_position` on
+        self._data = b""  # input that is not parsed yet, from `_position` on
         self._position = 0
-        self._message = 0  # the opcode of one that has begun
+        self._message = 0  # the opcode of the message that has begun, or 0
         self._remaining = 0  # bytes of the frame's payload that are still to come
         self._fin = False
         self._mask = b""
         self._size = 0  # of the message so far
         self._wire_size = 0  # the same, before inflating
-        self._empty = 0  # fragments that brought nothing
+        self._empty = 0  # empty fragments so far
         self._parts: list[str | bytes] | None = None
         self._decoder: codecs.IncrementalDecoder | None = None
         self._inflate: Inflater | None = None
 
     def feed(self, data: bytes) -> list[Event]:
-        """What is complete now, some of it at a time: look at `more` and `violation` after it."""
+        """Return what is complete now, a limited number at a time.
+
+        Check `more` and `violation` after each call.
+        """
         events: list[Event] = []
         if self.violation is None:
             if not self._data:
@@ -194,14 +200,14 @@ class FrameReader:
 
     @property
     def held_bytes(self) -> int:
-        """About how much memory waits for the rest of a message, or for whoever wants no more for now."""
+        """About how many bytes are held for an incomplete message, or while the receiver is paused."""
         if not self._data and not self._message:
             return 0
         inflater = INFLATER_BYTES if self._inflate is not None else 0
         return len(self._data) - self._position + self._size + inflater
 
     def _read(self, data: bytes, events: list[Event]) -> None:
-        """Take the data apart, until enough is found, or an inflated message, of which there may be many."""
+        """Parse the data until MAX_EVENTS are found, or one message where messages are compressed."""
         position, end = self._position, len(data)
         self.more = False
         while position < end:
@@ -222,20 +228,23 @@ class FrameReader:
             position = body
             opcode = first & OPCODE
             if opcode == TEXT and first & FIN and not first & RSV1 and body + length <= end:
-                # Nearly all messages: short, whole, and here.
+                # Nearly all messages are like this: in one frame, and all of it is here.
                 position += length
                 events.append((TEXT, _text(apply_mask(data[body:position], mask))))
             elif opcode >= CLOSE:
                 position += length
                 events.append((opcode, apply_mask(data[body:position], mask)))
                 if opcode == CLOSE:
-                    break  # nothing counts after it (5.5.1)
+                    break  # data after a close frame is ignored (5.5.1)
             else:
                 self._begin(first, length, mask, events)
         self._data, self._position = b"", 0
 
     def _head(self, data: bytes, position: int, end: int) -> tuple[int, int]:
-        """Where the payload begins, and how long it is; 0 where the head is not complete. Raises ProtocolError."""
+        """Return where the payload of a frame begins, and its length. Zeros if the head is incomplete.
+
+        Raises ProtocolError.
+        """
         if end - position < 2:
             self._check_first(data[position])
             return 0, 0
@@ -276,7 +285,7 @@ class FrameReader:
             raise ProtocolError(CloseCode.PROTOCOL_ERROR, "a control frame in fragments")
 
     def _begin(self, first: int, length: int, mask: bytes, events: list[Event]) -> None:
-        """A frame that is a part of a message, or comes in parts."""
+        """Begin a frame that is a fragment of a message, or that has not arrived completely."""
         opcode = first & OPCODE
         if opcode != CONTINUATION:
             self._message, self._size, self._parts = opcode, 0, []
@@ -288,8 +297,8 @@ class FrameReader:
         if not length:
             self._empty += 1
             if self._empty > MAX_EMPTY_FRAGMENTS:
-                raise ProtocolError(CloseCode.POLICY, "too many fragments that bring nothing")
-        if self._wire_size > 2 * self._max_bytes + 1024:  # blocks that inflate to nothing, without an end
+                raise ProtocolError(CloseCode.POLICY, "too many empty fragments")
+        if self._wire_size > 2 * self._max_bytes + 1024:  # an endless message of blocks that inflate to nothing
             raise ProtocolError(CloseCode.TOO_BIG, f"a message longer than {self._max_bytes} bytes")
         self._remaining = length
         self._mask = mask
@@ -297,7 +306,7 @@ class FrameReader:
             self._take(b"", events)
 
     def _take(self, chunk: bytes, events: list[Event]) -> None:
-        """More of the present frame's payload."""
+        """Take more of the payload of the current frame."""
         plain = apply_mask(chunk, self._mask)
         turned = len(chunk) % 4
         self._mask = self._mask[turned:] + self._mask[:turned]

@@ -1,4 +1,4 @@
-"""The opening handshake (RFC 6455, 4.2): whether a request may become a WebSocket, and the answers. Pure."""
+"""The opening handshake (RFC 6455, 4.2): which requests may become a WebSocket, and the answers. No I/O."""
 
 import base64
 import binascii
@@ -13,11 +13,13 @@ GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 VERSION = b"13"
 
 Headers = list[tuple[bytes, bytes]]
-"""Names in lower case, as ASGI wants them."""
+"""Header names and values. Names are in lower case, as ASGI requires."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
+    """The head of an HTTP request."""
+
     method: bytes
     target: bytes  # path and query
     http_version: str
@@ -27,13 +29,13 @@ class Request:
         return [value.decode("latin-1") for key, value in self.headers if key == name]
 
     def tokens(self, name: bytes) -> list[str]:
-        """Of a header that is a list (RFC 9110, 5.6.1)."""
+        """Return the elements of a header that is a comma-separated list (RFC 9110, 5.6.1)."""
         return [token for value in self.values(name) for token in map(str.strip, value.split(",")) if token]
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why a request will not become a WebSocket."""
+    """The answer to a request that will not become a WebSocket."""
 
     status: int
     reason: str
@@ -41,7 +43,7 @@ class Refused:
 
 
 def accept_key(request: Request) -> bytes | Refused:
-    """What Sec-WebSocket-Accept must say, or why not."""
+    """Check a request (4.2.1). Return the value of Sec-WebSocket-Accept, or why the request is refused."""
     if request.method != b"GET":
         return Refused(405, "a WebSocket begins with GET", [(b"allow", b"GET")])
     if request.http_version != "1.1":
@@ -68,21 +70,21 @@ def _is_key(value: str) -> bool:
 
 
 BEGINNING = b"HTTP/1.1 "
-"""How every answer begins, whatever it is.
+"""The beginning of every answer.
 
-A worker sends these bytes alone before its application hears of a handshake. A proxy that got them does not hand the
-handshake on to another worker when this one dies: the application may be what it died of.
+A worker sends these bytes alone before it calls the application for a handshake. Once a proxy has them, it does not
+retry the handshake with another worker if this one dies, since the application may have caused the death.
 """
 
 
 def switching(accept: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """101, after which frames follow."""
+    """Encode the answer 101, after which frames follow. Raises as `_lines` does."""
     head = b"101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
     return b"".join([BEGINNING, head, accept, b"\r\n", *_lines(headers), b"\r\n"])
 
 
 def response(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
-    """Any other answer; the connection ends with it.
+    """Encode any other answer, with which the connection ends.
 
     Raises RuntimeError for a status that HTTP does not have, and as `_lines` does.
     """
@@ -102,7 +104,10 @@ def response(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -
 
 
 def _lines(headers: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
-    """Raises RuntimeError, as uvicorn does, for what is no header: a line break would begin another one."""
+    """Encode headers.
+
+    Raises RuntimeError, as uvicorn does, for an invalid name or value: a line break would begin another header.
+    """
     lines = []
     for name, value in headers:
         if not name or HEADER_RE.search(name):

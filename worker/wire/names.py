@@ -1,8 +1,8 @@
-"""Which user ids and user names are accepted. Pure.
+"""Rules for user ids and user names. No I/O.
 
-Users see each other's names. So no name may be invisible, differ from another one only by what cannot be seen, or turn
-the text around it. People must be able to write their names all the same: Persian and the scripts of India need joiners
-between letters, and emoji are made of several characters with joiners, selectors and tags between them.
+Users see each other's names. So no name may be invisible, differ from another name only by invisible characters, or
+reverse the text around it. People must still be able to write their names: Persian and the scripts of India need
+joiners between letters, and emoji are made of several characters with joiners, selectors and tags between them.
 """
 
 import re
@@ -19,7 +19,7 @@ HIDDEN = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U00016fe4"
     "\U000e0000-\U000e0fff\ufdd0-\ufdef]"
 )
-"""Fillers, selectors and noncharacters: nothing is shown for them, though their category does not say so.
+"""Fillers, selectors and noncharacters, which are invisible although their category does not say so.
 
 Unicode's Default_Ignorable_Code_Point, as far as it is not in REFUSED_CATEGORIES.
 """
@@ -50,11 +50,11 @@ PERMITTED = re.compile(
     "|(?<=\U0001f3f4)\U000e0067\U000e0062(?:\U000e0065\U000e006e\U000e0067|\U000e0073\U000e0063\U000e0074"
     "|\U000e0077\U000e006c\U000e0073)\U000e007f"
 )
-"""Invisible characters where people need them."""
+"""Invisible characters in the places where people need them."""
 
 
 def name_problem(value: str) -> str | None:
-    """Say why a user id or user name is refused, or return None."""
+    """Return why a user id or user name is refused, or None if it is accepted."""
     if not isinstance(value, str):  # from code that nobody may have type-checked
         return f"must be text, got {type(value).__name__}"  # type: ignore[unreachable]
     if not 1 <= len(value) <= MAX_NAME_LENGTH:
@@ -83,9 +83,9 @@ def _is_refused(character: str) -> bool:
 
 
 def _is_visible(character: str) -> bool:
-    """Whether something is shown for it: not for spaces, and not for a mark without a letter below it.
+    """Return whether a character is visible by itself. Spaces and combining marks are not.
 
-    What this Python's Unicode does not know may be a newer emoji.
+    A character that this version of Unicode does not know may be a newer emoji, and counts as visible.
     """
     return (unicodedata.category(character)[0] in "LNPS" and character not in BLANK) or (
         unicodedata.category(character) == "Cn"

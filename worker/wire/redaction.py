@@ -1,7 +1,7 @@
-"""What a client's data must be before it is relayed: not too deep, and without secrets. Pure.
+"""A filter for the data that clients send, before it is relayed: it must not be too deep, or have sensitive fields.
 
-Most data needs neither a look nor a change, so it is searched as bytes first, and only taken apart where that finds
-something: a key that could be sensitive, an escape that could hide one, or many brackets.
+Most data need not be decoded. So it is searched as bytes first, and decoded only if that finds a key that could be
+sensitive, an escape that could hide one, or many brackets. No I/O.
 """
 
 import re
@@ -16,23 +16,26 @@ from wsd.worker.wire.messages import WireError
 MAX_DEPTH = 32
 
 MAX_DIGITS = 4300
-"""Python's own limit for integers in text (sys.int_info): a longer one would raise in every Python client."""
+"""Python's limit for integers in text (sys.int_info). A longer one would raise in every Python client."""
 
 _long_number = re.compile(rb"[0-9]{%d}" % MAX_DIGITS)
 
 
 class PayloadFilter:
-    """Removes the fields of these names, at any depth, whatever their case; refuses more than `max_depth` levels."""
+    """Removes fields by name, at any depth and in any case, and refuses data of more than `max_depth` levels."""
 
     def __init__(self, sensitive_fields: Iterable[str], max_depth: int = MAX_DEPTH) -> None:
         self._names = frozenset(name.casefold() for name in sensitive_fields if name)
         self._max_depth = max_depth
         self._hints = (rb"\u", *(name.encode() for name in self._names))
-        # Bytes are compared without case for ASCII only.
+        # A search in bytes ignores the case of ASCII letters only.
         self._always = not all(name.isascii() for name in self._names)
 
     def __call__(self, data: Raw, request_id: Any = None) -> Raw:
-        """The data as it may be relayed. Raises WireError: `too_deep`, or `invalid_request` for what is no JSON."""
+        """Return the data as it may be relayed.
+
+        Raises WireError `too_deep`, or `invalid_request` if the data is not JSON.
+        """
         text = bytes(data)
         shallow = text.count(b"{") + text.count(b"[") <= self._max_depth
         if len(text) > MAX_DIGITS and _long_number.search(text):

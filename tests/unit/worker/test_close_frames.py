@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from wsd.worker.delivery.outbox import Outbox, Outlet
+from wsd.worker.delivery.outbox import Outbox
+from wsd.worker.delivery.outlet import Outlet
 from wsd.worker.wire import frames
 
 SENDABLE = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4499, 4500, 4999]

@@ -18,7 +18,7 @@ from wsd.worker.backend.backend import memory_backend
 from wsd.worker.channels.options import ChannelRules
 from wsd.worker.channels.presence import InMemoryPresence
 from wsd.worker.containment import Containment, contained, run_repeatedly
-from wsd.worker.delivery.outbox import Outlet
+from wsd.worker.delivery.outlet import Outlet
 from wsd.worker.endpoints.hub_client import Client
 from wsd.worker.manager.connection import ConnectionLimits
 from wsd.worker.manager.parts import ClientRules, ManagerParts

@@ -10,7 +10,8 @@ from tests.support.outbox_socket import Socket, payload, turn
 from tests.support.waiting import eventually
 from wsd.worker.delivery.batch import Batch, Message
 from wsd.worker.delivery.fanout import Fanout
-from wsd.worker.delivery.outbox import Outbox, Outlet
+from wsd.worker.delivery.outbox import Outbox
+from wsd.worker.delivery.outlet import Outlet
 
 pytestmark = pytest.mark.anyio
 
