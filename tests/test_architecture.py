@@ -37,6 +37,12 @@ def test_the_supervisor_takes_only_the_contract_from_the_worker(path: Path) -> N
     assert [name for name in taken if not name.startswith("wsd.worker.contract.")] == []
 
 
+@pytest.mark.parametrize("path", modules("worker"), ids=lambda path: path.name)
+def test_redis_is_imported_in_one_place_that_turns_its_errors_into_ours(path: Path) -> None:
+    if path.name != "redis_client.py":
+        assert [name for name in imports(path) if name.partition(".")[0] == "redis"] == []
+
+
 def test_the_contract_needs_only_the_standard_library() -> None:
     names = {name for path in modules("worker/contract") for name in imports(path)}
     foreign = {name for name in names if not name.startswith("wsd.worker.contract.")}

@@ -1,8 +1,8 @@
-"""Contains faults: an exception raised on behalf of one client stays with that client.
+"""The containment of faults: an exception that is raised on behalf of one client stays with that client.
 
-Whatever serves many clients (a publisher, a listener, a keeper) runs code that acts for one of them. A bug there must
-cost that one its connection, and nobody else anything. Such code runs within `Containment`, and a loop that never ends
-is run by `run_repeatedly`.
+A loop that serves many clients (a publisher, a listener, a keeper) runs code that acts for one of them. A bug there may
+cost that client its connection, and the others nothing. Such code runs within a `Containment`, and the loop itself is
+run by `run_repeatedly`.
 """
 
 import asyncio
@@ -18,29 +18,29 @@ from wsd.worker.waiting import raise_if_cancelled
 logger = get_logger(__name__)
 
 RESTART_SECONDS = 1.0
-"""How long a loop that raised rests before it goes on."""
+"""How long `run_repeatedly` waits before it runs a loop again that raised."""
 
 REPEAT_SECONDS = 60.0
-"""How often the same fault is logged with its traceback; between two of them it is only counted."""
+"""How often the same fault is logged with its traceback. In between it is only counted."""
 
 faults: Counter[str] = Counter()
-"""Exceptions that nobody expected, by where they were caught."""
+"""How many unexpected exceptions there were, by the place where they were caught."""
 
 T = TypeVar("T")
 
 
 class Failing(Protocol):
-    """A client's connection, as far as a fault needs it."""
+    """A client's connection that can be closed because of a fault."""
 
     def fail(self) -> None:
-        """Close it with 1011."""
+        """Close the connection with 1011."""
 
 
 _logged_at: dict[str, float] = {}
 
 
 def report(where: str, exc: Exception) -> None:
-    """Log an exception that nobody expected, with its traceback unless one of the same place was logged lately."""
+    """Count an unexpected exception, and log it with its traceback unless one of the same place was logged lately."""
     faults[where] += 1
     now = time.monotonic()
     if now - _logged_at.get(where, -REPEAT_SECONDS) >= REPEAT_SECONDS:
@@ -49,7 +49,7 @@ def report(where: str, exc: Exception) -> None:
 
 
 class Containment:
-    """A `with` block that no exception leaves: it is reported, and the connection that it acts for is closed."""
+    """A `with` block that no exception leaves. It is reported, and closes the connection that is acted for."""
 
     __slots__ = ("_connection", "_where")
 
@@ -72,7 +72,7 @@ class Containment:
 
 
 def contained(where: str, connection: Failing, callback: Callable[[T], None]) -> Callable[[T], None]:
-    """Make a callback that never raises: a fault in it ends the connection that it acts for."""
+    """Make a callback that never raises: an exception in it is reported, and closes the connection."""
 
     def call(value: T) -> None:
         try:  # the plain form: this is called for every message
@@ -85,7 +85,7 @@ def contained(where: str, connection: Failing, callback: Callable[[T], None]) ->
 
 
 async def run_repeatedly(work: Callable[[], Awaitable[None]], where: str) -> None:
-    """Run a loop that ends only when it is cancelled: one that raises is begun again after a pause."""
+    """Run a loop until cancelled. If the loop raises, run it again after a pause."""
     while True:
         with Containment(where):
             await work()

@@ -1,7 +1,7 @@
-"""The worker's own loggers, which no logging configuration of an application reaches, and what both write to.
+"""The worker's own loggers, which no logging configuration of an application reaches, and where they write to.
 
-Applications call `logging.config.dictConfig`, `basicConfig(force=True)`, `logging.disable`, or take over every logger
-there is. All of that acts on the one manager of the logging module. The worker's loggers have a manager of their own.
+Applications call `logging.config.dictConfig`, `basicConfig(force=True)` or `logging.disable`, or take over all loggers.
+That acts on the one manager of the logging module. The worker's loggers have a manager of their own.
 """
 
 import logging
@@ -17,13 +17,14 @@ _manager.loggerClass = logging.Logger
 
 
 def get_logger(name: str) -> logging.Logger:
+    """Return the worker's logger of a name, usually that of a module."""
     return _manager.getLogger(name)
 
 
 class ToLogging(logging.Handler):
-    """Hands the worker's records to the logger of the same name in the logging module.
+    """Hands the records of the worker to the logger of the same name in the logging module.
 
-    For workers of other servers: there the configuration of the application, or of the server, is the one that counts.
+    It is for workers of other servers: there the configuration of the application, or of the server, counts.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -36,14 +37,14 @@ _root.addHandler(ToLogging())
 
 
 class OwnLevel(int):
-    """The level that the logging module's root has until somebody else sets it; told apart by what it is."""
+    """The level that `log_as` gives to the root of the logging module. Its type tells it from one that others set."""
 
 
 def log_as(env: WorkerEnv) -> None:
-    """Log as the settings say, in a process that is nothing but a worker.
+    """Log as the settings say, in a process that is a worker and nothing else.
 
-    An application that configures no logging has its lines in the worker's format, too. For one that does, its own
-    configuration counts alone: the root of the logging module gets no handler that it would have to take away.
+    If the application configures no logging, its lines have the worker's format, too. If it does, its configuration
+    alone counts: the root of the logging module gets no handler that the application would have to remove.
     """
     lines = logging.StreamHandler(sys.stderr)
     lines.setFormatter(
@@ -61,6 +62,6 @@ def log_as(env: WorkerEnv) -> None:
 
 
 def yield_to_application() -> None:
-    """Give the root logger back its default level, where the application has set handlers and no level."""
+    """Give the root logger its default level back, if the application has set handlers and no level."""
     if logging.root.handlers and isinstance(logging.root.level, OwnLevel):
         logging.root.setLevel(logging.WARNING)

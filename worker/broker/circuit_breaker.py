@@ -1,10 +1,11 @@
-"""Whether Redis is asked at all: a pure state machine, so that nobody waits again and again for one that is away.
+"""A circuit breaker, which decides whether Redis is asked at all, so that nobody waits for it again and again. Pure.
 
     CLOSED --failures in a row--> OPEN --after a pause--> HALF_OPEN --successes--> CLOSED
                                    ^                          |
                                    +--------- a failure ------+
 
-CLOSED: ask. OPEN: do not. HALF_OPEN: one may try, the rest do not ask. Nothing here waits or reads a clock.
+CLOSED: ask. OPEN: do not ask. HALF_OPEN: one caller may try, the others do not ask.
+Nothing here waits or reads a clock.
 """
 
 from dataclasses import dataclass
@@ -19,15 +20,21 @@ class BreakerState(StrEnum):
 
 @dataclass(frozen=True)
 class BreakerPolicy:
-    """One failure is enough by default: what is published meanwhile is spooled, so that opening costs little."""
+    """When a breaker opens and closes.
 
-    failures: int = 1  # in a row that open it
+    One failure is enough by default: messages are spooled while the breaker is open, so that opening costs little.
+    """
+
+    failures: int = 1  # in a row, to open
     pause: float = 0.5  # seconds from a failure to the next try
-    successes: int = 1  # in a row that close it again
+    successes: int = 1  # in a row, to close again
 
 
 class CircuitBreaker:
-    """`reason` is what failed last, empty while closed; `opened` counts how often it opened."""
+    """A breaker for one server. `reason` says what failed last, and is empty while the breaker is closed.
+
+    `opened` counts how often the breaker opened. Times are in seconds, by any clock that does not go back.
+    """
 
     def __init__(self, policy: BreakerPolicy) -> None:
         self.state = BreakerState.CLOSED
@@ -42,18 +49,18 @@ class CircuitBreaker:
         return self.state is BreakerState.CLOSED
 
     def wait(self, now: float) -> float:
-        """Seconds until a try makes sense: 0 unless it is open."""
+        """Return the seconds until `try_again` allows a try: 0 unless the breaker is open."""
         return max(0.0, self._retry_at - now) if self.state is BreakerState.OPEN else 0.0
 
     def try_again(self, now: float) -> bool:
-        """Whether who asks may try: OPEN becomes HALF_OPEN when its pause is over."""
+        """Tell whether the caller may try. OPEN becomes HALF_OPEN when its pause is over."""
         if self.state is BreakerState.OPEN and now >= self._retry_at:
             self.state = BreakerState.HALF_OPEN
             self._in_a_row = 0
         return self.state is not BreakerState.OPEN
 
     def failed(self, now: float, reason: str) -> bool:
-        """Note a failure; True when that opened a closed breaker."""
+        """Note a failure. Return True if it opened a closed breaker."""
         was_closed = self.closed
         self._in_a_row = self._in_a_row + 1 if was_closed else 0
         if was_closed and self._in_a_row < self._policy.failures:
@@ -66,7 +73,7 @@ class CircuitBreaker:
         return was_closed
 
     def succeeded(self) -> bool:
-        """Note a success; True when that closed it. One that comes late, while it is open, says nothing."""
+        """Note a success. Return True if it closed the breaker. A late one, while the breaker is open, says nothing."""
         match self.state:
             case BreakerState.CLOSED:
                 self._in_a_row = 0

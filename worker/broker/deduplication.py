@@ -1,16 +1,16 @@
-"""Which messages were delivered here already: the same one may come over two ways, or be sent again. Pure.
+"""The messages that were delivered here already: the same message may come over two ways, or be sent again. Pure.
 
-Every worker numbers what it publishes. Per worker we keep a window of its latest numbers, as IPsec does against
-replays (RFC 4303, 3.4.3): numbers need not come in order, nor all of them, and it costs a byte each.
+Every broker numbers the messages that it publishes. For each broker a window of its latest numbers is kept, as IPsec
+does against replays (RFC 4303, 3.4.3): numbers need not come in order, nor all of them. A number costs one byte.
 """
 
 from collections import OrderedDict
 
 WINDOW = 16_384
-"""Numbers remembered of one worker. A spool that is sent again must fit into it."""
+"""How many numbers of one broker are remembered. A spool that is sent again must fit into the window."""
 
 MAX_ORIGINS = 512
-"""Workers remembered; beyond it the one that was silent for longest is forgotten."""
+"""How many brokers are remembered. Beyond it, the one that was silent for longest is forgotten."""
 
 
 class _Window:
@@ -42,16 +42,18 @@ class _Window:
 
 
 class SeenMessages:
+    """The messages of all brokers that were seen lately, by origin and number."""
+
     def __init__(self) -> None:
         self._windows: OrderedDict[bytes, _Window] = OrderedDict()
 
     def __contains__(self, message: tuple[bytes, int]) -> bool:
-        """Whether it was seen for sure: one that is too old to tell is none."""
+        """Tell whether a message was seen for sure. A message that is too old to tell was not."""
         window = self._windows.get(message[0])
         return window is not None and message[1] in window
 
     def add(self, origin: bytes, number: int) -> bool:
-        """Note a message; False when it was seen before (or is too old to tell). Numbers begin with 1."""
+        """Note a message. Return False if it was seen before, or is too old to tell. Numbers begin with 1."""
         window = self._windows.get(origin)
         if window is None:
             window = self._windows[origin] = _Window()

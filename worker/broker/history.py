@@ -1,7 +1,7 @@
-"""What was said in a channel: positions, the entries between them, and the history of a worker that stands alone.
+"""The records of a channel's history: its entries, how long they are kept, and how they are read.
 
-A channel's messages are numbered from 1, without a hole; the number is a message's offset. An epoch names one run of
-numbers: where the history was lost, offsets begin anew under another epoch. Together they are a position.
+The messages of a channel are numbered from 1, without a hole. The number is the offset of a message. An epoch names one
+run of numbers: if the history is lost, offsets begin anew under another epoch. Both together are a position.
 """
 
 import secrets
@@ -12,31 +12,32 @@ from msgspec import Struct
 from wsd.worker.wire.position import Position
 
 PAGE_ENTRIES = 500
-"""Entries read at once."""
+"""How many entries are read at once."""
 
 PAGE_BYTES = 262_144
-"""Payloads read at once: where entries are large, a page has fewer of them, and one at least."""
+"""How many bytes of payloads are read at once: a page of large entries has fewer of them, and one at least."""
 
 META_LIFETIMES = 10
-"""How many times longer than the history its epoch and top offset are remembered."""
+"""How many times longer than the history itself its epoch and top offset are remembered."""
 
 EMPTY_SECONDS = 600
-"""How long the epoch of a channel is remembered at least, and at most where the channel never had a message.
+"""How long the epoch of a channel is remembered: at least, and at most if the channel never had a message.
 
-A worker asks for the position of each channel with members far more often. So an epoch does not end while somebody is
-there, however short the history is.
+A worker asks for the position of each channel with members far more often. So an epoch does not end while the channel
+has members, however short its history is.
 """
 
 IDEMPOTENCY_SECONDS = 120
+"""How long an idempotency key is remembered."""
 
 Origin = bytes
-"""Who numbered a message: a worker's broker."""
+"""The id of the broker that sent and numbered a message."""
 
 
 class Entry(Struct, frozen=True, gc=False):
-    """A message of a channel with history, with the number that its publisher's worker gave it.
+    """A message of a channel with a history, with the number that its broker gave it.
 
-    `position` is None for one that only this node has yet.
+    `position` is None for a message that Redis has not stored yet. Only this node, or this worker, has it.
     """
 
     origin: Origin
@@ -46,18 +47,19 @@ class Entry(Struct, frozen=True, gc=False):
 
 
 class Retention(Struct, frozen=True, gc=False):
-    """How long a message is kept, and what makes a second try count as the same."""
+    """The terms on which a message is kept: how many of its channel, for how long, and under which idempotency key."""
 
-    size: int
-    ttl: float  # seconds
-    idempotency_key: str = ""  # as it is stored, see `idempotency`
+    size: int  # messages of the channel
+    ttl: float  # seconds after the last message
+    idempotency_key: str = ""  # a stored key, see `idempotency`
 
 
 class HistoryQuery(Struct, frozen=True, gc=False):
-    """A question: entries of `channel` after `since`, `count` of them at most; without `since` only the top.
+    """A question for `count` entries of `channel` at most, after offset `since`; without `since` only for its position.
 
-    `reverse`: those before `since` (0: from the newest), the newest first. `follows`: who asks has members there, so
-    the channel needs an epoch, and keeps it. Nobody else creates one: without it the answer is empty.
+    With `reverse` the entries are those before `since` (0: from the newest), the newest first. `follows` says that the
+    asking worker has members in the channel, so that the channel needs an epoch, and keeps it. No other query creates
+    an epoch: a channel without one has an empty page.
     """
 
     channel: str
@@ -70,7 +72,7 @@ class HistoryQuery(Struct, frozen=True, gc=False):
 
 
 class AppendResult(Struct, frozen=True, gc=False):
-    """Where a message stands; `entry` is None when it was there already."""
+    """The position of a stored message. `entry` is None if an earlier attempt had stored it already."""
 
     position: Position
     entry: Entry | None
@@ -81,20 +83,23 @@ StoredAt = tuple[Position, bool]
 
 
 class Page(Struct, frozen=True, gc=False):
-    """The answer: the channel's newest position, and entries in the order that was asked for.
+    """The answer to a HistoryQuery: the channel's newest position, and entries in the order that was asked for.
 
-    `more`: there are fewer than asked for, since all would be too large.
+    `more` says that there are fewer entries than asked for, since all of them would be too large.
     """
 
     top: Position
     entries: tuple[Entry, ...] = ()
     more: bool = False
     problem: str = ""
-    """Why the server does not read this history, where something else stands in its place, for example."""
+    """The reason why this history cannot be read: its key holds something else, for example."""
 
 
 def page_of(top: Position, entries: Iterable[Entry], max_bytes: int, *, more: bool = False) -> Page:
-    """Make a page of as many entries as `max_bytes` allow, and one at least. `more`: there are others anyway."""
+    """Make a page of as many entries as `max_bytes` allow, and one at least.
+
+    `more` says that there are others than `entries` anyway.
+    """
     chosen: list[Entry] = []
     size = 0
     for entry in entries:
@@ -106,13 +111,13 @@ def page_of(top: Position, entries: Iterable[Entry], max_bytes: int, *, more: bo
 
 
 def offset_of(entry: Entry) -> int:
-    """Of an entry that has one."""
+    """Return the offset of an entry that has a position."""
     assert entry.position is not None
     return entry.position.offset
 
 
 def epoch_seconds(history_ttl: float) -> float:
-    """Return how long the epoch and the top offset are remembered after the last message, in seconds."""
+    """Return how many seconds the epoch and the top offset are remembered after the last message."""
     return max(history_ttl * META_LIFETIMES, EMPTY_SECONDS)
 
 

@@ -5,19 +5,21 @@ import hashlib
 from wsd.worker.broker.history import IDEMPOTENCY_SECONDS
 
 STEP_ENTRIES = 50
-"""Entries that the script looks at together, before it counts their bytes."""
+"""How many entries READ_SCRIPT fetches at a time, before it counts their bytes."""
 
 PRODUCERS = 64
-"""Workers that are remembered by channel before those of yesterday are forgotten."""
+"""How many brokers a channel remembers before it forgets those of yesterday."""
 
 PRODUCER_SECONDS = 86_400
+"""After how long the last number of a broker may be forgotten."""
 
-# KEYS meta, stream, and the idempotency key if there is one. ARGV message (origin, number, payload), pub/sub channel,
-# an epoch in case there is none, history size, its ttl in ms, seconds now, for how many ms the epoch is remembered.
-# Answers the position, after a "=" where the message was there already. The first command that writes must be one that
-# a full server refuses: after a write, it lets a script have all it wants.
-# The meta hash outlives the stream, so that a client that comes late learns that it missed something; if it was lost
-# alone (evicted), what is left of the stream belongs to another epoch and must go.
+# KEYS meta, stream, and the idempotency key if there is one.
+# ARGV message (origin, number, payload), pub/sub channel, an epoch in case there is none, size of the history, lifetime
+# of the history in ms, the time in seconds, lifetime of the epoch in ms.
+# Answer: the position, after a "=" if the message was stored already.
+# The first command that writes must be one that a full server rejects: after a write, it lets a script do anything.
+# The meta hash outlives the stream, so that a client that comes late learns that it missed something. If the hash was
+# lost alone (evicted), the rest of the stream belongs to another epoch and is deleted.
 APPEND_SCRIPT = f"""
 local origin, number = string.match(ARGV[1], '^(%S+) (%d+) ')
 local producer = 'p:' .. origin
@@ -54,13 +56,14 @@ redis.call('PUBLISH', ARGV[2], position .. ' ' .. ARGV[1])
 if KEYS[3] then redis.call('SET', KEYS[3], position, 'EX', {IDEMPOTENCY_SECONDS}) end
 return position
 """
-APPEND_SHA = hashlib.sha1(APPEND_SCRIPT.encode()).hexdigest()  # noqa: S324 - EVALSHA's own
+APPEND_SHA = hashlib.sha1(APPEND_SCRIPT.encode()).hexdigest()  # noqa: S324 - EVALSHA wants it
 
-# KEYS meta, stream; ARGV an epoch in case there is none, for how many ms it is remembered, offset to read after ('' for
-# the top only), count, 1 to read backwards, from before the offset, for how many ms an epoch without messages is kept
-# ('': it is not begun, and nothing is written), and how many bytes of entries at most. Without an epoch there is
-# nothing to read: what is left of a stream belongs to none. It answers the position, the entries, and 1 if it stopped
-# for their bytes.
+# KEYS meta, stream.
+# ARGV an epoch in case there is none, lifetime of the epoch in ms, offset to read after ('' for the position only),
+# count, 1 to read backwards from before the offset, lifetime of an epoch without messages in ms ('': no epoch is begun,
+# and nothing is written), most bytes of entries.
+# Answer: the position, the entries, and 1 if it stopped because of their bytes.
+# Without an epoch there is nothing to read: the rest of a stream belongs to no epoch.
 READ_SCRIPT = f"""
 local epoch, offset = unpack(redis.call('HMGET', KEYS[1], 'epoch', 'offset'))
 if not epoch then
@@ -104,7 +107,7 @@ return {{offset .. ':' .. epoch, entries, 0}}
 
 READ_SHA = hashlib.sha1(READ_SCRIPT.encode()).hexdigest()  # noqa: S324
 
-# KEYS meta; ARGV the epoch to end, a new one. What it holds stays: it is only that nobody may count on it.
+# KEYS meta. ARGV the epoch to end, a new one. The entries stay, but no client counts on their offsets any more.
 RENEW_SCRIPT = """
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 0 end
 return redis.call('HSET', KEYS[1], 'epoch', ARGV[2])

@@ -1,7 +1,7 @@
-"""The names by which two tries of one message are known to be one. Pure.
+"""The names by which two attempts to send one message are known to be the same message. Pure.
 
-A sender who does not know whether a message arrived sends it again with the same idempotency key. Redis knows it by a
-stored key. While Redis is away nobody can ask it, so the workers and the clients know the message by its uid.
+A sender that does not know whether a message arrived sends it again with the same idempotency key. Redis recognizes
+the message by a stored key. While Redis is away nobody can ask it, so workers and clients recognize it by its uid.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from collections import OrderedDict
 UID_SECONDS = 60
 """How long a uid is used for the messages of one key.
 
-The period is half of the two minutes in which a key counts: a message that counts as new has a new uid, even where the
+The period is half of the two minutes for which a key counts. So a message that counts as new has a new uid, even if the
 clocks of two nodes differ by a minute.
 """
 
@@ -20,23 +20,23 @@ _UID = b'"uid":"'
 
 
 def stored_key(sender: str | None, key: str) -> str:
-    """Return what is stored for the idempotency key of a user, or of the server itself (None).
+    """Return the name under which Redis stores an idempotency key of a user, or of the server itself (None).
 
-    The user id is hashed with its length: no two pairs have the same result, and nobody can read the key in it.
+    The user id is hashed with its length, so that no two pairs have the same result, and nobody can read the key in it.
     """
     return _digest(f"server {key}" if sender is None else f"user {len(sender)} {sender}{key}")
 
 
 def uid_of(channel: str, stored_key: str, now: float) -> str:
-    """Return the uid of a message with a key; `now`: seconds since the epoch."""
-    # A stored key is of a fixed length, so that it cannot meet another one with another channel.
+    """Return the uid of a message with an idempotency key. `now` is in seconds since 1970."""
+    # A stored key has a fixed length, so that no two pairs of key and channel give the same text.
     return f"{_digest(stored_key + channel)}-{int(now // UID_SECONDS):x}"
 
 
 def attempt_of(payload: bytes) -> tuple[bytes, int] | None:
-    """Return what all tries of a message share, and the period of this one; None for a message without a key.
+    """Return the name that all attempts of a message share, and the period of this one; None without a key.
 
-    `payload`: an encoded `wire.Message`, whose last field is the uid.
+    `payload` is an encoded `wire.Message`, whose last field is the uid.
     """
     at = payload.rfind(_UID)
     uid = payload[at + len(_UID) : -2]
@@ -49,7 +49,7 @@ def attempt_of(payload: bytes) -> tuple[bytes, int] | None:
 
 
 class RecentAttempts:
-    """The messages with a key that were handed out lately, `limit` of them at most."""
+    """The messages with an idempotency key that were handed out lately, `limit` of them at most."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -61,7 +61,10 @@ class RecentAttempts:
             self._periods.popitem(last=False)
 
     def __contains__(self, one: tuple[bytes, int]) -> bool:
-        """Whether another try was made in this period or in one beside it: both are of one message then for sure."""
+        """Tell whether another attempt was made in the same period or in one next to it.
+
+        Both are of the same message then for sure.
+        """
         period = self._periods.get(one[0])
         return period is not None and abs(period - one[1]) <= 1
 

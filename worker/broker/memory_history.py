@@ -22,7 +22,7 @@ from wsd.worker.wire.position import Position
 
 
 class MemoryHistory:
-    """Of one channel, in this process. Times by `clock`, in seconds."""
+    """The history of one channel. `clock` returns seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -31,22 +31,22 @@ class MemoryHistory:
         self._entries: deque[Entry] = deque()
         self._ttl = 0.0
         self._expires_at = clock()
-        self._positions: dict[str, tuple[float, Position]] = {}  # by idempotency key, with when it expires
+        self._positions: dict[str, tuple[float, Position]] = {}  # by idempotency key, with its expiry
 
-    def append(self, origin: Origin, number: int, payload: bytes, keep: Retention) -> AppendResult:
+    def append(self, origin: Origin, number: int, payload: bytes, retention: Retention) -> AppendResult:
         now = self._clock()
         self._forget(now)
-        key = keep.idempotency_key
+        key = retention.idempotency_key
         if key and key in self._positions:
             return AppendResult(self._positions[key][1], None)
         self._offset += 1
         position = Position(self._offset, self._epoch)
         entry = Entry(origin, number, payload, position)
         self._entries.append(entry)
-        while len(self._entries) > keep.size:
+        while len(self._entries) > retention.size:
             self._entries.popleft()
-        self._ttl = keep.ttl
-        self._expires_at = now + keep.ttl
+        self._ttl = retention.ttl
+        self._expires_at = now + retention.ttl
         if key:
             self._positions[key] = (now + IDEMPOTENCY_SECONDS, position)
         return AppendResult(position, entry)
@@ -74,5 +74,5 @@ class MemoryHistory:
 
     @property
     def forgotten(self) -> bool:
-        """Whether nobody could resume from here any more."""
+        """Whether the epoch is over, so that no client could resume from it any more."""
         return self._clock() >= self._expires_at - self._ttl + epoch_seconds(self._ttl)

@@ -40,7 +40,7 @@ def resolve_into(answer: "asyncio.Future[T]") -> Callable[[T | Exception], None]
 
 
 class Mode(StrEnum):
-    """How far a message gets now."""
+    """The reach of a message now."""
 
     MEMORY = "memory"  # this worker is all there is
     DISTRIBUTED = "distributed"  # to all workers

@@ -1,4 +1,4 @@
-"""How a message is written on a Redis channel and in the stream of a history. Pure.
+"""The format of a message on a Redis channel and in the stream of a history. Pure.
 
 A message is `origin number payload`: the broker that sent it, the number that this broker gave it, and the payload.
 On a Redis channel a position stands before it: `17:5f0c`, or `~` for a message of a history that is not stored yet, or

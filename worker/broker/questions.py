@@ -1,4 +1,4 @@
-"""Questions to other workers over the broker, and their answers: nothing is kept up to date in Redis for them."""
+"""Questions to all workers over the broker, and the answers to them. So nothing has to be kept up to date in Redis."""
 
 import asyncio
 import secrets
@@ -7,19 +7,22 @@ from contextlib import suppress
 from typing import Generic, TypeVar
 
 ANSWER_SECONDS = 1.0
+"""How long answers are waited for."""
 
 T = TypeVar("T")
 
 
 class Questions(Generic[T]):
-    """`add_answer` is to be called with every answer that comes."""
+    """The questions of this worker that are open. `add_answer` must be called with every answer that comes."""
 
     def __init__(self) -> None:
         self._open: dict[str, asyncio.Queue[T]] = {}
 
     async def ask(self, send: Callable[[str], Awaitable[object]], enough: Callable[[list[T]], bool]) -> list[T]:
-        """`send` sends the question, which is named by what it gets. The answers until there are `enough`, or time is
-        over."""
+        """Ask a question, and return the answers that came until there were `enough`, or the time was over.
+
+        `send` is called with the id of the question, and sends it.
+        """
         question = secrets.token_hex(8)
         answers = self._open[question] = asyncio.Queue()
         found: list[T] = []

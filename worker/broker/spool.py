@@ -1,4 +1,4 @@
-"""What could not be published, in order, until Redis is back. Pure, and bounded in messages and in bytes."""
+"""The messages that wait until Redis is back, in order. Pure, and bounded in messages and in bytes."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -11,18 +11,18 @@ from wsd.worker.wire.position import Position
 
 
 class Outgoing(Struct, frozen=True):
-    """A message on its way, with the number that this worker gave it, as its text says, too."""
+    """A message on its way, with the number that this broker gave it, which `message` contains, too."""
 
     number: int
     channel: str
     message: bytes
-    retention: Retention | None = None  # None: for who hears it now, no history
+    retention: Retention | None = None  # None for a channel without a history
     on_stored: Callable[[Position], None] | None = None
-    position: Position | None = None  # in the history, once it is there
+    position: Position | None = None  # in the history, once the message is stored
 
     @property
     def text(self) -> bytes:
-        """What others hear: it begins with `-`, or, where there is a history, with a position or `~` for none yet."""
+        """The message as subscribers receive it, see `message_format`."""
         if self.retention is None:
             return b"- " + self.message
         if self.position is None:
@@ -31,7 +31,7 @@ class Outgoing(Struct, frozen=True):
 
 
 class Spool:
-    """Beyond its bounds the oldest goes: `dropped` counts those."""
+    """A bounded queue of messages. Beyond its bounds the oldest message is dropped, and counted in `dropped`."""
 
     def __init__(self, max_messages: int, max_bytes: int) -> None:
         self.dropped = 0
@@ -44,7 +44,10 @@ class Spool:
         return len(self._waiting)
 
     def add(self, outgoing: Outgoing) -> None:
-        """In the order of numbers: one that was on its way when Redis went may come after one that never was."""
+        """Add a message in the order of numbers.
+
+        A message that was on its way when Redis went away may come after one that was never sent.
+        """
         later = []
         while self._waiting and self._waiting[-1].number > outgoing.number:
             later.append(self._waiting.pop())
@@ -56,11 +59,14 @@ class Spool:
             self.dropped += 1
 
     def first(self, count: int) -> list[Outgoing]:
-        """The oldest, which stay until `remove`: one that is being sent may yet fail."""
+        """Return the oldest messages. They stay until `remove`, since sending them may fail."""
         return list(islice(self._waiting, count))
 
     def remove(self, sent: Iterable[Outgoing]) -> None:
-        """Those of the first that are there yet: some may have been dropped meanwhile, or others come before them."""
+        """Remove messages that `first` returned.
+
+        Some of them may have been dropped meanwhile, and others may have been added before them.
+        """
         numbers = {outgoing.number for outgoing in sent}
         before = []
         while self._waiting and numbers:

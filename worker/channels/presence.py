@@ -24,7 +24,7 @@ from wsd.worker.wire.messages import Member
 from wsd.worker.write_behind import Batch, WriteBehind
 
 if TYPE_CHECKING:
-    from redis.asyncio.client import Pipeline
+    from wsd.worker.redis_client import Pipeline
 
 logger = get_logger(__name__)
 

@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from tests.support.valkey import error_of
 from wsd.worker.errors import RedisFailure, RedisUnavailableError
-from wsd.worker.redis_client import is_refusal, is_unusable, redis_error, redis_errors
+from wsd.worker.redis_client import redis_error, redis_errors
 
 
 @pytest.mark.parametrize(
@@ -28,18 +28,15 @@ from wsd.worker.redis_client import is_refusal, is_unusable, redis_error, redis_
         "DENIED Redis is running in protected mode",
         """ERR Command # 1 (GET a) of pipeline caused error: ('BUSY Valkey is busy running a script.',)""",
         """ERR Command # 1 (GET a) of pipeline caused error: ("NOREPLICAS it's few",)""",
-        # As releases before 7 tell of an error within a script.
+        # The words of releases before 7 for an error within a script.
         "ERR Error running script (call to f_ab12): @user_script:9: @user_script: 9: -READONLY You can't write",
         "ERR Error running script (call to f_ab12): @user_script:9: -NOREPLICAS Not enough good replicas to write.",
     ],
 )
 def test_a_server_that_can_carry_out_nothing_is_away(answer: str) -> None:
-    error = error_of(answer)
-    assert is_unusable(error)
-    assert not is_refusal(error)
-    mapped = redis_error(error)
-    assert mapped.unusable
-    assert not mapped.rejected
+    error = redis_error(error_of(answer))
+    assert error.unusable
+    assert not error.rejected
 
 
 @pytest.mark.parametrize(
@@ -63,11 +60,11 @@ def test_redis_py_takes_some_answers_for_a_lost_connection(answer: str) -> None:
         "ERR the channel MOVED 1 is no name",
     ],
 )
-def test_a_server_that_refuses_one_request_is_not_away(answer: str) -> None:
-    error = error_of(answer)
-    assert is_refusal(error)
-    assert not is_unusable(error)
-    assert redis_error(error).failure is RedisFailure.REJECTED
+def test_a_server_that_rejects_one_request_is_not_away(answer: str) -> None:
+    error = redis_error(error_of(answer))
+    assert error.failure is RedisFailure.REJECTED
+    assert error.rejected
+    assert not error.unusable
 
 
 def test_a_replica_is_told_from_other_servers_that_are_unusable() -> None:
