@@ -11,13 +11,16 @@ from wsd.worker.channels.channel import Channel
 from wsd.worker.channels.feed import Loss
 from wsd.worker.channels.member_messages import MemberMessages, entry_message
 from wsd.worker.channels.open_channels import OpenChannels
-from wsd.worker.channels.recovery import PATIENCE_SECONDS, RETRY_SECONDS, Missed, Recovery
+from wsd.worker.channels.recovery import RETRY_SECONDS, Missed, Recovery
 from wsd.worker.containment import Containment
 from wsd.worker.delivery.batch import Batch, Message
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.position import Position
+
+PATIENCE_SECONDS = 20.0
+"""How long a client that comes back waits for Redis. A restart is shorter, and then nothing was lost."""
 
 
 class Joined:

@@ -13,9 +13,6 @@ from wsd.worker.channels.feed import Loss, ReadFirst, Recovered
 from wsd.worker.errors import RedisFailure, RedisUnavailableError
 from wsd.worker.wire.position import Position
 
-PATIENCE_SECONDS = 20.0
-"""How long a client that comes back waits for Redis. A restart is shorter, and then nothing was lost."""
-
 RETRY_SECONDS = 0.1
 """How often a Redis that is away is asked again."""
 

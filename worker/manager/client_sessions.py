@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from wsd.worker.channels.recovery import PATIENCE_SECONDS, RETRY_SECONDS
+from wsd.worker.channels.joining import PATIENCE_SECONDS
+from wsd.worker.channels.recovery import RETRY_SECONDS
 from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.manager.redis_steps import RedisSteps
 from wsd.worker.manager.turns import Turns

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 
 from wsd.worker.channels.channels import Channels
-from wsd.worker.channels.joining import Joined
-from wsd.worker.channels.recovery import PATIENCE_SECONDS
+from wsd.worker.channels.joining import PATIENCE_SECONDS, Joined
 from wsd.worker.contract.redis_keys import BROADCAST, DIRECT, user_channel
 from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.delivery.outbox import Outbox
