@@ -1,4 +1,4 @@
-"""What is sent to clients: messages, encoded once for all receivers, and batches of messages of one channel.
+"""The items that are sent to clients: messages, encoded once for all receivers, and batches of messages of one channel.
 
 The frames of a server are not masked (RFC 6455, 5.1), so their bytes are the same for every client.
 """

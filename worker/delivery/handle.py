@@ -1,4 +1,4 @@
-"""What an application can do with a WebSocket beyond ASGI, under a server that uses our protocol."""
+"""The handle of a WebSocket, for more than ASGI can do, under a server that uses our protocol."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol

@@ -9,7 +9,7 @@ from wsd.worker.delivery.batch import Item
 
 
 class Queue(Protocol):
-    """What an outlet needs of one client's queue."""
+    """One client's queue, as far as an outlet needs it."""
 
     pending: list[Item]
     fd: int

@@ -1,4 +1,4 @@
-"""What is to be sent to one client, in order, so that a slow reader never holds up the others."""
+"""The queue of messages to one client, by which a slow reader never holds up the others."""
 
 import asyncio
 from typing import Protocol
@@ -134,7 +134,7 @@ class SendQueue:
 
     @property
     def blocked(self) -> bool:
-        """Whether messages wait in a backlog."""
+        """True while messages wait in a backlog."""
         return self._backlog is not None
 
     @property
@@ -144,7 +144,7 @@ class SendQueue:
 
     @property
     def held_bytes(self) -> int:
-        """All bytes that this process holds because of the client, in both directions."""
+        """The bytes that this process holds because of the client, in both directions."""
         return self.waiting_bytes + self.inbound_bytes
 
     def in_transport(self, size: int) -> None:

@@ -227,7 +227,7 @@ class Client:
             self._exceeded("byte_rate_limited", f"{limits.bytes_per_second:.0f} bytes a second", content)
         connection.refused_in_a_row = 0
 
-    def _exceeded(self, code: str, rate: str, content: str | bytes) -> NoReturn:
+    def _exceeded(self, code: wire.ErrorCode, rate: str, content: str | bytes) -> NoReturn:
         """Refuse a message. Close a client that goes on regardless of the answers. Raises WireError."""
         connection, manager = self.connection, self._manager
         manager.counts.refusals[code] += 1
@@ -288,13 +288,13 @@ def _size(content: str | bytes) -> int:
     return len(content) if isinstance(content, bytes) or content.isascii() else len(content.encode())
 
 
-def _ack(request_id: Any, done: Published) -> wire.Ack:
+def _ack(request_id: wire.RequestId, done: Published) -> wire.Ack:
     at = done.position
     return wire.Ack(request_id, at.offset if at else None, at.epoch if at else None, bool(at) if done.kept else None)
 
 
 def _second_ack(
-    manager: DistributedWebSocketManager, connection: Connection, request_id: Any
+    manager: DistributedWebSocketManager, connection: Connection, request_id: wire.RequestId
 ) -> Callable[[Position], None] | None:
     """Return what sends a second ack, once a message that could not be stored at first is stored."""
     if request_id is None:

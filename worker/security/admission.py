@@ -1,4 +1,4 @@
-"""Who may open a WebSocket: not too many at once, from a known origin, as somebody."""
+"""Admission of clients: a limit on handshakes, allowed origins, and authentication."""
 
 import asyncio
 import contextlib
@@ -31,13 +31,13 @@ from wsd.worker.wire.close_codes import CloseCode
 logger = get_logger(__name__)
 
 IDENTITY_KEY = "identity"
-"""In `scope["state"]`, once a client is authenticated."""
+"""The key of the Identity in `scope["state"]`, once a client is authenticated."""
 
 
 EXPIRED = "the token has expired"
 
 EXPIRIES_PER_SECOND = 1000
-"""How many connections a worker closes each second whose tokens expire together."""
+"""How many connections a worker closes in a second if their tokens expire together."""
 
 MAX_EXPIRY_SPREAD_SECONDS = 10.0
 
@@ -47,10 +47,13 @@ CloseIn = Callable[[float, int, str], None]
 
 @dataclass(frozen=True)
 class Refusal:
-    """Before the handshake is answered: `status` and headers. An authentication that failed is told in a close frame,
-    since a browser shows its page nothing of an HTTP answer."""
+    """The reason why a client is not admitted, and the answer to its handshake.
 
-    reason: str  # as it is counted
+    With a `status`, the handshake is answered by that HTTP status. Without one it is accepted and then closed with
+    `code`: failed authentication is reported like this, since browsers do not show HTTP answers to their pages.
+    """
+
+    reason: str  # the label under which it is counted
     text: str
     status: int = 0  # 0: accept, then close with `code`
     code: int = CloseCode.POLICY
@@ -58,10 +61,13 @@ class Refusal:
 
 
 class Admission:
-    """Raises ValueError from its constructor when the settings make no sense."""
+    """Decides about handshakes."""
 
     def __init__(self, env: WorkerEnv, authenticate: Authenticate | None) -> None:
-        """`authenticate`: the application's own; by default what `env` says."""
+        """`authenticate` is a function of the application, and replaces the authentication that `env` sets.
+
+        Raises ValueError if the settings contradict each other.
+        """
         self._authenticate = authenticate or authenticator(env)
         self._timeout = env.handshake_timeout
         self._origins = frozenset(filter(None, env.allowed_origins.split(",")))
@@ -70,7 +76,7 @@ class Admission:
             self._bucket = TokenBucket(env.handshakes_per_second, max(1.0, env.handshake_burst), time.monotonic())
 
     async def refusal(self, scope: Scope, *, authentication_only: bool = False) -> Refusal | None:
-        """None for who is welcome; its identity, if it has one, is then in the scope's state."""
+        """Return why a client is refused, or None. The identity of an admitted client is put into the scope's state."""
         found = None if authentication_only else self._door(scope)
         if found is None and self._authenticate is not None:
             try:
@@ -98,7 +104,10 @@ class Admission:
 
 
 def authenticator(env: WorkerEnv) -> Authenticate | None:
-    """What the settings ask for, or None: then clients say themselves who they are. Raises ValueError."""
+    """Return the authentication that the settings ask for. Without it, clients choose their own user ids.
+
+    Raises ValueError if the settings contradict each other.
+    """
     settings = JWTSettings(
         secret=env.jwt_secret,
         public_key_file=env.jwt_public_key_file,
@@ -117,7 +126,7 @@ def authenticator(env: WorkerEnv) -> Authenticate | None:
 
 
 async def refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer a handshake that is not welcome."""
+    """Answer the handshake of a client that is not admitted."""
     await receive()  # websocket.connect
     if not refusal.status:
         await send({"type": "websocket.accept", "subprotocol": subprotocol(scope)})
@@ -134,7 +143,7 @@ async def refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -
 
 
 def expiry_spread(connections: int) -> float:
-    """Within how many seconds connections end whose tokens expire together, where a worker has so many."""
+    """Return within how many seconds connections are closed if their tokens expire together."""
     return min(max(1.0, connections / EXPIRIES_PER_SECOND), MAX_EXPIRY_SPREAD_SECONDS)
 
 
@@ -167,9 +176,9 @@ async def run_admitted(
 
 
 async def _run_for(seconds: float, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run an application under a server that knows no more than ASGI, and close its WebSocket after some time.
+    """Run the application under a server that has only ASGI, and close its WebSocket after some seconds.
 
-    What the application still sends then is dropped: it learns of the end from what it receives.
+    What the application sends after that is dropped. It learns of the end from `receive`.
     """
     over = False
 
@@ -192,12 +201,12 @@ async def _run_for(seconds: float, app: ASGIApp, scope: Scope, receive: Receive,
 
 
 def subprotocol(scope: Scope) -> str | None:
-    """A client that sent its token as a subprotocol must get the one beside it back (RFC 6455, 4.1)."""
+    """Return the subprotocol to answer a client with that sent its token as the other one (RFC 6455, 4.1)."""
     return BEARER_SUBPROTOCOL if BEARER_SUBPROTOCOL in scope.get("subprotocols", ()) else None
 
 
 def with_subprotocol(scope: Scope, send: Send) -> Send:
-    """For an application that accepts without one."""
+    """Add that subprotocol if the application accepts without one."""
     chosen = subprotocol(scope)
     if chosen is None:
         return send

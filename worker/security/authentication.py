@@ -1,4 +1,4 @@
-"""Who a client is: by a JSON Web Token (RFC 7519), or by the application's own word."""
+"""Authentication of clients by JSON Web Tokens (RFC 7519), or by a function of the application."""
 
 import asyncio
 import importlib
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 BEARER_SUBPROTOCOL = "wsd.bearer"
-"""A browser cannot set headers, but subprotocols: `new WebSocket(url, ["wsd.bearer", token])`."""
+"""Browsers cannot set headers, but they can set subprotocols: `new WebSocket(url, ["wsd.bearer", token])`."""
 
 MIN_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
-"""RFC 7518, 3.2: a key as long as the hash."""
+"""A key must be as long as the hash (RFC 7518, 3.2)."""
 
 LONGEST_SECONDS = 10 * 365 * 86_400.0
-"""What ends later than this is not waited for."""
+"""Tokens that are valid for longer than this have no timer."""
 
 FILE_CHECK_SECONDS = 5.0
 UNKNOWN_KEY_CHECK_SECONDS = 1.0
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """A client that is known; an empty `username` means the user id.
+    """An authenticated client. An empty `username` means that it is the user id.
 
-    At `expires_at` (seconds since the epoch) its connection is closed with 4401; 0 means never.
+    At `expires_at` (seconds since the epoch) the connection is closed with 4401; 0 means never.
     """
 
     user_id: str
@@ -49,26 +49,26 @@ class Identity(msgspec.Struct, frozen=True):
     expires_at: float = 0.0
 
     def seconds_left(self, now: float) -> float | None:
-        """How long it holds from `now` on; None where nobody needs to wait for its end."""
+        """Return for how many seconds from `now` the identity is valid. None: no timer is needed."""
         seconds = self.expires_at - now
         return max(0.0, seconds) if self.expires_at and seconds < LONGEST_SECONDS else None  # also for NaN
 
 
 Authenticate = Callable[[Scope], Identity | Awaitable[Identity | None] | None]
-"""An application's own: None refuses the client."""
+"""A function of the application that returns who a client is, or None to refuse it."""
 
 
 class AuthenticationError(WorkerError):
-    """The text is for the client: one line, without what it sent."""
+    """The client could not be authenticated. The text is one line for the client, without what it sent."""
 
 
 class TokenExpiredError(AuthenticationError):
-    """The client may come back, with a new token."""
+    """The token has expired. The client may come back with a new one."""
 
 
 @dataclass(frozen=True)
 class JWTSettings:
-    """One kind of key: a shared secret, a public key (PEM), or a set of them (JWKS, RFC 7517)."""
+    """The settings for tokens. One kind of key is set: a shared secret, a public key (PEM) or a JWKS (RFC 7517)."""
 
     secret: str = ""
     public_key_file: str = ""
@@ -86,15 +86,17 @@ class JWTSettings:
 
 
 class JWTAuthenticator:
+    """Authenticates clients by their JSON Web Tokens."""
+
     def __init__(
         self,
         settings: JWTSettings,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """Raises ValueError when the settings contradict each other, or a file has no key."""
+        """Read the keys. Raises ValueError if the settings contradict each other, or a file has no key."""
         self._wall_clock = wall_clock
-        import jwt  # noqa: PLC0415 - 5 MB that only who authenticates so needs
+        import jwt  # noqa: PLC0415 - 5 MB that only this kind of authentication needs
 
         self._jwt = jwt
         self._settings = settings
@@ -116,7 +118,7 @@ class JWTAuthenticator:
             self._keys = lambda kid: key
 
     def authenticate(self, scope: Scope) -> Identity:
-        """Raises AuthenticationError."""
+        """Return who a client is by its token. Raises AuthenticationError."""
         token = token_of(scope)
         if token is None:
             raise AuthenticationError("a token is missing")
@@ -129,13 +131,13 @@ class JWTAuthenticator:
                 audience=settings.audience or None,
                 issuer=settings.issuer or None,
                 leeway=settings.leeway,
-                # PyJWT takes no number for `sub`; whether the user's claim will do is decided below.
+                # PyJWT accepts no number for `sub`. The claim with the user id is checked below.
                 options={"require": ["exp"], "verify_aud": bool(settings.audience), "verify_sub": False},
             )
         except jwt.ExpiredSignatureError:
             raise TokenExpiredError("the token has expired") from None
         except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError) as exc:
-            # Beside PyJWT's own errors: a claim that is Infinity, or nested too deeply.
+            # The other errors come from claims that are Infinity or nested too deeply.
             logger.info("refused a token: %s", type(exc).__name__)
             raise AuthenticationError("the token is not valid") from None
         user_id = claims.get(settings.user_claim)
@@ -151,26 +153,27 @@ class JWTAuthenticator:
 
 
 def _end(exp: int, leeway: float, now: float) -> float:
-    """When a connection ends that a token with this `exp` has opened: then, or after the leeway that it came within."""
-    if exp > now + LONGEST_SECONDS:  # it need not even be a number that a float can hold
+    """Return when a connection ends whose token has this `exp`: then, or after the leeway if `exp` is past already."""
+    if exp > now + LONGEST_SECONDS:  # it may even be too large for a float
         return 0.0
     return exp if exp > now else exp + leeway
 
 
 class JWKSFile:
-    """Keys by their id; the file is read again when it has changed, so that they can be rotated."""
+    """The keys of a JWKS file, by id. The file is read again after it has changed, so that keys can be rotated."""
 
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
-        """Raises ValueError when the file is no key set."""
+        """Read the file. Raises ValueError if it is not a key set."""
         self._path = path
         self._clock = clock
         self._checked_at = clock()
         self._read_state, self._set = self._read()
 
     def key(self, kid: str | None) -> Any:
-        """Without an id, the only key there is. Raises jwt.PyJWTError when there is no such key.
+        """Return the key with this id, or without an id the only key of the set.
 
-        The bare key: a set need not say which algorithm its keys are for (RFC 7517, 4.4).
+        The key is returned without its algorithm, which a set need not name (RFC 7517, 4.4).
+        Raises jwt.PyJWTError if there is no such key.
         """
         import jwt  # noqa: PLC0415
 
@@ -186,7 +189,7 @@ class JWKSFile:
         raise jwt.InvalidKeyError("no such key")
 
     def _state(self) -> tuple[int, int, int, int]:
-        """Tell one version of the file from another, also where a symbolic link leads to another file of the same age.
+        """Return what tells versions of the file apart, even two files of the same age behind a symbolic link.
 
         Raises OSError.
         """
@@ -196,7 +199,7 @@ class JWKSFile:
     def _read(self) -> tuple[tuple[int, int, int, int], "jwt.PyJWKSet"]:
         import jwt  # noqa: PLC0415
 
-        try:  # its state first: what changes while it is read, is read again
+        try:  # the state comes first, so that a change while the file is read is noticed later
             state = self._state()
         except OSError as exc:
             raise ValueError(f"security.jwt_jwks_file {self._path} cannot be read: {exc}") from None
@@ -210,14 +213,17 @@ class JWKSFile:
         self._checked_at = self._clock()
         try:
             if (state := self._state()) != self._read_state:
-                self._read_state = state  # said once, if it is broken
+                self._read_state = state  # so that a broken file is reported once
                 self._read_state, self._set = self._read()
         except (OSError, ValueError) as exc:
             logger.warning("the keys stay as they were: %s", exc)
 
 
 def _check(settings: JWTSettings) -> None:
-    """Raises ValueError. A public key must never serve as the secret of an HMAC, nor may a token go unsigned."""
+    """Check the settings: a public key must never be the secret of an HMAC, and no token may be unsigned.
+
+    Raises ValueError.
+    """
     sources = {
         "jwt_secret": settings.secret,
         "jwt_public_key_file": settings.public_key_file,
@@ -246,7 +252,7 @@ def _read(path: Path, setting: str) -> str:
 
 
 def token_of(scope: Scope) -> str | None:
-    """From `Authorization: Bearer`, the subprotocol after `wsd.bearer`, or `?token=`, in this order."""
+    """Return the token of `Authorization: Bearer`, the subprotocol after `wsd.bearer`, or `?token=`, in this order."""
     scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()
@@ -258,11 +264,11 @@ def token_of(scope: Scope) -> str | None:
 
 
 SECRET_PARAMETERS = frozenset({"token", "session"})
-"""Of a handshake's query: a JSON Web Token, a resume token."""
+"""Query parameters of a handshake that are secret: a JSON Web Token, a resume token."""
 
 
 def without_secrets(query: bytes) -> bytes:
-    """Return a query string for logs: the values of SECRET_PARAMETERS are taken out."""
+    """Return a query string for logs, without the values of SECRET_PARAMETERS."""
     shown = []
     for part in query.split(b"&"):
         name, equals, _ = part.partition(b"=")
@@ -272,31 +278,31 @@ def without_secrets(query: bytes) -> bytes:
 
 
 def load_hook(setting: str, spec: str) -> Callable[..., Any]:
-    """The function that `module:function` names in this setting. Raises ValueError."""
+    """Import the function that a setting names as `module:function`. Raises ValueError."""
     module_name, _, name = spec.partition(":")
     try:
         found = getattr(importlib.import_module(module_name), name)
-    except Exception as exc:  # noqa: BLE001 - whatever their module raises
+    except Exception as exc:  # noqa: BLE001 - importing the module may raise anything
         raise ValueError(f'{setting} "{spec}" cannot be imported: {exc}') from None
     if not callable(found):
-        raise ValueError(f'{setting} "{spec}" is not a function')  # noqa: TRY004 - of a setting
+        raise ValueError(f'{setting} "{spec}" is not a function')  # noqa: TRY004 - the value of a setting is wrong
     return cast(Callable[..., Any], found)
 
 
 async def identify(scope: Scope, authenticate: Authenticate, timeout: float) -> Identity:
-    """Ask who it is, for `timeout` seconds at most. Raises AuthenticationError."""
+    """Ask who a client is, for at most `timeout` seconds. Raises AuthenticationError."""
     limit = asyncio.timeout(timeout)
     try:
         async with limit:
             answer = authenticate(scope)
             identity = await answer if inspect.isawaitable(answer) else answer
-            if identity is not None:  # from code that nobody may have type-checked
+            if identity is not None:  # the application may not be type-checked
                 identity = msgspec.convert(msgspec.structs.asdict(identity), Identity)
     except AuthenticationError:
         raise
     except (Exception, asyncio.CancelledError) as exc:
-        raise_if_cancelled()  # else what the application waited for was cancelled
-        if isinstance(exc, TimeoutError) and limit.expired():  # and not one of the application's own
+        raise_if_cancelled()  # otherwise something that the application awaited was cancelled
+        if isinstance(exc, TimeoutError) and limit.expired():  # rather than a timeout of the application's own
             raise AuthenticationError("authentication took too long") from None
         logger.exception("the application's authentication failed")
         raise AuthenticationError("authentication failed") from None

@@ -1,6 +1,6 @@
-"""What a client may do in a channel: by the application's own word.
+"""Authorization: the application decides what a client may do in a channel.
 
-A broadcast is to publish in the channel `broadcast`, a direct message is to publish in the channel `direct`.
+A broadcast counts as publishing to the channel `broadcast`, a direct message as publishing to the channel `direct`.
 """
 
 import asyncio
@@ -15,16 +15,16 @@ from wsd.worker.waiting import raise_if_cancelled
 logger = get_logger(__name__)
 
 AUTHORIZE_SECONDS = 10.0
-"""How long an application may take to answer. A client must not wait for ever, nor be kept after its end."""
+"""How long an application may take to decide. A client must not wait forever, nor be kept after its end."""
 
 Action = Literal["subscribe", "publish", "presence", "history"]
 
 Authorize = Callable[[Identity, Action, str], bool | Awaitable[bool]]
-"""An application's own: asked with identity, action and channel, also again when a client comes back."""
+"""A function of the application, called with identity, action and channel. Also called when a client comes back."""
 
 
 async def is_allowed(authorize: Authorize | None, identity: Identity, action: Action, channel: str) -> bool:
-    """Ask the application. Without a function everything is allowed; where it fails or is late, nothing."""
+    """Ask the application. Without a function, everything is allowed. If it fails or takes too long, nothing is."""
     if authorize is None:
         return True
     try:
@@ -32,6 +32,6 @@ async def is_allowed(authorize: Authorize | None, identity: Identity, action: Ac
             answer = authorize(identity, action, channel)
             return bool(await answer if inspect.isawaitable(answer) else answer)
     except (Exception, asyncio.CancelledError):
-        raise_if_cancelled()  # else what the application waited for was cancelled
+        raise_if_cancelled()  # otherwise something that the application awaited was cancelled
         logger.exception("the application's authorization failed")
         return False

@@ -1,4 +1,4 @@
-"""How often, and from where: pure decisions about what a client may do."""
+"""Limits on rates and origins. No I/O."""
 
 import re
 from collections.abc import Collection
@@ -8,12 +8,15 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class TokenBucket:
-    """`rate` tokens a second, `burst` at most; a token is one message, one byte, or one handshake."""
+    """A bucket that gains `rate` tokens a second and holds up to `burst`: messages, bytes or handshakes."""
 
     __slots__ = ("_burst", "_rate", "_seen_at", "_tokens")
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
-        """Full at first. Raises ValueError unless both are above 0."""
+        """Begin with a full bucket. Times are by any clock, in seconds.
+
+        Raises ValueError unless rate and burst are above 0.
+        """
         if rate <= 0 or burst <= 0:
             raise ValueError(f"rate and burst must be above 0, got {rate:g} and {burst:g}")
         self._rate = rate
@@ -22,9 +25,9 @@ class TokenBucket:
         self._seen_at = now
 
     def take(self, now: float, amount: float = 1) -> bool:
-        """Take so many tokens, if they are there.
+        """Take `amount` tokens. Return False, and take none, if there are too few.
 
-        More than `burst` are never there: whoever wants them waits for a full bucket, and owes the rest.
+        The bucket never holds more than `burst`. A larger amount needs a full bucket, and is owed beyond that.
         """
         self._fill(now)
         if self._tokens < min(amount, self._burst):
@@ -33,29 +36,30 @@ class TokenBucket:
         return True
 
     def owe(self, now: float, amount: float) -> None:
-        """Take so many tokens even if they are not there: what is taken next waits for them."""
+        """Take `amount` tokens even if there are too few. Later calls of `take` wait for them."""
         self._fill(now)
         self._tokens -= amount
 
     def wait(self, now: float) -> float:
-        """Seconds until there is one."""
+        """Return the seconds until there is a token."""
         self._fill(now)
         return max(0.0, (1 - self._tokens) / self._rate)
 
     def _fill(self, now: float) -> None:
-        if now > self._seen_at:  # a clock that steps back gives nothing, and takes nothing
+        if now > self._seen_at:  # a clock that steps back changes nothing
             self._tokens = min(self._burst, self._tokens + (now - self._seen_at) * self._rate)
             self._seen_at = now
 
 
 def origin_allowed(origin: str | None, host: str, allowed: Collection[str], scheme: str = "http") -> bool:
-    """Whether a page of this origin may open a WebSocket (RFC 6455, 10.2).
+    """Return whether a page of this origin may open a WebSocket (RFC 6455, 10.2).
 
-    None, from what is no browser, may. `allowed` holds origins, `https://*.example.com` for any name below, or `*`;
-    empty, it means the same origin: `scheme`, host and port that the request was sent to.
+    None is allowed, since clients without an Origin header are not browsers. `allowed` holds origins,
+    `https://*.example.com` for any name below it, or `*`. If it is empty, only the origin of the request itself is
+    allowed: its `scheme`, host and port.
 
-    A page that came by https may also open what seems to be plain: browsers allow no such thing, so that there is a
-    proxy in between that ends TLS. The other way is refused: whoever changes a plain page on its way would be in.
+    A page that was loaded by https may also open a WebSocket that seems to be plain. Browsers do not allow that, so a
+    proxy in between ends TLS. A plain page may not open a secure WebSocket: an attacker could have changed the page.
     """
     if origin is None or "*" in allowed:
         return True
@@ -77,7 +81,7 @@ _ORIGIN = re.compile(r"(https?)://((?:\*\.)?[\w.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1
 
 
 def _parse(origin: str) -> _Origin | None:
-    """Scheme, host and port, in lower case; None for what no browser sends for a page of the web, such as "null"."""
+    """Parse an origin into its parts, in lower case. Return None for anything but a web page, such as "null"."""
     found = _ORIGIN.fullmatch(origin.lower())
     if found is None:
         return None

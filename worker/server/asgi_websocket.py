@@ -35,11 +35,11 @@ class Connection(Protocol):
 
     @property
     def connecting(self) -> bool:
-        """Whether the handshake is not answered yet."""
+        """True until the handshake is answered."""
 
     @property
     def open(self) -> bool:
-        """Whether messages can be sent."""
+        """True while messages can be sent."""
 
     def accept(self, headers: handshake.Headers, subprotocol: str | None) -> None: ...
 

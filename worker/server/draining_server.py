@@ -1,4 +1,4 @@
-"""uvicorn, with a stop that drains: no handshake is lost, and clients do not all come back in one second."""
+"""A uvicorn server that drains when it stops: no handshake is lost, and clients do not all reconnect in one second."""
 
 import asyncio
 import contextlib
@@ -27,13 +27,13 @@ WAIT_LOOK_SECONDS = 0.1
 
 
 class WorkerServer(uvicorn.Server):
-    """Serves sockets that are bound already. SIGTERM and SIGINT drain, a second one ends the drain.
+    """Serves sockets that are bound already. SIGTERM and SIGINT begin a drain, a second signal ends it.
 
-    A drain closes WebSockets over `drain_seconds`; where it `waits`, it lets them end by themselves for so long, and
-    then closes those that are left at once.
+    A drain closes WebSockets over `drain_seconds`. If it `waits`, clients may end by themselves for that time, and
+    those that are left are then closed at once.
 
-    `paths` are where the server's unix socket may be found: the one it was bound to, and the one that nginx
-    knows. `on_drain` is called once, when the drain begins.
+    `paths` are the paths of the server's unix socket: the one it was bound to, and the one that nginx knows.
+    `on_drain` is called once, when the drain begins.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class WorkerServer(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        # uvicorn raises the signal again after a clean end; ours must end with exit code 0.
+        # uvicorn raises the signal again after a clean end. A worker must end with exit code 0.
         loop = asyncio.get_running_loop()
         handlers = {}
         for signum in (signal.SIGTERM, signal.SIGINT):
@@ -87,7 +87,7 @@ class WorkerServer(uvicorn.Server):
         yield_to_application()  # it may have configured its logging in its own startup
 
     async def main_loop(self) -> None:
-        """uvicorn's, without its ten wake-ups a second: only the Date header needs a clock."""
+        """Wait for the drain. uvicorn wakes up ten times a second; the Date header needs a clock only once a second."""
         while not self.should_exit:
             await self.on_tick(0)
             with contextlib.suppress(TimeoutError):
@@ -95,25 +95,25 @@ class WorkerServer(uvicorn.Server):
                     await self._draining.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Leave nginx's path, answer those who are connecting, close WebSockets one by one, then stop as uvicorn does.
+        """Leave nginx's path, answer open handshakes, close WebSockets one by one, then stop as uvicorn does.
 
-        HTTP requests and tasks of the application that are under way have until the end of the drain.
+        HTTP requests and tasks of the application may go on until the end of the drain.
         """
         ends_at = asyncio.get_running_loop().time() + self._drain_seconds
         self._unlink_own_socket()
-        # A connection in the backlog when the listener closes is reset, one accepted but not yet read is
-        # closed without an answer (uvicorn 2757): both get this moment.
+        # When the listener closes, a connection in its backlog is reset, and one that is accepted but not read yet is
+        # closed without an answer (uvicorn 2757). Both get this moment.
         await asyncio.sleep(ACCEPT_GRACE_SECONDS)
         for server in self.servers:
             server.close()
         for connection in self.server_state.connections.difference(self._websockets()):
-            connection.shutdown()  # after the answer to its request, if there is one under way
+            connection.shutdown()  # closes after the answer to the current request, if there is one
         await self._close_websockets()
         await self._until(lambda: not (self.server_state.connections or self.server_state.tasks), ends_at)
         await super().shutdown(sockets)
 
     def _unlink_own_socket(self) -> None:
-        """New handshakes go to other workers now. By the inode: another process's socket may stand there."""
+        """Send new handshakes to other workers. The inode tells whether the path belongs to another process already."""
         for path in self._paths:
             with contextlib.suppress(FileNotFoundError):
                 if path.stat().st_ino == self._inode:

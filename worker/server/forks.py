@@ -1,8 +1,9 @@
-"""What a process that the application forks must not share with its worker: signal handling, listeners, clients.
+"""Takes from forked processes what they must not share with their worker: signal handlers, listeners, connections.
 
-A forked child has the worker's handlers and the descriptor that they wake the event loop by: without this, a signal to
-the child (`Process.terminate()`, the end of a `Pool`) drains the worker. And as long as the child has a copy of a
-socket, nobody sees that the worker has closed it. A child that another program replaces (exec) has neither.
+A forked child inherits the worker's signal handlers, and the descriptor by which they wake the event loop. So a signal
+to the child (`Process.terminate()`, the end of a `Pool`) would drain the worker. And while the child has a copy of a
+socket, the other side does not see that the worker has closed it. A child that runs another program (exec) inherits
+neither.
 """
 
 import os
@@ -13,11 +14,11 @@ from typing import Any
 
 
 def release_in_children(handlers: Mapping[signal.Signals, Any], sockets: Callable[[], Iterable[int]]) -> None:
-    """Let each child that is forked from now on begin without `handlers`, and without the descriptors of `sockets`.
+    """Let children that are forked from now on begin without `handlers`, and without the descriptors of `sockets`.
 
-    A handler that the application has put in the place of ours stays. Signals to a child wait until it is released.
+    A handler that the application has installed instead of ours stays. Signals to a child wait until then.
     """
-    masks: list[set[Any]] = []  # of the thread that forks; no other one runs meanwhile
+    masks: list[set[Any]] = []  # of the forking thread, the only one that runs meanwhile
 
     def hold() -> None:
         masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, handlers))
@@ -26,12 +27,12 @@ def release_in_children(handlers: Mapping[signal.Signals, Any], sockets: Callabl
         signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop())
 
     def release() -> None:
-        with suppress(ValueError):  # of a subinterpreter, which has none
+        with suppress(ValueError):  # a subinterpreter has no signal handlers
             signal.set_wakeup_fd(-1)
             for signum, ours in handlers.items():
                 if signal.getsignal(signum) == ours:
                     signal.signal(signum, DEFAULTS.get(signum, signal.SIG_DFL))
-        # Not closed: objects of the child still have these numbers, and would close what gets them next.
+        # They are not closed: objects of the child would later close other files that got the same numbers.
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         for fd in sockets():
             if fd >= 0:
@@ -43,4 +44,4 @@ def release_in_children(handlers: Mapping[signal.Signals, Any], sockets: Callabl
 
 
 DEFAULTS = {signal.SIGINT: signal.default_int_handler}
-"""What Python begins with, where that is not SIG_DFL."""
+"""The handlers that Python begins with, where they are not SIG_DFL."""

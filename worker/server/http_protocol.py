@@ -83,7 +83,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     @property
     def _busy(self) -> bool:
-        """Whether a response has begun or may begin, so that no other response can be written."""
+        """True while a response has begun or may begin, so that no other response can be written."""
         return self.cycle is not None and not self.cycle.response_complete
 
     def _refuse(self) -> None:

@@ -1,4 +1,4 @@
-"""Pings (RFC 6455, 5.5.2) for all connections of a server by one timer: many cost more than idle sockets."""
+"""Pings (RFC 6455, 5.5.2) for all connections of a server with one timer. Many timers cost more than idle sockets."""
 
 import asyncio
 from collections import deque
@@ -8,11 +8,14 @@ from wsd.worker.containment import Containment
 from wsd.worker.waiting import STALL_SECONDS
 
 COARSE = 0.04
-"""Part of the interval in which connections are served together."""
+"""The part of the interval within which connections are pinged together."""
 
 
 class Pinged(Protocol):
-    """Times are by the loop's clock. `heard` becomes True whenever anything comes."""
+    """A connection that is pinged. Times are by the event loop's clock.
+
+    `heard` becomes True whenever anything is received.
+    """
 
     heard: bool
     ping_at: float
@@ -29,20 +32,20 @@ class Pinged(Protocol):
 
 
 class Keepalive:
-    """A connection is pinged every `interval` seconds, and ended if nothing came `timeout` seconds after a ping.
+    """Pings connections every `interval` seconds, and closes them if nothing arrives `timeout` seconds after a ping.
 
-    Both queues are in the order of their times, since those are always as far ahead. Connections that are gone leave
-    them when their time comes.
+    Both queues are ordered by time, since every time lies equally far ahead when it is added. Connections that have
+    gone leave the queues when their time comes.
     """
 
     def __init__(self, interval: float | None, timeout: float | None) -> None:
-        """None or 0: no pings, or no limit for the answer."""
+        """`interval` None or 0: no pings. `timeout` None or 0: no limit for the answer."""
         self._interval = interval or 0.0
         self._timeout = timeout or 0.0
         self._due: deque[Pinged] = deque()
         self._asked: deque[Pinged] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        self._due_at = 0.0  # when the timer was to call
+        self._due_at = 0.0  # when the timer is due
 
     def add(self, connection: Pinged) -> None:
         if self._interval:
@@ -57,7 +60,7 @@ class Keepalive:
         self._timer = loop.call_at(due_at, self._serve, loop)
 
     def _make_up_for(self, late: float) -> None:
-        """Give every connection the time in which this process, stopped or starved, could not hear its answer."""
+        """Give every connection the time in which this process was stopped or starved and could not read answers."""
         if late > STALL_SECONDS:
             for connection in self._asked:
                 connection.answer_by += late
@@ -77,7 +80,7 @@ class Keepalive:
             connection.ping_at = now + self._interval
             self._due.append(connection)
             if now < connection.answer_by:
-                continue  # the last ping still has its time
+                continue  # the answer to the last ping is not due yet
             connection.heard = False
             with Containment("keepalive", connection):
                 connection.ping()
@@ -85,7 +88,7 @@ class Keepalive:
                 connection.answer_by = now + self._timeout
                 self._asked.append(connection)
         times = [self._due[0].ping_at] if self._due else []
-        if self._asked:  # look often enough to notice a standstill
+        if self._asked:  # often enough to notice that the process stood still
             times.append(min(self._asked[0].answer_by, now + STALL_SECONDS))
         coarse = min(self._interval, self._timeout or self._interval) * COARSE
         self._timer = None

@@ -1,4 +1,4 @@
-"""The lifespan of an application that may know nothing of lifespan events, as uvicorn's lifespan "auto" has it."""
+"""The lifespan of an application that may not support lifespan events, like uvicorn's lifespan "auto"."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,29 +11,30 @@ logger = get_logger(__name__)
 
 
 class Lifespan:
-    """The application's side of one lifespan; the server gets an answer to both of its events in any case.
+    """One lifespan of an application. The server always gets an answer to both of its events.
 
-    An application that returns or raises early is served all the same. An application that says that its startup
-    failed is not.
+    An application that returns or raises early is still served. An application that reports a failed startup is not.
     """
 
     def __init__(
         self, app: ASGIApp, *, on_started: Callable[[], None], on_stopped: Callable[[], Awaitable[None]]
     ) -> None:
-        """`on_started` is called before the server hears that the startup is complete. `on_stopped` is awaited before
-        the server hears that the startup failed, or that the shutdown is over."""
+        """`on_started` is called before the server is told that the startup is complete.
+
+        `on_stopped` is awaited before the server is told that the startup failed or that the shutdown is complete.
+        """
         self._app = app
         self._on_started = on_started
         self._on_stopped = on_stopped
-        self.startup_failure: str | None = None  # what the application said
+        self.startup_failure: str | None = None  # the application's message
         self._receive: Receive
         self._send: Send
         self._startup_asked = self._startup_answered = False
         self._shutdown_asked = self._shutdown_answered = False
-        self._early_answer: Message | None = None  # to a shutdown that the server has not asked for yet
+        self._early_answer: Message | None = None  # to a shutdown that the server has not begun yet
 
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raise what the application raised, if its startup failed or its shutdown was asked for."""
+        """Run the application. Raises what it raised if its startup failed or its shutdown had begun."""
         self._receive, self._send = receive, send
         try:
             await self._app(scope, self._ask, self._answer)
@@ -47,7 +48,7 @@ class Lifespan:
                 await self._finish()
                 raise
             self._note(exc)
-        except BaseException as exc:  # sys.exit() in its startup, say
+        except BaseException as exc:  # such as sys.exit() in its startup
             if not self._startup_answered:
                 self.startup_failure = repr(exc)
             raise
@@ -76,7 +77,7 @@ class Lifespan:
         elif kind.startswith("lifespan.shutdown.") and not self._shutdown_answered:
             self._shutdown_answered = True
             await self._on_stopped()
-        await self._send(message)  # the server refuses what it does not know, and second answers
+        await self._send(message)  # the server refuses unknown messages and second answers
 
     def _note(self, exc: BaseException) -> None:
         if not self._startup_asked:
@@ -87,7 +88,7 @@ class Lifespan:
             logger.warning("the application's lifespan ended early, it is served all the same", exc_info=exc)
 
     async def _finish(self) -> None:
-        """Answer for an application that has returned or raised."""
+        """Answer the server in place of an application that has returned or raised."""
         if not self._startup_answered:
             if not self._startup_asked:
                 await self._ask()

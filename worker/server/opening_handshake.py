@@ -26,7 +26,7 @@ class OpeningHandshake:
     __slots__ = ("_accept_key", "_announces", "_parser", "_request", "_server", "_transport", "early")
 
     def __init__(self, server: ServerContext, transport: asyncio.Transport, *, announces: bool) -> None:
-        """With `announces`, an answer is begun before the application is called, see `handshake.BEGINNING`."""
+        """Begin without a request. `announces`: begin the answer before the application is called, see `BEGINNING`."""
         self._server = server
         self._transport = transport
         self._announces = announces
@@ -37,7 +37,7 @@ class OpeningHandshake:
 
     @property
     def is_read(self) -> bool:
-        """Whether the request is complete and may become a WebSocket."""
+        """True once the request is complete and may become a WebSocket."""
         return self._request is not None
 
     def feed(self, data: bytes) -> tuple[Request, bytes] | Refused | None:

@@ -1,4 +1,4 @@
-"""What the connections of one uvicorn server share."""
+"""The parts that all connections of one uvicorn server share."""
 
 import asyncio
 from collections.abc import Callable, Coroutine

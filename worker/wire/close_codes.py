@@ -1,11 +1,11 @@
-"""How a connection ended: the close codes (RFC 6455, 7.4), what they mean to people, and how they are counted."""
+"""The ends of connections: close codes (RFC 6455, 7.4), their words for people, and their labels in metrics."""
 
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
 
 class CloseCode(IntEnum):
-    """Why a connection ended.
+    """The code of a close frame, or of the end of a connection without one.
 
     Of our own codes, clients come back after 4000 to 4499 and stay away after 4500 to 4999.
     """
@@ -31,7 +31,7 @@ CLEAN_CODES = (CloseCode.NORMAL, CloseCode.GOING_AWAY)
 
 
 class CodeMeaning(NamedTuple):
-    """What a close code that the server sent says."""
+    """The meaning of a close code that the server sent."""
 
     label: str  # of the metric, which must not change
     words: str = ""  # for people, as in `wsd trace`

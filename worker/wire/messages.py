@@ -1,10 +1,10 @@
 """The messages between client and server: JSON text, decoded and validated in one pass.
 
-A client's object without a `type` is a broadcast of itself; with one, it must be a request we know.
+An object from a client that has no `type` is broadcast as it is. With a `type`, it must be a request.
 """
 
 import re
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -14,7 +14,31 @@ from wsd.worker.wire.names import name_problem
 from wsd.worker.wire.position import Epoch, Offset, Position
 
 MAX_ID_BYTES = 256
-"""The id of a request comes back with its answer: it may be any JSON of this size, which also bounds its depth."""
+"""The maximum size of a request's id, which also limits its depth. The answer has the same id."""
+
+RequestId = Any
+"""The id of a request: any JSON value, or None for a request without one."""
+
+ErrorCode = Literal[
+    "byte_rate_limited",
+    "channel_full",
+    "forbidden",
+    "internal_error",
+    "invalid_channel",
+    "invalid_json",
+    "invalid_request",
+    "invalid_user",
+    "no_presence",
+    "no_receipts",
+    "not_stored",
+    "rate_limited",
+    "too_big",
+    "too_deep",
+    "too_many_channels",
+    "unavailable",
+    "unknown_type",
+]
+"""The codes of errors, which docs/protocol.md explains."""
 
 MAX_ERROR_LENGTH = 300
 MAX_HISTORY_PAGE = 500
@@ -23,16 +47,16 @@ CHANNEL_NAME = re.compile(r"[A-Za-z0-9_.:@/#-]{1,255}")
 
 
 class WireError(Exception):
-    """A client's message that cannot be served; `code` is for programs, the text for people."""
+    """A request that cannot be served. `code` is for programs, the text is for people."""
 
-    def __init__(self, code: str, message: str, request_id: Any = None) -> None:
+    def __init__(self, code: ErrorCode, message: str, request_id: RequestId = None) -> None:
         super().__init__(shortened(message))
         self.code = code
         self.request_id = request_id
 
 
 class Sender(Struct, frozen=True, omit_defaults=True):
-    """Who a message is from. Set by the server: a client cannot forge it."""
+    """The sender of a message. It is set by the server, so a client cannot forge it."""
 
     user_id: str
     username: str
@@ -40,16 +64,18 @@ class Sender(Struct, frozen=True, omit_defaults=True):
 
 
 class ChannelState(Struct, omit_defaults=True):
-    """Where a client stands in a channel; without a position while Redis is away, or where there is no history."""
+    """The position of a client in a channel. There is none without a history, or while Redis is unavailable."""
 
     offset: int | None = None
     epoch: str | None = None
-    recovered: bool | None = None  # whether all that it missed follows; None when it did not ask
-    count: int | None = None  # of messages that follow
-    reason: str | None = None  # why not
+    recovered: bool | None = None  # whether everything that it missed follows; None if it did not ask
+    count: int | None = None  # how many messages follow
+    reason: str | None = None  # why not everything follows
 
 
 class Welcome(Struct, frozen=True, kw_only=True, tag="welcome"):
+    """The first message of the server."""
+
     session_id: str
     user_id: str
     username: str
@@ -65,7 +91,7 @@ class Subscribed(ChannelState, frozen=False, kw_only=True, tag="subscribed", omi
 
 
 class PositionNotice(Struct, frozen=True, tag="position"):
-    """What a client got without an offset has one now."""
+    """The position of a message that was sent without one."""
 
     channel: str
     offset: int
@@ -73,7 +99,7 @@ class PositionNotice(Struct, frozen=True, tag="position"):
 
 
 class Gap(Struct, frozen=True, tag="gap"):
-    """A client that is connected has missed something; it is at this position now."""
+    """A connected client has missed messages of a channel, and is now at this position."""
 
     channel: str
     reason: str
@@ -82,9 +108,10 @@ class Gap(Struct, frozen=True, tag="gap"):
 
 
 class Message(Struct, frozen=True, kw_only=True, tag="message", omit_defaults=True, rename={"sender": "from"}):
-    """`from` is absent when the server itself sent it; `channel` and `uid` when it was sent to one connection.
+    """A message that was published.
 
-    In a channel with history, `offset` and `epoch` are added once they are known.
+    `from` is absent if the server sent it, `channel` and `uid` are absent if it was sent to one connection. In a
+    channel with history, `offset` and `epoch` are added once they are known.
     """
 
     channel: str = ""
@@ -94,7 +121,7 @@ class Message(Struct, frozen=True, kw_only=True, tag="message", omit_defaults=Tr
 
 
 class Member(Struct, frozen=True):
-    """One connection in a channel; its session id is nobody else's business."""
+    """One connection in a channel. Other clients are not told its session id."""
 
     user_id: str
     username: str
@@ -103,16 +130,16 @@ class Member(Struct, frozen=True):
 
 
 class Members(Struct, frozen=True, tag="presence", omit_defaults=True):
-    """`members` may be a part of them, `count` is all."""
+    """The answer to Presence. `count` counts all members, `members` may be a part of them."""
 
     channel: str
     count: int
     members: list[Member]
-    id: Any = None
+    id: RequestId = None
 
 
 class PresenceChanged(Struct, frozen=True, tag="presence_changed"):
-    """Who came and who left; the lists may be a part of them, the counts are all."""
+    """The members that joined and left a channel. The counts count all of them, the lists may be a part."""
 
     channel: str
     joined: list[Member]
@@ -122,42 +149,42 @@ class PresenceChanged(Struct, frozen=True, tag="presence_changed"):
 
 
 class Ack(Struct, frozen=True, tag="ack", omit_defaults=True):
-    """`durable` is None for what is not kept: nobody promises anything about it."""
+    """The answer to a request that was carried out. `durable` is None if the message is not kept in a history."""
 
-    id: Any
+    id: RequestId
     offset: int | None = None
     epoch: str | None = None
     durable: bool | None = None
 
 
 class HistoryPage(Struct, frozen=True, tag="history", omit_defaults=True):
-    """`messages` are as they were when they were new; `offset` and `epoch` are the newest there is."""
+    """The answer to History. `offset` and `epoch` are the newest position, not that of the last message here."""
 
     channel: str
     offset: int
     epoch: str
     messages: list[Raw]
-    id: Any = None
+    id: RequestId = None
 
 
 class Receipt(Struct, frozen=True, tag="delivered", omit_defaults=True):
-    """`offset` is the last that the user has read."""
+    """The answer to Delivered. `offset` is the last that the user has read."""
 
     channel: str
     user_id: str
     delivered: bool
     offset: int
-    id: Any = None
+    id: RequestId = None
 
 
 class Pong(Struct, frozen=True, tag="pong", omit_defaults=True):
-    id: Any = None
+    id: RequestId = None
 
 
 class Error(Struct, frozen=True, tag="error", omit_defaults=True):
     code: str
     message: str
-    id: Any = None
+    id: RequestId = None
 
 
 IdempotencyKey = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -171,73 +198,76 @@ class Resume(Struct, frozen=True, tag="resume"):
 
     token: Annotated[str, Meta(max_length=256)] = ""
     since: dict[str, Position] = {}
-    id: Any = None
+    id: RequestId = None
 
 
 class Broadcast(Struct, frozen=True, tag="broadcast"):
     data: Raw
-    id: Any = None
+    id: RequestId = None
     idempotency_key: IdempotencyKey | None = None
 
 
 class Subscribe(Struct, frozen=True, tag="subscribe"):
     channel: str
-    id: Any = None
+    id: RequestId = None
     since: Position | None = None
 
 
 class Unsubscribe(Struct, frozen=True, tag="unsubscribe"):
     channel: str
-    id: Any = None
+    id: RequestId = None
 
 
 class Publish(Struct, frozen=True, tag="publish"):
     channel: str
     data: Raw
-    id: Any = None
+    id: RequestId = None
     idempotency_key: IdempotencyKey | None = None
 
 
 class Direct(Struct, frozen=True, tag="direct"):
-    """To all connections of one user."""
+    """A message to all connections of one user."""
 
     user_id: str
     data: Raw
-    id: Any = None
+    id: RequestId = None
     idempotency_key: IdempotencyKey | None = None
 
 
 class Presence(Struct, frozen=True, tag="presence"):
-    """Who is in a channel?"""
+    """Asks who is in a channel."""
 
     channel: str
-    id: Any = None
+    id: RequestId = None
 
 
 class History(Struct, frozen=True, tag="history"):
-    """What was said in a channel: after `since`, or with `reverse` before it and backwards (0: from the newest)."""
+    """Asks for messages of a channel after `since`, or with `reverse` for those before it, newest first.
+
+    With `reverse`, a `since` of 0 begins with the newest message.
+    """
 
     channel: str
     since: Offset = 0
     limit: Annotated[int, Meta(ge=1, le=MAX_HISTORY_PAGE)] = 100
     reverse: bool = False
-    id: Any = None
+    id: RequestId = None
 
 
 class Delivered(Struct, frozen=True, tag="delivered"):
-    """Has a user read all up to this position?"""
+    """Asks whether a user has read everything up to this position."""
 
     channel: str
     user_id: str
     offset: Offset
     epoch: Epoch
-    id: Any = None
+    id: RequestId = None
 
 
 class Ping(Struct, frozen=True, tag="ping"):
-    """`positions`: what the client has read, for channels with receipts."""
+    """Asks for a Pong. `positions` says what the client has read, in channels with receipts."""
 
-    id: Any = None
+    id: RequestId = None
     positions: dict[str, Position] = {}
 
 
@@ -246,7 +276,7 @@ REQUEST_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in get_args(R
 
 
 class _Envelope(Struct):
-    """The two fields that an error answer needs, not decoded yet: they may be of any size and depth."""
+    """The two fields that an error needs. They are not decoded yet, since they may be of any size and depth."""
 
     type: Raw | msgspec.UnsetType = msgspec.UNSET
     id: Raw | msgspec.UnsetType = msgspec.UNSET
@@ -265,12 +295,12 @@ def encode(message: Struct) -> bytes:
 def decode(text: str | bytes) -> Request:
     """Decode one client message.
 
-    Raises WireError: `invalid_json` for what is no JSON object, `invalid_request` for a request
-    with wrong fields, `unknown_type` for one we do not know.
+    Raises WireError: `invalid_json` for anything but a JSON object, `invalid_request` for wrong fields, `unknown_type`
+    for a type that is not a request.
     """
     try:
         if isinstance(text, bytes):
-            text = text.decode()  # what is relayed as it is must be text: msgspec skips over it unread
+            text = text.decode()  # data is relayed as it is and must be UTF-8, which msgspec does not check
         envelope = _envelope.decode(text)
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as exc:
         raise WireError("invalid_json", f"expected a JSON object: {exc}") from None
@@ -288,8 +318,8 @@ def decode(text: str | bytes) -> Request:
         raise WireError("invalid_request", str(exc), request_id) from None
 
 
-def request_id(text: str | bytes) -> Any:
-    """Return the id of a request that is refused unread; None where it has none that can be sent back."""
+def request_id(text: str | bytes) -> RequestId:
+    """Return the id of a request that is refused unread, or None if it has none that can be sent back."""
     try:
         envelope = _envelope.decode(text.decode() if isinstance(text, bytes) else text)
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
@@ -306,8 +336,8 @@ def _type_of(given: Raw) -> str:
         return bytes(given).decode()
 
 
-def _id_of(envelope: _Envelope) -> Any:
-    """Return the id of a request that is refused; None where the id itself is wrong."""
+def _id_of(envelope: _Envelope) -> RequestId:
+    """Return the id of a request that is refused, or None if the id is invalid."""
     if envelope.id is msgspec.UNSET:
         return None
     try:
@@ -317,27 +347,27 @@ def _id_of(envelope: _Envelope) -> Any:
 
 
 def shortened(text: str, length: int = MAX_ERROR_LENGTH) -> str:
-    """Cut a text that a client may have made long, for an answer or a log."""
+    """Shorten a text that a client may have made long, for an answer or a log."""
     return text if len(text) <= length else f"{text[:length]}... ({len(text)} characters)"
 
 
-def check_user(user_id: str, request_id: Any) -> None:
-    """Raises WireError `invalid_user`."""
+def check_user(user_id: str, request_id: RequestId) -> None:
+    """Check the user id in a request. Raises WireError `invalid_user`."""
     if problem := name_problem(user_id):
         raise WireError("invalid_user", f"user_id {problem}", request_id)
 
 
 def is_channel(name: str) -> bool:
-    """Whether a client may name a channel so."""
+    """Return whether clients may use a channel of this name."""
     return CHANNEL_NAME.fullmatch(name) is not None and name not in (BROADCAST, DIRECT)
 
 
-def check_channel(channel: str, request_id: Any) -> None:
-    """Raises WireError `invalid_channel`."""
+def check_channel(channel: str, request_id: RequestId) -> None:
+    """Check the channel in a request. Raises WireError `invalid_channel`."""
     if not CHANNEL_NAME.fullmatch(channel):
         problem = "a channel name has 1 to 255 characters of A-Z a-z 0-9 _ . : @ / # -"
     elif channel == BROADCAST:
-        problem = "the channel broadcast is heard by all, send a broadcast to it"
+        problem = "every client is in the channel broadcast, send a broadcast to it"
     elif channel == DIRECT:
         problem = "the channel direct is each client's own, send a direct message to it"
     else:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from wsd.worker.wire.messages import WireError
+from wsd.worker.wire.messages import RequestId, WireError
 
 MAX_DEPTH = 32
 
@@ -31,7 +31,7 @@ class PayloadFilter:
         # A search in bytes ignores the case of ASCII letters only.
         self._always = not all(name.isascii() for name in self._names)
 
-    def __call__(self, data: Raw, request_id: Any = None) -> Raw:
+    def __call__(self, data: Raw, request_id: RequestId = None) -> Raw:
         """Return the data as it may be relayed.
 
         Raises WireError `too_deep`, or `invalid_request` if the data is not JSON.

@@ -1,6 +1,9 @@
 """Client messages: what is understood, and how the rest is refused."""
 
 import json
+import re
+from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
@@ -170,3 +173,10 @@ def test_an_epoch_is_a_short_word(epoch: str) -> None:
 )
 def test_the_id_of_a_request_that_is_refused_unread(text: str | bytes, expected: object) -> None:
     assert wire.request_id(text) == expected
+
+
+def test_every_error_code_is_documented() -> None:
+    table = (Path(__file__).parents[3] / "docs/protocol.md").read_text("utf-8").split("## Errors")[1].split("\n## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    documented = {code for row in rows for code in re.findall(r"`(\w+)`", row)}
+    assert documented == set(get_args(wire.ErrorCode)) - {"too_big"}  # which only the HTTP API answers
