@@ -1,7 +1,5 @@
 """Carrying out the requests of a client of the hub that publish nothing, and answering them."""
 
-from typing import Any
-
 import msgspec
 
 from wsd.worker.broker.message_broker import HISTORY_UNAVAILABLE
@@ -108,7 +106,11 @@ async def _delivered(manager: DistributedWebSocketManager, connection: Connectio
 
 
 async def _check_allowed(
-    manager: DistributedWebSocketManager, connection: Connection, action: Action, channel: str, request_id: Any
+    manager: DistributedWebSocketManager,
+    connection: Connection,
+    action: Action,
+    channel: str,
+    request_id: wire.RequestId,
 ) -> None:
     """Check that a client may name a channel, and that the application allows the action. Raises WireError."""
     wire.check_channel(channel, request_id)
@@ -116,7 +118,11 @@ async def _check_allowed(
 
 
 async def _ask_application(
-    manager: DistributedWebSocketManager, connection: Connection, action: Action, channel: str, request_id: Any
+    manager: DistributedWebSocketManager,
+    connection: Connection,
+    action: Action,
+    channel: str,
+    request_id: wire.RequestId,
 ) -> None:
     """Ask the application whether it allows an action. Raises WireError `forbidden`."""
     identity = Identity(connection.user_id, connection.username)
