@@ -81,9 +81,7 @@ async def payloads(broker: MessageBroker, since: int, count: int = 500, *, rever
     return [entry.payload for entry in page.entries]
 
 
-async def test_offsets_are_without_a_hole_and_what_is_heard_says_them(
-    broker: MessageBroker, entries: list[Entry]
-) -> None:
+async def test_offsets_are_without_a_hole_and_entries_have_them(broker: MessageBroker, entries: list[Entry]) -> None:
     positions = [await append(broker, b"%d" % number) for number in range(20)]
     assert [position.offset for position in positions] == list(range(1, 21))
     assert len({position.epoch for position in positions}) == 1
@@ -148,7 +146,7 @@ async def test_many_at_once_keep_their_order(broker: MessageBroker, entries: lis
 
 @pytest.fixture
 async def redis_running(redis: Valkey) -> AsyncIterator[tuple[RedisMessageBroker, Received]]:
-    """As `running`, for the tests that are about Redis."""
+    """Run a broker as `running` does, for the tests that are about Redis."""
     async with redis_history(redis) as running:
         yield running
 

@@ -27,7 +27,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
-    """Makes a running broker and the list of what it hears. `memory` has one process: all share the one broker."""
+    """Return a function that runs a broker and keeps what it receives. `memory` has one process, so one broker."""
     async with AsyncExitStack() as stack:
 
         async def running(name: str, server: str = "", workers: int = 0) -> tuple[MessageBroker, Received]:
@@ -55,7 +55,7 @@ async def subscribed(broker: MessageBroker, *channels: str) -> None:
 
 
 @both
-async def test_the_publisher_hears_itself_in_order(make: Make) -> None:
+async def test_the_publisher_receives_its_own_messages_in_order(make: Make) -> None:
     broker, received = await make("a")
     await subscribed(broker, "in-order")
     for number in range(100):
@@ -87,7 +87,7 @@ async def test_payloads_are_bytes_of_any_kind(make: Make) -> None:
 
 
 @redis
-async def test_all_brokers_of_a_channel_hear_it(make: Make) -> None:
+async def test_all_brokers_of_a_channel_receive_it(make: Make) -> None:
     brokers = [await make(name) for name in "abc"]
     for broker, _ in brokers:
         await subscribed(broker, "all")

@@ -191,7 +191,7 @@ async def test_what_was_spooled_waits_for_others_that_an_empty_redis_does_not_kn
         far.kill()
         await eventually(lambda: early.health.mode is Mode.LOCAL)
         await early.publish("c", b"1")
-        known = 1  # who comes back first counts itself
+        known = 1  # the first worker that is back counts itself
         proxy.delay = 0.5
         far.start()
         await eventually(lambda: not early.statistics.spooled)
@@ -227,7 +227,7 @@ async def test_what_the_spool_must_drop_is_the_oldest_and_counted(far: Valkey) -
             await eventually(lambda: small.statistics.spooled == 0)
             await eventually(lambda: listener.health.mode is Mode.DISTRIBUTED)
             await eventually(lambda: not small.statistics.spooled)
-        assert numbers(received) in ([3, 4, 5, 6, 7], [])  # those who came back later than it was sent hear nothing
+        assert numbers(received) in ([3, 4, 5, 6, 7], [])  # a worker that comes back after it was sent receives nothing
 
 
 async def test_a_breaker_of_several_failures_spools_what_failed_before_it_opened(far: Valkey) -> None:
@@ -286,7 +286,7 @@ async def test_killed_listening_connections_come_back_and_none_is_left_over(far:
             await admin.aclose()
 
 
-async def test_a_publish_over_the_output_limit_costs_a_reconnect_and_no_hearing(tmp_path: Path) -> None:
+async def test_a_publish_over_the_output_limit_costs_a_reconnect_and_no_probe(tmp_path: Path) -> None:
     limit = ("--client-output-buffer-limit", "pubsub 64kb 64kb 0")
     with server(tmp_path / "small", unused_port(), *limit) as far:
         async with brokers(far, None) as made:
@@ -316,18 +316,18 @@ async def test_a_quiet_connection_is_not_a_broken_one(far: Valkey, monkeypatch: 
 async def test_a_deaf_worker_notices_tries_again_and_says_so(far: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovery, "QUIET_SECONDS", 0.2)
     async with Proxy(far.url) as proxy, brokers(far, None, count=1) as made:
-        hearing, received = made[0]
+        healthy, received = made[0]
         async with running_broker("deaf", proxy.url) as (broker, received_by_deaf):
             await broker.subscribe("c")
             await eventually(lambda: broker.health.mode is Mode.DISTRIBUTED)
             proxy.deaf_to = b"own-deaf"
             await eventually(lambda: broker.health.mode is Mode.LOCAL)
             assert broker.statistics.hearing_failures >= 1
-            await broker.publish("c", b"1")  # its own members hear it all the same
+            await broker.publish("c", b"1")  # its own members receive it all the same
             assert numbers(received_by_deaf) == [1]
             await eventually(lambda: broker.health.deaf)
             assert broker.statistics.reconnects > 2
-            assert not hearing.health.deaf
+            assert not healthy.health.deaf
             proxy.deaf_to = None
             await eventually(lambda: broker.health.mode is Mode.DISTRIBUTED)
             assert not broker.health.deaf

@@ -1,4 +1,4 @@
-"""All tries of one message have one name, and no two messages have: whatever users, channels and keys are called."""
+"""All attempts of one message have one name, and no two messages share one, whatever users, channels and keys are."""
 
 from itertools import product
 
