@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 
 from wsd.worker.channels.channels import Channels
 from wsd.worker.channels.joining import PATIENCE_SECONDS, Joined
@@ -77,6 +77,10 @@ class Membership:
             self._leave(outbox, channel)
             outbox.note("left", channel)
             await self._keeper.set_membership(outbox.session_id, channel, member=False)
+
+    def expecting(self, outbox: Outbox) -> AbstractContextManager[object]:
+        """Return a block in which the channel of a connection's user is subscribed, before the connection enters it."""
+        return self._channels.holding(user_channel(outbox.user_id))
 
     async def enter_all(
         self, outbox: Outbox, subscribed: Iterable[str], since: Mapping[str, Position]

@@ -109,7 +109,6 @@ class ManagerParts:
         self.registry = Registry(
             self.fanout,
             outlet,
-            self.channels,
             self.membership,
             UserLimit(rules.limits.per_user, self.fanout, backend.user_connections, redis),
             self.keeper,

@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import islice
 
-from wsd.worker.channels.channels import Channels
-from wsd.worker.contract.redis_keys import user_channel
 from wsd.worker.delivery.close_delays import close_delays
 from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.delivery.outbox import Outbox
@@ -18,6 +16,7 @@ from wsd.worker.manager.membership import Membership
 from wsd.worker.manager.user_limit import TooManyConnectionsError, UserLimit
 from wsd.worker.sessions.connection_trace import Tracing
 from wsd.worker.sessions.keeper import SessionKeeper
+from wsd.worker.wire import frames
 from wsd.worker.wire.close_codes import CLEAN_CODES, CloseCode, Ending, Side
 
 FORGOTTEN_SECONDS = 5.0
@@ -44,7 +43,6 @@ class Registry:
         self,
         fanout: Fanout,
         outlet: Outlet,
-        channels: Channels,
         membership: Membership,
         users: UserLimit,
         keeper: SessionKeeper,
@@ -53,7 +51,6 @@ class Registry:
     ) -> None:
         self._fanout = fanout
         self._outlet = outlet
-        self._channels = channels
         self._membership = membership
         self._users = users
         self._keeper = keeper
@@ -87,7 +84,7 @@ class Registry:
         try:
             await self._count_with_user(outbox)
             # The user's channel is subscribed while the session is stored.
-            with self._channels.holding(user_channel(outbox.user_id)):
+            with self._membership.expecting(outbox):
                 if session.resumed:
                     self._keeper.adopt(outbox.session_id)
                 else:
@@ -119,7 +116,7 @@ class Registry:
         """
         if outbox not in self._fanout:
             return
-        ending = outbox.ended or Ending(Side.UNKNOWN, code, reason)
+        ending = outbox.ended or Ending(Side.UNKNOWN, code, frames.close_reason(reason))
         self._note_end(outbox, ending)
         sent_away = ending.side is not Side.CLIENT and ending.code in COME_BACK
         self._keeper.close(outbox.session_id, clean=code in CLEAN_CODES, sent_away=sent_away)
