@@ -13,7 +13,7 @@ from tests.support.waiting import eventually
 from wsd.worker.backend.backend import memory_backend
 from wsd.worker.channels.options import ChannelRules
 from wsd.worker.contract.redis_keys import user_channel
-from wsd.worker.delivery.outbox import Outlet
+from wsd.worker.delivery.outlet import Outlet
 from wsd.worker.manager.client_sessions import digest
 from wsd.worker.manager.connection import Connection, ConnectionLimits
 from wsd.worker.manager.parts import ClientRules, ManagerParts
