@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from wsd.worker.broker.history import HistoryQuery, Page, Retention
 from wsd.worker.broker.memory_history import MemoryHistory
@@ -14,6 +14,7 @@ from wsd.worker.broker.message_broker import (
     Mode,
     OnAppended,
     OnPublished,
+    OnStored,
 )
 from wsd.worker.wire.position import Position
 
@@ -60,7 +61,7 @@ class InMemoryMessageBroker(MessageBroker):
         payload: bytes,
         retention: Retention,
         on_result: OnAppended,
-        on_stored: Callable[[Position], None] | None = None,
+        on_stored: OnStored | None = None,
     ) -> None:
         self._published += 1
         result = self._history(channel).append(self._origin, self._published, payload, retention)

@@ -18,6 +18,9 @@ OnPublished = Callable[[bool], None]
 OnAppended = Callable[[AppendResult | NotStoredError | None], None]
 """Called with the outcome of `MessageBroker.append_soon`."""
 
+OnStored = Callable[[Position], None]
+"""Called with the position of a message that was spooled, once Redis has stored it."""
+
 HISTORY_UNAVAILABLE = "the history cannot be read now: ask again later"
 """The answer to a client while Redis is away. The words of Redis itself are for the log."""
 
@@ -162,7 +165,7 @@ class MessageBroker(ABC):
         payload: bytes,
         retention: Retention,
         on_result: OnAppended,
-        on_stored: Callable[[Position], None] | None = None,
+        on_stored: OnStored | None = None,
     ) -> None:
         """Append a message to the channel's history and publish it, atomically. Does not block.
 
@@ -176,7 +179,7 @@ class MessageBroker(ABC):
         """
 
     async def append(
-        self, channel: str, payload: bytes, retention: Retention, on_stored: Callable[[Position], None] | None = None
+        self, channel: str, payload: bytes, retention: Retention, on_stored: OnStored | None = None
     ) -> AppendResult | None:
         """Append a message as `append_soon` does, and return the result.
 

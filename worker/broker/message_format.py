@@ -5,6 +5,8 @@ On a Redis channel a position stands before it: `17:5f0c`, or `~` for a message 
 `-` for a message of a channel without a history.
 """
 
+from wsd.worker.wire.position import Position
+
 NO_HISTORY = b"-"
 """Stands for the position of a message of a channel without a history."""
 
@@ -13,6 +15,15 @@ NOT_STORED = b"~"
 
 UNNUMBERED = b"- - 0 "
 """The beginning of a message that no broker sent, but a script, for example: it has no origin, and the number 0."""
+
+
+def parse_text(text: bytes) -> tuple[bytes, Position | None, bytes, int, bytes]:
+    """Return what stands for the position, the position itself if there is one, origin, number and payload.
+
+    Raises ValueError for a message that no broker wrote.
+    """
+    marker, origin, number, payload = text.split(b" ", 3)
+    return marker, None if marker in (NO_HISTORY, NOT_STORED) else Position.parse(marker), origin, int(number), payload
 
 
 def parse_message(message: bytes) -> tuple[bytes, int, bytes]:

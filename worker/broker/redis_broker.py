@@ -21,8 +21,9 @@ from wsd.worker.broker.message_broker import (
     Mode,
     OnAppended,
     OnPublished,
+    OnStored,
 )
-from wsd.worker.broker.message_format import NO_HISTORY, NOT_STORED, parse_message
+from wsd.worker.broker.message_format import NO_HISTORY, parse_text
 from wsd.worker.broker.recovery import Recovery
 from wsd.worker.broker.redis_pubsub import RedisPubSub
 from wsd.worker.broker.spool import Outgoing, Spool
@@ -30,7 +31,6 @@ from wsd.worker.containment import run_repeatedly
 from wsd.worker.contract.redis_keys import EVERY_WORKER
 from wsd.worker.errors import NotStoredError, RedisUnavailableError
 from wsd.worker.logs import get_logger
-from wsd.worker.wire.position import Position
 
 logger = get_logger(__name__)
 
@@ -122,7 +122,7 @@ class RedisMessageBroker(MessageBroker):
         payload: bytes,
         retention: Retention,
         on_result: OnAppended,
-        on_stored: Callable[[Position], None] | None = None,
+        on_stored: OnStored | None = None,
     ) -> None:
         outgoing = self._numbered(channel, payload, retention, on_stored)
 
@@ -193,16 +193,14 @@ class RedisMessageBroker(MessageBroker):
 
     def text_received(self, channel: str, text: bytes, /) -> None:
         try:
-            position, message = text.split(b" ", 1)
-            origin, number, payload = parse_message(message)
-            where = Position.parse(position) if position not in (NO_HISTORY, NOT_STORED) else None
+            marker, position, origin, number, payload = parse_text(text)
         except ValueError:
             logger.warning("dropped what is no message of a worker on %s", channel)
             return
-        if position != NO_HISTORY:
+        if marker != NO_HISTORY:
             if channel in self._channels:
                 self._received += 1
-                self._listener.entry_received(channel, Entry(origin, number, payload, where))
+                self._listener.entry_received(channel, Entry(origin, number, payload, position))
         elif number != 0 and not self._seen.add(origin, number):
             self._duplicates += 1
         elif channel in self._channels:
@@ -242,7 +240,7 @@ class RedisMessageBroker(MessageBroker):
         channel: str,
         payload: bytes,
         retention: Retention | None = None,
-        on_stored: Callable[[Position], None] | None = None,
+        on_stored: OnStored | None = None,
     ) -> Outgoing:
         self._published += 1
         message = b"%s %d %s" % (self._origin, self._published, payload)

@@ -141,7 +141,7 @@ class RedisPublisher:
             async with redis_errors(self._timeout):
                 answers = await self._execute([sending.outgoing for sending in batch])
                 failed = [n for n, answer in enumerate(answers) if isinstance(answer, Exception)]
-                if unknown := [n for n in failed if is_missing_script(answers[n])]:
+                if failed and (unknown := [n for n in failed if is_missing_script(answers[n])]):
                     # A server that has just started. All messages for the script failed alike, so the order holds.
                     await self._client.script_load(APPEND_SCRIPT)
                     again = await self._execute([batch[n].outgoing for n in unknown])
