@@ -40,7 +40,9 @@ async def connect_redis(cluster: Cluster, say: Callable[[str], None]) -> None:
         if exc.wrong_server is not None:
             raise StartError(f"REDIS_URL {shown} {exc.wrong_server}") from None
         if exc.is_auth_error:
-            raise StartError(f"{shown} refuses us: {exc}; check user and password in REDIS_URL") from None
+            raise StartError(
+                f"{shown} refuses us: {exc}; check the user of REDIS_URL, its password and its permissions"
+            ) from None
         say(f"Redis {shown} is not reachable, starting in local mode: {exc}")
         logger.warning("cannot reach %s: %s", shown, exc)
         return

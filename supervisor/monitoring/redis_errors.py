@@ -90,7 +90,7 @@ def unusable(exc: Exception) -> RedisUnusableError:
         summary=summary,
         stores_nothing=code in ("MISCONF", "OOM"),
         is_auth_error=isinstance(exc, AuthenticationError | AuthorizationError)
-        or text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")),
+        or code in ("NOAUTH", "WRONGPASS", "NOPERM"),
         wrong_server=problem,
     )
 

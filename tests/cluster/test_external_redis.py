@@ -99,13 +99,23 @@ def test_a_wrong_password_fails_the_start(tmp_path: Path) -> None:
             result = wsd("start", "--redis-url", redis_url, "--port", str(unused_port()), cwd=tmp_path)
             assert result.returncode == 1
             assert "refuses us: " in result.stderr
-            assert "check user and password in REDIS_URL" in result.stderr
+            assert "check the user of REDIS_URL, its password and its permissions" in result.stderr
             assert "wrong-one" not in result.stderr + result.stdout
             assert result.stderr.count("\n") == 1
         right = url.replace("//", "//:sesame@")
         with Cluster(tmp_path, "--workers", "1", "--redis-url", right) as cluster:
             assert cluster.is_healthy()
             assert "sesame" not in cluster.output + cluster.wsd("status").stdout + cluster.wsd("config").stdout
+
+
+def test_a_redis_user_without_permissions_fails_the_start(tmp_path: Path) -> None:
+    with valkey(tmp_path / "redis", unused_port(), *"--user reader on >sesame ~* &* +@read".split()) as url:
+        reader = url.replace("//", "//reader:sesame@")
+        result = wsd("start", "--redis-url", reader, "--port", str(unused_port()), cwd=tmp_path)
+        assert result.returncode == 1
+        assert "refuses us: " in result.stderr
+        assert "its permissions" in result.stderr
+        assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,7 @@ def test_every_answer_is_a_sign_of_life_and_said_in_words(answer: str, words: st
     assert error.has_answered
     assert words in error.summary
     assert error.stores_nothing is is_full
+    assert error.is_auth_error is answer.startswith(("NOAUTH", "WRONGPASS", "NOPERM"))
     assert ("reach nobody" in redis_problem(error, has_fallback=False)) is is_full
 
 
