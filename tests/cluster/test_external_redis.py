@@ -109,7 +109,8 @@ def test_a_wrong_password_fails_the_start(tmp_path: Path) -> None:
 
 
 def test_a_redis_user_without_permissions_fails_the_start(tmp_path: Path) -> None:
-    with valkey(tmp_path / "redis", unused_port(), *"--user reader on >sesame ~* &* +@read".split()) as url:
+    user = ("--user", "reader", "on", ">sesame", "~*", "&*", "+@read")
+    with valkey(tmp_path / "redis", unused_port(), *user) as url:
         reader = url.replace("//", "//reader:sesame@")
         result = wsd("start", "--redis-url", reader, "--port", str(unused_port()), cwd=tmp_path)
         assert result.returncode == 1
