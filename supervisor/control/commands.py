@@ -11,9 +11,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from wsd.supervisor.cluster import Cluster
-from wsd.supervisor.deploys import rebalancing, rollout, scaling, upgrade
+from wsd.supervisor.deploys import rebalancing, scaling, upgrade
 from wsd.supervisor.deploys import reload as reloading
 from wsd.supervisor.deploys.operations import Operation, Operations, Say
+from wsd.supervisor.deploys.restart import restart_children, start_children, stop_children
 from wsd.supervisor.errors import CommandError
 from wsd.supervisor.processes.children import Child
 from wsd.supervisor.processes.service import Service
@@ -69,7 +70,7 @@ def begin_restart(
     running = [child for child in targets if child.slot.name not in children.drained]
     if not running:
         raise CommandError("nothing to restart: these slots are drained, `wsd resume` starts them")
-    return operations.begin("restart", lambda say: rollout.restart(children, running, say, surge=surge))
+    return operations.begin("restart", lambda say: restart_children(children, running, say, surge=surge))
 
 
 def begin_scale(cluster: Cluster, operations: Operations, workers: int) -> Operation:
@@ -90,7 +91,7 @@ def begin_drain(cluster: Cluster, operations: Operations, slot: int) -> Operatio
 
     async def work(say: Say) -> None:
         children.drained.add(child.slot.name)
-        await rollout.stop(children, [child], say)
+        await stop_children(children, [child], say)
 
     return operations.begin("drain", work)
 
@@ -102,7 +103,7 @@ def begin_resume(cluster: Cluster, operations: Operations, slot: int) -> Operati
         raise CommandError(f"{child.slot.name} is not stopped, it is {child.slot.display_state}")
 
     async def work(say: Say) -> None:
-        await rollout.start(children, [child], say)
+        await start_children(children, [child], say)
         children.drained.discard(child.slot.name)
         children.record()
 

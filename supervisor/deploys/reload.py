@@ -9,7 +9,7 @@ from wsd.supervisor.config.file_contents import Digests, changed, digests
 from wsd.supervisor.config.keys import Key
 from wsd.supervisor.config.sections import Config, with_workers
 from wsd.supervisor.deploys.operations import Say
-from wsd.supervisor.deploys.rollout import restart
+from wsd.supervisor.deploys.restart import restart_children
 from wsd.supervisor.deploys.scaling import scale
 from wsd.supervisor.errors import CommandError, ConfigError
 
@@ -63,7 +63,7 @@ async def _apply(cluster: Cluster, after: Config, before: Config, say: Say, cont
     try:
         await cluster.update_nginx(say)
         if outdated := cluster.outdated():
-            await restart(cluster.children, outdated, say)
+            await restart_children(cluster.children, outdated, say)
         if after.cluster.workers != count:
             await scale(cluster, after.cluster.workers, say)
     except CommandError as exc:
@@ -71,7 +71,7 @@ async def _apply(cluster: Cluster, after: Config, before: Config, say: Say, cont
         with suppress(CommandError):  # if nginx refuses these as well, it keeps the configuration that it has
             await cluster.update_nginx(lambda text: None)
         if outdated := cluster.outdated():  # a restart one by one had changed some of them already
-            await restart(cluster.children, outdated, say)
+            await restart_children(cluster.children, outdated, say)
         raise CommandError(f"{exc}; the settings are as before") from None
 
 

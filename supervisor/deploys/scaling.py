@@ -3,7 +3,7 @@
 from wsd.supervisor.cluster import Cluster
 from wsd.supervisor.config.sections import with_workers
 from wsd.supervisor.deploys.operations import Say
-from wsd.supervisor.deploys.rollout import start, stop
+from wsd.supervisor.deploys.restart import start_children, stop_children
 from wsd.supervisor.errors import CommandError
 
 
@@ -21,7 +21,7 @@ async def scale(cluster: Cluster, wanted: int, say: Say) -> None:
     cluster.configure(with_workers(cluster.config, wanted))
     await cluster.update_nginx(say)
     if leaving:
-        await stop(cluster.children, list(reversed(leaving)), say)
+        await stop_children(cluster.children, list(reversed(leaving)), say)
         for child in leaving:
             cluster.children.remove(child)
     cluster.children.record()
@@ -33,7 +33,7 @@ async def _add(cluster: Cluster, slots: range, say: Say) -> None:
     children = cluster.children
     new = [children.add(cluster.make_worker(slot)) for slot in slots]
     try:
-        await start(children, new, say)
+        await start_children(children, new, say)
     except CommandError as exc:
         for child in new:
             children.remove(child)

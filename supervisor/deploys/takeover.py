@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 from wsd.supervisor.cluster import Cluster
-from wsd.supervisor.deploys import rollout
 from wsd.supervisor.deploys.leftovers import LeftoverService
 from wsd.supervisor.deploys.operations import Operations
+from wsd.supervisor.deploys.restart import restart_children
 from wsd.supervisor.processes.children import Child
 from wsd.supervisor.processes.service import Service
 from wsd.supervisor.processes.slot import Stop
@@ -71,7 +71,7 @@ class Takeover:
         """Restart the workers that were adopted and that run with other settings than those of now."""
         children = self._cluster.children
         if outdated := self._cluster.outdated():
-            operations.begin("restart", lambda say: rollout.restart(children, outdated, say))
+            operations.begin("restart", lambda say: restart_children(children, outdated, say))
 
     async def _forget(self, unwanted: Sequence[Child[Service]]) -> None:
         """Wait until the processes of these slots have ended, and forget the slots."""

@@ -25,7 +25,7 @@ def fits(available: int, sizes: Sequence[int]) -> bool:
     return sum(sizes) * MEMORY_MARGIN <= available
 
 
-async def restart(
+async def restart_children(
     children: Children, targets: Sequence[Child[Service]], say: Say, *, surge: bool | None = None
 ) -> None:
     """Replace the processes of all targets.
@@ -42,7 +42,7 @@ async def restart(
     await (_surge if surge else _one_by_one)(children, targets, say)
 
 
-async def start(children: Children, targets: Sequence[Child[Service]], say: Say) -> None:
+async def start_children(children: Children, targets: Sequence[Child[Service]], say: Say) -> None:
     """Start a process in each target.
 
     Raises CommandError when one does not become healthy; all of them are then stopped again.
@@ -61,11 +61,11 @@ async def start(children: Children, targets: Sequence[Child[Service]], say: Say)
     try:
         await children.until_each(targets, serves, lambda child: say(f"{child.slot.name} is ready, {_since(begun)}"))
     except CommandError:
-        await stop(children, targets, lambda text: None, patience=0)
+        await stop_children(children, targets, lambda text: None, patience=0)
         raise
 
 
-async def stop(
+async def stop_children(
     children: Children, targets: Sequence[Child[Service]], say: Say, *, patience: float | None = None
 ) -> None:
     """Drain and end the processes of all targets, side by side.
