@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from wsd.worker.backend.roster import Roster
+from wsd.worker.background.containment import run_repeatedly
+from wsd.worker.background.waiting import wait_at_most
 from wsd.worker.broker.message_broker import MessageBroker
 from wsd.worker.broker.message_format import UNNUMBERED
-from wsd.worker.containment import run_repeatedly
 from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.contract.heartbeat import Heartbeat, WorkerState
 from wsd.worker.contract.redis_keys import EVERY_WORKER, LIVE_WORKERS_KEY, SESSIONS_KEY, heartbeat_key
@@ -18,8 +20,6 @@ from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.logs import get_logger
 from wsd.worker.manager.peers import WorkerCame
 from wsd.worker.redis_client import Redis, redis_errors
-from wsd.worker.roster import Roster
-from wsd.worker.waiting import wait_at_most
 from wsd.worker.wire.messages import encode
 
 logger = get_logger(__name__)

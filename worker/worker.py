@@ -5,13 +5,13 @@ import os
 import signal
 
 from wsd.worker.assembly import build_backend, build_parts
+from wsd.worker.backend.roster import Roster
 from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.contract.heartbeat import WorkerState
 from wsd.worker.health import WorkerHealth, judge
 from wsd.worker.heartbeat import HeartbeatTask, Load
 from wsd.worker.logs import get_logger
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
-from wsd.worker.roster import Roster
 
 logger = get_logger(__name__)
 

@@ -4,10 +4,10 @@ import time
 
 from wsd.worker.backend.backend import Backend
 from wsd.worker.backend.redis_messages import RedisClients, open_broker
+from wsd.worker.backend.roster import Roster
 from wsd.worker.channels.presence import RedisPresence
 from wsd.worker.channels.receipts import Receipts
 from wsd.worker.contract.environment import WorkerEnv
-from wsd.worker.roster import Roster
 from wsd.worker.sessions.ended_connections import EndedConnections
 from wsd.worker.sessions.redis_store import RedisSessionStore
 from wsd.worker.sessions.user_connections import UserConnections

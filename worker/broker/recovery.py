@@ -6,15 +6,15 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from wsd.worker.background.containment import Containment
+from wsd.worker.background.waiting import wait_at_most
 from wsd.worker.broker.circuit_breaker import CircuitBreaker
 from wsd.worker.broker.redis_pubsub import RedisPubSub
 from wsd.worker.broker.spool import Spool
-from wsd.worker.containment import Containment
 from wsd.worker.contract.events import EVENT
 from wsd.worker.contract.redis_keys import EVERY_WORKER
 from wsd.worker.errors import RedisFailure, RedisUnavailableError
 from wsd.worker.logs import get_logger
-from wsd.worker.waiting import wait_at_most
 
 logger = get_logger(__name__)
 

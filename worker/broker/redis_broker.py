@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 
+from wsd.worker.background.containment import run_repeatedly
 from wsd.worker.broker.circuit_breaker import CircuitBreaker
 from wsd.worker.broker.deduplication import SeenMessages
 from wsd.worker.broker.history import AppendResult, Entry, HistoryQuery, Page, Retention, StoredAt
@@ -27,7 +28,6 @@ from wsd.worker.broker.message_format import NO_HISTORY, parse_text
 from wsd.worker.broker.recovery import Recovery
 from wsd.worker.broker.redis_pubsub import RedisPubSub
 from wsd.worker.broker.spool import Outgoing, Spool
-from wsd.worker.containment import run_repeatedly
 from wsd.worker.contract.redis_keys import EVERY_WORKER
 from wsd.worker.errors import NotStoredError, RedisUnavailableError
 from wsd.worker.logs import get_logger

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable
 
 from msgspec import structs
 
+from wsd.worker.background.containment import report
 from wsd.worker.broker.history import StoredAt
 from wsd.worker.broker.history_scripts import APPEND_SCRIPT, APPEND_SHA
 from wsd.worker.broker.message_broker import resolve_into
 from wsd.worker.broker.redis_history import FOREIGN_POSITION, append_arguments, parse_stored
 from wsd.worker.broker.spool import Outgoing
-from wsd.worker.containment import report
 from wsd.worker.errors import RedisFailure, RedisUnavailableError
 from wsd.worker.redis_client import Redis, is_missing_script, redis_error, redis_errors
 from wsd.worker.wire.position import Position

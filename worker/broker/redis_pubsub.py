@@ -5,16 +5,16 @@ import random
 import secrets
 from typing import Protocol
 
+from wsd.worker.background.containment import report, run_repeatedly
+from wsd.worker.background.waiting import wait_at_most
 from wsd.worker.broker.redis_history import RedisHistory
 from wsd.worker.broker.redis_publisher import RedisPublisher
 from wsd.worker.broker.redis_subscriber import RedisSubscriber
 from wsd.worker.broker.spool import Outgoing
-from wsd.worker.containment import report, run_repeatedly
 from wsd.worker.contract.redis_keys import probe_key
 from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.logs import get_logger
 from wsd.worker.redis_client import Redis, redis_errors
-from wsd.worker.waiting import wait_at_most
 
 logger = get_logger(__name__)
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from wsd.worker.containment import Containment
+from wsd.worker.background.containment import Containment
+from wsd.worker.background.waiting import wait_at_most
 from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.logs import get_logger
 from wsd.worker.redis_client import PubSub, Redis, redis_errors
-from wsd.worker.waiting import wait_at_most
 
 logger = get_logger(__name__)
 

@@ -6,14 +6,14 @@ Pages of many channels are read in one round trip: after Redis was away, or when
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
+from wsd.worker.background.containment import run_repeatedly
+from wsd.worker.background.waiting import wait_at_most
 from wsd.worker.broker.history import HistoryQuery
 from wsd.worker.broker.message_broker import MessageBroker
 from wsd.worker.channels.channel import Channel
 from wsd.worker.channels.member_messages import MemberMessages
-from wsd.worker.containment import run_repeatedly
 from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.logs import get_logger
-from wsd.worker.waiting import wait_at_most
 
 logger = get_logger(__name__)
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
+from wsd.worker.background.containment import Containment
 from wsd.worker.broker.history import Entry, Page, offset_of
 from wsd.worker.channels.channel import Channel
 from wsd.worker.channels.feed import Loss
 from wsd.worker.channels.member_messages import MemberMessages, entry_message
 from wsd.worker.channels.open_channels import OpenChannels
 from wsd.worker.channels.recovery import RETRY_SECONDS, Missed, Recovery
-from wsd.worker.containment import Containment
 from wsd.worker.delivery.batch import Batch, Message
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.errors import RedisUnavailableError

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from wsd.worker.background.containment import run_repeatedly
 from wsd.worker.broker.deduplication import SeenMessages
 from wsd.worker.broker.message_broker import MessageBroker
 from wsd.worker.channels.catch_up import CatchUp
 from wsd.worker.channels.channel import Channel
 from wsd.worker.channels.options import ChannelOptions
-from wsd.worker.containment import run_repeatedly
 from wsd.worker.delivery.fanout import Fanout
 
 

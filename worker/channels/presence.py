@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
+from wsd.worker.background.write_behind import Batch, WriteBehind
 from wsd.worker.contract.redis_keys import heartbeat_key, presence_key, presence_workers_key
 from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.logs import get_logger
 from wsd.worker.redis_client import Redis, redis_errors
 from wsd.worker.wire.messages import Member
-from wsd.worker.write_behind import Batch, WriteBehind
 
 if TYPE_CHECKING:
     from wsd.worker.redis_client import Pipeline

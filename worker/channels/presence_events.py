@@ -10,8 +10,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
+from wsd.worker.background.containment import run_repeatedly
 from wsd.worker.channels.presence import Presence
-from wsd.worker.containment import run_repeatedly
 from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.messages import Member

@@ -7,13 +7,13 @@ a user counts. Positions are written in batches, and forgotten with the channel.
 from dataclasses import dataclass, field
 from typing import Self
 
+from wsd.worker.background.write_behind import Batch, WriteBehind
 from wsd.worker.broker.history import epoch_seconds
 from wsd.worker.contract.redis_keys import receipts_key
 from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.logs import get_logger
 from wsd.worker.redis_client import Redis, redis_errors
 from wsd.worker.wire.position import Position
-from wsd.worker.write_behind import Batch, WriteBehind
 
 logger = get_logger(__name__)
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 from typing import Protocol, TypeVar
 
-from wsd.worker.containment import report
+from wsd.worker.background.containment import report
 from wsd.worker.delivery.batch import Item
 
 

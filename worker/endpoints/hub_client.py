@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
-from wsd.worker.containment import contained, report
+from wsd.worker.background.containment import contained, report
 from wsd.worker.contract.redis_keys import BROADCAST, user_channel
 from wsd.worker.delivery.handle import WebSocketHandle
 from wsd.worker.endpoints.hub_requests import Publishing, carry_out, check_publishing

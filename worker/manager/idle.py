@@ -3,8 +3,8 @@
 import asyncio
 import time
 
+from wsd.worker.background.waiting import STALL_SECONDS
 from wsd.worker.delivery.fanout import Fanout
-from wsd.worker.waiting import STALL_SECONDS
 from wsd.worker.wire.close_codes import CloseCode
 
 

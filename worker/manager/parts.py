@@ -7,11 +7,11 @@ from functools import partial
 from msgspec import Struct
 
 from wsd.worker.backend.backend import Backend
+from wsd.worker.background.containment import run_repeatedly
 from wsd.worker.broker.message_broker import MessageBroker
 from wsd.worker.channels.channels import Channels
 from wsd.worker.channels.options import ChannelRules
 from wsd.worker.channels.presence_events import PresenceEvents
-from wsd.worker.containment import run_repeatedly
 from wsd.worker.contract.redis_keys import BROADCAST, channel_key
 from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.delivery.outlet import Outlet

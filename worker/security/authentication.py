@@ -14,9 +14,9 @@ import msgspec
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from wsd.worker.background.waiting import raise_if_cancelled
 from wsd.worker.errors import WorkerError
 from wsd.worker.logs import get_logger
-from wsd.worker.waiting import raise_if_cancelled
 from wsd.worker.wire.names import name_problem
 
 if TYPE_CHECKING:

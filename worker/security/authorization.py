@@ -8,9 +8,9 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
+from wsd.worker.background.waiting import raise_if_cancelled
 from wsd.worker.logs import get_logger
 from wsd.worker.security.authentication import Identity
-from wsd.worker.waiting import raise_if_cancelled
 
 logger = get_logger(__name__)
 

@@ -4,8 +4,8 @@ import asyncio
 from collections import deque
 from typing import Protocol
 
-from wsd.worker.containment import Containment
-from wsd.worker.waiting import STALL_SECONDS
+from wsd.worker.background.containment import Containment
+from wsd.worker.background.waiting import STALL_SECONDS
 
 COARSE = 0.04
 """The part of the interval within which connections are pinged together."""

@@ -6,7 +6,7 @@ This is the hot path. Frames come encoded, and what was sent within one turn of 
 import asyncio
 from enum import Enum
 
-from wsd.worker.containment import Containment
+from wsd.worker.background.containment import Containment
 from wsd.worker.delivery.batch import Item
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.wire import frames

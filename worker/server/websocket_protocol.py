@@ -21,7 +21,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.utils import is_ssl
 from uvicorn.server import ServerState
 
-from wsd.worker.containment import report
+from wsd.worker.background.containment import report
 from wsd.worker.delivery.handle import EXTENSION, Receiver
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.delivery.outlet import Outlet

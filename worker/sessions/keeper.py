@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Self
 
-from wsd.worker.containment import run_repeatedly
+from wsd.worker.background.containment import run_repeatedly
+from wsd.worker.background.waiting import raise_if_cancelled, wait_at_most
+from wsd.worker.background.write_behind import Batch, WriteBehind
 from wsd.worker.contract.events import EVENT
 from wsd.worker.delivery.flight_recorder import Flight
 from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.logs import get_logger
 from wsd.worker.sessions.ended_connections import EndedConnections
 from wsd.worker.sessions.session_store import SessionInfo, SessionStore
-from wsd.worker.waiting import raise_if_cancelled, wait_at_most
-from wsd.worker.write_behind import Batch, WriteBehind
 
 logger = get_logger(__name__)
 

@@ -10,11 +10,11 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Self
 
+from wsd.worker.background.write_behind import Batch, WriteBehind
 from wsd.worker.contract.redis_keys import user_connections_key
 from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.logs import get_logger
 from wsd.worker.redis_client import Redis, redis_errors
-from wsd.worker.write_behind import Batch, WriteBehind
 
 logger = get_logger(__name__)
 

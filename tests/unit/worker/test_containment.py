@@ -13,11 +13,11 @@ import pytest
 
 from tests.support.outbox_socket import Socket, payload, turn
 from tests.support.waiting import eventually
-from wsd.worker import containment
 from wsd.worker.backend.backend import memory_backend
+from wsd.worker.background import containment
+from wsd.worker.background.containment import Containment, contained, run_repeatedly
 from wsd.worker.channels.options import ChannelRules
 from wsd.worker.channels.presence import InMemoryPresence
-from wsd.worker.containment import Containment, contained, run_repeatedly
 from wsd.worker.delivery.outlet import Outlet
 from wsd.worker.endpoints.hub_client import Client
 from wsd.worker.manager.connection import ConnectionLimits

@@ -1,6 +1,6 @@
 """Who lives, and when a missing heartbeat means a death."""
 
-from wsd.worker.roster import Roster
+from wsd.worker.backend.roster import Roster
 
 
 def seen(roster: Roster, now: float, *found: str, was_known: bool = True) -> None:

@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from wsd.worker.waiting import raise_if_cancelled, wait_at_most
+from wsd.worker.background.waiting import raise_if_cancelled, wait_at_most
 
 pytestmark = pytest.mark.anyio
 

@@ -9,8 +9,8 @@ from typing import Self
 import pytest
 
 from tests.support.waiting import eventually
+from wsd.worker.background.write_behind import Batch, WriteBehind
 from wsd.worker.errors import RedisUnavailableError
-from wsd.worker.write_behind import Batch, WriteBehind
 
 pytestmark = pytest.mark.anyio
 

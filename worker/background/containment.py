@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Protocol, TypeVar
 
+from wsd.worker.background.waiting import raise_if_cancelled
 from wsd.worker.logs import get_logger
-from wsd.worker.waiting import raise_if_cancelled
 
 logger = get_logger(__name__)
 

@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Generic, Self, TypeVar
 
-from wsd.worker.containment import report
+from wsd.worker.background.containment import report
+from wsd.worker.background.waiting import raise_if_cancelled, wait_at_most
 from wsd.worker.errors import RedisUnavailableError
-from wsd.worker.waiting import raise_if_cancelled, wait_at_most
 
 
 class Batch(ABC):
