@@ -1,9 +1,10 @@
-"""Arrows point one way: the worker knows nothing of the supervisor, and the supervisor only the contract."""
+"""Imports point one way: between the houses, between the folders of a house, and between the modules of a folder."""
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,94 @@ def test_the_worker_has_loggers_that_no_application_configures(path: Path) -> No
 @pytest.mark.parametrize("path", modules("tests"), ids=lambda path: path.stem)
 def test_no_test_module_imports_from_another(path: Path) -> None:
     assert [name for name in imports(path) if name.startswith("tests.") and ".test_" in name] == []
+
+
+# Each row imports only from rows below it. Modules of one folder may import each other, without a circle.
+LAYERS = {
+    "worker": """
+        __main__
+        app
+        websocket_middleware
+        endpoints compat
+        process_workers
+        worker
+        assembly health heartbeat
+        manager
+        backend
+        channels sessions server
+        origin security broker delivery
+        wire
+        background
+        logs redis_client
+        errors
+        contract
+    """,
+    "supervisor": """
+        __main__
+        cli
+        doctor new_files bench chaos
+        launch
+        control supervisor
+        watches redis_startup
+        deploys
+        cluster
+        monitoring
+        services
+        processes
+        logs
+        state_dir config
+        machine
+        template
+        errors unix_http quoting percentile local_tls
+    """,
+}
+
+
+def import_graph(house: str) -> dict[str, set[str]]:
+    """Return which modules of a house each of its modules imports, under `if TYPE_CHECKING` and in functions, too."""
+    names = {module_name(path, house): path for path in modules(house)}
+    return {
+        name: {known for target in imports(path) if (known := longest_known(target, house, names))} - {name}
+        for name, path in names.items()
+    }
+
+
+def module_name(path: Path, house: str) -> str:
+    parts = path.relative_to(ROOT / house).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def longest_known(target: str, house: str, names: Iterable[str]) -> str:
+    """Return the module that an imported name belongs to, or "" if it is none of this house."""
+    name = target.removeprefix(f"wsd.{house}.") if target.startswith(f"wsd.{house}.") else ""
+    while name and name not in names:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def room(module: str) -> str:
+    """Return the folder or top-level module that a module belongs to."""
+    return module.partition(".")[0]
+
+
+@pytest.mark.parametrize("house", LAYERS)
+def test_every_module_imports_only_from_rows_below_its_own(house: str) -> None:
+    rows = [row.split() for row in LAYERS[house].split("\n") if row.strip()]
+    level = {name: -number for number, row in enumerate(rows) for name in row}
+    graph = import_graph(house)
+    assert {room(module) for module in graph if module} == set(level)
+    upwards = [
+        f"{module} -> {target}"
+        for module, targets in graph.items()
+        for target in targets
+        if module and room(module) != room(target) and level[room(module)] <= level[room(target)]
+    ]
+    assert upwards == []
+
+
+@pytest.mark.parametrize("house", LAYERS)
+def test_no_modules_import_each_other_in_a_circle(house: str) -> None:
+    try:
+        tuple(TopologicalSorter(import_graph(house)).static_order())
+    except CycleError as exc:
+        pytest.fail(f"a circle of imports: {exc.args[1]}")
