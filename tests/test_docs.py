@@ -1,13 +1,34 @@
-"""What the documentation names is there."""
+"""What the documentation names is there: tests, files, headings, settings, commands and messages."""
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+from wsd.supervisor.cli.app import COMMANDS
+from wsd.supervisor.config.keys import REMOVED_KEYS, SECTIONS, all_keys
+
 ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+NOT_SETTINGS = {"nginx.conf", "dashboard.key", "websocket.mode", "websocket.breaker", "websocket.send"}
+"""Other names that look like settings: files, fields of /health, a function of Starlette."""
+
+each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+
+
+def _text(name: str) -> str:
+    return (ROOT / name).read_text("utf-8")
+
+
+def _code(document: Path) -> list[str]:
+    """Return all code within the lines of a document."""
+    return re.findall(r"`([^`\n]+)`", document.read_text("utf-8"))
 
 
 def test_every_test_that_a_promise_names_exists() -> None:
-    promised = (ROOT / "docs" / "features.md").read_text("utf-8")
+    promised = _text("docs/features.md")
     sources = "".join(path.read_text("utf-8") for path in (ROOT / "tests").glob("**/*.py"))
     names = set(re.findall(r"`(test_\w+)`", promised))
     assert len(names) > 50
@@ -16,8 +37,75 @@ def test_every_test_that_a_promise_names_exists() -> None:
     assert {name for name in files if not (ROOT / name).exists()} == set()
 
 
-def test_links_between_documents_lead_somewhere() -> None:
-    for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text("utf-8")):
-            if not target.startswith("http"):
-                assert (document.parent / target).exists(), f"{document.name}: {target}"
+@each_document
+def test_links_lead_somewhere(document: Path) -> None:
+    text = document.read_text("utf-8")
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        if target.startswith("http"):
+            continue
+        name, _, anchor = target.partition("#")
+        path = document.parent / name if name else document
+        assert path.exists(), target
+        assert not anchor or anchor in _anchors(path.read_text("utf-8")), target
+
+
+def _anchors(text: str) -> set[str]:
+    """Return the anchors of the headings in a document, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_files_that_the_architecture_names_exist() -> None:
+    sources = [str(path.relative_to(ROOT)) for house in ("worker", "supervisor") for path in (ROOT / house).rglob("*")]
+    names = {text for text in _code(ROOT / "docs" / "architecture.md") if re.fullmatch(r"[\w/]+(\.py|/)", text)}
+    assert len(names) > 30
+    known = {f"/{source}" for source in sources} | {"/worker", "/supervisor", "/public", "/templates"}
+    known |= {f"/{path.relative_to(ROOT)}" for path in (ROOT / "tests").glob("*.py")}
+    assert {name for name in names if not any(path.endswith(f"/{name.rstrip('/')}") for path in known)} == set()
+
+
+@each_document
+def test_settings_that_are_named_exist(document: Path) -> None:
+    settings = {f"{section}.{key}" for section, key in (*all_keys(), *REMOVED_KEYS)}
+    sections = "|".join(SECTIONS)
+    named = {name for code in _code(document) for name in re.findall(rf"^(?:{sections})\.[a-z_]+(?=$|[ =])", code)}
+    assert {name for name in named - settings - NOT_SETTINGS if not name.endswith(".py")} == set()
+
+
+@each_document
+def test_commands_that_are_named_exist(document: Path) -> None:
+    commands = {command.__name__.replace("_", "-") for command in COMMANDS}
+    named = {
+        name for code in _code(document) for name in re.findall(r"(?<!from )\bwsd ([a-z][a-z-]+)(?![\w.:/])", code)
+    }
+    assert named - commands == set()
+
+
+def test_alarms_that_are_explained_are_printed() -> None:
+    section = _text("docs/operations.md").partition("## What an alarm means")[2]
+    alarms = [
+        alarm for row in re.findall(r"^\| (.*?) \|", section, re.MULTILINE) for alarm in re.findall("`(.+?)`", row)
+    ]
+    assert len(alarms) > 15
+    parts = {part for house in ("supervisor", "worker") for part in _parts_of_messages(ROOT / house)}
+    assert [alarm for alarm in alarms if not _consists_of(alarm, parts)] == []
+
+
+def _consists_of(alarm: str, parts: set[str]) -> bool:
+    """Tell whether texts in the code account for most of an alarm. The rest are names and figures."""
+    shared = set[int]()
+    for part in parts:
+        if (at := alarm.find(part)) >= 0:
+            shared.update(range(at, at + len(part)))
+    return len(shared) > len(alarm.removesuffix("...")) * 0.45
+
+
+def _parts_of_messages(folder: Path) -> Iterator[str]:
+    """Yield the texts in the code, without docstrings: split where a value is filled in, and at punctuation."""
+    for path in folder.rglob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+                parts = re.split(r"%(?:\.\d)?[sdfr]|(?<=[:;,]) ", node.value)
+                yield from (part for part in parts if len(part) >= 5)

@@ -52,7 +52,7 @@ def refusals_warning(refused_at: Iterable[float | None], now: float) -> str | No
         return None
     return (
         f"Redis refuses messages of {workers} worker{'s' if workers > 1 else ''}, and nobody receives them: "
-        "`wsd logs --grep refuses` says why"
+        "`wsd logs --grep rejects` says why"
     )
 
 
