@@ -1,10 +1,12 @@
 """Imports point one way: between the houses, between the folders of a house, and between the modules of a folder."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -166,6 +168,16 @@ def test_every_module_imports_only_from_rows_below_its_own(house: str) -> None:
         if module and room(module) != room(target) and level[room(module)] <= level[room(target)]
     ]
     assert upwards == []
+
+
+@pytest.mark.parametrize("house", LAYERS)
+def test_the_document_shows_all_rooms_in_this_order(house: str) -> None:
+    table = (ROOT / "docs" / "architecture.md").read_text("utf-8").partition(f"| `{house}/` |")[2].partition("\n\n")[0]
+    rows = [re.findall(r"`(\w+)(?:/|\.py)`", line.split("|")[1]) for line in table.splitlines()[2:]]
+    shown_in = {name: number for number, row in enumerate(rows) for name in row}
+    assert set(shown_in) == set(LAYERS[house].split())
+    shown = [sorted(shown_in[name] for name in row.split()) for row in LAYERS[house].split("\n") if row.strip()]
+    assert all(above[-1] <= below[0] for above, below in pairwise(shown))
 
 
 @pytest.mark.parametrize("house", LAYERS)
