@@ -8,14 +8,14 @@ from pathlib import Path
 
 from wsd.supervisor.config.file_contents import PUBLIC_KEY, Digests, digests
 from wsd.supervisor.config.loading import Loaded
-from wsd.supervisor.config.sections import Config, with_workers
+from wsd.supervisor.config.settings import Config, with_workers
 from wsd.supervisor.machine.ports import listen_address
 from wsd.supervisor.monitoring.certificate_watch import CertificateWatch
+from wsd.supervisor.monitoring.health import Limits
 from wsd.supervisor.monitoring.health_watch import HealthWatch
 from wsd.supervisor.monitoring.redis_watch import RedisWatch
 from wsd.supervisor.processes.children import Child, Children
 from wsd.supervisor.processes.clock import AwakeClock
-from wsd.supervisor.processes.health import Limits
 from wsd.supervisor.processes.slot import RestartPolicy
 from wsd.supervisor.services.nginx import NginxService
 from wsd.supervisor.services.programs import Programs

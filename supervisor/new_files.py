@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from wsd.supervisor import quoting, template
-from wsd.supervisor.config.sections import ClusterConfig
+from wsd.supervisor.config.settings import ClusterConfig
 from wsd.supervisor.control.stopping import STOP_MARGIN_SECONDS
 from wsd.supervisor.errors import CommandError
 from wsd.supervisor.services.worker import DRAIN_MARGIN_SECONDS

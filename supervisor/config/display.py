@@ -5,7 +5,7 @@ from typing import Any
 
 from wsd.supervisor.config.keys import SECRET_KEYS, SECTIONS, Key, channels_section
 from wsd.supervisor.config.loading import Loaded
-from wsd.supervisor.config.sections import ChannelConfig, Config, Section
+from wsd.supervisor.config.settings import ChannelConfig, Config, Section
 from wsd.supervisor.config.wording import show
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from wsd.supervisor.config.keys import Key
-from wsd.supervisor.config.sections import Config
+from wsd.supervisor.config.settings import Config
 
 CERTIFICATE: tuple[Key, ...] = (("nginx", "tls_certificate"), ("nginx", "tls_key"))
 INCLUDE: Key = ("nginx", "include")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from wsd.supervisor.config.sections import Config, Section
+from wsd.supervisor.config.settings import Config, Section
 
 Key = tuple[str, str]
 """A section and a name in it. The section of a channel pattern is `channels."room:*"`."""

@@ -20,7 +20,7 @@ from wsd.supervisor.config.environment import read_environ
 from wsd.supervisor.config.keys import PATH_KEYS, SECRET_KEYS, SECTIONS, Key, pattern_of
 from wsd.supervisor.config.layers import Layer, Setting
 from wsd.supervisor.config.rules import check_rules
-from wsd.supervisor.config.sections import ChannelConfig, Config, Section
+from wsd.supervisor.config.settings import ChannelConfig, Config, Section
 from wsd.supervisor.config.toml_file import read_toml
 from wsd.supervisor.config.wording import brief, describe_type
 from wsd.supervisor.errors import ConfigError

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from wsd.supervisor.config.keys import BYTE_KEYS, Key, all_keys
 from wsd.supervisor.config.layers import Setting
 from wsd.supervisor.config.redis_url import redacted, redis_url_problem
-from wsd.supervisor.config.sections import Config
+from wsd.supervisor.config.settings import Config
 from wsd.supervisor.config.wording import brief
 from wsd.supervisor.errors import ConfigError
 

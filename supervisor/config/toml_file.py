@@ -9,7 +9,7 @@ from typing import Any
 
 from wsd.supervisor.config.keys import CHANNELS, PATH_KEYS, REMOVED_KEYS, SECTIONS, all_keys, channels_section
 from wsd.supervisor.config.layers import Layer, Setting
-from wsd.supervisor.config.sections import ChannelConfig
+from wsd.supervisor.config.settings import ChannelConfig
 from wsd.supervisor.config.wording import did_you_mean
 from wsd.supervisor.errors import ConfigError
 

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import inspect as types
 
 from wsd.supervisor.config.redis_url import redacted
-from wsd.supervisor.config.sections import MAX_COUNT, MAX_SECONDS
+from wsd.supervisor.config.settings import MAX_COUNT, MAX_SECONDS
 
 MAX_SHOWN_LENGTH = 200
 """The most characters of a wrong value that an error shows."""

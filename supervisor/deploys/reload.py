@@ -7,7 +7,7 @@ from wsd.supervisor.cluster import Cluster
 from wsd.supervisor.config.display import changes
 from wsd.supervisor.config.file_contents import Digests, changed, digests
 from wsd.supervisor.config.keys import Key
-from wsd.supervisor.config.sections import Config, with_workers
+from wsd.supervisor.config.settings import Config, with_workers
 from wsd.supervisor.deploys.operations import Say
 from wsd.supervisor.deploys.restart import restart_children
 from wsd.supervisor.deploys.scaling import scale

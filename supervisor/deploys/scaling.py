@@ -1,7 +1,7 @@
 """Change the number of workers of a running cluster."""
 
 from wsd.supervisor.cluster import Cluster
-from wsd.supervisor.config.sections import with_workers
+from wsd.supervisor.config.settings import with_workers
 from wsd.supervisor.deploys.operations import Say
 from wsd.supervisor.deploys.restart import start_children, stop_children
 from wsd.supervisor.errors import CommandError

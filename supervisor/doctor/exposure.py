@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from wsd.supervisor.config.keys import SECRET_KEYS
 from wsd.supervisor.config.loading import Loaded
-from wsd.supervisor.config.sections import Config
+from wsd.supervisor.config.settings import Config
 from wsd.supervisor.monitoring.finding import Finding, ok, warning
 from wsd.supervisor.services.nginx_config import is_loopback
 

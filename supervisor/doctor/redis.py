@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from wsd.supervisor.config.redis_url import redacted
-from wsd.supervisor.config.sections import RedisConfig
+from wsd.supervisor.config.settings import RedisConfig
 from wsd.supervisor.doctor.versions import version_numbers
 from wsd.supervisor.monitoring.finding import Finding, failure, ok, warning
 from wsd.supervisor.services import valkey

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from wsd.supervisor.config.sections import LogConfig
+from wsd.supervisor.config.settings import LogConfig
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import sys
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
-from wsd.supervisor.config.sections import LogConfig
+from wsd.supervisor.config.settings import LogConfig
 from wsd.worker.contract.events import EventHandler
 from wsd.worker.contract.log_format import JsonFormatter, LineFormatter
 

@@ -1,4 +1,4 @@
-"""Watch a running node: the health of its processes, Redis, the TLS certificate and its capacity.
+"""Watch a running node: verdicts on its processes, Redis, the TLS certificate, its capacity, and files that must stay.
 
 Imports `services` and the rows below it.
 """

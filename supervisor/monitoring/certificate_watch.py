@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 
 from wsd.supervisor.config.file_contents import CERTIFICATE, Digests, digests
-from wsd.supervisor.config.sections import Config
+from wsd.supervisor.config.settings import Config
 from wsd.supervisor.errors import CommandError
 from wsd.supervisor.monitoring import certificates
 from wsd.supervisor.monitoring.certificates import Certificate

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from wsd.supervisor.config.sections import NginxConfig
+from wsd.supervisor.config.settings import NginxConfig
 from wsd.supervisor.monitoring.finding import Finding, failure, ok, warning
 
 WARN_BEFORE = timedelta(days=14)

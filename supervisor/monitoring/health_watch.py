@@ -1,12 +1,13 @@
-"""The watch over the processes of a node: it collects signs of life, and posts facts when a verdict asks for it."""
+"""The watch over the processes of a node: it collects signs of life, and acts on the verdicts of `health`."""
 
 import asyncio
 import logging
 import os
 
+from wsd.supervisor.monitoring.health import Limits, Verdict, observe, verdict
 from wsd.supervisor.monitoring.redis_watch import RedisWatch
 from wsd.supervisor.processes.children import Child, Children
-from wsd.supervisor.processes.health import Limits, Pulse, Verdict, verdict
+from wsd.supervisor.processes.pulse import Pulse
 from wsd.supervisor.processes.service import LifeSign, Service
 from wsd.supervisor.processes.slot import Phase, Recycle, Unhealthy
 from wsd.supervisor.processes.usage import Usage
@@ -24,7 +25,10 @@ SURVEY_INTERVALS = 5
 
 
 class HealthWatch:
-    """The watch. `usage` and `cpu_percent` are those of the supervisor process itself."""
+    """A watch over the processes, for as long as `run` runs.
+
+    `usage` and `cpu_percent` are those of the supervisor process itself.
+    """
 
     def __init__(self, children: Children, redis: RedisWatch | None, limits: Limits, interval: float) -> None:
         """`interval`: seconds between two measurements of a process, and between two questions to it."""
@@ -104,7 +108,8 @@ class HealthWatch:
             return
         self._note_answers(child.service, pulse, now)
         usage = child.usage
-        seen = pulse.observe(
+        seen = observe(
+            pulse,
             now,
             zombie=usage is not None and usage.zombie,
             rss=usage.rss if usage and child.service.can_overlap else 0,

@@ -16,9 +16,9 @@ from typing import Generic, TypeGuard, TypeVar
 from wsd.supervisor.errors import CommandError
 from wsd.supervisor.logs.follow import log_size, tail
 from wsd.supervisor.processes.clock import AwakeClock
-from wsd.supervisor.processes.health import Pulse
 from wsd.supervisor.processes.orphans import reap_others
 from wsd.supervisor.processes.process import Process, describe_exit
+from wsd.supervisor.processes.pulse import Pulse
 from wsd.supervisor.processes.service import Service
 from wsd.supervisor.processes.slot import (
     Adopt,

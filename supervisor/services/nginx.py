@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from wsd.supervisor.config.file_contents import CERTIFICATE, INCLUDE, Digests, digests
-from wsd.supervisor.config.sections import Config
+from wsd.supervisor.config.settings import Config
 from wsd.supervisor.errors import StartError
 from wsd.supervisor.local_tls import unverified_context
 from wsd.supervisor.logs.follow import log_size, tail

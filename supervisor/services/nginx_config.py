@@ -12,7 +12,7 @@ import msgspec
 
 from wsd.supervisor import quoting, template
 from wsd.supervisor.config.loading import Loaded
-from wsd.supervisor.config.sections import Config
+from wsd.supervisor.config.settings import Config
 from wsd.supervisor.errors import CommandError, ConfigError
 from wsd.supervisor.machine.cpus import available_cpus
 from wsd.supervisor.machine.ports import listen_address, listen_host

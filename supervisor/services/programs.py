@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from wsd.supervisor.config.sections import Config
+from wsd.supervisor.config.settings import Config
 from wsd.supervisor.errors import StartError
 from wsd.supervisor.services import nginx_program, valkey
 from wsd.supervisor.services.nginx import NginxService

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from wsd.supervisor import quoting
-from wsd.supervisor.config.sections import RedisConfig
+from wsd.supervisor.config.settings import RedisConfig
 from wsd.supervisor.processes.service import Command, LifeSign, Service
 from wsd.supervisor.state_dir.directory import StateDir
 from wsd.supervisor.state_dir.records import ProcessRecord

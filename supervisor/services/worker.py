@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import psutil
 
-from wsd.supervisor.config.sections import Config
+from wsd.supervisor.config.settings import Config
 from wsd.supervisor.processes.service import Command, LifeSign, Service
 from wsd.supervisor.services.nginx_config import HEADER_BUFFERS
 from wsd.supervisor.state_dir.directory import StateDir

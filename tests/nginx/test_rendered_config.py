@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.nginx import Certificate, config
 from wsd.supervisor import quoting
-from wsd.supervisor.config.sections import NginxConfig
+from wsd.supervisor.config.settings import NginxConfig
 from wsd.supervisor.machine.ports import listen_address
 from wsd.supervisor.services.nginx_config import affinity, is_loopback, render, share_of_one
 from wsd.supervisor.services.nginx_program import check, own_user, version_of

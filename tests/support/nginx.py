@@ -13,7 +13,7 @@ import trustme
 
 from tests.support.ports import unused_port
 from tests.support.waiting import eventually
-from wsd.supervisor.config.sections import ClusterConfig, Config, NginxConfig
+from wsd.supervisor.config.settings import ClusterConfig, Config, NginxConfig
 from wsd.supervisor.services.nginx_config import render
 from wsd.supervisor.services.nginx_program import own_user, version_of
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from wsd.supervisor.config.sections import Config, RedisConfig
+from wsd.supervisor.config.settings import Config, RedisConfig
 from wsd.supervisor.processes.children import Children
 from wsd.supervisor.processes.clock import AwakeClock
 from wsd.supervisor.processes.service import LifeSign

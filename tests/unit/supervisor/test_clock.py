@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from wsd.supervisor.monitoring.health import Limits, Verdict, observe, verdict
 from wsd.supervisor.processes.clock import TICK_SECONDS, AwakeClock
-from wsd.supervisor.processes.health import Limits, Pulse, Verdict, verdict
+from wsd.supervisor.processes.pulse import Pulse
 from wsd.supervisor.processes.slot import End, Ready, RestartPolicy, Slot, Start, Stop, Tick, Urgency, step
 
 LIMITS = Limits(heartbeat_timeout=5, probe_timeout=2)
@@ -90,7 +91,7 @@ class Watched:
         since = self.time.at - self.begun
         if any(since - TICK_SECONDS < at <= since for at in self.beats):
             self.pulse.seen_at = now
-        found = verdict(self.pulse.observe(now, zombie=False, rss=0, others_subscribed=True), LIMITS)
+        found = verdict(observe(self.pulse, now, zombie=False, rss=0, others_subscribed=True), LIMITS)
         if found is Verdict.PROBE and self.pulse.probing_since is None:
             self.asked += 1
             self.pulse.probing_since = now

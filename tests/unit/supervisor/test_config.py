@@ -16,7 +16,7 @@ from wsd.supervisor.config.layers import Setting
 from wsd.supervisor.config.loading import build, current_directory, load
 from wsd.supervisor.config.redis_url import redacted, redis_url_problem
 from wsd.supervisor.config.rules import host_problem
-from wsd.supervisor.config.sections import ChannelConfig, Config
+from wsd.supervisor.config.settings import ChannelConfig, Config
 from wsd.supervisor.config.toml_file import MAX_FILE_BYTES
 from wsd.supervisor.config.wording import MAX_SHOWN_LENGTH
 from wsd.supervisor.errors import ConfigError

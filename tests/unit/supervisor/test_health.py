@@ -2,7 +2,8 @@
 
 import pytest
 
-from wsd.supervisor.processes.health import Limits, Observation, Pulse, Verdict, verdict
+from wsd.supervisor.monitoring.health import Limits, Observation, Verdict, observe, verdict
+from wsd.supervisor.processes.pulse import Pulse
 from wsd.worker.contract.heartbeat import Heartbeat, WorkerState
 
 LIMITS = Limits(heartbeat_timeout=5, probe_timeout=2, max_rss=1000)
@@ -112,6 +113,6 @@ def test_refused_messages_are_noticed_when_their_number_grows() -> None:
 
 def test_an_observation_has_ages() -> None:
     pulse = Pulse(seen_at=1, probing_since=4)
-    assert pulse.observe(10, zombie=False, rss=5, others_subscribed=True) == Observation(
+    assert observe(pulse, 10, zombie=False, rss=5, others_subscribed=True) == Observation(
         heartbeat_age=9, probing_for=6, rss=5
     )

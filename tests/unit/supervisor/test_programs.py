@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from wsd.supervisor.config.sections import Config, NginxConfig, RedisConfig
+from wsd.supervisor.config.settings import Config, NginxConfig, RedisConfig
 from wsd.supervisor.errors import ConfigError, StartError
 from wsd.supervisor.services.programs import choose_programs
 from wsd.supervisor.state_dir.directory import StateDir

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from wsd.supervisor.config.keys import all_keys
-from wsd.supervisor.config.sections import Config, SecurityConfig, WebSocketConfig
+from wsd.supervisor.config.settings import Config, SecurityConfig, WebSocketConfig
 from wsd.supervisor.services.worker import settings_for_worker
 from wsd.worker.contract.environment import WorkerEnv
 

@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from wsd.supervisor.config.sections import ChannelConfig
+from wsd.supervisor.config.settings import ChannelConfig
 from wsd.worker.channels.options import ChannelOptions, ChannelRules
 
 RULES = ChannelRules(

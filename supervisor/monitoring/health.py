@@ -1,4 +1,4 @@
-"""Decide from observations whether a process is healthy. Pure.
+"""Decide from its signs of life whether a process is healthy. Pure.
 
 A process is hung when it has sent no heartbeat for too long and does not answer a direct request either. It is stalled
 when it answers, but its answer holds no newer heartbeat. A Redis outage alone makes all heartbeats stale, and must not
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from wsd.supervisor.processes.clock import LATE_SECONDS
-from wsd.worker.contract.heartbeat import Heartbeat
+from wsd.supervisor.processes.pulse import Pulse
 
 
 class Verdict(StrEnum):
@@ -67,6 +67,25 @@ class Observation:
     deaf: bool = False  # it reports that it receives nothing from Redis, while other workers of the node do
 
 
+def observe(pulse: Pulse, now: float, *, zombie: bool, rss: int, others_subscribed: bool) -> Observation:
+    """Return what is known about a process at `now`.
+
+    `others_subscribed` means that another worker of the node receives messages from Redis.
+    """
+    beat = pulse.beat
+    return Observation(
+        heartbeat_age=now - pulse.seen_at,
+        silence_confirmed=pulse.silence_confirmed,
+        probing_for=now - pulse.probing_since if pulse.probing_since is not None else None,
+        zombie=zombie,
+        rss=rss,
+        age=beat.uptime if beat is not None else 0.0,
+        messages=beat.messages_in + beat.messages_out if beat is not None else 0,
+        jitter=jitter(beat.worker_id) if beat is not None else 1.0,
+        deaf=beat is not None and beat.deaf and others_subscribed,
+    )
+
+
 def verdict(seen: Observation, limits: Limits) -> Verdict:
     """Return the most urgent verdict that holds."""
     if seen.zombie:
@@ -96,59 +115,3 @@ def jitter(worker_id: str) -> float:
     It spreads out the replacement of processes that were started at the same time.
     """
     return random.Random(worker_id).uniform(0.8, 1.2)
-
-
-@dataclass
-class Pulse:
-    """The signs of life of one process since it became ready. Times are seconds of the caller's monotonic clock."""
-
-    seen_at: float  # its last sign of life
-    silence_confirmed: float = 0.0  # see Observation
-    probing_since: float | None = None  # when a probe was sent that is still unanswered
-    beat: Heartbeat | None = None
-    messages_in_rate: float | None = None  # per second, between the last two heartbeats
-    messages_out_rate: float | None = None
-    refused_at: float | None = None  # when a heartbeat last reported that Redis refused a message
-
-    def receive(self, beat: Heartbeat, now: float) -> None:
-        """Take note of a heartbeat from Redis. One that was read before is no sign of life."""
-        before = self.beat
-        if before is not None and before.worker_id == beat.worker_id:
-            if beat.beat <= before.beat:
-                return
-            seconds = beat.uptime - before.uptime
-            self.messages_in_rate = (beat.messages_in - before.messages_in) / seconds
-            self.messages_out_rate = (beat.messages_out - before.messages_out) / seconds
-        known = before.refused if before is not None and before.worker_id == beat.worker_id else 0
-        if beat.refused > known:
-            self.refused_at = now
-        self.beat = beat
-        self.seen_at = now
-        self.silence_confirmed = 0.0
-
-    def answer(self, beat: Heartbeat, now: float) -> None:
-        """Take note of the answer to a probe. It is a sign of life only if its heartbeat is newer than the last one."""
-        self.probing_since = None
-        self.silence_confirmed = now - self.seen_at
-        self.receive(beat, now)
-
-    def restart_silence(self, now: float) -> None:
-        """Count the silence from now on, and forget a probe that is still unanswered."""
-        self.seen_at = now
-        self.silence_confirmed = 0.0
-        self.probing_since = None
-
-    def observe(self, now: float, *, zombie: bool, rss: int, others_subscribed: bool) -> Observation:
-        """Return what is known at `now`. `others_subscribed`: another worker of the node receives from Redis."""
-        beat = self.beat
-        return Observation(
-            heartbeat_age=now - self.seen_at,
-            silence_confirmed=self.silence_confirmed,
-            probing_for=now - self.probing_since if self.probing_since is not None else None,
-            zombie=zombie,
-            rss=rss,
-            age=beat.uptime if beat is not None else 0.0,
-            messages=beat.messages_in + beat.messages_out if beat is not None else 0,
-            jitter=jitter(beat.worker_id) if beat is not None else 1.0,
-            deaf=beat is not None and beat.deaf and others_subscribed,
-        )
