@@ -1,4 +1,4 @@
 """The `wsd` command: its options and help, and what it prints. This is the only folder that ends the process.
 
-Imports every other folder of the supervisor.
+May import every other folder of the supervisor.
 """

@@ -39,15 +39,15 @@ def events(
     Example: wsd events --since 1h
     Example: wsd events -f
     """
-    from wsd.supervisor.logs import reading  # noqa: PLC0415
+    from wsd.supervisor.logs.events import read_events, show_event  # noqa: PLC0415
+    from wsd.supervisor.logs.reading import choose  # noqa: PLC0415
 
     where = find_state_dir(config, state_dir)
-    choice = reading.choose(since)
-    for event in reading.events(where.events, choice, last, follow=follow):
+    for event in read_events(where.events, choose(since), last, follow=follow):
         if as_json:
             show_json_line(event.to_json())
         else:
-            say(reading.show_event(event))
+            say(show_event(event))
 
 
 def logs(
@@ -72,7 +72,7 @@ def logs(
     Example: wsd logs --since 5m --grep 'refused|closed'
     """
     from wsd.supervisor.logs import reading  # noqa: PLC0415
-    from wsd.supervisor.logs.follow import prefixes, use_colour  # noqa: PLC0415
+    from wsd.supervisor.logs.prefixes import prefixes, use_colour  # noqa: PLC0415
 
     paths = _log_files(find_state_dir(config, state_dir), names or [])
     labels = prefixes(paths, colour=use_colour(sys.stdout, os.environ)) if len(paths) > 1 else dict.fromkeys(paths, "")

@@ -84,7 +84,8 @@ def trace(
     Example: wsd trace ann
     """
     from wsd.supervisor.cli import trace_lines  # noqa: PLC0415
-    from wsd.supervisor.logs import reading  # noqa: PLC0415
+    from wsd.supervisor.logs.events import read_events  # noqa: PLC0415
+    from wsd.supervisor.logs.reading import choose  # noqa: PLC0415
 
     answer = ask(config, state_dir, "GET", f"/v1/trace?{urlencode({'who': who})}")
     if as_json:
@@ -92,7 +93,7 @@ def trace(
     elif not answer["sessions"]:
         raise CommandError(f'nothing is known about a session or user "{who}"')
     else:
-        events = list(reading.events(find_state_dir(config, state_dir).events, reading.choose(), 0, follow=False))
+        events = list(read_events(find_state_dir(config, state_dir).events, choose(), 0, follow=False))
         for line in trace_lines.session_lines(answer["sessions"], events, answer["node_id"]):
             say(line)
     if not answer["sessions"]:

@@ -17,12 +17,13 @@ from types import FrameType
 import msgspec
 from rich.live import Live
 
-from wsd.supervisor.cli.watch_screen import OperationRequest, Screen, first, press, render, seen
+from wsd.supervisor.cli.watch_screen import OperationRequest, Screen, first_screen, press, render, updated
 from wsd.supervisor.control.client import ControlClient
 from wsd.supervisor.control.status import ClusterStatus
 from wsd.supervisor.deploys.operations import Progress
 from wsd.supervisor.errors import CommandError, ConfigError
-from wsd.supervisor.logs import reading as log_lines
+from wsd.supervisor.logs.events import EventFollower, read_events
+from wsd.supervisor.logs.reading import choose
 from wsd.supervisor.machine.terminal import console
 from wsd.supervisor.state_dir.directory import StateDir
 
@@ -51,9 +52,9 @@ class _Watch:
     def __init__(self, state_dir: StateDir) -> None:
         self._state_dir = state_dir
         self._client = ControlClient(state_dir, timeout=ANSWER_SECONDS)
-        self._follower = log_lines.EventFollower(state_dir.events)
-        happened = list(log_lines.events(state_dir.events, log_lines.choose(), EVENTS, follow=False))
-        self._screen = replace(first(self._status()), events=happened)
+        self._follower = EventFollower(state_dir.events)
+        happened = list(read_events(state_dir.events, choose(), EVENTS, follow=False))
+        self._screen = replace(first_screen(self._status()), events=happened)
         self._notes: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._woken, self._waker = os.pipe()
 
@@ -84,7 +85,7 @@ class _Watch:
     def _look(self) -> Screen:
         events = [*self._screen.events, *self._follower.new()][-EVENTS:]
         try:
-            return replace(seen(self._screen, self._status()), events=events)
+            return replace(updated(self._screen, self._status()), events=events)
         except CommandError as exc:
             return replace(self._screen, away=str(exc), events=events)
 

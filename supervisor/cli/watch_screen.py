@@ -66,12 +66,12 @@ class Screen:
     away: str = ""  # why the supervisor does not answer; empty while it does
 
 
-def first(status: ClusterStatus) -> Screen:
+def first_screen(status: ClusterStatus) -> Screen:
     """Return the first screen."""
-    return seen(Screen(status, {}), status)
+    return updated(Screen(status, {}), status)
 
 
-def seen(screen: Screen, status: ClusterStatus) -> Screen:
+def updated(screen: Screen, status: ClusterStatus) -> Screen:
     """Return the screen with a new status, and with one more sample of each figure."""
     found = {worker.name: _sample([worker], [worker]) for worker in status.workers}
     found[NODE] = _sample(status.workers, _processes(status))

@@ -26,7 +26,8 @@ from wsd.supervisor.control.status_report import report
 from wsd.supervisor.control.worker_questions import WORKER_QUESTIONS, ask_worker
 from wsd.supervisor.deploys.asker import asked_by
 from wsd.supervisor.deploys.operations import Operations
-from wsd.supervisor.logs import reading as log_lines
+from wsd.supervisor.logs.events import EventFollower, read_events
+from wsd.supervisor.logs.reading import choose
 from wsd.supervisor.services.nginx_config import DASHBOARD_PATH, FORWARDED_HEADER
 from wsd.templates import template_text
 from wsd.worker.contract.events import EVENT
@@ -181,10 +182,8 @@ class Dashboard:
         cluster = self._cluster
         access = access_to(cluster)
         path = cluster.state_dir.events
-        follower = log_lines.EventFollower(path)
-        events = await asyncio.to_thread(
-            lambda: list(log_lines.events(path, log_lines.choose(), EVENTS_AT_FIRST, follow=False))
-        )
+        follower = EventFollower(path)
+        events = await asyncio.to_thread(lambda: list(read_events(path, choose(), EVENTS_AT_FIRST, follow=False)))
         while not cluster.is_ending:
             if access_to(cluster) != access or not cluster.config.dashboard.enabled:
                 return  # the settings have changed, and the page has to log in again

@@ -1,4 +1,4 @@
-"""Change a running cluster: restart, scale, rebalance, reload and upgrade.
+"""Change a running cluster: restart, scale, rebalance, reload, upgrade, and the takeover by the next supervisor.
 
-Imports `monitoring` and the rows below it.
+Imports `cluster` and the rows below it.
 """

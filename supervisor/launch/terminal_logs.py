@@ -7,12 +7,13 @@ from itertools import chain
 from pathlib import Path
 
 from wsd.supervisor.logs.console import Console
-from wsd.supervisor.logs.follow import LogFollower, prefixes
+from wsd.supervisor.logs.follow import LogFollower
+from wsd.supervisor.logs.prefixes import prefixes
 from wsd.supervisor.processes.children import Children
 from wsd.supervisor.state_dir.directory import StateDir
 
 FOLLOW_SECONDS = 0.2
-"""Between two looks at the log files."""
+"""Pause between two looks at the log files."""
 
 
 def writes_to(log: Path) -> bool:

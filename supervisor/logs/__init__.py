@@ -1,4 +1,4 @@
-"""Read, follow, show and rotate the log files of a node.
+"""The log files and the events of a node: how they are read, followed, shown and rotated.
 
-Imports the state directory and the rows below it.
+Imports `config`, `machine`, the errors and the contract.
 """

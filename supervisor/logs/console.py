@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TextIO
 
-from wsd.supervisor.logs.follow import use_colour
 from wsd.supervisor.logs.json_lines import console_line, log_line
+from wsd.supervisor.logs.prefixes import use_colour
 from wsd.supervisor.machine.terminal import shown
 
 MAX_WAITING_BYTES = 1024 * 1024

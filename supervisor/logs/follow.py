@@ -1,22 +1,14 @@
-"""New lines of log files as they are written, and the coloured prefixes that they are shown with."""
+"""Read the ends of log files: new lines as they are written, and the last lines of a process."""
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TextIO
 
 from wsd.supervisor.machine.private_files import open_regular
 
-COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
-RESET = "\x1b[0m"
 MAX_CHUNK_BYTES = 256 * 1024
 MAX_LINE_BYTES = 256 * 1024
 """Longer lines are split, because a program may print forever without a newline."""
-
-
-def use_colour(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Tell whether to colour the output: only on a terminal, and never with NO_COLOR (no-color.org)."""
-    return not environ.get("NO_COLOR") and environ.get("TERM") != "dumb" and stream.isatty()
 
 
 class LogFollower:
@@ -57,16 +49,6 @@ class LogFollower:
             rest = rest[MAX_LINE_BYTES:]
         self._rest[name] = rest
         return whole
-
-
-def prefixes(names: Collection[str], *, colour: bool) -> dict[str, str]:
-    """Return the prefix for the lines of each log, all of the same width."""
-    width = max(len(name) for name in names)
-    found = {}
-    for number, name in enumerate(names):
-        label = f"{name:<{width}} | "
-        found[name] = f"\x1b[{COLOURS[number % len(COLOURS)]}m{label}{RESET}" if colour else label
-    return found
 
 
 def log_size(path: Path) -> int:

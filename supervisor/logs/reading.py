@@ -1,4 +1,4 @@
-"""The lines of log files and events, for `wsd logs` and `wsd events`: filtered by time and text, in order of time."""
+"""The lines of log files, filtered by time and text, in order of time."""
 
 import errno
 import os
@@ -14,7 +14,6 @@ from wsd.supervisor.errors import ConfigError
 from wsd.supervisor.logs.follow import MAX_LINE_BYTES, LogFollower
 from wsd.supervisor.machine.private_files import open_regular
 from wsd.supervisor.machine.standard_streams import reader_is_gone
-from wsd.worker.contract.events import Event
 
 # 2026-11-24 12:18:00,761 of Python; 2026/11/24 12:25:30 of nginx; "31301:M 24 Nov 2026 12:24:37.252" of Valkey;
 # {"at": "2026-11-24T12:18:00.761+00:00" in JSON, {"at":1795524238.15 of an event.
@@ -135,38 +134,6 @@ def lines(paths: Mapping[str, Path], choice: Choice, last: int, *, follow: bool)
         time.sleep(FOLLOW_SECONDS)
         if reader_is_gone():  # writing would fail only with the next line, which may never come
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
-
-
-def events(path: Path, choice: Choice, last: int, *, follow: bool) -> Iterator[Event]:
-    """Yield events from the file of events, as `lines` does for logs."""
-    for line in lines({"events": path}, choice, last, follow=follow):
-        yield from parse_events([line.text])
-
-
-class EventFollower:
-    """A reader of the events that are appended to the file of events from now on."""
-
-    def __init__(self, path: Path) -> None:
-        self._follower = LogFollower({"events": path})
-
-    def new(self) -> Iterator[Event]:
-        """Yield the events since the last call."""
-        return parse_events(text for _, text in self._follower.lines())
-
-
-def parse_events(texts: Iterable[str]) -> Iterator[Event]:
-    """Yield the events in these lines. Lines that are no events are skipped."""
-    for text in texts:
-        try:
-            yield Event.from_json(text)
-        except ValueError:
-            continue  # e.g. a line that a full disk cut short
-
-
-def show_event(event: Event) -> str:
-    """Return an event as a line for people, in local time."""
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at))
-    return f"{when}  {event.level:<8} {event.source:<10} {event.text}"
 
 
 def _age(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""Talk to the operating system: CPUs, processes, ports, private files, standard streams, the terminal, systemd.
+"""Talk to the operating system: CPUs, processes, ports, files, limits, standard streams, the terminal, systemd.
 
 Imports the errors and the contract.
 """

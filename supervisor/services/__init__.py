@@ -1,4 +1,4 @@
-"""Describe the three kinds of process that a node runs: workers, nginx and Valkey.
+"""The services of a node: workers, nginx and Valkey, each as `processes.service` describes a program to run.
 
 Imports `processes` and the rows below it.
 """

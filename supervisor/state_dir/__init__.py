@@ -1,4 +1,4 @@
 """The state directory of a cluster: its files and sockets, the lock on it, and the record of its processes.
 
-Imports `machine`, the errors and the contract.
+Imports `machine`, `quoting` and the errors.
 """

@@ -16,7 +16,7 @@ from tests.support.disk import fill, small_disk_at
 from tests.support.ports import unused_port
 from tests.support.waiting import eventually
 from wsd.supervisor.config.settings import LogConfig
-from wsd.supervisor.logs.reading import parse_events
+from wsd.supervisor.logs.events import parse_events
 from wsd.supervisor.logs.rotation import Rotation, rotate
 from wsd.worker.contract.events import EventHandler
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from wsd.supervisor.errors import ConfigError
+from wsd.supervisor.logs.events import read_events, show_event
 from wsd.supervisor.logs.follow import tail
-from wsd.supervisor.logs.reading import Choice, events, merged, parse_pattern, parse_since, show_event, time_of
+from wsd.supervisor.logs.reading import Choice, merged, parse_pattern, parse_since, time_of
 from wsd.supervisor.logs.rotation import rotate
 from wsd.supervisor.machine.private_files import append_to
 from wsd.worker.contract.events import Event
@@ -97,7 +98,7 @@ def test_events_are_read_whatever_else_is_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     event = Event(at=1.5, source="worker-2", level="warning", text="Redis is away")
     path.write_text(f"{event.to_json()}\n{{\n[]\n{event.to_json()[:-9]}\n\n{event.to_json()}\n")
-    assert list(events(path, Choice(), 0, follow=False)) == [event, event]
+    assert list(read_events(path, Choice(), 0, follow=False)) == [event, event]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_a_line_that_is_no_event_is_left_out(tmp_path: Path, line: str) -> None:
     path = tmp_path / "events.jsonl"
     event = Event(at=1.5, source="worker-2", level="warning", text="Redis is away")
     path.write_text(f"{line}\n{event.to_json()}\n")
-    assert [show_event(each) for each in events(path, Choice(), 0, follow=False)] == [show_event(event)]
+    assert [show_event(each) for each in read_events(path, Choice(), 0, follow=False)] == [show_event(event)]
 
 
 @pytest.mark.parametrize("kind", ["a FIFO", "a directory", "a device"])

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from wsd.supervisor.logs.follow import MAX_LINE_BYTES, LogFollower, prefixes, tail, use_colour
+from wsd.supervisor.logs.follow import MAX_LINE_BYTES, LogFollower, tail
+from wsd.supervisor.logs.prefixes import prefixes, use_colour
 from wsd.supervisor.logs.reading import read
 
 

@@ -10,7 +10,16 @@ from rich.console import Console
 
 from wsd.supervisor.cli.sparkline import sparkline
 from wsd.supervisor.cli.watch import keys_of
-from wsd.supervisor.cli.watch_screen import NODE, SAMPLES, OperationRequest, Screen, first, press, render, seen
+from wsd.supervisor.cli.watch_screen import (
+    NODE,
+    SAMPLES,
+    OperationRequest,
+    Screen,
+    first_screen,
+    press,
+    render,
+    updated,
+)
 from wsd.supervisor.control.status import ClusterStatus, NodeStatus, ProcessStatus, RedisStatus, WorkerStatus
 from wsd.worker.contract.events import Event
 
@@ -75,13 +84,13 @@ def drawn(screen: Screen, width: int, height: int) -> list[str]:
 @pytest.mark.parametrize("workers", [1, 4, 64])
 @pytest.mark.parametrize("trouble", [False, True])
 def test_nothing_is_wider_or_higher_than_the_terminal(width: int, height: int, workers: int, trouble: bool) -> None:
-    screen = first(status(workers))
+    screen = first_screen(status(workers))
     for _ in range(3):
-        screen = seen(screen, status(workers))
+        screen = updated(screen, status(workers))
     if trouble:
         long = "Redis does not answer, messages stay on this node: " + "x" * 300
         screen = replace(
-            seen(screen, status(workers, problems=[long], state="degraded")),
+            updated(screen, status(workers, problems=[long], state="degraded")),
             events=[Event(at=1.0, source="worker-1", level="warning", text="y" * 300)] * 100,
             note="z" * 300,
         )
@@ -98,23 +107,23 @@ def test_nothing_is_wider_or_higher_than_the_terminal(width: int, height: int, w
 def test_other_nodes_are_shown() -> None:
     nodes = [NodeStatus(node_id=name, workers=2, connections=7) for name in ("web-1", "web-2")]
     for width in (80, 160):
-        text = "\n".join(drawn(first(status(2, nodes=nodes)), width, 24))
+        text = "\n".join(drawn(first_screen(status(2, nodes=nodes)), width, 24))
         assert "web-2 2 workers 7 connections" in text
         assert "lag 1234 ms" in text
-    assert "nodes" not in "".join(drawn(first(status(2, nodes=nodes[:1])), 80, 24))
+    assert "nodes" not in "".join(drawn(first_screen(status(2, nodes=nodes[:1])), 80, 24))
 
 
 def test_the_selected_worker_is_always_seen() -> None:
-    screen = first(status(64))
+    screen = first_screen(status(64))
     for _ in range(40):
         screen, _ = press(screen, "down")
     assert any(line.startswith("worker-41 ") for line in drawn(screen, 80, 24))
 
 
 def test_samples_are_kept_and_a_worker_that_is_gone_is_forgotten() -> None:
-    screen = first(status(2))
+    screen = first_screen(status(2))
     for _ in range(3 * SAMPLES):
-        screen = seen(screen, status(2))
+        screen = updated(screen, status(2))
     assert {name: len(samples) for name, samples in screen.samples.items()} == {
         "worker-1": SAMPLES,
         "worker-2": SAMPLES,
@@ -122,7 +131,7 @@ def test_samples_are_kept_and_a_worker_that_is_gone_is_forgotten() -> None:
     }
     assert screen.samples[NODE][-1].connections == 2 * 12_345
     screen, _ = press(screen, "down")
-    screen = seen(screen, status(1))
+    screen = updated(screen, status(1))
     assert screen.selected == 0
     assert set(screen.samples) == {"worker-1", NODE}
 
@@ -140,7 +149,7 @@ def test_samples_are_kept_and_a_worker_that_is_gone_is_forgotten() -> None:
     ],
 )
 def test_what_changes_the_cluster_is_asked_first(key: str, target: str, body: dict[str, object]) -> None:
-    screen, _ = press(first(status(4)), "down")
+    screen, _ = press(first_screen(status(4)), "down")
     asked, action = press(screen, key)
     assert action is None
     assert asked.asking is not None
@@ -153,7 +162,7 @@ def test_what_changes_the_cluster_is_asked_first(key: str, target: str, body: di
 
 
 def test_keys_that_mean_nothing_change_nothing() -> None:
-    screen = first(status(1))
+    screen = first_screen(status(1))
     for key in ("x", "-", "y", " ", "\x00"):
         assert press(screen, key) == (screen, None)
     assert press(screen, "up")[0].selected == press(screen, "down")[0].selected == 0
