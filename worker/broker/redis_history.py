@@ -24,15 +24,9 @@ from wsd.worker.broker.history import (
 )
 from wsd.worker.broker.history_scripts import READ_SCRIPT, READ_SHA, RENEW_SCRIPT
 from wsd.worker.broker.message_format import parse_message
-from wsd.worker.contract.redis_keys import (
-    BROADCAST,
-    USER_PREFIX,
-    channel_of,
-    history_key,
-    history_meta_key,
-    idempotency_key,
-)
+from wsd.worker.contract.redis_keys import channel_of, history_key, history_meta_key, idempotency_key
 from wsd.worker.redis_client import Redis, is_missing_script, redis_error, redis_errors
+from wsd.worker.wire.channel_names import BROADCAST, USER_PREFIX
 from wsd.worker.wire.position import NOWHERE, Position
 
 FOREIGN = b"foreign"

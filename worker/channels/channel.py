@@ -8,8 +8,9 @@ from wsd.worker.broker.deduplication import SeenMessages
 from wsd.worker.broker.history import PAGE_ENTRIES, Entry, Page, Retention
 from wsd.worker.channels.feed import ChannelFeed
 from wsd.worker.channels.options import ChannelOptions
-from wsd.worker.contract.redis_keys import DIRECT, USER_PREFIX, channel_key
+from wsd.worker.contract.redis_keys import channel_key
 from wsd.worker.delivery.batch import Batch
+from wsd.worker.wire.channel_names import DIRECT, USER_PREFIX
 
 RETAIN_SECONDS = 2.0
 """How long what one client missed is kept for the next. Clients often come back together."""

@@ -18,8 +18,9 @@ from wsd.worker.channels.member_messages import MemberMessages
 from wsd.worker.channels.open_channels import OpenChannels
 from wsd.worker.channels.options import ChannelOptions, ChannelRules
 from wsd.worker.channels.recovery import Recovery
-from wsd.worker.contract.redis_keys import DIRECT, USER_PREFIX, channel_of
+from wsd.worker.contract.redis_keys import channel_of
 from wsd.worker.delivery.fanout import Fanout
+from wsd.worker.wire.channel_names import DIRECT, USER_PREFIX
 
 
 class Channels:

@@ -60,21 +60,6 @@ def worker_channel(worker_id: str) -> str:
 EVERY_WORKER = "ws_workers"
 """The pub/sub channel that all workers subscribe to."""
 
-BROADCAST = "broadcast"
-"""The name of the channel that every connection receives. It is reserved."""
-
-DIRECT = "direct"
-"""The name under which a client receives the channel with the messages to its user alone."""
-
-USER_PREFIX = "!"
-"""The first character of the name of a user's channel. No client can name a channel that begins with it."""
-
-
-def user_channel(user_id: str) -> str:
-    """Name the channel with the messages to one user."""
-    return USER_PREFIX + user_id
-
-
 CHANNEL_PREFIX = "ws_channel:{"
 
 

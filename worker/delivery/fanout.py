@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Iterable, Iterator
 
-from wsd.worker.contract.redis_keys import BROADCAST, USER_PREFIX
 from wsd.worker.delivery.batch import Batch, Message, SlowReaders
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.delivery.outlet import Outlet
+from wsd.worker.wire.channel_names import BROADCAST, USER_PREFIX
 
 
 class Fanout:

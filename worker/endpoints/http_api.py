@@ -16,12 +16,12 @@ from wsd.worker.contract.http_paths import (
     PUBLISH_PATH,
     STATS_PATH,
 )
-from wsd.worker.contract.redis_keys import BROADCAST
 from wsd.worker.endpoints import operator_api
 from wsd.worker.endpoints.http_publishing import publish
 from wsd.worker.endpoints.responses import check_api_key, error_response, json_response
 from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.wire import messages as wire
+from wsd.worker.wire.channel_names import BROADCAST, check_channel
 from wsd.worker.wire.position import MAX_OFFSET
 from wsd.worker.worker import Worker
 
@@ -85,7 +85,7 @@ async def history(worker: Worker, request: Request) -> Response:
         since = _number(request, "since", 0, MAX_OFFSET)
         limit = _number(request, "limit", 100, wire.MAX_HISTORY_PAGE)
         if channel != BROADCAST:
-            wire.check_channel(channel, None)
+            check_channel(channel, None)
     except (ValueError, wire.WireError) as exc:
         return error_response(400, str(exc))
     reverse = request.query_params.get("reverse", "").lower() in ("1", "true")

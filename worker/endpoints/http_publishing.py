@@ -9,6 +9,7 @@ from wsd.worker.endpoints.responses import check_api_key, error_response, json_r
 from wsd.worker.errors import NotStoredError
 from wsd.worker.manager.publisher import Published
 from wsd.worker.wire import messages as wire
+from wsd.worker.wire.channel_names import check_channel
 from wsd.worker.wire.redaction import PayloadFilter
 from wsd.worker.worker import Worker
 
@@ -70,7 +71,7 @@ def _checked(worker: Worker, message: Outgoing, number: int) -> Outgoing:
     if sum(targets) != 1:
         raise wire.WireError("invalid_request", f"message {number}: needs one of channel, user_id, broadcast")
     if message.channel:
-        wire.check_channel(message.channel, None)
+        check_channel(message.channel, None)
     if message.user_id:
         wire.check_user(message.user_id, None)
     size = len(bytes(message.data))

@@ -20,7 +20,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
 from wsd.worker.background.containment import contained, report
-from wsd.worker.contract.redis_keys import BROADCAST, user_channel
 from wsd.worker.delivery.handle import WebSocketHandle
 from wsd.worker.endpoints.hub_requests import Publishing, carry_out, check_publishing
 from wsd.worker.errors import NotStoredError
@@ -28,6 +27,7 @@ from wsd.worker.manager.connection import Connection
 from wsd.worker.manager.publisher import Published
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.wire import messages as wire
+from wsd.worker.wire.channel_names import BROADCAST, check_channel, user_channel
 from wsd.worker.wire.close_codes import CloseCode
 from wsd.worker.wire.messages import WireError
 from wsd.worker.wire.position import Position
@@ -174,7 +174,7 @@ class Client:
                 return None
             if isinstance(request, Publishing):
                 if type(request) is wire.Publish:
-                    wire.check_channel(request.channel, request.id)
+                    check_channel(request.channel, request.id)
                 full = self._under_way >= MAX_UNDER_WAY or self._under_way_bytes > MAX_UNDER_WAY_BYTES
                 if full or manager.authorize is not None:
                     return self._answer(request)

@@ -4,7 +4,6 @@ import msgspec
 
 from wsd.worker.broker.message_broker import HISTORY_UNAVAILABLE
 from wsd.worker.channels.joining import Joined
-from wsd.worker.contract.redis_keys import BROADCAST, DIRECT
 from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.manager.connection import Connection
 from wsd.worker.manager.membership import MAX_CHANNELS, ChannelFullError
@@ -12,6 +11,7 @@ from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.security.authentication import Identity
 from wsd.worker.security.authorization import Action, is_allowed
 from wsd.worker.wire import messages as wire
+from wsd.worker.wire.channel_names import BROADCAST, DIRECT, check_channel
 from wsd.worker.wire.messages import WireError
 
 Publishing = wire.Broadcast | wire.Publish | wire.Direct
@@ -21,7 +21,7 @@ async def check_publishing(manager: DistributedWebSocketManager, connection: Con
     """Ask the application whether a client may publish. Raises WireError if it may not."""
     match request:
         case wire.Publish(channel=channel):
-            wire.check_channel(channel, request.id)
+            check_channel(channel, request.id)
         case wire.Broadcast():
             channel = BROADCAST
         case wire.Direct(user_id=user_id):
@@ -41,7 +41,7 @@ async def carry_out(manager: DistributedWebSocketManager, connection: Connection
         case wire.Subscribe():
             await _subscribe(manager, connection, request)
         case wire.Unsubscribe(channel=channel, id=request_id):
-            wire.check_channel(channel, request_id)
+            check_channel(channel, request_id)
             await manager.leave(connection, channel)
             if request_id is not None:
                 manager.reply(connection, wire.Ack(request_id))
@@ -113,7 +113,7 @@ async def _check_allowed(
     request_id: wire.RequestId,
 ) -> None:
     """Check that a client may name a channel, and that the application allows the action. Raises WireError."""
-    wire.check_channel(channel, request_id)
+    check_channel(channel, request_id)
     await _ask_application(manager, connection, action, channel, request_id)
 
 

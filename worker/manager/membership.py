@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager, ExitStack
 
 from wsd.worker.channels.channels import Channels
 from wsd.worker.channels.joining import PATIENCE_SECONDS, Joined
-from wsd.worker.contract.redis_keys import BROADCAST, DIRECT, user_channel
 from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.errors import WorkerError
@@ -15,6 +14,7 @@ from wsd.worker.security.authentication import Identity
 from wsd.worker.security.authorization import Authorize, is_allowed
 from wsd.worker.sessions.keeper import SessionKeeper
 from wsd.worker.wire import messages as wire
+from wsd.worker.wire.channel_names import BROADCAST, DIRECT, is_channel, user_channel
 from wsd.worker.wire.position import Position
 
 MAX_CHANNELS = 100
@@ -129,7 +129,7 @@ class Membership:
 
     async def _allowed(self, outbox: Outbox, names: Iterable[str]) -> list[str]:
         """Return the channels that a client may be in, up to MAX_CHANNELS of them, sorted by name."""
-        named = sorted(name for name in names if wire.is_channel(name))[:MAX_CHANNELS]
+        named = sorted(name for name in names if is_channel(name))[:MAX_CHANNELS]
         identity = Identity(outbox.user_id, outbox.username)
         return [name for name in named if await is_allowed(self._authorize, identity, "subscribe", name)]
 

@@ -12,7 +12,7 @@ from wsd.worker.broker.message_broker import MessageBroker
 from wsd.worker.channels.channels import Channels
 from wsd.worker.channels.options import ChannelRules
 from wsd.worker.channels.presence_events import PresenceEvents
-from wsd.worker.contract.redis_keys import BROADCAST, channel_key
+from wsd.worker.contract.redis_keys import channel_key
 from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.delivery.outlet import Outlet
 from wsd.worker.manager.client_sessions import ClientSessions
@@ -32,6 +32,7 @@ from wsd.worker.manager.user_limit import UserLimit
 from wsd.worker.security.authorization import Authorize
 from wsd.worker.sessions.connection_trace import Tracing
 from wsd.worker.sessions.keeper import SessionKeeper
+from wsd.worker.wire.channel_names import BROADCAST
 from wsd.worker.wire.messages import encode
 from wsd.worker.wire.redaction import PayloadFilter
 

@@ -12,10 +12,11 @@ from wsd.worker.broker.history import AppendResult
 from wsd.worker.broker.idempotency import stored_key, uid_of
 from wsd.worker.broker.message_broker import MessageBroker, resolve_into
 from wsd.worker.channels.channels import Channels
-from wsd.worker.contract.redis_keys import DIRECT, USER_PREFIX, channel_key, user_channel
+from wsd.worker.contract.redis_keys import channel_key
 from wsd.worker.errors import NotStoredError
 from wsd.worker.manager.connection import Connection
 from wsd.worker.wire import messages as wire
+from wsd.worker.wire.channel_names import DIRECT, USER_PREFIX, user_channel
 from wsd.worker.wire.names import name_problem
 from wsd.worker.wire.position import Position
 

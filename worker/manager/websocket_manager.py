@@ -8,7 +8,6 @@ from msgspec import Struct
 
 from wsd.worker.channels.joining import Joined
 from wsd.worker.channels.options import ChannelOptions
-from wsd.worker.contract.redis_keys import BROADCAST
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.errors import NotStoredError
 from wsd.worker.manager.connection import Connection
@@ -16,6 +15,7 @@ from wsd.worker.manager.parts import ManagerParts
 from wsd.worker.manager.publisher import Published
 from wsd.worker.manager.statistics import ClusterStatistics, WorkerStatistics
 from wsd.worker.wire import messages as wire
+from wsd.worker.wire.channel_names import BROADCAST
 from wsd.worker.wire.close_codes import CloseCode
 from wsd.worker.wire.position import Position
 

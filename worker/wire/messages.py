@@ -3,13 +3,11 @@
 An object from a client that has no `type` is broadcast as it is. With a `type`, it must be a request.
 """
 
-import re
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from wsd.worker.contract.redis_keys import BROADCAST, DIRECT
 from wsd.worker.wire.names import name_problem
 from wsd.worker.wire.position import Epoch, Offset, Position
 
@@ -42,8 +40,6 @@ ErrorCode = Literal[
 
 MAX_ERROR_LENGTH = 300
 MAX_HISTORY_PAGE = 500
-
-CHANNEL_NAME = re.compile(r"[A-Za-z0-9_.:@/#-]{1,255}")
 
 
 class WireError(Exception):
@@ -355,21 +351,3 @@ def check_user(user_id: str, request_id: RequestId) -> None:
     """Check the user id in a request. Raises WireError `invalid_user`."""
     if problem := name_problem(user_id):
         raise WireError("invalid_user", f"user_id {problem}", request_id)
-
-
-def is_channel(name: str) -> bool:
-    """Return whether clients may use a channel of this name."""
-    return CHANNEL_NAME.fullmatch(name) is not None and name not in (BROADCAST, DIRECT)
-
-
-def check_channel(channel: str, request_id: RequestId) -> None:
-    """Check the channel in a request. Raises WireError `invalid_channel`."""
-    if not CHANNEL_NAME.fullmatch(channel):
-        problem = "a channel name has 1 to 255 characters of A-Z a-z 0-9 _ . : @ / # -"
-    elif channel == BROADCAST:
-        problem = "every client is in the channel broadcast, send a broadcast to it"
-    elif channel == DIRECT:
-        problem = "the channel direct is each client's own, send a direct message to it"
-    else:
-        return
-    raise WireError("invalid_channel", problem, request_id)

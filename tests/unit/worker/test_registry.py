@@ -12,7 +12,6 @@ import pytest
 from tests.support.waiting import eventually
 from wsd.worker.backend.backend import memory_backend
 from wsd.worker.channels.options import ChannelRules
-from wsd.worker.contract.redis_keys import user_channel
 from wsd.worker.delivery.outlet import Outlet
 from wsd.worker.manager.client_sessions import digest
 from wsd.worker.manager.connection import Connection, ConnectionLimits
@@ -21,6 +20,7 @@ from wsd.worker.manager.user_limit import TooManyConnectionsError
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.sessions.memory_store import InMemorySessionStore
 from wsd.worker.sessions.session_store import SessionInfo, SessionState
+from wsd.worker.wire.channel_names import user_channel
 from wsd.worker.wire.redaction import PayloadFilter
 
 pytestmark = pytest.mark.anyio

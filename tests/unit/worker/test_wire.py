@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from wsd.worker.wire import messages as wire
+from wsd.worker.wire.channel_names import check_channel
 
 
 @pytest.mark.parametrize(
@@ -96,13 +97,13 @@ def test_an_answer_fits_the_wire() -> None:
 
 @pytest.mark.parametrize("channel", ["a", "chat:room-1", "a.b/c@d#e_f", "x" * 255])
 def test_channel_names_that_are_fine(channel: str) -> None:
-    wire.check_channel(channel, None)
+    check_channel(channel, None)
 
 
 @pytest.mark.parametrize("channel", ["", "x" * 256, "a b", "a\n", "ü", "{a}", "a*", "broadcast"])
 def test_channel_names_that_are_refused(channel: str) -> None:
     with pytest.raises(wire.WireError) as refused:
-        wire.check_channel(channel, 7)
+        check_channel(channel, 7)
     assert (refused.value.code, refused.value.request_id) == ("invalid_channel", 7)
 
 

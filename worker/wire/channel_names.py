@@ -1,0 +1,45 @@
+"""The names of channels: those that clients may use, and those that the server gives.
+
+A client names a channel as it likes. The channel `broadcast` and the channel of each user are the server's.
+"""
+
+import re
+
+from wsd.worker.wire.messages import RequestId, WireError
+
+BROADCAST = "broadcast"
+"""The name of the channel that every connection receives."""
+
+DIRECT = "direct"
+"""The name under which a client receives the channel with the messages to its user alone."""
+
+USER_PREFIX = "!"
+"""The first character of the name of a user's channel. No client can name a channel that begins with it."""
+
+CHANNEL_NAME = re.compile(r"[A-Za-z0-9_.:@/#-]{1,255}")
+
+
+def user_channel(user_id: str) -> str:
+    """Name the channel with the messages to one user."""
+    return USER_PREFIX + user_id
+
+
+def is_channel(name: str) -> bool:
+    """Return whether clients may use a channel of this name."""
+    return CHANNEL_NAME.fullmatch(name) is not None and name not in (BROADCAST, DIRECT)
+
+
+def check_channel(channel: str, request_id: RequestId) -> None:
+    """Check the channel in a request.
+
+    Raises WireError `invalid_channel`.
+    """
+    if not CHANNEL_NAME.fullmatch(channel):
+        problem = "a channel name has 1 to 255 characters of A-Z a-z 0-9 _ . : @ / # -"
+    elif channel == BROADCAST:
+        problem = "every client is in the channel broadcast, send a broadcast to it"
+    elif channel == DIRECT:
+        problem = "the channel direct is each client's own, send a direct message to it"
+    else:
+        return
+    raise WireError("invalid_channel", problem, request_id)
