@@ -10,6 +10,7 @@ import zlib
 from enum import IntEnum
 from typing import Any
 
+from wsd.worker.errors import WorkerError
 from wsd.worker.wire.close_codes import CloseCode, may_be_sent
 from wsd.worker.wire.compression import Inflater
 
@@ -52,7 +53,7 @@ Event = tuple[int, str | bytes]
 """An opcode and its content: text as str, anything else as bytes."""
 
 
-class ProtocolError(Exception):
+class ProtocolError(WorkerError):
     """The client broke the protocol. `code` and the text are for the close frame."""
 
     def __init__(self, code: int, reason: str) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from wsd.worker.errors import WorkerError
 from wsd.worker.wire.names import name_problem
 from wsd.worker.wire.position import Epoch, Offset, Position
 
@@ -42,8 +43,8 @@ MAX_ERROR_LENGTH = 300
 MAX_HISTORY_PAGE = 500
 
 
-class WireError(Exception):
-    """A request that cannot be served. `code` is for programs, the text is for people."""
+class WireError(WorkerError):
+    """A request that cannot be served. `code` is for programs, the text is for people: both are sent to the client."""
 
     def __init__(self, code: ErrorCode, message: str, request_id: RequestId = None) -> None:
         super().__init__(shortened(message))
