@@ -7,9 +7,9 @@ import pytest
 from tests.support.ports import unused_port
 from tests.support.valkey import valkey
 from wsd.worker.contract.redis_keys import trace_key, user_traces_key
-from wsd.worker.delivery.flight_recorder import Flight
+from wsd.worker.delivery.connection_record import ConnectionRecord
 from wsd.worker.redis_client import Redis, open_redis
-from wsd.worker.sessions.ended_connections import FLIGHT_BURST, MAX_FLIGHTS, EndedConnections
+from wsd.worker.sessions.ended_connections import RECORD_BURST, MAX_RECORDS, EndedConnections
 
 pytestmark = pytest.mark.anyio
 
@@ -28,17 +28,17 @@ async def redis(url: str) -> AsyncIterator[Redis]:
     await client.aclose()
 
 
-def flight(session: str = "s", user: str = "ann", at: float = 1.0) -> Flight:
+def record(session: str = "s", user: str = "ann", at: float = 1.0) -> ConnectionRecord:
     events = [(at, "connected", ""), (at + 1, "closed", "1000 by the client")]
-    return Flight(session_id=session, user_id=user, worker_id="worker-1-ab", node_id="n", events=events)
+    return ConnectionRecord(session_id=session, user_id=user, worker_id="worker-1-ab", node_id="n", events=events)
 
 
 async def test_what_is_written_is_read_the_oldest_first(redis: Redis) -> None:
     ended = EndedConnections(redis, 60)
     await ended.write([])
-    await ended.write([flight(at=1), flight("t", at=2), flight("u", "bob")])
-    await ended.write([flight(at=3)])
-    assert await ended.of_session("s") == [flight(at=1), flight(at=3)]
+    await ended.write([record(at=1), record("t", at=2), record("u", "bob")])
+    await ended.write([record(at=3)])
+    assert await ended.of_session("s") == [record(at=1), record(at=3)]
     assert await ended.sessions_of("ann") == ["s", "t"]  # the one that ended last, first
     assert await ended.sessions_of("bob") == ["u"]
     assert await ended.of_session("nobody") == []
@@ -49,24 +49,24 @@ async def test_what_is_written_is_read_the_oldest_first(redis: Redis) -> None:
 
 async def test_the_last_ones_are_kept(redis: Redis) -> None:
     ended = EndedConnections(redis, 60)
-    await ended.write([flight(at=number) for number in range(2 * MAX_FLIGHTS)])
+    await ended.write([record(at=number) for number in range(2 * MAX_RECORDS)])
     kept = await ended.of_session("s")
-    assert [each.events[0][0] for each in kept] == list(range(MAX_FLIGHTS, 2 * MAX_FLIGHTS))
-    await ended.write([flight(f"s{number}", at=number) for number in range(2 * MAX_FLIGHTS)])
-    assert (await ended.sessions_of("ann"))[0] == f"s{2 * MAX_FLIGHTS - 1}"
-    assert len(await ended.sessions_of("ann")) == MAX_FLIGHTS
+    assert [each.events[0][0] for each in kept] == list(range(MAX_RECORDS, 2 * MAX_RECORDS))
+    await ended.write([record(f"s{number}", at=number) for number in range(2 * MAX_RECORDS)])
+    assert (await ended.sessions_of("ann"))[0] == f"s{2 * MAX_RECORDS - 1}"
+    assert len(await ended.sessions_of("ann")) == MAX_RECORDS
 
 
 async def test_a_storm_does_not_fill_redis(redis: Redis) -> None:
     ended = EndedConnections(redis, 60)
-    taken = sum(ended.takes_one() for _ in range(2 * FLIGHT_BURST))
-    assert FLIGHT_BURST <= taken < FLIGHT_BURST + 100
+    taken = sum(ended.takes_one() for _ in range(2 * RECORD_BURST))
+    assert RECORD_BURST <= taken < RECORD_BURST + 100
 
 
 @pytest.mark.parametrize("ttl", [0, 60])
 async def test_where_none_are_kept_none_are_found(ttl: float, redis: Redis) -> None:
     ended = EndedConnections(redis if not ttl else None, ttl)
     assert not ended.takes_one()
-    await ended.write([flight()])
+    await ended.write([record()])
     assert await ended.of_session("s") == []
     assert await ended.sessions_of("ann") == []

@@ -63,12 +63,12 @@ class PresenceEvents:
         self,
         presence: Presence,
         publish: Callable[[str, bytes], Awaitable[object]],
-        tell_here: Callable[[str, bytes], None],
+        send_here: Callable[[str, bytes], None],
     ) -> None:
-        """`publish` sends to the members of a channel on all workers, `tell_here` to those of this worker."""
+        """`publish` sends to the members of a channel on all workers, `send_here` to those on this worker."""
         self._presence = presence
         self._publish = publish
-        self._tell_here = tell_here
+        self._send_here = send_here
         self._changes: dict[str, _Changes] = {}
         self._absences = Absences()
         self._gone: asyncio.Queue[tuple[str, str]] = asyncio.Queue()  # channel, worker
@@ -123,4 +123,4 @@ class PresenceEvents:
             except RedisUnavailableError:
                 continue
             if count:
-                self._tell_here(channel, wire.encode(wire.PresenceChanged(channel, [], members, 0, count)))
+                self._send_here(channel, wire.encode(wire.PresenceChanged(channel, [], members, 0, count)))

@@ -107,7 +107,7 @@ def presence_workers_key(channel: str) -> str:
 
 
 def trace_key(session_id: str) -> str:
-    """Name the list of what happened to the connections of a session, see the worker's `flight_recorder`."""
+    """Name the list of what happened to the connections of a session, see `delivery.connection_record`."""
     return "ws_trace:" + session_id
 
 

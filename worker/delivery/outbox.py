@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from wsd.worker.delivery.batch import Message
-from wsd.worker.delivery.flight_recorder import Event, add_event
+from wsd.worker.delivery.connection_record import Event, add_event
 from wsd.worker.delivery.outlet import Outlet
 from wsd.worker.delivery.send_queue import SendQueue, Writer
 from wsd.worker.logs import get_logger
@@ -42,7 +42,7 @@ class Outbox(SendQueue):
         super().__init__(outlet, writer)
         self.session_id = self.user_id = self.username = ""
         self.channels: set[str] = NO_CHANNELS
-        self.events: list[Event] = NO_EVENTS  # of its flight recorder
+        self.events: list[Event] = NO_EVENTS  # its record, see `note`
         self.heard_at = 0.0  # when the client last sent something (monotonic); infinite while nobody reads from it
         self.ended: Ending | None = None  # by the side that was first
         self._on_gone: Callable[[Outbox], None] | None = None  # called once, when the WebSocket has ended
@@ -66,7 +66,7 @@ class Outbox(SendQueue):
         self.fd = -1
 
     def note(self, what: str, detail: str = "") -> None:
-        """Add an event to the flight recorder of this connection."""
+        """Add an event to the record of this connection."""
         add_event(self.events, (time.time(), what, detail))
 
     def send(self, payload: bytes) -> None:

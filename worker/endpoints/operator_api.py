@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER, OPERATOR_PREFIX
-from wsd.worker.delivery import flight_recorder
+from wsd.worker.delivery import connection_record
 from wsd.worker.endpoints.responses import error_response, is_key, json_response
 from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.sessions.session_store import SessionInfo
@@ -80,11 +80,11 @@ async def channels(worker: Worker, request: Request) -> object:
 async def trace(worker: Worker, request: Request) -> object:
     """Answer with what happened to the connections of a session, or of a user's sessions (`?who=`)."""
     who = request.query_params.get("who", "")
-    tracing = worker.parts.tracing
+    tracer = worker.parts.tracer
     await worker.heartbeat.beat_now()
     live = worker.heartbeat.live_workers
-    traces = [await tracing.trace(session_id, live) for session_id in await tracing.sessions(who)]
-    return {"node_id": worker.env.node_id, "sessions": [flight_recorder.shown(each) for each in traces]}
+    traces = [await tracer.trace(session_id, live) for session_id in await tracer.sessions(who)]
+    return {"node_id": worker.env.node_id, "sessions": [connection_record.shown(each) for each in traces]}
 
 
 async def kick(worker: Worker, request: Request) -> object:

@@ -152,7 +152,7 @@ class Membership:
 
 
 def _note_recovery(outbox: Outbox, label: str, state: wire.ChannelState) -> None:
-    """Note in the connection's flight recorder what it missed in a channel."""
+    """Note in the record of a connection what it missed in a channel."""
     if state.recovered is False:
         outbox.note("missed", f"messages in {label}: {state.reason}")
     elif state.count:

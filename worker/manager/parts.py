@@ -30,7 +30,7 @@ from wsd.worker.manager.registry import Registry, end_session, fail_session
 from wsd.worker.manager.turns import Turns
 from wsd.worker.manager.user_limit import UserLimit
 from wsd.worker.security.authorization import Authorize
-from wsd.worker.sessions.connection_trace import Tracing
+from wsd.worker.sessions.connection_trace import Tracer
 from wsd.worker.sessions.keeper import SessionKeeper
 from wsd.worker.wire.channel_names import BROADCAST
 from wsd.worker.wire.messages import encode
@@ -89,12 +89,12 @@ class ManagerParts:
             on_ended=partial(end_session, self.fanout),
             on_failed=partial(fail_session, self.fanout),
         )
-        tell = partial(_tell, broker)
-        self.tracing = Tracing(worker_id, node_id, self.keeper, find=self.fanout.get, tell=tell)
+        publish = partial(_publish_to_workers, broker)
+        self.tracer = Tracer(worker_id, node_id, self.keeper, find=self.fanout.get, publish=publish)
         self.presence_events = PresenceEvents(
             backend.presence,
             publish=lambda channel, text: broker.publish(channel_key(channel), text),
-            tell_here=lambda channel, text: self.fanout.send(self.fanout.members(channel), text),
+            send_here=lambda channel, text: self.fanout.send(self.fanout.members(channel), text),
         )
         self.members = MemberLists(
             backend.presence,
@@ -113,7 +113,7 @@ class ManagerParts:
             self.membership,
             UserLimit(rules.limits.per_user, self.fanout, backend.user_connections, redis),
             self.keeper,
-            self.tracing,
+            self.tracer,
             self.counts,
         )
         self.statistics = StatisticsSource(
@@ -121,9 +121,9 @@ class ManagerParts:
         )
         self.peers = Peers(
             worker_id,
-            tell=tell,
+            publish=publish,
             keeper=self.keeper,
-            tracing=self.tracing,
+            tracer=self.tracer,
             statistics=self.statistics.statistics,
             worker_came=self.worker_came,
         )
@@ -162,5 +162,5 @@ class ManagerParts:
         await self.channels.wait_until_ready()
 
 
-async def _tell(broker: MessageBroker, channel: str, message: Struct) -> bool:
+async def _publish_to_workers(broker: MessageBroker, channel: str, message: Struct) -> bool:
     return await broker.publish(channel, encode(message))

@@ -1,4 +1,4 @@
-"""Messages between workers: what others tell and ask this worker, and what it asks them."""
+"""Messages between workers: notices and questions of the others, and the questions of this worker."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,55 +17,55 @@ from wsd.worker.manager.statistics import (
     WorkerStatistics,
     merge,
 )
-from wsd.worker.sessions.connection_trace import AskFlight, FlightAnswer, Tracing
+from wsd.worker.sessions.connection_trace import AskRecord, RecordAnswer, Tracer
 from wsd.worker.sessions.keeper import SessionKeeper
 from wsd.worker.sessions.session_store import SessionChanged
 
 logger = get_logger(__name__)
 
 MAX_QUESTIONS = 100
-"""Questions of other workers that wait for their answers. Further ones are dropped: whoever asks has a time limit."""
+"""Questions of other workers that wait for their answers. Further ones are dropped: a worker that asks has a time limit."""
 
 
 class WorkerCame(Struct, frozen=True, tag="came"):
     """The announcement to all workers that a worker sends heartbeats for the first time, or again."""
 
 
-WorkerMessage = SessionChanged | WorkerCame | AskStatistics | Answer | AskFlight | FlightAnswer
+WorkerMessage = SessionChanged | WorkerCame | AskStatistics | Answer | AskRecord | RecordAnswer
 
 _decoder: msgspec.json.Decoder[WorkerMessage] = msgspec.json.Decoder(WorkerMessage)
 
-Tell = Callable[[str, Struct], Awaitable[object]]
-"""Publishes a message on a channel of the broker that workers subscribe to."""
+PublishToWorkers = Callable[[str, Struct], Awaitable[object]]
+"""Sends a message to workers: to one on its own channel of the broker, or to all on EVERY_WORKER."""
 
 
 class Peers:
     """The other workers, as this one talks with them over the broker.
 
-    Nothing is kept up to date in Redis for statistics and traces: whoever wants them asks the workers.
+    Statistics and the records of live connections are not kept in Redis: a worker that needs them asks the others.
     """
 
     def __init__(
         self,
         worker_id: str,
         *,
-        tell: Tell,
+        publish: PublishToWorkers,
         keeper: SessionKeeper,
-        tracing: Tracing,
+        tracer: Tracer,
         statistics: Callable[[int], WorkerStatistics],
         worker_came: asyncio.Event,
     ) -> None:
-        """`statistics` returns those of this worker, with as many users and channels as it is given; `worker_came` is
-        set when a worker announces itself."""
+        """`statistics` returns those of this worker, with as many of its largest users and channels as its argument says.
+        `worker_came` is set when a worker announces itself."""
         self.channels = (worker_channel(worker_id), EVERY_WORKER)
         self._worker_id = worker_id
-        self._tell = tell
+        self._publish = publish
         self._keeper = keeper
-        self._tracing = tracing
+        self._tracer = tracer
         self._statistics = statistics
         self._worker_came = worker_came
         self._asked: Questions[WorkerStatistics] = Questions()
-        self._questions: asyncio.Queue[AskStatistics | AskFlight] = asyncio.Queue(MAX_QUESTIONS)
+        self._questions: asyncio.Queue[AskStatistics | AskRecord] = asyncio.Queue(MAX_QUESTIONS)
 
     def received(self, payload: bytes) -> None:
         """Take a message that came on one of `channels`. Does not block."""
@@ -77,12 +77,12 @@ class Peers:
         match message:
             case SessionChanged(session_id=session_id):
                 self._keeper.changed(session_id)
-            case AskStatistics() | AskFlight() if not self._questions.full():
+            case AskStatistics() | AskRecord() if not self._questions.full():
                 self._questions.put_nowait(message)
             case Answer(question=question, statistics=statistics):
                 self._asked.add_answer(question, statistics)
-            case FlightAnswer():
-                self._tracing.answered(message)
+            case RecordAnswer():
+                self._tracer.answered(message)
             case WorkerCame():
                 self._worker_came.set()
 
@@ -91,18 +91,18 @@ class Peers:
         while True:
             asked = await self._questions.get()
             answer = (
-                self._tracing.answer(asked)
-                if isinstance(asked, AskFlight)
+                self._tracer.answer(asked)
+                if isinstance(asked, AskRecord)
                 else Answer(asked.question, self._statistics(asked.listed))
             )
             if answer is not None:
-                await self._tell(worker_channel(asked.asker), answer)
+                await self._publish(worker_channel(asked.asker), answer)
 
     async def cluster_statistics(self, workers: int, *, offset: int, limit: int) -> ClusterStatistics:
         """Ask all workers for their statistics, see `DistributedWebSocketManager.cluster_statistics`."""
         listed = min(offset + limit, MAX_LISTED)
         answers = await self._asked.ask(
-            lambda question: self._tell(EVERY_WORKER, AskStatistics(self._worker_id, question, listed)),
+            lambda question: self._publish(EVERY_WORKER, AskStatistics(self._worker_id, question, listed)),
             lambda found: len({answer.worker_id for answer in found}) >= workers,
         )
         found = {answer.worker_id: answer for answer in answers}

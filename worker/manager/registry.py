@@ -14,7 +14,7 @@ from wsd.worker.manager.client_sessions import ClientSession
 from wsd.worker.manager.counts import Counts
 from wsd.worker.manager.membership import Membership
 from wsd.worker.manager.user_limit import TooManyConnectionsError, UserLimit
-from wsd.worker.sessions.connection_trace import Tracing
+from wsd.worker.sessions.connection_trace import Tracer
 from wsd.worker.sessions.keeper import SessionKeeper
 from wsd.worker.wire import frames
 from wsd.worker.wire.close_codes import CLEAN_CODES, CloseCode, Ending, Side
@@ -46,7 +46,7 @@ class Registry:
         membership: Membership,
         users: UserLimit,
         keeper: SessionKeeper,
-        tracing: Tracing,
+        tracer: Tracer,
         counts: Counts,
     ) -> None:
         self._fanout = fanout
@@ -54,7 +54,7 @@ class Registry:
         self._membership = membership
         self._users = users
         self._keeper = keeper
-        self._tracing = tracing
+        self._tracer = tracer
         self._counts = counts
         self._loop: asyncio.AbstractEventLoop | None = None  # the event loop of the newest connection
 
@@ -100,7 +100,7 @@ class Registry:
             await self._users.enter(outbox)
         except TooManyConnectionsError:
             self._counts.refusals["too_many_connections"] += 1
-            self._tracing.refused(outbox, f"the user has {self._users.limit} connections already")
+            self._tracer.refused(outbox, f"the user has {self._users.limit} connections already")
             raise
 
     def _replace(self, earlier: Outbox) -> None:
@@ -134,7 +134,7 @@ class Registry:
 
     def _note_end(self, outbox: Outbox, ending: Ending) -> None:
         self._counts.closes[ending.label] += 1
-        self._tracing.ended(outbox, ending)
+        self._tracer.ended(outbox, ending)
         self._take_out(outbox)
 
     def _take_out(self, outbox: Outbox) -> None:

@@ -1,42 +1,39 @@
 """The trace of a session: what happened to its connections, and why they were closed. `wsd trace` shows it.
 
-Each connection has a flight recorder. The record of a live connection is on its worker, which is asked over the broker.
-The records of connections that have ended are in Redis.
+Each connection keeps a record. That of a live connection is on its worker, which is asked over the broker. Those of
+connections that have ended are in Redis.
 """
 
 from collections.abc import Awaitable, Callable
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from wsd.worker.broker.questions import Questions
 from wsd.worker.contract.redis_keys import worker_channel
-from wsd.worker.delivery.flight_recorder import Flight, SessionTrace
+from wsd.worker.delivery.connection_record import ConnectionRecord, SessionTrace
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.sessions.keeper import SessionKeeper
 from wsd.worker.sessions.session_store import SessionInfo, SessionState
 from wsd.worker.wire.close_codes import Ending
 
 
-class AskFlight(Struct, frozen=True, tag="ask_flight"):
-    """The question to the worker that serves a session: what happened to its connection so far?"""
+class AskRecord(Struct, frozen=True, tag="ask_flight"):
+    """The question to the worker that serves a session: what has happened to its connection so far?"""
 
     asker: str  # worker id
     question: str
     session_id: str
 
 
-class FlightAnswer(Struct, frozen=True, tag="flight"):
-    """The answer to an AskFlight."""
+class RecordAnswer(Struct, frozen=True, tag="flight"):
+    """The answer to AskRecord."""
 
     question: str
-    flight: Flight
+    record: ConnectionRecord = field(name="flight")
 
 
-class Tracing:
-    """Records how this worker's connections end, and answers what happened to those of any worker.
-
-    `answered` is to be called with every FlightAnswer that this worker receives.
-    """
+class Tracer:
+    """Records how connections of this worker end, and finds out what happened to those of any worker."""
 
     def __init__(
         self,
@@ -45,28 +42,29 @@ class Tracing:
         keeper: SessionKeeper,
         *,
         find: Callable[[str], Outbox | None],
-        tell: Callable[[str, Struct], Awaitable[object]],
+        publish: Callable[[str, Struct], Awaitable[object]],
     ) -> None:
-        """`find` returns the connection of a session on this worker. `tell` publishes on a channel of the broker."""
+        """`find` returns the connection of a session on this worker. `publish` sends a message to another worker, on that
+        worker's channel of the broker."""
         self._worker_id = worker_id
         self._node_id = node_id
         self._keeper = keeper
         self._find = find
-        self._tell = tell
-        self._asked: Questions[Flight] = Questions()
+        self._publish = publish
+        self._asked: Questions[ConnectionRecord] = Questions()
 
     def ended(self, outbox: Outbox, ending: Ending) -> None:
         """Record a connection that has ended."""
         if not self._keeper.ended_connections.takes_one():
             return
         outbox.note("closed", f"{ending}; {len(outbox.channels)} channels, at most {outbox.peak_bytes} bytes waited")
-        self._keeper.record(self._flight(outbox))
+        self._keeper.add_record(self._record_of(outbox))
 
     def refused(self, outbox: Outbox, why: str) -> None:
-        """Record a connection that was refused."""
+        """Record a connection that was refused, and why."""
         if self._keeper.ended_connections.takes_one():
             outbox.note("refused", why)
-            self._keeper.record(self._flight(outbox))
+            self._keeper.add_record(self._record_of(outbox))
 
     async def sessions(self, name: str) -> list[str]:
         """Return the ids of the sessions that `name` stands for: a session id, or the id of a user.
@@ -81,37 +79,38 @@ class Tracing:
 
     async def trace(self, session_id: str, live_workers: frozenset[str]) -> SessionTrace:
         """Return what happened to a session's connections, as far as it is kept. Raises RedisUnavailableError."""
-        flights = await self._keeper.ended_connections.of_session(session_id)
+        records = await self._keeper.ended_connections.of_session(session_id)
         session = await self._keeper.store.get(session_id)
         if session is not None and session.state is SessionState.CONNECTED:
-            flights += await self._under_way(session, live_workers)
+            records += await self._under_way(session, live_workers)
         return SessionTrace(
             session_id=session_id,
-            user_id=session.user_id if session is not None else flights[-1].user_id if flights else "",
+            user_id=session.user_id if session is not None else records[-1].user_id if records else "",
             state=session.state if session is not None else "ended",
-            flights=flights,
+            records=records,
         )
 
-    def answer(self, asked: AskFlight) -> FlightAnswer | None:
+    def answer(self, asked: AskRecord) -> RecordAnswer | None:
         """Answer another worker's question. Return None when the connection is not on this worker."""
         outbox = self._find(asked.session_id)
-        return FlightAnswer(asked.question, self._flight(outbox)) if outbox is not None else None
+        return RecordAnswer(asked.question, self._record_of(outbox)) if outbox is not None else None
 
-    def answered(self, answer: FlightAnswer) -> None:
-        self._asked.add_answer(answer.question, answer.flight)
+    def answered(self, answer: RecordAnswer) -> None:
+        """Take another worker's answer to a question of this one."""
+        self._asked.add_answer(answer.question, answer.record)
 
-    async def _under_way(self, session: SessionInfo, live_workers: frozenset[str]) -> list[Flight]:
+    async def _under_way(self, session: SessionInfo, live_workers: frozenset[str]) -> list[ConnectionRecord]:
         """Return the record of a session's present connection; an empty list if its worker does not answer."""
         session_id, owner = session.session_id, session.worker_id
         if (outbox := self._find(session_id)) is not None:
-            return [self._flight(outbox)]
+            return [self._record_of(outbox)]
         if owner in live_workers:
             return await self._asked.ask(
-                lambda question: self._tell(worker_channel(owner), AskFlight(self._worker_id, question, session_id)),
+                lambda question: self._publish(worker_channel(owner), AskRecord(self._worker_id, question, session_id)),
                 bool,
             )
         return [
-            Flight(
+            ConnectionRecord(
                 session_id=session_id,
                 user_id=session.user_id,
                 worker_id=owner,
@@ -120,8 +119,8 @@ class Tracing:
             )
         ]
 
-    def _flight(self, outbox: Outbox) -> Flight:
-        return Flight(
+    def _record_of(self, outbox: Outbox) -> ConnectionRecord:
+        return ConnectionRecord(
             session_id=outbox.session_id,
             user_id=outbox.user_id,
             worker_id=self._worker_id,

@@ -18,7 +18,7 @@ from wsd.worker.background.containment import run_repeatedly
 from wsd.worker.background.waiting import raise_if_cancelled, wait_at_most
 from wsd.worker.background.write_behind import Batch, WriteBehind
 from wsd.worker.contract.events import EVENT
-from wsd.worker.delivery.flight_recorder import Flight
+from wsd.worker.delivery.connection_record import ConnectionRecord
 from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.logs import get_logger
 from wsd.worker.sessions.ended_connections import EndedConnections
@@ -29,7 +29,7 @@ logger = get_logger(__name__)
 MAX_UNWRITTEN = 100_000
 """Ended sessions that wait for Redis. Sessions beyond this number expire in Redis by themselves."""
 
-MAX_UNWRITTEN_FLIGHTS = 10_000
+MAX_UNWRITTEN_RECORDS = 10_000
 """Records of ended connections that wait for Redis. Further ones are dropped."""
 
 EARLY_SECONDS = 10.0
@@ -52,11 +52,11 @@ class _Changes(Batch):
     deleted: set[str] = field(default_factory=set)
     changed: set[str] = field(default_factory=set)  # by another worker: to be read again
     channels: dict[str, dict[str, bool]] = field(default_factory=dict)
-    flights: list[Flight] = field(default_factory=list)
+    records: list[ConnectionRecord] = field(default_factory=list)
     faulty: set[str] = field(default_factory=set)  # sessions that no store can hold; shared with the parts of this
 
     def __bool__(self) -> bool:
-        sets = (self.opened, self.detached, self.left_early, self.deleted, self.changed, self.channels, self.flights)
+        sets = (self.opened, self.detached, self.left_early, self.deleted, self.changed, self.channels, self.records)
         return any(sets)
 
     def add_older(self, older: Self) -> None:
@@ -65,7 +65,7 @@ class _Changes(Batch):
         self.left_early |= older.left_early
         self.deleted |= older.deleted
         self.changed |= older.changed
-        self.flights[:0] = older.flights
+        self.records[:0] = older.records
         for session_id, channels in older.channels.items():
             self.channels[session_id] = {**channels, **self.channels.get(session_id, {})}
 
@@ -81,8 +81,8 @@ class _Changes(Batch):
         for name in ("detached", "left_early", "deleted", "changed"):
             for session_id in getattr(self, name):
                 getattr(parts[session_id], name).add(session_id)
-        for flight in self.flights:
-            parts[flight.session_id].flights.append(flight)
+        for record in self.records:
+            parts[record.session_id].records.append(record)
         return parts
 
 
@@ -182,11 +182,11 @@ class SessionKeeper:
             ended.add(session_id)
         self._changes.wake()
 
-    def record(self, flight: Flight) -> None:
-        """Keep the record of an ended connection, see `EndedConnections`."""
-        flights = self._changes.pending.flights
-        if len(flights) < MAX_UNWRITTEN_FLIGHTS:
-            flights.append(flight)
+    def add_record(self, record: ConnectionRecord) -> None:
+        """Have the record of an ended connection written, see `EndedConnections`."""
+        records = self._changes.pending.records
+        if len(records) < MAX_UNWRITTEN_RECORDS:
+            records.append(record)
             self._changes.wake()
 
     def changed(self, session_id: str) -> None:
@@ -216,7 +216,7 @@ class SessionKeeper:
         await self.store.detach_many(self._without_returned(batch.detached))
         await self.store.detach_many(self._without_returned(batch.left_early), keep_seconds=EARLY_KEEP_SECONDS)
         await self.store.delete_many(self._without_returned(batch.deleted))
-        await self.ended_connections.write(batch.flights)
+        await self.ended_connections.write(batch.records)
         for session_id in batch.changed:
             if await self.store.refresh(session_id) is None and session_id in self._connected:
                 self._on_ended(session_id)

@@ -1,8 +1,8 @@
-"""What became of a connection, in words; never more than so many events of it."""
+"""The record of a connection: a bounded number of events, and a trace in words."""
 
 from wsd.supervisor.cli.trace_lines import beside, session_lines
 from wsd.worker.contract.events import Event
-from wsd.worker.delivery.flight_recorder import MAX_EVENTS, Flight, SessionTrace, add_event, shown
+from wsd.worker.delivery.connection_record import MAX_EVENTS, ConnectionRecord, SessionTrace, add_event, shown
 
 
 def test_the_first_event_and_the_last_ones_are_kept() -> None:
@@ -16,10 +16,11 @@ def test_the_first_event_and_the_last_ones_are_kept() -> None:
 
 def test_a_trace_goes_over_all_connections_of_a_session() -> None:
     events = [(1.0, "joined", "news")] * 30
-    flights = [
-        Flight(session_id="s", user_id="ann", worker_id=f"worker-{n}-ab", node_id="n", events=events) for n in (1, 2)
+    records = [
+        ConnectionRecord(session_id="s", user_id="ann", worker_id=f"worker-{n}-ab", node_id="n", events=events)
+        for n in (1, 2)
     ]
-    seen = shown(SessionTrace(session_id="s", user_id="ann", state="ended", flights=flights))
+    seen = shown(SessionTrace(session_id="s", user_id="ann", state="ended", records=records))
     assert len(seen["events"]) == MAX_EVENTS
     assert [event["worker_id"] for event in seen["events"]] == ["worker-1-ab"] * 20 + ["worker-2-ab"] * 30
 
