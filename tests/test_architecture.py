@@ -93,8 +93,8 @@ LAYERS = {
         __main__
         app
         websocket_middleware
-        endpoints compat
-        process_workers
+        endpoints connection_manager
+        manager_name process_workers
         worker
         assembly health heartbeat
         manager

@@ -19,16 +19,32 @@ class RedisFailure(Enum):
     """Redis can carry out nothing at present: it loads its data, runs a script, or its cluster is down, for example."""
 
     READ_ONLY = auto()
-    """Redis is a replica. The name of the server may lead to the primary by now."""
+    """Redis is a replica. A new connection to the same address may reach the primary by now."""
 
     REJECTED = auto()
     """Redis is usable, and rejects this one request: its memory is full, or a key holds another type, for example."""
 
 
-class RedisUnavailableError(WorkerError):
-    """Redis did not carry out a request.
+class TooManyConnectionsError(WorkerError):
+    """A user has as many connections as `security.max_connections_per_user` allows. Raised by `connect`.
 
-    Its text is for logs, since it may name commands, scripts and keys. `public_reason` can be shown to clients.
+    Its text may be shown to the client. While Redis is away, each worker counts only its own connections of the user.
+    """
+
+
+class ChannelFullError(WorkerError):
+    """A channel has as many members on this worker as its option `max_members` allows. Raised by `join`.
+
+    Its text may be shown to the client.
+    """
+
+
+class RedisUnavailableError(WorkerError):
+    """Redis did not carry out a request: it is away, or it rejected this one request (`rejected`).
+
+    Of the manager's methods, `history` and `read_by` raise it. Messages are never lost by it: they wait for Redis.
+
+    Its text is for logs, since it may name commands, scripts and keys. `public_reason` may be shown to clients.
     """
 
     def __init__(
@@ -44,7 +60,7 @@ class RedisUnavailableError(WorkerError):
 
     @property
     def rejected(self) -> bool:
-        """Whether Redis rejected this one request. Redis is not away then, and to repeat the request would not help."""
+        """Whether Redis rejected this one request. Redis is not away then, and repeating the request would not help."""
         return self.failure is RedisFailure.REJECTED
 
     @property
@@ -57,4 +73,8 @@ class RedisUnavailableError(WorkerError):
 
 
 class NotStoredError(WorkerError):
-    """Redis rejected a message: nobody received it, and it is not sent again. Its text is for clients."""
+    """Redis rejected a message, because its memory is full for example. Raised by `publish` and the like.
+
+    Nobody received the message, and it is not sent again: the application may try again later. Its text may be shown to
+    clients. While Redis is away this is not raised: messages then wait for Redis.
+    """

@@ -4,6 +4,7 @@ import asyncio
 import os
 
 from wsd.worker.contract.environment import WorkerEnv
+from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.worker import Worker
 
 _workers: list[Worker] = []
@@ -28,6 +29,17 @@ def current_worker(env: WorkerEnv | None = None) -> Worker:
     """
     workers = live_workers()
     return _of_this_loop(workers) or (workers[-1] if workers else _make(env))
+
+
+def get_websocket_manager() -> DistributedWebSocketManager:
+    """Return the manager of this process. May be called anywhere in the application, also before the worker starts.
+
+    Its environment says whether it is distributed or keeps everything in memory. Its background work begins with the
+    `WebSocketMiddleware` around the application, without one with the first connection of a `ConnectionManager`.
+
+    Raises ValueError for a wrong value in the environment.
+    """
+    return current_worker().manager
 
 
 def serving_worker(env: WorkerEnv | None = None) -> Worker:

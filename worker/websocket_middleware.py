@@ -9,11 +9,11 @@ from collections.abc import Collection
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from wsd.worker.compat import AmbiguousNameError, check_names
 from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.delivery.handle import handle_of
 from wsd.worker.endpoints import http_api
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
+from wsd.worker.manager_name import AmbiguousNameError, check_names
 from wsd.worker.process_workers import serving_worker
 from wsd.worker.security.admission import Admission, expiry_spread, refuse, run_admitted
 from wsd.worker.security.authentication import Authenticate, without_secrets

@@ -9,7 +9,7 @@ from tests.support.valkey import valkey
 from wsd.worker.contract.redis_keys import trace_key, user_traces_key
 from wsd.worker.delivery.connection_record import ConnectionRecord
 from wsd.worker.redis_client import Redis, open_redis
-from wsd.worker.sessions.ended_connections import RECORD_BURST, MAX_RECORDS, EndedConnections
+from wsd.worker.sessions.ended_connections import MAX_RECORDS, RECORD_BURST, EndedConnections
 
 pytestmark = pytest.mark.anyio
 

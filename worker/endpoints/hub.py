@@ -14,8 +14,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from wsd.templates import template_text
 from wsd.worker.delivery.handle import handle_of
 from wsd.worker.endpoints.hub_client import Client
+from wsd.worker.errors import TooManyConnectionsError
 from wsd.worker.manager.membership import MAX_CHANNELS
-from wsd.worker.manager.user_limit import TooManyConnectionsError
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.security.admission import IDENTITY_KEY
 from wsd.worker.security.authentication import Identity

@@ -4,9 +4,9 @@ import msgspec
 
 from wsd.worker.broker.message_broker import HISTORY_UNAVAILABLE
 from wsd.worker.channels.joining import Joined
-from wsd.worker.errors import RedisUnavailableError
+from wsd.worker.errors import ChannelFullError, RedisUnavailableError
 from wsd.worker.manager.connection import Connection
-from wsd.worker.manager.membership import MAX_CHANNELS, ChannelFullError
+from wsd.worker.manager.membership import MAX_CHANNELS
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.security.authentication import Identity
 from wsd.worker.security.authorization import Action, is_allowed

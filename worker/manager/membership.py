@@ -8,7 +8,7 @@ from wsd.worker.channels.channels import Channels
 from wsd.worker.channels.joining import PATIENCE_SECONDS, Joined
 from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.delivery.outbox import Outbox
-from wsd.worker.errors import WorkerError
+from wsd.worker.errors import ChannelFullError
 from wsd.worker.manager.presence import MemberLists
 from wsd.worker.security.authentication import Identity
 from wsd.worker.security.authorization import Authorize, is_allowed
@@ -19,10 +19,6 @@ from wsd.worker.wire.position import Position
 
 MAX_CHANNELS = 100
 """Channels that one connection may be in."""
-
-
-class ChannelFullError(WorkerError):
-    """The channel has as many members on this worker as it may have."""
 
 
 class Membership:

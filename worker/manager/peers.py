@@ -24,7 +24,7 @@ from wsd.worker.sessions.session_store import SessionChanged
 logger = get_logger(__name__)
 
 MAX_QUESTIONS = 100
-"""Questions of other workers that wait for their answers. Further ones are dropped: a worker that asks has a time limit."""
+"""Questions of other workers that may wait here. Further ones are dropped: a worker waits for answers only a second."""
 
 
 class WorkerCame(Struct, frozen=True, tag="came"):
@@ -55,7 +55,7 @@ class Peers:
         statistics: Callable[[int], WorkerStatistics],
         worker_came: asyncio.Event,
     ) -> None:
-        """`statistics` returns those of this worker, with as many of its largest users and channels as its argument says.
+        """`statistics` returns those of this worker, with as many of its largest users and channels as it is given.
         `worker_came` is set when a worker announces itself."""
         self.channels = (worker_channel(worker_id), EVERY_WORKER)
         self._worker_id = worker_id

@@ -24,11 +24,12 @@ from wsd.worker.wire.position import Position
 class Published(Struct, frozen=True):
     """The result of publishing a message.
 
-    `everywhere` is False if Redis is away: members out of reach get the message once it is back.
+    `everywhere` is False if Redis is away. The message has then reached the members on this worker (with
+    `redis.stand_in`: on this node), and reaches the others once Redis is back.
     """
 
     everywhere: bool
-    position: Position | None = None  # in a channel with history, once it is stored
+    position: Position | None = None  # of the message in the channel's history; None if it is not stored (yet)
     kept: bool = False  # whether the channel has a history
 
 

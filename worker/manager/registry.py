@@ -10,10 +10,11 @@ from wsd.worker.delivery.close_delays import close_delays
 from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.delivery.outlet import Outlet
+from wsd.worker.errors import TooManyConnectionsError
 from wsd.worker.manager.client_sessions import ClientSession
 from wsd.worker.manager.counts import Counts
 from wsd.worker.manager.membership import Membership
-from wsd.worker.manager.user_limit import TooManyConnectionsError, UserLimit
+from wsd.worker.manager.user_limit import UserLimit
 from wsd.worker.sessions.connection_trace import Tracer
 from wsd.worker.sessions.keeper import SessionKeeper
 from wsd.worker.wire import frames

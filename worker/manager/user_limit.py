@@ -4,13 +4,9 @@ from contextlib import suppress
 
 from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.delivery.outbox import Outbox
-from wsd.worker.errors import RedisUnavailableError, WorkerError
+from wsd.worker.errors import RedisUnavailableError, TooManyConnectionsError
 from wsd.worker.manager.redis_steps import RedisSteps
 from wsd.worker.sessions.user_connections import UserConnections
-
-
-class TooManyConnectionsError(WorkerError):
-    """The user has as many connections as a user may have."""
 
 
 class UserLimit:

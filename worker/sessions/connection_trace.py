@@ -44,8 +44,8 @@ class Tracer:
         find: Callable[[str], Outbox | None],
         publish: Callable[[str, Struct], Awaitable[object]],
     ) -> None:
-        """`find` returns the connection of a session on this worker. `publish` sends a message to another worker, on that
-        worker's channel of the broker."""
+        """`find` returns the connection of a session on this worker. `publish` sends a message to another worker, on
+        the channel of that worker in the broker."""
         self._worker_id = worker_id
         self._node_id = node_id
         self._keeper = keeper

@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 
 class CloseCode(IntEnum):
-    """The code of a close frame, or of the end of a connection without one.
+    """The code of a close frame (RFC 6455, 7.4), or of the end of a connection without one.
 
-    Of our own codes, clients come back after 4000 to 4499 and stay away after 4500 to 4999.
+    Codes from 4000 on are ours: clients come back after 4000 to 4499, and stay away after 4500 to 4999.
     """
 
-    NORMAL = 1000
-    GOING_AWAY = 1001
+    NORMAL = 1000  # ends the session, too
+    GOING_AWAY = 1001  # ends the session, too
     PROTOCOL_ERROR = 1002
     NO_STATUS = 1005  # never sent: stands for a close frame without a code
     ABNORMAL = 1006  # never sent: stands for a connection that ended without a close frame

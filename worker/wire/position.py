@@ -14,7 +14,7 @@ Epoch = Annotated[str, Meta(max_length=MAX_EPOCH_LENGTH, pattern=r"\A[0-9A-Za-z_
 
 
 class Position(Struct, frozen=True, gc=False):
-    """A place in the history of a channel, which is named beside it.
+    """A place in the history of a channel. A position does not say of which channel.
 
     Offsets count the messages of a channel from 1; 0 is the place before the first. The epoch changes when the history
     is lost and offsets begin again, so positions of different epochs cannot be compared.

@@ -13,10 +13,10 @@ from tests.support.waiting import eventually
 from wsd.worker.backend.backend import memory_backend
 from wsd.worker.channels.options import ChannelRules
 from wsd.worker.delivery.outlet import Outlet
+from wsd.worker.errors import TooManyConnectionsError
 from wsd.worker.manager.client_sessions import digest
 from wsd.worker.manager.connection import Connection, ConnectionLimits
 from wsd.worker.manager.parts import ClientRules, ManagerParts
-from wsd.worker.manager.user_limit import TooManyConnectionsError
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.sessions.memory_store import InMemorySessionStore
 from wsd.worker.sessions.session_store import SessionInfo, SessionState

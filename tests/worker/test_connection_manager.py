@@ -19,9 +19,10 @@ from tests.support.valkey import valkey
 from tests.support.waiting import eventually
 from tests.support.worker import Worker as Process
 from tests.support.worker import worker
-from wsd.worker.compat import AmbiguousNameError, ConnectionManager, check_names
+from wsd.worker.connection_manager import ConnectionManager
 from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.contract.lifecycle import EXIT_STARTUP_FAILED
+from wsd.worker.manager_name import AmbiguousNameError, check_names
 from wsd.worker.process_workers import current_worker
 from wsd.worker.worker import Worker
 
@@ -303,7 +304,7 @@ AMBIGUOUS = [
 @pytest.mark.parametrize("source", AMBIGUOUS)
 def test_managers_that_nothing_tells_apart_are_named_at_the_start(tmp_path: Path, source: str) -> None:
     (tmp_path / "mine.py").write_text(
-        f"from wsd.worker.compat import ConnectionManager\nfrom wsd.worker.endpoints.hub import app\n{source}\n"
+        f"from wsd import ConnectionManager\nfrom wsd.worker.endpoints.hub import app\n{source}\n"
     )
     running = Process(tmp_path, app="mine:app")
     assert running.process.wait(20) == EXIT_STARTUP_FAILED
