@@ -10,16 +10,10 @@ from pathlib import Path
 import pytest
 
 import wsd
+from tests.support.apps import APPS
 
 ROOT = Path(__file__).parent.parent
 HOUSES = ("supervisor", "worker")
-
-IMPORT_EVERY_MODULE = """
-import importlib, pkgutil, sys, wsd
-for module in pkgutil.walk_packages(wsd.__path__, "wsd."):
-    if not module.name.endswith("__main__"):
-        print(module.name, importlib.import_module(module.name).__file__)
-"""
 
 
 def module_names() -> set[str]:
@@ -64,7 +58,7 @@ def test_every_folder_with_modules_is_a_listed_package() -> None:
 
 
 def test_every_module_can_be_imported_from_the_wheel(installed: Path) -> None:
-    found = dict(line.split() for line in run(installed, "-P", "-c", IMPORT_EVERY_MODULE).splitlines())
+    found = dict(line.split() for line in run(installed, "-P", str(APPS / "import_every_module.py")).splitlines())
     assert set(found) == module_names() | {"wsd.templates"}
     assert [path for path in found.values() if not path.startswith(str(installed))] == []
 

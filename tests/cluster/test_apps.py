@@ -9,111 +9,12 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
+from tests.support.apps import copy_app, source_of
 from tests.support.cluster import Cluster, wsd
 from tests.support.ports import unused_port
 from tests.support.waiting import until
 
-STARLETTE_APP = """
-from starlette.applications import Starlette
-from starlette.responses import JSONResponse
-from starlette.routing import Route, WebSocketRoute
-
-async def who(request):
-    return JSONResponse({
-        "client": request.client.host,
-        "scheme": request.url.scheme,
-        "host": request.headers["host"],
-        "worker": request.state.websocket_manager.worker_id,
-    })
-
-async def echo(websocket):
-    await websocket.accept()
-    await websocket.send_json({"client": websocket.client.host, "said": await websocket.receive_text()})
-    await websocket.close()
-
-app = Starlette(routes=[Route("/who", who), WebSocketRoute("/echo", echo)])
-"""
-
-BARE_ASGI_APP = """
-async def app(scope, receive, send):
-    assert scope["type"] == "http"
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": b"bare"})
-"""
-
-DJANGO_PROJECT = """
-import asyncio
-
-import django
-from asgiref.sync import async_to_sync
-from channels.generic.websocket import AsyncWebsocketConsumer
-from channels.routing import ProtocolTypeRouter, URLRouter
-from django.conf import settings
-from django.core.asgi import get_asgi_application
-from django.http import HttpResponse
-from django.urls import path
-
-from wsd import get_websocket_manager
-
-settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x", INSTALLED_APPS=["channels"])
-django.setup()
-
-def say(request):
-    reached = async_to_sync(get_websocket_manager().publish)("news", request.GET["text"])
-    return HttpResponse(str(reached.everywhere))
-
-async def say_async(request):
-    await get_websocket_manager().publish("news", request.GET["text"])
-    return HttpResponse()
-
-class News(AsyncWebsocketConsumer):
-    async def connect(self):
-        await self.accept()
-        manager = self.scope["state"]["websocket_manager"]
-        self.client = await manager.connect("ann", welcome=False)
-        await manager.join(self.client, "news")
-        self.pump = asyncio.create_task(self.client.pump(self.send))
-        await self.send(manager.worker_id)
-
-    async def disconnect(self, code):
-        self.pump.cancel()
-        self.scope["state"]["websocket_manager"].disconnect(self.client, code)
-
-urlpatterns = [path("say", say), path("say-async", say_async)]
-app = ProtocolTypeRouter({
-    "http": get_asgi_application(),
-    "websocket": URLRouter([path("news", News.as_asgi())]),
-})
-"""
-
-# Cancels the work of its worker, as nothing should: there is no other way to see what becomes of such a worker.
-STALLING_APP = """
-import asyncio
-
-from wsd import get_websocket_manager
-
-async def app(scope, receive, send):
-    assert scope["type"] == "http"
-    found = [task for task in asyncio.all_tasks() if task.get_name() == "worker"]
-    for task in found:
-        task.cancel()
-    await asyncio.wait(found)
-    reached = await get_websocket_manager().broadcast("nobody waits for a worker that has stopped")
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": str(reached.everywhere).encode()})
-"""
-
-FAILING_STARTUP = """
-from contextlib import asynccontextmanager
-from starlette.applications import Starlette
-
-@asynccontextmanager
-async def lifespan(app):
-    raise RuntimeError("no database")
-    yield
-
-app = Starlette(lifespan=lifespan)
-"""
+FAILING = source_of("failing_startup")
 
 
 def get(port: int, path: str, **headers: str) -> tuple[int, bytes]:
@@ -128,25 +29,25 @@ def get(port: int, path: str, **headers: str) -> tuple[int, bytes]:
 
 @pytest.mark.anyio
 async def test_an_application_is_served_with_the_manager_and_the_clients_address(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(STARLETTE_APP)
-    with Cluster(tmp_path, "--workers", "2", "--app", "mine:app") as cluster:
+    app = copy_app("request_facts", tmp_path)
+    with Cluster(tmp_path, "--workers", "2", "--app", app) as cluster:
         forged = {"X-Forwarded-For": "10.9.8.7", "X-Real-IP": "10.9.8.7", "X-Forwarded-Proto": "https"}
-        status, body = get(cluster.port, "/who", **forged)
-        told = json.loads(body)
+        status, body = get(cluster.port, "/facts", **forged)
+        facts = json.loads(body)
         assert status == 200
-        assert (told["client"], told["scheme"]) == ("127.0.0.1", "http")
-        assert told["host"] == f"127.0.0.1:{cluster.port}"
-        assert told["worker"] in [worker.worker_id for worker in cluster.status().workers]
+        assert (facts["client"], facts["scheme"]) == ("127.0.0.1", "http")
+        assert facts["host"] == f"127.0.0.1:{cluster.port}"
+        assert facts["worker"] in [worker.worker_id for worker in cluster.status().workers]
         async with connect(f"ws://127.0.0.1:{cluster.port}/echo", additional_headers=forged) as connection:
             await connection.send("hello")
             assert json.loads(await connection.recv()) == {"client": "127.0.0.1", "said": "hello"}
         assert get(cluster.port, "/health")[0] == 200
         assert get(cluster.port, "/")[0] == 404  # the hub is not in the way of an application
-        assert "as mine:app serves it" in cluster.output
+        assert "as request_facts:app serves it" in cluster.output
 
 
 def test_an_application_without_lifespan_that_a_factory_makes_is_served(tmp_path: Path) -> None:
-    (tmp_path / "bare.py").write_text(f"{BARE_ASGI_APP}\ndef create_app():\n    return app\n")
+    copy_app("bare", tmp_path)
     with Cluster(tmp_path, "bare:create_app", "--workers", "1") as cluster:
         assert get(cluster.port, "/anything") == (200, b"bare")
 
@@ -155,7 +56,7 @@ def test_files_of_the_application_are_not_taken_for_modules_of_ours(tmp_path: Pa
     for name in ("wsd", "supervisor", "redis", "msgspec", "uvicorn", "queue", "email"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('imported in the place of another one')")
     (tmp_path / "worker.py").write_text("NAME = 'own'")
-    (tmp_path / "bare.py").write_text(f"import worker\n{BARE_ASGI_APP}\nassert worker.NAME == 'own'\n")
+    copy_app("bare", tmp_path, "import worker\nassert worker.NAME == 'own'")
     try:
         started = wsd("start", "--detach", "bare:app", "--workers", "1", "--port", str(unused_port()), cwd=tmp_path)
         assert started.returncode == 0, started.stdout + started.stderr
@@ -168,15 +69,14 @@ def test_files_of_the_application_are_not_taken_for_modules_of_ours(tmp_path: Pa
 
 @pytest.mark.anyio
 async def test_a_django_project_with_channels_publishes_and_hears_on_all_workers(tmp_path: Path) -> None:
-    (tmp_path / "project.py").write_text(DJANGO_PROJECT)
-    with Cluster(tmp_path, "--workers", "2", "--app", "project:app") as cluster:
+    with Cluster(tmp_path, "--workers", "2", "--app", copy_app("django_project", tmp_path)) as cluster:
         workers = dict.fromkeys(worker.worker_id for worker in cluster.status().workers)
         clients: dict[str | None, ClientConnection] = {}
         async with AsyncExitStack() as stack:
             while clients.keys() != workers.keys():
                 client = await stack.enter_async_context(connect(f"ws://127.0.0.1:{cluster.port}/news"))
                 clients[str(await client.recv())] = client
-            for path in ("/say?text=sync", "/say-async?text=async"):
+            for path in ("/publish?text=sync", "/publish-async?text=async"):
                 assert (await asyncio.to_thread(get, cluster.port, path))[0] == 200
                 for client in clients.values():
                     async with asyncio.timeout(10):
@@ -187,9 +87,9 @@ async def test_a_django_project_with_channels_publishes_and_hears_on_all_workers
 
 
 def test_a_worker_whose_background_work_has_stopped_is_replaced(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(STALLING_APP)
+    app = copy_app("stalling", tmp_path)
     health = "[health]\nheartbeat_interval = 0.2\nheartbeat_timeout = 1.0\nprobe_timeout = 0.5\n"
-    with Cluster(tmp_path, "--workers", "1", "--app", "mine:app", config=health) as cluster:
+    with Cluster(tmp_path, "--workers", "1", "--app", app, config=health) as cluster:
         pid = cluster.worker(1).pid
         assert get(cluster.port, "/") == (200, b"False")
         assert get(cluster.port, "/health")[0] == 503
@@ -211,7 +111,7 @@ def test_a_worker_whose_background_work_has_stopped_is_replaced(tmp_path: Path) 
         ("mine:app", "import not_there", "No module named 'not_there'", "ModuleNotFoundError"),
         ("mine:app", "def app(:", "SyntaxError", "SyntaxError"),
         ("mine:app", "raise SystemExit(0)", "SystemExit(0)", "SystemExit"),
-        ("mine:app", FAILING_STARTUP, "the application failed to start: RuntimeError: no database", "RuntimeError"),
+        ("mine:app", FAILING, "the application failed to start: RuntimeError: no database", "RuntimeError"),
     ],
 )
 def test_an_application_that_cannot_start_fails_the_start_with_its_reason(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.apps import copy_app
 from tests.support.cluster import Cluster, wsd
 from tests.support.waiting import long_run, until
 from wsd.supervisor.chaos.survey import look
@@ -33,33 +34,19 @@ def test_thirty_seconds_of_faults_lose_nothing(tmp_path: Path, seed: int) -> Non
         assert json.loads(cluster.wsd("sessions", "--json").stdout)["total"] == 0
 
 
-APP = """
-from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
-from starlette.routing import Route, WebSocketRoute
-from wsd.worker.endpoints import hub
-
-async def version(request):
-    return PlainTextResponse("{version}")
-
-app = Starlette(routes=[Route("/version", version), WebSocketRoute("/ws", hub.endpoint)])
-"""
-
-
 @long_run
 def test_deploys_of_changed_code_under_load_and_faults_lose_nothing(tmp_path: Path) -> None:
-    code = tmp_path / "mine.py"
-    code.write_text(APP.format(version=0))
-    with Cluster(tmp_path, "--workers", "3", "--app", "mine:app") as cluster, ThreadPoolExecutor(1) as beside:
+    app = copy_app("versioned", tmp_path)
+    with Cluster(tmp_path, "--workers", "3", "--app", app) as cluster, ThreadPoolExecutor(1) as beside:
         arguments = ["--duration", "25", "--subscribers", "15", "--rate", "15", "--json"]
         load = beside.submit(cluster.wsd, "chaos", "--faults", FAULTS, *arguments, timeout=120)
         version = 0
         while not load.done():
-            code.write_text(APP.format(version=version + 1))
+            copy_app("versioned", tmp_path, f"VERSION = {version + 1}")
             result = cluster.wsd("restart")
             if result.returncode == 0:
                 version += 1
-                assert cluster.get("/version") == (200, str(version).encode())
+                assert cluster.get("/") == (200, str(version).encode())
             else:  # a worker was killed as it started: the old ones go on
                 assert "go on" in result.stderr
         verdict = json.loads(load.result().stdout)

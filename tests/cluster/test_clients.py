@@ -2,45 +2,19 @@
 
 import asyncio
 import json
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.cluster import ROOT, Cluster
-from tests.support.example_clients import NODE, client_module, node_options
+from tests.support.cluster import Cluster
+from tests.support.example_clients import client_module, node_program
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
 KILLS = 3
-
-READER = """
-import { WsdClient } from "./client.mjs";
-const client = new WsdClient(process.argv[2], { user_id: "reader" });
-const say = (message) => console.log(JSON.stringify(message));
-client.onmessage = say;
-client.ongap = say;
-client.onstate = (state, detail) => { if (state === "open") say({ type: "worker", id: detail.worker_id }); };
-await client.subscribe("numbers");
-say({ type: "ready" });
-for (let number = 1; ; number++) {
-  await client.publish("counted", number);
-  await new Promise((resolve) => setTimeout(resolve, 20));
-}
-"""
-
-
-RETURNERS = """
-import { WsdClient } from "./client.mjs";
-for (let number = 0; number < 10; number++) {
-  const client = new WsdClient(process.argv[2], { user_id: `returner-${number}` });
-  client.onstate = (state) => console.log(JSON.stringify({ number, state }));
-}
-setInterval(() => {}, 1000);
-"""
 
 
 @pytest.fixture
@@ -118,14 +92,9 @@ async def lines(reader: asyncio.StreamReader) -> AsyncIterator[dict[str, Any]]:
         yield json.loads(line)
 
 
-@pytest.mark.skipif(NODE is None, reason="no node on PATH")
 async def test_the_javascript_client(cluster: Cluster, tmp_path: Path) -> None:
-    shutil.copy(ROOT / "examples" / "client.js", tmp_path / "client.mjs")
-    (tmp_path / "reader.mjs").write_text(READER)
-    assert NODE is not None
-    process = await asyncio.create_subprocess_exec(
-        NODE, *node_options(), str(tmp_path / "reader.mjs"), cluster.url, stdout=asyncio.subprocess.PIPE
-    )
+    command = node_program("number_reader", tmp_path)
+    process = await asyncio.create_subprocess_exec(*command, cluster.url, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     heard: list[int] = []
     others: list[dict[str, Any]] = []
@@ -162,15 +131,10 @@ async def test_the_javascript_client(cluster: Cluster, tmp_path: Path) -> None:
     assert len(published) > 100
 
 
-@pytest.mark.skipif(NODE is None, reason="no node on PATH")
 async def test_javascript_clients_are_back_after_a_stop_and_a_start(cluster: Cluster, tmp_path: Path) -> None:
     """In Node 20 and 22 a handshake that fails fires `error`, and no `close`."""
-    shutil.copy(ROOT / "examples" / "client.js", tmp_path / "client.mjs")
-    (tmp_path / "returners.mjs").write_text(RETURNERS)
-    assert NODE is not None
-    process = await asyncio.create_subprocess_exec(
-        NODE, *node_options(), str(tmp_path / "returners.mjs"), cluster.url, stdout=asyncio.subprocess.PIPE
-    )
+    command = node_program("returning_clients", tmp_path)
+    process = await asyncio.create_subprocess_exec(*command, cluster.url, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     states: dict[int, list[str]] = {}
 

@@ -11,24 +11,13 @@ from typing import Any
 
 import pytest
 
+from tests.support.apps import copy_app
 from tests.support.cluster import Cluster
 from tests.support.example_clients import client_module
 from tests.support.handshakes import constant_handshakes
 from tests.support.waiting import eventually, until
 
 pytestmark = pytest.mark.anyio
-
-APP = """
-from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
-from starlette.routing import Route
-
-async def version(request):
-    return PlainTextResponse("{version}")
-
-{more}
-app = Starlette(routes=[Route("/", version)])
-"""
 
 
 @pytest.mark.parametrize("workers", ["1", "3"])
@@ -63,16 +52,15 @@ async def test_a_surge_moves_each_client_once(tmp_path: Path) -> None:
 
 
 async def test_new_code_comes_with_a_restart_and_broken_code_does_not(tmp_path: Path) -> None:
-    code = tmp_path / "mine.py"
-    code.write_text(APP.format(version="one", more=""))
-    with Cluster(tmp_path, "--workers", "2", "--app", "mine:app") as cluster:
+    app = copy_app("versioned", tmp_path)
+    with Cluster(tmp_path, "--workers", "2", "--app", app) as cluster:
         assert cluster.get("/") == (200, b"one")
-        code.write_text(APP.format(version="two", more=""))
+        copy_app("versioned", tmp_path, "VERSION = 'two'")
         await cluster.run("restart")
         assert cluster.get("/") == (200, b"two")
         pids = [worker.pid for worker in cluster.status().workers]
         for way in ("--surge", "--one-by-one"):
-            code.write_text(APP.format(version="three", more="raise RuntimeError('half done')"))
+            copy_app("versioned", tmp_path, "raise RuntimeError('half done')")
             result = cluster.wsd("restart", way)
             assert (result.returncode, result.stderr.count("\n")) == (1, 1)
             assert "half done" in result.stderr
@@ -129,8 +117,8 @@ async def test_scaling_up_and_down_drops_no_handshake(tmp_path: Path) -> None:
 
 async def test_a_scale_whose_workers_do_not_start_changes_nothing(tmp_path: Path) -> None:
     more = "import os\nif os.environ['WSD_WORKER_SLOT'] == '3': raise RuntimeError('no seat left')"
-    (tmp_path / "mine.py").write_text(APP.format(version="one", more=more))
-    with Cluster(tmp_path, "--workers", "2", "--app", "mine:app") as cluster:
+    app = copy_app("versioned", tmp_path, more)
+    with Cluster(tmp_path, "--workers", "2", "--app", app) as cluster:
         config = (cluster.state_dir.nginx / "nginx.conf").read_text()
         result = cluster.wsd("scale", "4")
         assert (result.returncode, result.stderr.count("\n")) == (1, 1)
@@ -164,10 +152,8 @@ async def test_a_drained_slot_stays_empty_until_it_is_resumed(tmp_path: Path) ->
 
 
 async def test_one_operation_at_a_time(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(
-        APP.format(version="one", more="import os, time\nwhile os.path.exists('wait'): time.sleep(0.01)")
-    )
-    with Cluster(tmp_path, "--workers", "1", "--app", "mine:app") as cluster:
+    app = copy_app("versioned", tmp_path, "import os, time\nwhile os.path.exists('wait'): time.sleep(0.01)")
+    with Cluster(tmp_path, "--workers", "1", "--app", app) as cluster:
         wait = tmp_path / "wait"
         wait.write_text("")
         restarting = asyncio.create_task(cluster.run("restart", "--surge"))
@@ -182,8 +168,8 @@ async def test_one_operation_at_a_time(tmp_path: Path) -> None:
 
 async def test_a_stop_during_a_restart_stops(tmp_path: Path) -> None:
     more = "import os, time\nwhile os.path.exists('wait'): time.sleep(0.01)"
-    (tmp_path / "mine.py").write_text(APP.format(version="one", more=more))
-    with Cluster(tmp_path, "--workers", "1", "--app", "mine:app") as cluster:
+    app = copy_app("versioned", tmp_path, more)
+    with Cluster(tmp_path, "--workers", "1", "--app", app) as cluster:
         (tmp_path / "wait").write_text("")
         restarting = asyncio.create_task(asyncio.to_thread(cluster.wsd, "restart", "--surge"))
         await eventually(lambda: cluster.status().operation)
@@ -240,10 +226,10 @@ async def test_a_reload_that_cannot_be_leaves_all_as_it_was(tmp_path: Path) -> N
 
 async def test_a_reload_whose_new_workers_do_not_start_leaves_all_as_it_was(tmp_path: Path) -> None:
     more = "import os\nif os.environ['WSD_WORKER_SLOT'] == '2': raise RuntimeError('no seat left')"
-    (tmp_path / "mine.py").write_text(APP.format(version="one", more=more))
+    app = copy_app("versioned", tmp_path, more)
     config = tmp_path / "wsd.toml"
     config.write_text("[cluster]\nworkers = 1\n")
-    with Cluster(tmp_path, "--app", "mine:app") as cluster:
+    with Cluster(tmp_path, "--app", app) as cluster:
         rendered = (cluster.state_dir.nginx / "nginx.conf").read_text()
         config.write_text("[cluster]\nworkers = 2\n[nginx]\ndebug_headers = true\n")
         result = cluster.wsd("reload")

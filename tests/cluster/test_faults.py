@@ -9,29 +9,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.apps import copy_app
 from tests.support.cluster import FAST_HEALTH, Cluster
 from tests.support.handshakes import Handshakes
 from tests.support.signals import stopped
 from tests.support.waiting import eventually, until
 
 pytestmark = pytest.mark.anyio
-
-CRASHING_APP = """
-import os
-from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
-from starlette.routing import Route
-
-async def end(request):
-    os._exit(int(request.query_params["code"]))
-
-async def home(request):
-    return PlainTextResponse(str(os.getpid()))
-
-if os.path.exists("broken") and os.environ["WSD_WORKER_SLOT"] == "1":
-    raise SystemExit("slot 1 is broken today")
-app = Starlette(routes=[Route("/end", end), Route("/", home)])
-"""
 
 
 async def test_a_killed_worker_is_replaced_and_no_handshake_fails(tmp_path: Path) -> None:
@@ -85,8 +69,8 @@ async def test_a_worker_that_hangs_is_killed_and_replaced(tmp_path: Path) -> Non
 
 
 async def test_a_worker_that_exits_with_0_is_replaced_too(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(CRASHING_APP)
-    with Cluster(tmp_path, "--workers", "1", "--app", "mine:app") as cluster:
+    app = copy_app("crashing", tmp_path)
+    with Cluster(tmp_path, "--workers", "1", "--app", app) as cluster:
         pid = cluster.worker(1).pid
         reader, writer = await asyncio.open_connection("127.0.0.1", cluster.port)
         writer.write(b"GET /end?code=0 HTTP/1.0\r\n\r\n")
@@ -106,9 +90,9 @@ async def test_a_terminated_worker_is_replaced(tmp_path: Path) -> None:
 
 
 async def test_a_worker_that_keeps_crashing_is_given_up_and_the_others_go_on(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(CRASHING_APP)
+    app = copy_app("crashing", tmp_path)
     config = "[restart]\nbackoff_initial = 0.05\nbackoff_max = 0.1\nmax_restarts = 2\n"
-    with Cluster(tmp_path, "--workers", "2", "--app", "mine:app", config=config) as cluster:
+    with Cluster(tmp_path, "--workers", "2", "--app", app, config=config) as cluster:
         (tmp_path / "broken").touch()
         pid = cluster.worker(1).pid
         assert pid is not None

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.client import connect
 
+from tests.support.apps import APPS
 from tests.support.cluster import Cluster, clean_env, wsd
 from tests.support.ports import unused_port
 from wsd.supervisor.errors import ConfigError
@@ -111,23 +112,13 @@ def public(tmp_path: Path) -> Iterator[socket.socket]:
         yield listener
 
 
-# The descriptor has to be 3, and the variable has to name the process that gets it.
-ACTIVATE = """
-import os, sys
-held, *command = sys.argv[1:]
-os.dup2(int(held), 3)
-os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
-os.execv(command[0], command)
-"""
-
-
 class Activated(Cluster):
     """Started as systemd does it that holds the public port."""
 
     def __init__(self, directory: Path, public: socket.socket, *arguments: str, port: int | None = None) -> None:
         super().__init__(directory, *arguments, port=port or public.getsockname()[1])
         self.pass_fds = (public.fileno(),)
-        self.command = [sys.executable, "-c", ACTIVATE, str(public.fileno()), *self.command]
+        self.command = [sys.executable, str(APPS / "activate.py"), str(public.fileno()), *self.command]
 
 
 def test_a_port_that_systemd_holds_refuses_nobody_while_the_cluster_is_away(

@@ -5,26 +5,17 @@ import shutil
 import signal
 from pathlib import Path
 
+from tests.support.apps import copy_app
 from tests.support.cluster import Cluster, clean_env
 from tests.support.waiting import until
-
-APP = """
-from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
-from starlette.routing import Route
-async def version(request):
-    import later
-    return PlainTextResponse(f"{VERSION} {later.VERSION}")
-app = Starlette(routes=[Route("/", version)])
-"""
 
 
 def release(directory: Path, version: int) -> None:
     made = directory / "releases" / str(version)
     made.mkdir(parents=True)
-    (made / "mine.py").write_text(APP.replace("VERSION}", f"{version}}}", 1))
+    app = copy_app("release", made, f"VERSION = {version}")
     (made / "later.py").write_text(f"VERSION = {version}")
-    (made / "wsd.toml").write_text(f"[cluster]\nstate_dir = '../../.wsd'\napp = 'mine:app'\nworkers = {version}\n")
+    (made / "wsd.toml").write_text(f"[cluster]\nstate_dir = '../../.wsd'\napp = '{app}'\nworkers = {version}\n")
 
 
 def point(link: Path, version: int) -> None:

@@ -10,40 +10,19 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from tests.support.apps import copy_app
 from tests.support.cluster import Cluster
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
-APP = """
-import asyncio
-import os
-import signal
-
-async def app(scope, receive, send):
-    assert scope["type"] != "lifespan"
-    with open("calls.txt", "a") as calls:
-        calls.write(f"{scope['path']}\\n")
-    if scope["path"].endswith("exit"):
-        os._exit(1)
-    if scope["path"].endswith("kill"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    if scope["path"].endswith("slow"):
-        await asyncio.sleep(5)
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.accept"})
-        return
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": b"done"})
-"""
-
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     directory = tmp_path_factory.mktemp("cluster")
-    (directory / "crashing.py").write_text(APP)
+    app = copy_app("ending", directory)
     config = "[nginx]\nhttp_timeout = 1\n[restart]\nmax_restarts = 100\nbackoff_max = 0.5\n"
-    with Cluster(directory, "--workers", "3", "--app", "crashing:app", config=config) as cluster:
+    with Cluster(directory, "--workers", "3", "--app", app, config=config) as cluster:
         yield cluster
 
 

@@ -11,41 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.apps import copy_app
 from tests.support.cluster import WSD, Cluster
 from tests.support.waiting import until
-
-APP = """
-import logging
-import sys
-
-from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
-from starlette.routing import Route
-
-
-async def say(request):
-    print("日本語 résumé")
-    sys.stdout.write("x" * int(request.query_params.get("bytes", 0)))
-    for _ in range(int(request.query_params.get("lines", 0))):
-        print("y" * 1000)
-    logging.getLogger("chat").error("a word")
-    return PlainTextResponse("said")
-
-
-async def fail(request):
-    raise RuntimeError("on purpose")
-
-
-app = Starlette(routes=[Route("/say", say), Route("/fail", fail)])
-"""
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster whose log has Japanese, and more than a pipe holds."""
     directory = tmp_path_factory.mktemp("cluster")
-    (directory / "app_that_prints.py").write_text(APP)
-    with Cluster(directory, "--workers", "1", "--no-nginx", "--app", "app_that_prints:app") as cluster:
+    app = copy_app("speaking", directory)
+    with Cluster(directory, "--workers", "1", "--no-nginx", "--app", app) as cluster:
         assert cluster.get("/say?lines=200")[0] == 200
         until(lambda: "日本語" in cluster.log("worker-1") and "a word" in cluster.log("worker-1"), "what was said")
         yield cluster
@@ -142,8 +118,8 @@ def lines_of(output: str) -> list[dict[str, str]]:
 
 
 def test_with_json_every_line_of_the_foreground_is_an_object(tmp_path: Path) -> None:
-    (tmp_path / "app_that_prints.py").write_text(APP)
-    arguments = ("--workers", "1", "--app", "app_that_prints:app")
+    app = copy_app("speaking", tmp_path)
+    arguments = ("--workers", "1", "--app", app)
     with Cluster(tmp_path, *arguments, config='[log]\nformat = "json"\n') as cluster:
         cluster.get("/say")
         cluster.get("/fail")
@@ -163,8 +139,7 @@ def test_with_json_every_line_of_the_foreground_is_an_object(tmp_path: Path) -> 
 
 
 def test_a_foreground_that_nobody_reads_serves_on(tmp_path: Path) -> None:
-    (tmp_path / "app_that_prints.py").write_text(APP)
-    cluster = Cluster(tmp_path, "--workers", "1", "--no-nginx", "--app", "app_that_prints:app")
+    cluster = Cluster(tmp_path, "--workers", "1", "--no-nginx", "--app", copy_app("speaking", tmp_path))
     read_end, write_end = os.pipe()
     fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
     try:

@@ -11,22 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.apps import copy_app
 from tests.support.cluster import WSD, Cluster, clean_env, wsd
 from tests.support.waiting import eventually, until
 from wsd.supervisor.state_dir.directory import StateDir
-
-SLOW_APP = """
-import asyncio
-from contextlib import asynccontextmanager
-from starlette.applications import Starlette
-
-@asynccontextmanager
-async def lifespan(app):
-    yield
-    await asyncio.sleep(60)
-
-app = Starlette(lifespan=lifespan)
-"""
 
 
 def test_start_shows_what_comes_up_and_where_to_go(tmp_path: Path) -> None:
@@ -108,8 +96,7 @@ def test_a_start_under_nohup_ignores_the_terminals_end(tmp_path: Path) -> None:
 
 
 def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
-    (tmp_path / "slow.py").write_text(SLOW_APP)
-    with Cluster(tmp_path, "--workers", "2", "--app", "slow:app") as cluster:
+    with Cluster(tmp_path, "--workers", "2", "--app", copy_app("slow_shutdown", tmp_path)) as cluster:
         pids = cluster.pids()
         cluster.signal(signal.SIGINT)
         until(lambda: cluster.status().state == "stopping")
@@ -131,8 +118,7 @@ def test_stop_waits_until_all_is_gone(tmp_path: Path) -> None:
 
 
 def test_stop_with_a_timeout_cuts_the_drain_short(tmp_path: Path) -> None:
-    (tmp_path / "slow.py").write_text(SLOW_APP)
-    with Cluster(tmp_path, "--workers", "1", "--app", "slow:app") as cluster:
+    with Cluster(tmp_path, "--workers", "1", "--app", copy_app("slow_shutdown", tmp_path)) as cluster:
         pids = cluster.pids()
         assert cluster.wsd("stop", "--timeout", "0.2", timeout=20).returncode == 0
         cluster.assert_nothing_is_left(pids)

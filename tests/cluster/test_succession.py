@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.support.apps import copy_app
 from tests.support.cluster import WSD, Cluster
 from tests.support.waiting import until
 from wsd.supervisor.state_dir.records import SavedState
@@ -18,22 +19,13 @@ from wsd.supervisor.state_dir.records import SavedState
 ADOPT_ORPHANS = "import ctypes, os, sys; ctypes.CDLL(None).prctl(36, 1); os.execv(sys.argv[1], sys.argv[1:])"
 """Become a subreaper (PR_SET_CHILD_SUBREAPER), which gets orphans as PID 1 does, and then execute the supervisor."""
 
-APP = """
-import os, subprocess, time
-from starlette.applications import Starlette
-subprocess.run(["sh", "-c", "sleep 0.1 & setsid sleep 0.1 &"])  # both lose their parent
-while os.path.exists("wait"): time.sleep(0.01)
-app = Starlette()
-"""
-
 
 def zombies(pid: int) -> list[psutil.Process]:
     return [child for child in psutil.Process(pid).children() if child.status() == psutil.STATUS_ZOMBIE]
 
 
 def test_signals_and_orphans_are_handled_as_by_pid_1(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(APP)
-    cluster = Cluster(tmp_path, "--workers", "1", "--app", "mine:app")
+    cluster = Cluster(tmp_path, "--workers", "1", "--app", copy_app("orphaning", tmp_path))
     cluster.command = [sys.executable, "-c", ADOPT_ORPHANS, *cluster.command]
     with cluster:
         pids = cluster.pids()
@@ -60,16 +52,12 @@ def test_signals_and_orphans_are_handled_as_by_pid_1(tmp_path: Path) -> None:
 
 
 def test_a_stop_does_not_wait_for_a_slow_start(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(
-        "import asyncio, contextlib\nfrom starlette.applications import Starlette\n"
-        "@contextlib.asynccontextmanager\nasync def lifespan(app):\n    print('slow', flush=True)\n"
-        "    await asyncio.sleep(50)\n    yield\napp = Starlette(lifespan=lifespan)\n"
-    )
+    app = copy_app("slow_startup", tmp_path)
     config = "[cluster]\ndrain_seconds = 0.5\n"
-    cluster = Cluster(tmp_path, "--workers", "1", "--app", "mine:app", config=config)
+    cluster = Cluster(tmp_path, "--workers", "1", "--app", app, config=config)
     try:
         cluster.launch()
-        until(lambda: cluster.state_dir.log("worker-1").exists() and "slow" in cluster.log("worker-1"))
+        until(lambda: cluster.state_dir.log("worker-1").exists() and "starting" in cluster.log("worker-1"))
         begun = time.monotonic()
         cluster.signal(signal.SIGTERM)
         assert cluster.wait() == 0

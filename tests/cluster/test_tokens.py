@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -12,41 +11,16 @@ from typing import Any, Protocol
 import jwt
 import pytest
 
+from tests.support.apps import APPS
 from tests.support.browser import CHROMIUM, Tab, chromium, open_tab
-from tests.support.cluster import ROOT, Cluster
-from tests.support.example_clients import NODE, client_module, node_options
+from tests.support.cluster import Cluster
+from tests.support.example_clients import client_module, node_program
 from tests.support.waiting import eventually, until
 
 pytestmark = pytest.mark.anyio
 
 SECRET = "0123456789abcdef0123456789abcdef"
 TOKEN_SECONDS = 3
-
-READER = """
-const state = globalThis.state = { heard: [], gaps: 0, asked: 0, codes: [] };
-const text = new TextEncoder();
-const encoded = (bytes) => btoa(String.fromCharCode(...new Uint8Array(bytes)))
-  .replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
-
-async function token() {
-  state.asked++;
-  const exp = Math.floor(Date.now() / 1000) + SECONDS;
-  const parts = [{ alg: "HS256", typ: "JWT" }, { sub: "reader", name: `reader ${state.asked}`, exp }];
-  const signed = parts.map((part) => encoded(text.encode(JSON.stringify(part)))).join(".");
-  const algorithm = { name: "HMAC", hash: "SHA-256" };
-  const key = await crypto.subtle.importKey("raw", text.encode("SECRET"), algorithm, false, ["sign"]);
-  return `${signed}.${encoded(await crypto.subtle.sign("HMAC", key, text.encode(signed)))}`;
-}
-
-const client = new WsdClient("URL", { token });
-client.onmessage = ({ channel, data }) => { if (channel === "numbers") state.heard.push(data); };
-client.ongap = () => { state.gaps++; };
-client.onstate = (now, detail) => {
-  if (now === "open") state.name = detail.username;
-  if (now === "closed") state.codes.push(detail.code);
-};
-client.subscribe("numbers").then(() => { state.ready = true; });
-"""
 
 
 class Reader(Protocol):
@@ -64,32 +38,22 @@ def token(user_id: str = "source", seconds: float = TOKEN_SECONDS) -> str:
     return jwt.encode({"sub": user_id, "name": user_id, "exp": time.time() + seconds}, SECRET, "HS256")
 
 
-def script(cluster: Cluster) -> str:
-    return READER.replace("SECONDS", str(TOKEN_SECONDS)).replace("SECRET", SECRET).replace("URL", cluster.url)
-
-
 @asynccontextmanager
 async def in_node(cluster: Cluster, directory: Path) -> AsyncIterator[Reader]:
-    if NODE is None:
-        pytest.skip("no node on PATH")
-    shutil.copy(ROOT / "examples" / "client.js", directory / "client.mjs")
-    (directory / "reader.mjs").write_text(
-        f'import {{ WsdClient }} from "./client.mjs";\n{script(cluster)}\n'
-        "setInterval(() => console.log(JSON.stringify(state)), 100);\n"
-    )
+    command = node_program("token_reader", directory, "read_with_tokens")
     process = await asyncio.create_subprocess_exec(
-        NODE, *node_options(), str(directory / "reader.mjs"), stdout=asyncio.subprocess.PIPE
+        *command, cluster.url, SECRET, str(TOKEN_SECONDS), stdout=asyncio.subprocess.PIPE
     )
-    told: list[dict[str, Any]] = [{}]
+    state: dict[str, Any] = {}
 
     async def read(stdout: asyncio.StreamReader) -> None:
         while line := await stdout.readline():
-            told[0] = json.loads(line)
+            state.update(json.loads(line))
 
     assert process.stdout is not None
     reading = asyncio.create_task(read(process.stdout))
     try:
-        yield lambda: told[0]
+        yield lambda: state
     finally:
         process.kill()
         await process.wait()
@@ -102,7 +66,9 @@ async def in_chromium(cluster: Cluster, directory: Path) -> AsyncIterator[Reader
         pytest.skip("no chromium on PATH")
     with chromium(directory) as port, open_tab(port, f"http://127.0.0.1:{cluster.port}/") as tab:
         until(lambda: tab.run("document.querySelector('#entrance') !== null"), "the page")
-        tab.run(f'import("/client.js").then(({{ WsdClient }}) => {{ {script(cluster)} }})')
+        function = (APPS / "read_with_tokens.mjs").read_text().replace("export ", "")  # no module, no export
+        arguments = f"WsdClient, {cluster.url!r}, {SECRET!r}, {TOKEN_SECONDS}"
+        tab.run(f'{function}\nimport("/client.js").then(({{ WsdClient }}) => readWithTokens({arguments}))')
         yield lambda: json.loads(tab.run("JSON.stringify(globalThis.state ?? {})"))
 
 

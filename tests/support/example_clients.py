@@ -1,29 +1,40 @@
-"""The clients in `examples/`, as modules and as programs of Node."""
+"""The clients in `examples/`: the Python one as a module, the JavaScript one in programs of Node."""
 
 import importlib.util
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.apps import APPS
 from tests.support.cluster import ROOT
 
 NODE = shutil.which("node")
 
 
-def node_options() -> list[str]:
-    """What Node needs to have a WebSocket; it has one by itself from 22 on."""
-    assert NODE is not None
+def node_program(name: str, directory: Path, *beside: str) -> list[str]:
+    """Copy a program of `tests/apps`, the modules `beside` it and the JavaScript client; return the command of it.
+
+    The test is skipped where there is no Node that has a WebSocket. Node has one by itself from 22 on.
+    """
+    if NODE is None:
+        pytest.skip("no node on PATH")
     version = subprocess.run([NODE, "--version"], capture_output=True, text=True, check=True).stdout
     major = int(version.removeprefix("v").partition(".")[0])
     if major < 20:
         pytest.skip(f"node {version.strip()} has no WebSocket")
-    return [] if major >= 22 else ["--experimental-websocket", "--no-warnings"]
+    shutil.copy(ROOT / "examples" / "client.js", directory / "client.mjs")
+    for each in (name, *beside):
+        shutil.copy(APPS / f"{each}.mjs", directory)
+    options = [] if major >= 22 else ["--experimental-websocket", "--no-warnings"]
+    return [NODE, *options, str(directory / f"{name}.mjs")]
 
 
 def client_module() -> Any:
+    """Import `examples/client.py` anew."""
     spec = importlib.util.spec_from_file_location("wsd_example_client", ROOT / "examples" / "client.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

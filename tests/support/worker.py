@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from tests.support.cluster import PROTOCOL, clean_env
 from tests.support.waiting import until
 from wsd.supervisor.unix_http import UnixConnection, request
 from wsd.worker.contract.environment import WorkerEnv
+
+NOTHING: Mapping[str, str] = {}
 
 _opened: list[ClientConnection] = []
 
@@ -31,7 +33,7 @@ class RawBody(str):
 
 
 class Worker:
-    def __init__(self, directory: Path, **changes: Any) -> None:
+    def __init__(self, directory: Path, environ: Mapping[str, str] = NOTHING, /, **changes: Any) -> None:
         self.path = directory / "worker.sock"
         fields: dict[str, Any] = {"worker_id": "worker-1-test", "node_id": "n", "bind_path": str(self.path)}
         fields["protocol"] = PROTOCOL
@@ -39,8 +41,8 @@ class Worker:
         self.log = directory / "worker.log"
         with self.log.open("wb") as log:
             command = [sys.executable, "-m", "wsd.worker"]
-            environ = clean_env(**env.to_env())
-            self.process = subprocess.Popen(command, cwd=directory, env=environ, stdout=log, stderr=log)
+            environment = clean_env(**{**env.to_env(), **environ})
+            self.process = subprocess.Popen(command, cwd=directory, env=environment, stdout=log, stderr=log)
 
     def health(self) -> tuple[int, Any]:
         try:
@@ -82,8 +84,8 @@ class Worker:
 
 
 @contextmanager
-def worker(directory: Path, **changes: Any) -> Iterator[Worker]:
-    running = Worker(directory, **changes)
+def worker(directory: Path, environ: Mapping[str, str] = NOTHING, /, **changes: Any) -> Iterator[Worker]:
+    running = Worker(directory, environ, **changes)
     try:
         until(lambda: running.health()[0] == 200 or running.process.poll() is not None)
         assert running.process.poll() is None, running.log.read_text()

@@ -13,6 +13,7 @@ import pytest
 from websockets.asyncio.client import connect, unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from tests.support.apps import copy_app
 from tests.support.hub_client import ask, close_of, receive
 from tests.support.ports import unused_port
 from tests.support.server import uvicorn
@@ -383,46 +384,9 @@ async def test_who_says_nothing_for_too_long_is_closed_and_may_come_back(tmp_pat
         await talker.close()
 
 
-RECEIVING = """
-import asyncio
-from starlette.applications import Starlette
-from starlette.routing import WebSocketRoute
-from wsd import get_websocket_manager
-from wsd import ConnectionManager
-from wsd.worker.delivery.handle import handle_of
-
-manager = ConnectionManager()
-
-async def chat(websocket):
-    await manager.connect(websocket)
-    async for text in websocket.iter_text():
-        await manager.send_personal_message(text, websocket)
-
-async def by_itself(websocket):
-    await websocket.accept()
-    handle = handle_of(websocket.scope)
-    outbox = handle.outbox if handle is not None else None
-    connection = await get_websocket_manager().connect("ann", welcome=False, outbox=outbox)
-    pump = asyncio.create_task(connection.pump(websocket.send_text))
-    async for text in websocket.iter_text():
-        await websocket.send_text(text)
-
-async def busy(websocket):
-    await manager.connect(websocket)
-    await asyncio.sleep(1.5)
-    async for text in websocket.iter_text():
-        await manager.send_personal_message(text, websocket)
-
-app = Starlette(routes=[
-    WebSocketRoute("/chat", chat), WebSocketRoute("/self", by_itself), WebSocketRoute("/busy", busy)
-])
-"""
-
-
 @pytest.mark.parametrize("protocol", ["wsd", "uvicorn"])
 async def test_who_talks_to_an_application_that_receives_by_itself_is_not_silent(tmp_path: Path, protocol: str) -> None:
-    (tmp_path / "mine.py").write_text(RECEIVING)
-    with worker(tmp_path, app="mine:app", idle_timeout=0.6, protocol=protocol) as serving:
+    with worker(tmp_path, app=copy_app("receiving", tmp_path), idle_timeout=0.6, protocol=protocol) as serving:
 
         async def talks(path: str) -> None:
             async with unix_connect(str(serving.path), f"ws://localhost/{path}", ping_interval=0.1) as client:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
 
+from tests.support.apps import copy_app, source_of
 from tests.support.cluster import ROOT, Cluster, clean_env
 from tests.support.hub_client import close_of
 from tests.support.ports import unused_port
@@ -28,54 +29,6 @@ from wsd.worker.worker import Worker
 
 pytestmark = pytest.mark.anyio
 
-TESTED = """
-from starlette.applications import Starlette
-from starlette.responses import JSONResponse
-from starlette.routing import Route, WebSocketRoute
-from wsd import WebSocketMiddleware, get_websocket_manager
-from wsd import ConnectionManager
-
-manager = ConnectionManager()
-other = ConnectionManager()
-
-async def chat(websocket):
-    await manager.connect(websocket)
-    async for text in websocket.iter_text():
-        if text == "leave":
-            manager.disconnect(websocket)
-        elif text == "fail":
-            raise RuntimeError("an endpoint that forgets to disconnect")
-        elif text == "stop":
-            break
-        else:
-            await manager.send_personal_message(f"you: {text}", websocket)
-            await manager.broadcast({"all": text})
-
-async def quiet(websocket):
-    await other.connect(websocket)
-    async for text in websocket.iter_text():
-        await other.broadcast(text)
-
-async def counts(request):
-    found = get_websocket_manager()
-    return JSONResponse({"here": found.connection_count, "active": len(manager.active_connections)})
-
-app = Starlette(routes=[WebSocketRoute("/chat", chat), WebSocketRoute("/quiet", quiet), Route("/health", counts)])
-"""
-
-
-HOLDING = """
-held = []
-
-async def hold(websocket):
-    await manager.connect(websocket)
-    held.append(websocket)
-    async for text in websocket.iter_text():
-        pass
-
-app.router.routes.append(WebSocketRoute("/hold", hold))
-"""
-
 
 async def hear(connection: ClientConnection) -> str:
     async with asyncio.timeout(10):
@@ -83,8 +36,7 @@ async def hear(connection: ClientConnection) -> str:
 
 
 async def test_alone_and_without_a_middleware_it_works_in_memory(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(TESTED)
-    with uvicorn(tmp_path, "mine:app") as port:
+    with uvicorn(tmp_path, copy_app("managers", tmp_path)) as port:
         one, two = [await connect(f"ws://127.0.0.1:{port}/chat") for _ in range(2)]
         elsewhere = await connect(f"ws://127.0.0.1:{port}/quiet")
         await one.send("hi")
@@ -103,8 +55,7 @@ async def test_alone_and_without_a_middleware_it_works_in_memory(tmp_path: Path)
 
 
 async def test_a_connection_that_is_held_after_its_end_is_let_go_too(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(TESTED + HOLDING)
-    with worker(tmp_path, app="mine:app", protocol="wsd") as serving:
+    with worker(tmp_path, app=copy_app("managers", tmp_path), protocol="wsd") as serving:
         async with connect("ws://localhost/hold", unix=True, path=str(serving.path)):
             await eventually(lambda: serving.health()[1]["websocket"]["local_connections"] == 1)
         await eventually(lambda: serving.health()[1]["websocket"]["local_connections"] == 0)
@@ -174,8 +125,7 @@ async def test_what_the_manager_cannot_keep_or_send_is_refused_before_anything_h
 
 
 async def test_a_name_that_nobody_may_have_is_refused_whoever_connects(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(TESTED)
-    with worker(tmp_path, app="mine:app", protocol="wsd") as serving:
+    with worker(tmp_path, app=copy_app("managers", tmp_path), protocol="wsd") as serving:
         for query in ("user_id=a%E2%80%AEb", "user_id=%E3%85%A4", "user_id=ann&username=%0A"):
             async with connect(f"ws://localhost/chat?{query}", unix=True, path=str(serving.path)) as connection:
                 code, reason = await close_of(connection)
@@ -187,8 +137,7 @@ async def test_a_name_that_nobody_may_have_is_refused_whoever_connects(tmp_path:
 
 @pytest.mark.parametrize("end", ["fail", "stop", "close"])
 async def test_a_connection_that_the_application_forgot_is_let_go(tmp_path: Path, end: str) -> None:
-    (tmp_path / "mine.py").write_text(TESTED)
-    with uvicorn(tmp_path, "mine:app") as port:
+    with uvicorn(tmp_path, copy_app("managers", tmp_path)) as port:
 
         def counts() -> object:
             return json.loads(get(port, "/health")[2])
@@ -206,10 +155,9 @@ async def test_a_connection_that_the_application_forgot_is_let_go(tmp_path: Path
 
 
 async def test_all_workers_hear_a_broadcast(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(TESTED)
     with (
         valkey(tmp_path / "redis", unused_port()) as url,
-        uvicorn(tmp_path, "mine:app", "--workers", "3", REDIS_URL=url) as port,
+        uvicorn(tmp_path, copy_app("managers", tmp_path), "--workers", "3", REDIS_URL=url) as port,
     ):
         connections = [await connect(f"ws://127.0.0.1:{port}/chat") for _ in range(30)]
         await connections[0].send("hi")
@@ -219,42 +167,6 @@ async def test_all_workers_hear_a_broadcast(tmp_path: Path) -> None:
         for connection in connections:
             await connection.close()
 
-
-LIBRARY = """
-from wsd import ConnectionManager
-
-def make():
-    return ConnectionManager()
-
-class Named(ConnectionManager):
-    def __init__(self, title):
-        super().__init__()
-        self.title = title
-"""
-
-NAMED = """
-{lines}
-from library import Named, make
-from wsd import ConnectionManager
-
-first = again = ConnectionManager()
-made = make()
-titled = Named("a title")
-given = ConnectionManager("lobby")
-held = {{"one": ConnectionManager()}}
-
-class Room:
-    manager = ConnectionManager()
-    def __init__(self):
-        self.own = ConnectionManager()
-
-def create():
-    global late
-    late = ConnectionManager()
-    return ConnectionManager()
-
-room, created = Room(), create()
-"""
 
 FOUND = {
     "first": "named:first",
@@ -273,17 +185,15 @@ HELD = {
 
 
 def test_names_hold_over_edits_and_however_the_module_is_run(tmp_path: Path) -> None:
-    (tmp_path / "library.py").write_text(LIBRARY)
+    copy_app("library", tmp_path)
     (tmp_path / "other.py").write_text("from named import first as renamed\n")
     expressions = {**FOUND, **HELD}
     for lines in ("", "# a line\n" * 30):
-        (tmp_path / "named.py").write_text(NAMED.format(lines=lines))
+        (tmp_path / "named.py").write_text(lines + source_of("named_managers"))
         shown = f"print([{', '.join(f'named.{name}.name' for name in expressions)}, other.renamed.name])"
         for reload in ("", "; import importlib; importlib.reload(named); importlib.reload(other)"):
             code = f"import sys; sys.path.insert(0, '.'); import named, other{reload}; {shown}"
             assert printed(tmp_path, "-c", code) == str([*expressions.values(), "named:first"])
-    with (tmp_path / "named.py").open("a") as module:
-        module.write("if __name__ == '__main__': print(first.name, Room.manager.name)\n")
     assert printed(tmp_path, "named.py") == printed(tmp_path, "-m", "named") == "named:first named:Room.manager"
 
 
@@ -328,50 +238,13 @@ async def test_a_function_may_be_called_again_but_one_worker_uses_what_it_made_o
     await current_worker().stop()
 
 
-WHO = """
-from starlette.applications import Starlette
-from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
-from starlette.middleware import Middleware
-from starlette.middleware.authentication import AuthenticationMiddleware
-from starlette.routing import WebSocketRoute
-from wsd import Identity, get_websocket_manager
-from wsd import ConnectionManager
-
-manager = ConnectionManager()
-KINDS = {{
-    "nothing": {{}},
-    "user": {{"user_id": "given", "username": "Given"}},
-    "number": {{"user_id": 7}},
-    "identity": {{"identity": Identity("given", "Given")}},
-}}
-
-async def who(websocket):
-    await manager.connect(websocket, **KINDS[websocket.path_params["kind"]])
-    found = await get_websocket_manager().presence("~" + manager.name)
-    await websocket.send_json([(member.user_id, member.username) for member in found[1]])
-    async for _ in websocket.iter_text():
-        pass
-
-class Backend(AuthenticationBackend):
-    async def authenticate(self, connection):
-        if "authorization" in connection.headers:
-            return AuthCredentials(), SimpleUser(connection.headers["authorization"])
-
-def authenticate(scope):
-    return Identity("known", "Known")
-
-app = Starlette(routes=[WebSocketRoute("/{{kind}}", who)], middleware={middleware})
-"""
-
-
 @pytest.mark.parametrize("authentication", ["none", "settings", "starlette"])
 async def test_a_client_is_who_the_application_says_and_not_what_its_query_says(
     tmp_path: Path, authentication: str
 ) -> None:
-    own = "[Middleware(AuthenticationMiddleware, backend=Backend())]" if authentication == "starlette" else "[]"
-    (tmp_path / "mine.py").write_text(WHO.format(middleware=own))
-    hook = "mine:authenticate" if authentication == "settings" else ""
-    with worker(tmp_path, app="mine:app", authenticate=hook) as serving:
+    app = copy_app("identities", tmp_path) + ("_with_authentication" if authentication == "starlette" else "")
+    hook = "identities:authenticate" if authentication == "settings" else ""
+    with worker(tmp_path, app=app, authenticate=hook) as serving:
 
         async def seen(kind: str, **headers: str) -> list[str]:
             url = f"ws://localhost/{kind}?user_id=forged&username=Forged"

@@ -20,6 +20,8 @@ from tests.apps.lifespans import (
     returns_at_once,
 )
 from tests.support import server
+from tests.support.apps import copy_app
+from tests.support.cluster import ROOT
 from tests.support.waiting import eventually
 from tests.support.worker import Worker, worker
 from wsd.worker.server.lifespan import Lifespan
@@ -96,30 +98,9 @@ async def test_an_application_that_exits_in_its_startup_did_not_start() -> None:
     assert lifespan.startup_failure == "SystemExit('no database')"
 
 
-SERVED = """
-from tests.apps import lifespans
-from wsd import get_websocket_manager
-
-async def app(scope, receive, send):
-    if scope["type"] == "lifespan":
-        await lifespans.{kind}(receive, send)
-    elif scope["type"] == "http":
-        reached = await get_websocket_manager().broadcast("hi")
-        await send({{"type": "http.response.start", "status": 200, "headers": []}})
-        await send({{"type": "http.response.body", "body": str(reached.everywhere).encode()}})
-    else:
-        await receive()
-        await send({{"type": "websocket.accept"}})
-        await send({{"type": "websocket.send", "text": str(get_websocket_manager().statistics().mode)}})
-        await receive()
-"""
-
-PATHS = "import sys; sys.path.append({root!r})\n"
-
-
-def write_app(directory: Path, kind: Kind) -> None:
-    root = str(Path(__file__).parent.parent.parent)
-    (directory / "mine.py").write_text(PATHS.format(root=root) + SERVED.format(kind=kind.__name__))
+def serves(kind: Kind) -> dict[str, str]:
+    """Return the environment in which `tests.apps.served_lifespans` treats lifespan events so."""
+    return {"PYTHONPATH": str(ROOT), "LIFESPAN": kind.__name__}
 
 
 async def test_a_worker_serves_them_beats_and_ends_well(tmp_path: Path) -> None:
@@ -128,8 +109,8 @@ async def test_a_worker_serves_them_beats_and_ends_well(tmp_path: Path) -> None:
         for kind in (raises_at_once, returns_at_once, raises_after_startup, raises_in_shutdown):
             directory = tmp_path / kind.__name__
             directory.mkdir()
-            write_app(directory, kind)
-            running.append(Worker(directory, app="mine:app", heartbeat_interval=0.05))
+            environ = serves(kind)
+            running.append(Worker(directory, environ, app="tests.apps.served_lifespans:app", heartbeat_interval=0.05))
         for serving in running:
             await eventually(lambda serving=serving: serving.health()[0] == 200)  # type: ignore[misc]
             beats = serving.health()[1]["heartbeat"]["beat"]
@@ -147,30 +128,12 @@ async def test_a_worker_serves_them_beats_and_ends_well(tmp_path: Path) -> None:
 
 
 async def test_a_plain_server_has_the_worker_too(tmp_path: Path) -> None:
-    write_app(tmp_path, raises_at_once)
-    (tmp_path / "wrapped.py").write_text(
-        "import mine\nfrom wsd import WebSocketMiddleware\napp = WebSocketMiddleware(mine.app)\n"
-    )
-    with server.uvicorn(tmp_path, "wrapped:app") as port:
+    with server.uvicorn(tmp_path, "tests.apps.served_lifespans:wrapped", **serves(raises_at_once)) as port:
         assert (await asyncio.to_thread(server.get, port, "/"))[2] == b"True"
 
 
-STOPPABLE = """
-import asyncio
-
-async def app(scope, receive, send):
-    assert scope["type"] == "http"
-    for task in asyncio.all_tasks():
-        if task.get_name() == "worker":
-            task.cancel()
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": b""})
-"""
-
-
 async def test_a_worker_whose_background_work_has_stopped_says_so(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(STOPPABLE)
-    with worker(tmp_path, app="mine:app") as serving:
+    with worker(tmp_path, app=copy_app("stalling", tmp_path)) as serving:
         assert serving.health()[0] == 200
         serving.request("GET", "/")
         await eventually(lambda: serving.health()[0] == 503)

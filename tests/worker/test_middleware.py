@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.client import connect
 
+from tests.support.apps import copy_app
 from tests.support.cluster import Cluster, clean_env
 from tests.support.ports import unused_port
 from tests.support.server import get, join, join_each_of, serving, uvicorn
@@ -16,19 +17,6 @@ from tests.support.waiting import until
 from wsd.worker.websocket_middleware import HEADERS
 
 pytestmark = pytest.mark.anyio
-
-OWN_APP = """
-from starlette.applications import Starlette
-from starlette.responses import JSONResponse
-from starlette.routing import Route
-from wsd import WebSocketMiddleware
-
-async def home(request):
-    return JSONResponse({"worker": request.state.websocket_manager.worker_id})
-
-app = Starlette(routes=[Route("/", home)])
-app.add_middleware(WebSocketMiddleware, headers=["X-WebSocket-Worker-ID"])
-"""
 
 
 async def test_the_hub_alone_in_memory(tmp_path: Path) -> None:
@@ -65,8 +53,7 @@ async def test_four_plain_uvicorn_workers_are_one_cluster(tmp_path: Path) -> Non
 
 
 async def test_an_application_adds_it_by_itself(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(OWN_APP)
-    with uvicorn(tmp_path, "mine:app", WORKER_ID="worker-named") as port:
+    with uvicorn(tmp_path, copy_app("own_middleware", tmp_path), WORKER_ID="worker-named") as port:
         status, headers, body = get(port, "/")
         assert (status, json.loads(body)) == (200, {"worker": "worker-named"})
         assert headers["X-WebSocket-Worker-ID"] == "worker-named"
@@ -75,8 +62,7 @@ async def test_an_application_adds_it_by_itself(tmp_path: Path) -> None:
 
 
 def test_an_application_that_has_it_gets_no_second_one_from_wsd(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(OWN_APP)
-    with Cluster(tmp_path, "--workers", "1", "--app", "mine:app") as cluster:
+    with Cluster(tmp_path, "--workers", "1", "--app", copy_app("own_middleware", tmp_path)) as cluster:
         status, headers, body = get(cluster.port, "/")
         worker_id = cluster.worker(1).worker_id
         assert (status, json.loads(body)) == (200, {"worker": worker_id})
@@ -96,37 +82,19 @@ def test_a_wrong_variable_is_named(tmp_path: Path, name: str, value: str) -> Non
     assert f"{name} must be" in result.stderr
 
 
-OWN_HOOK = """
-from starlette.applications import Starlette
-from starlette.routing import WebSocketRoute
-from wsd import Identity, WebSocketMiddleware
-
-def authenticate(scope):
-    return Identity("ann") if scope["query_string"] == b"secret" else None
-
-async def who(websocket):
-    await websocket.accept()
-    await websocket.send_text(websocket.state.identity.user_id)
-    await websocket.close()
-
-app = Starlette(routes=[WebSocketRoute("/who", who)])
-app.add_middleware(WebSocketMiddleware, authenticate=authenticate)
-"""
-
-
 async def test_an_applications_own_authentication_holds_under_any_server(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(OWN_HOOK)
+    app = copy_app("own_authentication", tmp_path)
 
     async def check(port: int) -> None:
-        known = await connect(f"ws://127.0.0.1:{port}/who?secret")
+        known = await connect(f"ws://127.0.0.1:{port}/user?secret")
         assert await known.recv() == "ann"
-        unknown = await connect(f"ws://127.0.0.1:{port}/who?wrong")
+        unknown = await connect(f"ws://127.0.0.1:{port}/user?wrong")
         await unknown.wait_closed()
         assert (unknown.close_code, unknown.close_reason) == (1008, "not authenticated")
 
-    with uvicorn(tmp_path, "mine:app") as port:
+    with uvicorn(tmp_path, app) as port:
         await check(port)
-    with Cluster(tmp_path, "--workers", "1", "--app", "mine:app") as cluster:
+    with Cluster(tmp_path, "--workers", "1", "--app", app) as cluster:
         await check(cluster.port)
 
 

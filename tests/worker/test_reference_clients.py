@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,8 +9,7 @@ from typing import Any, Protocol
 import pytest
 from websockets.asyncio.client import connect
 
-from tests.support.cluster import ROOT
-from tests.support.example_clients import NODE, client_module, node_options
+from tests.support.example_clients import client_module, node_program
 from tests.support.hub_client import ask
 from tests.support.ports import unused_port
 from tests.support.waiting import eventually
@@ -35,17 +33,6 @@ NAMES = [
 CHANNELS = json.dumps({"*": {"history_size": 0}, "kept:*": {"history_size": 10}})
 """Without a history there is no position to come back to: a client has to subscribe to such a channel again."""
 
-READER = """
-import { WsdClient } from "./client.mjs";
-const client = new WsdClient(process.argv[2], { user_id: "constructor" });
-const say = (message) => console.log(JSON.stringify(message));
-client.onmessage = say;
-client.onstate = (state) => say({ state });
-const names = JSON.parse(process.argv[3]);
-for (const channel of names) await client.subscribe(channel);
-say({ state: "ready" });
-"""
-
 
 class Heard(list[dict[str, Any]]):
     def data(self, channel: str) -> list[Any]:
@@ -66,11 +53,7 @@ async def python_reader(url: str, names: list[str], directory: Path) -> AsyncIte
 
 
 async def javascript_reader(url: str, names: list[str], directory: Path) -> AsyncIterator[dict[str, Any]]:
-    if NODE is None:
-        pytest.skip("no node on PATH")
-    shutil.copy(ROOT / "examples" / "client.js", directory / "client.mjs")
-    (directory / "reader.mjs").write_text(READER)
-    command = [NODE, *node_options(), str(directory / "reader.mjs"), url, json.dumps(names)]
+    command = [*node_program("channel_reader", directory), url, json.dumps(names)]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     try:
@@ -118,17 +101,6 @@ async def test_all_names_are_alike_and_uids_are_of_a_channel(reader: Reader, tmp
         await asyncio.gather(reading, return_exceptions=True)
 
 
-COMES_BACK = """
-import { WsdClient } from "./client.mjs";
-const client = new WsdClient(process.argv[2], { user_id: "ann" });
-client.onstate = (state, detail) => state === "open" && console.log(JSON.stringify(Object.keys(detail.channels)));
-await client.subscribe("left");
-await client.subscribe("kept");
-await Promise.all([client.publish("left", 1), client.unsubscribe("left")]);
-client.reconnect();
-"""
-
-
 async def test_a_channel_that_was_left_is_not_entered_again(tmp_path: Path) -> None:
     """Its last messages come after the client has decided to leave."""
     port = unused_port()
@@ -143,12 +115,8 @@ async def test_a_channel_that_was_left_is_not_entered_again(tmp_path: Path) -> N
             client._connection.transport.abort()
             await eventually(lambda: client.welcome is not first)
             assert sorted(client.welcome["channels"]) == ["broadcast", "direct", "kept"]
-        if NODE is None:
-            pytest.skip("no node on PATH")
-        shutil.copy(ROOT / "examples" / "client.js", tmp_path / "client.mjs")
-        (tmp_path / "comes_back.mjs").write_text(COMES_BACK)
-        command = [NODE, *node_options(), str(tmp_path / "comes_back.mjs"), url]
-        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        command = node_program("leaving_client", tmp_path)
+        process = await asyncio.create_subprocess_exec(*command, url, stdout=asyncio.subprocess.PIPE)
         assert process.stdout is not None
         try:
             await process.stdout.readline()

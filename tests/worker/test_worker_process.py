@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.apps import copy_app
 from tests.support.ports import unused_port
 from tests.support.valkey import valkey
 from tests.support.waiting import eventually
@@ -85,22 +86,9 @@ async def test_a_drain_takes_its_time_and_a_second_signal_cuts_it_short(tmp_path
         assert draining.process.returncode == 0
 
 
-SLOW_APP = """
-import asyncio
-from pathlib import Path
-
-async def app(scope, receive, send):
-    assert scope["type"] == "http"
-    Path(scope["path"][1:]).touch()
-    await asyncio.sleep(float(scope["query_string"]))
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": b"done"})
-"""
-
-
 async def test_requests_under_way_have_until_the_end_of_the_drain(tmp_path: Path) -> None:
-    (tmp_path / "slow.py").write_text(SLOW_APP)
-    with worker(tmp_path, app="slow:app", drain_seconds=30.0) as draining:
+    app = copy_app("slow_requests", tmp_path)
+    with worker(tmp_path, app=app, drain_seconds=30.0) as draining:
         # Longer than uvicorn's own limit was here.
         asking = [asyncio.create_task(asyncio.to_thread(draining.request, "POST", f"/{n}?6.5")) for n in range(2)]
         await eventually(lambda: (tmp_path / "0").exists() and (tmp_path / "1").exists())
@@ -112,8 +100,8 @@ async def test_requests_under_way_have_until_the_end_of_the_drain(tmp_path: Path
 
 @pytest.mark.parametrize("how", ["drain_seconds", "a second signal"])
 async def test_a_request_that_is_longer_than_the_drain_is_ended_with_it(tmp_path: Path, how: str) -> None:
-    (tmp_path / "slow.py").write_text(SLOW_APP)
-    with worker(tmp_path, app="slow:app", drain_seconds=0.5 if how == "drain_seconds" else 3600.0) as draining:
+    app = copy_app("slow_requests", tmp_path)
+    with worker(tmp_path, app=app, drain_seconds=0.5 if how == "drain_seconds" else 3600.0) as draining:
         asking = asyncio.create_task(asyncio.to_thread(draining.request, "GET", "/0?3600"))
         await eventually((tmp_path / "0").exists)
         draining.process.send_signal(signal.SIGTERM)

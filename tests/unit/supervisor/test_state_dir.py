@@ -7,20 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.apps import APPS
 from wsd.supervisor.control.client import ControlClient
 from wsd.supervisor.errors import CommandError, ConfigError
 from wsd.supervisor.state_dir.directory import StateDir
 from wsd.supervisor.state_dir.records import ProcessRecord, SavedState
 from wsd.supervisor.state_dir.sockets import MAX_SOCKET_PATH
-
-HOLD = """
-import sys
-from pathlib import Path
-from wsd.supervisor.state_dir.directory import StateDir
-StateDir(Path(sys.argv[1])).acquire()
-print("locked", flush=True)
-sys.stdin.read()
-"""
 
 
 @pytest.mark.parametrize("depth", [0, 3, 30])
@@ -37,7 +29,7 @@ def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path: Path) -> None:
     state_dir = StateDir(tmp_path)
     assert state_dir.lock.holder() is None
     with subprocess.Popen(
-        [sys.executable, "-c", HOLD, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-P", str(APPS / "hold_lock.py"), tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"locked\n"

@@ -1,0 +1,9 @@
+// Leaves a channel while a message to it is under way, and reconnects; prints the channels of each welcome.
+import { WsdClient } from "./client.mjs";
+
+const client = new WsdClient(process.argv[2], { user_id: "ann" });
+client.onstate = (state, detail) => state === "open" && console.log(JSON.stringify(Object.keys(detail.channels)));
+await client.subscribe("left");
+await client.subscribe("kept");
+await Promise.all([client.publish("left", 1), client.unsubscribe("left")]);
+client.reconnect();
