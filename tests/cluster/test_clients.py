@@ -65,7 +65,8 @@ async def test_the_python_client(cluster: Cluster) -> None:
         await load
         await eventually(lambda: len(heard) >= 400)
         assert heard == list(range(400))
-        assert (client.welcome["resumed"], client.welcome["session_id"]) == (True, session_id)
+        assert client.welcome["resumed"]
+        assert client.welcome["session_id"] == session_id
         reading.cancel()
 
 

@@ -114,7 +114,8 @@ async def test_the_supervisor_reads_little_and_tells_only_who_has_the_key(cluste
     for method, target in (("GET", "/v1/status"), ("GET", "/v1/sessions"), ("POST", "/v1/stop"), ("POST", "/v1/scale")):
         for headers in ({}, {OPERATOR_KEY_HEADER: ""}, {OPERATOR_KEY_HEADER: "x" * 32}):
             status, body = request(path, method, target, 5, {}, headers=headers)
-            assert (status, b"operator.key" in body) == (403, True), target
+            assert status == 403, target
+            assert b"operator.key" in body, target
     assert request(path, "GET", "/v1/metrics", 5)[0] == 200  # nginx asks for it, and decides for whom
     assert request(path, "POST", "/v1/scale", 5, {"workers": "x" * MANY}, headers=key)[0] == 413
     assert request(path, "POST", "/v1/scale", 5, {"workers": "x"}, headers=key)[0] == 400
@@ -125,7 +126,8 @@ async def test_the_supervisor_reads_little_and_tells_only_who_has_the_key(cluste
         assert ask(cluster, f"{DASHBOARD}login", "POST", form)[0] in (400, 401, 429), form
     for nested in ("[" * 8000, "[" * 8000 + "]" * 8000, '{"a":' * 3000):
         status, _, body = ask(cluster, f"{DASHBOARD}api/kick", "POST", nested, Cookie=enter(cluster), **INTENT)
-        assert (status, b"error" in body) == (400, True)
+        assert status == 400
+        assert b"error" in body
     assert cluster.is_healthy()
 
 

@@ -54,7 +54,8 @@ async def test_without_its_redis_a_node_is_whole_through_its_own_valkey(tmp_path
     with Cluster(tmp_path, "--workers", "2", "--redis-url", url, config=FAST_HEALTH) as cluster:
         status = cluster.status()
         assert status.valkey is not None
-        assert (status.valkey.state, status.redis.embedded) == ("ready", False)
+        assert status.valkey.state == "ready"
+        assert not status.redis.embedded
         assert any("messages stay on this node" in problem for problem in status.problems)
         assert cluster.health()[1]["websocket"]["mode"] == "stand-in"
         one, two = await cluster.client_of(1, "ann"), await cluster.client_of(2, "bob")

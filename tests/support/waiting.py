@@ -1,4 +1,7 @@
-"""Wait for conditions, never for time."""
+"""Waiting for conditions, never for time: `until` in plain functions, `eventually` in coroutines.
+
+Both call the condition again and again, return its first true value, and fail the test when there is none in time.
+"""
 
 import asyncio
 import os
@@ -11,29 +14,34 @@ import pytest
 T = TypeVar("T")
 
 long_run = pytest.mark.skipif(not os.environ.get("WSD_LONG_TESTS"), reason="runs where WSD_LONG_TESTS is set")
-"""For further runs of what a shorter one tries already."""
+"""Marks longer runs of what a shorter test tries already."""
 
 PATIENCE_SECONDS = 30.0
-"""Far more than anything takes: a test that waits so long has failed."""
+"""Far more than anything takes: a test that waits this long has failed."""
+
+PAUSE_SECONDS = 0.02
+"""The time between two calls of a condition."""
 
 
 def until(condition: Callable[[], T | None], what: str = "", patience: float = PATIENCE_SECONDS) -> T:
-    """The first true value of `condition`; the test fails when there is none in time."""
+    """Block until `condition()` is true, and return its value.
+
+    For tests and fixtures without an event loop. In a coroutine it would hold up the event loop, and with it every
+    client that the test runs there: use `eventually`.
+    """
     deadline = time.monotonic() + patience
-    while True:
-        if value := condition():
-            return value
+    while not (value := condition()):
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {patience:g} s in vain for {what or condition}")
-        time.sleep(0.02)
+        time.sleep(PAUSE_SECONDS)
+    return value
 
 
 async def eventually(condition: Callable[[], T | None], what: str = "", patience: float = PATIENCE_SECONDS) -> T:
-    """As `until`, without holding up the event loop."""
+    """Wait until `condition()` is true, and return its value. For coroutines: the event loop goes on meanwhile."""
     deadline = time.monotonic() + patience
-    while True:
-        if value := condition():
-            return value
+    while not (value := condition()):
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {patience:g} s in vain for {what or condition}")
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(PAUSE_SECONDS)
+    return value

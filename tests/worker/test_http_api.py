@@ -49,7 +49,8 @@ async def test_statistics_are_of_all_workers_and_paged(tmp_path: Path) -> None:
         await ask(connections[0], type="subscribe", channel="lonely")
         status, stats = one.request("GET", "/api/websocket/stats?limit=1")
         assert status == 200
-        assert (stats["complete"], stats["connections"]) == (True, 3)
+        assert stats["complete"]
+        assert stats["connections"] == 3
         assert [w["worker_id"] for w in stats["workers"]] == ["worker-1", "worker-2"]
         assert [w["connections"] for w in stats["workers"]] == [2, 1]
         assert stats["users"] == [{"name": "ann", "connections": 2}]
