@@ -68,7 +68,7 @@ def test_files_of_the_application_are_not_taken_for_modules_of_ours(tmp_path: Pa
 
 
 @pytest.mark.anyio
-async def test_a_django_project_with_channels_publishes_and_hears_on_all_workers(tmp_path: Path) -> None:
+async def test_a_django_project_with_channels_publishes_and_receives_on_all_workers(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "2", "--app", copy_app("django_project", tmp_path)) as cluster:
         workers = dict.fromkeys(worker.worker_id for worker in cluster.status().workers)
         clients: dict[str | None, ClientConnection] = {}

@@ -17,7 +17,7 @@ SMALL = ("bench", "--connections", "40", "--channels", "2", "--rate", "50", "--d
 
 
 @pytest.mark.anyio
-async def test_it_delivers_all_and_says_what_it_cost(cluster: Cluster) -> None:
+async def test_bench_delivers_everything_and_reports_the_cost(cluster: Cluster) -> None:
     result = cluster.wsd(*SMALL, "--json")
     assert result.returncode == 0, result.stderr + result.stdout
     figures = json.loads(result.stdout)
@@ -39,7 +39,7 @@ def test_people_get_a_table_and_a_histogram(cluster: Cluster) -> None:
     assert " ms  " in result.stdout
 
 
-def test_what_goes_wrong_meanwhile_is_counted(tmp_path: Path) -> None:
+def test_failures_during_a_run_are_counted(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "2") as cluster:
 
         def is_under_way() -> bool:

@@ -128,7 +128,7 @@ async def test_a_broken_certificate_leaves_the_old_one(cluster: Cluster, authori
     await asyncio.to_thread(until, lambda: not cluster.status().warnings, "no warning")
 
 
-async def test_a_certificate_of_another_name_is_told(cluster: Cluster, authority: Authority) -> None:
+async def test_a_certificate_of_another_name_is_a_finding(cluster: Cluster, authority: Authority) -> None:
     authority.renew("other.example")
     await asyncio.to_thread(until, lambda: cluster.status().warnings, "a warning")
     assert cluster.status().warnings == [

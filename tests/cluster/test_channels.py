@@ -49,7 +49,7 @@ async def test_a_subscription_holds_from_its_ack_on(cluster: Cluster) -> None:
             assert await two.next_message() == message(one, number, channel)
 
 
-async def test_who_leaves_hears_no_more(cluster: Cluster) -> None:
+async def test_a_client_that_left_a_channel_gets_no_more_of_its_messages(cluster: Cluster) -> None:
     async with AsyncExitStack() as stack:
         sender, stays, leaves = await clients_on(cluster, stack, 1, 2, 2)
         for client in (stays, leaves):
@@ -100,7 +100,7 @@ async def test_a_worker_is_subscribed_only_while_it_has_members(cluster: Cluster
         await redis.aclose()
 
 
-async def test_a_user_is_reached_on_all_connections_and_nobody_else_is(cluster: Cluster) -> None:
+async def test_a_direct_message_reaches_all_connections_of_its_user_and_no_others(cluster: Cluster) -> None:
     async with AsyncExitStack() as stack:
         anns = [await cluster.client_of(slot, "ann-the-user") for slot in (1, 2, 3)]
         for client in anns:
@@ -142,7 +142,7 @@ async def test_a_connection_may_be_in_so_many_channels_only(cluster: Cluster) ->
     await client.close()
 
 
-async def test_nobody_can_forge_who_a_message_is_from(cluster: Cluster) -> None:
+async def test_the_sender_of_a_message_cannot_be_forged(cluster: Cluster) -> None:
     client = await cluster.client("mallory")
     await client.ask(type="subscribe", channel="forged")
     await client.send({"type": "publish", "channel": "forged", "data": 1, "from": {"user_id": "root"}})

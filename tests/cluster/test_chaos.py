@@ -56,7 +56,7 @@ def test_deploys_of_changed_code_under_load_and_faults_lose_nothing(tmp_path: Pa
         assert version >= 3
 
 
-def test_what_it_cannot_work_with_is_said_in_one_line(cluster: Cluster, tmp_path: Path) -> None:
+def test_wrong_arguments_of_chaos_are_errors_of_one_line(cluster: Cluster, tmp_path: Path) -> None:
     none = wsd("chaos", "--state-dir", str(tmp_path / "none"), cwd=tmp_path)
     assert (none.returncode, none.stderr.count("\n")) == (3, 1)
     assert "no cluster runs in" in none.stderr
@@ -67,7 +67,7 @@ def test_what_it_cannot_work_with_is_said_in_one_line(cluster: Cluster, tmp_path
     assert (short.returncode, short.stderr.count("\n")) == (2, 1)
 
 
-def test_a_cluster_that_wants_to_know_who_comes_is_told_of(tmp_path: Path) -> None:
+def test_chaos_refuses_a_cluster_with_authentication(tmp_path: Path) -> None:
     config = f'[security]\njwt_secret = "{"s" * 32}"\n'
     with Cluster(tmp_path, "--workers", "1", config=config) as cluster:
         result = cluster.wsd("chaos", "--duration", "11", timeout=60)

@@ -70,7 +70,7 @@ async def test_the_python_client(cluster: Cluster) -> None:
         reading.cancel()
 
 
-async def test_what_was_under_way_when_its_worker_died_counts_once(cluster: Cluster) -> None:
+async def test_messages_under_way_when_their_worker_died_are_stored_once(cluster: Cluster) -> None:
     async with client_module().WsdClient(cluster.url, "source") as client:
         await client.publish("counted", -1)
         publishing = [asyncio.create_task(client.publish("counted", number)) for number in range(50)]

@@ -36,7 +36,7 @@ def test_status_shows_every_process(cluster: Cluster) -> None:
     assert lines["redis:"][-1] == "reachable"
 
 
-def test_status_as_json_is_what_the_documentation_says(cluster: Cluster) -> None:
+def test_status_as_json_has_the_documented_fields(cluster: Cluster) -> None:
     result = cluster.wsd("status", "--json")
     assert result.returncode == 0
     status = json.loads(result.stdout)
@@ -106,7 +106,7 @@ def test_render_nginx_writes_a_checked_file(tmp_path: Path) -> None:
     assert "upstream workers" in (tmp_path / "out.conf").read_text()
 
 
-def test_render_nginx_check_tells_what_nginx_has_against_it(tmp_path: Path) -> None:
+def test_render_nginx_check_prints_the_error_of_nginx(tmp_path: Path) -> None:
     (tmp_path / "wsd.toml").write_text('[nginx]\ntls_certificate = "no.pem"\ntls_key = "no.key"\n')
     result = wsd("render-nginx", "--check", cwd=tmp_path)
     assert result.returncode == 1

@@ -89,7 +89,7 @@ async def test_the_address_in_the_banner_opens_it(cluster: Cluster) -> None:
     assert token_of(cluster) not in "".join(path.read_text() for path in cluster.state_dir.logs.iterdir())
 
 
-async def test_without_the_token_nobody_gets_in(cluster: Cluster) -> None:
+async def test_a_request_without_the_token_is_refused(cluster: Cluster) -> None:
     cookie = enter(cluster)
     for path in ("", "stream", "api/sessions"):
         assert ask(cluster, DASHBOARD + path)[0] == 401
@@ -108,7 +108,7 @@ async def test_without_the_token_nobody_gets_in(cluster: Cluster) -> None:
     assert ask(cluster, DASHBOARD, X_WSD_Forwarded="x", Cookie=cookie)[0] == 200
 
 
-async def test_the_supervisor_reads_little_and_tells_only_who_has_the_key(cluster: Cluster) -> None:
+async def test_the_control_socket_answers_only_requests_with_the_operator_key(cluster: Cluster) -> None:
     path = cluster.state_dir.control_socket
     key = {OPERATOR_KEY_HEADER: cluster.state_dir.operator_key_path.read_text()}
     for method, target in (("GET", "/v1/status"), ("GET", "/v1/sessions"), ("POST", "/v1/stop"), ("POST", "/v1/scale")):

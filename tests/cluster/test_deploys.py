@@ -243,7 +243,7 @@ async def test_a_reload_whose_new_workers_do_not_start_leaves_all_as_it_was(tmp_
         assert cluster.wsd("reload").stdout == "no setting has changed\n"
 
 
-async def test_sighup_reloads_and_what_is_wrong_is_in_the_log(tmp_path: Path) -> None:
+async def test_sighup_reloads_and_logs_what_is_wrong(tmp_path: Path) -> None:
     config = tmp_path / "wsd.toml"
     config.write_text("")
     with Cluster(tmp_path, "--workers", "1") as cluster:

@@ -36,7 +36,7 @@ def test_a_cluster_that_is_well(tmp_path: Path) -> None:
         assert "ok      messages between workers: all workers answered over Redis" in people
 
 
-def test_what_is_broken_is_named_with_what_to_do(tmp_path: Path) -> None:
+def test_each_failed_check_has_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "wsd.toml").write_text('[nginx]\ntls_certificate = "no.pem"\ntls_key = "no.key"\n')
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", unused_port()))

@@ -111,7 +111,7 @@ def test_logs_are_chosen_by_process_time_and_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["logs", "events"])
-def test_what_comes_is_followed(tmp_path: Path, command: str) -> None:
+def test_follow_prints_new_lines_as_they_come(tmp_path: Path, command: str) -> None:
     with Cluster(tmp_path, "--workers", "1") as cluster:
         shown = tmp_path / "shown.txt"
         with shown.open("wb") as output:

@@ -128,7 +128,7 @@ def test_a_redis_user_without_permissions_fails_the_start(tmp_path: Path) -> Non
         ("redis://127.0.0.1:lots", 2, "redis.url has no number as its port"),
     ],
 )
-def test_a_malformed_url_is_told(tmp_path: Path, url: str, code: int, told: str) -> None:
+def test_a_malformed_redis_url_is_an_error_of_one_line(tmp_path: Path, url: str, code: int, told: str) -> None:
     result = wsd("start", "--redis-url", url, "--port", str(unused_port()), cwd=tmp_path)
     assert result.returncode == code
     assert told in result.stderr

@@ -41,7 +41,7 @@ async def test_a_killed_worker_is_replaced_and_no_handshake_fails(tmp_path: Path
         assert "worker-1 ended (killed by SIGKILL), restart 1 in 0.0 s" in cluster.log("supervisor")
 
 
-async def test_its_clients_learn_of_it_and_the_others_go_on(tmp_path: Path) -> None:
+async def test_clients_of_a_killed_worker_are_closed_and_the_others_are_not(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "2") as cluster:
         one, two = await cluster.client_of(1), await cluster.client_of(2)
         pid = cluster.worker(1).pid

@@ -85,7 +85,7 @@ def test_a_page_of_another_site_reads_no_figures(cluster: Cluster) -> None:
             assert ask(cluster, "GET", target, Host=host)[0] == expected
 
 
-def test_keys_are_shown_to_nobody(cluster: Cluster) -> None:
+def test_keys_are_never_shown(cluster: Cluster) -> None:
     shown = cluster.wsd("config").stdout
     assert 'api_key = "***"' in shown
     assert "sesame" not in shown + cluster.wsd("status", "--json").stdout

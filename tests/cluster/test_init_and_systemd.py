@@ -23,7 +23,7 @@ from wsd.supervisor.machine.systemd import Systemd, public_socket
 pytestmark = pytest.mark.anyio
 
 
-async def test_what_init_writes_is_a_cluster(tmp_path: Path) -> None:
+async def test_a_cluster_starts_from_the_files_of_init(tmp_path: Path) -> None:
     result = wsd("init", "--example", cwd=tmp_path)
     assert result.stdout.split() == ["wrote", str(tmp_path / "wsd.toml"), "wrote", str(tmp_path / "chat.py")]
     text = (tmp_path / "wsd.toml").read_text()
@@ -86,7 +86,7 @@ def heard(notified: socket.socket, state: str) -> list[str]:
             return lines
 
 
-def test_systemd_hears_that_it_is_ready_lives_reloads_and_stops(tmp_path: Path, notified: socket.socket) -> None:
+def test_systemd_is_notified_of_ready_watchdog_reload_and_stop(tmp_path: Path, notified: socket.socket) -> None:
     env = clean_env(NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="400000")
     with Cluster(tmp_path, "--workers", "1", env=env) as cluster:
         assert cluster.process is not None
@@ -154,7 +154,7 @@ def test_a_socket_for_another_address_is_refused(tmp_path: Path, public: socket.
         public_socket({"LISTEN_FDS": "2", "LISTEN_PID": str(os.getpid())})
 
 
-def test_a_watchdog_of_another_process_is_none_of_ours() -> None:
+def test_a_watchdog_of_another_process_is_ignored() -> None:
 
     assert Systemd({"WATCHDOG_USEC": "3000000"}).watchdog_seconds == 3.0
     assert Systemd({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": str(os.getpid())}).watchdog_seconds == 3.0

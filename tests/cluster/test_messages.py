@@ -14,7 +14,7 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_welcome_says_who_serves_whom(cluster: Cluster) -> None:
+async def test_the_welcome_names_the_user_and_the_worker(cluster: Cluster) -> None:
     client = HubClient("42")
     client.username = "Ann%C3%A9"
     await client.connect(cluster)

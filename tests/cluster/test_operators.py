@@ -79,7 +79,7 @@ async def test_a_kick_ends_the_session_on_whatever_worker_it_is(tmp_path: Path, 
         await other.close()
 
 
-async def test_nobody_else_may_ask_the_workers(tmp_path: Path) -> None:
+async def test_workers_answer_operator_requests_only_with_the_key(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "1") as cluster:
         assert cluster.get("/_wsd/sessions")[0] == 404
         assert cluster.get("//_wsd/sessions")[0] in (400, 404)

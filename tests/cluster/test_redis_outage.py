@@ -96,7 +96,7 @@ def all_health(cluster: Cluster) -> list[dict[str, dict[str, str]]]:
     return [cluster.worker_health(slot) for slot in (1, 2)]
 
 
-async def test_a_deaf_worker_is_replaced_and_the_hearing_ones_are_not(tmp_path: Path) -> None:
+async def test_a_deaf_worker_is_replaced_and_the_others_are_not(tmp_path: Path) -> None:
     with server(tmp_path / "redis", unused_port()) as redis:
         async with Proxy(redis.url) as proxy:
             cluster = Cluster(tmp_path, "--workers", "2", "--redis-url", proxy.url, "--no-nginx", config=CONFIG)

@@ -54,7 +54,7 @@ def is_whole(cluster: Cluster) -> bool:
         ".",
     ],
 )
-def test_what_is_removed_is_restored(cluster: Cluster, name: str) -> None:
+def test_a_removed_file_of_the_state_directory_is_restored(cluster: Cluster, name: str) -> None:
     path = cluster.state_dir.root / name
     before = {worker.slot: worker.pid for worker in cluster.status().workers}
     if path.is_dir():

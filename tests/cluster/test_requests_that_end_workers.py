@@ -72,7 +72,7 @@ def test_a_request_that_takes_too_long_is_carried_out_once(running: Cluster, met
     assert calls(running, path) == 1
 
 
-async def test_a_killed_worker_fails_nobody_who_comes_later(running: Cluster) -> None:
+async def test_a_killed_worker_fails_no_later_request(running: Cluster) -> None:
     pid = running.worker(1).pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)

@@ -55,7 +55,7 @@ async def goes_on(cluster: Cluster, noticed: int) -> None:
     await eventually(lambda: time.monotonic() - woke > 2 * HEARTBEAT_TIMEOUT and cluster.is_healthy())
 
 
-async def test_a_supervisor_that_was_stopped_kills_nobody(cluster: Cluster) -> None:
+async def test_a_supervisor_that_was_stopped_kills_no_worker(cluster: Cluster) -> None:
     before, noticed = served(cluster), standstills(cluster)
     clients = [await cluster.client_of(slot) for slot in (1, 2)]
     assert cluster.process is not None
@@ -84,7 +84,7 @@ async def test_a_node_that_was_stopped_goes_on_with_all_it_had(cluster: Cluster,
     assert "hangs" not in cluster.log("supervisor")
 
 
-async def test_a_supervisor_that_woke_up_still_finds_who_hangs(cluster: Cluster) -> None:
+async def test_a_supervisor_that_woke_up_still_finds_workers_that_hang(cluster: Cluster) -> None:
     pid = served(cluster)["worker-1"]
     assert pid is not None
     assert cluster.process is not None

@@ -207,7 +207,7 @@ async def test_when_the_supervisor_dies_the_rest_serves_on_and_stop_ends_it(tmp_
         assert cluster.wsd("stop").returncode == 3
 
 
-def test_the_supervisors_sockets_and_files_are_ours_alone(tmp_path: Path) -> None:
+def test_the_supervisors_sockets_and_files_are_private(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "1") as cluster:
         state_dir = cluster.state_dir
         assert state_dir.root.stat().st_mode & 0o077 == 0
@@ -268,7 +268,7 @@ def test_without_a_control_socket_nothing_is_started(tmp_path: Path) -> None:
         assert cluster.wsd("status").returncode == 0
 
 
-def test_a_taken_port_is_named_with_who_has_it(tmp_path: Path) -> None:
+def test_a_taken_port_is_named_with_its_process(tmp_path: Path) -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
@@ -281,7 +281,7 @@ def test_a_taken_port_is_named_with_who_has_it(tmp_path: Path) -> None:
     assert result.stderr.count("\n") == 1
 
 
-def test_an_address_that_is_not_ours_is_named(tmp_path: Path) -> None:
+def test_an_address_of_another_machine_is_named(tmp_path: Path) -> None:
     result = wsd("start", "--host", "192.0.2.1", cwd=tmp_path)
     assert result.returncode == 1
     assert "cannot listen on 192.0.2.1:8000: Cannot assign requested address" in result.stderr
@@ -316,7 +316,7 @@ def test_a_wrong_number_of_workers_is_a_usage_error(tmp_path: Path, value: str) 
         ("[cluster\nport = 1\n", "at line 1"),
     ],
 )
-def test_a_wrong_wsd_toml_is_told_with_its_line(tmp_path: Path, text: str, told: str) -> None:
+def test_an_error_in_wsd_toml_is_shown_with_its_line(tmp_path: Path, text: str, told: str) -> None:
     (tmp_path / "wsd.toml").write_text(text)
     for command in ("start", "status", "render-nginx", "config"):
         result = wsd(command, cwd=tmp_path)

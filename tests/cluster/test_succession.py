@@ -107,7 +107,7 @@ def test_a_supervisor_that_fails_after_a_takeover_leaves_all_that_it_found(tmp_p
         assert cluster.state_dir.read_state() == SavedState()
 
 
-def test_what_is_not_wanted_any_more_is_ended(tmp_path: Path) -> None:
+def test_a_takeover_ends_processes_that_the_settings_no_longer_name(tmp_path: Path) -> None:
     """The settings have changed meanwhile, and the previous supervisor died while it scaled down."""
     with Cluster(tmp_path, "--workers", "2") as cluster:
         old = cluster.pids()[1:]

@@ -47,7 +47,7 @@ async def test_a_new_supervisor_goes_on_where_one_was_killed(tmp_path: Path) -> 
         assert cluster.wait() == 0
 
 
-def test_a_supervisor_without_a_control_socket_leaves_what_it_found(tmp_path: Path) -> None:
+def test_a_supervisor_without_a_control_socket_leaves_the_processes_that_it_found(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "1") as cluster:
         served = cluster.pids()[1:]
         cluster.kill_supervisor()
@@ -65,7 +65,7 @@ def test_a_supervisor_without_a_control_socket_leaves_what_it_found(tmp_path: Pa
         assert set(served) <= set(cluster.pids())
 
 
-async def test_what_died_with_the_supervisor_is_started_again(tmp_path: Path) -> None:
+async def test_processes_that_died_with_the_supervisor_are_started_again(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "2") as cluster:
         status = cluster.status()
         kept = status.workers[0].pid
@@ -82,7 +82,7 @@ async def test_what_died_with_the_supervisor_is_started_again(tmp_path: Path) ->
         await client.close()
 
 
-async def test_what_was_started_with_other_settings_is_brought_to_the_new_ones(tmp_path: Path) -> None:
+async def test_a_takeover_replaces_processes_with_other_settings(tmp_path: Path) -> None:
     config = tmp_path / "wsd.toml"
     config.write_text("[cluster]\nworkers = 2\n")
     with Cluster(tmp_path) as cluster:

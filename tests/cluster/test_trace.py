@@ -60,7 +60,7 @@ async def test_a_live_connection_is_traced_on_whatever_worker_it_is(tmp_path: Pa
             await client.close()
 
 
-async def test_who_closed_it_and_why_is_known_after_the_end(tmp_path: Path) -> None:
+async def test_the_trace_of_an_ended_connection_says_who_closed_it_and_why(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "2") as cluster:
         leaves, lost, kicked = [await cluster.client(name) for name in ("leaves", "lost", "kicked")]
         await leaves.close()
@@ -85,7 +85,7 @@ async def test_who_closed_it_and_why_is_known_after_the_end(tmp_path: Path) -> N
         await lost.connection.wait_closed()
 
 
-async def test_a_deploy_is_told_with_what_came_of_it(tmp_path: Path) -> None:
+async def test_the_trace_of_a_deploy_shows_the_restart_and_the_resume(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "2") as cluster:
         client = await cluster.client("ann")
         await client.ask(type="subscribe", channel="news")
@@ -111,7 +111,7 @@ async def client_of_a_killed_worker(cluster: Cluster) -> HubClient:
     return client
 
 
-async def test_a_worker_that_was_killed_is_told_by_those_who_live(tmp_path: Path) -> None:
+async def test_the_end_of_a_killed_worker_is_in_the_trace_of_its_client(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "2") as cluster:
         client = await client_of_a_killed_worker(cluster)
         session_id, worker_id = client.welcome["session_id"], client.worker_id
@@ -122,7 +122,7 @@ async def test_a_worker_that_was_killed_is_told_by_those_who_live(tmp_path: Path
         await client.close()
 
 
-async def test_a_worker_that_was_killed_and_nobody_came_back(tmp_path: Path) -> None:
+async def test_the_trace_says_that_the_worker_was_killed_if_the_client_never_comes_back(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "2") as cluster:
         client = await client_of_a_killed_worker(cluster)
         session_id = client.welcome["session_id"]
@@ -130,7 +130,7 @@ async def test_a_worker_that_was_killed_and_nobody_came_back(tmp_path: Path) -> 
         await eventually(lambda: "(worker-2 ended" in cluster.wsd("trace", session_id).stdout)
 
 
-async def test_what_waited_for_a_slow_reader_is_told(tmp_path: Path) -> None:
+async def test_the_trace_of_a_slow_reader_says_how_much_was_waiting(tmp_path: Path) -> None:
     config = "[websocket]\nmax_buffer_bytes = 100000\n[security]\nbytes_per_second = 0\n"
     with Cluster(tmp_path, "--workers", "1", config=config) as cluster:
         reader, writer = await cluster.client("slow"), await cluster.client("writer")

@@ -70,7 +70,7 @@ def watching(cluster: Cluster, columns: int = 120, lines: int = 40) -> Iterator[
 
 
 @pytest.mark.anyio
-async def test_it_shows_what_goes_on_and_keys_change_it(tmp_path: Path) -> None:
+async def test_watch_shows_the_cluster_and_reacts_to_keys(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "2") as cluster, watching(cluster) as terminal:
         terminal.sees("HEALTHY")
         terminal.sees("worker-1")

@@ -182,7 +182,7 @@ async def test_ip_affinity_keeps_an_address_on_its_worker(nginx_binary: Path, tm
             writer.close()
 
 
-async def test_what_is_too_large_is_refused(nginx_binary: Path, tmp_path: Path) -> None:
+async def test_requests_that_are_too_large_are_refused(nginx_binary: Path, tmp_path: Path) -> None:
     async with front(nginx_binary, tmp_path, max_body_bytes=1000, max_header_bytes=2048) as nginx:
         assert (await nginx.ask("/", body=b"x" * 1000)).status == 200
         assert (await nginx.ask("/", body=b"x" * 1001)).status == 413
@@ -249,7 +249,7 @@ async def test_a_proxy_header_cannot_be_forged_by_another_spelling(nginx_binary:
         writer.close()
 
 
-async def test_too_many_handshakes_are_told_when_to_come_back(nginx_binary: Path, tmp_path: Path) -> None:
+async def test_too_many_handshakes_are_refused_with_retry_after(nginx_binary: Path, tmp_path: Path) -> None:
     async with front(nginx_binary, tmp_path, handshakes_per_second=1, handshake_burst=2) as nginx:
         handshakes = [await nginx.handshake() for _ in range(5)]
         answers = [answer for answer, _ in handshakes]
@@ -319,7 +319,7 @@ async def test_debug_headers_tell_the_worker_even_on_a_handshake(nginx_binary: P
         assert (await nginx.ask("/")).headers["x-backend"] == f"unix:{nginx.upstreams[0].path}"
 
 
-async def test_nothing_is_told_that_helps_an_attacker(nginx_binary: Path, tmp_path: Path) -> None:
+async def test_responses_reveal_no_versions_and_have_security_headers(nginx_binary: Path, tmp_path: Path) -> None:
     async with front(nginx_binary, tmp_path) as nginx:
         answer = await nginx.ask("/")
         assert answer.headers["server"] == "nginx"
@@ -565,7 +565,9 @@ async def test_old_tls_is_refused(nginx_binary: Path, tmp_path: Path, certificat
             await nginx.ask("/")
 
 
-async def test_metrics_are_the_supervisors_and_for_those_who_may_look(nginx_binary: Path, tmp_path: Path) -> None:
+async def test_metrics_come_from_the_supervisor_and_nothing_else_of_it_is_reachable(
+    nginx_binary: Path, tmp_path: Path
+) -> None:
     async with front(nginx_binary, tmp_path, upstreams=1) as nginx:
         assert (await nginx.ask("/metrics")).body == b"ok"
         (seen,) = nginx.supervisor.requests
@@ -579,7 +581,9 @@ async def test_metrics_are_the_supervisors_and_for_those_who_may_look(nginx_bina
 
 
 @pytest.mark.parametrize("target", ["/metrics", "/api/websocket/stats", "/x/../metrics", "//metrics", "/%6Detrics"])
-async def test_who_may_not_look_does_not_get_through(nginx_binary: Path, tmp_path: Path, target: str) -> None:
+async def test_pages_for_admitted_addresses_are_refused_to_others(
+    nginx_binary: Path, tmp_path: Path, target: str
+) -> None:
     async with front(nginx_binary, tmp_path, upstreams=1, admin_allow=["192.0.2.0/24"]) as nginx:
         assert (await nginx.ask(target)).status == 403
         assert nginx.supervisor.requests == nginx.upstreams[0].requests == []

@@ -82,7 +82,7 @@ def test_nginx_accepts_every_setting(
     assert refusal(nginx_binary, tmp_path, certificate, **setting) is None
 
 
-def test_a_mistake_in_the_operators_own_directives_is_told_with_its_place(
+def test_a_mistake_in_the_operators_own_directives_is_shown_with_its_place(
     nginx_binary: Path, tmp_path: Path, certificate: Certificate
 ) -> None:
     own = tmp_path / "own.conf"
@@ -115,7 +115,7 @@ def test_nginx_accepts_any_directory(nginx_binary: Path, tmp_path: Path, certifi
     assert (directory / "client_body").is_dir()
 
 
-def test_check_tells_what_is_wrong_on_one_line(nginx_binary: Path, tmp_path: Path) -> None:
+def test_start_check_prints_each_problem_on_one_line(nginx_binary: Path, tmp_path: Path) -> None:
     path = tmp_path / "nginx.conf"
     path.write_text("events {}\nnonsense on;\n")
     told = check(nginx_binary, path, tmp_path)
@@ -179,7 +179,7 @@ def test_affinity_is_by_address_unless_all_share_one(configured: str, host: str,
 @pytest.mark.parametrize(
     ("of_one", "of_all", "expected"), [(100, 0, 100), (0, 0, 0), (0, 50, 0), (100, 50, 12), (3, 50, 3), (100, 1, 1)]
 )
-def test_what_one_address_may_take_of_a_limit(of_one: int, of_all: int, expected: int) -> None:
+def test_one_address_gets_a_share_of_a_limit(of_one: int, of_all: int, expected: int) -> None:
     assert share_of_one(of_one, of_all) == expected
 
 

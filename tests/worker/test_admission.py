@@ -78,7 +78,7 @@ async def test_a_page_that_came_in_the_clear_may_not_use_tls(tmp_path: Path) -> 
 # Authentication
 
 
-async def test_a_token_in_any_of_three_places_says_who_it_is(tmp_path: Path) -> None:
+async def test_a_token_is_accepted_in_any_of_three_places(tmp_path: Path) -> None:
     with worker(tmp_path, jwt_secret=SECRET) as serving:
         for connection in (
             await serving.open(f"user_id=forged&token={token()}"),
@@ -99,7 +99,7 @@ async def test_a_token_in_any_of_three_places_says_who_it_is(tmp_path: Path) -> 
         (f"token={token(sub='')}", "the token has no sub"),
     ],
 )
-async def test_without_a_valid_token_it_is_closed_with_1008_and_told_why(
+async def test_a_client_without_a_valid_token_is_closed_with_1008_and_the_reason(
     tmp_path: Path, query: str, reason: str
 ) -> None:
     with worker(tmp_path, jwt_secret=SECRET) as serving:
@@ -280,7 +280,7 @@ async def test_the_limit_holds_for_each_worker_while_redis_is_away(tmp_path: Pat
         await second.close()
 
 
-async def test_messages_above_the_rate_are_refused_and_who_goes_on_is_closed(tmp_path: Path) -> None:
+async def test_messages_above_the_rate_are_refused_and_a_client_that_continues_is_closed(tmp_path: Path) -> None:
     with worker(tmp_path, messages_per_second=1.0, message_burst=5.0) as serving:
         connection = await serving.connect()
         for _ in range(5):
@@ -302,7 +302,9 @@ async def test_messages_above_the_rate_are_refused_and_who_goes_on_is_closed(tmp
 
 
 @pytest.mark.parametrize("protocol", ["wsd", "uvicorn"])
-async def test_bytes_above_the_rate_are_refused_and_who_goes_on_is_closed(tmp_path: Path, protocol: str) -> None:
+async def test_bytes_above_the_rate_are_refused_and_a_client_that_continues_is_closed(
+    tmp_path: Path, protocol: str
+) -> None:
     limits = {"bytes_per_second": 10_000.0, "byte_burst": 34_500.0, "message_burst": 5.0, "messages_per_second": 0.0}
     with worker(tmp_path, protocol=protocol, **limits) as serving:
         connection = await serving.connect()
@@ -370,7 +372,7 @@ async def test_handshakes_above_the_rate_get_503_and_when_to_come_back(tmp_path:
 # Silence
 
 
-async def test_who_says_nothing_for_too_long_is_closed_and_may_come_back(tmp_path: Path) -> None:
+async def test_a_silent_client_is_closed_and_may_come_back(tmp_path: Path) -> None:
     with worker(tmp_path, idle_timeout=1.0) as serving:
         silent, talker = await serving.connect(), await serving.connect()
         closed = asyncio.create_task(close_of(silent))
@@ -386,7 +388,7 @@ async def test_who_says_nothing_for_too_long_is_closed_and_may_come_back(tmp_pat
 
 
 @pytest.mark.parametrize("protocol", ["wsd", "uvicorn"])
-async def test_who_talks_to_an_application_that_receives_by_itself_is_not_silent(tmp_path: Path, protocol: str) -> None:
+async def test_a_client_whose_application_receives_by_itself_is_not_silent(tmp_path: Path, protocol: str) -> None:
     with worker(tmp_path, app=copy_app("receiving", tmp_path), idle_timeout=0.6, protocol=protocol) as serving:
 
         async def talks(path: str) -> None:
@@ -416,7 +418,7 @@ async def test_who_talks_to_an_application_that_receives_by_itself_is_not_silent
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /ws HTTP/1.1\r\nHost: x\r\n"])
-async def test_who_never_finishes_its_request_is_cut_off(tmp_path: Path, sent: bytes) -> None:
+async def test_a_connection_that_never_finishes_its_request_is_cut_off(tmp_path: Path, sent: bytes) -> None:
     with worker(tmp_path, handshake_timeout=0.5) as serving:
         connection = await serving.connect()
         with socket.socket(socket.AF_UNIX) as slow:

@@ -87,7 +87,7 @@ async def test_an_application_that_configures_nothing_logs_as_the_worker_does(tm
         assert said == [(name, level) for name in ("root", "mine", "mine.part") for level in ("info", "warning")]
 
 
-async def test_what_is_printed_is_in_the_log_at_once(tmp_path: Path) -> None:
+async def test_printed_lines_are_in_the_log_at_once(tmp_path: Path) -> None:
     assert "PYTHONUNBUFFERED" not in os.environ
     with worker(tmp_path, app=copy_app("printing", tmp_path)) as serving:
         assert "printed at import" in serving.log.read_text()

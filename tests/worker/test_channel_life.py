@@ -57,7 +57,7 @@ async def changes(connection: ClientConnection, joined: int, left: int) -> tuple
     return set(came), set(went)
 
 
-async def test_members_are_told_who_comes_and_goes_on_all_workers(tmp_path: Path) -> None:
+async def test_members_on_all_workers_get_presence_events(tmp_path: Path) -> None:
     with (
         server(tmp_path / "redis", unused_port()) as redis,
         workers(tmp_path, 2, redis_url=redis.url, channels=CHANNELS) as (one, two),
@@ -125,7 +125,7 @@ async def test_a_publisher_can_ask_how_far_a_user_has_read(tmp_path: Path, distr
             assert refused["code"] == "no_receipts"
 
 
-async def test_who_is_no_member_confirms_nothing(tmp_path: Path) -> None:
+async def test_a_client_that_is_not_a_member_confirms_nothing(tmp_path: Path) -> None:
     with worker(tmp_path, channels=CHANNELS) as serving:
         mallory, source = await serving.connect("mallory"), await serving.connect("source")
         ack = await ask(source, type="publish", channel="read:1", data=1)

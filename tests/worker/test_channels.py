@@ -95,7 +95,7 @@ async def test_a_loss_without_a_successor_is_found(room: Room) -> None:
     await asyncio.gather(pump, return_exceptions=True)
 
 
-async def test_what_many_have_missed_is_read_once(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_messages_that_many_clients_missed_are_read_once(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     await room.join()
     since = await room.publish(0)
     for number in range(1, 21):
@@ -113,7 +113,9 @@ async def test_what_many_have_missed_is_read_once(room: Room, monkeypatch: pytes
     assert len(asked) == 1
 
 
-async def test_who_comes_back_waits_for_redis_and_is_told_when_that_takes_too_long(room: Room, redis: Valkey) -> None:
+async def test_a_join_with_a_position_waits_for_redis_and_says_when_that_took_too_long(
+    room: Room, redis: Valkey
+) -> None:
     since = await room.publish(1)
     redis.freeze()
     room.broker.suspect("it is frozen")
@@ -126,7 +128,7 @@ async def test_who_comes_back_waits_for_redis_and_is_told_when_that_takes_too_lo
     assert joined.count == 0
 
 
-async def test_nobody_waits_for_a_channel_without_history_once_it_is_heard(redis: Valkey) -> None:
+async def test_a_channel_without_history_is_ready_once_it_is_subscribed(redis: Valkey) -> None:
     async with running_broker("a", redis.url) as (broker, _):
         made = Channels(broker, Fanout(Outlet()), ChannelRules('{"*": {"history_size": 0}}'), timeout=60.0)
         running = asyncio.create_task(made.run())

@@ -80,7 +80,7 @@ async def test_a_connection_that_is_forgotten_is_closed_with_a_code_that_may_be_
     await one.stop()
 
 
-async def test_what_the_manager_cannot_keep_or_send_is_refused_before_anything_has_changed() -> None:
+async def test_values_that_cannot_be_stored_or_sent_are_refused_before_anything_changes() -> None:
     one = Worker(WorkerEnv(worker_id="w", node_id="n"))
     await one.start()
     manager = one.manager
@@ -154,7 +154,7 @@ async def test_a_connection_that_the_application_forgot_is_let_go(tmp_path: Path
             await connection.close()
 
 
-async def test_all_workers_hear_a_broadcast(tmp_path: Path) -> None:
+async def test_a_broadcast_reaches_the_clients_of_all_workers(tmp_path: Path) -> None:
     with (
         valkey(tmp_path / "redis", unused_port()) as url,
         uvicorn(tmp_path, copy_app("managers", tmp_path), "--workers", "3", REDIS_URL=url) as port,
@@ -222,7 +222,7 @@ def test_managers_that_nothing_tells_apart_are_named_at_the_start(tmp_path: Path
     assert "makes more than one ConnectionManager: assign each to a variable of its module, or name each" in last
 
 
-async def test_a_function_may_be_called_again_but_one_worker_uses_what_it_made_once() -> None:
+async def test_a_function_may_make_several_managers_but_only_one_may_be_used() -> None:
     def create() -> ConnectionManager:
         return ConnectionManager()
 
@@ -239,9 +239,7 @@ async def test_a_function_may_be_called_again_but_one_worker_uses_what_it_made_o
 
 
 @pytest.mark.parametrize("authentication", ["none", "settings", "starlette"])
-async def test_a_client_is_who_the_application_says_and_not_what_its_query_says(
-    tmp_path: Path, authentication: str
-) -> None:
+async def test_the_application_decides_who_a_client_is_and_not_the_query(tmp_path: Path, authentication: str) -> None:
     app = copy_app("identities", tmp_path) + ("_with_authentication" if authentication == "starlette" else "")
     hook = "identities:authenticate" if authentication == "settings" else ""
     with worker(tmp_path, app=app, authenticate=hook) as serving:
@@ -299,7 +297,7 @@ async def test_the_example_runs_on_four_workers(tmp_path: Path) -> None:
             await connection.close()
 
 
-async def test_the_example_as_it_was_before_runs_under_plain_uvicorn(tmp_path: Path) -> None:
+async def test_the_example_before_the_change_runs_under_plain_uvicorn(tmp_path: Path) -> None:
     examples(tmp_path)
     (tmp_path / "served.py").write_text(
         "from chat_before import app\n\n@app.get('/health')\nasync def health():\n    return {}\n"

@@ -33,7 +33,7 @@ def record(session: str = "s", user: str = "ann", at: float = 1.0) -> Connection
     return ConnectionRecord(session_id=session, user_id=user, worker_id="worker-1-ab", node_id="n", events=events)
 
 
-async def test_what_is_written_is_read_the_oldest_first(redis: Redis) -> None:
+async def test_ended_connections_are_read_oldest_first(redis: Redis) -> None:
     ended = EndedConnections(redis, 60)
     await ended.write([])
     await ended.write([record(at=1), record("t", at=2), record("u", "bob")])

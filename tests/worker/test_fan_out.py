@@ -41,7 +41,7 @@ def running(tmp_path: Path, port: int) -> Iterator[Worker]:
         yield serving
 
 
-async def test_what_comes_together_is_written_once_to_each(running: Worker, port: int) -> None:
+async def test_messages_that_arrive_together_are_written_at_once_to_each_client(running: Worker, port: int) -> None:
     with RawSocket(port) as source, RawSocket(port) as first, RawSocket(port) as second:
         for name, client in (("a", source), ("b", first), ("c", second)):
             joined(client, name)
@@ -56,7 +56,7 @@ async def test_what_comes_together_is_written_once_to_each(running: Worker, port
             assert client.segments[-1] > 16 * 50, "all that came together was read at once, as it was written"
 
 
-async def test_what_was_asked_before_a_close_is_answered_before_it(running: Worker, port: int) -> None:
+async def test_requests_before_a_close_are_answered_before_it(running: Worker, port: int) -> None:
     with RawSocket(port) as client:
         joined(client, "a")
         client.send(
@@ -68,7 +68,7 @@ async def test_what_was_asked_before_a_close_is_answered_before_it(running: Work
     assert sorted(kinds) == ["ack", "message", "presence"]
 
 
-async def test_who_does_not_read_is_closed_and_the_others_get_all(tmp_path: Path, port: int) -> None:
+async def test_a_client_that_does_not_read_is_closed_and_the_others_get_everything(tmp_path: Path, port: int) -> None:
     limits = {"max_buffer_bytes": 100_000, "messages_per_second": 0.0, "bytes_per_second": 0.0, "protocol": "wsd"}
     with worker(tmp_path, listen=f"127.0.0.1:{port}", **limits) as serving:
         with RawSocket(port) as source, RawSocket(port) as reader, RawSocket(port, receive_buffer=4096) as sleeper:
@@ -87,7 +87,7 @@ async def test_who_does_not_read_is_closed_and_the_others_get_all(tmp_path: Path
         assert serving.request("GET", "/api/websocket/stats?scope=worker")[1]["closes"]["slow_reader"] == 1
 
 
-async def test_compression_is_for_who_wants_it(tmp_path: Path) -> None:
+async def test_compression_is_for_clients_that_ask_for_it(tmp_path: Path) -> None:
     with worker(tmp_path, compression=True, protocol="wsd") as serving:
         uri = "ws://localhost/ws?user_id=a"
         async with (

@@ -15,7 +15,7 @@ from tests.support.worker import Worker, worker
 pytestmark = pytest.mark.anyio
 
 
-async def test_what_ends_a_helper_leaves_its_worker_alone(tmp_path: Path) -> None:
+async def test_a_signal_for_a_helper_process_does_not_reach_its_worker(tmp_path: Path) -> None:
     with worker(tmp_path, app=copy_app("forking", tmp_path)) as serving:
         client = await connected(serving)
         for where in ("here", "thread"):
@@ -56,7 +56,7 @@ HANDSHAKE = (
 )
 
 
-async def test_a_helper_that_outlives_the_worker_holds_nothing_of_it(tmp_path: Path) -> None:
+async def test_a_helper_that_outlives_the_worker_holds_none_of_its_sockets(tmp_path: Path) -> None:
     helper = 0
     with worker(tmp_path, app=copy_app("forking", tmp_path)) as serving:
         try:

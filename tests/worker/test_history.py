@@ -81,7 +81,7 @@ async def payloads(broker: MessageBroker, since: int, count: int = 500, *, rever
     return [entry.payload for entry in page.entries]
 
 
-async def test_offsets_are_without_a_hole_and_entries_have_them(broker: MessageBroker, entries: list[Entry]) -> None:
+async def test_offsets_have_no_gaps_and_come_with_the_messages(broker: MessageBroker, entries: list[Entry]) -> None:
     positions = [await append(broker, b"%d" % number) for number in range(20)]
     assert [position.offset for position in positions] == list(range(1, 21))
     assert len({position.epoch for position in positions}) == 1
@@ -201,7 +201,7 @@ async def test_an_epoch_is_renewed_once(redis_broker: RedisMessageBroker) -> Non
     assert await append(redis_broker, b"c") == Position(second.offset + 1, second.epoch)
 
 
-async def test_a_server_that_forgot_its_scripts_is_told_again(redis_broker: RedisMessageBroker) -> None:
+async def test_scripts_are_loaded_again_after_redis_forgot_them(redis_broker: RedisMessageBroker) -> None:
     await append(redis_broker, b"a")
     await redis_broker.primary._client.script_flush()
     stored = await asyncio.gather(*(append(redis_broker, b"%d" % number) for number in range(10)))
@@ -234,7 +234,7 @@ async def test_a_history_of_a_message_lives_as_long_as_it_says(
     assert 599_000 < await client.pttl(history_meta_key("c")) <= 600_000
 
 
-async def test_who_only_reads_creates_nothing(request: pytest.FixtureRequest, broker: MessageBroker) -> None:
+async def test_reading_a_history_creates_nothing(request: pytest.FixtureRequest, broker: MessageBroker) -> None:
     questions = [
         HistoryQuery(C, KEEP),
         HistoryQuery(C, KEEP, 0),
@@ -267,7 +267,7 @@ async def test_an_epoch_outlives_the_checks_of_positions_however_short_the_histo
         await client.aclose()
 
 
-async def test_who_follows_has_a_position_from_which_nothing_is_missed(broker: MessageBroker) -> None:
+async def test_a_follower_misses_nothing_from_its_position_on(broker: MessageBroker) -> None:
     [page] = await broker.read([HistoryQuery(C, KEEP, follows=True)])
     assert page.top.offset == 0
     assert page.top.epoch

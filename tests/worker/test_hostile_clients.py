@@ -285,7 +285,7 @@ def test_answers_that_are_never_read_end_their_connection(hub: Target) -> None:
     assert hub.memory() - before < 10 * MEGABYTE
 
 
-def test_what_a_client_missed_is_read_as_it_takes_it(hub: Target) -> None:
+def test_missed_messages_are_read_at_the_pace_of_the_client(hub: Target) -> None:
     since = fill_channel(hub, "large", 300, 60_000)
     before = hub.memory()
     with ExitStack() as stack:

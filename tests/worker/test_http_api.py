@@ -155,7 +155,9 @@ async def test_others_publish_with_the_key(tmp_path: Path) -> None:
         (RawBody("  "), "truncated"),
     ],
 )
-def test_what_cannot_be_published_is_named_and_nothing_is_sent(tmp_path: Path, body: object, problem: str) -> None:
+def test_an_item_that_cannot_be_published_is_named_and_nothing_is_sent(
+    tmp_path: Path, body: object, problem: str
+) -> None:
     with worker(tmp_path, api_key="sesame") as serving:
         status, answer = serving.request("POST", "/api/websocket/publish", body, KEY)
         assert status == 400
@@ -186,7 +188,7 @@ def test_no_number_of_a_query_is_beyond_what_redis_takes(tmp_path: Path, name: s
         assert status == 200
 
 
-def test_without_the_key_nobody_publishes(tmp_path: Path) -> None:
+def test_publishing_over_http_needs_the_key(tmp_path: Path) -> None:
     message = {"broadcast": True, "data": 1}
     target = "/api/websocket/publish"
     with worker(tmp_path, api_key="sesame") as serving:
@@ -207,7 +209,7 @@ def test_without_a_key_publishing_is_off(tmp_path: Path) -> None:
         assert "set security.api_key" in body["error"]
 
 
-def test_without_a_supervisor_nobody_asks_as_one(tmp_path: Path) -> None:
+def test_a_worker_without_a_supervisor_answers_no_operator_requests(tmp_path: Path) -> None:
     with worker(tmp_path) as serving:
         for headers in ({}, {"X-WSD-Operator-Key": ""}):
             assert serving.request("GET", "/_wsd/sessions", None, headers)[0] == 404

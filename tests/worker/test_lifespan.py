@@ -103,7 +103,7 @@ def serves(kind: Kind) -> dict[str, str]:
     return {"PYTHONPATH": str(ROOT), "LIFESPAN": kind.__name__}
 
 
-async def test_a_worker_serves_them_beats_and_ends_well(tmp_path: Path) -> None:
+async def test_a_worker_serves_any_lifespan_sends_heartbeats_and_exits_with_0(tmp_path: Path) -> None:
     running: list[Worker] = []
     try:
         for kind in (raises_at_once, returns_at_once, raises_after_startup, raises_in_shutdown):

@@ -55,7 +55,7 @@ async def subscribed(broker: MessageBroker, *channels: str) -> None:
 
 
 @both
-async def test_the_publisher_receives_its_own_messages_in_order(make: Make) -> None:
+async def test_a_publisher_receives_its_own_messages_in_order(make: Make) -> None:
     broker, received = await make("a")
     await subscribed(broker, "in-order")
     for number in range(100):
@@ -87,7 +87,7 @@ async def test_payloads_are_bytes_of_any_kind(make: Make) -> None:
 
 
 @redis
-async def test_all_brokers_of_a_channel_receive_it(make: Make) -> None:
+async def test_all_brokers_of_a_channel_receive_its_messages(make: Make) -> None:
     brokers = [await make(name) for name in "abc"]
     for broker, _ in brokers:
         await subscribed(broker, "all")

@@ -81,7 +81,7 @@ async def test_a_dead_workers_members_are_gone_with_its_heartbeat(tmp_path: Path
         await ann.close()
 
 
-async def test_a_redis_that_forgot_everything_is_told_again(tmp_path: Path) -> None:
+async def test_presence_is_written_again_to_an_emptied_redis(tmp_path: Path) -> None:
     with (
         server(tmp_path / "redis", unused_port()) as redis,
         workers(tmp_path, 2, redis_url=redis.url, heartbeat_ttl=1.0) as (one, two),

@@ -110,7 +110,7 @@ async def test_an_outage_under_load_loses_and_doubles_nothing(
 
 
 @pytest.mark.parametrize("with_fallback", [True, False])
-async def test_what_redis_took_and_did_not_hand_out_is_sent_again(
+async def test_messages_that_redis_accepted_but_did_not_deliver_are_sent_again(
     far: Valkey, near: Valkey, with_fallback: bool
 ) -> None:
     async with (
@@ -136,7 +136,7 @@ async def test_what_redis_took_and_did_not_hand_out_is_sent_again(
         assert numbers(at_sender) == numbers(at_other) == [0, 1, 2]
 
 
-async def test_what_redis_kept_and_did_not_hand_out_reaches_the_node_with_its_position(
+async def test_a_message_that_redis_stored_but_did_not_deliver_reaches_the_node_with_its_position(
     far: Valkey, near: Valkey
 ) -> None:
     keep = Retention(size=10, ttl=60)
@@ -179,7 +179,7 @@ async def test_it_is_distributed_again_soon_after_its_return(far: Valkey) -> Non
             assert time.monotonic() - back < RETURN_SECONDS
 
 
-async def test_what_was_spooled_waits_for_others_that_an_empty_redis_does_not_know(far: Valkey) -> None:
+async def test_spooled_messages_wait_for_members_that_an_empty_redis_does_not_know(far: Valkey) -> None:
     known = 2
     async with (
         Proxy(far.url) as proxy,
@@ -198,7 +198,7 @@ async def test_what_was_spooled_waits_for_others_that_an_empty_redis_does_not_kn
         await eventually(lambda: numbers(received) == [1])
 
 
-async def test_what_is_kept_waits_for_others_where_all_began_without_redis(far: Valkey) -> None:
+async def test_stored_messages_wait_for_subscribers_if_all_workers_began_without_redis(far: Valkey) -> None:
     far.kill()
     async with (
         Proxy(far.url) as proxy,
@@ -213,7 +213,7 @@ async def test_what_is_kept_waits_for_others_where_all_began_without_redis(far: 
         await eventually(lambda: [entry.payload for entry in received.entries] == [b"1"])
 
 
-async def test_what_the_spool_must_drop_is_the_oldest_and_counted(far: Valkey) -> None:
+async def test_a_full_spool_drops_and_counts_its_oldest_messages(far: Valkey) -> None:
     async with brokers(far, None, count=1) as made:
         listener, received = made[0]
         async with running_broker("small", far.url, spool_messages=5) as (small, _):
@@ -230,7 +230,7 @@ async def test_what_the_spool_must_drop_is_the_oldest_and_counted(far: Valkey) -
         assert numbers(received) in ([3, 4, 5, 6, 7], [])  # a worker that comes back after it was sent receives nothing
 
 
-async def test_a_breaker_of_several_failures_spools_what_failed_before_it_opened(far: Valkey) -> None:
+async def test_messages_that_failed_before_the_breaker_opened_are_spooled(far: Valkey) -> None:
     async with brokers(far, None, count=1) as made:
         _, received = made[0]
         policy = BreakerPolicy(failures=1000, pause=0.2)
@@ -286,7 +286,7 @@ async def test_killed_listening_connections_come_back_and_none_is_left_over(far:
             await admin.aclose()
 
 
-async def test_a_publish_over_the_output_limit_costs_a_reconnect_and_no_probe(tmp_path: Path) -> None:
+async def test_a_subscriber_that_redis_cut_off_reconnects_and_receives_again(tmp_path: Path) -> None:
     limit = ("--client-output-buffer-limit", "pubsub 64kb 64kb 0")
     with server(tmp_path / "small", unused_port(), *limit) as far:
         async with brokers(far, None) as made:
@@ -335,7 +335,7 @@ async def test_a_deaf_worker_notices_tries_again_and_says_so(far: Valkey, monkey
             assert numbers(received_by_deaf) == [1]
 
 
-async def test_a_message_that_redis_refuses_holds_up_nobody(far: Valkey) -> None:
+async def test_a_message_that_redis_rejects_delays_no_others(far: Valkey) -> None:
     admin = open_redis(far.url, connect_timeout=1, timeout=4)
     try:
         await admin.execute_command(  # type: ignore[no-untyped-call]

@@ -67,7 +67,7 @@ async def test_a_killed_server_with_an_append_only_file_loses_nothing_that_was_a
         assert heard == [*range(300), "on"]
 
 
-async def test_an_empty_server_is_another_epoch_and_all_are_told(tmp_path: Path) -> None:
+async def test_an_emptied_redis_begins_another_epoch_and_all_members_are_told(tmp_path: Path) -> None:
     with (
         server(tmp_path / "redis", unused_port()) as redis,
         worker(tmp_path, redis_url=redis.url) as serving,
@@ -91,7 +91,7 @@ async def test_an_empty_server_is_another_epoch_and_all_are_told(tmp_path: Path)
         assert state["reason"] == "epoch_changed"
 
 
-async def test_what_is_said_while_redis_is_away_is_acked_again_once_it_is_stored(tmp_path: Path) -> None:
+async def test_a_message_published_without_redis_is_acked_again_once_it_is_stored(tmp_path: Path) -> None:
     with (
         server(tmp_path / "redis", unused_port()) as redis,
         worker(tmp_path, redis_url=redis.url) as serving,

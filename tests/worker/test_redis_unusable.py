@@ -52,7 +52,9 @@ async def become_usable(redis: Redis) -> None:
 
 
 @pytest.mark.parametrize("how", ["READONLY", "NOREPLICAS"])
-async def test_what_is_published_meanwhile_waits_and_is_stored_in_order(tmp_path: Path, far: Valkey, how: str) -> None:
+async def test_messages_published_without_redis_wait_and_are_stored_in_order(
+    tmp_path: Path, far: Valkey, how: str
+) -> None:
     with server(tmp_path / "other", unused_port()) as other:
         async with administrator(far.url) as redis, running_broker("a", far.url) as (broker, _):
             await eventually(lambda: broker.health.mode is Mode.DISTRIBUTED)
@@ -71,7 +73,7 @@ async def test_what_is_published_meanwhile_waits_and_is_stored_in_order(tmp_path
             assert stored[-4:] == [1, 2, 3, 4]  # a replica forgets what it had before
 
 
-async def test_an_idle_worker_notices_by_its_heartbeat_and_says_why(tmp_path: Path, far: Valkey) -> None:
+async def test_an_idle_worker_notices_by_its_heartbeat_and_logs_why(tmp_path: Path, far: Valkey) -> None:
     with server(tmp_path / "other", unused_port()) as other, worker(tmp_path, redis_url=far.url) as serving:
         async with administrator(far.url) as redis:
             await redis.replicaof("127.0.0.1", other.url.rpartition(":")[2])

@@ -68,7 +68,7 @@ async def publish(connection: ClientConnection, channel: str, *data: Any) -> lis
     return [answer["offset"] for answer in answers]
 
 
-async def test_who_comes_back_has_all_it_missed_and_goes_on(serving: list[Worker]) -> None:
+async def test_a_client_that_comes_back_gets_all_that_it_missed(serving: list[Worker]) -> None:
     ann, source = await hub_client("ann", serving[0], "room", "other"), await publisher(serving[1])
     await publish(source, "room", 1, 2)
     assert await ann.read(2) == [1, 2]
@@ -133,7 +133,7 @@ async def test_a_token_is_its_users_alone(serving: list[Worker]) -> None:
 
 
 @pytest.mark.parametrize("token", ["x", "a" * 32, "a" * 32 + ".b", ".", "a.b.c"])
-async def test_a_token_of_nobody_gives_a_new_session(serving: list[Worker], token: str) -> None:
+async def test_an_unknown_resume_token_gives_a_new_session(serving: list[Worker], token: str) -> None:
     guess = HubClient("guess")
     guess.welcome = {"resume_token": token}
     assert (await guess.connect(serving[0]))["resumed"] is False
@@ -181,7 +181,7 @@ async def test_a_channel_that_never_had_a_message_has_a_position_to_come_back_to
     assert await ann.read(1) == ["first"]
 
 
-async def test_what_was_trimmed_is_told_and_nothing_comes_in_part(serving: list[Worker]) -> None:
+async def test_a_client_whose_messages_were_trimmed_is_told_and_gets_none_of_the_rest(serving: list[Worker]) -> None:
     ann, source = await hub_client("ann-10", serving[0], "short"), await publisher(serving[1])
     await ann.drop()
     await publish(source, "short", *range(5))
@@ -193,7 +193,7 @@ async def test_what_was_trimmed_is_told_and_nothing_comes_in_part(serving: list[
     assert await ann.read(1) == ["on"]
 
 
-async def test_what_expired_is_told(serving: list[Worker]) -> None:
+async def test_a_client_whose_messages_expired_is_told(serving: list[Worker]) -> None:
     ann, source = await hub_client("ann-11", serving[0], "brief"), await publisher(serving[1])
     await ann.drop()
     [offset] = await publish(source, "brief", 1)
@@ -210,7 +210,7 @@ async def test_what_expired_is_told(serving: list[Worker]) -> None:
     assert state["reason"] == "expired"
 
 
-async def test_another_epoch_is_told(serving: list[Worker]) -> None:
+async def test_a_client_with_a_position_of_another_epoch_is_told(serving: list[Worker]) -> None:
     ann = await hub_client("ann-12", serving[0], "epochs")
     await ann.drop()
     ann.since["epochs"]["epoch"] = "another"
@@ -315,7 +315,7 @@ async def test_an_idempotency_key_is_of_its_user(serving: list[Worker]) -> None:
     assert (await ask(one, type="publish", channel="once", data=1, idempotency_key="x" * 129))["type"] == "error"
 
 
-async def test_who_is_killed_leaves_sessions_that_go_on_elsewhere(tmp_path: Path, redis: Valkey) -> None:
+async def test_sessions_of_a_killed_worker_continue_on_another(tmp_path: Path, redis: Valkey) -> None:
     with workers(tmp_path, 2, redis_url=redis.url) as both:
         ann, source = await hub_client("ann-18", both[0], "killed"), await publisher(both[1])
         await publish(source, "killed", 1)
@@ -328,7 +328,7 @@ async def test_who_is_killed_leaves_sessions_that_go_on_elsewhere(tmp_path: Path
         assert await ann.read(1) == [2]
 
 
-async def test_a_lost_history_is_told_to_who_is_connected(tmp_path: Path, redis: Valkey, commands: Redis) -> None:
+async def test_connected_clients_are_told_of_a_lost_history(tmp_path: Path, redis: Valkey, commands: Redis) -> None:
     with worker(tmp_path, redis_url=redis.url) as alone:
         ann, source = await hub_client("ann-19", alone, "lost"), await publisher(alone)
         await publish(source, "lost", 1)
@@ -341,7 +341,7 @@ async def test_a_lost_history_is_told_to_who_is_connected(tmp_path: Path, redis:
         assert await ann.read(1) == [2]
 
 
-async def test_what_a_worker_missed_is_read_and_nobody_reconnects(
+async def test_a_worker_reads_what_it_missed_and_no_client_reconnects(
     tmp_path: Path, redis: Valkey, commands: Redis
 ) -> None:
     with workers(tmp_path, 2, redis_url=redis.url) as both:
@@ -409,7 +409,7 @@ async def test_a_resume_takes_the_name_of_the_new_identity(serving: list[Worker]
     await bob.connection.close()
 
 
-async def test_the_application_says_who_may(tmp_path: Path) -> None:
+async def test_the_application_authorizes_each_action(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "allowed = {'subscribe', 'publish'}\n"
         "def authorize(identity, action, channel):\n"

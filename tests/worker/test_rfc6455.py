@@ -241,7 +241,7 @@ CASES = [*framing(), *pings(), *reserved(), *fragmentation(), *utf8(), *closing(
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_what_is_sent_gets_the_answer_that_it_must(server: Server, case: Case) -> None:
+def test_every_case_of_frames_gets_the_required_answer(server: Server, case: Case) -> None:
     with server.connected() as client:
         client.send(*case.pieces)
         if case.code == 1000 and not case.name.startswith("7-"):
@@ -418,7 +418,7 @@ def tolerant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("what", UNSENDABLE)
-def test_what_an_application_cannot_say_is_its_own_error(tolerant: Server, what: str) -> None:
+def test_an_invalid_message_of_an_application_raises_in_the_application(tolerant: Server, what: str) -> None:
     with tolerant.connected(f"/unsendable?{what}") as client:
         assert client.receive() == Frame(CLOSE, (1011).to_bytes(2))
         client.send(close(1011))
@@ -480,7 +480,7 @@ def pinging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-def test_who_does_not_answer_a_ping_is_closed(pinging: Server) -> None:
+def test_a_client_that_does_not_answer_a_ping_is_closed(pinging: Server) -> None:
     with pinging.connected() as client:
         found = client.receive_all()
     assert [each.opcode for each in found] == [PING, CLOSE]
@@ -488,7 +488,7 @@ def test_who_does_not_answer_a_ping_is_closed(pinging: Server) -> None:
 
 
 @pytest.mark.parametrize("answer", [frame(PONG, b"wsd"), frame(TEXT, b"I am here")], ids=["pong", "message"])
-def test_who_is_alive_stays(pinging: Server, answer: bytes) -> None:
+def test_a_client_that_answers_pings_stays(pinging: Server, answer: bytes) -> None:
     with pinging.connected() as client:
         heard = 0
         while heard < 5:
@@ -500,7 +500,7 @@ def test_who_is_alive_stays(pinging: Server, answer: bytes) -> None:
                 client.send(answer)
 
 
-def test_the_server_survived_all_of_it(server: Server) -> None:
+def test_the_server_has_survived_the_tests_above(server: Server) -> None:
     assert server.process.poll() is None
     with socket.create_connection(("127.0.0.1", server.port), timeout=1):
         pass

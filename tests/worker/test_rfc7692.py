@@ -74,7 +74,7 @@ def test_an_offer_is_accepted_only_if_it_can_be_met(server: Server, offer: str, 
         assert client.header(EXTENSIONS) == answer
 
 
-def test_who_does_not_want_compression_gets_none(plain_server: Server) -> None:
+def test_a_client_without_the_extension_gets_no_compression(plain_server: Server) -> None:
     with plain_server.connected("/", *HEADERS, f"{EXTENSIONS}: permessage-deflate") as client:
         assert client.header(EXTENSIONS) is None
         client.send(frame(TEXT, deflated(b"x"), rsv=RSV1))
@@ -122,7 +122,7 @@ def test_a_compressed_message_may_come_in_fragments(client: RawSocket) -> None:
     assert inflated(found.payload) == payload
 
 
-def test_a_message_may_go_as_it_is(client: RawSocket) -> None:
+def test_a_client_may_send_an_uncompressed_message(client: RawSocket) -> None:
     client.send(frame(TEXT, b"plain"))
     assert client.receive() == Frame(TEXT, b"plain")
 
@@ -145,7 +145,7 @@ def test_stored_blocks_are_blocks(client: RawSocket) -> None:
         pytest.param([frame(BINARY, deflated(bytes(MAX_SIZE + 1)), rsv=RSV1)], {1009}, id="one too many"),
     ],
 )
-def test_what_is_wrong_is_refused(server: Server, pieces: list[bytes], codes: set[int]) -> None:
+def test_wrong_compressed_frames_are_refused(server: Server, pieces: list[bytes], codes: set[int]) -> None:
     with server.connected("/", *HEADERS, f"{EXTENSIONS}: permessage-deflate") as client:
         client.send(*pieces)
         found = client.receive_all()

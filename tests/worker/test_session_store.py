@@ -101,7 +101,7 @@ def test_a_session_survives_json() -> None:
         original.user_id = "bob"  # type: ignore[misc]
 
 
-async def test_what_was_created_is_found(store: SessionStore) -> None:
+async def test_a_created_session_is_found_by_id_user_and_worker(store: SessionStore) -> None:
     one, two = session(1, metadata={"k": [1, "ü"]}), session(2, user_id="bob")
     await store.create(one)
     await store.create(two)
@@ -114,7 +114,7 @@ async def test_what_was_created_is_found(store: SessionStore) -> None:
     assert await store.count() == 2
 
 
-async def test_all_of_them_are_listed_by_page(store: SessionStore) -> None:
+async def test_sessions_are_listed_by_page(store: SessionStore) -> None:
     assert await store.list_all(0, 10) == []
     sessions = [session(number) for number in range(5)]
     await store.create_many(sessions)
@@ -124,7 +124,7 @@ async def test_all_of_them_are_listed_by_page(store: SessionStore) -> None:
     assert by_id == {each.session_id: each for each in sessions}
 
 
-async def test_creating_again_replaces_all_of_it(store: SessionStore) -> None:
+async def test_creating_a_session_again_replaces_it_whole(store: SessionStore) -> None:
     await store.create(session(1, metadata={"old": 1}))
     replacement = session(1, metadata={"new": 2})
     await store.create(replacement)
@@ -196,7 +196,7 @@ async def test_a_session_that_was_left_early_is_kept_for_a_moment(store: Session
     assert await store.count() == 1, "whoever came back has all the time of a session again"
 
 
-async def test_in_redis_nothing_is_left_of_it(store_of_a: RedisSessionStore, redis: Redis) -> None:
+async def test_an_expired_session_leaves_nothing_in_redis(store_of_a: RedisSessionStore, redis: Redis) -> None:
     await store_of_a.create_many([session(1, user_id="mallory"), session(2)])
     await store_of_a.detach_many(["session-1"], keep_seconds=0.3)
     async with asyncio.timeout(10):
@@ -207,7 +207,7 @@ async def test_in_redis_nothing_is_left_of_it(store_of_a: RedisSessionStore, red
     assert await redis.pttl(SESSIONS_KEY) == -1, "it is for all workers"
 
 
-async def test_what_was_deleted_is_gone_and_may_be_deleted_again(store: SessionStore) -> None:
+async def test_a_deleted_session_is_gone_and_may_be_deleted_again(store: SessionStore) -> None:
     await store.create(session(1))
     await store.create(session(2))
     for _ in range(2):
@@ -256,7 +256,7 @@ async def test_another_worker_sees_it_all(store_of_a: RedisSessionStore, store_o
     assert found.state is SessionState.DETACHED
 
 
-async def test_the_owner_hears_of_changes_by_another_worker(
+async def test_the_owner_of_a_session_is_notified_of_changes_by_another_worker(
     redis: Redis, store_of_a: RedisSessionStore, store_of_b: RedisSessionStore
 ) -> None:
     await store_of_a.create(session(1, metadata={"a": 1}))
@@ -349,7 +349,7 @@ async def test_sessions_that_redis_lost_are_brought_back(redis: Redis, store_of_
     assert await store_of_a.count() == 20
 
 
-async def test_redis_forgets_by_itself_what_nobody_touches(redis: Redis, clock: Clock) -> None:
+async def test_keys_that_no_worker_renews_expire_in_redis(redis: Redis, clock: Clock) -> None:
     brief = RedisSessionStore(redis, "worker-a", 0.2, clock)
     await brief.create(session(1))
     assert 0 < await redis.pttl(session_key("session-1")) <= 200
@@ -390,7 +390,7 @@ async def test_the_own_sessions_are_answered_from_memory(redis: Redis, store_of_
     assert await store_of_a.get("session-1") == session(1)
 
 
-async def test_what_is_no_session_is_skipped(redis: Redis, store_of_a: RedisSessionStore) -> None:
+async def test_a_key_that_is_not_a_session_is_skipped(redis: Redis, store_of_a: RedisSessionStore) -> None:
     await redis.hset(session_key("junk"), mapping={"a": "b"})
     assert await store_of_a.get("junk") is None
     await redis.zadd("ws_user_sessions:ann", {"junk": 9e9, "gone": 9e9})

@@ -81,7 +81,7 @@ async def test_a_goodbye_ends_the_session_and_a_lost_connection_does_not(tmp_pat
             assert [s.session_id for s in await store.list_by_user("a")] == [stays]
 
 
-async def test_who_leaves_at_once_leaves_little_behind(tmp_path: Path) -> None:
+async def test_the_session_of_a_short_visit_is_kept_for_a_short_time(tmp_path: Path) -> None:
     with valkey(tmp_path, unused_port()) as url:
         redis = open_redis(url, connect_timeout=1, timeout=4)
 

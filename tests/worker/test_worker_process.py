@@ -113,7 +113,7 @@ async def test_a_request_that_is_longer_than_the_drain_is_ended_with_it(tmp_path
         assert draining.process.returncode == 0
 
 
-async def test_who_is_already_knocking_when_it_drains_is_answered(tmp_path: Path) -> None:
+async def test_a_connection_that_was_open_before_the_drain_is_answered(tmp_path: Path) -> None:
     with worker(tmp_path) as draining:
         reader, writer = await asyncio.open_unix_connection(draining.path)
         draining.process.send_signal(signal.SIGTERM)
@@ -137,7 +137,7 @@ async def test_the_socket_of_a_successor_is_left_alone(tmp_path: Path) -> None:
             await eventually(lambda: not public.exists())
 
 
-async def test_its_heartbeat_is_in_redis_expires_and_is_taken_away(tmp_path: Path) -> None:
+async def test_a_heartbeat_in_redis_expires_and_is_removed_at_the_end_of_the_worker(tmp_path: Path) -> None:
     with valkey(tmp_path / "redis", unused_port()) as url:
         redis = open_redis(url, connect_timeout=1, timeout=4)
         try:
@@ -176,7 +176,7 @@ async def test_its_heartbeat_is_in_redis_expires_and_is_taken_away(tmp_path: Pat
             await redis.aclose()
 
 
-async def test_what_is_not_text_on_the_channel_harms_nobody(tmp_path: Path) -> None:
+async def test_bytes_on_the_channel_that_are_not_text_harm_no_client(tmp_path: Path) -> None:
     with valkey(tmp_path / "redis", unused_port()) as url:
         redis = open_redis(url, connect_timeout=1, timeout=4)
         try:
@@ -192,7 +192,7 @@ async def test_what_is_not_text_on_the_channel_harms_nobody(tmp_path: Path) -> N
             await redis.aclose()
 
 
-async def test_a_slow_reader_is_closed_and_holds_up_nobody(tmp_path: Path) -> None:
+async def test_a_slow_reader_is_closed_and_delays_no_others(tmp_path: Path) -> None:
     with worker(tmp_path, messages_per_second=0.0, bytes_per_second=0.0) as serving:
         reader, writer = await asyncio.open_unix_connection(serving.path)
         writer.write(

@@ -36,7 +36,7 @@ async def test_a_worker_that_comes_is_counted_before_the_next_beat(tmp_path: Pat
 
 
 @pytest.mark.parametrize("how", ["frozen", "emptied"])
-async def test_workers_whose_heartbeats_expired_together_bury_nobody(tmp_path: Path, far: Valkey, how: str) -> None:
+async def test_workers_whose_heartbeats_expired_together_stay_members(tmp_path: Path, far: Valkey, how: str) -> None:
     names = [f"worker-{number}" for number in range(1, 4)]
     redis = open_redis(far.url, connect_timeout=1, timeout=4)
     try:

@@ -49,7 +49,7 @@ def test_the_histogram_has_no_holes_and_counts_everything() -> None:
 
 
 @pytest.mark.parametrize(("part", "expected"), [(0, ""), (1, "█" * BAR_WIDTH), (0.5, "█" * 25), (1e-9, "▏")])
-def test_a_bar_shows_what_is_not_nothing(part: float, expected: str) -> None:
+def test_a_bar_is_visible_for_any_share_above_zero(part: float, expected: str) -> None:
     assert bar(part) == expected
 
 

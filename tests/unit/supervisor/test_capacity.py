@@ -49,7 +49,7 @@ def test_there_is_a_warning_from_four_fifths_on(connections: int, is_warned: boo
         ({"rdb_last_bgsave_status": "err"}, "Redis cannot write to its disk"),
     ],
 )
-def test_what_redis_tells_of_its_memory_and_disk(info: dict[str, Any], expected: str | None) -> None:
+def test_warnings_about_the_memory_and_the_disk_of_redis(info: dict[str, Any], expected: str | None) -> None:
     text = redis_warning(info, embedded=True)
     assert (text or "").startswith(expected or "")
     assert (text is None) == (expected is None)

@@ -25,12 +25,12 @@ def certificate(*, begun: timedelta = timedelta(days=-60), left: timedelta = tim
         (timedelta(days=-1), "expired on 2026-05-31 12:00 UTC"),
     ],
 )
-def test_the_end_of_a_certificate_is_told_two_weeks_before(left: timedelta, expected: str) -> None:
+def test_a_certificate_is_a_finding_two_weeks_before_its_end(left: timedelta, expected: str) -> None:
     told = [finding.found for finding in findings(certificate(left=left), "", NOW)]
     assert [expected in text for text in told] == ([True] if expected else [])
 
 
-def test_a_certificate_that_is_not_valid_yet_is_told() -> None:
+def test_a_certificate_that_is_not_valid_yet_is_a_finding() -> None:
     (finding,) = findings(certificate(begun=timedelta(hours=1)), "chat.example.com", NOW)
     assert "is not valid before 2026-06-01 13:00 UTC" in finding.found
 

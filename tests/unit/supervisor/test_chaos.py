@@ -64,7 +64,7 @@ def test_all_once_and_in_order_passes() -> None:
     assert made.faults == {"worker-kill": 2}
 
 
-def test_what_was_acked_and_did_not_arrive_is_lost() -> None:
+def test_an_acked_message_that_did_not_arrive_is_lost() -> None:
     ledger = filled()
     ledger.ack("p", 4, 0.01)
     ledger.deliver("s1", "p", 4)
@@ -72,7 +72,7 @@ def test_what_was_acked_and_did_not_arrive_is_lost() -> None:
     assert not verdict(ledger).passed
 
 
-def test_what_was_not_acked_may_arrive_or_not() -> None:
+def test_a_message_without_an_ack_may_arrive_or_not() -> None:
     ledger = filled()
     ledger.published += 1
     ledger.deliver("s1", "p", 4)
@@ -97,7 +97,7 @@ def test_late_is_out_of_order_for_one_publisher() -> None:
     assert not made.passed
 
 
-def test_a_hole_that_nobody_spoke_of_fails_and_a_told_one_counts() -> None:
+def test_an_unreported_gap_fails_the_run_and_a_reported_one_is_counted() -> None:
     ledger = filled()
     ledger.told = 3
     assert verdict(ledger).passed
@@ -168,7 +168,7 @@ WHOLE = Survey(
         ),
     ],
 )
-def test_what_status_names_is_what_there_is(change: dict[str, Any], told: list[str]) -> None:
+def test_discrepancies_between_status_and_the_machine_are_found(change: dict[str, Any], told: list[str]) -> None:
     assert discrepancies(msgspec.structs.replace(WHOLE, **change)) == told
 
 

@@ -14,7 +14,7 @@ from wsd.supervisor.state_dir.directory import StateDir
 POLICY = RestartPolicy(backoff_initial=1, backoff_max=1, stable_after=1, max_restarts=1, window=1, start_timeout=1)
 
 
-def test_who_looks_at_all_children_may_wait_while_more_are_added(tmp_path: Path) -> None:
+def test_children_may_be_added_while_others_are_iterated(tmp_path: Path) -> None:
     state_dir, config = StateDir(tmp_path), Config()
     children = Children(state_dir, POLICY, AwakeClock())
     valkey = children.add(ValkeyService(tmp_path, config.redis, state_dir))

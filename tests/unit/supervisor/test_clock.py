@@ -122,7 +122,7 @@ def test_a_process_that_really_hangs_is_found_in_time() -> None:
     assert Verdict.HUNG in watched.looks(0.6)  # five seconds after its last beat
 
 
-def test_a_watch_that_is_late_again_and_again_kills_nobody_who_lives() -> None:
+def test_a_watch_that_is_late_again_and_again_kills_no_live_worker() -> None:
     watched = Watched(beats=())
     for gap in (1.3, 9.0, 2.0, 4.9, 5.1, 30.0):
         watched.time.at += gap

@@ -138,7 +138,7 @@ def test_the_configuration_describes_itself_as_toml_with_sources() -> None:
         ("[cluster]\nport = 1\nport = 2\n", "line 3"),
     ],
 )
-def test_what_is_wrong_in_the_file_is_named_with_its_line(text: str, problem: str) -> None:
+def test_a_problem_in_the_file_is_named_with_its_line(text: str, problem: str) -> None:
     told = problem_of(text)
     assert problem in told
     assert "\n" not in told
@@ -155,7 +155,7 @@ def test_what_is_wrong_in_the_file_is_named_with_its_line(text: str, problem: st
         ("REDIS_URL", "localhost", "REDIS_URL: redis.url must begin with redis://"),
     ],
 )
-def test_what_is_wrong_in_the_environment_is_named(name: str, text: str, problem: str) -> None:
+def test_a_problem_in_the_environment_is_named_with_its_variable(name: str, text: str, problem: str) -> None:
     assert problem in problem_of(environ={name: text})
 
 

@@ -62,7 +62,7 @@ def test_a_line_is_printed_as_text_behind_its_coloured_prefix(pipe: Pipe) -> Non
 
 
 @pytest.mark.parametrize(("encoding", "expected"), [("ascii", b"\\u65e5 \\xe9\n"), ("latin-1", b"\\u65e5 \xe9\n")])
-def test_what_the_encoding_does_not_have_is_escaped(encoding: str, expected: bytes) -> None:
+def test_characters_that_the_encoding_lacks_are_escaped(encoding: str, expected: bytes) -> None:
     with ExitStack() as stack:
         pipe = Pipe(stack, encoding)
         console = Console(pipe.stream)
@@ -71,7 +71,7 @@ def test_what_the_encoding_does_not_have_is_escaped(encoding: str, expected: byt
         assert os.read(pipe.read_end, 4096) == expected
 
 
-def test_a_reader_that_stops_holds_up_nobody_and_is_told_what_is_missing(pipe: Pipe) -> None:
+def test_a_reader_that_stops_blocks_no_process_and_is_told_what_it_missed(pipe: Pipe) -> None:
     console = Console(pipe.stream)
     line = "x" * 9999
     for _ in range(300):
@@ -98,7 +98,7 @@ def test_a_terminal_that_somebody_made_non_blocking_gets_all(pipe: Pipe) -> None
     ]
 
 
-def test_what_is_said_is_json_where_it_is_wanted(pipe: Pipe) -> None:
+def test_console_lines_are_json_if_the_log_format_is(pipe: Pipe) -> None:
     console = Console(pipe.stream, as_json=True)
     for text in ("", "  open   http://x/", "wsd is up"):
         console.say(text)
@@ -133,7 +133,7 @@ def test_what_is_said_is_json_where_it_is_wanted(pipe: Pipe) -> None:
         "[" * 100_000,
     ],
 )
-def test_what_is_no_record_is_wrapped(text: str) -> None:
+def test_a_line_that_is_not_a_json_record_is_wrapped_in_one(text: str) -> None:
     written = log_line("worker-1", text, NOW)
     assert written.isprintable()
     found = json.loads(written)

@@ -56,7 +56,7 @@ def test_a_risky_setting_is_named(tmp_path: Path, before: str, after: str, check
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
-def test_a_cluster_of_this_machine_alone_needs_none_of_it(tmp_path: Path, host: str) -> None:
+def test_a_cluster_on_loopback_needs_no_protection(tmp_path: Path, host: str) -> None:
     assert found(tmp_path, f'[cluster]\nhost = "{host}"\n') == set()
 
 

@@ -23,7 +23,9 @@ THREE = (Column("A"), Column("B", 1, least=4), Column("C", 2))
         ((5, 2, 5), 14, [5, 2, 5]),  # narrower than its least width
     ],
 )
-def test_what_matters_least_is_cut_or_left_out_first(whole: tuple[int, ...], room: int, widths: list[int]) -> None:
+def test_the_least_important_columns_are_shortened_or_left_out_first(
+    whole: tuple[int, ...], room: int, widths: list[int]
+) -> None:
     assert fit(THREE, whole, room) == widths
 
 

@@ -44,14 +44,14 @@ def test_all_together_have_a_limit_and_the_table_has_one() -> None:
         ("192.0.2.1", "192.0.2.2", False),
     ],
 )
-def test_who_counts_as_one(one: str, other: str, together: bool) -> None:
+def test_addresses_of_one_network_share_a_limit(one: str, other: str, together: bool) -> None:
     limit = GuessLimit()
     while guess(limit, one, 0.0):
         pass
     assert (limit.wait(other, 0.0) > 0) is together
 
 
-def test_a_burst_is_told_once() -> None:
+def test_a_burst_of_wrong_guesses_is_reported_once() -> None:
     limit = GuessLimit()
     told = [limit.wrong("192.0.2.1", 0.0) for _ in range(OF_ONE_ADDRESS.burst)]
     assert told == [[("192.0.2.1", Burst.BEGINS)], [], [], [], [("192.0.2.1", Burst.LIMITED)]]
@@ -60,7 +60,7 @@ def test_a_burst_is_told_once() -> None:
     assert limit.wrong("192.0.2.1", forgotten) == [("192.0.2.1", Burst.BEGINS)]
 
 
-def test_the_limit_of_all_is_told_once() -> None:
+def test_the_limit_over_all_addresses_is_reported_once() -> None:
     limit = GuessLimit()
     told = [what for number in range(OF_ALL.burst) for what in limit.wrong(f"192.0.2.{number}", 0.0)]
     assert told.count((ALL, Burst.LIMITED)) == 1

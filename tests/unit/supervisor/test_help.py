@@ -12,7 +12,7 @@ FITS = 56
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_has_a_summary_that_fits_an_example_and_options_that_say_what_they_are(name: str) -> None:
+def test_every_command_has_a_short_summary_an_example_and_described_options(name: str) -> None:
     command = COMMANDS[name]
     summary, _, rest = command.help.partition("\n")
     assert len(summary) <= FITS, summary

@@ -62,7 +62,7 @@ def record_of(pid: int, worker_id: str = "") -> ProcessRecord:
     return ProcessRecord("worker-1", pid, stat.start_ticks, procfs.current_boot(), worker_id=worker_id)
 
 
-def test_ours_is_who_has_boot_start_and_mark(tmp_path: Path) -> None:
+def test_a_process_is_ours_by_its_boot_start_time_and_mark(tmp_path: Path) -> None:
     with running("sleep", "60", environ={MARK: str(tmp_path)}) as process:
         record = record_of(process.pid)
         assert is_alive(record, tmp_path)

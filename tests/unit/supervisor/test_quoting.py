@@ -94,7 +94,7 @@ def test_a_configuration_passes_its_check_where_nginx_cannot_be_told_the_directo
     assert 'ssl_certificate "../../cert.pem";' in text
 
 
-def test_a_certificate_that_nginx_cannot_be_told_is_refused(tmp_path: Path) -> None:
+def test_a_certificate_path_that_nginx_cannot_quote_is_refused(tmp_path: Path) -> None:
     settings = config(tls_certificate=str(tmp_path / "a$b.pem"), tls_key="/k")
     with pytest.raises(ConfigError, match=r'nginx.tls_certificate holds a dollar sign.*a\$b.pem": use another name'):
         render(settings, prefix=tmp_path / ".wsd", sockets=[Path("/s")], control=Path("/c"))
@@ -157,7 +157,7 @@ def test_the_name_of_a_unit_is_one(name: str) -> None:
 @pytest.mark.parametrize(
     "text", ["fe80::1%a; deny all", "10.0.0.0/0.0.0.255", "1.2.3.4;", "1.2.3.4\n", "$x", "", "::1/129", "10.0.0.0/8/8"]
 )
-def test_what_is_no_network_is_refused(text: str) -> None:
+def test_text_that_is_not_a_network_is_refused(text: str) -> None:
     assert not is_network(text)
     with pytest.raises(ConfigError, match=r"wsd\.toml: nginx\.admin_allow must hold addresses or networks"):
         build({("nginx", "admin_allow"): Setting([text], "wsd.toml")})

@@ -19,7 +19,7 @@ from wsd.supervisor.deploys.rebalancing import surplus
         ({"a": 10, "b": 10, "c": 11}, {}),
     ],
 )
-def test_a_worker_gives_away_what_it_has_beyond_its_share(
+def test_a_worker_gives_away_the_connections_beyond_its_share(
     connections: dict[str, int], expected: dict[str, int]
 ) -> None:
     assert surplus(connections) == expected

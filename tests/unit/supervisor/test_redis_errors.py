@@ -42,7 +42,7 @@ def test_the_role_of_a_server(info: dict[str, Any], problem: str | None) -> None
         ("OOM command not allowed", None),
     ],
 )
-def test_who_may_not_ask_for_the_role_learns_it_from_the_answer(answer: str, problem: str | None) -> None:
+def test_the_role_of_a_server_is_known_from_its_refusal_to_tell_it(answer: str, problem: str | None) -> None:
     found = unusable(error_of(answer)).wrong_server
     assert found == problem or (found is not None and problem is not None and found.startswith(problem))
 

@@ -285,7 +285,7 @@ def test_a_held_replacement_may_be_given_up() -> None:
     assert run(Ready(3)) == []
 
 
-def test_who_stands_by_takes_over_when_the_old_one_dies() -> None:
+def test_a_replacement_that_is_ready_takes_over_when_the_old_process_dies() -> None:
     run = Run()
     run.until_ready()
     run(Replace(held=True))
@@ -299,7 +299,7 @@ def test_who_stands_by_takes_over_when_the_old_one_dies() -> None:
     assert run(Abandon()) == []
 
 
-def test_who_starts_beside_one_that_dies_takes_over_at_once() -> None:
+def test_a_replacement_whose_predecessor_has_died_takes_over_once_it_is_ready() -> None:
     run = Run()
     run.until_ready()
     run(Replace(held=True))
@@ -307,7 +307,7 @@ def test_who_starts_beside_one_that_dies_takes_over_at_once() -> None:
     assert run(Ready(2)) == [Promote(2)]
 
 
-def test_who_takes_over_leaves_those_that_come_after_it() -> None:
+def test_the_first_process_that_is_ready_serves_until_its_replacement_is_swapped_in() -> None:
     run = Run()
     run(Start())
     run(Replace(held=True))

@@ -44,7 +44,7 @@ def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_runs_is_remembered(tmp_path: Path) -> None:
+def test_running_processes_are_recorded(tmp_path: Path) -> None:
     state_dir = StateDir(tmp_path)
     state = SavedState((ProcessRecord("worker-1", 12, 15, "b"), ProcessRecord("nginx", 13, 25, "b")), 4, ("worker-2",))
     assert state_dir.read_state() == SavedState()
@@ -82,7 +82,7 @@ def refused(state_dir: StateDir, match: str) -> None:
         ControlClient(state_dir).call("GET", "/v1/status")
 
 
-def test_what_is_made_is_for_its_user_alone(tmp_path: Path) -> None:
+def test_files_of_the_state_directory_are_for_its_user_alone(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         state_dir = made(tmp_path)
@@ -132,7 +132,7 @@ def test_a_link_that_another_user_made_is_refused(tmp_path: Path, name: str) -> 
 @pytest.mark.parametrize(
     "kind", ["link", "dangling link", "fifo", "others can write", "others can read", "other owner"]
 )
-def test_a_key_or_lock_that_is_not_ours_is_not_believed(tmp_path: Path, name: str, kind: str) -> None:
+def test_a_key_or_lock_that_another_user_may_have_made_is_refused(tmp_path: Path, name: str, kind: str) -> None:
     state_dir = made(tmp_path)
     path = state_dir.root / name
     path.unlink(missing_ok=True)

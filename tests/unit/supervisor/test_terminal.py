@@ -47,7 +47,7 @@ TITLE = "\x1b]0;x\x07"
         ("[/x][bold]:smile:", "[/x][bold]:smile:"),
     ],
 )
-def test_what_acts_or_hides_is_escaped(text: str, expected: str) -> None:
+def test_control_and_invisible_characters_are_escaped(text: str, expected: str) -> None:
     assert escape(text) == expected
 
 

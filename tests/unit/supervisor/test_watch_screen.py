@@ -148,7 +148,9 @@ def test_samples_are_kept_and_a_worker_that_is_gone_is_forgotten() -> None:
         ("b", "/v1/rebalance", {}),
     ],
 )
-def test_what_changes_the_cluster_is_asked_first(key: str, target: str, body: dict[str, object]) -> None:
+def test_an_operation_that_changes_the_cluster_needs_a_confirmation(
+    key: str, target: str, body: dict[str, object]
+) -> None:
     screen, _ = press(first_screen(status(4)), "down")
     asked, action = press(screen, key)
     assert action is None

@@ -25,7 +25,7 @@ MODULE = "tests.apps.loadable"
         "Holder.create",
     ],
 )
-def test_what_uvicorn_serves_is_served(attribute: str) -> None:
+def test_every_kind_of_application_that_uvicorn_serves_is_served(attribute: str) -> None:
     sent: list[Any] = []
 
     async def receive() -> Any:
@@ -51,7 +51,7 @@ def test_what_uvicorn_serves_is_served(attribute: str) -> None:
         ("View", "is not an ASGI application: it is the class View, whose instances would have to be awaitable"),
     ],
 )
-def test_what_is_no_application_is_refused_with_the_reason(attribute: str, problem: str) -> None:
+def test_an_object_that_is_not_an_application_is_refused_with_the_reason(attribute: str, problem: str) -> None:
     with pytest.raises(BadAppError) as raised:
         load_application(f"{MODULE}:{attribute}")
     assert str(raised.value) == f'app "{MODULE}:{attribute}" {problem}'

@@ -61,7 +61,7 @@ def hs256(**changes: Any) -> JWTAuthenticator:
     return JWTAuthenticator(JWTSettings(secret=SECRET, **changes))
 
 
-def test_a_token_says_who_it_is() -> None:
+def test_a_token_names_its_user() -> None:
     identity = hs256().authenticate(signed(role="admin"))
     assert (identity.user_id, identity.username, identity.claims["role"]) == ("42", "Ann", "admin")
 
@@ -165,7 +165,7 @@ def test_other_claims_may_hold_the_names() -> None:
         (scope(jwt.encode(claims(), "", "none")), "the token is not valid"),
     ],
 )
-def test_what_is_refused_and_what_the_client_is_told(sent: Scope, problem: str) -> None:
+def test_a_wrong_token_is_refused_with_the_reason(sent: Scope, problem: str) -> None:
     with pytest.raises(AuthenticationError, match=f"^{problem}$"):
         hs256().authenticate(sent)
 

@@ -56,7 +56,7 @@ async def test_an_authorization_that_does_not_answer_allows_nothing(
 
 
 @pytest.mark.parametrize("answer", FAILING)
-async def test_an_authentication_that_does_not_answer_admits_nobody(answer: Callable[[], Any]) -> None:
+async def test_an_authentication_that_does_not_answer_admits_no_client(answer: Callable[[], Any]) -> None:
     authenticate: Authenticate = lambda scope: answer()  # noqa: E731
     async with asyncio.timeout(5):
         with pytest.raises(AuthenticationError):

@@ -24,7 +24,7 @@ def taken(backlog: Backlog, max_bytes: int = 1_000_000) -> list[Any]:
     return [json.loads(m.payload) for item in backlog.take(max_bytes) for m in item.messages]
 
 
-def test_what_waits_comes_in_order_and_the_welcome_first() -> None:
+def test_a_backlog_is_taken_in_order_with_the_welcome_first() -> None:
     backlog = Backlog(LIMIT)
     assert backlog.add(message(1))
     assert backlog.add(batch("close_and_resume", range(2, 4)))
@@ -53,7 +53,7 @@ def test_more_than_the_limit_is_refused() -> None:
     assert not backlog.add(message("x" * 98))
 
 
-def test_what_a_client_missed_is_not_held_against_it() -> None:
+def test_missed_messages_do_not_count_against_the_limit() -> None:
     backlog = Backlog(LIMIT)
     backlog.add_missed(batch("close_and_resume", range(1, 2000)))
     assert backlog.add(message("now"))
@@ -75,7 +75,7 @@ def test_only_the_latest_of_a_channel_waits() -> None:
     assert backlog.bytes == 0
 
 
-def test_the_oldest_are_dropped_and_their_gap_is_told() -> None:
+def test_the_oldest_messages_are_dropped_and_their_gap_is_reported() -> None:
     backlog = Backlog(300)
     backlog.add(message("before"))
     assert backlog.add(batch("drop_oldest", range(1, 501)))
@@ -88,7 +88,7 @@ def test_the_oldest_are_dropped_and_their_gap_is_told() -> None:
     assert backlog.bytes == 0
 
 
-def test_a_second_gap_is_told_after_the_first_was_taken() -> None:
+def test_a_second_gap_is_reported_after_the_first_was_taken() -> None:
     backlog = Backlog(300)
     backlog.add(batch("drop_oldest", range(1, 201)))
     first = taken(backlog, 0)
@@ -100,7 +100,7 @@ def test_a_second_gap_is_told_after_the_first_was_taken() -> None:
     assert gaps[0]["offset"] == next(each for each in rest if isinstance(each, int)) - 1
 
 
-def test_what_never_is_taken_does_not_grow() -> None:
+def test_a_backlog_that_is_never_taken_stays_bounded() -> None:
     backlog = Backlog(300)
     for number in range(1, 20_001):
         assert backlog.add(batch("drop_oldest", range(number, number + 1)))
@@ -116,7 +116,7 @@ def test_channels_do_not_push_each_other_out(policy: SlowReaders) -> None:
     assert taken(backlog)[0] == 1
 
 
-def test_what_cannot_be_dropped_is_too_much_for_the_client() -> None:
+def test_a_batch_that_fits_only_without_direct_messages_is_too_much() -> None:
     backlog = Backlog(100)
     backlog.add(message("x" * 90))
     assert not backlog.add(Batch("c", "drop_oldest", [message("y" * 90, 1)]))

@@ -45,7 +45,9 @@ LOST = "1006 lost without a close frame: the client, a network or a proxy is gon
         (Side.UNKNOWN, 1013, "", "1013 probably by the server: the client reads too slowly", "slow_reader"),
     ],
 )
-def test_who_closed_it_and_why(side: Side, code: int, reason: str, words: str, label: str) -> None:
+def test_an_ending_names_the_side_the_code_and_the_reason(
+    side: Side, code: int, reason: str, words: str, label: str
+) -> None:
     ending = Ending(side, code, reason)
     assert (str(ending), ending.label) == (words, label)
 

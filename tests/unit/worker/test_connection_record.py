@@ -29,7 +29,7 @@ def event(at: float, source: str, text: str) -> Event:
     return Event(at=at, source=source, level="info", text=text)
 
 
-def test_what_the_node_did_around_an_end_stands_beside_it() -> None:
+def test_operations_of_the_node_are_shown_beside_the_closes_that_they_caused() -> None:
     happened = [
         {"at": 1000.0, "what": "connected", "detail": "", "worker_id": "worker-1-ab", "node_id": "here"},
         {"at": 5000.0, "what": "closed", "detail": "1012", "worker_id": "worker-1-ab", "node_id": "here"},

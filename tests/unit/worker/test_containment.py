@@ -57,7 +57,7 @@ def test_a_fault_is_logged_once_and_counted_always(caplog: pytest.LogCaptureFixt
     assert [record.exc_info is not None for record in caplog.records] == [True]
 
 
-def test_what_ends_a_task_is_not_contained() -> None:
+def test_cancellations_and_exits_are_not_contained() -> None:
     with pytest.raises(asyncio.CancelledError), Containment("here"):
         raise asyncio.CancelledError
 
@@ -84,7 +84,7 @@ class Broken(Socket):
         raise ValueError("a bug")
 
 
-async def test_who_cannot_be_written_to_keeps_nothing_from_the_others() -> None:
+async def test_a_client_whose_write_fails_keeps_nothing_from_the_others() -> None:
     outlet = Outlet()
     first, broken, last = Socket(outlet), Broken(outlet), Socket(outlet)
     for socket in (first, broken, last):
@@ -110,7 +110,7 @@ class Unpingable(Pinged):
         raise OSError("a bug")
 
 
-async def test_who_cannot_be_pinged_keeps_nobody_from_being_pinged() -> None:
+async def test_a_connection_whose_ping_fails_does_not_keep_the_others_from_being_pinged() -> None:
     keepalive = Keepalive(0.01, None)
     broken, well = Unpingable(), Pinged()
     keepalive.add(broken)

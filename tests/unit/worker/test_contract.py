@@ -76,13 +76,13 @@ def test_a_heartbeat_survives_redis_and_health() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "null", "1", "[]", '"text"', "{}", '{"worker_id": "a"}', b"\xff"])
-def test_what_is_no_heartbeat_is_refused(text: str | bytes) -> None:
+def test_text_that_is_not_a_heartbeat_is_refused(text: str | bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         Heartbeat.from_json(text)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"1", b"{}", b'{"heartbeat": 1}', b'{"heartbeat": null}'])
-def test_what_is_no_health_is_refused(body: bytes) -> None:
+def test_a_health_answer_without_a_heartbeat_is_refused(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         Heartbeat.from_health(body)
 
@@ -97,7 +97,7 @@ def test_a_heartbeat_with_a_value_of_another_type_is_refused(field: str, value: 
         Heartbeat.from_json(json.dumps({**raw, field: value}))
 
 
-def test_what_is_nested_without_end_is_refused() -> None:
+def test_endless_nesting_is_refused() -> None:
     for read in (Heartbeat.from_json, Event.from_json):
         with pytest.raises(ValueError, match="nested too deeply"):
             read("[" * 100_000)

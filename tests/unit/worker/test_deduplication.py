@@ -18,7 +18,7 @@ def test_order_and_gaps_do_not_matter() -> None:
     assert [seen.add(b"a", number) for number in (10, 3, 7, 3, 10, 1)] == [True, True, True, False, False, True]
 
 
-def test_what_is_too_old_to_tell_counts_as_seen() -> None:
+def test_a_message_older_than_the_window_counts_as_seen() -> None:
     seen = SeenMessages()
     assert seen.add(b"a", WINDOW + 10)
     assert not seen.add(b"a", 10)

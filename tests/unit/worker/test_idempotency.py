@@ -58,7 +58,7 @@ def test_keys_are_equal_only_where_channel_user_and_key_are(
     assert (key_of(one) == key_of(two)) is (one == two)
 
 
-def test_nobody_can_read_a_key_out_of_its_name() -> None:
+def test_the_redis_name_of_an_idempotency_key_does_not_reveal_it() -> None:
     key = stored_key("ann", "order-17")
     assert "ann" not in key
     assert "order" not in uid_of("room", key, 0) + key
@@ -88,7 +88,7 @@ def test_a_try_is_known_by_the_uid_in_its_message(data: object) -> None:
 
 
 @pytest.mark.parametrize("payload", [b"", b"{}", b'"uid":"', b'{"uid":"' + b"0" * 32 + b'-xyz"}', b"not json"])
-def test_what_is_no_message_is_no_try(payload: bytes) -> None:
+def test_a_payload_that_is_not_a_message_has_no_attempt(payload: bytes) -> None:
     assert attempt_of(payload) is None
 
 

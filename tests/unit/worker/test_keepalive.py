@@ -47,7 +47,7 @@ class JumpingLoop(asyncio.SelectorEventLoop):
 
 
 @pytest.mark.parametrize("gap", [0.0, 9.0, 12.0, 3600.0])
-def test_who_slept_together_with_the_server_has_its_time_to_answer(gap: float) -> None:
+def test_a_client_has_its_full_time_to_answer_after_the_server_slept(gap: float) -> None:
     async def scene(loop: JumpingLoop) -> None:
         keepalive = Keepalive(interval=25, timeout=10)
         silent, talker = Peer(), Peer()

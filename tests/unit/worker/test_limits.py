@@ -11,7 +11,7 @@ def test_a_bucket_is_full_at_first_and_fills_at_its_rate() -> None:
     assert [bucket.take(20) for _ in range(4)] == [True, True, True, False], "never more than its burst"
 
 
-def test_what_is_owed_is_waited_for() -> None:
+def test_a_debt_of_the_bucket_has_to_be_paid_before_the_next_token() -> None:
     bucket = TokenBucket(rate=10, burst=20, now=0)
     bucket.owe(0, 25)
     assert not bucket.take(0.5)

@@ -16,7 +16,7 @@ from wsd.worker.delivery.outlet import Outlet
 pytestmark = pytest.mark.anyio
 
 
-async def test_what_comes_in_one_turn_is_written_once() -> None:
+async def test_messages_of_one_loop_iteration_are_written_at_once() -> None:
     socket = Socket(Outlet())
     for number in range(5):
         socket.outbox.send(payload(number))
@@ -75,7 +75,7 @@ async def test_the_order_across_channels_and_replies_is_that_of_the_calls() -> N
     assert one.writes == [["a1", "a2", "reply", "a3"]]
 
 
-async def test_who_joins_or_leaves_between_two_messages_of_a_turn_gets_its_own() -> None:
+async def test_a_member_gets_exactly_the_messages_between_its_join_and_its_leave() -> None:
     outlet = Outlet()
     fanout = Fanout(outlet)
     first, second = Socket(outlet, "1"), Socket(outlet, "2")
@@ -89,7 +89,7 @@ async def test_who_joins_or_leaves_between_two_messages_of_a_turn_gets_its_own()
     assert (first.got, second.got) == ([1, 2], [2, 3])
 
 
-async def test_a_slow_reader_holds_up_nobody_and_gets_all_when_it_reads() -> None:
+async def test_a_slow_reader_delays_no_others_and_gets_everything_when_it_reads() -> None:
     outlet = Outlet()
     fanout = Fanout(outlet)
     slow, quick = Socket(outlet, "slow"), Socket(outlet, "quick")
@@ -107,7 +107,7 @@ async def test_a_slow_reader_holds_up_nobody_and_gets_all_when_it_reads() -> Non
     assert outlet.waiting_bytes == 0
 
 
-async def test_who_reads_too_slowly_is_closed() -> None:
+async def test_a_client_that_reads_too_slowly_is_closed() -> None:
     outlet = Outlet(max_buffer_bytes=1000)
     socket = Socket(outlet)
     socket.full = True
@@ -138,7 +138,7 @@ async def test_where_all_slow_readers_together_are_too_much_the_slowest_goes() -
     assert outlet.waiting_bytes == 0
 
 
-async def test_what_a_client_missed_may_be_more_than_the_limit() -> None:
+async def test_messages_that_a_client_missed_may_exceed_the_buffer_limit() -> None:
     socket = Socket(Outlet(max_buffer_bytes=100))
     socket.full = True
     missed = Batch("c", "close_and_resume", [Message(payload(number)) for number in range(1000)])
@@ -160,7 +160,7 @@ async def test_a_close_comes_after_what_was_sent_before_it() -> None:
     assert await socket.outbox.closing == (1000, "bye")
 
 
-async def test_what_comes_after_the_end_goes_nowhere() -> None:
+async def test_messages_after_the_end_of_a_connection_are_dropped() -> None:
     outlet = Outlet()
     socket = Socket(outlet)
     socket.full = True

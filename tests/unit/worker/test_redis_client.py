@@ -67,7 +67,7 @@ def test_a_server_that_rejects_one_request_is_not_away(answer: str) -> None:
     assert not error.unusable
 
 
-def test_a_replica_is_told_from_other_servers_that_are_unusable() -> None:
+def test_a_replica_is_distinguished_from_other_unusable_servers() -> None:
     replica = redis_error(error_of("READONLY You can't write against a read only replica."))
     assert replica.failure is RedisFailure.READ_ONLY
     assert redis_error(error_of("CLUSTERDOWN Hash slot not served")).failure is RedisFailure.UNUSABLE
@@ -79,7 +79,7 @@ def test_a_client_learns_why_its_message_was_rejected_but_no_command_of_redis() 
 
 
 @pytest.mark.anyio
-async def test_an_error_of_redis_py_leaves_the_block_as_an_error_of_ours() -> None:
+async def test_an_error_of_redis_py_becomes_redis_unavailable_error() -> None:
     with pytest.raises(RedisUnavailableError, match="WRONGTYPE") as caught:
         async with redis_errors():
             raise ResponseError("WRONGTYPE Operation against a key")
@@ -88,7 +88,7 @@ async def test_an_error_of_redis_py_leaves_the_block_as_an_error_of_ours() -> No
 
 
 @pytest.mark.anyio
-async def test_a_lost_connection_leaves_the_block_as_an_error_of_ours() -> None:
+async def test_a_lost_connection_becomes_redis_unavailable_error() -> None:
     with pytest.raises(RedisUnavailableError, match="ConnectionResetError") as caught:
         async with redis_errors():
             raise ConnectionResetError
@@ -96,7 +96,7 @@ async def test_a_lost_connection_leaves_the_block_as_an_error_of_ours() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_block_that_takes_too_long_ends_with_an_error_of_ours() -> None:
+async def test_a_block_that_takes_too_long_raises_redis_unavailable_error() -> None:
     with pytest.raises(RedisUnavailableError, match="no answer in time"):
         async with redis_errors(0.01):
             await asyncio.sleep(60)

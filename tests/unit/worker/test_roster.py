@@ -15,7 +15,7 @@ def running(*found: str) -> Roster:
     return roster
 
 
-def test_who_has_just_begun_knows_those_that_it_found_and_judges_nobody() -> None:
+def test_a_worker_that_has_just_begun_knows_the_others_but_judges_none() -> None:
     roster = Roster(interval=1.0, grace=5.0)
     assert not roster.judges(100)
     seen(roster, 100, "a", "b", was_known=False)
@@ -24,14 +24,14 @@ def test_who_has_just_begun_knows_those_that_it_found_and_judges_nobody() -> Non
     assert roster.judges(105)
 
 
-def test_a_worker_that_stops_to_beat_is_gone_at_once_for_who_was_not_interrupted() -> None:
+def test_a_worker_without_heartbeats_is_gone_at_once_for_an_uninterrupted_one() -> None:
     roster = running("a", "b")
     seen(roster, 111, "a")
     assert roster.live == {"a"}
     assert roster.judges(111)
 
 
-def test_who_comes_back_first_after_a_pause_keeps_the_others_for_a_while() -> None:
+def test_the_first_heartbeat_after_a_pause_removes_no_other_worker() -> None:
     roster = running("a", "b", "c")
     seen(roster, 120, "a")
     assert roster.live == {"a", "b", "c"}
@@ -40,7 +40,7 @@ def test_who_comes_back_first_after_a_pause_keeps_the_others_for_a_while() -> No
     assert roster.live == {"a", "b", "c", "d"}
 
 
-def test_who_did_not_come_back_within_the_grace_is_gone() -> None:
+def test_a_client_that_did_not_come_back_within_the_grace_period_is_gone() -> None:
     roster = running("a", "b", "c")
     for second in range(120, 126):
         seen(roster, second, "a", "b")

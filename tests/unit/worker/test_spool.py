@@ -16,7 +16,7 @@ def filled(count: int, max_messages: int = 100, max_bytes: int = 1000) -> Spool:
     return spool
 
 
-def test_it_keeps_the_order_and_what_is_not_taken_out() -> None:
+def test_a_spool_keeps_its_order_and_all_that_is_not_removed() -> None:
     spool = filled(5)
     batch = spool.first(2)
     assert batch == [message(0), message(1)]
@@ -33,7 +33,7 @@ def test_one_that_comes_late_stands_where_its_number_says() -> None:
     assert numbers(spool) == [1, 2, 3, 4, 5, 6]
 
 
-def test_what_came_before_those_that_are_taken_out_stays() -> None:
+def test_removing_a_batch_keeps_the_messages_before_it() -> None:
     spool = filled(0)
     for number in (2, 3, 4):
         spool.add(message(number))

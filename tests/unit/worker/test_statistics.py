@@ -1,4 +1,5 @@
-from wsd.supervisor.control.metrics import merge as merge_texts
+"""Statistics of several workers as one: sums, and the largest users and channels."""
+
 from wsd.worker.broker.message_broker import BrokerStatistics
 from wsd.worker.manager.statistics import Counted, WorkerStatistics, merge, top
 
@@ -40,16 +41,3 @@ def test_users_and_channels_of_all_workers_are_summed_and_paged() -> None:
     assert page.users == [Counted("bob", 2)]
     assert page.channels == [Counted("x", 2)]
     assert not page.complete
-
-
-def test_metrics_of_several_workers_stand_together_below_one_description() -> None:
-    one = (
-        '# HELP a_total Things\n# TYPE a_total counter\na_total{w="1"} 1.0\n# HELP b B\n# TYPE b gauge\nb{w="1"} 2.0\n'
-    )
-    two = (
-        '# HELP a_total Things\n# TYPE a_total counter\na_total{w="2"} 3.0\n# HELP c C\n# TYPE c gauge\nc{w="2"} 4.0\n'
-    )
-    assert merge_texts([one, "", two]) == (
-        '# HELP a_total Things\n# TYPE a_total counter\na_total{w="1"} 1.0\na_total{w="2"} 3.0\n'
-        '# HELP b B\n# TYPE b gauge\nb{w="1"} 2.0\n# HELP c C\n# TYPE c gauge\nc{w="2"} 4.0\n'
-    )

@@ -9,7 +9,7 @@ from wsd.worker.manager.turns import Turns
 pytestmark = pytest.mark.anyio
 
 
-async def test_who_wants_much_at_once_takes_turns() -> None:
+async def test_coroutines_with_much_work_take_turns() -> None:
     turns = Turns()
     done: list[str] = []
 

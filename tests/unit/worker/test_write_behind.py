@@ -112,7 +112,7 @@ async def test_changes_gather_for_a_moment_after_the_first_one() -> None:
         assert server.written == [[1, 2]]
 
 
-async def test_a_batch_that_redis_did_not_take_is_kept_and_written_before_what_came_since() -> None:
+async def test_a_batch_that_redis_rejected_is_written_before_later_changes() -> None:
     server = Server()
     server.fail = lambda numbers: RedisUnavailableError("away")
     async with running(server):
@@ -128,7 +128,7 @@ async def test_a_batch_that_redis_did_not_take_is_kept_and_written_before_what_c
     assert [str(exc) for exc in server.unavailable] == ["away"]
 
 
-async def test_a_write_may_take_out_of_its_batch_what_it_has_written() -> None:
+async def test_a_write_that_fails_halfway_writes_the_rest_again() -> None:
     server = Server()
 
     def fail_after_the_first(numbers: list[int]) -> Exception | None:
@@ -201,7 +201,7 @@ async def test_parts_whose_turn_never_came_are_kept() -> None:
     assert sorted(server.writer.pending.numbers) == [3, 4]
 
 
-async def test_waiting_ends_with_the_write_whatever_became_of_it() -> None:
+async def test_waiting_ends_with_the_write_even_if_it_failed() -> None:
     server = Server()
     async with running(server):
         for exc in (None, RedisUnavailableError("away"), ValueError("a bug")):

@@ -29,7 +29,7 @@ from wsd.worker.wire.channel_names import check_channel
         (b'{"type":"ping"}', wire.Ping()),
     ],
 )
-def test_what_is_understood(text: str | bytes, expected: wire.Request) -> None:
+def test_a_valid_request_is_decoded(text: str | bytes, expected: wire.Request) -> None:
     assert wire.decode(text) == expected
 
 
@@ -71,7 +71,7 @@ def test_what_is_understood(text: str | bytes, expected: wire.Request) -> None:
         ('{"type":"resume","since":{"c":{"offset":1,"epoch":"' + "x" * 65 + '"}}}', "invalid_request", None),
     ],
 )
-def test_what_is_refused(text: str | bytes, code: str, request_id: object) -> None:
+def test_an_invalid_request_is_refused_with_its_code(text: str | bytes, code: str, request_id: object) -> None:
     with pytest.raises(wire.WireError) as refused:
         wire.decode(text)
     assert (refused.value.code, refused.value.request_id) == (code, request_id)

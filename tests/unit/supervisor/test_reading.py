@@ -11,7 +11,6 @@ from wsd.supervisor.errors import ConfigError
 from wsd.supervisor.logs.events import read_events, show_event
 from wsd.supervisor.logs.follow import tail
 from wsd.supervisor.logs.reading import Choice, merged, parse_pattern, parse_since, time_of
-from wsd.supervisor.logs.rotation import rotate
 from wsd.supervisor.machine.private_files import append_to
 from wsd.worker.contract.events import Event
 
@@ -72,28 +71,6 @@ def test_logs_are_merged_by_time_and_lines_without_one_stay_where_they_are(tmp_p
     assert [line.text for line in merged(paths, Choice(pattern=re.compile("more")), 0)] == ["  more of b"]
 
 
-def test_rotation_keeps_a_count_and_what_is_appended_meanwhile(tmp_path: Path) -> None:
-    log = tmp_path / "worker-1.log"
-    assert not rotate(log, 10, 2)
-    with log.open("ab") as writer:
-        for text in (b"first, long\n", b"second, long\n", b"third, long\n"):
-            writer.write(text)
-            writer.flush()
-            assert rotate(log, 10, 2)
-            assert not rotate(log, 10, 2)
-        writer.write(b"now\n")
-    found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert found == {"worker-1.log": b"now\n", "worker-1.log.1": b"third, long\n", "worker-1.log.2": b"second, long\n"}
-
-
-def test_rotation_without_backups_only_cuts(tmp_path: Path) -> None:
-    log = tmp_path / "worker-1.log"
-    log.write_text("long enough")
-    assert rotate(log, 5, 0)
-    assert [path.name for path in tmp_path.iterdir()] == ["worker-1.log"]
-    assert log.read_text() == ""
-
-
 def test_events_are_read_whatever_else_is_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     event = Event(at=1.5, source="worker-2", level="warning", text="Redis is away")
@@ -123,7 +100,7 @@ def test_a_line_that_is_no_event_is_left_out(tmp_path: Path, line: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["a FIFO", "a directory", "a device"])
-def test_a_log_that_is_no_file_holds_up_nobody(tmp_path: Path, kind: str) -> None:
+def test_a_log_that_is_not_a_file_blocks_no_process(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "worker-1.log"
     match kind:
         case "a FIFO":

@@ -256,7 +256,7 @@ def finish(worker: Worker) -> None:
 @given(st.lists(st.sampled_from(sorted(OPERATIONS)), max_size=60))
 @example(["forget", "publish own", "forget", "catch up", "publish later", "hear", "publish later"])
 @example(["publish a", "publish own", "forget", "catch up", "publish later", "hear more", "publish later"])
-def test_every_message_once_and_in_order_or_told(operations: list[str]) -> None:
+def test_every_client_gets_each_message_once_and_in_order_or_is_told(operations: list[str]) -> None:
     worker = Worker(History())
     worker.catch_up()
     worker.join()

@@ -47,7 +47,7 @@ def visitor(access: Access, address: str = "127.0.0.1", host: str = "localhost:8
         (visitor(Access("guessed", "s3cret")), SET, 401),  # the cookie does not follow from the token
     ],
 )
-def test_who_may_enter(visitor: Visitor, access: Access, expected: int | None) -> None:
+def test_access_is_decided_by_address_token_and_cookie(visitor: Visitor, access: Access, expected: int | None) -> None:
     refused = refusal(visitor, access)
     assert (refused.status if refused is not None else None) == expected
 

@@ -20,7 +20,7 @@ def relayed(text: str) -> Any:
 @pytest.mark.parametrize(
     "text", ['{"a": 1.0, "b":[ ]}', '"text"', "17", "null", '{"pass": 1, "word": 2}', '{"a":1,"a":2}']
 )
-def test_what_is_harmless_is_relayed_byte_for_byte(text: str) -> None:
+def test_harmless_json_is_relayed_byte_for_byte(text: str) -> None:
     assert bytes(filtered(Raw(text.encode()))) == text.encode()
 
 

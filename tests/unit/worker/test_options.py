@@ -37,6 +37,6 @@ def test_a_worker_alone_has_the_defaults_of_a_cluster() -> None:
     assert msgspec.structs.asdict(ChannelOptions()) == msgspec.structs.asdict(ChannelConfig())
 
 
-def test_what_is_no_set_of_rules_is_refused() -> None:
+def test_text_that_is_not_a_set_of_rules_is_refused() -> None:
     with pytest.raises(ValueError, match="history_sise"):
         ChannelRules('{"*": {"history_sise": 1}}')

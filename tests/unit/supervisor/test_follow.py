@@ -33,7 +33,7 @@ def shown(follower: LogFollower) -> list[str]:
     return [f"{name} | {text}" for name, text in follower.lines()]
 
 
-def test_only_what_is_new_is_shown_in_whole_lines(tmp_path: Path) -> None:
+def test_only_new_and_whole_lines_are_shown(tmp_path: Path) -> None:
     one, two = tmp_path / "one.log", tmp_path / "two.log"
     one.write_text("old\n")
     follower = LogFollower({"one": one, "longer": two})
@@ -55,7 +55,7 @@ def test_a_log_that_was_cut_is_read_from_its_begin(tmp_path: Path) -> None:
     assert shown(follower) == ["x | new"]
 
 
-def test_each_name_has_its_colour_and_all_are_as_wide() -> None:
+def test_each_name_has_its_colour_and_all_have_one_width() -> None:
     assert prefixes(["a", "long"], colour=True) == {"a": "\x1b[36ma    | \x1b[0m", "long": "\x1b[32mlong | \x1b[0m"}
     assert prefixes(["a", "long"], colour=False) == {"a": "a    | ", "long": "long | "}
 

@@ -26,7 +26,7 @@ def test_a_code_that_rfc_6455_forbids_is_refused(code: int) -> None:
 
 
 @pytest.mark.parametrize(("code", "reason"), [("1000", ""), (1000.0, ""), (None, ""), (1000, b"why"), (1000, None)])
-def test_what_is_no_code_and_no_reason_is_refused(code: Any, reason: Any) -> None:
+def test_values_that_are_not_a_close_code_or_reason_are_refused(code: Any, reason: Any) -> None:
     with pytest.raises(TypeError):
         frames.encode_close(code, reason)
 
