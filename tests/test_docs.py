@@ -4,11 +4,14 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from wsd.supervisor.cli.app import COMMANDS
 from wsd.supervisor.config.keys import REMOVED_KEYS, SECTIONS, all_keys
+from wsd.worker.wire.close_codes import CloseCode
+from wsd.worker.wire.messages import ErrorCode
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -79,6 +82,20 @@ def test_commands_that_are_named_exist(document: Path) -> None:
         name for code in _code(document) for name in re.findall(r"(?<!from )\bwsd ([a-z][a-z-]+)(?![\w.:/])", code)
     }
     assert named - commands == set()
+
+
+def test_every_error_code_is_explained() -> None:
+    explained = set(re.findall(r"`(\w+)`", _text("docs/protocol.md").partition("## Errors")[2].partition("\n## ")[0]))
+    over_http_only = {"too_big"}
+    assert set(get_args(ErrorCode)) - over_http_only - explained == set()
+
+
+def test_every_close_code_is_explained() -> None:
+    explained = {
+        int(code) for code in re.findall(r"\b(\d{4})\b", _text("docs/protocol.md").partition("## Close codes")[2])
+    }
+    sent = set(CloseCode) - {CloseCode.NO_STATUS, CloseCode.ABNORMAL}
+    assert sent - explained == set()
 
 
 def test_alarms_that_are_explained_are_printed() -> None:
