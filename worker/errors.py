@@ -60,12 +60,12 @@ class RedisUnavailableError(WorkerError):
 
     @property
     def rejected(self) -> bool:
-        """Whether Redis rejected this one request. Redis is not away then, and repeating the request would not help."""
+        """True if Redis rejected this one request. Redis is not away then, and repeating the request would not help."""
         return self.failure is RedisFailure.REJECTED
 
     @property
     def unusable(self) -> bool:
-        """Whether Redis answered that it can carry out nothing at present. It counts as away.
+        """True if Redis answered that it can carry out nothing at present. It counts as away.
 
         After a failover, or in a while, the same request may succeed.
         """

@@ -1,4 +1,4 @@
-"""The worker's own loggers, which no logging configuration of an application reaches, and where they write to.
+"""The worker's own loggers, which no logging configuration of an application reaches, and their handlers.
 
 Applications call `logging.config.dictConfig`, `basicConfig(force=True)` or `logging.disable`, or take over all loggers.
 That acts on the one manager of the logging module. The worker's loggers have a manager of their own.
@@ -24,7 +24,7 @@ def get_logger(name: str) -> logging.Logger:
 class ToLogging(logging.Handler):
     """Hands the records of the worker to the logger of the same name in the logging module.
 
-    It is for workers of other servers: there the configuration of the application, or of the server, counts.
+    It is for workers that run under another server: there the configuration of the application or of the server counts.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -37,7 +37,7 @@ _root.addHandler(ToLogging())
 
 
 class OwnLevel(int):
-    """The level that `log_as` gives to the root of the logging module. Its type tells it from one that others set."""
+    """The level that `log_as` gives to the root of the logging module. Its type tells it from the level of others."""
 
 
 def log_as(env: WorkerEnv) -> None:

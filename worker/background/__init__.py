@@ -1,4 +1,4 @@
 """Run work in the background of a worker: faults are contained, waits have limits, failed writes are kept.
 
-Imports the errors, the loggers and the contract.
+Imports the errors and the loggers.
 """

@@ -24,7 +24,7 @@ REPEAT_SECONDS = 60.0
 """How often the same fault is logged with its traceback. In between it is only counted."""
 
 faults: Counter[str] = Counter()
-"""How many unexpected exceptions there were, by the place where they were caught."""
+"""The number of unexpected exceptions so far, by the place where they were caught."""
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ def report(where: str, exc: Exception) -> None:
 
 
 class Containment:
-    """A `with` block that no exception leaves. It is reported, and closes the connection that is acted for."""
+    """A `with` block that no exception leaves. An exception is reported, and closes the client's connection."""
 
     __slots__ = ("_connection", "_where")
 

@@ -1,4 +1,4 @@
-"""Writing to Redis behind the back of the code that makes the changes: gathered in memory, and written in batches."""
+"""Changes that are gathered in memory and written to Redis in batches, so that the code that makes them never waits."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -42,7 +42,7 @@ class WriteBehind(Generic[B]):
     A batch that could not be written, because Redis was unavailable or because the write was cancelled, is kept and
     written with the next one. There is no retry without a `wake`: the owner knows best when Redis is back.
 
-    `run` must run.
+    Nothing is written unless `run` runs, or `flush` is called after it.
     """
 
     def __init__(
@@ -70,11 +70,11 @@ class WriteBehind(Generic[B]):
         self._tried = asyncio.Event()
 
     def wake(self) -> None:
-        """Have `pending` written soon."""
+        """Let `run` write `pending` soon."""
         self._wake.set()
 
     async def wait_until_tried(self, seconds: float) -> None:
-        """Have `pending` written, and wait until that has succeeded or failed, for `seconds` at most."""
+        """Let `run` write `pending`, and wait until that has succeeded or failed, for `seconds` at most."""
         tried = self._tried
         self._wake.set()
         await wait_at_most(tried, seconds)
@@ -90,7 +90,7 @@ class WriteBehind(Generic[B]):
             raise_if_cancelled()
 
     async def flush(self) -> None:
-        """Write `pending` once. To be called when `run` has ended, since only one write may be under way."""
+        """Write `pending` once. Others than `run` call this when `run` has ended: only one write may be under way."""
         batch, self.pending = self.pending, self._new_batch()
         tried, self._tried = self._tried, asyncio.Event()
         try:

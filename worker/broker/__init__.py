@@ -1,4 +1,4 @@
 """Carry messages between workers and keep the history of each channel, in memory or in Redis.
 
-Imports the contract, the Redis client and `wire`.
+Imports `wire` and the rows below it.
 """

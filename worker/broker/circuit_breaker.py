@@ -1,4 +1,4 @@
-"""A circuit breaker, which decides whether Redis is asked at all, so that nobody waits for it again and again. Pure.
+"""A circuit breaker, which decides whether Redis is asked at all: while it is away, callers need not wait for it. Pure.
 
     CLOSED --failures in a row--> OPEN --after a pause--> HALF_OPEN --successes--> CLOSED
                                    ^                          |
@@ -20,7 +20,7 @@ class BreakerState(StrEnum):
 
 @dataclass(frozen=True)
 class BreakerPolicy:
-    """When a breaker opens and closes.
+    """The rules by which a breaker opens and closes.
 
     One failure is enough by default: messages are spooled while the breaker is open, so that opening costs little.
     """

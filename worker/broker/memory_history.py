@@ -74,5 +74,5 @@ class MemoryHistory:
 
     @property
     def forgotten(self) -> bool:
-        """Whether the epoch is over, so that no client could resume from it any more."""
+        """True once the epoch is over, so that no client could resume from it any more."""
         return self._clock() >= self._expires_at - self._ttl + epoch_seconds(self._ttl)

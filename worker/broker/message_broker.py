@@ -24,7 +24,6 @@ OnStored = Callable[[Position], None]
 HISTORY_UNAVAILABLE = "the history cannot be read now: ask again later"
 """The answer to a client while Redis is away. The words of Redis itself are for the log."""
 
-
 T = TypeVar("T")
 
 
@@ -45,7 +44,7 @@ def resolve_into(answer: "asyncio.Future[T]") -> Callable[[T | Exception], None]
 class Mode(StrEnum):
     """The reach of a message now."""
 
-    MEMORY = "memory"  # this worker is all there is
+    MEMORY = "memory"  # to this worker, which is the only one
     DISTRIBUTED = "distributed"  # to all workers
     FALLBACK = "stand-in"  # to this node's workers now, to the others once Redis is back
     LOCAL = "local"  # to this worker now, to the others once Redis is back
@@ -216,5 +215,5 @@ class MessageBroker(ABC):
 
     @property
     def healthy(self) -> bool:
-        """Whether a message reaches all workers that it should reach now."""
+        """True while a message reaches all workers that it should reach."""
         return self.health.mode in (Mode.MEMORY, Mode.DISTRIBUTED)

@@ -13,6 +13,9 @@ NO_HISTORY = b"-"
 NOT_STORED = b"~"
 """Stands for the position of a message that Redis has not stored yet."""
 
+PROBE = b"hear "
+"""The beginning of a probe, which a worker sends to itself. No message begins with it: it is no origin of a broker."""
+
 UNNUMBERED = b"- - 0 "
 """The beginning of a message that no broker sent, but a script, for example: it has no origin, and the number 0."""
 

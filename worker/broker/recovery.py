@@ -25,12 +25,13 @@ DEAF_AFTER = 3
 """After this many probes in a row that were not received, each on a new connection, the worker calls itself deaf."""
 
 BOTH_WAYS_SECONDS = 5.0
-"""For this long after its return, Redis is not trusted to reach the node's other workers, who come back one by one."""
+"""For this long after its return, Redis is not trusted to reach the node's other workers: they come back one by one."""
 
 OTHERS_SECONDS = 2.0
 """For this long after our own return, the spool waits for the other workers to be back, too."""
 
 FLUSH_BATCH = 200
+"""How many messages of the spool are sent at once."""
 
 
 class Recovery:
@@ -70,7 +71,7 @@ class Recovery:
 
     @property
     def distributed(self) -> bool:
-        """Whether messages go through Redis now."""
+        """True while messages go through Redis."""
         return self._breaker.closed and self._redis.subscriber.subscribed
 
     @property

@@ -80,7 +80,7 @@ class RedisMessageBroker(MessageBroker):
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.primary.run(self), name="redis")
             if self._fallback is not None:
-                tasks.create_task(self._fallback.run(self), name="stand-in")
+                tasks.create_task(self._fallback.run(self), name="fallback")
             watch = run_repeatedly(lambda: self._recovery.watch(listener.redis_restored), "redis watch")
             tasks.create_task(watch, name="redis-watch")
 
@@ -227,7 +227,7 @@ class RedisMessageBroker(MessageBroker):
 
     @property
     def _direct(self) -> bool:
-        """Whether a message may go to Redis at once. The spool goes first, so that messages keep their order."""
+        """True if a message may go to Redis at once. The spool goes first, so that messages keep their order."""
         return self._recovery.distributed and not self._spool
 
     @property

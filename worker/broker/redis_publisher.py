@@ -18,6 +18,7 @@ from wsd.worker.redis_client import Redis, is_missing_script, redis_error, redis
 from wsd.worker.wire.position import Position
 
 PIPELINE_MESSAGES = 500
+"""The maximum number of messages in one pipeline."""
 
 RECENT_SECONDS = 1.0
 RECENT_MESSAGES = 500

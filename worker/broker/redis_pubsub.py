@@ -7,6 +7,7 @@ from typing import Protocol
 
 from wsd.worker.background.containment import report, run_repeatedly
 from wsd.worker.background.waiting import wait_at_most
+from wsd.worker.broker.message_format import PROBE
 from wsd.worker.broker.redis_history import RedisHistory
 from wsd.worker.broker.redis_publisher import RedisPublisher
 from wsd.worker.broker.redis_subscriber import RedisSubscriber
@@ -20,7 +21,10 @@ logger = get_logger(__name__)
 
 RETRY_FIRST_SECONDS = 0.25
 RETRY_MAX_SECONDS = 1.0
-"""Reconnecting uses full jitter up to this: with the breaker's pause, a Redis that is back is in use within 2 s."""
+"""The ceilings of the random pauses before a new connection: the first, and the highest.
+
+With the breaker's pause, a Redis that is back is in use within 2 s.
+"""
 
 PROBE_MS = 1000
 """How long the key that `check_writes` writes is kept."""
@@ -99,7 +103,7 @@ class RedisPubSub:
 
         Raises RedisUnavailableError if the probe could not even be sent.
         """
-        probe = Outgoing(0, self._own_channel, b"hear " + secrets.token_hex(8).encode())
+        probe = Outgoing(0, self._own_channel, PROBE + secrets.token_hex(8).encode())
         with self.subscriber.expecting(probe.text) as received:
             await self.publisher.publish(probe)
             return await wait_at_most(received, self._timeout)

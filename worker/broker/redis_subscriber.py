@@ -8,6 +8,7 @@ from typing import Any
 
 from wsd.worker.background.containment import Containment
 from wsd.worker.background.waiting import wait_at_most
+from wsd.worker.broker.message_format import NO_HISTORY, PROBE
 from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.logs import get_logger
 from wsd.worker.redis_client import PubSub, Redis, redis_errors
@@ -17,10 +18,10 @@ logger = get_logger(__name__)
 READY_SECONDS = 2.0
 """How long `wait_until_ready` waits for a server that accepts the connection and does not answer."""
 
-TOKEN = b"- hear "
-"""The beginning of a probe, which a worker sends to itself. No message begins with it."""
+PROBE_TEXT = NO_HISTORY + b" " + PROBE
+"""The beginning of a probe as it is received, see `message_format`."""
 
-HEARING = Containment("listener: a message that was heard")
+RECEIVING = Containment("listener: a message that was received")
 
 
 class RedisSubscriber:
@@ -36,7 +37,7 @@ class RedisSubscriber:
         connection. `timeout` is how many seconds a subscription may take.
         """
         self.subscribed = False
-        """Whether there is a connection, and all that was subscribed before is subscribed on it."""
+        """True while there is a connection, and everything that was subscribed before is subscribed on it."""
         self.received_at = 0.0
         """When anything was last received, by the monotonic clock."""
         self.connections = 0
@@ -72,8 +73,8 @@ class RedisSubscriber:
                 channel = message["channel"].decode()
                 if message["type"] == "message":
                     data: bytes = message["data"]
-                    if not data.startswith(TOKEN):
-                        with HEARING:
+                    if not data.startswith(PROBE_TEXT):
+                        with RECEIVING:
                             on_message(channel, data)
                     elif (probe := self._probes.get(data)) is not None:
                         probe.set()
@@ -105,7 +106,7 @@ class RedisSubscriber:
 
     @contextmanager
     def expecting(self, probe: bytes) -> Iterator[asyncio.Event]:
-        """Yield an event that is set when a probe is received. `probe` is its whole text, which begins with TOKEN."""
+        """Yield an event that is set when a probe is received. `probe` is its text, which begins with PROBE_TEXT."""
         received = self._probes[probe] = asyncio.Event()
         try:
             yield received
@@ -134,7 +135,7 @@ class RedisSubscriber:
                 return
             new = [channel for channel in channels if channel in self._channels and channel not in self._sent]
             old = [channel for channel in channels if channel not in self._channels and channel in self._sent]
-            # An error is no matter here: `receive` sees the same broken connection and ends.
+            # An error does not matter here: `receive` sees the same broken connection and ends.
             with suppress(RedisUnavailableError):
                 async with redis_errors():
                     if new:

@@ -38,7 +38,7 @@ class WorkerEnv:
     worker_id: str = _env(WORKER_ID, "")
     node_id: str = _env("NODE_ID", "")
     slot: int = _env("WSD_WORKER_SLOT", 0)  # the number in `worker-2`, from 1 on; 0: there is no supervisor
-    operator_key: str = _env("WSD_WORKER_OPERATOR_KEY", "")  # what authorizes the supervisor
+    operator_key: str = _env("WSD_WORKER_OPERATOR_KEY", "")  # authorizes the requests of the supervisor
     events_path: str = _env("WSD_WORKER_EVENTS_PATH", "")  # the node's file of events
 
     # Where to listen. The worker binds bind_path; once it is ready, the supervisor renames that to public_path.
@@ -48,7 +48,7 @@ class WorkerEnv:
 
     # The application
     app: str = _env("WSD_WORKER_APP", "", "cluster.app")
-    app_directory: str = _env("WSD_WORKER_APP_DIRECTORY", "")  # it is imported from here or the current directory
+    app_directory: str = _env("WSD_WORKER_APP_DIRECTORY", "")  # the first place to import it from
     protocol: str = _env("WSD_WORKER_PROTOCOL", "wsd", "websocket.protocol")
 
     # Life and death
@@ -80,7 +80,7 @@ class WorkerEnv:
     spool_messages: int = _env("WSD_WORKER_SPOOL_MESSAGES", 10_000, "redis.spool_messages")
     spool_bytes: int = _env("WSD_WORKER_SPOOL_BYTES", 16_777_216, "redis.spool_bytes")
 
-    # Limits. The handshakes are of this worker alone, so nginx counts them where there is one.
+    # Limits. A worker counts only its own handshakes, so nginx limits them where there is one.
     handshake_timeout: float = _env("WSD_WORKER_HANDSHAKE_TIMEOUT", 10.0, "security.handshake_timeout")
     max_head_bytes: int = _env("WSD_WORKER_MAX_HEAD_BYTES", 65_536)  # of a request line and all headers of a request
     handshakes_per_second: float = _env("WSD_WORKER_HANDSHAKES_PER_SECOND", 0.0)  # 0: no limit
@@ -115,7 +115,7 @@ class WorkerEnv:
 
     @property
     def authenticates(self) -> bool:
-        """True when the settings say how clients are authenticated."""
+        """True if the settings say how clients are authenticated."""
         return bool(self.authenticate or self.jwt_secret or self.jwt_public_key_file or self.jwt_jwks_file)
 
     def to_env(self) -> dict[str, str]:

@@ -5,7 +5,7 @@ import re
 import unicodedata
 
 MAX_MARKS = 4
-"""The most combining marks on one character. No script needs more, and hundreds of them cover the lines around."""
+"""The maximum number of combining marks on one character. No script needs more, and hundreds cover other lines."""
 
 # Characters that `str.isprintable` accepts and that show nothing: fillers, blanks, and selectors, which can carry
 # hidden text.

@@ -31,7 +31,7 @@ class Event:
     def from_json(cls, text: str | bytes) -> Self:
         """Read a line of the file of events. Fields that only newer versions know are ignored.
 
-        Raises ValueError when the line is not an event.
+        Raises ValueError if the line is not an event.
         """
         raw = decode(text)
         try:

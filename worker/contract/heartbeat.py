@@ -1,4 +1,4 @@
-"""Define the heartbeat, the record that a worker publishes every second."""
+"""Define the heartbeat, the record by which a worker shows that it lives."""
 
 import json
 from dataclasses import MISSING, asdict, dataclass, fields
@@ -18,9 +18,9 @@ class WorkerState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Heartbeat:
-    """The state of one worker, which it publishes in Redis every second and in its answers to GET /health.
+    """The state of one worker. Redis gets it at every heartbeat interval, and GET /health answers with it.
 
-    Counters begin with 0 when the process starts.
+    Counters start at 0 with the process.
     """
 
     worker_id: str
@@ -36,7 +36,7 @@ class Heartbeat:
     loop_lag: float  # seconds, the worst since the last beat
     rss: int  # bytes
     redis: bool  # the worker can send to Redis, and receives messages of other workers through it
-    deaf: bool = False  # it can send to Redis, and receives nothing even on new connections
+    deaf: bool = False  # it can send to Redis, and does not receive what it sends, even on new connections
     refused: int = 0  # messages that Redis has rejected
 
     def to_json(self) -> str:
@@ -46,7 +46,7 @@ class Heartbeat:
     def from_json(cls, text: str | bytes) -> Self:
         """Read a heartbeat from Redis. Fields that only newer workers know are ignored.
 
-        Raises ValueError when the text is not a heartbeat.
+        Raises ValueError if the text is not a heartbeat.
         """
         return cls._from_raw(decode(text))
 
@@ -54,7 +54,7 @@ class Heartbeat:
     def from_health(cls, body: bytes) -> Self:
         """Read the heartbeat in a worker's answer to GET /health.
 
-        Raises ValueError when the answer holds none.
+        Raises ValueError if the answer holds none.
         """
         answer = decode(body)
         return cls._from_raw(answer.get("heartbeat") if isinstance(answer, dict) else None)

@@ -10,7 +10,10 @@ MAX_NUMBER = 2**53
 
 
 def decode(text: str | bytes) -> Any:
-    """Parse JSON. Raises ValueError, also for nesting that is too deep."""
+    """Parse JSON.
+
+    Raises ValueError, also for nesting that is too deep.
+    """
     try:
         return json.loads(text)
     except RecursionError:
@@ -18,7 +21,7 @@ def decode(text: str | bytes) -> Any:
 
 
 def check_types(record: type, values: Mapping[str, Any]) -> None:
-    """Compare values with the fields of the dataclass `record`.
+    """Check that values have the types of the fields of the dataclass `record`.
 
     Raises ValueError with the name of the first field whose value has another type, or is a number beyond MAX_NUMBER.
     """

@@ -1,4 +1,4 @@
-"""Define how a worker process ends: its exit codes, and how long it accepts after its socket has moved."""
+"""Define how a worker process ends: its exit codes, and how long it still accepts connections."""
 
 # Exit codes of `python -m wsd.worker`. The last line that the worker printed says what happened.
 EXIT_STARTUP_FAILED = 3  # the same as uvicorn's STARTUP_FAILURE

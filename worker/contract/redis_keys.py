@@ -40,12 +40,12 @@ def session_key(session_id: str) -> str:
 
 
 def user_sessions_key(user_id: str) -> str:
-    """Name the sorted set of the sessions of one user, which is like SESSIONS_KEY."""
+    """Name the sorted set of the session ids of one user, by the time when each expires (seconds since the epoch)."""
     return "ws_user_sessions:" + user_id
 
 
 def worker_sessions_key(worker_id: str) -> str:
-    """Name the sorted set of the sessions of one worker, which is like SESSIONS_KEY."""
+    """Name the sorted set of the session ids of one worker, by the time when each expires (seconds since the epoch)."""
     return "ws_worker_sessions:" + worker_id
 
 
@@ -84,7 +84,7 @@ def history_meta_key(channel: str) -> str:
 
 
 def idempotency_key(channel: str, stored_key: str) -> str:
-    """Name the string with the position of a message that had an idempotency key. `stored_key`: see `idempotency`."""
+    """Name the string with the position of a message that had an idempotency key. See `idempotency.stored_key`."""
     return "ws_idempotency:{" + channel + "}:" + stored_key
 
 
@@ -107,7 +107,7 @@ def presence_workers_key(channel: str) -> str:
 
 
 def trace_key(session_id: str) -> str:
-    """Name the list of what happened to the connections of a session, see `delivery.connection_record`."""
+    """Name the list with the record of each connection of a session, see `delivery.connection_record`."""
     return "ws_trace:" + session_id
 
 
@@ -120,5 +120,8 @@ def user_traces_key(user_id: str) -> str:
 
 
 def user_connections_key(user_id: str) -> str:
-    """Name the sorted set of a user's connections (`<worker id> <session id>`), by the time when each was last seen."""
+    """Name the sorted set of a user's connections (`<worker id> <session id>`), by the time when each was last seen.
+
+    The time is in seconds since the epoch.
+    """
     return "ws_user_connections:" + user_id

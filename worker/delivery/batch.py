@@ -34,7 +34,7 @@ class Message:
         self._deflated: dict[int, bytes] | None = None
 
     def deflated(self, window_bits: int) -> bytes:
-        """Return the frame for clients that negotiated compression with this window (as a power of 2)."""
+        """Return the frame for clients that negotiated compression with a window of 2^`window_bits` bytes."""
         if len(self.payload) < COMPRESS_FROM_BYTES:
             return self.frame
         if self._deflated is None:
@@ -79,6 +79,7 @@ class Batch:
         return self.frame
 
     def deflated(self, window_bits: int) -> bytes:
+        """Return the frames for clients that negotiated compression, and let no message be added any more."""
         self.open = False
         if self._deflated is None:
             self._deflated = {}

@@ -8,6 +8,9 @@ from wsd.worker.delivery.outbox import Outbox
 EXTENSION = "wsd.websocket"
 """The key of the WebSocketHandle in `scope["extensions"]`."""
 
+LAST_WORDS_SECONDS = 1.0
+"""How long a receiver may still answer what a client sent before its end."""
+
 
 class Receiver(Protocol):
     """Receives what a client sends. Its methods are called by the protocol and must not block."""
@@ -22,7 +25,7 @@ class Receiver(Protocol):
         """Handle the end of the connection. Called once.
 
         Return whether everything that was received before has been answered. A receiver that returns False must call
-        `WebSocketHandle.answered` when that has happened.
+        `WebSocketHandle.answered` when that has happened. After LAST_WORDS_SECONDS the connection ends anyway.
         """
 
 

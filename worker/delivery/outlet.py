@@ -49,7 +49,7 @@ class Outlet:
         self._dirty.append(queue)
 
     def touch_all(self, queues: list[Q]) -> None:
-        """Call `touch` for many queues. Takes the list for itself."""
+        """Call `touch` for many queues. The list then belongs to the outlet."""
         if queues:
             self.touch(queues.pop())
             self._dirty += queues
@@ -57,7 +57,7 @@ class Outlet:
     def flush(self) -> None:
         """Write what was sent in this turn of the event loop.
 
-        This is where the time of a delivery goes. The plain case of `SendQueue.flush` and `SendingHalf.write` is
+        Most of the time of a delivery is spent here. The plain case of `SendQueue.flush` and `SendingHalf.write` is
         spelled out here, which saves three calls of four for each connection.
         """
         dirty, self._dirty = self._dirty, []

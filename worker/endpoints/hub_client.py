@@ -20,7 +20,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
 from wsd.worker.background.containment import contained, report
-from wsd.worker.delivery.handle import WebSocketHandle
+from wsd.worker.delivery.handle import LAST_WORDS_SECONDS, WebSocketHandle
 from wsd.worker.endpoints.hub_requests import Publishing, carry_out, check_publishing
 from wsd.worker.errors import NotStoredError
 from wsd.worker.manager.connection import Connection
@@ -47,9 +47,6 @@ Counting one costs as much as publishing it, and all of them together are less t
 MAX_WAITING = 16
 MAX_WAITING_BYTES = 65_536
 """Queued requests, and their bytes, above which nothing more is read from the client."""
-
-LAST_WORDS_SECONDS = 1.0
-"""How long the requests of a client are still carried out after its connection has ended."""
 
 
 class Client:

@@ -1,4 +1,4 @@
 """Decide who may connect and what a client may do: authentication, authorization, admission and rate limits.
 
-Imports the contract and `wire` only. Knows nothing of connections or channels.
+Imports `wire` and the rows below it. Knows nothing of connections or channels.
 """

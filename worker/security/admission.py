@@ -33,7 +33,6 @@ logger = get_logger(__name__)
 IDENTITY_KEY = "identity"
 """The key of the Identity in `scope["state"]`, once a client is authenticated."""
 
-
 EXPIRED = "the token has expired"
 
 EXPIRIES_PER_SECOND = 1000
@@ -76,8 +75,11 @@ class Admission:
             self._bucket = TokenBucket(env.handshakes_per_second, max(1.0, env.handshake_burst), time.monotonic())
 
     async def refusal(self, scope: Scope, *, authentication_only: bool = False) -> Refusal | None:
-        """Return why a client is refused, or None. The identity of an admitted client is put into the scope's state."""
-        found = None if authentication_only else self._door(scope)
+        """Return why a client is refused, or None. The identity of an admitted client is put into the scope's state.
+
+        `authentication_only` is for a handshake whose rate and origin were checked already.
+        """
+        found = None if authentication_only else self._check_rate_and_origin(scope)
         if found is None and self._authenticate is not None:
             try:
                 scope["state"][IDENTITY_KEY] = await identify(scope, self._authenticate, self._timeout)
@@ -89,7 +91,7 @@ class Admission:
             logger.info("refused a handshake: %s", found.text)
         return found
 
-    def _door(self, scope: Scope) -> Refusal | None:
+    def _check_rate_and_origin(self, scope: Scope) -> Refusal | None:
         now = time.monotonic()
         if self._bucket is not None and not self._bucket.take(now):
             wait = math.ceil(self._bucket.wait(now))
@@ -143,7 +145,7 @@ async def refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -
 
 
 def expiry_spread(connections: int) -> float:
-    """Return within how many seconds connections are closed if their tokens expire together."""
+    """Return the seconds over which so many connections are closed if their tokens expire together."""
     return min(max(1.0, connections / EXPIRIES_PER_SECOND), MAX_EXPIRY_SPREAD_SECONDS)
 
 
@@ -190,7 +192,7 @@ async def _run_for(seconds: float, app: ASGIApp, scope: Scope, receive: Receive,
         nonlocal over
         await asyncio.sleep(seconds)
         over = True
-        with contextlib.suppress(OSError, RuntimeError):  # it has ended by itself
+        with contextlib.suppress(OSError, RuntimeError):  # the connection has ended by itself
             await send({"type": "websocket.close", "code": int(CloseCode.TOKEN_EXPIRED), "reason": EXPIRED})
 
     ending = asyncio.create_task(end())
@@ -201,12 +203,12 @@ async def _run_for(seconds: float, app: ASGIApp, scope: Scope, receive: Receive,
 
 
 def subprotocol(scope: Scope) -> str | None:
-    """Return the subprotocol to answer a client with that sent its token as the other one (RFC 6455, 4.1)."""
+    """Return the subprotocol to accept for a client that sent its token as another one, or None (RFC 6455, 4.1)."""
     return BEARER_SUBPROTOCOL if BEARER_SUBPROTOCOL in scope.get("subprotocols", ()) else None
 
 
 def with_subprotocol(scope: Scope, send: Send) -> Send:
-    """Add that subprotocol if the application accepts without one."""
+    """Return a `send` that adds `subprotocol(scope)` if the application accepts without a subprotocol."""
     chosen = subprotocol(scope)
     if chosen is None:
         return send

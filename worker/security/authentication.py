@@ -35,6 +35,7 @@ LONGEST_SECONDS = 10 * 365 * 86_400.0
 
 FILE_CHECK_SECONDS = 5.0
 UNKNOWN_KEY_CHECK_SECONDS = 1.0
+"""How often a JWKS file is looked at, at most: for tokens with a known key, and for tokens with an unknown one."""
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -94,7 +95,10 @@ class JWTAuthenticator:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """Read the keys. Raises ValueError if the settings contradict each other, or a file has no key."""
+        """Read the keys.
+
+        Raises ValueError if the settings contradict each other, or a file has no key.
+        """
         self._wall_clock = wall_clock
         import jwt  # noqa: PLC0415 - 5 MB that only this kind of authentication needs
 
@@ -118,7 +122,10 @@ class JWTAuthenticator:
             self._keys = lambda kid: key
 
     def authenticate(self, scope: Scope) -> Identity:
-        """Return who a client is by its token. Raises AuthenticationError."""
+        """Return who a client is by its token.
+
+        Raises AuthenticationError.
+        """
         token = token_of(scope)
         if token is None:
             raise AuthenticationError("a token is missing")
@@ -153,7 +160,10 @@ class JWTAuthenticator:
 
 
 def _end(exp: int, leeway: float, now: float) -> float:
-    """Return when a connection ends whose token has this `exp`: then, or after the leeway if `exp` is past already."""
+    """Return when a connection ends whose token has this `exp`: then, or after the leeway if `exp` is past already.
+
+    0 means never. All times are in seconds.
+    """
     if exp > now + LONGEST_SECONDS:  # it may even be too large for a float
         return 0.0
     return exp if exp > now else exp + leeway
@@ -163,7 +173,10 @@ class JWKSFile:
     """The keys of a JWKS file, by id. The file is read again after it has changed, so that keys can be rotated."""
 
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
-        """Read the file. Raises ValueError if it is not a key set."""
+        """Read the file.
+
+        Raises ValueError if it is not a key set.
+        """
         self._path = path
         self._clock = clock
         self._checked_at = clock()
@@ -278,7 +291,10 @@ def without_secrets(query: bytes) -> bytes:
 
 
 def load_hook(setting: str, spec: str) -> Callable[..., Any]:
-    """Import the function that a setting names as `module:function`. Raises ValueError."""
+    """Import the function that a setting names as `module:function`.
+
+    Raises ValueError if there is no such function.
+    """
     module_name, _, name = spec.partition(":")
     try:
         found = getattr(importlib.import_module(module_name), name)
@@ -290,7 +306,10 @@ def load_hook(setting: str, spec: str) -> Callable[..., Any]:
 
 
 async def identify(scope: Scope, authenticate: Authenticate, timeout: float) -> Identity:
-    """Ask who a client is, for at most `timeout` seconds. Raises AuthenticationError."""
+    """Ask who a client is, for at most `timeout` seconds.
+
+    Raises AuthenticationError.
+    """
     limit = asyncio.timeout(timeout)
     try:
         async with limit:

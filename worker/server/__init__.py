@@ -1,4 +1,4 @@
 """Connect uvicorn to the cluster: WebSocket and HTTP protocols, the ASGI interface, lifespan, draining.
 
-Imports `delivery`, `wire` and the contract.
+Imports `delivery`, `security` and the rows below them.
 """

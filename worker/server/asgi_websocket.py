@@ -21,8 +21,8 @@ MAX_UNREAD_MESSAGES = 16
 MAX_UNREAD_BYTES = 65_536
 """Beyond either limit, nothing is read from the client until its application has received all messages."""
 
-UNSAID = (CloseCode.ABNORMAL, CloseCode.RESTART)
-"""Codes for which uvicorn's message has no `reason`, unless there is one: a lost connection, a server that stops."""
+WITHOUT_REASON = (CloseCode.ABNORMAL, CloseCode.RESTART)
+"""Codes of ends that usually have no reason: `websocket.disconnect` then has no `reason` either, as with uvicorn."""
 
 MAX_UNFLUSHED = 64
 """How many messages an application may send within one turn of the event loop before they are written at once."""
@@ -119,7 +119,7 @@ class AsgiWebSocket:
         answered = not self._unread
         self._ended = (code, reason)
         message: Message = {"type": "websocket.disconnect", "code": int(code)}
-        if reason or code not in UNSAID:
+        if reason or code not in WITHOUT_REASON:
             message["reason"] = reason
         self._queue(message)
         return answered

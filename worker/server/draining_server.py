@@ -23,7 +23,8 @@ WEBSOCKETS = (FanoutProtocol, WebSocketsSansIOProtocol)
 
 logger = get_logger(__name__)
 
-WAIT_LOOK_SECONDS = 0.1
+POLL_SECONDS = 0.1
+"""How often a drain looks whether its connections have ended."""
 
 
 class WorkerServer(uvicorn.Server):
@@ -66,7 +67,7 @@ class WorkerServer(uvicorn.Server):
         yield
 
     def _sockets(self) -> Iterator[int]:
-        """The descriptors of the listeners and of all connections."""
+        """Yield the descriptors of the listeners and of all connections."""
         for server in getattr(self, "servers", ()):
             yield from (listener.fileno() for listener in server.sockets)
         for connection in self.server_state.connections:
@@ -75,6 +76,7 @@ class WorkerServer(uvicorn.Server):
                 yield sock.fileno()
 
     def begin_drain(self) -> None:
+        """Begin the drain. A second call ends it."""
         if self._draining.is_set():
             self._cut_short.set()
             return
@@ -95,7 +97,7 @@ class WorkerServer(uvicorn.Server):
                     await self._draining.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Leave nginx's path, answer open handshakes, close WebSockets one by one, then stop as uvicorn does.
+        """Unlink the socket, answer open handshakes, close WebSockets one by one, then stop as uvicorn does.
 
         HTTP requests and tasks of the application may go on until the end of the drain.
         """
@@ -149,7 +151,7 @@ class WorkerServer(uvicorn.Server):
             async with asyncio.timeout_at(ends_at):
                 while not condition() and not self._cut_short.is_set():
                     with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(WAIT_LOOK_SECONDS):
+                        async with asyncio.timeout(POLL_SECONDS):
                             await self._cut_short.wait()
 
     def _close(self, connection: WebSocket) -> None:
@@ -158,7 +160,10 @@ class WorkerServer(uvicorn.Server):
 
 
 def bind_unix(path: Path) -> socket.socket:
-    """Bind a unix socket that only this user can connect to. Raises OSError."""
+    """Bind a unix socket that only this user can connect to.
+
+    Raises OSError.
+    """
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(path))
@@ -167,7 +172,10 @@ def bind_unix(path: Path) -> socket.socket:
 
 
 def bind_shared(host: str, port: int) -> socket.socket:
-    """Bind a TCP port together with the other workers (SO_REUSEPORT, socket(7)). Raises OSError."""
+    """Bind a TCP port together with the other workers (SO_REUSEPORT, socket(7)).
+
+    Raises OSError.
+    """
     family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, kind, proto)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

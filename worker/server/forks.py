@@ -1,4 +1,4 @@
-"""Takes from forked processes what they must not share with their worker: signal handlers, listeners, connections.
+"""Forked processes, and what they must not share with their worker: signal handlers, listeners, connections.
 
 A forked child inherits the worker's signal handlers, and the descriptor by which they wake the event loop. So a signal
 to the child (`Process.terminate()`, the end of a `Pool`) would drain the worker. And while the child has a copy of a

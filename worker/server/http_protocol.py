@@ -17,7 +17,7 @@ logger = get_logger(__name__)
 MAX_HEADERS = 256
 MAX_PIPELINED = 16
 
-LINGER_SECONDS = 5.0
+REST_OF_BODY_SECONDS = 5.0
 """How long the rest of a request's body is read after the answer to the request."""
 
 
@@ -127,7 +127,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle.transport = cast(asyncio.Transport, LingeringTransport(self.transport, self.close_after_body))
 
     def close_after_body(self) -> None:
-        """Close the connection once the rest of a request's body has arrived, or after LINGER_SECONDS.
+        """Close the connection once the rest of a request's body has arrived, or after REST_OF_BODY_SECONDS.
 
         Closing with unread bytes resets the connection, and the client may lose the answer (RFC 9112, 9.6).
         """
@@ -135,7 +135,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()
         else:
             self._is_lingering = True
-            self.loop.call_later(LINGER_SECONDS, self.transport.close)
+            self.loop.call_later(REST_OF_BODY_SECONDS, self.transport.close)
 
     def on_body(self, body: bytes) -> None:
         self._incomplete_bytes = 0

@@ -34,7 +34,10 @@ class Lifespan:
         self._early_answer: Message | None = None  # to a shutdown that the server has not begun yet
 
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application. Raises what it raised if its startup failed or its shutdown had begun."""
+        """Run the application.
+
+        Raises what the application raised if its startup failed or its shutdown had begun.
+        """
         self._receive, self._send = receive, send
         try:
             await self._app(scope, self._ask, self._answer)

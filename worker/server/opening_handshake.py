@@ -93,7 +93,7 @@ class OpeningHandshake:
         }
 
     def accept(self, headers: handshake.Headers, subprotocol: str | None) -> int:
-        """Answer 101. Return the window (as a power of 2) for permessage-deflate, or 0 without compression.
+        """Answer 101. Return the window bits of permessage-deflate, or 0 without compression.
 
         Raises RuntimeError, TypeError or ValueError for headers that HTTP cannot carry. Nothing is written then, and
         the handshake can still be answered.

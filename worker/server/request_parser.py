@@ -5,7 +5,7 @@ import httptools
 from wsd.worker.wire import handshake
 
 MAX_HEAD_BYTES = 65_536
-"""Bytes of a request that may arrive before something of it is complete: its head, or the next piece of its body."""
+"""The maximum number of bytes of a request that arrive before its head, or a piece of its body, is complete."""
 
 TOO_LARGE = "the head of the request is too large"
 
@@ -23,7 +23,7 @@ class RequestParser:
     def feed(self, data: bytes) -> tuple[handshake.Request, bytes] | None:
         """Return the request and the bytes behind it, or None while the request is incomplete.
 
-        Raises httptools.HttpParserError.
+        Raises httptools.HttpParserError for anything but HTTP.
         """
         rest = b""
         self.bytes += len(data)

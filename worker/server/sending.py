@@ -40,7 +40,7 @@ class SendingHalf(asyncio.Protocol):
         self._transport: asyncio.Transport = None  # type: ignore[assignment] # until the connection is made
         self._full = False  # the transport holds bytes that the socket did not take
         self._pong: bytes | None = None  # the answer to the newest ping that came while the transport was full
-        self._window_bits = 0  # of permessage-deflate, 0 without compression
+        self._window_bits = 0  # of permessage-deflate; 0 without compression
         self._timer: asyncio.TimerHandle | None = None
 
     @property

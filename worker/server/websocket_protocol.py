@@ -22,7 +22,7 @@ from uvicorn.protocols.utils import is_ssl
 from uvicorn.server import ServerState
 
 from wsd.worker.background.containment import report
-from wsd.worker.delivery.handle import EXTENSION, Receiver
+from wsd.worker.delivery.handle import EXTENSION, LAST_WORDS_SECONDS, Receiver
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.delivery.outlet import Outlet
 from wsd.worker.logs import get_logger
@@ -38,7 +38,7 @@ from wsd.worker.wire.frames import CLOSE, EMPTY_CLOSE, PING, FrameReader
 logger = get_logger(__name__)
 
 LINGER_SECONDS = 1.0
-"""How long a connection is kept after the close frame for a client that broke the protocol.
+"""How long a connection is kept after our close frame for a client that broke the protocol or reads nothing.
 
 Closing a socket with unread input resets the connection (RFC 9293, 3.10.4), and the reset overtakes the close frame:
 the client would see 1006 and not 1009. So input is read and thrown away for a moment.
@@ -47,15 +47,12 @@ the client would see 1006 and not 1009. So input is read and thrown away for a m
 CLOSE_SECONDS = 10.0
 """How long a client may take to answer a close frame. uvicorn's protocols wait as long."""
 
-LAST_WORDS_SECONDS = 1.0
-"""How long an application may take to answer what a client sent before its close frame."""
-
 CONTROLS_PER_SECOND, CONTROL_BURST = 100.0, 1000.0
 """How many pings and pongs a client may send, whatever its application allows. More are closed with 1008."""
 
 
 class FanoutProtocol(SendingHalf):
-    """One WebSocket. Given to uvicorn as `ws="wsd.worker.server.websocket_protocol:FanoutProtocol"`."""
+    """One WebSocket. uvicorn gets the class as `ws="wsd.worker.server.websocket_protocol:FanoutProtocol"`."""
 
     outlet: ClassVar[Outlet] = Outlet()
     announces: ClassVar[bool] = False
@@ -132,7 +129,10 @@ class FanoutProtocol(SendingHalf):
         self._server.run(websocket.run)
 
     def accept(self, headers: handshake.Headers, subprotocol: str | None) -> None:
-        """Answer 101. From now on frames are read and sent. Raises what `OpeningHandshake.accept` raises."""
+        """Answer 101. From now on frames are read and sent.
+
+        Raises what `OpeningHandshake.accept` raises.
+        """
         opening, config = self._opening, self._server.config
         if self._state is not State.CONNECTING or opening is None or not opening.is_read:
             return

@@ -63,7 +63,7 @@ def may_be_sent(code: int) -> bool:
     return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
 
 
-LOST = "lost without a close frame: the client, a network or a proxy is gone"
+_LOST = "lost without a close frame: the client, a network or a proxy is gone"
 
 
 class Side(StrEnum):
@@ -97,9 +97,9 @@ class Ending(NamedTuple):
             case Side.SERVER:
                 how = f"by the server: {words}" if words else "by the server"
             case Side.NETWORK:
-                how = LOST
+                how = _LOST
             case Side.UNKNOWN if self.code == CloseCode.ABNORMAL:
-                how = LOST
+                how = _LOST
             case Side.UNKNOWN:
                 how = f"probably by the server: {words}" if words else "by the client"
         return f"{self.code} {how}" + (f" ({self.reason})" if self.reason else "")

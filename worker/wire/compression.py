@@ -18,7 +18,8 @@ TAIL = b"\x00\x00\xff\xff"
 def negotiate(offers: Iterable[str]) -> tuple[str, int] | None:
     """Accept the first offer that can be met. Return the answer's header value and the window to deflate with.
 
-    `offers` are values of Sec-WebSocket-Extensions. The window is a power of 2. Return None if no offer can be met.
+    `offers` are values of Sec-WebSocket-Extensions. A window of n stands for 2^n bytes. Return None if no offer can be
+    met.
     """
     for offer in ",".join(offers).split(","):
         name, *parameters = (part.strip() for part in offer.split(";"))
@@ -61,6 +62,7 @@ WINDOW_BITS = tuple(str(bits) for bits in range(8, 16))
 
 
 def deflate(payload: bytes, window_bits: int = 15) -> bytes:
+    """Deflate one message, with a window of 2^`window_bits` bytes."""
     compressor = zlib.compressobj(LEVEL, zlib.DEFLATED, -window_bits)
     return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)).removesuffix(TAIL)
 
@@ -76,6 +78,6 @@ class Inflater:
     def __call__(self, chunk: bytes, limit: int, *, last: bool) -> bytes:
         """Inflate a part of the message. At most `limit` + 1 bytes are returned, so a small message cannot fill memory.
 
-        Raises zlib.error.
+        Raises zlib.error for data that is not deflated.
         """
         return self._decompressor.decompress(chunk + TAIL if last else chunk, limit + 1)

@@ -38,16 +38,16 @@ MASKED, LENGTH = 0x80, 0x7F
 MAX_CONTROL_BYTES = 125
 
 MAX_EVENTS = 64
-"""How many messages and control frames are read at once. Their receiver may then want to pause."""
+"""The maximum number of messages and control frames that are read at once. Their receiver may then want to pause."""
 
 MAX_PARTS = 1024
-"""How many parts of a message are kept before they are joined. A list of single bytes takes eight times their size."""
+"""The maximum number of parts of a message before they are joined. A list of single bytes takes 8 times their size."""
 
 MAX_EMPTY_FRAGMENTS = 1024
-"""How many empty fragments a message may have. No client in good faith sends more."""
+"""The maximum number of empty fragments in a message. No client in good faith sends more."""
 
 INFLATER_BYTES = 40_000
-"""About how much memory zlib needs to inflate a message."""
+"""The memory that zlib needs to inflate a message, about."""
 
 Event = tuple[int, str | bytes]
 """An opcode and its content: text as str, anything else as bytes."""
@@ -171,7 +171,7 @@ class FrameReader:
         self._inflate: Inflater | None = None
 
     def feed(self, data: bytes) -> list[Event]:
-        """Return what is complete now, a limited number at a time.
+        """Return the messages and control frames that are complete now, MAX_EVENTS at most.
 
         Check `more` and `violation` after each call.
         """
@@ -192,7 +192,10 @@ class FrameReader:
         return events
 
     def read_close(self, payload: bytes) -> tuple[int, str]:
-        """Return the code and the reason of the client's close frame, or those of its violation if it is malformed."""
+        """Return the code and the reason of the client's close frame.
+
+        A malformed close frame is a violation, whose code and text are returned.
+        """
         try:
             return parse_close(payload)
         except ProtocolError as exc:
@@ -201,7 +204,7 @@ class FrameReader:
 
     @property
     def held_bytes(self) -> int:
-        """About how many bytes are held for an incomplete message, or while the receiver is paused."""
+        """The bytes that are held for an incomplete message, or while the receiver is paused: an estimate."""
         if not self._data and not self._message:
             return 0
         inflater = INFLATER_BYTES if self._inflate is not None else 0

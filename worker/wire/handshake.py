@@ -78,15 +78,18 @@ retry the handshake with another worker if this one dies, since the application 
 
 
 def switching(accept: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Encode the answer 101, after which frames follow. Raises as `_lines` does."""
+    """Encode the answer 101, after which frames follow.
+
+    Raises RuntimeError for an invalid header name or value.
+    """
     head = b"101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
     return b"".join([BEGINNING, head, accept, b"\r\n", *_lines(headers), b"\r\n"])
 
 
 def response(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
-    """Encode any other answer, with which the connection ends.
+    """Encode any other answer, after which the connection ends.
 
-    Raises RuntimeError for a status that HTTP does not have, and as `_lines` does.
+    Raises RuntimeError for a status that HTTP does not have, and for an invalid header name or value.
     """
     if not 100 <= status < 600:
         raise RuntimeError(f"Invalid HTTP status code '{status}' in response.")

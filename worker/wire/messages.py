@@ -40,7 +40,10 @@ ErrorCode = Literal[
 """The codes of errors, which docs/protocol.md explains."""
 
 MAX_ERROR_LENGTH = 300
+"""The maximum length of an error's text, in characters."""
+
 MAX_HISTORY_PAGE = 500
+"""The maximum number of messages in one answer to History."""
 
 
 class WireError(WorkerError):
@@ -84,6 +87,8 @@ class Welcome(Struct, frozen=True, kw_only=True, tag="welcome"):
 
 
 class Subscribed(ChannelState, frozen=False, kw_only=True, tag="subscribed", omit_defaults=True):
+    """The answer to Subscribe, with the position of the client in the channel."""
+
     channel: str
 
 
@@ -114,7 +119,7 @@ class Message(Struct, frozen=True, kw_only=True, tag="message", omit_defaults=Tr
     channel: str = ""
     data: Any
     sender: Sender | None = None
-    uid: str = ""  # names the message: two with the same in one channel are one; `attempt_of` needs it to be last
+    uid: str = ""  # two messages of a channel with one uid are the same message; the last field, as `attempt_of` needs
 
 
 class Member(Struct, frozen=True):
@@ -175,10 +180,14 @@ class Receipt(Struct, frozen=True, tag="delivered", omit_defaults=True):
 
 
 class Pong(Struct, frozen=True, tag="pong", omit_defaults=True):
+    """The answer to Ping."""
+
     id: RequestId = None
 
 
 class Error(Struct, frozen=True, tag="error", omit_defaults=True):
+    """The answer to a request that was not carried out. `code` is an ErrorCode."""
+
     code: str
     message: str
     id: RequestId = None
@@ -199,23 +208,31 @@ class Resume(Struct, frozen=True, tag="resume"):
 
 
 class Broadcast(Struct, frozen=True, tag="broadcast"):
+    """A message to all clients."""
+
     data: Raw
     id: RequestId = None
     idempotency_key: IdempotencyKey | None = None
 
 
 class Subscribe(Struct, frozen=True, tag="subscribe"):
+    """Asks for the messages of a channel: from now on, or from `since` on."""
+
     channel: str
     id: RequestId = None
     since: Position | None = None
 
 
 class Unsubscribe(Struct, frozen=True, tag="unsubscribe"):
+    """Asks for no more messages of a channel."""
+
     channel: str
     id: RequestId = None
 
 
 class Publish(Struct, frozen=True, tag="publish"):
+    """A message to all members of a channel."""
+
     channel: str
     data: Raw
     id: RequestId = None
@@ -286,6 +303,7 @@ _encoder = msgspec.json.Encoder()
 
 
 def encode(message: Struct) -> bytes:
+    """Encode a message to a client as JSON."""
     return _encoder.encode(message)
 
 
@@ -349,6 +367,9 @@ def shortened(text: str, length: int = MAX_ERROR_LENGTH) -> str:
 
 
 def check_user(user_id: str, request_id: RequestId) -> None:
-    """Check the user id in a request. Raises WireError `invalid_user`."""
+    """Check the user id in a request.
+
+    Raises WireError `invalid_user`.
+    """
     if problem := name_problem(user_id):
         raise WireError("invalid_user", f"user_id {problem}", request_id)
