@@ -123,7 +123,7 @@ LAYERS = {
         state_dir config
         machine
         template
-        errors unix_http quoting percentile local_tls
+        errors unix_http quoting counts percentile local_tls
     """,
 }
 

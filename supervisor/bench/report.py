@@ -10,6 +10,7 @@ from rich.text import Text
 
 from wsd.supervisor.bench.figures import Bucket, Figures
 from wsd.supervisor.bench.run import BenchProgress, BenchRun, BenchSettings
+from wsd.supervisor.counts import count
 from wsd.supervisor.errors import ExitCode
 from wsd.supervisor.machine.terminal import cell, console, show_json
 from wsd.supervisor.state_dir.directory import StateDir
@@ -53,7 +54,10 @@ def _table(figures: Figures) -> Table:
     made = Table(show_header=False, box=None, pad_edge=False)
     late = figures.latency
     rows: list[tuple[str, str]] = [
-        ("load", f"{figures.rate:g} messages/s of {figures.payload_bytes} bytes in {_channels(figures.channels)}"),
+        (
+            "load",
+            f"{figures.rate:g} messages/s of {figures.payload_bytes} bytes in {count(figures.channels, 'channel')}",
+        ),
         (
             "connected",
             f"{figures.connected:,} of {figures.connections:,}, {figures.connects_per_second:,.0f} per second",
@@ -86,10 +90,6 @@ def _errors(figures: Figures) -> str:
     if figures.delivered < figures.expected:
         errors.append(f"missing deliveries: {figures.expected - figures.delivered}")
     return "; ".join(errors) or "none"
-
-
-def _channels(count: int) -> str:
-    return "1 channel" if count == 1 else f"{count} channels"
 
 
 def _histogram(buckets: list[Bucket]) -> list[Text]:

@@ -7,7 +7,8 @@ from rich.text import Text
 from wsd.supervisor.cli import fitted_table
 from wsd.supervisor.cli.duration import duration
 from wsd.supervisor.cli.fitted_table import Column
-from wsd.supervisor.control.status import ClusterStatus, ProcessStatus, WorkerStatus
+from wsd.supervisor.control.status import ClusterStatus, NodeStatus, ProcessStatus, WorkerStatus
+from wsd.supervisor.counts import count
 from wsd.supervisor.machine.terminal import console, shown
 
 STATE_STYLES = {
@@ -48,10 +49,13 @@ def print_status(status: ClusterStatus) -> None:
     if status.dashboard_url:
         _line(Text(shown(f"dashboard: {status.dashboard_url}")))
     if len(status.nodes) > 1:
-        nodes = (f"{node.node_id}: {node.workers} workers, {node.connections} connections" for node in status.nodes)
-        _line(Text(shown("nodes: " + "; ".join(nodes))))
+        _line(Text(shown("nodes: " + "; ".join(map(_node, status.nodes)))))
     for problem in [*status.problems, *status.warnings]:
         _line(Text(shown(f"! {problem}"), "yellow"))
+
+
+def _node(node: NodeStatus) -> str:
+    return f"{node.node_id}: {count(node.workers, 'worker')}, {count(node.connections, 'connection')}"
 
 
 def _line(text: Text) -> None:

@@ -5,8 +5,8 @@ import http.client
 import json
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
 
+from wsd.supervisor.counts import count
 from wsd.supervisor.deploys.asker import ASKED_BY_HEADER, this_command
 from wsd.supervisor.errors import CommandError, NotRunningError
 from wsd.supervisor.machine.private_files import read_secret
@@ -16,7 +16,7 @@ from wsd.supervisor.unix_http import UnixConnection, request
 from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER
 
 UPGRADE_SECONDS = 60.0
-"""How long the code that is installed now may take to check its settings, and then to be up."""
+"""How long the installed version may take to check its settings, and then to be up."""
 
 
 class ControlClient:
@@ -36,7 +36,7 @@ class ControlClient:
         with self._mapped_errors():
             path, headers = self._state_dir.control_socket, self._headers()
             status, answer = request(path, method, target, self._timeout, body, headers=headers)
-        return _accepted(method, target, status, answer)
+        return _accepted(status, answer)
 
     def follow(self, target: str, body: object) -> Iterator[bytes]:
         """Begin an operation, and yield its progress until it is over: one JSON object per line. Raises as `call`."""
@@ -47,7 +47,7 @@ class ControlClient:
                 connection.request("POST", target, json.dumps(body), headers)
                 response = connection.getresponse()
             if response.status >= 400:
-                _accepted("POST", target, response.status, response.read())
+                _accepted(response.status, response.read())
             connection.sock.settimeout(None)  # an operation may take any time
             with self._mapped_errors():
                 yield from response
@@ -85,19 +85,25 @@ class ControlClient:
         if not alive:
             return f"no cluster runs in {self._state_dir.root}"
         return (
-            f"the supervisor in {self._state_dir.root} is gone, {len(alive)} processes of its cluster serve on: "
-            "`wsd start` takes them over, `wsd stop` ends them"
+            f"the supervisor in {self._state_dir.root} is gone, but its cluster still has "
+            f"{count(len(alive), 'process')}: `wsd start` takes them over, `wsd stop` ends them"
         )
 
 
-def _accepted(method: str, target: str, status: int, answer: bytes) -> bytes:
-    if status >= 400:
-        raise CommandError(f"the supervisor refused {method} {target}: {_reason(answer)}")
-    return answer
+def _accepted(status: int, answer: bytes) -> bytes:
+    """Return the answer of the supervisor. Raises CommandError with its reason when it is a refusal."""
+    if status < 400:
+        return answer
+    try:
+        reason = json.loads(answer)["error"]
+    except (ValueError, KeyError, TypeError):
+        text = answer.decode(errors="replace")
+        reason = f"the supervisor does not know this command (HTTP {status}: {text}); is it of another version of wsd?"
+    raise CommandError(reason)
 
 
 def upgrade_and_wait(state_dir: StateDir) -> int:
-    """Let the supervisor become the code that is installed now, and return its pid once the cluster is up.
+    """Replace the supervisor with the installed version, and return its pid once the cluster is up.
 
     Raises NotRunningError or CommandError.
     """
@@ -108,7 +114,8 @@ def upgrade_and_wait(state_dir: StateDir) -> int:
         time.sleep(0.05)
         if state_dir.lock.holder() is None:
             raise CommandError(
-                f"the new supervisor ended; the processes of the cluster serve on; see {state_dir.log('supervisor')}"
+                "the new supervisor has ended, and the processes of the cluster keep running; "
+                f"see {state_dir.log('supervisor')}"
             )
         with contextlib.suppress(CommandError):
             seen = json.loads(client.call("GET", "/v1/status"))
@@ -116,11 +123,6 @@ def upgrade_and_wait(state_dir: StateDir) -> int:
             if new and seen["state"] in ("healthy", "degraded"):
                 return int(seen["supervisor"]["pid"])
         if time.monotonic() - begun > UPGRADE_SECONDS:
-            raise CommandError(f"the new supervisor is not up after {UPGRADE_SECONDS:g} s; see its log")
-
-
-def _reason(answer: bytes) -> Any:
-    try:
-        return json.loads(answer)["error"]
-    except (ValueError, KeyError, TypeError):
-        return answer.decode(errors="replace")
+            raise CommandError(
+                f"the new supervisor is not up after {UPGRADE_SECONDS:g} s; see {state_dir.log('supervisor')}"
+            )

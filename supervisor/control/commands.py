@@ -69,7 +69,7 @@ def begin_restart(
     targets = [_worker(cluster, slot) for slot in dict.fromkeys(slots)] or cluster.workers
     running = [child for child in targets if child.slot.name not in children.drained]
     if not running:
-        raise CommandError("nothing to restart: these slots are drained, `wsd resume` starts them")
+        raise CommandError("nothing to restart: these slots are drained; `wsd resume` puts them back into service")
     return operations.begin("restart", lambda say: restart_children(children, running, say, surge=surge))
 
 
@@ -84,10 +84,10 @@ def begin_reload(cluster: Cluster, operations: Operations) -> Operation:
 
 
 def begin_drain(cluster: Cluster, operations: Operations, slot: int) -> Operation:
-    """Empty a slot until it is resumed. Raises CommandError."""
+    """Drain the worker in a slot, which stays empty until it is resumed. Raises CommandError."""
     child, children = _worker(cluster, slot), cluster.children
     if not any(other.slot.ready for other in cluster.workers if other is not child):
-        raise CommandError(f"{child.slot.name} is the last that serves; `wsd stop` ends the cluster")
+        raise CommandError(f"{child.slot.name} is the last worker that serves; `wsd stop` ends the cluster")
 
     async def work(say: Say) -> None:
         children.drained.add(child.slot.name)
@@ -124,15 +124,15 @@ def begin_rebalance(cluster: Cluster, operations: Operations) -> Operation:
 
 
 def begin_upgrade(cluster: Cluster, operations: Operations, hand_over: Callable[[], None]) -> Operation:
-    """Check the code that is installed now, and let it take over by `hand_over`. Raises CommandError."""
+    """Check the installed version of wsd, and let it take over by `hand_over`. Raises CommandError."""
 
     async def work(say: Say) -> None:
         await upgrade.check_next(cluster.loaded.here)
         if not cluster.children.record():
             raise CommandError(
-                "state.json cannot be written, so the new code could not know what runs; the old code goes on"
+                "state.json cannot be written, so the new supervisor could not know what runs; this one keeps running"
             )
-        say("the new code takes over")
+        say("the new supervisor takes over")
         hand_over()
 
     return operations.begin("upgrade", work)
@@ -142,5 +142,7 @@ def _worker(cluster: Cluster, slot: int) -> Child[Service]:
     """Return the worker in a slot. Raises CommandError when there is none."""
     child = cluster.children.get(f"worker-{slot}")
     if child is None:
-        raise CommandError(f"there is no slot {slot}, they are 1 to {cluster.config.cluster.workers}")
+        last = cluster.config.cluster.workers
+        slots = f"slots 1 to {last}" if last > 1 else "slot 1 only"
+        raise CommandError(f"there is no slot {slot}: this cluster has {slots}")
     return child

@@ -11,6 +11,7 @@ from wsd.supervisor.config.redis_url import redacted
 from wsd.supervisor.control.access import dashboard_url
 from wsd.supervisor.control.problems import connections_possible_now, problems, warnings
 from wsd.supervisor.control.status import ClusterStatus, NodeStatus, ProcessStatus, RedisStatus, WorkerStatus
+from wsd.supervisor.counts import count
 from wsd.supervisor.deploys.operations import Operations
 from wsd.supervisor.processes.children import Child
 from wsd.supervisor.processes.service import Service
@@ -69,7 +70,7 @@ def summary(status: ClusterStatus) -> str:
     """Return the state of the cluster on one line."""
     serving = sum(worker.state == "ready" for worker in status.workers)
     connections = sum(worker.connections or 0 for worker in status.workers)
-    parts = [status.state, f"{serving} of {len(status.workers)} workers", f"{connections} connections"]
+    parts = [status.state, f"{serving} of {count(len(status.workers), 'worker')}", count(connections, "connection")]
     return ", ".join([*parts, *status.problems, *status.warnings])
 
 

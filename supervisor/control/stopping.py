@@ -36,7 +36,7 @@ def stop(state_dir: StateDir, patience: float | None) -> str:
     except NotRunningError:
         if not (leftovers := _end_leftovers(state_dir, patience)):
             raise
-        return f"ended what a supervisor that died had left running: {names_of(leftovers)}"
+        return f"ended the processes that a dead supervisor had left running: {names_of(leftovers)}"
     _end_leftovers(state_dir, patience)  # of a supervisor that died while it stopped
     return f"stopped the cluster in {state_dir.root}"
 

@@ -6,6 +6,7 @@ import logging
 import msgspec
 
 from wsd.supervisor.cluster import Cluster
+from wsd.supervisor.counts import count
 from wsd.supervisor.deploys.asker import asked_by
 from wsd.supervisor.errors import CommandError
 from wsd.worker.contract.events import EVENT
@@ -32,6 +33,7 @@ async def ask_worker(cluster: Cluster, method: str, target: str, body: object = 
             if status != 200:
                 raise CommandError(f"{child.slot.name} refuses: {answer.decode(errors='replace')}")
             if method == "POST" and (ended := msgspec.json.decode(answer)["sessions"]):
-                logger.info("%s ends %d sessions, asked for by %s", target, len(ended), asked_by.get(), extra=EVENT)
+                text = "%s ends %s, asked for by %s"
+                logger.info(text, target, count(len(ended), "session"), asked_by.get(), extra=EVENT)
             return answer
     raise CommandError("no worker serves")

@@ -38,7 +38,7 @@ async def restart_children(
         available = psutil.virtual_memory().available
         surge = fits(available, [child.usage.rss for child in targets if child.usage is not None])
         if not surge:
-            say(f"one by one: {available >> 20} MB of memory are too little for all new processes beside the old ones")
+            say(f"one by one: {available >> 20} MB of memory are not enough for all new processes beside the old ones")
     await (_surge if surge else _one_by_one)(children, targets, say)
 
 
@@ -85,7 +85,7 @@ async def stop_children(
 async def _surge(children: Children, targets: Sequence[Child[Service]], say: Say) -> None:
     """Replace all processes at once.
 
-    Raises CommandError when a new process does not become healthy; all old processes then go on.
+    Raises CommandError when a new process does not become healthy; all old processes then keep running.
     """
     begun = time.monotonic()
     old = await _replace(children, targets, held=True)
@@ -96,12 +96,12 @@ async def _surge(children: Children, targets: Sequence[Child[Service]], say: Say
     except CommandError as exc:
         for child in targets:
             children.post(child, Abandon())
-        raise CommandError(f"{exc}; the old processes go on") from None
+        raise CommandError(f"{exc}; the old processes keep running") from None
     for child in targets:
         children.post(child, Swap())
     await children.until(lambda: all(_serving(child) not in old[child.slot.name] for child in targets))
     say(f"swapped, {_since(begun)}: the old processes drain")
-    await _drained(children, targets, old, begun, say)
+    await _until_drained(children, targets, old, begun, say)
 
 
 async def _one_by_one(children: Children, targets: Sequence[Child[Service]], say: Say) -> None:
@@ -115,9 +115,9 @@ async def _one_by_one(children: Children, targets: Sequence[Child[Service]], say
         try:
             await _until_healthy(children, child, old[child.slot.name])
         except CommandError as exc:
-            raise CommandError(f"{exc}; the old process goes on") from None
+            raise CommandError(f"{exc}; the old process keeps running") from None
         say(f"{child.slot.name}: the new process serves, {_since(begun)}")
-        await _drained(children, [child], old, begun, say)
+        await _until_drained(children, [child], old, begun, say)
 
 
 async def _replace(children: Children, targets: Sequence[Child[Service]], *, held: bool) -> dict[str, frozenset[int]]:
@@ -152,7 +152,7 @@ async def _until_healthy(children: Children, child: Child[Service], old: frozens
     await children.until(settled)
 
 
-async def _drained(
+async def _until_drained(
     children: Children, targets: Sequence[Child[Service]], old: dict[str, frozenset[int]], begun: float, say: Say
 ) -> None:
     await children.until_each(

@@ -2,6 +2,7 @@
 
 from wsd.supervisor.cluster import Cluster
 from wsd.supervisor.config.settings import with_workers
+from wsd.supervisor.counts import count
 from wsd.supervisor.deploys.operations import Say
 from wsd.supervisor.deploys.restart import start_children, stop_children
 from wsd.supervisor.errors import CommandError
@@ -25,7 +26,7 @@ async def scale(cluster: Cluster, wanted: int, say: Say) -> None:
         for child in leaving:
             cluster.children.remove(child)
     cluster.children.record()
-    say(f"{wanted} workers" if wanted != 1 else "1 worker")
+    say(count(wanted, "worker"))
 
 
 async def _add(cluster: Cluster, slots: range, say: Say) -> None:
@@ -37,4 +38,4 @@ async def _add(cluster: Cluster, slots: range, say: Say) -> None:
     except CommandError as exc:
         for child in new:
             children.remove(child)
-        raise CommandError(f"{exc}; there are {slots.start - 1} workers as before") from None
+        raise CommandError(f"{exc}; the cluster has {count(slots.start - 1, 'worker')} as before") from None

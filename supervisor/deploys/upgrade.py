@@ -1,4 +1,4 @@
-"""Let a supervisor become the code that is installed now, while its cluster runs on."""
+"""Replace a supervisor with the installed version of wsd, while the processes of its cluster keep running."""
 
 import asyncio
 import os
@@ -12,14 +12,14 @@ from wsd.supervisor.errors import CommandError
 from wsd.supervisor.state_dir.directory import StateDir
 
 LOCK_FD_ENV = "WSD_LOCK_FD"
-"""The environment variable with the descriptor of the lock, for the code that this process executes next."""
+"""The environment variable with the descriptor of the lock, for the program that this process executes next."""
 
 SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2})
 """The signals that a supervisor handles."""
 
 
 def inherited_lock(environ: MutableMapping[str, str]) -> int:
-    """Return the descriptor of the lock if another supervisor became this one, else -1.
+    """Return the descriptor of the lock if this process executes us in the place of an earlier supervisor, else -1.
 
     The variable is removed from `environ`, so that processes of the cluster do not inherit it.
     """
@@ -28,7 +28,7 @@ def inherited_lock(environ: MutableMapping[str, str]) -> int:
 
 
 async def check_next(here: Path) -> None:
-    """Check that the code that is installed now would start with our arguments, in the directory `here`.
+    """Check that the installed version of wsd would start with our arguments, in the directory `here`.
 
     Raises CommandError when it would not.
     """
@@ -43,20 +43,22 @@ async def check_next(here: Path) -> None:
             stderr=subprocess.STDOUT,
         )
     except OSError as exc:
-        raise CommandError(f"the new code cannot be run, the old one goes on: {exc.filename}: {exc.strerror}") from None
+        raise CommandError(
+            f"the installed version cannot be run, this one keeps running: {exc.filename}: {exc.strerror}"
+        ) from None
     output, _ = await process.communicate()
     if process.returncode != 0:
         lines = output.decode(errors="replace").strip().splitlines() or [f"exit code {process.returncode}"]
-        raise CommandError(f"the new code would not start, the old one goes on: {lines[-1]}")
+        raise CommandError(f"the installed version would not start, this one keeps running: {lines[-1]}")
 
 
-def become_the_next(state_dir: StateDir, here: Path) -> None:
-    """Execute the code that is installed now, in this process, with its children and its lock.
+def execute_installed_version(state_dir: StateDir, here: Path) -> None:
+    """Execute the installed version of wsd in this process, which keeps its pid, its children and its lock.
 
     `here` is the directory to run in. It is looked up anew, because a link to a release may lead elsewhere by now.
-    Signals are blocked until the new code handles them.
+    Signals are blocked until the new program handles them.
 
-    Raises CommandError when the code cannot be executed.
+    Raises CommandError when it cannot be executed.
     """
     environ = {**os.environ, "PWD": str(here), LOCK_FD_ENV: str(state_dir.lock.keep_open())}
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -65,7 +67,7 @@ def become_the_next(state_dir: StateDir, here: Path) -> None:
         os.execve(sys.executable, _next_command(), environ)  # noqa: S606
     except OSError as exc:
         raise CommandError(
-            f"cannot go on as {sys.executable} in {here}: {exc.strerror}; the processes of the cluster serve on, "
+            f"cannot execute {sys.executable} in {here}: {exc.strerror}; the processes of the cluster keep running, "
             "and `wsd start` takes them over"
         ) from None
 

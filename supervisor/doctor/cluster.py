@@ -12,6 +12,7 @@ import msgspec
 from wsd.supervisor.config.loading import Loaded
 from wsd.supervisor.control.client import ControlClient
 from wsd.supervisor.control.status import ClusterStatus
+from wsd.supervisor.counts import count
 from wsd.supervisor.errors import CommandError
 from wsd.supervisor.machine.ports import check_port, listen_address
 from wsd.supervisor.monitoring.finding import Finding, failure, ok, warning
@@ -77,7 +78,7 @@ def processes(state_dir: StateDir, running: ClusterStatus | None) -> Iterator[Fi
         for problem in running.problems:
             yield failure("cluster", problem, "see docs/operations.md for what to do, and `wsd logs` for details")
     else:
-        yield ok("cluster", f"{running.state}, {len(running.workers)} workers on node {running.node_id}")
+        yield ok("cluster", f"{running.state}, {count(len(running.workers), 'worker')} on node {running.node_id}")
     if running.redis.url:
         yield worker_round_trip(state_dir)
 

@@ -1,4 +1,4 @@
-"""`wsd start`: run a cluster in the foreground, from the lock on its state directory until that is given back."""
+"""`wsd start`: run a cluster in the foreground, from taking the lock on its state directory until its release."""
 
 import asyncio
 import logging
@@ -6,8 +6,9 @@ import os
 
 from wsd.supervisor.cluster import Cluster
 from wsd.supervisor.config.loading import Loaded
+from wsd.supervisor.counts import count
 from wsd.supervisor.deploys.leftovers import take_stock
-from wsd.supervisor.deploys.upgrade import become_the_next, inherited_lock
+from wsd.supervisor.deploys.upgrade import execute_installed_version, inherited_lock
 from wsd.supervisor.errors import CommandError
 from wsd.supervisor.launch.detach import READY_FD_ENV
 from wsd.supervisor.launch.serving import serve
@@ -25,7 +26,7 @@ from wsd.worker.contract.events import EVENT
 logger = logging.getLogger(__name__)
 
 PRIVATE_UMASK = 0o077
-"""Of the supervisor, nginx and Valkey: their files are for their user alone. Applications keep the user's own."""
+"""The umask of the supervisor, nginx and Valkey, whose files are for their user alone. Applications keep the user's."""
 
 
 def run_in_foreground(loaded: Loaded) -> None:
@@ -51,7 +52,7 @@ def run_in_foreground(loaded: Loaded) -> None:
             cluster.handing_over = True
             logger.exception("the supervisor failed")
             raise CommandError(
-                f"the supervisor failed, see {state_dir.log('supervisor')}; its processes serve on until "
+                f"the supervisor failed, see {state_dir.log('supervisor')}; its processes keep running until "
                 "`wsd stop`, or the next `wsd start` takes them over"
             ) from None
         finally:
@@ -59,7 +60,7 @@ def run_in_foreground(loaded: Loaded) -> None:
             console.flush()
         if cluster.handing_over:
             os.umask(umask)
-            become_the_next(state_dir, loaded.here)
+            execute_installed_version(state_dir, loaded.here)
     finally:
         # Whatever has ended the supervisor: the processes that still run must be found again.
         if not serves_on and not any(is_alive(record, state_dir.root) for record in state_dir.read_state().processes):
@@ -85,7 +86,8 @@ def _prepare(loaded: Loaded, state_dir: StateDir, console: Console, public: int 
     address = loaded.config.cluster.host, loaded.config.cluster.port
     if saved.processes:
         console.say("taking over the processes of the previous supervisor")
-        logger.info("taking over %d processes of the previous supervisor", len(saved.processes), extra=EVENT)
+        text = "taking over %s of the previous supervisor"
+        logger.info(text, count(len(saved.processes), "process"), extra=EVENT)
     elif public is None:
         check_port(*address)
     if public is not None:

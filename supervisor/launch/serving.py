@@ -8,6 +8,7 @@ import os
 from wsd.supervisor.cluster import Cluster
 from wsd.supervisor.control.server import ControlServer
 from wsd.supervisor.control.status_report import report, summary
+from wsd.supervisor.counts import count
 from wsd.supervisor.deploys.operations import Operations
 from wsd.supervisor.launch.banner import banner
 from wsd.supervisor.launch.detach import READY_FD_ENV, leave_terminal
@@ -41,7 +42,7 @@ async def serve(cluster: Cluster, saved: SavedState, console: Console) -> None:
         is_kept = "JOURNAL_STREAM" in os.environ or console.as_json
         for line in banner(cluster, report(cluster, operations), is_kept=is_kept):
             console.say(line)
-        logger.info("the cluster is up, %d workers", len(cluster.workers), extra=EVENT)
+        logger.info("the cluster is up, %s", count(len(cluster.workers), "worker"), extra=EVENT)
         if ready_fd is not None:
             console.flush()
             leave_terminal(int(ready_fd), log)

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from wsd.supervisor.counts import count
+
 WARN_CONNECTIONS = 0.8
 """The share of the possible connections from which on there is a warning."""
 
@@ -51,7 +53,7 @@ def refusals_warning(refused_at: Iterable[float | None], now: float) -> str | No
     if not workers:
         return None
     return (
-        f"Redis refuses messages of {workers} worker{'s' if workers > 1 else ''}, and nobody receives them: "
+        f"Redis refuses messages of {count(workers, 'worker')}, and nobody receives them: "
         "`wsd logs --grep rejects` says why"
     )
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from wsd.supervisor.config.settings import NginxConfig
+from wsd.supervisor.counts import count
 from wsd.supervisor.monitoring.finding import Finding, failure, ok, warning
 
 WARN_BEFORE = timedelta(days=14)
@@ -73,7 +74,7 @@ def findings(certificate: Certificate, server_name: str, now: datetime) -> Itera
         yield failure(check, text, "is the clock of this machine right?")
     elif certificate.not_after - now <= WARN_BEFORE:
         days = (certificate.not_after - now).days
-        text = f"expires on {_day(certificate.not_after)}, in {days} day{'s' if days != 1 else ''}"
+        text = f"expires on {_day(certificate.not_after)}, in {count(days, 'day')}"
         yield warning(check, text, renew)
     if server_name and not any(matches(name, server_name) for name in certificate.names):
         text = f"is for {', '.join(certificate.names) or 'no name'}, not for nginx.server_name {server_name}"

@@ -419,7 +419,7 @@ def _succeed(slot: Slot, gone: Incarnation, reason: str, now: float, policy: Res
     if gone.phase is Phase.DRAINING:
         return slot, []
     if slot.ready:
-        text = f"{slot.name}: the new process ended ({reason}), the old one goes on"
+        text = f"{slot.name}: the new process ended ({reason}), the old one keeps running"
         return replace(slot, recycle_at=now + policy.backoff_max), [Report(text)]
     report = Report(f"{slot.name} ended ({reason}), its replacement takes over")
     slot, effects = _swap(slot, now)

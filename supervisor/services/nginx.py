@@ -124,7 +124,7 @@ class NginxService(Service):
 
         Connections stay with the processes that have them. `process` is None while nginx does not run.
 
-        Raises StartError when nginx goes on with the old configuration.
+        Raises StartError when nginx keeps the old configuration.
         """
         if process is None:
             return  # nginx reads the configuration when it starts
@@ -138,7 +138,7 @@ class NginxService(Service):
         while not set(process.children()) - before:
             lines = tail(log, log_start, 20)
             if problem := next((line for line in lines if IS_FATAL.match(line)), None):
-                raise StartError(f"nginx goes on with its old configuration: {problem}")
+                raise StartError(f"nginx keeps its old configuration: {problem}")
             if time.monotonic() > deadline:
                 raise StartError(f"nginx did not take its new configuration within {RELOAD_SECONDS:g} s; see {log}")
             await asyncio.sleep(0.02)

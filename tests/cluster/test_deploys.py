@@ -82,7 +82,7 @@ async def test_one_slot_is_restarted_and_the_others_are_not(tmp_path: Path) -> N
         assert before[2] == after[2]
         result = cluster.wsd("restart", "9")
         assert result.returncode == 1
-        assert "there is no slot 9, they are 1 to 3" in result.stderr
+        assert "there is no slot 9: this cluster has slots 1 to 3" in result.stderr
 
 
 async def test_a_worker_that_dies_during_a_restart_is_not_missed(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ async def test_a_drained_slot_stays_empty_until_it_is_resumed(tmp_path: Path) ->
             assert (status.workers[1].state, status.state) == ("drained", "healthy")
             refused = cluster.wsd("drain", "1")
             assert refused.returncode == 1
-            assert "worker-1 is the last that serves" in refused.stderr
+            assert "worker-1 is the last worker that serves" in refused.stderr
             await cluster.run("restart")
             assert cluster.worker(2).state == "drained"
             await cluster.run("upgrade")

@@ -61,7 +61,7 @@ async def test_events_say_who_asked(tmp_path: Path) -> None:
         shown = cluster.wsd("events").stdout
     user = getpass.getuser()
     for text in (
-        f"kick ends 1 sessions, asked for by wsd kick, user {user}",
+        f"kick ends 1 session, asked for by wsd kick, user {user}",
         f"drain begins, asked for by wsd drain, user {user}",
         "resume begins, asked for by the dashboard, from 127.0.0.1",
         "reload begins, asked for by SIGHUP",

@@ -93,7 +93,7 @@ async def test_a_full_disk_ends_nothing_and_is_said_in_the_right_words(tmp_path:
         cluster.wait()
         stopped = cluster.wsd("stop", "--timeout", "0")
         assert stopped.returncode == 0, stopped.stderr
-        assert "ended what a supervisor that died had left running" in stopped.stdout
+        assert "ended the processes that a dead supervisor had left running" in stopped.stdout
 
 
 async def test_a_valkey_that_refuses_everything_is_not_taken_for_hung(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_systemd_is_notified_of_ready_watchdog_reload_and_stop(tmp_path: Path, n
         assert cluster.process is not None
         assert f"MAINPID={cluster.process.pid}" in heard(notified, "READY=1")
         lines = heard(notified, "WATCHDOG=1")
-        assert "STATUS=healthy, 1 of 1 workers, 0 connections" in lines
+        assert "STATUS=healthy, 1 of 1 worker, 0 connections" in lines
         cluster.signal(signal.SIGHUP)
         assert any(line.startswith("MONOTONIC_USEC=") for line in heard(notified, "RELOADING=1"))
         heard(notified, "READY=1")

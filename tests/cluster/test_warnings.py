@@ -110,5 +110,5 @@ async def test_all_nodes_that_share_a_redis_are_seen(tmp_path: Path) -> None:
         client = await two.client()
         expected = [("one", 1, 0), ("two", 2, 1)]
         await eventually(lambda: [(n.node_id, n.workers, n.connections) for n in one.status().nodes] == expected)
-        assert "two: 2 workers, 1 connections" in one.wsd("status").stdout
+        assert "two: 2 workers, 1 connection" in one.wsd("status").stdout
         await client.close()

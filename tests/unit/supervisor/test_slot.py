@@ -252,7 +252,7 @@ def test_a_replacement_that_does_not_become_healthy_leaves_the_old_one() -> None
     run(Recycle(1, "is fat"))
     assert run(Tick(), after=10) == [End(2, Urgency.KILL)]
     assert run(Exited(2, "killed by SIGKILL")) == []
-    assert run.reports == ["worker-1: the new process ended (killed by SIGKILL), the old one goes on"]
+    assert run.reports == ["worker-1: the new process ended (killed by SIGKILL), the old one keeps running"]
     assert run.state == "ready"
     assert run(Recycle(1, "is fat")) == []  # not again and again
     assert run(Recycle(1, "is fat"), after=8) == [Spawn(3)]
