@@ -97,9 +97,9 @@ def test_logs_are_chosen_by_process_time_and_text(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "2") as cluster:
         cluster.wsd("restart", "2")
         one = cluster.wsd("logs", "1").stdout
-        assert "hearing" in one
+        assert "subscribed" in one
         assert " | " not in one  # one log needs no names
-        both = cluster.wsd("logs", "supervisor", "2", "--grep", "STARTED|hearing").stdout.splitlines()
+        both = cluster.wsd("logs", "supervisor", "2", "--grep", "STARTED|subscribed").stdout.splitlines()
         assert {line.split(" | ")[0].strip() for line in both} == {"supervisor", "worker-2"}
         times = [line.split(" | ")[1][:23] for line in both]
         assert times == sorted(times)
@@ -138,7 +138,7 @@ def test_logs_in_json_and_rotated_by_size(tmp_path: Path) -> None:
         pid = cluster.worker(1).pid
         cluster.wsd("restart")
         assert cluster.replaced(1, pid)
-        until(lambda: "hearing" in log.read_text())
+        until(lambda: "subscribed" in log.read_text())
 
 
 def test_logs_of_nothing_are_an_error(tmp_path: Path) -> None:
