@@ -1,4 +1,4 @@
-"""What the documentation names is there: tests, files, headings, settings, commands and messages."""
+"""Tests, files, headings, settings, commands and messages that the documentation names exist."""
 
 import ast
 import re

@@ -1,6 +1,6 @@
-"""Applications that treat lifespan events in every way that has been seen.
+"""Functions that treat the events of a lifespan in every way that applications do.
 
-Each takes (receive, send) of one lifespan.
+Each takes the `receive` and `send` of one lifespan.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What `--app module:attribute` may name, and what it may not."""
+"""Objects that `--app module:attribute` may name, and objects that it may not."""
 
 from collections.abc import Awaitable as AwaitableOf
 from collections.abc import Callable, Generator

@@ -15,7 +15,7 @@ _ends: dict[str, Any] = {}
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """By path: echo, or something that applications do."""
+    """Do what the path says (see BEHAVIOURS), or echo."""
     if scope["type"] == "http":
         query = parse_qs(scope["query_string"].decode())
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -65,7 +65,7 @@ async def answers(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def floods(scope: Scope, receive: Receive, send: Send) -> None:
-    """10,000 messages of 10 KB, at the client's pace."""
+    """Send 10,000 messages of 10 KB, at the client's pace."""
     await send({"type": "websocket.accept"})
     for number in range(10_000):
         await send({"type": "websocket.send", "text": f"{number:010}" + "x" * 10_000})
@@ -102,7 +102,7 @@ UNSENDABLE: dict[str, dict[str, Any]] = {
     "send-text-as-bytes": {"type": "websocket.send", "bytes": "text"},
     "send-list": {"type": "websocket.send", "bytes": [1, 2]},
 }
-"""What no application can say to a client."""
+"""Messages that no application can send to a client."""
 
 UNACCEPTABLE: dict[str, dict[str, Any]] = {
     "subprotocol-line": {"type": "websocket.accept", "subprotocol": "a\r\nX-Evil: 1"},
@@ -118,7 +118,7 @@ UNACCEPTABLE: dict[str, dict[str, Any]] = {
     "response-texts": {"type": "websocket.http.response.start", "status": 401, "headers": [("x", "1")]},
     "response-status": {"type": "websocket.http.response.start", "status": 42},
 }
-"""With what no handshake can be answered."""
+"""Messages with which no handshake can be answered."""
 
 
 async def says_the_unsendable(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""`--app`: the user's application, and every way in which it may not be one."""
+"""`wsd start --app`: applications that are served, and objects that are not applications."""
 
 import asyncio
 import http.client

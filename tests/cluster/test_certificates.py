@@ -37,7 +37,7 @@ class Authority:
         return self.ca.issue_cert(*(names or ("localhost", "127.0.0.1")))
 
     def renew(self, *names: str) -> str:
-        """Write a pair and let the link lead to it; its serial number."""
+        """Write a certificate and a key, point the link at them, and return the serial number."""
         leaf = self.issue(*names)
         self.issued += 1
         home = self.directory / f"archive-{self.issued}"
@@ -55,7 +55,7 @@ def serial_of(leaf: trustme.LeafCert) -> str:
 
 
 def served_serial(cluster: Cluster) -> str:
-    """The serial number of the certificate that a new client gets."""
+    """Return the serial number of the certificate that a new client gets."""
     pem = ssl.get_server_certificate(("127.0.0.1", cluster.port), timeout=10)
     return f"{x509.load_pem_x509_certificate(pem.encode()).serial_number:x}"
 

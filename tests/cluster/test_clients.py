@@ -24,7 +24,7 @@ def cluster(tmp_path: Path) -> Any:
 
 
 async def publish_numbers(cluster: Cluster, count: int) -> None:
-    """From another client of examples/, which is cut off, too, when its worker dies."""
+    """Publish numbers by another client of examples/, which is cut off, too, when its worker dies."""
     async with client_module().WsdClient(cluster.url, "source") as source:
         for number in range(count):
             ack = await source.publish("numbers", number)
@@ -33,7 +33,7 @@ async def publish_numbers(cluster: Cluster, count: int) -> None:
 
 
 async def counted(cluster: Cluster) -> list[Any]:
-    """All that was ever published to the channel `counted`."""
+    """Return everything that was ever published to the channel `counted`."""
     client = await cluster.client("auditor")
     found: list[Any] = []
     while True:
@@ -133,7 +133,7 @@ async def test_the_javascript_client(cluster: Cluster, tmp_path: Path) -> None:
 
 
 async def test_javascript_clients_are_back_after_a_stop_and_a_start(cluster: Cluster, tmp_path: Path) -> None:
-    """In Node 20 and 22 a handshake that fails fires `error`, and no `close`."""
+    """A handshake that fails in Node 20 and 22 fires `error`, and no `close`."""
     command = node_program("returning_clients", tmp_path)
     process = await asyncio.create_subprocess_exec(*command, cluster.url, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None

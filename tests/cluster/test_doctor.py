@@ -1,4 +1,4 @@
-"""`wsd doctor`: what it finds on a machine that is well, and what it says of one that is not."""
+"""`wsd doctor` on a machine that is well, and on one with problems."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What strangers write stays text, whatever command shows it: every command is run, into a pipe and on a terminal."""
+"""Hostile text in the output of every command, into a pipe and on a terminal: nothing of it acts or hides."""
 
 import contextlib
 import os
@@ -144,7 +144,7 @@ PROGRESS = re.compile(r"\x1b\[(\?25[lh]|[12]?[AK])|\r")
 
 
 def on_a_terminal(arguments: Sequence[str], directory: Path, env: Mapping[str, str]) -> str:
-    """What is drawn, without our own colours and cursor movements."""
+    """Return the output of a command on a terminal, without the colours and cursor movements of the command itself."""
     master, slave = pty.openpty()
     try:
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""What a cluster answers over HTTP: metrics of all its processes, statistics of all its workers, publishing."""
+"""The HTTP API of a cluster: metrics of all its processes, statistics of all its workers, publishing."""
 
 import http.client
 import json

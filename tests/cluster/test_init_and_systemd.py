@@ -71,7 +71,7 @@ def test_the_units_are_ones_that_systemd_takes(tmp_path: Path) -> None:
 
 @pytest.fixture
 def notified(tmp_path: Path) -> Iterator[socket.socket]:
-    """Where systemd listens."""
+    """The socket at which systemd would receive notifications."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(tmp_path / "notify"))
         listener.settimeout(30)
@@ -79,7 +79,7 @@ def notified(tmp_path: Path) -> Iterator[socket.socket]:
 
 
 def heard(notified: socket.socket, state: str) -> list[str]:
-    """The datagram with this state; the test fails when none comes."""
+    """Receive until a datagram has this state, and return it. The test fails when none comes."""
     while True:
         lines = notified.recv(4096).decode().splitlines()
         if state in lines:
@@ -113,7 +113,7 @@ def public(tmp_path: Path) -> Iterator[socket.socket]:
 
 
 class Activated(Cluster):
-    """Started as systemd does it that holds the public port."""
+    """A cluster that systemd started, which holds the public port (socket activation)."""
 
     def __init__(self, directory: Path, public: socket.socket, *arguments: str, port: int | None = None) -> None:
         super().__init__(directory, *arguments, port=port or public.getsockname()[1])

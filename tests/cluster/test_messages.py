@@ -1,4 +1,4 @@
-"""What clients of the built-in hub see, whatever worker serves them."""
+"""Messages between clients of the built-in hub on several workers."""
 
 import http.client
 import json

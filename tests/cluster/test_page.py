@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.skipif(CHROMIUM is None, reason="no
 
 
 def wait_until_connected(tab: Tab) -> str:
-    """The worker's id, once there is one."""
+    """Wait until the page is connected, and return the id of its worker."""
     until(lambda: tab.run("document.querySelector('#state')?.dataset.state") == "open", "a connected page")
     return tab.text("#worker")
 

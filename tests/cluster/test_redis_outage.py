@@ -23,7 +23,7 @@ ALONE = CONFIG + "[redis]\nstand_in = false\n"
 
 
 async def publish(client: HubClient, stop: asyncio.Event) -> int:
-    """Numbers from 0 to the channel `room`; how many."""
+    """Publish numbers from 0 on to the channel `room`, and return how many there were."""
     number = 0
     while not stop.is_set():
         await client.send({"type": "publish", "channel": "room", "data": number})

@@ -19,7 +19,7 @@ def release(directory: Path, version: int) -> None:
 
 
 def point(link: Path, version: int) -> None:
-    """As `ln -sfn` does."""
+    """Replace the link at once, as `ln -sfn` does."""
     new = link.with_name("new")
     new.symlink_to(f"releases/{version}")
     new.rename(link)

@@ -1,4 +1,4 @@
-"""A request that ends the worker that carries it out ends that one alone."""
+"""A request that ends its worker is not sent to another one, and ends no other worker."""
 
 import http.client
 import os

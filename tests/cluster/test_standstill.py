@@ -27,7 +27,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @contextmanager
 def all_stopped(pids: Iterable[int]) -> Iterator[None]:
-    """Stop them in this order, and let them go on in the same order."""
+    """Stop processes in this order, and let them continue in the same order at the end of the block."""
     pids = list(pids)
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)

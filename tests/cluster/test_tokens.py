@@ -118,7 +118,7 @@ async def test_a_function_without_a_token_is_asked_again(cluster: Cluster) -> No
 
 
 def entrance(tab: Tab) -> str:
-    """Why the page asks for a token; nothing while it does not."""
+    """Return the reason why the page asks for a token, and an empty text while it does not ask."""
     return str(tab.run("document.querySelector('#entrance').checkVisibility() ? refused.textContent : ''"))
 
 

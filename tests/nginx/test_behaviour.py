@@ -1,4 +1,4 @@
-"""What nginx does with the rendered configuration, seen from both of its sides."""
+"""The behaviour of nginx with the rendered configuration, seen by clients and by workers."""
 
 import asyncio
 import socket
@@ -132,7 +132,7 @@ async def test_a_slow_request_is_carried_out_once(nginx_binary: Path, tmp_path: 
 
 
 async def test_a_handshake_that_ends_a_worker_reaches_few(nginx_binary: Path, tmp_path: Path) -> None:
-    """One more worker where none of its applications can have heard of the handshake, else none."""
+    """nginx tries one more worker, if no application can have seen the handshake, and otherwise none."""
     async with front(nginx_binary, tmp_path, upstreams=4) as nginx:
         answer, writer = await nginx.handshake(target="/die")
         assert answer.status == 502

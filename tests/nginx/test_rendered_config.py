@@ -51,7 +51,7 @@ SETTINGS: list[dict[str, Any]] = [
 def refusal(
     binary: Path, directory: Path, certificate: Certificate, host: str = "127.0.0.1", workers: int = 2, **nginx: Any
 ) -> str | None:
-    """What nginx -t says against it."""
+    """Return what `nginx -t` says against a configuration with these settings, and None if it accepts it."""
     if nginx.pop("tls", False):
         nginx |= {"tls_certificate": certificate.path, "tls_key": certificate.key}
     sockets = [directory / f"worker-{number}.sock" for number in range(workers)]

@@ -1,1 +1,1 @@
-"""Start and steer the real things that tests use: clusters, workers, servers, clients, Valkey, nginx, browsers."""
+"""Functions and classes that start and control what tests use: clusters, workers, servers, clients, browsers."""

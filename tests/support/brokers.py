@@ -1,4 +1,4 @@
-"""A real broker for a test."""
+"""A real Redis broker, and a listener that records what it receives."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -43,7 +43,7 @@ async def running_broker(
     spool_messages: int = 10_000,
     workers: Callable[[], int] = lambda: 0,
 ) -> AsyncIterator[tuple[RedisMessageBroker, Received]]:
-    """Run a broker, and keep what it receives. `workers` returns how many there are, as its heartbeat would know."""
+    """Run a broker, and record what it receives. `workers` returns the number of workers in the cluster."""
     received = Received()
     clients = []
 

@@ -1,4 +1,4 @@
-"""A real browser, headless, spoken to through its DevTools protocol."""
+"""A real headless browser, controlled by the DevTools protocol."""
 
 import http.client
 import json
@@ -18,7 +18,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 
 class Tab:
-    """One page, spoken to through the DevTools protocol."""
+    """A page, controlled by the DevTools protocol."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
@@ -50,7 +50,7 @@ def open_tab(port: int, url: str) -> Iterator[Tab]:
 
 @contextmanager
 def chromium(directory: Path) -> Iterator[int]:
-    """A headless browser; yields its DevTools port."""
+    """Run a headless browser, and yield its DevTools port."""
     assert CHROMIUM is not None
     with (directory / "chromium.log").open("wb") as log:
         process = subprocess.Popen(
@@ -70,9 +70,9 @@ def chromium(directory: Path) -> Iterator[int]:
             start_new_session=True,
         )
     try:
-        told = directory / "profile" / "DevToolsActivePort"
-        until(lambda: told.exists() and "\n" in told.read_text(), "chromium's port")
-        yield int(told.read_text().splitlines()[0])
+        port = directory / "profile" / "DevToolsActivePort"
+        until(lambda: port.exists() and "\n" in port.read_text(), "chromium's port")
+        yield int(port.read_text().splitlines()[0])
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(20)

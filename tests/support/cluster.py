@@ -1,4 +1,4 @@
-"""A real cluster for a test: started by the real command, in its own directory, on a port of its own."""
+"""Real clusters, started by the real command, each in a directory and on a port of its own."""
 
 import asyncio
 import http.client
@@ -31,11 +31,11 @@ WSD = (sys.executable, "-P", "-m", "wsd.supervisor")
 ROOT = Path(__file__).parent.parent.parent
 
 PROTOCOL = os.environ.get("WSD_TEST_PROTOCOL", "wsd")
-"""All tests can run over uvicorn's own WebSocket protocol, too: the way of applications under other servers."""
+"""The WebSocket protocol of workers. Under `uvicorn` the tests run as applications under other servers do."""
 
 
 def clean_env(**changes: str) -> dict[str, str]:
-    """The environment without what would change a cluster's settings."""
+    """Return the environment without variables that would change the settings of a cluster."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("WSD_") and k not in ("REDIS_URL", "NODE_ID")}
     return {**kept, "PYTHONPATH": "", "WSD_WEBSOCKET_PROTOCOL": PROTOCOL, **changes}
 
@@ -43,7 +43,7 @@ def clean_env(**changes: str) -> dict[str, str]:
 def wsd(
     *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 60
 ) -> subprocess.CompletedProcess[str]:
-    """Run one command to its end."""
+    """Run a command of wsd to its end."""
     return subprocess.run(
         [*WSD, *arguments], cwd=cwd, env=env or clean_env(), capture_output=True, text=True, timeout=timeout
     )
@@ -59,7 +59,10 @@ probe_timeout = 0.5
 
 
 class Cluster:
-    """`with Cluster(tmp_path, "--workers", "2") as cluster`: started when `start` or the block's begin returns."""
+    """A cluster that `wsd start` runs: `with Cluster(tmp_path, "--workers", "2") as cluster`.
+
+    It is up when the block begins, and nothing of it is left when the block ends.
+    """
 
     def __init__(
         self,
@@ -119,7 +122,7 @@ class Cluster:
         assert self.alive, self.output
 
     def kill(self) -> None:
-        """Leave nothing behind, whatever the test did. Only what this cluster recorded as its own."""
+        """Kill the processes that this cluster recorded as its own, whatever the test did."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
@@ -158,7 +161,7 @@ class Cluster:
         """Run a command in another directory."""
         return wsd(*arguments, "--state-dir", str(self.state_dir.root), cwd=directory, env=clean_env())
 
-    # What it says of itself
+    # Status
 
     def status(self) -> ClusterStatus:
         return msgspec.json.decode(ControlClient(self.state_dir).call("GET", "/v1/status"), type=ClusterStatus)
@@ -176,12 +179,12 @@ class Cluster:
         until(self.is_healthy, "a healthy cluster")
 
     def replaced(self, slot: int, old_pid: int | None) -> WorkerStatus | None:
-        """The slot's new worker, once it is ready."""
+        """Return the new worker of a slot once it is ready, and None before."""
         worker = self.worker(slot)
         return worker if worker.state == "ready" and worker.pid != old_pid else None
 
     def get(self, path: str) -> tuple[int, bytes]:
-        """What the public port answers."""
+        """Return the status and the body of a GET request to the public port."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
             connection.request("GET", path)
@@ -191,12 +194,12 @@ class Cluster:
             connection.close()
 
     def health(self) -> tuple[int, Any]:
-        """What nginx (or a worker, without nginx) answers to GET /health."""
+        """Return the status and the body of `GET /health` at the public port."""
         status, body = self.get("/health")
         return status, json.loads(body)
 
     def worker_health(self, slot: int) -> Any:
-        """What one worker itself answers to GET /health."""
+        """Return the body of `GET /health` at the socket of one worker."""
         _, body = request(self.state_dir.worker_socket(slot), "GET", "/health", 10)
         return json.loads(body)
 
@@ -206,7 +209,7 @@ class Cluster:
         found = [process.pid for process in seen if process is not None and process.pid is not None]
         return found + [child.pid for pid in found for child in psutil.Process(pid).children()]
 
-    # Its clients
+    # Clients
 
     async def kill_worker(self, worker_id: str) -> None:
         """Kill a worker, and wait until all workers are ready again."""

@@ -1,4 +1,4 @@
-"""A disk of a few megabytes for a test, and how to fill it."""
+"""A disk of a few megabytes, which a test can fill."""
 
 import subprocess
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def small_disk_at(directory: Path) -> Iterator[Path]:
 
 
 def fill(directory: Path) -> Path:
-    """Take all the room there is, and return the file that holds it."""
+    """Fill a disk, and return the file that takes the room."""
     ballast = directory / "ballast"
     with ballast.open("ab", buffering=0) as file, suppress(OSError):
         while file.write(b"x" * 4096):

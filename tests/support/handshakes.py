@@ -1,4 +1,4 @@
-"""Constant handshakes through nginx, which show whether a cluster refuses anybody."""
+"""Constant handshakes through nginx, which show whether a cluster refuses a client."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ class Handshakes:
         self.url = f"ws://127.0.0.1:{port}/ws"
         self.succeeded = 0
         self.failures: list[str] = []
-        self.enough = False  # says when to end
+        self.enough = False  # the test sets it to end the run
 
     async def run(self) -> None:
         while not self.enough:
@@ -32,7 +32,7 @@ class Handshakes:
 
 @asynccontextmanager
 async def constant_handshakes(cluster: Cluster) -> AsyncIterator[Handshakes]:
-    """Handshakes all the time; none of them may fail."""
+    """Make handshakes until the block ends, and check that none of them has failed."""
     handshakes = Handshakes(cluster.port)
     load = asyncio.create_task(handshakes.run())
     try:

@@ -1,4 +1,4 @@
-"""The real nginx with a rendered configuration, in front of upstreams that tell what reached them."""
+"""The real nginx with a rendered configuration, before upstreams that record the requests that reach them."""
 
 import asyncio
 import ssl
@@ -55,7 +55,7 @@ class Answer:
 
 
 LARGE_BYTES, LARGE_PIECE = 40_000_000, 100_000
-"""More than the kernel holds for connections of which nobody reads."""
+"""More bytes than the buffers of the kernel hold for connections that are not read."""
 
 
 @dataclass
@@ -146,7 +146,7 @@ class Front:
 
     @property
     def requests(self) -> list[str]:
-        """The request lines that reached any of the workers."""
+        """The request lines that reached any of the upstreams."""
         return [request["request"] for up in self.upstreams for request in up.requests]
 
     async def ask(
@@ -158,7 +158,7 @@ class Front:
         port: int = 0,
         plain: bool = False,
     ) -> Answer:
-        """One request on a connection of its own."""
+        """Send a request on a connection of its own, and return the response."""
         method = method or ("POST" if body else "GET")
         if body:
             headers = (*headers, f"Content-Length: {len(body)}")
@@ -167,14 +167,14 @@ class Front:
         return answer
 
     async def chunked(self, target: str, body: bytes) -> Answer:
-        """A request whose length is not said before."""
+        """Send a request with a body in chunks, and return the response."""
         encoded = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
         answer, writer = await self._ask("POST", target, ("Transfer-Encoding: chunked",), encoded, self.port, False)
         writer.close()
         return answer
 
     async def handshake(self, *headers: str, target: str = "/ws") -> tuple[Answer, asyncio.StreamWriter]:
-        """A WebSocket handshake; the connection stays open."""
+        """Make a WebSocket handshake. The connection stays open."""
         upgrade = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13")
         return await self._ask("GET", target, (*upgrade, *headers), b"", self.port, False)
 
@@ -200,7 +200,7 @@ class Front:
 async def front(
     binary: Path, directory: Path, upstreams: int = 2, tls: ssl.SSLContext | None = None, **nginx: Any
 ) -> AsyncIterator[Front]:
-    """nginx on a free port before `upstreams` upstreams; `nginx` are keys of [nginx]."""
+    """Run nginx on a free port, before a number of upstreams. `nginx` has keys of the section [nginx]."""
     behind = [Upstream(directory / f"{number}.sock") for number in range(upstreams)]
     port = unused_port()
     if nginx.get("tls_redirect_port"):

@@ -11,7 +11,7 @@ from wsd.worker.delivery.outlet import Outlet
 
 
 class Socket:
-    """Record what is written. A full socket takes nothing more until the test says so."""
+    """A writer that records what is written. While `full` is set it takes nothing more."""
 
     def __init__(self, outlet: Outlet, name: str = "s") -> None:
         self.writes: list[list[Any]] = []
@@ -44,6 +44,6 @@ def payload(content: Any) -> bytes:
 
 
 async def turn() -> None:
-    """One turn of the event loop, and what it called for."""
+    """Wait for an iteration of the event loop and the callbacks that it scheduled."""
     for _ in range(3):
         await asyncio.sleep(0)

@@ -1,11 +1,11 @@
-"""Ports for servers that a test starts, and perhaps starts again."""
+"""Ports for servers that a test starts, and may start again."""
 
 import random
 import socket
 from pathlib import Path
 
 RESERVED: dict[int, socket.socket] = {}
-"""The ports that this process has handed out, each with the name that tells other processes of tests so."""
+"""The ports that this process has handed out, each with the socket that reserves it among all test processes."""
 
 
 def unused_port() -> int:

@@ -1,4 +1,4 @@
-"""Something between a worker and its Redis that can make the worker deaf, or late."""
+"""A proxy between a worker and its Redis, which can make the worker deaf, or late."""
 
 import asyncio
 
@@ -6,8 +6,11 @@ from tests.support.ports import unused_port
 
 
 class Proxy:
-    """Passes everything on, but to listeners who subscribed to what `deaf_to` names no message: as a network does that
-    forgets a connection of which both ends think that it is there."""
+    """A TCP proxy that passes everything on, except messages to subscribers of the channels in `deaf_to`.
+
+    Such subscribers are deaf: they are connected and receive nothing, as when a network has forgotten a connection that
+    both ends take for open.
+    """
 
     def __init__(self, url: str) -> None:
         self.deaf_to: bytes | None = None
@@ -41,7 +44,7 @@ class Proxy:
             finally:
                 up_writer.close()
         except OSError:
-            pass  # what is behind us is down
+            pass  # the server behind the proxy is down
         finally:
             writer.close()
 

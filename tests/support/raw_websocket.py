@@ -29,7 +29,11 @@ def frame(
     mask: bytes | None = b"\x37\xfa\x21\x3d",
     length_bytes: int | None = None,
 ) -> bytes:
-    """As a client sends it. `rsv`: 4, 2, 1 for RSV1 to RSV3; `length_bytes`: 0, 2 or 8, not as few as possible."""
+    """Encode a frame of a client.
+
+    `rsv` is the sum of 4, 2 and 1 for RSV1, RSV2 and RSV3. `length_bytes` (0, 2 or 8) is the size of the extended
+    payload length; as small as possible by default.
+    """
     length = len(payload)
     wide = length_bytes if length_bytes is not None else 0 if length < 126 else 2 if length < 65536 else 8
     short = {0: length, 2: 126, 8: 127}[wide]
@@ -65,10 +69,10 @@ def inflated(payload: bytes, window_bits: int = 15) -> bytes:
 
 
 class RawSocket:
-    """A connection of which every byte is seen."""
+    """A connection whose bytes the test sends and receives itself."""
 
     def __init__(self, port: int | Path, *, receive_buffer: int = 0) -> None:
-        """`port`: of this machine, or the path of a unix socket, whose buffers are small and do not grow."""
+        """Connect to a port of this machine, or to a unix socket, whose buffers are small and do not grow."""
         self._socket = socket.socket(socket.AF_UNIX if isinstance(port, Path) else socket.AF_INET)
         if receive_buffer:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -90,12 +94,12 @@ class RawSocket:
         self._socket.close()
 
     def reset(self) -> None:
-        """End without a word."""
+        """End the connection with a reset, without a close frame."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         self._socket.close()
 
     def send(self, *parts: bytes) -> None:
-        """Each as a segment of its own, as far as the kernel allows; who is closed meanwhile is not surprised."""
+        """Send each part as a segment of its own, as far as the kernel allows. A closed connection is no error."""
         for part in parts:
             try:
                 self._socket.sendall(part)
@@ -103,7 +107,10 @@ class RawSocket:
                 return
 
     def request(self, path: str = "/", *headers: str, chop: int = 0, tail: bytes = b"") -> int:
-        """Send an opening handshake; the answer's status."""
+        """Send an opening handshake and return the status of the response.
+
+        `chop` is the number of bytes in each segment (0: all in one), `tail` is sent right behind the handshake.
+        """
         given = headers or HEADERS
         data = "\r\n".join([f"GET {path} HTTP/1.1", "Host: test", *given, "", ""]).encode() + tail
         self.send(*(chopped(data, chop) if chop else [data]))
@@ -125,7 +132,7 @@ class RawSocket:
         return None
 
     def receive(self) -> Frame | None:
-        """The next frame; None at the end of the connection."""
+        """Return the next frame, and None at the end of the connection."""
         while (found := self._parse()) is None:
             try:
                 more = self._socket.recv(262_144)
@@ -139,7 +146,7 @@ class RawSocket:
         return found
 
     def receive_all(self) -> list[Frame]:
-        """Until the server has closed the connection."""
+        """Return all frames until the server has closed the connection."""
         found = []
         while (one := self.receive()) is not None:
             found.append(one)
@@ -174,7 +181,7 @@ HEADERS = (
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
 )
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
-"""To that key (RFC 6455, 1.3)."""
+"""The response to the key above (RFC 6455, section 1.3)."""
 
 
 def wait_for_port(port: int) -> None:

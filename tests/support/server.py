@@ -20,7 +20,7 @@ from tests.support.waiting import until
 
 @contextmanager
 def uvicorn(directory: Path, app: str, *options: str, **env: str) -> Iterator[int]:
-    """Plain uvicorn on a free port; yields it once /health answers."""
+    """Run plain uvicorn on a free port, and yield the port once /health answers."""
     port = unused_port()
     command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--log-level", "warning", *options]
     with serving(directory, command, port, env):
@@ -29,7 +29,7 @@ def uvicorn(directory: Path, app: str, *options: str, **env: str) -> Iterator[in
 
 @contextmanager
 def serving(directory: Path, command: Sequence[str], port: int, env: dict[str, str]) -> Iterator[None]:
-    """Run a server until the block ends; the block begins once /health answers. Its output is in server.log."""
+    """Run a server until the block ends. The block begins once /health answers. The output is in server.log."""
     log = directory / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -71,7 +71,10 @@ async def join(port: int) -> tuple[ClientConnection, dict[str, Any]]:
 
 
 async def join_each_of(port: int, workers: int) -> tuple[dict[str, ClientConnection], list[ClientConnection]]:
-    """A client of each worker by its id, and those who came to a worker that had one already: the kernel picks."""
+    """Connect until every worker has a client. Return these by worker id, and the clients beyond them.
+
+    The kernel decides which worker gets a connection.
+    """
     connections: dict[str, ClientConnection] = {}
     spare = []
     for _ in range(200):

@@ -1,4 +1,4 @@
-"""A Redis that is not wsd's: what a test starts for itself, and what can happen to it."""
+"""Servers of Redis that tests start, freeze and kill themselves."""
 
 import contextlib
 import signal
@@ -13,7 +13,7 @@ from wsd.supervisor.services.valkey import find_binary
 
 
 class Valkey:
-    """A server on a TCP port of loopback, as others run it."""
+    """A Valkey on a TCP port of loopback, which no cluster has started."""
 
     def __init__(self, directory: Path, port: int, *options: str) -> None:
         self.url = f"redis://127.0.0.1:{port}"
@@ -33,7 +33,7 @@ class Valkey:
         assert ready in log.read_bytes(), log.read_text()
 
     def freeze(self) -> None:
-        """It keeps its connections and says nothing."""
+        """Stop the process. It keeps its connections, and answers nothing."""
         self.process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -55,7 +55,7 @@ def server(directory: Path, port: int, *options: str) -> Iterator[Valkey]:
 
 @contextlib.contextmanager
 def valkey(directory: Path, port: int, *options: str) -> Iterator[str]:
-    """As `server`, for who only needs its URL."""
+    """Run a server like `server` does, and yield its URL."""
     with server(directory, port, *options) as running:
         yield running.url
 

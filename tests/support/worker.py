@@ -1,4 +1,4 @@
-"""One worker process alone: as a supervisor starts it, without a supervisor."""
+"""Worker processes, run as a supervisor runs them, without a supervisor."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ _opened: list[ClientConnection] = []
 
 
 async def close_opened() -> None:
-    """Close what a test has opened so far, and left open."""
+    """Close the connections that a test has opened and not closed."""
     while _opened:
         connection = _opened.pop()
         connection.transport.abort()
@@ -54,7 +54,7 @@ class Worker:
     def request(
         self, method: str, target: str, body: object = None, headers: dict[str, str] | None = None
     ) -> tuple[int, Any]:
-        """Status, and the body as JSON or else as text."""
+        """Send a request. Return the status, and the body decoded from JSON or else as text."""
         connection = UnixConnection(self.path, 10)
         try:
             text = body if body is None or isinstance(body, RawBody) else json.dumps(body)
@@ -70,13 +70,13 @@ class Worker:
         return connection
 
     async def open(self, query: str = "", **options: Any) -> ClientConnection:
-        """A client that may yet be refused."""
+        """Open a connection, which the worker may still refuse."""
         connection = await unix_connect(str(self.path), f"ws://localhost/ws?{query}", ping_interval=None, **options)
         _opened.append(connection)
         return connection
 
     async def join(self, user_id: str = "a") -> tuple[ClientConnection, str]:
-        """A welcomed client, and its session id."""
+        """Open a connection and wait for its welcome. Return the connection and its session id."""
         connection = await self.open(f"user_id={user_id}")
         welcome = json.loads(await connection.recv())
         assert welcome["type"] == "welcome"
@@ -97,7 +97,7 @@ def worker(directory: Path, environ: Mapping[str, str] = NOTHING, /, **changes: 
 
 @contextmanager
 def workers(directory: Path, count: int, **changes: Any) -> Iterator[list[Worker]]:
-    """worker-1 on node-1, and so on, once each knows of all."""
+    """Run worker-1 on node-1, worker-2 on node-2 and so on. The block begins once each has seen all heartbeats."""
     with ExitStack() as stack:
         running = []
         for number in range(1, count + 1):

@@ -1,4 +1,4 @@
-"""Who may connect, how many, how often, and how long in silence."""
+"""Admission of clients: identities, origins, limits of connections and rates, and silence."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ def refusals(serving: Worker) -> dict[str, int]:
 
 
 async def refused(serving: Worker, query: str = "", **options: Any) -> tuple[int, str, Any]:
-    """Status, body and headers of a handshake that fails."""
+    """Make a handshake that fails, and return its status, body and headers."""
     with pytest.raises(InvalidStatus) as failure:
         await serving.open(query, **options)
     response = failure.value.response
@@ -257,7 +257,7 @@ async def test_a_users_connections_are_limited_across_workers(tmp_path: Path) ->
 
 
 async def _first(connection: Any) -> str | None:
-    """The welcome, or None when it was closed instead."""
+    """Return the welcome, or None if the connection was closed instead."""
     try:
         return str(await connection.recv())
     except ConnectionClosed:

@@ -1,4 +1,4 @@
-"""What an application prints and logs, and that its logging configuration takes nothing of ours away."""
+"""Output and logging of an application, whose logging configuration must not silence the loggers of wsd."""
 
 import asyncio
 import json

@@ -1,6 +1,6 @@
-"""How our protocol behaves as ASGI, row by row: the same applications and clients as under uvicorn's own protocol.
+"""Our protocol as ASGI, row by row, compared with uvicorn's own protocol for the same applications and clients.
 
-What the application sees and what the client sees is the same, but for the rows that say what differs, and why. Of
+Application and client see the same, except in the rows that say what differs, and why. Of
 uvicorn's own suite (tests/protocols/test_websocket.py of 0.54), with our classes: 55 of 71 tests pass. The others:
 
 - `test_duplicate_handshake`, `test_asgi_return_value` and `test_close_transport_on_asgi_return` expect that the
@@ -36,20 +36,20 @@ class Server(uvicorn.Server):
 
 @dataclass
 class Seen:
-    """What happened in one row, in words that can be compared."""
+    """The events of one row, in words that can be compared."""
 
     application: list[object] = field(default_factory=list)
     client: list[object] = field(default_factory=list)
 
 
 class Application:
-    """The application's side of a row: notes what it receives, and how what it sends is refused."""
+    """The application's side of a row. It records what it receives, and the errors of its `send`."""
 
     def __init__(self, receive: Receive, send: Send, seen: Seen) -> None:
         self._receive, self._send, self._seen = receive, send, seen
 
     async def one_more(self) -> Message:
-        """Receive what is not noted."""
+        """Receive one more message, which is not recorded."""
         return await self._receive()
 
     async def receive(self) -> Message:
@@ -126,7 +126,7 @@ async def says_two(client: Client) -> None:
 
 
 async def waits(app: Application, calls: int) -> list["asyncio.Task[Message]"]:
-    """So many calls of receive at once, in order; each has begun to wait."""
+    """Start several calls of `receive` at the same time. Each has begun to wait when this returns."""
     tasks: list[asyncio.Task[Message]] = []
     for _ in range(calls):
         tasks.append(asyncio.create_task(app.one_more()))

@@ -40,7 +40,7 @@ async def chat(websocket: WebSocket) -> None:
 
 
 def in_a_thread(request: Request) -> PlainTextResponse:
-    """As a synchronous view publishes that knows no better."""
+    """Publish from a synchronous view, which has no event loop, with a loop of its own."""
 
     async def publish() -> bool:
         return (await get_websocket_manager().publish("news", request.url.path)).everywhere

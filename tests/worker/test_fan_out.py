@@ -1,4 +1,4 @@
-"""Many get one message: it is encoded once and written once, and a client that does not read costs nobody else."""
+"""A message to many clients is encoded once and written once. A client that does not read delays no other."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What somebody else wrote into our Redis: one key that is not what a worker writes keeps nobody from the others."""
+"""Keys in Redis that no worker of ours wrote: a wrong value affects no more than its own channel or session."""
 
 import asyncio
 import json
@@ -52,7 +52,7 @@ def nothing_was_worth_a_traceback(serving: Worker) -> Iterator[None]:
 
 @asynccontextmanager
 async def members(serving: Worker) -> AsyncIterator[tuple[Any, Any]]:
-    """Two clients, who come at the same time."""
+    """Connect two clients for the time of a block."""
     ann, bob = await serving.connect("ann"), await serving.connect("bob")
     yield ann, bob
     await ann.close()

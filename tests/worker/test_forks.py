@@ -1,4 +1,4 @@
-"""Helper processes of an application: what ends them, or outlives the worker, is nothing to the worker's clients."""
+"""Helper processes of an application: neither their end nor their survival affects the clients of the worker."""
 
 import asyncio
 import os
@@ -35,13 +35,13 @@ async def test_a_signal_for_a_helper_process_does_not_reach_its_worker(tmp_path:
         assert serving.health()[0] == 200
         assert not client.done()
         client.cancel()
-        serving.process.send_signal(signal.SIGTERM)  # and the worker still hears its own
+        serving.process.send_signal(signal.SIGTERM)  # the worker still handles its own
         await eventually(lambda: serving.process.poll() is not None)
         assert serving.process.returncode == 0
 
 
 async def connected(serving: Worker) -> "asyncio.Task[bytes]":
-    """A WebSocket whose task ends when the server says anything, or closes it."""
+    """Open a WebSocket. The task ends when the server sends anything, or closes the connection."""
     reader, writer = await asyncio.open_unix_connection(serving.path)
     writer.write(HANDSHAKE)
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")

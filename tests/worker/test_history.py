@@ -1,4 +1,4 @@
-"""Both brokers keep histories by one promise: offsets without a hole, pages, epochs, and a retry that counts once."""
+"""Histories of both brokers: offsets without gaps, pages, epochs, and a retry that counts once."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator

@@ -1,6 +1,6 @@
-"""What clients can do to a worker that has other clients.
+"""Hostile clients of a worker that has other clients.
 
-Whatever they send or leave unread, it stays alive, its memory stays level, and nobody else notices.
+Whatever they send or leave unread, the worker stays alive, its memory stays level, and no other client is affected.
 """
 
 import json
@@ -69,7 +69,7 @@ class Target:
         return sum(float(value) for value in re.findall(rf"^wsd_{name}\{{[^}}]*\}} (\S+)", text, re.MULTILINE))
 
     def serves(self) -> None:
-        """A client that comes now is welcomed, and answered."""
+        """Check that a new client is welcomed and answered."""
         with self.client("probe") as probe:
             say(probe, type="ping", id="probe")
             answer(probe, "probe")
@@ -79,7 +79,7 @@ class Target:
 
     @contextmanager
     def client(self, user_id: str, *headers: str) -> Iterator[RawSocket]:
-        """A client of the hub that was welcomed."""
+        """Connect a client of the hub, and wait for its welcome."""
         with RawSocket(self.worker.path) as raw:
             assert raw.request(f"/ws?user_id={user_id}", *headers) == 101
             assert json.loads(text_of(raw.receive()))["type"] == "welcome"
@@ -126,7 +126,7 @@ def say(raw: RawSocket, **request: object) -> None:
 
 
 def answer(raw: RawSocket, request_id: object) -> dict[str, Any]:
-    """What answers a request; whatever else comes before it is dropped."""
+    """Return the answer to a request. Messages before it are dropped."""
     while True:
         found = raw.receive()
         assert found is not None, "the connection has ended"
@@ -137,7 +137,7 @@ def answer(raw: RawSocket, request_id: object) -> dict[str, Any]:
 
 
 def until_closed(raw: RawSocket) -> list[Frame]:
-    """All that comes, up to the close frame."""
+    """Return all frames up to and including the close frame."""
     found = []
     while (one := raw.receive()) is not None:
         found.append(one)
@@ -147,13 +147,13 @@ def until_closed(raw: RawSocket) -> list[Frame]:
 
 
 def code_of(frames: list[Frame]) -> int:
-    """The code of the close frame that ends them."""
+    """Return the code of the close frame at the end of these frames."""
     assert frames[-1].opcode == CLOSE, frames[-1]
     return int.from_bytes(frames[-1].payload[:2])
 
 
 def fill_channel(hub: Target, channel: str, count: int, size: int) -> dict[str, Any]:
-    """Publish `count` messages of `size` bytes; the position before them."""
+    """Publish `count` messages of `size` bytes, and return the position before them."""
     with hub.client("publisher") as publisher:
         say(publisher, type="subscribe", channel="nothing")
         for number in range(count):
@@ -318,7 +318,7 @@ def answer_to_subscribe(raw: RawSocket) -> dict[str, Any]:
 
 
 def offsets_until_new(raw: RawSocket) -> list[int]:
-    """Offsets of the messages of the first subscription, up to the one that says `new`."""
+    """Return the offsets of the messages of the first subscription, up to the message `new`."""
     found: list[int] = []
     while True:
         message = json.loads(text_of(raw.receive()))
@@ -409,7 +409,7 @@ def test_a_compressed_message_is_bounded_by_what_it_becomes(hub: Target, parts: 
 
 @own_protocol
 def test_compressed_messages_are_inflated_one_by_one(hub: Target) -> None:
-    """A few hundred bytes each on the wire, 60 KB each in memory."""
+    """Each message has a few hundred bytes on the wire, and 60 KB in memory."""
     one = frame(
         TEXT, deflated(json.dumps({"type": "history", "channel": "c", "id": "x", "p": "0" * 60_000}).encode()), rsv=4
     )
@@ -478,7 +478,7 @@ def test_a_head_that_is_too_large_is_said_to_be(hub: Target) -> None:
 
 
 def test_a_body_is_no_head(hub: Target) -> None:
-    """One that comes in pieces of a byte, each a chunk, has more around it than in it."""
+    """A body in chunks of one byte has more bytes around it than in it."""
     with hub.raw() as raw:
         raw.send(b"POST /api/websocket/publish HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
         raw.send(b"1;extension=yes\r\nx\r\n" * 10_000 + b"0\r\n\r\n")
@@ -489,7 +489,7 @@ def test_a_body_is_no_head(hub: Target) -> None:
 
 
 class Fuzz:
-    """Makes what clients may send, or may not."""
+    """A source of valid and invalid bytes that clients might send."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -558,7 +558,7 @@ class Fuzz:
         return encoded
 
     def bytes(self) -> bytes:
-        """A frame, several, or a part of one."""
+        """Return a frame, several frames, or a part of one."""
         match self.random.randrange(12):
             case 0:
                 return self.random.randbytes(self.random.randrange(1, 200))
@@ -594,7 +594,7 @@ def dumped(message: object) -> bytes:
 
 @own_protocol
 def test_whatever_clients_send_the_worker_serves(redis_url: str, tmp_path: Path) -> None:
-    """Runs for WSD_FUZZ_SECONDS (20) from WSD_FUZZ_SEED (7)."""
+    """The test runs for WSD_FUZZ_SECONDS (20), with the random seed WSD_FUZZ_SEED (7)."""
     fuzz, started, sent = Fuzz(FUZZ_SEED), time.monotonic(), 0
     with target(tmp_path, redis_url) as victim, ExitStack() as stack:
         reader = stack.enter_context(victim.client("reader"))
@@ -627,7 +627,7 @@ def test_whatever_clients_send_the_worker_serves(redis_url: str, tmp_path: Path)
 
 
 def drain(raw: RawSocket) -> None:
-    """Read what there is, as a client that does its duty."""
+    """Read everything that has arrived."""
     raw._socket.settimeout(0.001)
     with suppress(TimeoutError):
         while raw._socket.recv(262_144):

@@ -26,7 +26,7 @@ def nested(levels: int) -> list[Any]:
 
 
 def samples(text: str) -> dict[tuple[str, str], float]:
-    """Values by metric name and, where there is one, reason or state."""
+    """Return values by the name of the metric and, if it has one, by reason or state."""
     found = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:

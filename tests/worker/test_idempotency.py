@@ -1,4 +1,4 @@
-"""A message with an idempotency key counts once, and only as a second try of itself: whoever sends it, and wherever."""
+"""A message with an idempotency key is stored once; only another attempt of the same user and channel is a repeat."""
 
 import asyncio
 import json
@@ -62,7 +62,7 @@ async def connections_are_closed() -> AsyncIterator[None]:
 
 
 async def publish(serving: Worker, sender: str | None, **message: Any) -> None:
-    """Publish, and see that it is stored."""
+    """Publish, and check that the message is stored."""
     if sender is None:
         status, answer = serving.request("POST", "/api/websocket/publish", message, KEY)
         assert (status, answer["published"]) == (200, 1)
@@ -90,7 +90,7 @@ async def test_different_senders_and_keys_are_different_messages(serving: Worker
 
 
 async def test_one_key_in_several_channels_is_several_messages(serving: Worker) -> None:
-    """User channels and named ones, which differ by a character."""
+    """The channels of users and named channels differ by a character."""
     reader, friend = await serving.connect("one"), await serving.connect("one:")
     for channel in ("one", "one:", "One"):
         await ask(reader, type="subscribe", channel=channel)

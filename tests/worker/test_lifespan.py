@@ -1,4 +1,4 @@
-"""Applications and lifespan events: whoever is served under uvicorn is served, and the worker's own work goes on."""
+"""Lifespan events: every application that uvicorn serves is served, and the worker's own work goes on."""
 
 import asyncio
 import signal
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def as_uvicorn_sees(app: ASGIApp) -> dict[str, object]:
-    """How uvicorn's lifespan "auto" starts and stops an application."""
+    """Start and stop an application with uvicorn's lifespan "auto". Return how each of the two ended."""
     lifespan = LifespanOn(uvicorn.Config(app, lifespan="auto"))
     seen: dict[str, object] = {}
     for phase in (lifespan.startup, lifespan.shutdown):

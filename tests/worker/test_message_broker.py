@@ -1,4 +1,4 @@
-"""Both brokers keep the promise of their interface; the Redis one keeps it through the loss of its server."""
+"""The interface of brokers, in memory and over Redis, which must hold through the loss of the server."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

@@ -1,4 +1,4 @@
-"""The clients of examples/ treat all names alike, and know a message by its channel and its uid together."""
+"""The clients of examples/: they treat all names alike, and identify a message by its channel and uid together."""
 
 import asyncio
 import json
@@ -102,7 +102,7 @@ async def test_all_names_are_alike_and_uids_are_of_a_channel(reader: Reader, tmp
 
 
 async def test_a_channel_that_was_left_is_not_entered_again(tmp_path: Path) -> None:
-    """Its last messages come after the client has decided to leave."""
+    """The last messages of the channel arrive after the client has decided to leave it."""
     port = unused_port()
     url = f"ws://127.0.0.1:{port}/ws"
     with worker(tmp_path, listen=f"127.0.0.1:{port}") as serving:

@@ -32,7 +32,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 
 @pytest.fixture(scope="module", params=["memory", "redis"])
 def serving(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Worker]]:
-    """Workers of one cluster; in memory it is one, which comes twice."""
+    """Two workers of a cluster. In memory there is only one, which comes twice."""
     directory = tmp_path_factory.mktemp("workers")
     if request.param == "memory":
         with worker(directory, channels=CHANNELS, messages_per_second=0.0, bytes_per_second=0.0) as alone:

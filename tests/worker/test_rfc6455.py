@@ -38,7 +38,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 class Case(NamedTuple):
-    """What is sent, in which pieces, and what must come back: echoes, then a close frame with this code."""
+    """Bytes to send, in pieces, and what must come back: echoes, then a close frame with the code."""
 
     name: str
     pieces: Sequence[bytes]
@@ -59,7 +59,7 @@ def pong(payload: bytes = b"") -> Frame:
 
 
 def both_ways(name: str, data: bytes, echoes: Sequence[Frame] = (), code: int = 1000) -> Iterator[Case]:
-    """In one piece, and octet by octet."""
+    """Yield a case that sends the data in one piece, and one that sends it octet by octet."""
     yield Case(name, [data], echoes, code)
     yield Case(f"{name}-chopped", chopped(data, 1), echoes, code)
 
@@ -298,7 +298,7 @@ def test_a_message_over_the_limit_is_refused(small_server: Server, pieces: list[
 
 @pytest.fixture(scope="module", params=["httptools", "h11"])
 def other_http(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The protocol with uvicorn's own HTTP before it."""
+    """A server with uvicorn's own HTTP protocol before ours."""
     with serving(tmp_path_factory.mktemp("other"), "--http", request.param) as running:
         yield running
 
@@ -412,7 +412,7 @@ def test_a_close_is_answered_though_the_application_does_not_listen(server: Serv
 
 @pytest.fixture(scope="module")
 def tolerant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server of its own: what is raised here is in its log."""
+    """A server for applications that raise, so that the log of the other one has no traceback."""
     with serving(tmp_path_factory.mktemp("tolerant")) as running:
         yield running
 

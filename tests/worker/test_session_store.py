@@ -1,4 +1,4 @@
-"""Both stores keep one promise; the Redis one keeps it between workers, and through their sudden ends."""
+"""The interface of session stores, in memory and over Redis, which must hold when workers die suddenly."""
 
 import asyncio
 import json
@@ -61,7 +61,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 async def redis(url: str) -> AsyncIterator[Redis]:
-    """An empty database of a server that this module started."""
+    """A client of an empty database, on a server that this module started."""
     client = open_redis(url, connect_timeout=1, timeout=4)
     await client.flushall()
     yield client
@@ -364,7 +364,7 @@ async def test_keys_that_no_worker_renews_expire_in_redis(redis: Redis, clock: C
 
 async def test_each_operation_is_one_round_trip(redis: Redis, store_of_a: RedisSessionStore) -> None:
     async def round_trips() -> int:
-        """Reads of the server from its clients' sockets, our own question among them."""
+        """Return how often the server has read from sockets of clients, including this question."""
         stats = await redis.info("stats")
         return int(stats["total_reads_processed"])
 

@@ -1,4 +1,4 @@
-"""What one worker process does alone: serves, beats, drains."""
+"""One worker process alone: it serves, sends heartbeats and drains."""
 
 import asyncio
 import json

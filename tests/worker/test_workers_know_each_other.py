@@ -1,4 +1,4 @@
-"""How many workers there are: known at once when one comes, and not forgotten when all heartbeats expire together."""
+"""The number of workers: a new one is known at once, and none is forgotten when all heartbeats expire together."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""What `wsd bench` counts: frames however they are cut, latencies, the histogram, the verdict."""
+"""The figures of `wsd bench`: frames in any pieces, latencies, the histogram, the verdict."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Which programs a cluster has beside its workers."""
+"""The programs that a cluster has beside its workers."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What an error of Redis means for the supervisor, and which servers cannot be the Redis of a cluster."""
+"""Errors of Redis as the supervisor understands them, and servers that cannot be the Redis of a cluster."""
 
 import asyncio
 from contextlib import suppress

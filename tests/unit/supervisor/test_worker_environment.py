@@ -1,4 +1,4 @@
-"""What the supervisor tells a worker agrees with the settings, name by name and default by default."""
+"""The environment that a worker gets agrees with the settings, name by name and default by default."""
 
 from dataclasses import fields, replace
 

@@ -1,4 +1,4 @@
-"""What `--app module:attribute` may name: an application of ASGI 3 or 2, or a factory of one."""
+"""Objects that `--app module:attribute` may name: an application of ASGI 3 or 2, or a factory of one."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""Who a client is: tokens signed with real keys, and applications' own answers."""
+"""The identity of a client, from tokens that are signed with real keys, and from the application."""
 
 import asyncio
 import json
@@ -88,7 +88,7 @@ def test_a_token_holds_until_its_exp(monkeypatch: pytest.MonkeyPatch, exp: Any, 
 
 
 class _Clock(datetime):
-    """What PyJWT takes for the time."""
+    """The clock of PyJWT."""
 
     @classmethod
     def now(cls, tz: Any = None) -> "_Clock":

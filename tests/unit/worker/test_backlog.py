@@ -1,4 +1,4 @@
-"""What waits for a client that reads too slowly, and what becomes of it."""
+"""Messages that wait for a slow client: their order, their limit, and which of them are dropped."""
 
 import json
 from typing import Any

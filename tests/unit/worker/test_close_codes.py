@@ -1,4 +1,4 @@
-"""Who closed a connection and why, in words and as it is counted."""
+"""The end of a connection, in words and as a label of metrics."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A fault on behalf of one client costs that client its connection, and nobody else anything."""
+"""A fault in the work for one client ends the connection of that client, and affects no other."""
 
 import asyncio
 import json
@@ -120,7 +120,7 @@ async def test_a_connection_whose_ping_fails_does_not_keep_the_others_from_being
 
 
 class FailingFilter(PayloadFilter):
-    """Raises for a certain text, as a bug would."""
+    """A filter with a bug: it raises for a certain text."""
 
     def __call__(self, data: msgspec.Raw, request_id: Any = None) -> msgspec.Raw:
         if b"poison" in bytes(data):
@@ -134,7 +134,7 @@ class FailingPresence(InMemoryPresence):
 
 
 class FailingStore(InMemorySessionStore):
-    """Cannot write the sessions of one user."""
+    """A store that cannot write the sessions of one user."""
 
     async def create_many(self, sessions: Any) -> None:
         if any(session.user_id == "mallory" for session in sessions):

@@ -1,4 +1,4 @@
-"""Which close frames may be sent, and what becomes of a reason."""
+"""Close frames: codes that may be sent, and reasons that are cut."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""All attempts of one message have one name, and no two messages share one, whatever users, channels and keys are."""
+"""Every attempt of a message has the same name, and two messages never do, whatever their users, channels and keys."""
 
 from itertools import product
 

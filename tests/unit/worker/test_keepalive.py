@@ -1,4 +1,4 @@
-"""Pings: who does not answer in time is let go, unless it was the server that stood still."""
+"""Pings: a client that does not answer in time is closed, unless the server itself stood still."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ class JumpingLoop(asyncio.SelectorEventLoop):
         return self.at
 
     async def jump(self, seconds: float) -> None:
-        """Let that much time pass at once, and what is due then happen."""
+        """Advance the clock at once by this many seconds, and run what is due then."""
         self.at += seconds
         for _ in range(3):
             await asyncio.sleep(0)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 
 class SlowStore(InMemorySessionStore):
-    """Fails to detach sessions, once the test says so."""
+    """A store that fails to detach sessions once the test says so."""
 
     def __init__(self) -> None:
         super().__init__(60.0)

@@ -1,4 +1,4 @@
-"""Client messages: what is understood, and how the rest is refused."""
+"""Messages of clients: valid ones are decoded, all others are refused with a code."""
 
 import json
 import re

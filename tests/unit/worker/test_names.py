@@ -1,4 +1,4 @@
-"""Which names users may have: the whole rule as a table."""
+"""Names that users may have: the whole rule as a table."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What is sent to one client: in order, once in each turn of the event loop, and never more than it takes."""
+"""Messages to one client: in order, one write in each iteration of the event loop, and never more than it takes."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Secrets do not travel, deep data neither; everything else is relayed byte for byte."""
+"""Sensitive fields are removed and deep data is refused. Everything else is relayed byte for byte."""
 
 import json
 from typing import Any

@@ -111,7 +111,7 @@ async def test_other_errors_leave_the_block_as_they_are() -> None:
 
 @contextlib.asynccontextmanager
 async def swallowed_cancellation() -> AsyncIterator[None]:
-    """What redis-py does before Python 3.12: the cancellation comes, and the code goes on."""
+    """Do what redis-py does before Python 3.12: swallow a cancellation and continue."""
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.sleep(60)
     yield

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.anyio
 
 
 class SlowStore(InMemorySessionStore):
-    """Writes sessions only while it is open."""
+    """A store that writes sessions only while it is open."""
 
     def __init__(self) -> None:
         super().__init__(60.0)
@@ -43,7 +43,7 @@ class SlowStore(InMemorySessionStore):
 
 
 class Running:
-    """A manager that runs, its parts and its store."""
+    """A running manager, with its parts and its store."""
 
     def __init__(self, per_user: int) -> None:
         self.store = SlowStore()

@@ -1,4 +1,4 @@
-"""Who lives, and when a missing heartbeat means a death."""
+"""The roster of live workers, and when a missing heartbeat means that a worker is dead."""
 
 from wsd.worker.backend.roster import Roster
 
@@ -8,7 +8,7 @@ def seen(roster: Roster, now: float, *found: str, was_known: bool = True) -> Non
 
 
 def running(*found: str) -> Roster:
-    """A worker that has beaten for a while; its last beat was at 110."""
+    """Return the roster of a worker that has sent heartbeats for a while, the last of them at 110."""
     roster = Roster(interval=1.0, grace=5.0)
     for second in range(100, 111):
         seen(roster, second, *found, was_known=second > 100)

@@ -1,4 +1,4 @@
-"""Work that many want done at once, a turn of the event loop each."""
+"""Turns: coroutines with much work give way to each other between its steps."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""When a worker says that it is healthy, and what it says otherwise."""
+"""The health of a worker, and the reasons why it is not healthy."""
 
 from typing import Any
 

@@ -30,7 +30,7 @@ class Numbers(Batch):
 
 
 class Server:
-    """Writes batches, as told by the test."""
+    """A server that takes batches, or fails as the test says."""
 
     def __init__(self, gather_seconds: float = 0.0) -> None:
         self.written: list[list[int]] = []
