@@ -3,7 +3,7 @@
 import pytest
 
 from wsd.worker.endpoints.hub import close_code
-from wsd.worker.wire.close_codes import Ending, Side
+from wsd.worker.wire.close_codes import CLEAN_CODES, MEANINGS, CloseCode, Ending, Side, may_be_sent
 
 LOST = "1006 lost without a close frame: the client, a network or a proxy is gone"
 
@@ -57,3 +57,28 @@ def test_a_close_without_a_code_is_a_goodbye_and_a_lost_connection_is_not() -> N
     assert close_code({"type": "websocket.disconnect", "code": 1005}) == 1006
     assert close_code({"type": "websocket.disconnect", "code": 1012}) == 1012
     assert close_code({"type": "websocket.disconnect"}) == 1006
+
+
+@pytest.mark.parametrize("code", [*range(1000, 1004), *range(1007, 1015), 3000, 3999, 4000, 4999])
+def test_registered_codes_and_codes_of_applications_may_be_sent(code: int) -> None:
+    assert may_be_sent(code)
+
+
+@pytest.mark.parametrize("code", [-1, 0, 999, 1004, 1005, 1006, 1015, 1016, 1999, 2000, 2999, 5000, 65_535])
+def test_reserved_codes_may_not_be_sent(code: int) -> None:
+    assert not may_be_sent(code)
+
+
+def test_every_code_but_the_one_that_stands_for_none_has_a_meaning() -> None:
+    assert set(CloseCode) - set(MEANINGS) == {CloseCode.NO_STATUS}
+
+
+def test_every_code_that_the_server_sends_may_be_sent_and_has_words() -> None:
+    sent = set(CloseCode) - {CloseCode.NO_STATUS, CloseCode.ABNORMAL}
+    assert all(may_be_sent(code) for code in sent)
+    assert [code for code in sorted(sent) if not MEANINGS[code].words] == list(CLEAN_CODES)
+
+
+def test_a_code_of_an_application_is_counted_as_another() -> None:
+    ending = Ending(Side.SERVER, 4242, "")
+    assert (str(ending), ending.label) == ("4242 by the server", "other")
