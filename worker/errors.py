@@ -42,7 +42,7 @@ class ChannelFullError(WorkerError):
 class RedisUnavailableError(WorkerError):
     """Redis did not carry out a request: it is away, or it rejected this one request (`rejected`).
 
-    Of the manager's methods, `history` and `read_by` raise it. Messages are never lost by it: they wait for Redis.
+    Of the manager's methods, `history` and `read_by` raise it. Publishing does not: messages wait for Redis.
 
     Its text is for logs, since it may name commands, scripts and keys. `public_reason` may be shown to clients.
     """
