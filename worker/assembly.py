@@ -6,8 +6,8 @@ from wsd.worker.backend.roster import Roster
 from wsd.worker.channels.options import ChannelRules
 from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.delivery.outlet import Outlet
-from wsd.worker.manager.connection import ConnectionLimits
-from wsd.worker.manager.parts import ClientRules, ManagerParts
+from wsd.worker.manager.connection import ClientRules, ConnectionLimits
+from wsd.worker.manager.parts import ManagerParts
 from wsd.worker.security.authentication import load_hook
 from wsd.worker.wire.redaction import PayloadFilter
 

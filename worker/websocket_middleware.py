@@ -102,7 +102,7 @@ class WebSocketMiddleware:
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send, *, authentication_only: bool = False) -> None:
         # Clients come back together. Those that are connected already must not wait for all of them.
-        await self.worker.parts.turns()
+        await self.worker.parts.sessions.turns()
         refusal = await self._admission.refusal(scope, authentication_only=authentication_only)
         if refusal is not None:
             self.manager.counts.refusals[refusal.reason] += 1

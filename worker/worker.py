@@ -47,7 +47,7 @@ class Worker:
         self._stopped = False
 
     def _load(self) -> Load:
-        fanout = self.parts.fanout
+        fanout = self.parts.messages.fanout
         return Load(len(fanout), self.parts.counts.messages_in, fanout.sent)
 
     @property
@@ -111,7 +111,7 @@ class Worker:
             self.heartbeat.record(),
             self.backend.broker.health,
             running=self.running,
-            store_healthy=self.parts.keeper.healthy and (self.heartbeat.redis_healthy or not self.distributed),
+            store_healthy=self.parts.sessions.keeper.healthy and (self.heartbeat.redis_healthy or not self.distributed),
             sessions=totals.sessions,
             workers=totals.workers,
         )

@@ -80,7 +80,7 @@ async def channels(worker: Worker, request: Request) -> object:
 async def trace(worker: Worker, request: Request) -> object:
     """Answer with what happened to the connections of a session, or of a user's sessions (`?who=`)."""
     who = request.query_params.get("who", "")
-    tracer = worker.parts.tracer
+    tracer = worker.parts.sessions.tracer
     await worker.heartbeat.beat_now()
     live = worker.heartbeat.live_workers
     traces = [await tracer.trace(session_id, live) for session_id in await tracer.sessions(who)]
@@ -96,7 +96,7 @@ async def kick(worker: Worker, request: Request) -> object:
     await store.delete_many([session.session_id for session in ended])
     for session in ended:
         if session.worker_id == worker.manager.worker_id:
-            worker.parts.keeper.changed(session.session_id)  # the store tells other workers only
+            worker.parts.sessions.keeper.changed(session.session_id)  # the store tells other workers only
     return {"sessions": [shown(session) for session in ended]}
 
 

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from wsd.worker.delivery.outbox import Outbox, SendText
+from wsd.worker.security.authorization import Authorize
 from wsd.worker.security.limits import TokenBucket
+from wsd.worker.wire.redaction import PayloadFilter
 
 NEW_HISTORY_BYTES = 4096
 """Bytes that Redis allocates for the first message of a history, however small it is."""
@@ -35,6 +37,15 @@ class ConnectionLimits:
         if not self.bytes_per_second:
             return None
         return TokenBucket(self.bytes_per_second, max(1.0, self.byte_burst), time.monotonic())
+
+
+@dataclass(frozen=True)
+class ClientRules:
+    """Rules for clients: their limits, the filter of their data, and the application's authorization."""
+
+    limits: ConnectionLimits
+    payload_filter: PayloadFilter
+    authorize: Authorize | None = None
 
 
 class Connection:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from msgspec import Struct
 
+from wsd.worker.broker.message_broker import MessageBroker
 from wsd.worker.broker.questions import Questions
 from wsd.worker.contract.redis_keys import EVERY_WORKER, worker_channel
 from wsd.worker.logs import get_logger
@@ -20,11 +21,21 @@ from wsd.worker.manager.statistics import (
 from wsd.worker.sessions.connection_trace import AskRecord, RecordAnswer, Tracer
 from wsd.worker.sessions.keeper import SessionKeeper
 from wsd.worker.sessions.session_store import SessionChanged
+from wsd.worker.wire.messages import encode
 
 logger = get_logger(__name__)
 
 MAX_QUESTIONS = 100
 """Questions of other workers that may wait here. Further ones are dropped: a worker waits for answers only a second."""
+
+
+PublishToWorkers = Callable[[str, Struct], Awaitable[object]]
+"""Sends a message to workers: to one on its own channel of the broker, or to all on EVERY_WORKER."""
+
+
+async def publish_to_workers(broker: MessageBroker, channel: str, message: Struct) -> bool:
+    """Send a message to workers, as `PublishToWorkers` says."""
+    return await broker.publish(channel, encode(message))
 
 
 class WorkerCame(Struct, frozen=True, tag="came"):
@@ -34,9 +45,6 @@ class WorkerCame(Struct, frozen=True, tag="came"):
 WorkerMessage = SessionChanged | WorkerCame | AskStatistics | Answer | AskRecord | RecordAnswer
 
 _decoder: msgspec.json.Decoder[WorkerMessage] = msgspec.json.Decoder(WorkerMessage)
-
-PublishToWorkers = Callable[[str, Struct], Awaitable[object]]
-"""Sends a message to workers: to one on its own channel of the broker, or to all on EVERY_WORKER."""
 
 
 class Peers:

@@ -36,15 +36,15 @@ class DistributedWebSocketManager:
         self.payload_filter = parts.rules.payload_filter
         self.authorize = parts.rules.authorize
         self.counts = parts.counts
-        self._sessions = parts.client_sessions
-        self._registry = parts.registry
-        self._membership = parts.membership
-        self._members = parts.members
-        self._publisher = parts.publisher
-        self._histories = parts.histories
+        self._sessions = parts.sessions.client_sessions
+        self._registry = parts.connections.registry
+        self._membership = parts.members.membership
+        self._members = parts.members.lists
+        self._publisher = parts.messages.publisher
+        self._histories = parts.messages.histories
         self._peers = parts.peers
         self._statistics = parts.statistics
-        self._fanout = parts.fanout
+        self._fanout = parts.messages.fanout
 
     # Connections
 

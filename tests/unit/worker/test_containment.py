@@ -20,8 +20,8 @@ from wsd.worker.channels.options import ChannelRules
 from wsd.worker.channels.presence import InMemoryPresence
 from wsd.worker.delivery.outlet import Outlet
 from wsd.worker.endpoints.hub_client import Client
-from wsd.worker.manager.connection import ConnectionLimits
-from wsd.worker.manager.parts import ClientRules, ManagerParts
+from wsd.worker.manager.connection import ClientRules, ConnectionLimits
+from wsd.worker.manager.parts import ManagerParts
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.server.keepalive import Keepalive
 from wsd.worker.sessions.memory_store import InMemorySessionStore

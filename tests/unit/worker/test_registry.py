@@ -15,8 +15,8 @@ from wsd.worker.channels.options import ChannelRules
 from wsd.worker.delivery.outlet import Outlet
 from wsd.worker.errors import TooManyConnectionsError
 from wsd.worker.manager.client_sessions import digest
-from wsd.worker.manager.connection import Connection, ConnectionLimits
-from wsd.worker.manager.parts import ClientRules, ManagerParts
+from wsd.worker.manager.connection import ClientRules, Connection, ConnectionLimits
+from wsd.worker.manager.parts import ManagerParts
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.sessions.memory_store import InMemorySessionStore
 from wsd.worker.sessions.session_store import SessionInfo, SessionState
@@ -59,7 +59,7 @@ class Running:
 
     @property
     def counted(self) -> Mapping[str, int]:
-        return dict(self.parts.fanout.user_sizes())
+        return dict(self.parts.messages.fanout.user_sizes())
 
     async def state_of(self, connection: Connection) -> SessionState | None:
         session = await self.store.get(connection.session_id)
@@ -110,7 +110,7 @@ async def test_a_connection_that_is_cancelled_while_its_session_is_stored_leaves
         with pytest.raises(asyncio.CancelledError):
             await connecting
         assert one.counted == {}
-        assert one.parts.fanout.members(user_channel("ann")) == set()
+        assert one.parts.messages.fanout.members(user_channel("ann")) == set()
         one.store.open.set()
         await eventually(lambda: one.store._sessions == {})
 
