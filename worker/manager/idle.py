@@ -1,4 +1,4 @@
-"""Closing connections whose clients say nothing."""
+"""Closing connections whose clients send nothing."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from wsd.worker.wire.close_codes import CloseCode
 
 
 class IdleWatch:
-    """Closes connections of this worker with 4000 when their clients have said nothing for too long."""
+    """Closes connections of this worker with 4000 when their clients have sent nothing for too long."""
 
     def __init__(self, fanout: Fanout, timeout: float) -> None:
         """`timeout`: seconds. It must not be 0."""
@@ -18,15 +18,18 @@ class IdleWatch:
 
     async def run(self) -> None:
         """Look four times per timeout, until cancelled."""
+        pause = self._timeout / 4
         while True:
-            looked_at = time.monotonic()
-            await asyncio.sleep(self._timeout / 4)
+            due = time.monotonic() + pause
+            await asyncio.sleep(pause)
             now = time.monotonic()
-            if (
-                now - looked_at - self._timeout / 4 > STALL_SECONDS
-            ):  # this process was stopped or starved: it heard nobody
-                for outbox in self._fanout:
-                    outbox.heard_at = max(now, outbox.heard_at)
-            since = now - self._timeout
-            for outbox in [outbox for outbox in self._fanout if outbox.heard_at < since]:
-                outbox.close(CloseCode.IDLE, f"nothing heard for {self._timeout:g} s")
+            self.look(now, late=now - due)
+
+    def look(self, now: float, *, late: float) -> None:
+        """Close the connections that are idle at `now`, by the monotonic clock. `late`: seconds since this was due."""
+        if late > STALL_SECONDS:  # this process was stopped or starved, and read from no client
+            for outbox in self._fanout:
+                outbox.heard_at = max(now, outbox.heard_at)
+        since = now - self._timeout
+        for outbox in [outbox for outbox in self._fanout if outbox.heard_at < since]:
+            outbox.close(CloseCode.IDLE, f"nothing heard for {self._timeout:g} s")
