@@ -1,3 +1,5 @@
+"""The page of both chats."""
+
 PAGE = """<!doctype html>
 <meta charset="utf-8">
 <title>Chat</title>

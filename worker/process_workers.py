@@ -1,4 +1,4 @@
-"""The workers of this process: one where it serves, in tests one for each event loop."""
+"""The workers of this process: one in production, in tests one for each event loop."""
 
 import asyncio
 import os

@@ -1,7 +1,7 @@
 """The middleware that puts the cluster around an application.
 
-It puts the manager into the application's state, decides who may connect, answers /health and the like, and adds
-headers.
+It puts the manager into the application's state, decides who may connect, serves the worker's HTTP API (/health and
+the like), and adds headers.
 """
 
 from collections.abc import Collection
@@ -23,7 +23,7 @@ from wsd.worker.worker import Worker
 STATE_KEY = "websocket_manager"
 
 PASSED_KEY = "wsd.middleware"
-"""In the scope of a request that has passed such a middleware already."""
+"""The key in the scope of a request that has passed such a middleware already."""
 
 HEADERS = (
     "X-WebSocket-Local-Connections",
@@ -50,7 +50,7 @@ class WebSocketMiddleware:
         headers: Collection[str] = HEADERS,
         authenticate: Authenticate | None = None,
     ) -> None:
-        """`env`: by default the environment of the process. `headers`: those of HEADERS that responses get.
+        """`env`: the settings, by default from the environment of the process. `headers`: those of HEADERS to add.
         `authenticate`: returns the identity of a client from its scope, or None to refuse it; replaces the
         authentication of the settings.
 
@@ -70,6 +70,7 @@ class WebSocketMiddleware:
 
     @property
     def manager(self) -> DistributedWebSocketManager:
+        """The manager of the running event loop's worker."""
         return self.worker.manager
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

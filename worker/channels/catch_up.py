@@ -1,4 +1,4 @@
-"""Bringing channels to the position of their histories: subscribed to, and read where entries were missed.
+"""Bringing channels to the positions of their histories: channels are subscribed to, and missed entries are read.
 
 Pages of many channels are read in one round trip: after Redis was away, or when a thousand clients connect at once.
 """
@@ -25,7 +25,7 @@ BATCH_CHANNELS = 200
 
 
 class CatchUp:
-    """Keeps the channels of this worker up to date. `run` must run."""
+    """Keeps the channels of this worker at the positions of their histories. `run` must run."""
 
     def __init__(
         self, broker: MessageBroker, channels: Mapping[str, Channel], members: MemberMessages, timeout: float

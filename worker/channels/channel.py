@@ -53,7 +53,7 @@ class SharedReads:
         batch = self._batches.get(key)
         if batch is None:
             batch = encode()
-            if self._release is not None:  # else nobody would take it away
+            if self._release is not None:  # otherwise nothing would forget it
                 self._batches[key] = batch
                 _keep_newest(self._batches, lambda kept: len(kept.sealed()))
         return batch

@@ -12,7 +12,7 @@ from wsd.worker.broker.history import Entry
 from wsd.worker.broker.message_broker import MessageBroker
 from wsd.worker.channels.catch_up import CatchUp
 from wsd.worker.channels.channel import Channel
-from wsd.worker.channels.histories import Histories
+from wsd.worker.channels.histories import ChannelHistories
 from wsd.worker.channels.joining import Joining
 from wsd.worker.channels.member_messages import MemberMessages
 from wsd.worker.channels.open_channels import OpenChannels
@@ -34,7 +34,7 @@ class Channels:
         self._catch_up = CatchUp(broker, self._channels, self._members, timeout)
         self._open = OpenChannels(broker, fanout, self._channels, self.options, self._catch_up)
         self._joining = Joining(self._open, Recovery(broker, self._catch_up), self._members)
-        histories = Histories(broker, self._channels, self.options, self._members, timeout)
+        histories = ChannelHistories(broker, self._channels, self.options, self._members, timeout)
         # Bound here instead of wrapped: every message that is published comes through.
         self.publish_soon = histories.publish_soon
         self.history = histories.read

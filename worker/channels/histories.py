@@ -1,4 +1,4 @@
-"""The histories of channels: messages are published into them, and read by clients that ask."""
+"""The histories of channels: messages are published into them, and read for clients that ask."""
 
 from collections.abc import Callable, Mapping
 
@@ -14,7 +14,7 @@ from wsd.worker.redis_client import redis_errors
 from wsd.worker.wire.position import Position
 
 
-class Histories:
+class ChannelHistories:
     """The histories of all channels, whether they have members on this worker or not."""
 
     def __init__(

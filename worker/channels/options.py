@@ -10,7 +10,7 @@ from msgspec import Struct
 from wsd.worker.delivery.batch import SlowReaders
 
 UNNUMBERED_PREFIX = "~"
-"""The beginning of the names of channels whose applications speak a language of their own. Nothing is added to their
+"""The beginning of the names of channels whose applications have a protocol of their own. Nothing is added to their
 messages, and nothing is kept of them. No client of the hub can name such a channel."""
 
 

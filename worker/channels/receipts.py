@@ -21,7 +21,7 @@ WRITE_SECONDS = 0.5
 """How long positions gather before they are written."""
 
 MAX_READERS = 100_000
-"""Readers remembered in this process. Beyond it, the reader that has said nothing for longest is forgotten."""
+"""Readers remembered in this process. Beyond it, the reader that has confirmed nothing for longest is forgotten."""
 
 Reader = tuple[str, str, str]
 """Channel, epoch, user id."""
@@ -29,7 +29,7 @@ Reader = tuple[str, str, str]
 
 @dataclass
 class _Receipts(Batch):
-    offsets: dict[Reader, int] = field(default_factory=dict)  # the reader that spoke last is the last
+    offsets: dict[Reader, int] = field(default_factory=dict)  # the reader that confirmed last is the last
     lifetimes: dict[str, float] = field(default_factory=dict)  # in seconds, by channel
 
     def __bool__(self) -> bool:

@@ -1,4 +1,4 @@
 """Serve the hub, which is the WebSocket endpoint with channels, and the HTTP API of a worker.
 
-Imports `worker` and everything below it.
+Imports `worker` and the rows below it.
 """

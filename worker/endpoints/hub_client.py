@@ -46,7 +46,7 @@ Counting one costs as much as publishing it, and all of them together are less t
 
 MAX_WAITING = 16
 MAX_WAITING_BYTES = 65_536
-"""Queued requests, and their bytes, above which nothing more is read from the client."""
+"""Queued requests, and their bytes, from which on nothing more is read from the client."""
 
 
 class Client:
@@ -78,12 +78,12 @@ class Client:
         self._waiting_bytes = 0
         self._paused = False
         self._under_way = self._under_way_bytes = 0
-        self._result_came: asyncio.Future[None] | None = None  # set when a message is under way no more
+        self._result_came: asyncio.Future[None] | None = None  # done when a message is no longer under way
         self._end: tuple[int, str] | None = None  # close code and reason
 
     @property
     def busy(self) -> bool:
-        """Whether requests wait for something."""
+        """Whether a request is awaited. Further requests are queued then."""
         return self._task is not None
 
     def received(self, content: str | bytes) -> None:
@@ -126,7 +126,7 @@ class Client:
         return not self._under_way
 
     async def until_idle(self) -> None:
-        """Wait until no request waits any more."""
+        """Wait until the client is not `busy`."""
         while self._task is not None:
             await asyncio.wait([self._task])
 
@@ -251,7 +251,7 @@ class Client:
                 channel = user_channel(request.user_id)
         data = manager.payload_filter(request.data, request_id)
         if connection.byte_bucket is not None and manager.options(channel).history_size:
-            connection.writes(channel, connection.outbox.heard_at)
+            connection.charge_for_history(channel, connection.outbox.heard_at)
         size = len(bytes(data))
         self._count_under_way(1, size)
 
@@ -293,7 +293,10 @@ def _ack(request_id: wire.RequestId, done: Published) -> wire.Ack:
 def _second_ack(
     manager: DistributedWebSocketManager, connection: Connection, request_id: wire.RequestId
 ) -> Callable[[Position], None] | None:
-    """Return what sends a second ack, once a message that could not be stored at first is stored."""
+    """Return a callback that sends a second ack, once a message that could not be stored at first is stored.
+
+    Return None for a message without an id, which is not answered.
+    """
     if request_id is None:
         return None
 

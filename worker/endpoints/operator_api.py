@@ -120,7 +120,7 @@ async def answer(worker: Worker, request: Request) -> Response:
     given = request.headers.get(OPERATOR_KEY_HEADER, "")
     endpoint = ENDPOINTS.get((request.method, request.scope["path"].removeprefix(OPERATOR_PREFIX)))
     if endpoint is None or not is_key(given, worker.env.operator_key):
-        return error_response(404, "there is no such thing")
+        return error_response(404, "not found")
     try:
         return json_response(await endpoint(worker, request))
     except msgspec.MsgspecError as exc:

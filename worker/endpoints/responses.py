@@ -18,7 +18,7 @@ def error_response(status: int, message: str) -> Response:
 
 
 def is_key(given: str, key: str) -> bool:
-    """Compare a key that somebody sent with the secret one, in a time that tells nothing. No key is ever empty."""
+    """Compare a key that somebody sent with the secret one, in constant time. An empty secret matches nothing."""
     return bool(key) and hmac.compare_digest(given.encode(), key.encode())
 
 
@@ -28,6 +28,6 @@ def check_api_key(request: Request, key: str) -> Response | None:
     A request has the key in `Authorization: Bearer` or `X-API-Key`. If `key` is empty, the API is off.
     """
     if not key:
-        return error_response(404, "this is off: set security.api_key")
+        return error_response(404, "the API is off: set security.api_key")
     given = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
     return None if is_key(given, key) else error_response(401, "wrong or missing API key")

@@ -1,4 +1,4 @@
 """Hold the manager, the object that applications and endpoints talk to.
 
-Imports `backend`, `channels`, `sessions`, `security` and the rows below them.
+`parts.py` says which part works with which. Imports `backend` and the rows below it.
 """

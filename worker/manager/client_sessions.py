@@ -112,5 +112,5 @@ class ClientSessions:
 
 
 def digest(secret: str) -> str:
-    """Return what is stored of a resume token's secret."""
+    """Return the digest of a resume token's secret. The store has the digest in place of the secret."""
     return hashlib.sha256(secret.encode()).hexdigest() if secret else ""

@@ -14,7 +14,7 @@ NEW_HISTORY_BYTES = 4096
 """Bytes that Redis allocates for the first message of a history, however small it is."""
 
 MAX_WRITTEN = 32
-"""Channels remembered of one connection. A client that publishes in more of them in turn pays each time anew."""
+"""Channels remembered of one connection. A client that publishes in turn in more of them is charged each time."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class ConnectionLimits:
     message_burst: float = 0.0  # messages
     bytes_per_second: float = 0.0  # of messages from one connection
     byte_burst: float = 0.0
-    idle_timeout: float = 0.0  # seconds after which a client that says nothing is closed; pongs do not count
+    idle_timeout: float = 0.0  # seconds after which a client that sends nothing is closed; pongs do not count
 
     def bucket(self) -> TokenBucket | None:
         if not self.messages_per_second:
@@ -49,15 +49,16 @@ class ClientRules:
 
 
 class Connection:
-    """A connected client, for as long as its application holds this object.
+    """A connected client, as `connect` of the manager returns it.
 
-    The manager itself keeps only the outbox. If an application forgets a connection without calling `disconnect` (its
-    endpoint raised, for example), the connection is ended when this object is garbage collected.
+    The application holds this object for as long as it serves the client, and passes it to the methods of the manager.
+    The manager itself keeps only the outbox. If the application drops the object without calling `disconnect` (its
+    endpoint raised, for example), the connection is ended when the object is garbage collected.
     """
 
     __slots__ = (
         "__weakref__",
-        "_on_forgotten",
+        "_on_collected",
         "_written",
         "bucket",
         "byte_bucket",
@@ -70,21 +71,21 @@ class Connection:
         self,
         outbox: Outbox,
         limits: ConnectionLimits,
-        on_forgotten: Callable[[Outbox], None],
+        on_collected: Callable[[Outbox], None],
         *,
         resumed: bool = False,
     ) -> None:
-        """`on_forgotten` is called when this object is garbage collected, on whatever thread that happens."""
+        """`on_collected` is called when this object is garbage collected, on whatever thread that happens."""
         self.outbox = outbox
         self.resumed = resumed  # whether it continues the session of an earlier connection
         self.bucket = limits.bucket()  # messages that the client may send
         self.byte_bucket = limits.byte_bucket()
         self.refused_in_a_row = 0  # messages above one of the rates
         self._written: dict[str, None] = {}  # channels that it published in lately, the oldest first
-        self._on_forgotten = on_forgotten
+        self._on_collected = on_collected
 
     def __del__(self) -> None:
-        self._on_forgotten(self.outbox)
+        self._on_collected(self.outbox)
 
     @property
     def session_id(self) -> str:
@@ -104,11 +105,14 @@ class Connection:
 
     @property
     def closing(self) -> asyncio.Future[tuple[int, str]]:
-        """Future of the close code and reason, done once the server wants the connection to end."""
+        """A future of the close code and the reason, done once the server wants the connection to end."""
         return self.outbox.closing
 
-    def writes(self, channel: str, now: float) -> None:
-        """Charge the client for the memory of a history in Redis, unless it published in the channel lately."""
+    def charge_for_history(self, channel: str, now: float) -> None:
+        """Charge the client for the memory of a history in Redis, unless it published in the channel lately.
+
+        `now`: by the monotonic clock.
+        """
         if self.byte_bucket is None:
             return
         if channel not in self._written:
@@ -120,7 +124,7 @@ class Connection:
         self._written[channel] = None
 
     def send(self, text: str) -> None:
-        """Queue a text for this client. Does not block; a client that reads too slowly is closed with 1013."""
+        """Queue a text for this client. Does not block. A client that reads too slowly is closed with 1013."""
         self.outbox.send(text.encode())
 
     def close(self, code: int, reason: str) -> None:

@@ -6,15 +6,15 @@ from wsd.worker.contract.redis_keys import channel_of
 from wsd.worker.delivery.batch import Message
 from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.logs import get_logger
+from wsd.worker.manager.member_lists import MemberLists
 from wsd.worker.manager.peers import Peers
-from wsd.worker.manager.presence import MemberLists
 from wsd.worker.sessions.keeper import SessionKeeper
 
 logger = get_logger(__name__)
 
 
 class Dispatcher:
-    """Hands what the broker and the heartbeat report to the parts that it concerns. No method blocks.
+    """Hands each report of the broker and of the heartbeat to the parts that it concerns. No method blocks.
 
     It is the BrokerListener and the HeartbeatListener of a worker.
     """
@@ -40,7 +40,7 @@ class Dispatcher:
         self._members = members
 
     def message_received(self, channel: str, payload: bytes, /) -> None:
-        """Send a message to the members of its channel on this worker, or take one that is for the worker itself."""
+        """Send a message to the members of its channel on this worker; hand one for the worker itself to `Peers`."""
         if channel in self._peers.channels:
             self._peers.received(payload)
             return
@@ -53,7 +53,7 @@ class Dispatcher:
         self._fanout.send_to_members(name, name, Message(payload))
 
     def redis_restored(self) -> None:
-        """Write to Redis again what should be there: Redis was away, or has forgotten something."""
+        """Write sessions and presence again: Redis was away, or has lost something. Check the positions of channels."""
         self._keeper.flush_now()
         self._presence.refresh()
         self._channels.check_all()

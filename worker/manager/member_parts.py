@@ -5,9 +5,9 @@ import asyncio
 from wsd.worker.backend.backend import Backend
 from wsd.worker.channels.presence_events import PresenceEvents
 from wsd.worker.contract.redis_keys import channel_key
+from wsd.worker.manager.member_lists import MemberLists
 from wsd.worker.manager.membership import Membership
 from wsd.worker.manager.message_parts import MessageParts
-from wsd.worker.manager.presence import MemberLists
 from wsd.worker.manager.redis_steps import RedisSteps
 from wsd.worker.security.authorization import Authorize
 from wsd.worker.sessions.keeper import SessionKeeper

@@ -9,7 +9,7 @@ from wsd.worker.channels.joining import PATIENCE_SECONDS, Joined
 from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.errors import ChannelFullError
-from wsd.worker.manager.presence import MemberLists
+from wsd.worker.manager.member_lists import MemberLists
 from wsd.worker.security.authentication import Identity
 from wsd.worker.security.authorization import Authorize, is_allowed
 from wsd.worker.sessions.keeper import SessionKeeper
@@ -83,9 +83,11 @@ class Membership:
     ) -> dict[str, wire.ChannelState]:
         """Make a new connection a member of BROADCAST, of its user's channel, and of those that it was in before.
 
-        `subscribed`: the channels of its session. `since`: the position that the client has reached, by channel. It
-        enters both. Channels that the client may not be in any more are removed from its session.
-        Return its state in each channel, by the name that the client knows.
+        `subscribed`: the channels of its session. `since`: the position that the client has reached, by channel. The
+        connection enters the channels of both. Channels that the client may not be in any more are removed from its
+        session.
+
+        Return the state of the connection in each channel, by the name that the client knows.
         """
         states: dict[str, wire.ChannelState] = {}
         gives_up_at = time.monotonic() + PATIENCE_SECONDS

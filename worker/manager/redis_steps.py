@@ -1,4 +1,4 @@
-"""Questions to Redis on behalf of one client: limited in time, and without an answer while Redis is away."""
+"""Questions to Redis on behalf of one client: limited in time, and not asked while Redis is known to be away."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,8 +26,8 @@ class RedisSteps:
     async def step(self, consequence: str) -> AsyncIterator[None]:
         """Run a block that asks Redis. `consequence` says in the log what a missing answer means.
 
-        The broker is told when Redis does not answer, so that it looks for itself. A Redis that is known to be away is
-        not asked at all.
+        When Redis does not answer, the broker is told, and checks the connection by itself. A Redis that is known to be
+        away is not asked at all.
 
         Raises RedisUnavailableError.
         """

@@ -122,8 +122,8 @@ class Registry:
         sent_away = ending.side is not Side.CLIENT and ending.code in COME_BACK
         self._keeper.close(outbox.session_id, clean=code in CLEAN_CODES, sent_away=sent_away)
 
-    def application_let_go(self, outbox: Outbox) -> None:
-        """End a connection whose handle was collected. Called on any thread, by the garbage collector."""
+    def handle_collected(self, outbox: Outbox) -> None:
+        """End a connection whose `Connection` was garbage collected. Called on whatever thread that happens."""
         if outbox in self._fanout and self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self.remove, outbox, CloseCode.ABNORMAL)
             self._loop.call_soon_threadsafe(outbox.close, CloseCode.INTERNAL_ERROR, "the application has let go of it")
@@ -143,7 +143,7 @@ class Registry:
         self._membership.leave_all(outbox)
 
     def send_away(self, count: int, longest: float) -> float:
-        """Close `count` connections with 1012, those that are here longest, so that they resume on other workers.
+        """Close the `count` oldest connections with 1012, so that their clients resume on other workers.
 
         They are paced as in a drain, within `longest` seconds. Return the seconds until the last of them is closed.
         """

@@ -1,6 +1,6 @@
 """The statistics of a worker, and their sums over all workers.
 
-Workers are asked for them over the broker, so there is nothing to keep up to date in Redis.
+Workers are asked for their statistics over the broker, so nothing has to be kept up to date in Redis.
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ from msgspec import Struct
 from wsd.worker.broker.message_broker import BrokerStatistics
 
 MAX_LISTED = 1000
-"""The largest users and channels of a worker that it names at most."""
+"""How many of its largest users and channels a worker names at most."""
 
 
 class Counted(Struct, frozen=True):
@@ -38,8 +38,8 @@ class WorkerStatistics(Struct, frozen=True, kw_only=True):
     channels: int
     closes: dict[str, int]  # by reason
     refusals: dict[str, int]  # of handshakes and messages, by reason
-    repaired: int  # messages that were missed, and read from a history
-    losses: dict[str, int]  # of messages, which members were told of, by reason
+    repaired: int  # messages that this worker missed, and read from a history
+    losses: dict[str, int]  # of messages, by reason; members were told of each
     broker: BrokerStatistics
     top_users: list[Counted] = []
     top_channels: list[Counted] = []

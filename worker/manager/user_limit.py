@@ -13,7 +13,7 @@ class UserLimit:
     """Counts the connections of each user, and refuses those above the limit.
 
     A connection is counted from the call of `enter` on, before anything is awaited, so that two connections that come
-    together both see each other. It stays counted until `leave`, also when `enter` raises.
+    together see each other. It stays counted until `leave`, also when `enter` raises.
     While Redis is away the limit holds on each worker by itself.
     """
 

@@ -69,14 +69,15 @@ class DistributedWebSocketManager:
         `outbox`: the one of its WebSocket, under a server with wsd's WebSocket protocol (`handle_of`). Nothing is sent
         before `Connection.pump` or `Outbox.release` is called.
 
-        Raises TooManyConnectionsError; ValueError for a name that `name_problem` refuses; TypeError or ValueError for
-        metadata that JSON cannot express.
+        Raises TooManyConnectionsError; ValueError for a user id or name that is empty, longer than 128 characters or
+        cannot be read, and for a session that no store can hold; TypeError or ValueError for metadata that JSON cannot
+        express.
         """
         session = await self._sessions.find_or_make(user_id, username, metadata, resume_token)
         outbox = self._registry.bind(outbox, session)
         async with self._registry.admission(outbox, session):
             states = await self._membership.enter_all(outbox, session.info.channels, since or {})
-        connection = Connection(outbox, self.limits, self._registry.application_let_go, resumed=session.resumed)
+        connection = Connection(outbox, self.limits, self._registry.handle_collected, resumed=session.resumed)
         if welcome:
             outbox.send_first(wire.encode(session.welcome(states)))
             self._fanout.sent += 1
@@ -93,19 +94,19 @@ class DistributedWebSocketManager:
     def send_away(self, count: int, longest: float) -> float:
         """Close `count` connections with 1012, so that their clients resume on other workers.
 
-        Connections that are here longest go first, paced as in a drain, within `longest` seconds. Return the seconds
-        until the last of them is closed.
+        The oldest go first, paced as in a drain, within `longest` seconds. Return the seconds until the last of them is
+        closed.
         """
         return self._registry.send_away(count, longest)
 
     @staticmethod
     def guest_name() -> str:
-        """Return a new user id for a client that nobody knows."""
+        """Return a new user id for a client that nothing identifies."""
         return f"guest-{secrets.token_hex(3)}"
 
     @property
     def connection_count(self) -> int:
-        """Connections of this worker."""
+        """The number of connections of this worker."""
         return len(self._fanout)
 
     # Channels
@@ -129,7 +130,10 @@ class DistributedWebSocketManager:
         await self._membership.join(connection.outbox, channel, since, announce)
 
     async def leave(self, connection: Connection, channel: str) -> None:
-        """Take a connection out of a channel. If it is not in the channel, nothing happens."""
+        """Take a connection out of a channel. Does nothing if it is not in the channel.
+
+        The session forgets the channel, too.
+        """
         await self._membership.leave(connection.outbox, channel)
 
     async def presence(self, channel: str, limit: int = 1000) -> tuple[int, list[wire.Member]]:
@@ -192,7 +196,8 @@ class DistributedWebSocketManager:
         minutes, only the first is sent. `on_stored`: called with the position once the message is stored, if the
         channel has a history and Redis is away now.
 
-        Raises NotStoredError when Redis rejects the message. Nobody has received it then.
+        Raises NotStoredError when Redis rejects the message, which nobody has received then; TypeError or ValueError
+        for data that JSON cannot express.
         """
         return await self._publisher.publish(
             channel, data, sender, idempotency_key=idempotency_key, on_stored=on_stored
@@ -210,7 +215,10 @@ class DistributedWebSocketManager:
     ) -> None:
         """Send a message as `publish` does, without waiting. Messages keep the order of the calls.
 
-        `on_result` is called exactly once with what became of the message, possibly before this returns.
+        `on_result` is called exactly once with what became of the message, possibly before this returns. To be called
+        on the event loop of the worker.
+
+        Raises TypeError or ValueError for data that JSON cannot express. `on_result` is not called then.
         """
         self._publisher.publish_soon(
             channel, data, on_result, sender, idempotency_key=idempotency_key, on_stored=on_stored
@@ -228,11 +236,11 @@ class DistributedWebSocketManager:
         return await self._publisher.publish_text(channel, text)
 
     def send_to_connection(self, connection: Connection, data: Any, sender: Connection | None = None) -> None:
-        """Send a message to one connection of this worker. Does not block."""
+        """Send a message to one connection of this worker, as `publish` would. Does not block."""
         self.reply(connection, wire.Message(data=data, sender=self._publisher.sender(sender)))
 
     def reply(self, connection: Connection, message: Struct) -> None:
-        """Send a message of the hub's protocol to one connection of this worker. Does not block."""
+        """Send a message of the hub's protocol, see `wire.messages`, to a connection of this worker. Does not block."""
         connection.outbox.send(wire.encode(message))
         self._fanout.sent += 1
 

@@ -39,9 +39,10 @@ UNKNOWN_KEY_CHECK_SECONDS = 1.0
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """An authenticated client. An empty `username` means that it is the user id.
+    """The identity of a client, as an `authenticate` function returns it.
 
-    At `expires_at` (seconds since the epoch) the connection is closed with 4401; 0 means never.
+    `username` is the name that others see; by default it is the user id. `claims`: those of its token. At `expires_at`
+    (seconds since the epoch) the connection is closed with 4401; 0 means never.
     """
 
     user_id: str

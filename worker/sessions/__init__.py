@@ -1,4 +1,4 @@
 """Keep sessions, so that a client can come back to any worker, and record why connections ended.
 
-Imports `broker`, `delivery` and the rows below them.
+Imports `broker`, `delivery`, `security` and the rows below them.
 """

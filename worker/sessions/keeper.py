@@ -1,4 +1,4 @@
-"""Keeping the sessions of this worker's connections in the store: batched, and whatever Redis does meanwhile.
+"""Keeping the sessions of this worker's connections in the store: in batches, and through outages of Redis.
 
 Changes that come while a write is under way go out together in the next one: a thousand clients that connect at once,
 or are sent away by a drain, cost a few round trips. Nothing here fails because Redis is away: changes that could not be
@@ -53,7 +53,7 @@ class _Changes(Batch):
     changed: set[str] = field(default_factory=set)  # by another worker: to be read again
     channels: dict[str, dict[str, bool]] = field(default_factory=dict)
     records: list[ConnectionRecord] = field(default_factory=list)
-    faulty: set[str] = field(default_factory=set)  # sessions that no store can hold; shared with the parts of this
+    faulty: set[str] = field(default_factory=set)  # sessions that no store can hold; shared by all parts of a batch
 
     def __bool__(self) -> bool:
         sets = (self.opened, self.detached, self.left_early, self.deleted, self.changed, self.channels, self.records)
@@ -89,7 +89,7 @@ class _Changes(Batch):
 class SessionKeeper:
     """The writer of this worker's sessions, and of the records of its ended connections.
 
-    `healthy` is whether the store answered last. `run` must run.
+    `healthy` is whether the store carried out the last request. `run` must run.
     """
 
     def __init__(
