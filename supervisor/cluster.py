@@ -35,7 +35,7 @@ class Cluster:
     def __init__(
         self, loaded: Loaded, state_dir: StateDir, saved: SavedState, programs: Programs, *, umask: int
     ) -> None:
-        """Begin with nothing running; `saved` is what the previous supervisor has recorded.
+        """Begin with nothing running; `saved` is what the previous supervisor left running.
 
         `state_dir` is created and locked. `umask` is that of the application.
         """

@@ -17,7 +17,7 @@ from wsd.templates import template_text
 
 
 def settings() -> str:
-    """Return a wsd.toml in which every setting stands with its default and a comment, all of them commented out."""
+    """Return a wsd.toml in which every setting is commented out, with its default and an explanation."""
     return re.sub(r"^(?=\w+ = )", "# ", template_text("wsd.toml"), flags=re.MULTILINE)
 
 
@@ -58,8 +58,7 @@ def _unit_name(directory: Path) -> str:
 
 
 def application(path: Path) -> str:
-    """Return an application to begin with, for the file `path`."""
-    """Return an example application for a module of this name."""
+    """Return an example application, for the file `path`."""
     return template.render("app.py.j2", module=path.stem)
 
 

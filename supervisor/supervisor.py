@@ -40,8 +40,8 @@ class Supervisor:
     async def run(self, on_ready: Callable[[], None], restore_control: Callable[[], Awaitable[bool]]) -> None:
         """Bring the cluster up, call `on_ready`, and keep it up until `stop` is called; then bring it down.
 
-        After `hand_over` the processes of the cluster run on. `restore_control` binds the control socket anew if its
-        file was removed, and returns whether that was so.
+        After `hand_over` the processes of the cluster keep running. `restore_control` binds the control socket anew if
+        its file was removed, and returns whether that was so.
 
         Raises StartError, with nothing left running, when the cluster does not come up.
         """
@@ -90,8 +90,7 @@ class Supervisor:
         return max((self._patience(child.service) for child in cluster.children), default=0.0)
 
     def hand_over(self) -> None:
-        """Let `run` end and the processes of the cluster run on, for a supervisor that reads from state.json what
-        they are."""
+        """Let `run` end and the processes of the cluster keep running: the next supervisor finds them in state.json."""
         self.cluster.children.record()
         self.cluster.handing_over = True
         self.cluster.children.wake()

@@ -72,13 +72,17 @@ class ChaosClient:
                 ) as self._connection:
                     if self._token:
                         await self.send({"type": "resume", "since": self._since()})
-                    async for text in self._connection:
-                        message = json.loads(text)
-                        if message["type"] == "welcome":
-                            attempt = 0
-                            await self._welcomed(message)
-                        else:
-                            self._received(message)
+                    try:
+                        async for text in self._connection:
+                            message = json.loads(text)
+                            if message["type"] == "welcome":
+                                attempt = 0
+                                await self._welcomed(message)
+                            else:
+                                self._received(message)
+                    except asyncio.CancelledError:
+                        await self._connection.close()  # cleanly, which ends the session; `connect` would send 1011
+                        raise
             except (OSError, WebSocketException, TimeoutError):
                 pass  # reconnect below
             self.connected.clear()

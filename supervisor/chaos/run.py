@@ -113,7 +113,7 @@ class ChaosRun:
         )
 
     async def _run(self, show: Callable[[ChaosProgress], None]) -> None:
-        await self._all_ready()
+        await self._until_all_ready()
         began = time.monotonic()
         display = asyncio.create_task(self._show_progress(show, began))
         publishing = [asyncio.create_task(publisher.publish_messages()) for publisher in self._publishers]
@@ -121,13 +121,13 @@ class ChaosRun:
             await self._inject_all(began)
             for task in publishing:
                 task.cancel()
-            await self._wait_until_settled()
+            await self._until_settled()
         finally:
             for task in [display, *publishing]:
                 task.cancel()
             await asyncio.gather(display, *publishing, return_exceptions=True)
 
-    async def _all_ready(self) -> None:
+    async def _until_all_ready(self) -> None:
         try:
             async with asyncio.timeout(READY_SECONDS):
                 for publisher in self._publishers:
@@ -162,7 +162,7 @@ class ChaosRun:
             self._failed_faults.append(done)
         self._events.append(f"{time.monotonic() - began:6.1f} s  {done}")
 
-    async def _wait_until_settled(self) -> None:
+    async def _until_settled(self) -> None:
         """Wait until all acked messages have arrived and the cluster is consistent, at most SETTLE_SECONDS each."""
         with suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_SECONDS):
@@ -219,11 +219,14 @@ class ChaosRun:
     def _kill_listeners(self) -> None:
         import redis  # noqa: PLC0415 - takes 40 ms, and only this fault needs it
 
+        from wsd.supervisor.monitoring.redis_errors import unusable  # noqa: PLC0415
+
         try:
             with redis.Redis.from_url(self._redis_url, socket_timeout=2, socket_connect_timeout=2) as client:
                 client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
         except redis.RedisError as exc:
-            raise CommandError(f"Redis did not answer: {exc}") from None
+            error = unusable(exc)
+            raise CommandError(f"{error.summary}: {error}") from None
 
     def _drop_client(self, which: float) -> None:
         pick(self._clients, which).drop()

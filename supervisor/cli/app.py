@@ -1,4 +1,4 @@
-"""The `wsd` command: the table of its subcommands, and the only place that ends the process.
+"""The `wsd` command: the table of its subcommands, and how it ends when one of them fails.
 
 Every module of this folder that is imported here must be quick to import, because `wsd --help` must answer at once.
 """
@@ -53,8 +53,8 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 """Errors of writing to the file or device that standard output was redirected to."""
 
 
-def _ending_with_its_output(command: Callable[..., None]) -> Callable[..., None]:
-    """Make a command end quietly when nobody reads its output any more, and in one line when that cannot be written."""
+def _with_output_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Make a command end quietly when its reader is gone, and with one line when its output cannot be written."""
 
     @functools.wraps(command)
     def run(*arguments: Any, **options: Any) -> None:
@@ -88,7 +88,7 @@ app = typer.Typer(
 )
 
 for command in COMMANDS:
-    app.command(help=_help(command))(_ending_with_its_output(command))
+    app.command(help=_help(command))(_with_output_errors(command))
 
 
 def _show_version(wanted: bool) -> None:

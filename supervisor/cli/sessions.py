@@ -76,8 +76,8 @@ def trace(
     """Show why a client was disconnected.
 
     Lists what happened to the connections of a session, or of all sessions of a user: their workers and channels, who
-    closed them, and why. It covers all nodes, clients that are connected and clients that left within
-    websocket.trace_ttl (one hour). Events of this node's supervisor around a disconnect are shown in parentheses.
+    closed them, and why. Includes all nodes, and clients that left within websocket.trace_ttl (one hour). Events of
+    this node's supervisor around a disconnect are shown in parentheses.
 
     Exit code 1: nothing is known about this session or user.
 

@@ -140,10 +140,7 @@ def _convert(section: str, key: str, setting: Setting) -> Any:
                 value = {"yes": True, "on": True, "no": False, "off": False}.get(value.lower(), value)
     try:
         return msgspec.convert(value, wanted, strict=not setting.is_text)
-    except (
-        msgspec.ValidationError,
-        UnicodeError,
-    ):  # UnicodeError is raised for bytes of the environment that are not UTF-8
+    except (msgspec.ValidationError, UnicodeError):  # UnicodeError: bytes of the environment that are not UTF-8
         is_secret = (section, key) in {*SECRET_KEYS, ("redis", "url")}
         shown = "something else" if is_secret else brief(value)
         problem = f"{section}.{key} must be {describe_type(wanted, value)}, got {shown}"

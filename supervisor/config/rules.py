@@ -138,7 +138,7 @@ def is_network(text: str) -> bool:
 
 
 def host_problem(host: str) -> str | None:
-    """Say why a host is nothing that one can listen on, or return None.
+    """Say why nothing can listen on a host, or return None.
 
     IPv4 addresses, IPv6 addresses with or without brackets, and host names are accepted.
     """

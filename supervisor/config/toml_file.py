@@ -81,9 +81,9 @@ def _read_channels(path: Path, text: str, content: dict[str, Any]) -> Layer:
         written = section if _line_of(text, section, None) else f"{CHANNELS}.{pattern}"
         source = _place(path, text, written if _line_of(text, written, None) else CHANNELS)
         if not isinstance(options, dict):
-            raise ConfigError(f'{source}: {CHANNELS}.{pattern} must be a section, [{CHANNELS}."room:*"] say')
+            raise ConfigError(f'{source}: {CHANNELS}.{pattern} must be a section, such as [{CHANNELS}."room:*"]')
         if not re.fullmatch(r"[A-Za-z0-9_.:@/#*-]{1,255}", pattern):
-            problem = 'is a pattern of names: A-Z a-z 0-9 _ . : @ / # - and "*" for any of them'
+            problem = 'may hold only A-Z a-z 0-9 _ . : @ / # - and "*" for any of them'
             raise ConfigError(f"{source}: {section} {problem}")
         for key, value in options.items():
             if key not in ChannelConfig.__struct_fields__:

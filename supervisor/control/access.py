@@ -1,7 +1,7 @@
 """Access to the dashboard: the token that opens it, and the decision about each visitor.
 
 A visitor always needs a token: `dashboard.token`, or a token that wsd derives from a secret of its own. The derived
-token opens the page on this machine alone.
+token opens the page only from this machine.
 """
 
 import hashlib

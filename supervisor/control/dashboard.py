@@ -23,7 +23,7 @@ from wsd.supervisor.control import commands
 from wsd.supervisor.control.access import HEADERS, Refusal, Visitor, access_to, refusal
 from wsd.supervisor.control.guesses import Burst, GuessLimit
 from wsd.supervisor.control.status_report import report
-from wsd.supervisor.control.worker_questions import WORKER_QUESTIONS, ask_worker
+from wsd.supervisor.control.worker_questions import WORKER_QUESTIONS, pass_on
 from wsd.supervisor.deploys.asker import asked_by
 from wsd.supervisor.deploys.operations import Operations
 from wsd.supervisor.logs.events import EventFollower, read_events
@@ -198,22 +198,18 @@ class Dashboard:
                 events = list(follower.new())
 
     async def _ask(self, request: Request) -> Response:
-        name = request.scope["path"].rsplit("/", 1)[1]
-        query = request.scope["query_string"].decode("latin-1")
-        target = f"{name}?{query}" if query else name
-        body = msgspec.json.decode(await request.body()) if request.method == "POST" else None
-        _note_who_asks(request)
-        answer = await ask_worker(self._cluster, request.method, target, body)
+        _name_visitor(request)
+        answer = await pass_on(self._cluster, request)
         return Response(answer, media_type="application/json", headers=HEADERS)
 
     async def _operate(self, request: Request) -> Response:
         """Begin an operation. Its progress is part of the status in the stream."""
         name = request.scope["path"].rsplit("/", 1)[1]
-        _note_who_asks(request)
+        _name_visitor(request)
         operation = commands.begin(self._cluster, self._operations, name, await request.body())
         return Response(msgspec.json.encode({"operation": operation.name}), 202, HEADERS, "application/json")
 
 
-def _note_who_asks(request: Request) -> None:
-    """Name the visitor as the one who asked, for the events."""
+def _name_visitor(request: Request) -> None:
+    """Let the events say that the visitor asked for it."""
     asked_by.set(f"the dashboard, from {request.headers.get('X-Real-IP', 'an unknown address')}")

@@ -1,4 +1,4 @@
-"""The problems of a cluster, and the problems that it is going to have, in words."""
+"""The problems of a cluster, and warnings of problems to come, in words."""
 
 import resource
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def problems(cluster: Cluster) -> Iterator[str]:
         slot = child.slot
         beat = child.pulse.beat if child.pulse is not None else None
         if slot.state is SlotState.STOPPED and slot.name in cluster.children.drained:
-            continue  # somebody wants it to be empty
+            continue  # `wsd drain` has emptied it
         if not slot.ready:
             text = f"{slot.name} is {slot.display_state}"
             if slot.last_exit:

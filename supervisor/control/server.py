@@ -26,7 +26,7 @@ from wsd.supervisor.control import commands
 from wsd.supervisor.control.dashboard import Dashboard
 from wsd.supervisor.control.gate import METRICS_PATH, ControlGate
 from wsd.supervisor.control.status_report import report
-from wsd.supervisor.control.worker_questions import WORKER_QUESTIONS, ask_worker
+from wsd.supervisor.control.worker_questions import WORKER_QUESTIONS, pass_on
 from wsd.supervisor.deploys.asker import ASKED_BY_HEADER, asked_by
 from wsd.supervisor.deploys.operations import Operation, Operations
 from wsd.supervisor.errors import CommandError, StartError
@@ -40,7 +40,7 @@ MAX_HEAD_BYTES = 64 * 1024
 
 
 class StopRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """`timeout` is how long the processes may drain, in seconds; absent means as configured."""
+    """A request to stop. `timeout` is how long the processes may drain, in seconds; None means as configured."""
 
     timeout: Annotated[float, Meta(ge=0)] | None = None
 
@@ -73,11 +73,11 @@ class Lifetime(Protocol):
         """Begin to end the cluster; return how long its drain may take. Seconds, None means as configured."""
 
     def hand_over(self) -> None:
-        """Let the supervisor end and the processes of the cluster run on."""
+        """Let the supervisor end and the processes of the cluster keep running."""
 
 
 class ControlServer:
-    """Serves the control API from `async with` on, until the block ends."""
+    """The server of the control API, which listens from the beginning of its `async with` block to the end."""
 
     def __init__(self, cluster: Cluster, operations: Operations, lifetime: Lifetime) -> None:
         self._cluster = cluster
@@ -162,7 +162,7 @@ class ControlServer:
         hosts = self._cluster.config.nginx.admin_hosts
         if "X-Real-IP" in request.headers and not is_own_host(request.headers.get("Host", ""), hosts):  # through nginx
             return Response(msgspec.json.encode({"error": WRONG_HOST}), 403, media_type="application/json")
-        from wsd.supervisor.control import metrics  # noqa: PLC0415 - 2 MB that only who scrapes needs
+        from wsd.supervisor.control import metrics  # noqa: PLC0415 - 2 MB that only Prometheus needs
 
         # Every worker is asked, so simultaneous scrapes share one answer.
         if self._collecting is None or self._collecting.done():
@@ -173,27 +173,23 @@ class ControlServer:
         wanted = await _body(request, StopRequest)
         if self._cluster.handing_over:
             signal.raise_signal(signal.SIGTERM)  # launch.signals keeps it for the next supervisor
-        _note_who_asks(request)
+        _name_sender(request)
         seconds = self._lifetime.stop(wanted.timeout)
         return Response(msgspec.json.encode({"seconds": seconds}), 202, media_type="application/json")
 
     async def _operate(self, request: Request) -> Response:
         name = request.scope["path"].removeprefix("/v1/")
-        _note_who_asks(request)
+        _name_sender(request)
         return _follow(commands.begin(self._cluster, self._operations, name, await request.body()))
 
     async def _ask_worker(self, request: Request) -> Response:
         """Pass the request on to a worker, which knows the whole cluster."""
-        query = request.scope["query_string"].decode("latin-1")
-        target = request.scope["path"].removeprefix("/v1/") + (f"?{query}" if query else "")
-        body = msgspec.json.decode(await request.body()) if request.method == "POST" else None
-        _note_who_asks(request)
-        answer = await ask_worker(self._cluster, request.method, target, body)
-        return Response(answer, media_type="application/json")
+        _name_sender(request)
+        return Response(await pass_on(self._cluster, request), media_type="application/json")
 
     async def _upgrade(self, request: Request) -> Response:
         await _body(request, commands.Nothing)
-        _note_who_asks(request)
+        _name_sender(request)
         operation = commands.begin_upgrade(self._cluster, self._operations, self._lifetime.hand_over)
         async for progress in operation.follow():
             if progress.error:
@@ -201,8 +197,8 @@ class ControlServer:
         return Response(b"{}", 202, media_type="application/json")
 
 
-def _note_who_asks(request: Request) -> None:
-    """Name the sender as the one who asked, for the events.
+def _name_sender(request: Request) -> None:
+    """Let the events say that the sender asked for it, by the name that the sender gives itself.
 
     Only this user and root can send requests, so the header is trusted.
     """

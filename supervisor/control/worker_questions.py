@@ -1,9 +1,10 @@
-"""Requests that any worker can answer for the whole cluster. The supervisor passes them on to one."""
+"""Requests that any worker can answer for the whole cluster. The supervisor passes them on to one worker."""
 
 import http.client
 import logging
 
 import msgspec
+from starlette.requests import Request
 
 from wsd.supervisor.cluster import Cluster
 from wsd.supervisor.counts import count
@@ -17,11 +18,19 @@ WORKER_QUESTIONS = {"sessions": "GET", "channels": "GET", "trace": "GET", "kick"
 """The HTTP method of each request, by its name."""
 
 
-async def ask_worker(cluster: Cluster, method: str, target: str, body: object = None) -> bytes:
-    """Return the answer of the first worker that serves. `target` is the name of the request, with its query.
+async def pass_on(cluster: Cluster, request: Request) -> bytes:
+    """Return the answer of a worker to one of WORKER_QUESTIONS, which the path of the request ends with.
 
-    Raises CommandError when no worker answers, or it refuses.
+    Raises CommandError when no worker answers, or it refuses. Raises MsgspecError for a body that is not JSON.
     """
+    name = request.scope["path"].rpartition("/")[2]
+    query = request.scope["query_string"].decode("latin-1")
+    body = msgspec.json.decode(await request.body()) if request.method == "POST" else None
+    return await _ask_worker(cluster, request.method, f"{name}?{query}" if query else name, body)
+
+
+async def _ask_worker(cluster: Cluster, method: str, target: str, body: object) -> bytes:
+    """Return the answer of the first worker that serves. `target` is the name of the request, with its query."""
     if not cluster.redis_url:
         raise CommandError("without Redis every worker stands alone, and none knows of the others")
     for child in cluster.workers:

@@ -12,7 +12,7 @@ from wsd.supervisor.state_dir.records import SavedState
 
 
 def take_stock(state_dir: StateDir) -> SavedState:
-    """Return what still runs of a supervisor that died or handed over, and end what its dead processes left behind."""
+    """Return what still runs of a supervisor that died or handed over, and end the orphans of its dead processes."""
     saved = state_dir.read_state()
     alive = tuple(record for record in saved.processes if is_alive(record, state_dir.root))
     for record in saved.processes:

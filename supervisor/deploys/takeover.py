@@ -1,4 +1,4 @@
-"""Take over the processes that the previous supervisor left running."""
+"""Take over a cluster from the previous supervisor: adopt the processes that it left running, or end them."""
 
 from collections.abc import Iterable, Sequence
 
@@ -29,7 +29,7 @@ class Takeover:
         return any(record.name == service.name for record in self._saved.processes)
 
     def adopt(self, wanted: Iterable[Service]) -> None:
-        """Adopt every process, before anything is started. Those of services that are not `wanted` begin to drain.
+        """Adopt every process, before anything is started. Processes of services that are not `wanted` begin to drain.
 
         Valkey does not: the workers that were adopted may use it, see `end_valkey`.
         """
@@ -38,13 +38,13 @@ class Takeover:
         for name in dict.fromkeys(record.name for record in self._saved.processes):
             records = [record for record in self._saved.processes if record.name == name]
             if (service := services.get(name)) is not None:
-                children.adopt(service, records, empties=name in children.drained)
+                children.adopt(service, records, drains=name in children.drained)
             else:
                 leftover = LeftoverService(name, cluster.config.cluster.drain_seconds + DRAIN_MARGIN_SECONDS)
-                self._unwanted.append(children.adopt(leftover, records, empties=name != ValkeyService.name))
+                self._unwanted.append(children.adopt(leftover, records, drains=name != ValkeyService.name))
         if not self.is_empty:
             children.record()
-            children.reap_orphans()  # those that ended while one supervisor became the next
+            children.reap_orphans()  # those that ended while no supervisor waited for them
 
     async def end_nginx(self) -> None:
         """Wait until an nginx that is not wanted any more has ended: the workers are to have its port."""

@@ -19,7 +19,7 @@ SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHU
 
 
 def inherited_lock(environ: MutableMapping[str, str]) -> int:
-    """Return the descriptor of the lock if this process executes us in the place of an earlier supervisor, else -1.
+    """Return the descriptor of the lock if this process executes us in the place of the previous supervisor, else -1.
 
     The variable is removed from `environ`, so that processes of the cluster do not inherit it.
     """

@@ -5,12 +5,12 @@ import statistics
 import time
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from wsd.supervisor.config.redis_url import redacted
 from wsd.supervisor.config.settings import RedisConfig
 from wsd.supervisor.doctor.versions import version_numbers
 from wsd.supervisor.monitoring.finding import Finding, failure, ok, warning
+from wsd.supervisor.monitoring.redis_errors import RedisUnusableError, redis_errors
 from wsd.supervisor.services import valkey
 from wsd.worker.contract.redis_keys import channel_key
 
@@ -60,8 +60,9 @@ def _without_server(settings: RedisConfig) -> Finding:
 async def _examine_server(client: Redis, shown: str) -> list[Finding]:
     """Run the checks one by one. If the server does not answer the first of them, the others are left out."""
     try:
-        found = [await _version(client, shown)]
-    except (RedisError, OSError) as exc:
+        with redis_errors():
+            found = [await _version(client, shown)]
+    except RedisUnusableError as exc:
         remedy = "check that it is running, and host, port, user and password, e.g. with `redis-cli -u URL ping`"
         return [failure("Redis", f"{shown} does not answer: {exc}", remedy)]
     checks = {
@@ -74,8 +75,9 @@ async def _examine_server(client: Redis, shown: str) -> list[Finding]:
     }
     for name, check in checks.items():
         try:
-            found.append(await check(client))
-        except (RedisError, OSError) as exc:
+            with redis_errors():
+                found.append(await check(client))
+        except RedisUnusableError as exc:
             found.append(failure(f"Redis: {name}", str(exc), "allow this user the command (ACL SETUSER)"))
     return found
 

@@ -23,7 +23,7 @@ from wsd.supervisor.machine.systemd import Systemd
 logger = logging.getLogger(__name__)
 
 HANGUP_SECONDS = 0.1
-"""Between a SIGHUP and the look at the terminal: the kernel sends the signal before it takes the terminal away."""
+"""Pause before the terminal is looked at after a SIGHUP: the kernel sends the signal before it takes it away."""
 
 
 class Signals:

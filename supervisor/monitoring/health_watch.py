@@ -96,7 +96,7 @@ class HealthWatch:
         for child in self._children:
             for pulse in child.pulses.values():
                 pulse.restart_silence(now)
-        text = "the supervisor stood still for %.1f s: silences of processes are counted from now on"
+        text = "the supervisor was stopped for %.1f s: silences of processes are counted from now on"
         logger.warning(text, self._clock.last_gap, extra=EVENT)
 
     def _judge(self, child: Child[Service]) -> None:

@@ -75,7 +75,7 @@ class Child(Generic[ServiceT_co]):
     usage: Usage | None = None
     cpu_percent: float | None = None
     log_start: int = 0  # the byte in its log at which the output of its newest process begins
-    start_failure: StartFailure | None = None  # the last one
+    start_failure: StartFailure | None = None  # the latest
 
     @property
     def process(self) -> Process | None:
@@ -107,7 +107,7 @@ class Children:
         self._children: dict[str, Child[Service]] = {}
         self.workers = 0  # the number of worker slots that is recorded for the next supervisor
         self.drained: set[str] = set()  # names of the slots that stay empty until `wsd resume`
-        self.unclaimed: list[ProcessRecord] = []  # processes of an earlier supervisor that no slot has adopted yet
+        self.unclaimed: list[ProcessRecord] = []  # processes of the previous supervisor that no slot has adopted yet
         self.is_recorded = True  # False while state.json cannot be written
         self._changed = asyncio.Event()
         self._tasks: asyncio.TaskGroup
@@ -130,10 +130,10 @@ class Children:
         self._children[service.name] = child
         return child
 
-    def adopt(self, service: Service, records: Sequence[ProcessRecord], *, empties: bool) -> Child[Service]:
-        """Add a slot whose processes were started by an earlier supervisor.
+    def adopt(self, service: Service, records: Sequence[ProcessRecord], *, drains: bool) -> Child[Service]:
+        """Add a slot, and adopt the processes that the previous supervisor left running in it.
 
-        A process that has ended in the meantime is replaced as usual. With `empties` the processes drain, and are not
+        A process that has ended in the meantime is replaced as usual. With `drains` all of them drain, and none is
         replaced.
         """
         child = self.add(service)
@@ -162,8 +162,8 @@ class Children:
                 self._watch_start(child, number)
             found.append((number, phase))
         if found:
-            self.post(child, Adopt(tuple(found), empties))
-        elif not empties:
+            self.post(child, Adopt(tuple(found), drains))
+        elif not drains:
             self.post(child, Start())
         return child
 
@@ -190,16 +190,16 @@ class Children:
         self,
         targets: Sequence[Child[Service]],
         done: Callable[[Child[Service]], bool],
-        tell: Callable[[Child[Service]], None],
+        on_done: Callable[[Child[Service]], None],
     ) -> None:
-        """Wait until `done` holds for every target, and call `tell` for each target once it does."""
+        """Wait until `done` holds for every target, and call `on_done` for each target once it does."""
         waiting = list(targets)
 
         def all_done() -> bool:
             for child in list(waiting):
                 if done(child):
                     waiting.remove(child)
-                    tell(child)
+                    on_done(child)
             return not waiting
 
         await self.until(all_done)

@@ -62,7 +62,7 @@ class Service(ABC):
         """
 
     async def answers(self, timeout: float) -> bool:
-        """Tell whether the process that is ready still works. For services without LifeSign.HEARTBEAT.
+        """Ask the process that serves, and tell whether it answers. Only for services without LifeSign.HEARTBEAT.
 
         Must not raise, nor take longer than `timeout` seconds.
         """
@@ -76,7 +76,7 @@ class Service(ABC):
         return None
 
     def adopt(self, record: ProcessRecord) -> bool:
-        """Take note of a process that an earlier supervisor started, and tell whether it was promoted."""
+        """Take note of a process that the previous supervisor left running, and tell whether it was promoted."""
         return True
 
     def has_lost_socket(self, incarnation: int) -> bool:

@@ -148,13 +148,14 @@ class Start:
 
 @dataclass(frozen=True)
 class Adopt:
-    """Take over processes of an earlier supervisor.
+    """Adopt processes of the previous supervisor.
 
-    `found` holds the number and the phase of each, the oldest first. With `empties` they drain and are not replaced.
+    `found` holds the number and the phase of each, the oldest first. With `drains` all of them
+    drain, and none is replaced.
     """
 
     found: tuple[tuple[int, Phase], ...]
-    empties: bool = False
+    drains: bool = False
 
 
 @dataclass(frozen=True)
@@ -269,8 +270,8 @@ def step(slot: Slot, fact: Fact, now: float, policy: RestartPolicy, rng: random.
     match fact:
         case Start():
             return _spawn(replace(slot, failures=(), attempt=0), now, policy)
-        case Adopt(found, empties):
-            return _adopt(slot, found, empties, now, policy)
+        case Adopt(found, drains):
+            return _adopt(slot, found, drains, now, policy)
         case Ready(number):
             return _ready(slot, number, now)
         case Exited(number, reason):
@@ -314,7 +315,7 @@ def _spawn(slot: Slot, now: float, policy: RestartPolicy, *, held: bool = False)
     return slot, [Spawn(number)]
 
 
-def _adopt(slot: Slot, found: tuple[tuple[int, Phase], ...], empties: bool, now: float, policy: RestartPolicy) -> Step:
+def _adopt(slot: Slot, found: tuple[tuple[int, Phase], ...], drains: bool, now: float, policy: RestartPolicy) -> Step:
     incarnations = []
     for number, phase in found:
         match phase:
@@ -327,12 +328,12 @@ def _adopt(slot: Slot, found: tuple[tuple[int, Phase], ...], empties: bool, now:
         incarnations.append(new)
     slot = replace(
         slot,
-        state=SlotState.STOPPED if empties else SlotState.RUNNING,
+        state=SlotState.STOPPED if drains else SlotState.RUNNING,
         incarnations=tuple(incarnations),
         next_number=max(number for number, _ in found) + 1,
         ever_ready=True,
     )
-    if empties:
+    if drains:
         return _end(slot, [number for number, _ in found], Urgency.DRAIN, now, now + slot.patience)
     serving = [i.number for i in slot.incarnations if i.phase is Phase.READY]
     slot, effects = _end(slot, serving[:-1], Urgency.DRAIN, now, now + slot.patience)

@@ -1,4 +1,4 @@
-"""Run nginx in front of the workers, and let it take over new configurations."""
+"""The service nginx: its command, its configuration file and its reload, and whether it answers."""
 
 import asyncio
 import os
@@ -15,16 +15,8 @@ from wsd.supervisor.logs.follow import log_size, tail
 from wsd.supervisor.processes.process import Process
 from wsd.supervisor.processes.service import Command, Service
 from wsd.supervisor.processes.slot import Urgency
-from wsd.supervisor.services.nginx_config import (
-    ALIVE_PATH,
-    ENCODING,
-    render,
-)
-from wsd.supervisor.services.nginx_program import (
-    check,
-    own_user,
-    version_of,
-)
+from wsd.supervisor.services.nginx_config import ALIVE_PATH, ENCODING, render
+from wsd.supervisor.services.nginx_program import check, own_user, version_of
 from wsd.supervisor.state_dir.directory import StateDir
 
 RELOAD_SECONDS = 10.0
@@ -53,7 +45,7 @@ class NginxService(Service):
     orphan_signal = signal.SIGQUIT
 
     def __init__(self, binary: Path, config: Config, state_dir: StateDir, *, public_socket: int | None = None) -> None:
-        """Describe nginx. `public_socket` is the descriptor of the public port, if systemd opened it."""
+        """`public_socket` is the descriptor of the public port, if systemd opened it."""
         self._binary = binary
         self._public_socket = public_socket
         self._config = config
@@ -88,9 +80,8 @@ class NginxService(Service):
 
         Raises StartError when nginx refuses the configuration, or it cannot be written. The old one is kept then.
         """
-        certificate = digests(
-            config, CERTIFICATE
-        )  # read before nginx reads the files: a change in between is noticed later
+        # Read before nginx reads the files: a change in between is noticed later.
+        certificate = digests(config, CERTIFICATE)
         text = self.render(config)
         candidate = self._config_path.with_suffix(".new")
         try:

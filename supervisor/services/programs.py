@@ -1,7 +1,6 @@
 """The programs of a cluster beside its workers: which there are, by the settings and by what is installed."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from wsd.supervisor.config.settings import Config
 from wsd.supervisor.errors import StartError
@@ -13,7 +12,7 @@ from wsd.supervisor.state_dir.directory import StateDir
 
 @dataclass(frozen=True)
 class Programs:
-    """The Valkey and the nginx of a cluster, where it has them, and why it lacks one that the settings ask for."""
+    """The Valkey and the nginx of a cluster, and notices of those that the settings ask for and the cluster lacks."""
 
     valkey: ValkeyService | None = None
     nginx: NginxService | None = None
@@ -24,7 +23,7 @@ class Programs:
         return configured or (self.valkey.url if self.valkey is not None else "")
 
     def fallback_url(self, configured: str) -> str:
-        """Return the URL of the own Valkey that serves while `configured` cannot be reached, or nothing."""
+        """Return the URL of the node's own Valkey that serves while `configured` cannot be reached, or ""."""
         return self.valkey.url if self.valkey is not None and configured else ""
 
 
@@ -54,15 +53,13 @@ def choose_programs(config: Config, state_dir: StateDir, public_socket: int | No
         )
     return Programs(
         ValkeyService(valkey_binary, config.redis, state_dir) if valkey_binary is not None else None,
-        _nginx(nginx_binary, config, state_dir, public_socket) if nginx_binary is not None else None,
+        NginxService(nginx_binary, config, state_dir, public_socket=public_socket)
+        if nginx_binary is not None
+        else None,
         tuple(notices),
     )
 
 
 def _wants_valkey(config: Config) -> bool:
-    """Tell whether the settings ask for an own Valkey: as the Redis of all, or beside another Redis as its fallback."""
+    """Tell whether the settings ask for a Valkey of this node, as its Redis or as the fallback beside another one."""
     return config.redis.stand_in if config.redis.url else config.redis.embedded
-
-
-def _nginx(binary: Path, config: Config, state_dir: StateDir, public_socket: int | None) -> NginxService:
-    return NginxService(binary, config, state_dir, public_socket=public_socket)

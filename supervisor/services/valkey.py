@@ -1,4 +1,4 @@
-"""Run the node's own Valkey: its Redis, or the fallback beside another Redis."""
+"""The service Valkey of a node: the Redis of its workers, or the fallback beside another Redis."""
 
 import asyncio
 import os

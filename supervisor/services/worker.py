@@ -1,4 +1,7 @@
-"""Run a worker process: its environment, its sockets, and what the supervisor asks it over HTTP."""
+"""The service of a worker: its command, environment and sockets, and the requests of the supervisor to it.
+
+`processes.process` spawns the process.
+"""
 
 import asyncio
 import http.client

@@ -97,7 +97,7 @@ class StateDir:
         self.check()
 
     def restore(self) -> list[str]:
-        """Make again what somebody has removed from a directory whose lock we hold, and return the names of it.
+        """Make again what somebody has removed from a directory whose lock we hold, and return the names.
 
         A missing state.json is only named: the caller writes it.
 
@@ -122,7 +122,7 @@ class StateDir:
         write_private(self._state_path, state.to_json())
 
     def read_state(self) -> SavedState:
-        """Return what the last supervisor left; nothing when it ended cleanly. Raises OSError."""
+        """Return what the previous supervisor has recorded; nothing when it ended cleanly. Raises OSError."""
         try:
             text = self._state_path.read_text("utf-8")
         except (FileNotFoundError, UnicodeDecodeError):
@@ -132,7 +132,7 @@ class StateDir:
     def clean(self) -> None:
         """Remove what only a running cluster needs: sockets, keys and state. Logs and data stay."""
         self.clean_sockets()
-        with suppress(OSError):  # somebody put something of theirs there
+        with suppress(OSError):  # somebody has put another file there
             self.sockets.rmdir()
         self._state_path.unlink(missing_ok=True)
         self.operator_key_path.unlink(missing_ok=True)

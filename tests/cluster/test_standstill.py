@@ -45,7 +45,7 @@ def served(cluster: Cluster) -> dict[str, int | None]:
 
 
 def standstills(cluster: Cluster) -> int:
-    return cluster.log("supervisor").count("stood still")
+    return cluster.log("supervisor").count("the supervisor was stopped for")
 
 
 async def goes_on(cluster: Cluster, noticed: int) -> None:

@@ -80,11 +80,11 @@ def test_the_configuration_describes_itself_as_toml_with_sources() -> None:
     [
         (
             '[channels."a b"]\nhistory_size = 1\n',
-            'wsd.toml line 1: channels."a b" is a pattern of names: A-Z a-z 0-9 _ . : @ / # - and "*" for any of them',
+            'wsd.toml line 1: channels."a b" may hold only A-Z a-z 0-9 _ . : @ / # - and "*" for any of them',
         ),
         (
             '[channels]\n"room:*" = 3\n',
-            'wsd.toml line 1: channels.room:* must be a section, [channels."room:*"] say',
+            'wsd.toml line 1: channels.room:* must be a section, such as [channels."room:*"]',
         ),
         (
             '[channels."room:*"]\nhistory_sise = 1\n',

@@ -352,7 +352,7 @@ def test_adopted_processes_go_on_from_where_they_were() -> None:
 
 def test_adopted_processes_of_a_slot_that_is_to_be_empty_drain() -> None:
     run = Run()
-    assert run(Adopt(((1, Phase.DRAINING), (2, Phase.READY)), empties=True)) == [End(2, Urgency.DRAIN)]
+    assert run(Adopt(((1, Phase.DRAINING), (2, Phase.READY)), drains=True)) == [End(2, Urgency.DRAIN)]
     assert run(Exited(1, "exit code 0")) == []
     assert run(Exited(2, "exit code 0")) == []
     assert run.state == "stopped"
