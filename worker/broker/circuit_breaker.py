@@ -13,6 +13,8 @@ from enum import StrEnum
 
 
 class BreakerState(StrEnum):
+    """The state of a breaker, as it is drawn above."""
+
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half-open"

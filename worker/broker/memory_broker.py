@@ -19,6 +19,7 @@ from wsd.worker.broker.message_broker import (
 from wsd.worker.wire.position import Position
 
 CLEANUP_SECONDS = 60.0
+"""How often histories that are over are removed."""
 
 
 class InMemoryMessageBroker(MessageBroker):

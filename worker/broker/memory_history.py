@@ -34,6 +34,7 @@ class MemoryHistory:
         self._positions: dict[str, tuple[float, Position]] = {}  # by idempotency key, with its expiry
 
     def append(self, origin: Origin, number: int, payload: bytes, retention: Retention) -> AppendResult:
+        """Append a message, unless its idempotency key was used lately. Then the result has no entry."""
         now = self._clock()
         self._forget(now)
         key = retention.idempotency_key
@@ -52,6 +53,7 @@ class MemoryHistory:
         return AppendResult(position, entry)
 
     def read(self, since: int | None, count: int, *, reverse: bool, max_bytes: int = PAGE_BYTES) -> Page:
+        """Return a page, as `HistoryQuery` describes it."""
         self._forget(self._clock())
         top = Position(self._offset, self._epoch)
         if since is None:

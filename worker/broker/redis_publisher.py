@@ -21,9 +21,11 @@ PIPELINE_MESSAGES = 500
 """The maximum number of messages in one pipeline."""
 
 RECENT_SECONDS = 1.0
+"""For this long before the last sign of life of a Redis, what it took counts as just sent."""
+
 RECENT_MESSAGES = 500
 RECENT_BYTES = 1_000_000
-"""How much of what Redis took is remembered, see `RedisPublisher.just_sent`."""
+"""The limits for the messages that are remembered for `RedisPublisher.just_sent`."""
 
 OnSent = Callable[[StoredAt | RedisUnavailableError | None], None]
 """Called with the outcome of a message.

@@ -39,6 +39,7 @@ EXPIRIES_PER_SECOND = 1000
 """How many connections a worker closes in a second if their tokens expire together."""
 
 MAX_EXPIRY_SPREAD_SECONDS = 10.0
+"""The limit for the time over which such connections are closed, however many they are."""
 
 CloseIn = Callable[[float, int, str], None]
 """Closes a connection after some seconds, with a close code and a reason. Does not block."""

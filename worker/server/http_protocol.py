@@ -15,7 +15,10 @@ from wsd.worker.wire import handshake
 logger = get_logger(__name__)
 
 MAX_HEADERS = 256
+"""The maximum number of headers of a request."""
+
 MAX_PIPELINED = 16
+"""The maximum number of requests that may wait while the first is answered."""
 
 REST_OF_BODY_SECONDS = 5.0
 """How long the rest of a request's body is read after the answer to the request."""

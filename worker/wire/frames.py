@@ -36,6 +36,7 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = map(int, Opcode)
 FIN, RSV1, RSV23, OPCODE = 0x80, 0x40, 0x30, 0x0F
 MASKED, LENGTH = 0x80, 0x7F
 MAX_CONTROL_BYTES = 125
+"""The maximum size of a control frame's payload (5.5)."""
 
 MAX_EVENTS = 64
 """The maximum number of messages and control frames that are read at once. Their receiver may then want to pause."""
@@ -76,6 +77,7 @@ EMPTY_CLOSE = encode(CLOSE, b"")
 """A close frame without a code (5.5.1); the receiver reports CloseCode.NO_STATUS."""
 
 MAX_REASON_BYTES = MAX_CONTROL_BYTES - 2
+"""The maximum size of a close reason. The code takes the other two bytes."""
 
 
 def encode_close(code: int, reason: str = "") -> bytes:

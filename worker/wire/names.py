@@ -9,6 +9,7 @@ import re
 import unicodedata
 
 MAX_NAME_LENGTH = 128
+"""The maximum length of a user id or user name, in characters."""
 
 ZWNJ, ZWJ = "\u200c", "\u200d"
 

@@ -8,6 +8,7 @@ MAX_OFFSET = 2**53 - 1
 """Greater integers are not exact in JavaScript, nor in the Lua scripts that Redis runs."""
 
 MAX_EPOCH_LENGTH = 64
+"""The maximum length of an epoch in a position from a client, in characters."""
 
 Offset = Annotated[int, Meta(ge=0, le=MAX_OFFSET)]
 Epoch = Annotated[str, Meta(max_length=MAX_EPOCH_LENGTH, pattern=r"\A[0-9A-Za-z_-]*\Z")]

@@ -14,6 +14,7 @@ from msgspec import Raw
 from wsd.worker.wire.messages import RequestId, WireError
 
 MAX_DEPTH = 32
+"""The maximum number of levels of objects and arrays in the data of clients."""
 
 MAX_DIGITS = 4300
 """Python's limit for integers in text (sys.int_info). A longer one would raise in every Python client."""
