@@ -4,7 +4,6 @@ import msgspec
 
 from wsd.worker.channels.channels import Channels
 from wsd.worker.channels.member_messages import entry_payload
-from wsd.worker.channels.options import ChannelOptions
 from wsd.worker.channels.receipts import Receipts
 from wsd.worker.delivery.outlet import Outlet
 from wsd.worker.manager.connection import Connection
@@ -29,10 +28,6 @@ class Histories:
         self._outlet = outlet
         self._timeout = timeout
 
-    def options(self, channel: str) -> ChannelOptions:
-        """Return the options of a channel, from the settings."""
-        return self._channels.options(channel)
-
     async def page(self, channel: str, since: int, limit: int, *, reverse: bool) -> HistoryPage:
         """Return messages of a channel, see `DistributedWebSocketManager.history`. Raises RedisUnavailableError."""
         max_bytes = min(MAX_HISTORY_BYTES, max(1, self._outlet.max_buffer_bytes // 2))
@@ -46,7 +41,7 @@ class Histories:
 
         A position that no client can have seen is ignored, so that only real ones take room in Redis.
         """
-        options = self.options(channel)
+        options = self._channels.options(channel)
         if options.receipts and channel in connection.channels and self._channels.has_handed_out(channel, at):
             self._receipts.confirm(channel, connection.user_id, at, options.history_ttl_seconds)
 

@@ -41,6 +41,7 @@ class DistributedWebSocketManager:
         self._membership = parts.members.membership
         self._members = parts.members.lists
         self._publisher = parts.messages.publisher
+        self._channels = parts.messages.channels
         self._histories = parts.messages.histories
         self._peers = parts.peers
         self._statistics = parts.statistics
@@ -146,7 +147,7 @@ class DistributedWebSocketManager:
 
     def options(self, channel: str) -> ChannelOptions:
         """Return the options of a channel, from the settings."""
-        return self._histories.options(channel)
+        return self._channels.options(channel)
 
     # Messages
 
