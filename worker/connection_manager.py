@@ -177,10 +177,10 @@ def _note_messages(websocket: WebSocket, outbox: Outbox) -> None:
     async def receive_and_note() -> Message:
         message = await receive()
         if message["type"] == "websocket.receive":
-            outbox.heard_at = time.monotonic()
+            outbox.received_at = time.monotonic()
         return message
 
-    outbox.heard_at = time.monotonic()
+    outbox.received_at = time.monotonic()
     websocket._receive = receive_and_note
 
 

@@ -379,7 +379,7 @@ async def test_a_silent_client_is_closed_and_may_come_back(tmp_path: Path) -> No
         while not closed.done():
             await ask(talker, type="ping")
             await asyncio.sleep(0.1)
-        assert await closed == (4000, "nothing heard for 1 s")
+        assert await closed == (4000, "nothing received for 1 s")
         assert (await ask(talker, type="ping"))["type"] == "pong"
         await eventually(
             lambda: serving.request("GET", "/api/websocket/stats?scope=worker")[1]["closes"] == {"idle": 1}
@@ -406,7 +406,7 @@ async def test_a_client_whose_application_receives_by_itself_is_not_silent(tmp_p
 
         async def silent() -> None:
             async with unix_connect(str(serving.path), "ws://localhost/chat", ping_interval=0.1) as client:
-                assert await close_of(client) == (4000, "nothing heard for 0.6 s")
+                assert await close_of(client) == (4000, "nothing received for 0.6 s")
 
         silence = asyncio.create_task(silent())
         async with asyncio.TaskGroup() as tasks:

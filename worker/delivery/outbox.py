@@ -32,7 +32,7 @@ class Outbox(SendQueue):
         "channels",
         "ended",
         "events",
-        "heard_at",
+        "received_at",
         "session_id",
         "user_id",
         "username",
@@ -43,7 +43,7 @@ class Outbox(SendQueue):
         self.session_id = self.user_id = self.username = ""
         self.channels: set[str] = NO_CHANNELS
         self.events: list[Event] = NO_EVENTS  # its record, see `note`
-        self.heard_at = 0.0  # when the client last sent something (monotonic); infinite while nobody reads from it
+        self.received_at = 0.0  # when the client last sent something (monotonic); infinite while nobody reads from it
         self.ended: Ending | None = None  # by the side that was first
         self._on_gone: Callable[[Outbox], None] | None = None  # called once, when the WebSocket has ended
         self._closing: asyncio.Future[tuple[int, str]] | None = None
@@ -60,8 +60,8 @@ class Outbox(SendQueue):
         self.channels = set()
         self.catching_up = {}
         self.events = []
-        # Without our protocol, the code that reads from the client has to set `heard_at`.
-        self.heard_at = time.monotonic() if self._writer is not None else math.inf
+        # Without our protocol, the code that reads from the client has to set `received_at`.
+        self.received_at = time.monotonic() if self._writer is not None else math.inf
         self.held = True
         self.fd = -1
 

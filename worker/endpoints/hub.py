@@ -105,7 +105,7 @@ async def _receive_resume(websocket: WebSocket) -> wire.Resume:
 async def serve(websocket: WebSocket, manager: DistributedWebSocketManager, client: Client) -> None:
     """Serve a connection until either side ends it, under a server with another protocol than ours."""
     connection = client.connection
-    connection.outbox.heard_at = time.monotonic()  # from here on `client` notes it
+    connection.outbox.received_at = time.monotonic()  # from here on `client` notes it
     receiver = asyncio.create_task(_receive(websocket, client))
     sender = asyncio.create_task(connection.pump(websocket.send_text))
     code: int = CloseCode.ABNORMAL

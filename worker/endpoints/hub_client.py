@@ -159,7 +159,7 @@ class Client:
         manager.counts.messages_in += 1
         now = time.monotonic()
         if self._handle is None:
-            connection.outbox.heard_at = now
+            connection.outbox.received_at = now
         request: wire.Request | None = None
         try:
             self._check_rates(now, content)
@@ -251,7 +251,7 @@ class Client:
                 channel = user_channel(request.user_id)
         data = manager.payload_filter(request.data, request_id)
         if connection.byte_bucket is not None and manager.options(channel).history_size:
-            connection.charge_for_history(channel, connection.outbox.heard_at)
+            connection.charge_for_history(channel, connection.outbox.received_at)
         size = len(bytes(data))
         self._count_under_way(1, size)
 

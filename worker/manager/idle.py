@@ -29,7 +29,7 @@ class IdleWatch:
         """Close the connections that are idle at `now`, by the monotonic clock. `late`: seconds since this was due."""
         if late > STALL_SECONDS:  # this process was stopped or starved, and read from no client
             for outbox in self._fanout:
-                outbox.heard_at = max(now, outbox.heard_at)
+                outbox.received_at = max(now, outbox.received_at)
         since = now - self._timeout
-        for outbox in [outbox for outbox in self._fanout if outbox.heard_at < since]:
-            outbox.close(CloseCode.IDLE, f"nothing heard for {self._timeout:g} s")
+        for outbox in [outbox for outbox in self._fanout if outbox.received_at < since]:
+            outbox.close(CloseCode.IDLE, f"nothing received for {self._timeout:g} s")

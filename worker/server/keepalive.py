@@ -14,10 +14,10 @@ COARSE = 0.04
 class Pinged(Protocol):
     """A connection that is pinged. Times are by the event loop's clock.
 
-    `heard` becomes True whenever anything is received.
+    `has_received` becomes True whenever anything is received.
     """
 
-    heard: bool
+    has_received: bool
     ping_at: float
     answer_by: float
 
@@ -70,7 +70,7 @@ class Keepalive:
         self._make_up_for(now - self._due_at)
         while self._asked and self._asked[0].answer_by <= now:
             connection = self._asked.popleft()
-            if not connection.heard and not connection.gone:
+            if not connection.has_received and not connection.gone:
                 with Containment("keepalive", connection):
                     connection.not_answered()
         while self._due and self._due[0].ping_at <= now:
@@ -81,7 +81,7 @@ class Keepalive:
             self._due.append(connection)
             if now < connection.answer_by:
                 continue  # the answer to the last ping is not due yet
-            connection.heard = False
+            connection.has_received = False
             with Containment("keepalive", connection):
                 connection.ping()
             if self._timeout:

@@ -70,7 +70,7 @@ class FanoutProtocol(SendingHalf):
         "_receiver",
         "_server",
         "answer_by",
-        "heard",
+        "has_received",
         "ping_at",
     )
 
@@ -92,7 +92,7 @@ class FanoutProtocol(SendingHalf):
         self._inbound = 0  # the incoming bytes that the outbox counts
         self._controls: TokenBucket | None = None  # since the client's first ping or pong
         self._client_code: int = CloseCode.NO_STATUS  # of the client's close frame
-        self.heard = True
+        self.has_received = True
         self.ping_at = self.answer_by = 0.0
 
     # The opening handshake
@@ -174,7 +174,7 @@ class FanoutProtocol(SendingHalf):
 
     def _read(self, data: bytes) -> None:
         if data:
-            self.heard = True
+            self.has_received = True
         if self._state is not State.OPEN or self._reader is None:
             if self._state is State.CONNECTING:
                 self._read_request(data)
@@ -188,7 +188,7 @@ class FanoutProtocol(SendingHalf):
             for opcode, content in reader.feed(data):
                 if opcode <= 2:
                     if not self._paused:
-                        self.outbox.heard_at = time.monotonic()
+                        self.outbox.received_at = time.monotonic()
                     self._receiver.received(content)
                 elif opcode == CLOSE:
                     self._client_code, reason = reader.read_close(cast(bytes, content))
@@ -205,7 +205,7 @@ class FanoutProtocol(SendingHalf):
                 break
             data = b""
         if reader.held_bytes and not self._paused:
-            self.outbox.heard_at = time.monotonic()  # a part of a message shows that the client is not idle
+            self.outbox.received_at = time.monotonic()  # a part of a message shows that the client is not idle
         self._count_inbound(reader.held_bytes)
 
     def _count_inbound(self, held: int) -> None:
@@ -225,13 +225,13 @@ class FanoutProtocol(SendingHalf):
 
     def pause_reading(self) -> None:
         self._paused = True
-        self.outbox.heard_at = math.inf  # while nothing is read, a client cannot be called idle
+        self.outbox.received_at = math.inf  # while nothing is read, a client cannot be called idle
         if self._state is State.OPEN:
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         self._paused = False
-        self.outbox.heard_at = time.monotonic()
+        self.outbox.received_at = time.monotonic()
         if self._state is State.OPEN:
             self._transport.resume_reading()
             if self._reader is not None and self._reader.more:

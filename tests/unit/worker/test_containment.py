@@ -95,7 +95,7 @@ async def test_a_client_whose_write_fails_keeps_nothing_from_the_others() -> Non
 
 
 class Pinged(Connection):
-    heard = gone = False
+    has_received = gone = False
     ping_at = answer_by = 0.0
     pings = 0
 

@@ -9,11 +9,11 @@ from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.delivery.outlet import Outlet
 from wsd.worker.manager.idle import IdleWatch
 
-IDLE = (4000, "nothing heard for 10 s")
+IDLE = (4000, "nothing received for 10 s")
 
 
 @pytest.mark.parametrize(
-    ("heard_at", "late", "closed"),
+    ("received_at", "late", "closed"),
     [
         (90.0, 0.0, None),
         (89.9, 0.0, IDLE),
@@ -23,11 +23,11 @@ IDLE = (4000, "nothing heard for 10 s")
         (math.inf, 5.0, None),
     ],
 )
-def test_a_client_that_sends_nothing_is_closed(heard_at: float, late: float, closed: tuple[int, str] | None) -> None:
+def test_a_client_that_sends_nothing_is_closed(received_at: float, late: float, closed: tuple[int, str] | None) -> None:
     fanout = Fanout(Outlet())
     outbox = Outbox(Outlet())
     outbox.bind("s", "ann", "Ann")
-    outbox.heard_at = heard_at
+    outbox.received_at = received_at
     fanout.add(outbox)
     IdleWatch(fanout, 10.0).look(100.0, late=late)
     assert outbox.closed == closed
@@ -37,7 +37,7 @@ def test_after_a_stall_every_client_has_the_whole_time_again() -> None:
     fanout = Fanout(Outlet())
     outbox = Outbox(Outlet())
     outbox.bind("s", "ann", "Ann")
-    outbox.heard_at = 50.0
+    outbox.received_at = 50.0
     fanout.add(outbox)
     watch = IdleWatch(fanout, 10.0)
     watch.look(100.0, late=60.0)

@@ -10,7 +10,7 @@ from wsd.worker.server.keepalive import Keepalive
 
 @dataclass
 class Peer:
-    heard: bool = False
+    has_received: bool = False
     ping_at: float = 0.0
     answer_by: float = 0.0
     gone: bool = False
@@ -57,7 +57,7 @@ def test_a_client_has_its_full_time_to_answer_after_the_server_slept(gap: float)
         assert silent.said == talker.said == ["ping"]
         await loop.jump(gap)
         assert silent.said == talker.said == ["ping"]
-        talker.heard = True  # its answer comes a moment after all woke up
+        talker.has_received = True  # its answer comes a moment after all woke up
         await loop.run_for(6)
         assert not silent.gone
         await loop.run_for(6)
