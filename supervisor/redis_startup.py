@@ -43,7 +43,7 @@ async def connect_redis(cluster: Cluster, say: Callable[[str], None]) -> None:
             raise StartError(
                 f"{shown} refuses us: {exc}; check the user of REDIS_URL, its password and its permissions"
             ) from None
-        say(f"Redis {shown} is not reachable, starting in local mode: {exc}")
+        say(f"Redis {shown} is not reachable ({exc}): starting without it, until it comes back")
         logger.warning("cannot reach %s: %s", shown, exc)
         return
     if watch.other_holder is not None:

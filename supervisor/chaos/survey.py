@@ -13,7 +13,7 @@ from wsd.supervisor.control.client import ControlClient
 from wsd.supervisor.control.status import ClusterStatus, ProcessStatus
 from wsd.supervisor.machine.identity import carries_mark
 from wsd.supervisor.machine.procfs import stat_of
-from wsd.supervisor.processes.records import is_alive
+from wsd.supervisor.processes.recorded import is_alive
 from wsd.supervisor.state_dir.directory import StateDir
 from wsd.supervisor.unix_http import request
 from wsd.worker.contract.heartbeat import Heartbeat

@@ -10,7 +10,7 @@ from wsd.supervisor.counts import count
 from wsd.supervisor.deploys.asker import ASKED_BY_HEADER, this_command
 from wsd.supervisor.errors import CommandError, NotRunningError
 from wsd.supervisor.machine.private_files import read_secret
-from wsd.supervisor.processes.records import is_alive
+from wsd.supervisor.processes.recorded import is_alive
 from wsd.supervisor.state_dir.directory import StateDir
 from wsd.supervisor.unix_http import UnixConnection, request
 from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER

@@ -9,7 +9,7 @@ from wsd.supervisor.control.client import ControlClient
 from wsd.supervisor.errors import CommandError, NotRunningError
 from wsd.supervisor.machine.procfs import has_ended
 from wsd.supervisor.processes.orphans import end_leftovers
-from wsd.supervisor.processes.records import is_alive, names_of
+from wsd.supervisor.processes.recorded import is_alive, names_of
 from wsd.supervisor.state_dir.directory import StateDir
 from wsd.supervisor.state_dir.records import ProcessRecord
 

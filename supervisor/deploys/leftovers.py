@@ -4,7 +4,7 @@ import signal
 from dataclasses import replace
 
 from wsd.supervisor.processes.orphans import end_orphans
-from wsd.supervisor.processes.records import is_alive
+from wsd.supervisor.processes.recorded import is_alive
 from wsd.supervisor.processes.service import Command, Service
 from wsd.supervisor.services.nginx import NginxService
 from wsd.supervisor.state_dir.directory import StateDir

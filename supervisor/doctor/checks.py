@@ -1,4 +1,4 @@
-"""All checks of `wsd doctor`, in the order in which problems should be solved."""
+"""Run all checks of `wsd doctor`, in the order in which problems should be solved."""
 
 import asyncio
 import resource

@@ -16,7 +16,7 @@ from wsd.supervisor.counts import count
 from wsd.supervisor.errors import CommandError
 from wsd.supervisor.machine.ports import check_port, listen_address
 from wsd.supervisor.monitoring.finding import Finding, failure, ok, warning
-from wsd.supervisor.processes.records import is_alive
+from wsd.supervisor.processes.recorded import is_alive
 from wsd.supervisor.state_dir.directory import StateDir
 
 LOW_DISK_BYTES = 500_000_000

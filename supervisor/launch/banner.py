@@ -13,7 +13,7 @@ def banner(cluster: Cluster, status: ClusterStatus, *, is_kept: bool) -> list[st
     redis = status.redis
     kind = f"embedded Valkey ({redis.url})" if redis.embedded else redis.url or "none: every worker stands alone"
     if redis.url and not redis.reachable:
-        kind = f"{redis.url} (not reachable, local mode)"
+        kind = f"{redis.url} (not reachable yet)"
     option = (
         f" --state-dir {status.state_dir}"
         if cluster.loaded.state_dir != (cluster.loaded.here / ".wsd").resolve()

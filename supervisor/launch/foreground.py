@@ -17,7 +17,7 @@ from wsd.supervisor.logs.supervisor_log import log_to
 from wsd.supervisor.machine.file_limit import raise_file_limit
 from wsd.supervisor.machine.ports import check_port, check_socket
 from wsd.supervisor.machine.systemd import public_socket
-from wsd.supervisor.processes.records import is_alive
+from wsd.supervisor.processes.recorded import is_alive
 from wsd.supervisor.services.programs import choose_programs
 from wsd.supervisor.state_dir.directory import StateDir
 from wsd.supervisor.state_dir.records import SavedState

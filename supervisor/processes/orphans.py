@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wsd.supervisor.machine.identity import signal_group
 from wsd.supervisor.machine.procfs import current_boot, has_ended, stat_of
-from wsd.supervisor.processes.records import open_pidfd
+from wsd.supervisor.processes.recorded import open_pidfd
 from wsd.supervisor.state_dir.records import ProcessRecord
 
 KILL_SECONDS = 5.0

@@ -14,7 +14,7 @@ from typing import Self
 from wsd.supervisor.machine.identity import MARK, signal_group
 from wsd.supervisor.machine.private_files import append_to
 from wsd.supervisor.machine.procfs import children_of, current_boot, stat_of, uptime_of
-from wsd.supervisor.processes.records import open_pidfd
+from wsd.supervisor.processes.recorded import open_pidfd
 from wsd.supervisor.processes.service import Command
 from wsd.supervisor.processes.usage import Usage
 from wsd.supervisor.state_dir.records import ProcessRecord
@@ -32,7 +32,7 @@ class Process:
         self,
         record: ProcessRecord,
         root: Path,
-        orphan_signal: signal.Signals,
+        orphan_signal: Signals,
         on_exit: Callable[[int | None], None],
         *,
         log_start: int,
@@ -46,7 +46,6 @@ class Process:
 
         Raises ProcessLookupError when the process has ended.
         """
-        self.name = record.name
         self.pid = record.pid
         self.record = record
         self.log_start = log_start
@@ -67,7 +66,7 @@ class Process:
         command: Command,
         log: Path,
         root: Path,
-        orphan_signal: signal.Signals,
+        orphan_signal: Signals,
         on_exit: Callable[[int | None], None],
     ) -> Self:
         """Start a process. The arguments are as for the constructor.
@@ -95,7 +94,7 @@ class Process:
         record = ProcessRecord(name, popen.pid, stat.start_ticks, current_boot(), incarnation, worker_id)
         return cls(record, root, orphan_signal, on_exit, log_start=log_start, popen=popen)
 
-    def signal(self, signum: signal.Signals) -> None:
+    def signal(self, signum: Signals) -> None:
         """Send a signal to the process, if it still runs."""
         if self._pidfd is not None:
             with suppress(ProcessLookupError):

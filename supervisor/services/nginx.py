@@ -57,7 +57,7 @@ class NginxService(Service):
         self._is_unread = False
         self.certificate: Digests = {}  # of the certificate files, as nginx has read them
 
-    def render(self, config: Config) -> str:
+    def _render(self, config: Config) -> str:
         """Return the configuration as text, with the digests of the files that it names."""
         sockets = [self._state_dir.worker_socket(slot) for slot in range(1, config.cluster.workers + 1)]
         text = render(
@@ -82,7 +82,7 @@ class NginxService(Service):
         """
         # Read before nginx reads the files: a change in between is noticed later.
         certificate = digests(config, CERTIFICATE)
-        text = self.render(config)
+        text = self._render(config)
         candidate = self._config_path.with_suffix(".new")
         try:
             candidate.write_text(text, *ENCODING)
@@ -91,14 +91,14 @@ class NginxService(Service):
             raise StartError(f"cannot write nginx's configuration {candidate}: {exc.strerror}") from None
         if problem := await asyncio.to_thread(check, self._binary, candidate, self._prefix):
             raise StartError(f"nginx refuses its configuration: {problem}")
-        before = self.written()
+        before = self._written()
         candidate.rename(self._config_path)
         self._config = config
         self._text = text
         self.certificate = certificate
         return text != before or self._is_unread
 
-    def written(self) -> str:
+    def _written(self) -> str:
         """Return the text of the configuration file, or "" when it cannot be read."""
         try:
             return self._config_path.read_text(*ENCODING)
@@ -108,7 +108,7 @@ class NginxService(Service):
     @property
     def is_as_written(self) -> bool:
         """True unless somebody else has changed the configuration file, or removed a directory of buffered data."""
-        return self.written() == self._text and all((self._prefix / name).is_dir() for name in BUFFER_DIRECTORIES)
+        return self._written() == self._text and all((self._prefix / name).is_dir() for name in BUFFER_DIRECTORIES)
 
     async def reload(self, process: Process | None) -> None:
         """Let nginx read its configuration, and return once it serves with it.

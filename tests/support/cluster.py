@@ -23,7 +23,7 @@ from tests.support.waiting import eventually, until
 from wsd.supervisor.control.client import ControlClient
 from wsd.supervisor.control.status import ClusterStatus, ProcessStatus, WorkerStatus
 from wsd.supervisor.errors import CommandError
-from wsd.supervisor.processes.records import is_alive
+from wsd.supervisor.processes.recorded import is_alive
 from wsd.supervisor.state_dir.directory import StateDir
 from wsd.supervisor.unix_http import request
 

@@ -18,7 +18,7 @@ from wsd.supervisor.errors import NotRunningError
 from wsd.supervisor.machine import procfs
 from wsd.supervisor.machine.identity import MARK
 from wsd.supervisor.processes.orphans import end_leftovers
-from wsd.supervisor.processes.records import is_alive, open_pidfd
+from wsd.supervisor.processes.recorded import is_alive, open_pidfd
 from wsd.supervisor.state_dir.directory import StateDir
 from wsd.supervisor.state_dir.records import ProcessRecord, SavedState
 

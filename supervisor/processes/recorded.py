@@ -1,4 +1,4 @@
-"""Find the process of a record in state.json, and make sure that it is that process and not another with its pid."""
+"""Find the processes that state.json records, and make sure that none is another process with the same pid."""
 
 import os
 from collections.abc import Sequence
