@@ -65,6 +65,12 @@ class Worker:
         finally:
             connection.close()
 
+    def check_unharmed(self) -> None:
+        """Check that the process runs and has logged no traceback."""
+        log = self.log.read_text()
+        assert self.process.poll() is None, log
+        assert "Traceback" not in log, log[-5000:]
+
     async def connect(self, user_id: str = "a") -> ClientConnection:
         connection, _ = await self.join(user_id)
         return connection

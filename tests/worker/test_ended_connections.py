@@ -1,11 +1,9 @@
 """The records of ended connections, in a real Valkey: bounded by number, time and rate."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.ports import unused_port
-from tests.support.valkey import valkey
 from wsd.worker.contract.redis_keys import trace_key, user_traces_key
 from wsd.worker.delivery.connection_record import ConnectionRecord
 from wsd.worker.redis_client import Redis, open_redis
@@ -14,15 +12,9 @@ from wsd.worker.sessions.ended_connections import MAX_RECORDS, RECORD_BURST, End
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with valkey(tmp_path_factory.mktemp("valkey"), unused_port()) as running:
-        yield running
-
-
 @pytest.fixture
-async def redis(url: str) -> AsyncIterator[Redis]:
-    client = open_redis(url, connect_timeout=1, timeout=4)
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    client = open_redis(redis_url, connect_timeout=1, timeout=4)
     await client.flushall()
     yield client
     await client.aclose()

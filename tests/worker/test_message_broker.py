@@ -1,7 +1,7 @@
 """The interface of brokers, in memory and over Redis, which must hold through the loss of the server."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -19,12 +19,6 @@ pytestmark = pytest.mark.anyio
 Make = Callable[..., Awaitable[tuple[MessageBroker, Received]]]  # name, server URL, how many there are
 
 
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with valkey(tmp_path_factory.mktemp("valkey"), unused_port()) as running:
-        yield running
-
-
 @pytest.fixture
 async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
     """Return a function that runs a broker and keeps what it receives. `memory` has one process, so one broker."""
@@ -32,7 +26,7 @@ async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
 
         async def running(name: str, server: str = "", workers: int = 0) -> tuple[MessageBroker, Received]:
             if request.param == "redis":
-                url = server or request.getfixturevalue("url")
+                url = server or request.getfixturevalue("redis_url")
                 return await stack.enter_async_context(running_broker(name, url, workers=lambda: workers))
             received = Received()
             broker = InMemoryMessageBroker()
@@ -126,11 +120,11 @@ async def test_it_starts_without_a_server(make: Make) -> None:
 
 
 @redis
-async def test_a_broker_that_comes_back_under_its_name_is_received(make: Make, url: str) -> None:
+async def test_a_broker_that_comes_back_under_its_name_is_received(make: Make, redis_url: str) -> None:
     listener, received = await make("listener")
     await subscribed(listener, "c")
     for life in (b"first", b"second"):
-        async with running_broker("named", url) as (broker, _):
+        async with running_broker("named", redis_url) as (broker, _):
             await eventually(lambda: broker.healthy)
             for _ in range(3):
                 assert await broker.publish("c", life)

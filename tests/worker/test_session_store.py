@@ -2,14 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 import pytest
 
-from tests.support.ports import unused_port
-from tests.support.valkey import valkey
 from wsd.worker.broker.message_format import UNNUMBERED
 from wsd.worker.contract.redis_keys import (
     CLEANUP_KEY,
@@ -53,16 +51,10 @@ def session(number: int = 1, **changes: Any) -> SessionInfo:
     return SessionInfo(**{**fields, **changes})
 
 
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with valkey(tmp_path_factory.mktemp("valkey"), unused_port()) as running:
-        yield running
-
-
 @pytest.fixture
-async def redis(url: str) -> AsyncIterator[Redis]:
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
     """A client of an empty database, on a server that this module started."""
-    client = open_redis(url, connect_timeout=1, timeout=4)
+    client = open_redis(redis_url, connect_timeout=1, timeout=4)
     await client.flushall()
     yield client
     await client.aclose()
