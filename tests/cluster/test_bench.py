@@ -59,7 +59,7 @@ def test_failures_during_a_run_are_counted(tmp_path: Path) -> None:
         assert figures["delivered"] < figures["expected"]
 
 
-def test_it_says_why_it_cannot(tmp_path: Path) -> None:
+def test_bench_says_why_it_cannot_measure(tmp_path: Path) -> None:
     result = wsd(*SMALL, cwd=tmp_path)
     assert (result.returncode, result.stderr.count("\n")) == (3, 1)
     (tmp_path / "mine.py").write_text(
@@ -77,7 +77,7 @@ def test_it_says_why_it_cannot(tmp_path: Path) -> None:
         assert "does not speak the hub's protocol" in result.stderr
 
 
-def test_where_a_token_is_wanted_it_needs_one(tmp_path: Path) -> None:
+def test_bench_needs_a_token_for_a_cluster_with_authentication(tmp_path: Path) -> None:
     secret = "s" * 40
     with Cluster(tmp_path, "--workers", "1", config=f'[security]\njwt_secret = "{secret}"\n') as cluster:
         result = cluster.wsd(*SMALL)

@@ -65,7 +65,7 @@ async def test_a_client_that_left_a_channel_gets_no_more_of_its_messages(cluster
             assert [heard for heard in client.heard if heard["type"] == "message"] == []
 
 
-async def test_joining_and_leaving_in_a_hurry_ends_as_the_last_word_says(cluster: Cluster) -> None:
+async def test_quick_joins_and_leaves_end_as_the_last_request_says(cluster: Cluster) -> None:
     async with AsyncExitStack() as stack:
         sender, hasty = await clients_on(cluster, stack, 1, 2)
         for _ in range(20):
@@ -132,7 +132,7 @@ async def test_a_user_that_cannot_be_is_refused(cluster: Cluster) -> None:
     await client.close()
 
 
-async def test_a_connection_may_be_in_so_many_channels_only(cluster: Cluster) -> None:
+async def test_the_channels_of_a_connection_are_limited(cluster: Cluster) -> None:
     client = await cluster.client()
     answers = [await client.ask(type="subscribe", channel=f"many-{number}") for number in range(101)]
     assert [answer["type"] for answer in answers] == ["ack"] * 100 + ["error"]

@@ -209,7 +209,7 @@ async def test_another_site_cannot_press_its_buttons(cluster: Cluster) -> None:
     assert [worker.pid for worker in cluster.status().workers] == before
 
 
-async def test_nothing_else_of_the_supervisor_is_behind_it(cluster: Cluster) -> None:
+async def test_no_other_path_of_the_control_socket_is_reachable_through_the_dashboard(cluster: Cluster) -> None:
     cookie = enter(cluster)
     for path in ("v1/status", "../v1/status", "%2e%2e/v1/status", "..%2fv1/status", "api/stop", "api/upgrade"):
         for method in ("GET", "POST"):
@@ -223,7 +223,7 @@ async def test_nothing_else_of_the_supervisor_is_behind_it(cluster: Cluster) -> 
     assert cluster.is_healthy()
 
 
-async def test_with_a_token_it_is_asked_for(tmp_path: Path) -> None:
+async def test_a_dashboard_with_a_token_in_the_settings_asks_for_it(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "1", config='[dashboard]\ntoken = "s3cret"\n') as cluster:
         assert f"http://127.0.0.1:{cluster.port}{DASHBOARD}" in cluster.output
         status, _, page = ask(cluster, DASHBOARD)
@@ -313,7 +313,7 @@ async def test_a_restart_and_a_scale_from_the_page_by_keyboard(tmp_path: Path) -
 
 
 @in_a_browser
-async def test_it_is_light_and_dark_and_outlives_the_supervisor_s_upgrade(tmp_path: Path) -> None:
+async def test_the_dashboard_is_light_and_dark_and_survives_an_upgrade(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "1") as cluster, dashboard(cluster) as tab:
         colours = set()
         for scheme in ("light", "dark"):

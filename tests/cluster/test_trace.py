@@ -147,7 +147,7 @@ async def test_the_trace_of_a_slow_reader_says_how_much_was_waiting(tmp_path: Pa
         await writer.close()
 
 
-async def test_where_no_traces_are_kept_and_of_whom_nothing_is_known(tmp_path: Path) -> None:
+async def test_trace_says_when_no_traces_are_kept_or_a_name_is_unknown(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "1", config="[websocket]\ntrace_ttl = 0\n") as cluster:
         client = await cluster.client("ann")
         assert happened((await trace(cluster, "ann"))[0]) == ["connected"]

@@ -124,7 +124,7 @@ def test_it_waits_for_a_supervisor_that_is_away(tmp_path: Path) -> None:
         terminal.sees("HEALTHY")
 
 
-def test_it_needs_a_terminal_and_a_cluster(cluster: Cluster, tmp_path: Path) -> None:
+def test_watch_needs_a_terminal_and_a_cluster(cluster: Cluster, tmp_path: Path) -> None:
     for arguments in (("--watch",), ("--watch", "--json")):
         result = cluster.wsd("status", *arguments)
         assert (result.returncode, result.stderr.count("\n")) == (2, 1)

@@ -191,7 +191,7 @@ def test_an_address_to_listen_on(host: str, expected: str) -> None:
     assert not is_loopback("0.0.0.0")
 
 
-def test_quoting() -> None:
+def test_strings_are_quoted_for_nginx_and_systemd() -> None:
     assert quoting.nginx(Path("/a b")) == '"/a b"'
     assert quoting.nginx('a"b\\c') == r'"a\"b\\c"'
 

@@ -426,7 +426,7 @@ UVICORN, OURS = "websockets-sansio", "wsd.worker.server.websocket_protocol:Fanou
 
 
 @pytest.mark.parametrize("name", ROWS)
-async def test_it_is_as_under_uvicorn(servers: Servers, name: str) -> None:
+async def test_application_and_client_see_the_same_as_under_uvicorn(servers: Servers, name: str) -> None:
     expected, seen = await servers.play(name, UVICORN), await servers.play(name, OURS)
     differs = ROWS[name].differs
     assert seen.application == expected.application

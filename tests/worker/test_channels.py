@@ -74,7 +74,7 @@ async def room(redis: Valkey, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
         await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_a_loss_without_a_successor_is_found(room: Room) -> None:
+async def test_a_lost_message_without_a_successor_is_found(room: Room) -> None:
     heard: list[dict[str, object]] = []
 
     async def send_text(text: str) -> None:

@@ -39,7 +39,7 @@ async def test_ended_connections_are_read_oldest_first(redis: Redis) -> None:
         assert 0 < await redis.pttl(key) <= 60_000
 
 
-async def test_the_last_ones_are_kept(redis: Redis) -> None:
+async def test_only_the_newest_records_are_kept(redis: Redis) -> None:
     ended = EndedConnections(redis, 60)
     await ended.write([record(at=number) for number in range(2 * MAX_RECORDS)])
     kept = await ended.of_session("s")
@@ -56,7 +56,7 @@ async def test_a_storm_does_not_fill_redis(redis: Redis) -> None:
 
 
 @pytest.mark.parametrize("ttl", [0, 60])
-async def test_where_none_are_kept_none_are_found(ttl: float, redis: Redis) -> None:
+async def test_without_records_none_are_found(ttl: float, redis: Redis) -> None:
     ended = EndedConnections(redis if not ttl else None, ttl)
     assert not ended.takes_one()
     await ended.write([record()])

@@ -119,7 +119,9 @@ async def test_an_entry_that_no_worker_wrote_is_a_message_without_data(
         await ann.close()
 
 
-async def test_a_key_and_a_list_of_workers_that_no_worker_wrote(serving: Worker, redis: Redis) -> None:
+async def test_foreign_values_of_an_idempotency_key_and_the_list_of_workers_are_harmless(
+    serving: Worker, redis: Redis
+) -> None:
     async with members(serving) as (ann, bob), asyncio.timeout(15):
         await ask(ann, type="publish", channel="room", data=1, idempotency_key="k")
         [key] = await redis.keys(idempotency_key("room", "*").replace("{", "?").replace("}", "?"))

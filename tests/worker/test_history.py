@@ -95,7 +95,7 @@ async def test_a_channel_that_never_had_a_message_has_a_position(broker: Message
     assert (await append(broker, b"first")) == Position(1, page.top.epoch)
 
 
-async def test_pages(broker: MessageBroker) -> None:
+async def test_a_history_is_read_in_pages(broker: MessageBroker) -> None:
     for number in range(1, 11):
         await append(broker, b"%d" % number)
     assert await payloads(broker, 7) == [b"8", b"9", b"10"]
@@ -107,7 +107,7 @@ async def test_pages(broker: MessageBroker) -> None:
     assert (page.top.offset, page.entries) == (10, ())
 
 
-async def test_a_history_holds_so_many(broker: MessageBroker) -> None:
+async def test_a_history_holds_the_newest_messages_only(broker: MessageBroker) -> None:
     for number in range(1, 11):
         await append(broker, b"%d" % number, Retention(3, 60))
     assert await payloads(broker, 0) == [b"8", b"9", b"10"]

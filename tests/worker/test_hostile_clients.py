@@ -469,7 +469,7 @@ def test_a_head_that_is_too_large_is_said_to_be(hub: Target) -> None:
         assert raw.status() == 200
 
 
-def test_a_body_is_no_head(hub: Target) -> None:
+def test_a_body_does_not_count_against_the_limit_of_the_head(hub: Target) -> None:
     """A body in chunks of one byte has more bytes around it than in it."""
     with hub.raw() as raw:
         raw.send(b"POST /api/websocket/publish HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")

@@ -111,7 +111,7 @@ async def test_without_its_server_it_delivers_here_and_comes_back_by_itself(make
 
 
 @redis
-async def test_it_starts_without_a_server(make: Make) -> None:
+async def test_a_broker_starts_without_its_server(make: Make) -> None:
     broker, received = await make("a", f"redis://127.0.0.1:{unused_port()}")
     await broker.subscribe("c")
     assert not broker.healthy

@@ -43,7 +43,7 @@ async def test_alone_in_memory(tmp_path: Path) -> None:
         await ann.close()
 
 
-async def test_across_workers_and_nodes(tmp_path: Path) -> None:
+async def test_presence_names_members_on_all_workers_and_nodes(tmp_path: Path) -> None:
     with (
         valkey(tmp_path / "redis", unused_port()) as url,
         workers(tmp_path, 2, redis_url=url, heartbeat_ttl=1.0) as (one, two),

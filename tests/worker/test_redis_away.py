@@ -160,7 +160,7 @@ async def test_a_message_that_redis_stored_but_did_not_deliver_reaches_the_node_
         ]
 
 
-async def test_it_is_distributed_again_soon_after_its_return(far: Valkey) -> None:
+async def test_brokers_are_distributed_again_soon_after_redis_returned(far: Valkey) -> None:
     async with brokers(far, None) as made:
         for _ in range(3):
             far.kill()

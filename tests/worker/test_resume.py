@@ -248,7 +248,7 @@ async def test_channels_that_were_left_are_not_entered_again(serving: list[Worke
     assert set(welcome["channels"]) == {"broadcast", "direct", "kept"}
 
 
-async def test_a_resume_that_is_none_is_refused(serving: list[Worker]) -> None:
+async def test_a_malformed_resume_is_refused(serving: list[Worker]) -> None:
     for first in ('{"type": "ping"}', "rubbish", '{"type": "resume", "since": {"room": 3}}'):
         connection = await serving[0].open("user_id=ann&session=x.y")
         await connection.send(first)

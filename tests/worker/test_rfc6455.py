@@ -325,7 +325,7 @@ def test_a_request_that_is_no_handshake_is_refused(server: Server, status: int, 
             assert client.header("sec-websocket-version") == "13"
 
 
-def test_the_key_is_accepted(server: Server) -> None:
+def test_a_handshake_without_offers_gets_the_accepted_key_alone(server: Server) -> None:
     with server.connected("/", *without("Connection", "Connection: keep-alive, UPGRADE")) as client:
         assert client.header("sec-websocket-accept") == ACCEPT
         assert client.header("sec-websocket-extensions") is None
@@ -353,7 +353,7 @@ def test_subprotocols_are_the_applications_choice(server: Server) -> None:
         assert client.header("x-offered") == "a,b"
 
 
-def test_it_works_behind_other_http_protocols(other_http: Server) -> None:
+def test_the_protocol_works_behind_the_http_protocol_of_uvicorn(other_http: Server) -> None:
     with other_http.connected() as client:
         assert client.header("sec-websocket-accept") == ACCEPT
         client.send(frame(TEXT, b"hello") + close(1000))
@@ -430,7 +430,7 @@ def test_an_invalid_message_of_an_application_raises_in_the_application(tolerant
 
 
 @pytest.mark.parametrize("what", UNACCEPTABLE)
-def test_a_handshake_that_cannot_be_answered_so_is_still_to_be_answered(tolerant: Server, what: str) -> None:
+def test_an_invalid_answer_to_a_handshake_may_be_followed_by_a_valid_one(tolerant: Server, what: str) -> None:
     with RawSocket(tolerant.port) as client:
         assert client.request(f"/unacceptable?{what}") == 500
         assert client.header("x-evil") is None

@@ -96,7 +96,7 @@ def test_a_compressed_message_comes_back(client: RawSocket, size: int, kind: str
 
 
 @pytest.mark.parametrize("bits", [9, 11, 15])
-def test_the_window_is_as_agreed(server: Server, bits: int) -> None:
+def test_the_compression_window_is_as_agreed(server: Server, bits: int) -> None:
     offer = f"{EXTENSIONS}: permessage-deflate; server_max_window_bits={bits}"
     with server.connected("/", *HEADERS, offer) as client:
         half = os.urandom(2000)

@@ -66,7 +66,7 @@ async def test_a_client_has_a_session_before_it_is_welcomed(tmp_path: Path) -> N
             await connection.close()
 
 
-async def test_a_goodbye_ends_the_session_and_a_lost_connection_does_not(tmp_path: Path) -> None:
+async def test_a_clean_close_ends_the_session_and_a_lost_connection_does_not(tmp_path: Path) -> None:
     with valkey(tmp_path / "redis", unused_port()) as url, worker(tmp_path, redis_url=url) as serving:
         async with observer(url) as store:
             polite, ends = await serving.join()

@@ -23,14 +23,14 @@ from wsd.supervisor.monitoring.capacity import (
         (0, 1024, 2, 8192, 0),
     ],
 )
-def test_the_narrowest_place_counts(
+def test_the_smallest_limit_decides_how_many_connections_are_possible(
     workers: int, files: int, nginx_processes: int, worker_connections: int, expected: int
 ) -> None:
     assert connections_possible(workers, files, nginx_processes, worker_connections) == expected
 
 
 @pytest.mark.parametrize(("connections", "is_warned"), [(0, False), (799, False), (800, True), (1000, True)])
-def test_there_is_a_warning_from_four_fifths_on(connections: int, is_warned: bool) -> None:
+def test_there_is_a_warning_from_four_fifths_of_the_connections_on(connections: int, is_warned: bool) -> None:
     text = connections_warning(connections, 1000)
     assert (text is not None) == is_warned
     if text is not None:
@@ -71,7 +71,7 @@ def test_there_is_a_warning_while_redis_refuses_messages(refused_at: list[float 
     assert (text is None) == (expected is None)
 
 
-def test_the_way_out_is_the_one_that_belongs_to_it() -> None:
+def test_the_warning_names_the_setting_that_helps() -> None:
     info = {"used_memory": 95, "maxmemory": 100}
     assert "raise redis.max_memory and restart the cluster" in (redis_warning(info, embedded=True) or "")
     assert "raise its maxmemory" in (redis_warning(info, embedded=False) or "")

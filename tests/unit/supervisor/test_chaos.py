@@ -31,7 +31,7 @@ def test_every_fault_comes_in_ten_minutes_and_no_other_than_asked() -> None:
     assert plan(1, 600, []) == []
 
 
-def test_faults_by_name() -> None:
+def test_faults_are_chosen_by_name() -> None:
     assert parse_faults("worker-kill, client-drop") == {Fault.WORKER_KILL, Fault.CLIENT_DROP}
     with pytest.raises(ConfigError, match='there is no fault "meteor", choose from worker-kill, '):
         parse_faults("worker-kill,meteor")
@@ -79,7 +79,7 @@ def test_a_message_without_an_ack_may_arrive_or_not() -> None:
     assert verdict(ledger).passed
 
 
-def test_twice_is_once_too_often() -> None:
+def test_a_message_that_arrives_twice_is_a_duplicate() -> None:
     ledger = filled()
     ledger.deliver("s1", "p", 2)
     made = verdict(ledger)
@@ -88,7 +88,7 @@ def test_twice_is_once_too_often() -> None:
     assert not made.passed
 
 
-def test_late_is_out_of_order_for_one_publisher() -> None:
+def test_the_order_is_that_of_each_publisher() -> None:
     ledger = filled()
     for publisher, number in (("p", 5), ("q", 1), ("p", 4)):
         ledger.deliver("s1", publisher, number)
@@ -105,7 +105,7 @@ def test_an_unreported_gap_fails_the_run_and_a_reported_one_is_counted() -> None
     assert not verdict(ledger).passed
 
 
-def test_nothing_acked_proves_nothing() -> None:
+def test_a_run_without_an_acked_message_fails() -> None:
     assert not verdict(Ledger(["s1"])).passed
 
 

@@ -32,7 +32,7 @@ class Time:
 
 
 @pytest.mark.parametrize(("gap", "counted"), [(0.2, 0.2), (1.0, 1.0), (1.1, 1.1), (1.3, 0.2), (8, 0.2), (86_400, 0.2)])
-def test_a_gap_counts_as_one_tick(gap: float, counted: float) -> None:
+def test_a_standstill_counts_as_one_tick_of_the_clock(gap: float, counted: float) -> None:
     time = Time()
     clock = AwakeClock(time)
     before = clock.now()
@@ -105,7 +105,7 @@ class Watched:
 
 @pytest.mark.parametrize("awake", [0.0, 0.4, 2.8, 3.4, 4.8])
 @pytest.mark.parametrize("gap", [1.5, 5.1, 8.0, 3600.0])
-def test_a_process_is_not_hung_because_the_watch_was(awake: float, gap: float) -> None:
+def test_a_process_is_not_hung_because_its_watch_stood_still(awake: float, gap: float) -> None:
     watched = Watched(beats=(), hangs=True)  # whoever slept together with the watch has not answered yet, either
     assert Verdict.HUNG not in watched.looks(awake)
     watched.time.at += gap

@@ -166,5 +166,5 @@ def test_a_record_keeps_its_fields_and_says_whose_it_is() -> None:
         ("2026/11/24 12:25:30 [strange] x", "info"),
     ],
 )
-def test_the_level_of_other_programs(text: str, level: str) -> None:
+def test_the_level_of_a_line_of_nginx_or_valkey_is_found(text: str, level: str) -> None:
     assert level_of(text) == level

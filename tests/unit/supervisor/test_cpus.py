@@ -43,7 +43,7 @@ def test_the_cgroups_that_limit_cpu_time(membership: str, directories: list[str]
     assert [str(path) for path in cpu_cgroups(membership)] == directories
 
 
-def test_the_smallest_limit_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_smallest_limit_of_cpus_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpus, "CGROUPS", tmp_path)
     monkeypatch.setattr(cpus, "OWN_CGROUPS", tmp_path / "self")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))

@@ -32,7 +32,7 @@ LIMITS = Limits(heartbeat_timeout=5, probe_timeout=2, max_rss=1000)
         (Observation(heartbeat_age=0, zombie=True, rss=1001), Verdict.ZOMBIE),
     ],
 )
-def test_the_verdict(seen: Observation, expected: Verdict) -> None:
+def test_the_verdict_depends_on_the_signs_of_life(seen: Observation, expected: Verdict) -> None:
     assert verdict(seen, LIMITS) is expected
 
 

@@ -110,7 +110,7 @@ def write_state(root: Path, *records: ProcessRecord) -> StateDir:
 
 
 @pytest.mark.parametrize("wrong", ["start_ticks", "boot", "mark"])
-def test_a_stop_leaves_a_stranger_alone_that_has_a_recorded_number(tmp_path: Path, wrong: str) -> None:
+def test_a_stop_spares_a_process_that_reuses_a_recorded_pid(tmp_path: Path, wrong: str) -> None:
     mark = {} if wrong == "mark" else {MARK: str(tmp_path)}
     with running("sleep", "60", environ=mark) as stranger:
         record = record_of(stranger.pid)

@@ -18,5 +18,5 @@ from wsd.supervisor.percentile import percentile
         (list(range(1, 101)), 0.99, 99),
     ],
 )
-def test_the_nearest_rank(values: list[float], share: float, expected: float) -> None:
+def test_a_percentile_is_the_nearest_rank(values: list[float], share: float, expected: float) -> None:
     assert percentile(values, share) == expected

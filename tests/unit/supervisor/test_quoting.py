@@ -164,7 +164,7 @@ def test_text_that_is_not_a_network_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["10.0.0.0/8", "10.1.2.3/8", "192.0.2.1", "::1", "2001:db8::/32", "0.0.0.0/0"])
-def test_networks(text: str) -> None:
+def test_addresses_and_networks_are_accepted(text: str) -> None:
     assert is_network(text)
 
 

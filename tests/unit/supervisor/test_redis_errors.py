@@ -25,7 +25,7 @@ REPLICA = {"redis_mode": "standalone", "role": "slave", "master_host": "10.0.0.1
         ({"redis_mode": "sentinel"}, "leads to a Sentinel: name the primary that it watches"),
     ],
 )
-def test_the_role_of_a_server(info: dict[str, Any], problem: str | None) -> None:
+def test_a_server_whose_role_is_wrong_is_a_problem(info: dict[str, Any], problem: str | None) -> None:
     found = role_problem(info)
     assert found == problem or (found is not None and problem is not None and found.startswith(problem))
 
@@ -86,7 +86,7 @@ def test_a_server_with_too_many_clients_has_answered() -> None:
 @pytest.mark.parametrize(
     "error", [OSError("refused"), RedisTimeout("Timeout"), RedisConnectionError("Connection closed")]
 )
-def test_no_answer_is_none(error: Exception) -> None:
+def test_an_error_of_the_network_is_not_an_answer(error: Exception) -> None:
     found = unusable(error)
     assert not found.has_answered
     assert redis_problem(found, has_fallback=True) == f"Redis does not answer, messages stay on this node: {error}"

@@ -137,7 +137,7 @@ def test_too_many_ends_within_the_window_are_given_up() -> None:
     assert run(Start()) == [Spawn(5)]  # told to, it tries again
 
 
-def test_the_same_number_of_ends_over_a_longer_time_is_not() -> None:
+def test_the_same_number_of_ends_over_a_longer_time_is_restarted() -> None:
     run = Run()
     run.until_ready()
     for number in range(1, 20):
@@ -180,7 +180,7 @@ def test_a_stop_without_patience_urges_at_once() -> None:
     assert run(Tick(), after=KILL_AFTER_SECONDS) == [End(1, Urgency.KILL)]
 
 
-def test_a_second_stop_may_only_hurry() -> None:
+def test_a_second_stop_may_only_shorten_the_time() -> None:
     run = Run()
     run.until_ready()
     run(Stop(30))
@@ -258,7 +258,7 @@ def test_a_replacement_that_does_not_become_healthy_leaves_the_old_one() -> None
     assert run(Recycle(1, "is fat"), after=8) == [Spawn(3)]
 
 
-def test_a_held_replacement_waits_for_the_word() -> None:
+def test_a_held_replacement_is_promoted_only_by_a_swap() -> None:
     run = Run()
     run.until_ready()
     assert run(Replace(held=True)) == [Spawn(2)]

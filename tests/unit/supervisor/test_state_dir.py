@@ -179,7 +179,7 @@ def test_a_key_is_made_beside_whatever_link_was_planted(tmp_path: Path) -> None:
     assert not state_dir.operator_key_path.is_symlink()
 
 
-def test_the_keys_stay_the_same(tmp_path: Path) -> None:
+def test_keys_are_made_once_and_stay_the_same(tmp_path: Path) -> None:
     state_dir = made(tmp_path)
     key = state_dir.operator_key()
     assert StateDir(state_dir.root).operator_key() == key == state_dir.operator_key_path.read_text()

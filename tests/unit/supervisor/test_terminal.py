@@ -66,12 +66,12 @@ def test_a_text_is_cut_by_columns(text: str, width: int, expected: str) -> None:
     assert cell_len(cut(text, width)) <= width
 
 
-def test_a_line_keeps_its_tabs_and_is_cut() -> None:
+def test_a_shown_line_keeps_its_tabs_and_is_cut() -> None:
     assert shown("a\tb\n") == r"a	b\n"
     assert len(shown("\x1b" * 1_000_000)) < 20_000
 
 
-def test_a_cell_is_what_it_says() -> None:
+def test_the_text_of_a_cell_is_shown_literally() -> None:
     screen = console()
     screen.file = io.StringIO()
     screen.print(cell(f"[/x][bold]b[/bold] :smile: [link=http://x]l[/link] {TITLE}\t"), "[red] :smile:")

@@ -172,5 +172,5 @@ def test_keys_that_mean_nothing_change_nothing() -> None:
     assert press(screen, "up")[0].selected == press(screen, "down")[0].selected == 0
 
 
-def test_keys_as_terminals_send_them() -> None:
+def test_the_bytes_of_a_terminal_are_read_as_keys() -> None:
     assert list(keys_of(b"j\x1b[A\x1b[BR\x1bOAq\xff")) == ["j", "up", "down", "R", "up", "q", "\ufffd"]

@@ -139,7 +139,7 @@ def test_a_query_is_logged_without_its_secrets(query: bytes, shown: bytes) -> No
     assert without_secrets(query) == shown
 
 
-def test_a_number_is_a_name_too() -> None:
+def test_a_number_may_be_a_user_id() -> None:
     assert hs256().authenticate(signed(sub=42)).user_id == "42"
 
 

@@ -36,7 +36,7 @@ def test_a_backlog_is_taken_in_order_with_the_welcome_first() -> None:
     assert backlog.bytes == 0
 
 
-def test_a_part_is_taken_at_a_time() -> None:
+def test_a_backlog_is_taken_in_parts_of_some_bytes() -> None:
     backlog = Backlog(LIMIT)
     for number in range(10):
         backlog.add(message("x" * 50 + str(number)))
@@ -61,7 +61,7 @@ def test_missed_messages_do_not_count_against_the_limit() -> None:
     assert backlog.bytes == 0
 
 
-def test_only_the_latest_of_a_channel_waits() -> None:
+def test_only_the_latest_message_of_a_conflated_channel_waits() -> None:
     backlog = Backlog(LIMIT)
     backlog.add(message("before"))
     for number in range(1, 5001):

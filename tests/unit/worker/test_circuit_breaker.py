@@ -58,7 +58,7 @@ def test_a_failure_while_half_open_opens_it_at_once_and_is_not_a_new_outage() ->
     assert breaker.succeeded() is False, "it begins to count anew"
 
 
-def test_a_late_success_does_not_close_an_open_one() -> None:
+def test_a_late_success_does_not_close_an_open_breaker() -> None:
     breaker = opened(at=100)
     assert breaker.succeeded() is False
     assert breaker.state is BreakerState.OPEN
@@ -71,7 +71,7 @@ def test_a_failure_while_open_begins_the_pause_anew() -> None:
     assert breaker.opened == 1
 
 
-def test_once_closed_it_counts_from_the_start() -> None:
+def test_a_closed_breaker_counts_failures_from_the_start() -> None:
     breaker = opened(at=100)
     breaker.try_again(105)
     breaker.succeeded()

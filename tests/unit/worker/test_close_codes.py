@@ -52,7 +52,7 @@ def test_an_ending_names_the_side_the_code_and_the_reason(
     assert (str(ending), ending.label) == (words, label)
 
 
-def test_a_close_without_a_code_is_a_goodbye_and_a_lost_connection_is_not() -> None:
+def test_a_close_without_a_code_is_clean_and_a_lost_connection_is_not() -> None:
     assert close_code({"type": "websocket.disconnect", "code": 1005, "reason": ""}) == 1000
     assert close_code({"type": "websocket.disconnect", "code": 1005}) == 1006
     assert close_code({"type": "websocket.disconnect", "code": 1012}) == 1012

@@ -11,7 +11,9 @@ from wsd.worker.delivery.close_delays import CLOSES_PER_SECOND, close_delays
     ("count", "drain_seconds", "latest"),
     [(1, 30, 0), (2, 30, 1 / CLOSES_PER_SECOND), (101, 30, 1.0), (100_000, 30, 30), (500, 0, 0)],
 )
-def test_a_few_go_quickly_and_many_take_the_whole_drain(count: int, drain_seconds: float, latest: float) -> None:
+def test_few_connections_close_quickly_and_many_take_the_whole_drain(
+    count: int, drain_seconds: float, latest: float
+) -> None:
     delays = close_delays(count, drain_seconds, random.Random(1))
     assert len(delays) == count
     assert all(0 <= delay <= latest for delay in delays)

@@ -45,7 +45,7 @@ def test_without_an_environment_the_defaults_hold() -> None:
 
 
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("Yes", True), ("off", False), ("0", False)])
-def test_truth_is_written_in_many_ways(text: str, value: bool) -> None:
+def test_booleans_in_the_environment_are_written_in_many_ways(text: str, value: bool) -> None:
     assert WorkerEnv.from_env({"DISTRIBUTED_WEBSOCKET_ENABLED": text}).distributed is value
 
 

@@ -34,7 +34,7 @@ def test_a_place_is_free_again_once_its_number_left_the_window() -> None:
     assert not seen.add(b"a", 2 * WINDOW + 5)
 
 
-def test_it_agrees_with_a_set_whatever_the_order() -> None:
+def test_numbers_in_any_order_are_seen_as_by_a_set() -> None:
     rng = random.Random(1)
     seen, exact, highest = SeenMessages(), set[int](), 0
     for _ in range(100_000):

@@ -44,7 +44,7 @@ def key_of(triple: tuple[str, str | None, str]) -> str:
     return idempotency_key(channel, stored_key(sender, key))
 
 
-def test_no_two_of_the_nasty_ones_meet() -> None:
+def test_no_two_hostile_names_share_a_key() -> None:
     every = list(product(NASTY, [None, *NASTY], NASTY))
     assert len(set(map(key_of, every))) == len(every)
     assert len({uid_of(channel, stored_key(sender, key), 0) for channel, sender, key in every}) == len(every)
@@ -80,7 +80,7 @@ def encoded(uid: str, data: object = None) -> bytes:
 
 
 @pytest.mark.parametrize("data", [None, '"uid":"x"', {"uid": "0" * 32 + "-1"}, ["uid", "é"]])
-def test_a_try_is_known_by_the_uid_in_its_message(data: object) -> None:
+def test_an_attempt_is_recognised_by_the_uid_in_its_message(data: object) -> None:
     uid = uid_of("c", stored_key("u", "k"), 17 * UID_SECONDS)
     assert attempt_of(encoded(uid, data)) == (uid[:32].encode(), 17)
     assert attempt_of(encoded("8cabc15713-1", data)) is None

@@ -18,7 +18,7 @@ def test_a_debt_of_the_bucket_has_to_be_paid_before_the_next_token() -> None:
     assert bucket.take(0.7)
 
 
-def test_more_tokens_than_fit_are_taken_from_a_full_bucket_and_owed() -> None:
+def test_tokens_beyond_a_full_bucket_are_owed() -> None:
     bucket = TokenBucket(rate=10, burst=20, now=0)
     assert [bucket.take(0, 15), bucket.take(0, 6), bucket.take(0, 5), bucket.take(0, 0)] == [True, False, True, True]
     assert [bucket.take(1.9, 50), bucket.take(2, 50)] == [False, True]
@@ -26,7 +26,7 @@ def test_more_tokens_than_fit_are_taken_from_a_full_bucket_and_owed() -> None:
     assert [bucket.take(5, 1), bucket.take(5.2, 1)] == [False, True]
 
 
-def test_a_rate_below_one() -> None:
+def test_a_rate_may_be_below_one_a_second() -> None:
     bucket = TokenBucket(rate=0.1, burst=1, now=0)
     assert bucket.take(0)
     assert bucket.wait(4) == pytest.approx(6)
@@ -79,7 +79,7 @@ def test_a_bucket_that_never_has_a_token_is_refused(rate: float, burst: float) -
         ("null", "a.example", ["null"], True),
     ],
 )
-def test_origins(origin: str | None, host: str, allowed: list[str], expected: bool) -> None:
+def test_allowed_origins_are_patterns(origin: str | None, host: str, allowed: list[str], expected: bool) -> None:
     assert origin_allowed(origin, host, allowed) is expected
 
 

@@ -63,7 +63,7 @@ def test_many_brackets_side_by_side_are_not_deep() -> None:
     assert relayed(text) == json.loads(text)
 
 
-def test_other_names_can_be_given_or_none() -> None:
+def test_the_sensitive_names_can_be_chosen() -> None:
     only = PayloadFilter(["Größe", ""])
     assert json.loads(bytes(only(Raw('{"GRÖSSE": 1, "password": 2}'.encode())))) == {"password": 2}
     assert bytes(PayloadFilter([])(Raw(b'{"password": 2}'))) == b'{"password": 2}'

@@ -55,7 +55,7 @@ def test_a_redis_that_forgot_our_beat_forgot_those_of_others_too() -> None:
     assert not roster.judges(111)
 
 
-def test_a_beat_that_is_a_little_late_is_no_interruption() -> None:
+def test_a_slightly_late_heartbeat_is_no_interruption() -> None:
     roster = running("a", "b")
     seen(roster, 111.9, "a")
     assert roster.live == {"a"}

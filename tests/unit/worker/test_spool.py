@@ -26,7 +26,7 @@ def test_a_spool_keeps_its_order_and_all_that_is_not_removed() -> None:
     assert spool.bytes == 3
 
 
-def test_one_that_comes_late_stands_where_its_number_says() -> None:
+def test_a_message_that_is_spooled_late_is_placed_by_its_number() -> None:
     spool = Spool(100, 1000)
     for number in (1, 5, 6, 3, 4, 2):
         spool.add(message(number))
@@ -60,12 +60,12 @@ def test_beyond_its_bytes_too() -> None:
     assert (len(spool), spool.bytes, spool.dropped) == (0, 0, 4)
 
 
-def test_none_may_be_kept_at_all() -> None:
+def test_a_spool_may_keep_nothing() -> None:
     spool = filled(3, max_messages=0)
     assert (len(spool), spool.dropped) == (0, 3)
 
 
-def test_those_that_were_dropped_meanwhile_are_not_taken_out_again() -> None:
+def test_removing_a_batch_ignores_messages_that_were_dropped_meanwhile() -> None:
     spool = filled(3, max_messages=3)
     batch = spool.first(2)
     spool.add(message(3))
