@@ -97,6 +97,7 @@ LAYERS = {
         manager_name process_workers
         worker
         assembly health heartbeat
+        redis_heartbeat
         manager
         backend
         channels sessions server

@@ -1,4 +1,4 @@
-"""The heartbeat of a worker: a record in Redis every second, and the lag of the event loop."""
+"""The heartbeat of a worker: its record, written to Redis every second, and the lag of the event loop."""
 
 import asyncio
 import os
@@ -12,15 +12,12 @@ from wsd.worker.backend.roster import Roster
 from wsd.worker.background.containment import run_repeatedly
 from wsd.worker.background.waiting import wait_at_most
 from wsd.worker.broker.message_broker import MessageBroker
-from wsd.worker.broker.message_format import UNNUMBERED
 from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.contract.heartbeat import Heartbeat, WorkerState
-from wsd.worker.contract.redis_keys import EVERY_WORKER, LIVE_WORKERS_KEY, SESSIONS_KEY, heartbeat_key
 from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.logs import get_logger
-from wsd.worker.manager.peers import WorkerCame
-from wsd.worker.redis_client import Redis, redis_errors
-from wsd.worker.wire.messages import encode
+from wsd.worker.redis_client import Redis
+from wsd.worker.redis_heartbeat import RedisHeartbeat
 
 logger = get_logger(__name__)
 
@@ -31,25 +28,6 @@ GATHER_SECONDS = 0.05
 """How long a beat waits after a worker has come, so that it finds all workers that come together."""
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-
-# One script, and the clock of Redis: no worker's clock can make another one look dead.
-# KEYS heartbeat, live workers, sessions.
-# ARGV record, lifetime in ms, worker id, channel of all workers, announcement. The announcement is published when Redis
-# did not know this worker: the others then count it at once, not only at their next beat.
-# Answer: whether Redis knew this worker, the ids of the live workers, the number of live sessions.
-BEAT_SCRIPT = """
-local known = redis.call('EXISTS', KEYS[1])
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-redis.call('ZADD', KEYS[2], now + ARGV[2], ARGV[3])
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
-if known == 0 then redis.call('PUBLISH', ARGV[4], ARGV[5]) end
-return {known, redis.call('ZRANGE', KEYS[2], 0, -1), redis.call('ZCOUNT', KEYS[3], now / 1000, '+inf')}
-"""
-
-ANNOUNCEMENT = UNNUMBERED + encode(WorkerCame())
-"""Published past the broker: news of a worker that is back must not wait with the messages that were spooled."""
 
 
 @dataclass(frozen=True)
@@ -102,13 +80,14 @@ class HeartbeatTask:
         self.redis_healthy = False
         self.begun = asyncio.Event()  # the first beat was sent, or could not be sent
         self._env = env
-        self._redis = redis
+        self._in_redis: RedisHeartbeat | None = None
+        if redis is not None:
+            self._in_redis = RedisHeartbeat(redis, env.worker_id, ttl=env.heartbeat_ttl, timeout=env.heartbeat_interval)
         self._roster = roster
         self._broker = broker
         self._listener = listener
         self._load = load
         self._worker_came = worker_came
-        self._beat = redis.register_script(BEAT_SCRIPT) if redis is not None else None
         self._started = time.monotonic()
         self._count = 0
         self._lag = 0.0
@@ -172,16 +151,12 @@ class HeartbeatTask:
         A Redis that hangs delays this by `heartbeat_interval` at most. If the count stood still for longer, the
         supervisor would think that the background work of this worker has ended.
         """
-        if self._beat is None:
+        if self._in_redis is None:
             return
-        # Whoever reads this record in Redis knows that it arrived there. It only says whether the broker works, too.
+        # A reader of this record in Redis knows that it arrived there. It only says whether the broker works, too.
         record = replace(self.record(), redis=self._broker.healthy)
-        keys = [heartbeat_key(record.worker_id), LIVE_WORKERS_KEY, SESSIONS_KEY]
-        ttl_ms = int(self._env.heartbeat_ttl * 1000)
-        arguments: list[str | int | bytes] = [record.to_json(), ttl_ms, record.worker_id, EVERY_WORKER, ANNOUNCEMENT]
         try:
-            async with redis_errors(self._env.heartbeat_interval):
-                was_known, workers, sessions = await self._beat(keys, arguments)
+            beat = await self._in_redis.beat(record)
         except RedisUnavailableError as exc:
             if self.redis_healthy:
                 logger.warning("heartbeat failed: %s", exc)
@@ -190,23 +165,18 @@ class HeartbeatTask:
                 self._broker.suspect(str(exc))  # the broker may publish nothing for long, and not notice
         else:
             self.redis_healthy = True
-            found = frozenset(worker.decode(errors="replace") for worker in workers)
-            self._roster.seen(found, time.monotonic(), was_known=bool(was_known))
-            self._totals = ClusterTotals(len(self.live_workers), sessions)
+            self._roster.seen(beat.workers, time.monotonic(), was_known=beat.was_known)
+            self._totals = ClusterTotals(len(self.live_workers), beat.sessions)
             self._listener.workers_seen(self.live_workers)
-            if not was_known:
+            if not beat.was_known:
                 self._listener.redis_restored()
 
     async def _delete_record(self) -> None:
         """Let the others know at once that this worker has ended. If that fails, its record expires."""
-        if self._redis is None or not self.redis_healthy:
+        if self._in_redis is None or not self.redis_healthy:
             return
-        worker_id = self._env.worker_id
         try:
-            async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
-                pipe.delete(heartbeat_key(worker_id))
-                pipe.zrem(LIVE_WORKERS_KEY, worker_id)
-                await pipe.execute()
+            await self._in_redis.delete()
         except RedisUnavailableError as exc:
             logger.info("the heartbeat is left to expire: %s", exc)
 
