@@ -14,16 +14,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.logs import get_logger
 from wsd.worker.security.authentication import (
-    BEARER_SUBPROTOCOL,
     Authenticate,
     AuthenticationError,
     Identity,
-    JWTAuthenticator,
-    JWTSettings,
     TokenExpiredError,
     identify,
     load_hook,
 )
+from wsd.worker.security.json_web_tokens import BEARER_SUBPROTOCOL, JWTAuthenticator, JWTSettings
 from wsd.worker.security.limits import TokenBucket, origin_allowed
 from wsd.worker.wire import frames
 from wsd.worker.wire.close_codes import CloseCode

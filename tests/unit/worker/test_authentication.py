@@ -19,13 +19,11 @@ from wsd.worker.security.authentication import (
     Authenticate,
     AuthenticationError,
     Identity,
-    JWTAuthenticator,
-    JWTSettings,
     identify,
     load_hook,
-    token_of,
     without_secrets,
 )
+from wsd.worker.security.json_web_tokens import JWTAuthenticator, JWTSettings, token_of
 
 SECRET = "0123456789abcdef0123456789abcdef"
 KEYS = [rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2)]

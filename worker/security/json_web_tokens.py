@@ -1,0 +1,238 @@
+"""Authentication by JSON Web Tokens (RFC 7519)."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from wsd.worker.logs import get_logger
+from wsd.worker.security.authentication import LONGEST_SECONDS, AuthenticationError, Identity, TokenExpiredError
+
+if TYPE_CHECKING:
+    import jwt
+
+logger = get_logger(__name__)
+
+BEARER_SUBPROTOCOL = "wsd.bearer"
+"""Browsers cannot set headers, but they can set subprotocols: `new WebSocket(url, ["wsd.bearer", token])`."""
+
+MIN_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
+"""A key must be as long as the hash (RFC 7518, 3.2)."""
+
+FILE_CHECK_SECONDS = 5.0
+UNKNOWN_KEY_CHECK_SECONDS = 1.0
+"""How often a JWKS file is looked at, at most: for tokens with a known key, and for tokens with an unknown one."""
+
+
+@dataclass(frozen=True)
+class JWTSettings:
+    """The settings for tokens. One kind of key is set: a shared secret, a public key (PEM) or a JWKS (RFC 7517)."""
+
+    secret: str = ""
+    public_key_file: str = ""
+    jwks_file: str = ""
+    algorithms: tuple[str, ...] = ("HS256",)
+    audience: str = ""
+    issuer: str = ""
+    user_claim: str = "sub"
+    username_claim: str = "name"
+    leeway: float = 10.0  # seconds that clocks may differ
+
+    @property
+    def configured(self) -> bool:
+        return bool(self.secret or self.public_key_file or self.jwks_file)
+
+
+class JWTAuthenticator:
+    """Authenticates clients by their JSON Web Tokens."""
+
+    def __init__(
+        self,
+        settings: JWTSettings,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Read the keys.
+
+        Raises ValueError if the settings contradict each other, or a file has no key.
+        """
+        self._wall_clock = wall_clock
+        import jwt  # noqa: PLC0415 - 5 MB that only this kind of authentication needs
+
+        self._jwt = jwt
+        self._settings = settings
+        _check(settings)
+        for name in settings.algorithms:
+            if name not in jwt.algorithms.get_default_algorithms():
+                raise ValueError(f'security.jwt_algorithms: there is no "{name}"')
+        self._keys: Callable[[str | None], Any]
+        if settings.jwks_file:
+            self._keys = JWKSFile(Path(settings.jwks_file), clock).key
+        else:
+            key = settings.secret or _read(Path(settings.public_key_file), "security.jwt_public_key_file")
+            for algorithm in settings.algorithms:
+                try:
+                    jwt.get_algorithm_by_name(algorithm).prepare_key(key)
+                except (jwt.InvalidKeyError, ValueError, TypeError) as exc:
+                    source = settings.public_key_file or "security.jwt_secret"
+                    raise ValueError(f"{source} is no key for {algorithm}: {exc}") from None
+            self._keys = lambda kid: key
+
+    def authenticate(self, scope: Scope) -> Identity:
+        """Return who a client is by its token.
+
+        Raises AuthenticationError.
+        """
+        token = token_of(scope)
+        if token is None:
+            raise AuthenticationError("a token is missing")
+        settings, jwt = self._settings, self._jwt
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                self._keys(jwt.get_unverified_header(token).get("kid")),
+                algorithms=list(settings.algorithms),
+                audience=settings.audience or None,
+                issuer=settings.issuer or None,
+                leeway=settings.leeway,
+                # PyJWT accepts no number for `sub`. The claim with the user id is checked below.
+                options={"require": ["exp"], "verify_aud": bool(settings.audience), "verify_sub": False},
+            )
+        except jwt.ExpiredSignatureError:
+            raise TokenExpiredError("the token has expired") from None
+        except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError) as exc:
+            # The other errors come from claims that are Infinity or nested too deeply.
+            logger.info("refused a token: %s", type(exc).__name__)
+            raise AuthenticationError("the token is not valid") from None
+        user_id = claims.get(settings.user_claim)
+        if isinstance(user_id, bool) or not isinstance(user_id, str | int) or user_id == "":
+            raise AuthenticationError(f"the token has no {settings.user_claim}")
+        username = claims.get(settings.username_claim)
+        return Identity(
+            str(user_id),
+            username.strip() if isinstance(username, str) else "",
+            claims,
+            expires_at=_end(int(claims["exp"]), settings.leeway, self._wall_clock()),
+        )
+
+
+def _end(exp: int, leeway: float, now: float) -> float:
+    """Return when a connection ends whose token has this `exp`: then, or after the leeway if `exp` is past already.
+
+    0 means never. All times are in seconds.
+    """
+    if exp > now + LONGEST_SECONDS:  # it may even be too large for a float
+        return 0.0
+    return exp if exp > now else exp + leeway
+
+
+class JWKSFile:
+    """The keys of a JWKS file, by id. The file is read again after it has changed, so that keys can be rotated."""
+
+    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
+        """Read the file.
+
+        Raises ValueError if it is not a key set.
+        """
+        self._path = path
+        self._clock = clock
+        self._checked_at = clock()
+        self._read_state, self._set = self._read()
+
+    def key(self, kid: str | None) -> Any:
+        """Return the key with this id, or without an id the only key of the set.
+
+        The key is returned without its algorithm, which a set need not name (RFC 7517, 4.4).
+        Raises jwt.PyJWTError if there is no such key.
+        """
+        import jwt  # noqa: PLC0415
+
+        age = self._clock() - self._checked_at
+        known = kid is None or any(key.key_id == kid for key in self._set.keys)
+        if age >= (FILE_CHECK_SECONDS if known else UNKNOWN_KEY_CHECK_SECONDS):
+            self._read_again()
+        if kid is None and len(self._set.keys) == 1:
+            return self._set.keys[0].key
+        for key in self._set.keys:
+            if kid is not None and key.key_id == kid:
+                return key.key
+        raise jwt.InvalidKeyError("no such key")
+
+    def _state(self) -> tuple[int, int, int, int]:
+        """Return what tells versions of the file apart, even two files of the same age behind a symbolic link.
+
+        Raises OSError.
+        """
+        found = self._path.stat()
+        return found.st_mtime_ns, found.st_size, found.st_dev, found.st_ino
+
+    def _read(self) -> tuple[tuple[int, int, int, int], "jwt.PyJWKSet"]:
+        import jwt  # noqa: PLC0415
+
+        try:  # the state comes first, so that a change while the file is read is noticed later
+            state = self._state()
+        except OSError as exc:
+            raise ValueError(f"security.jwt_jwks_file {self._path} cannot be read: {exc}") from None
+        text = _read(self._path, "security.jwt_jwks_file")
+        try:
+            return state, jwt.PyJWKSet.from_json(text)
+        except (jwt.PyJWTError, ValueError, AttributeError, TypeError, RecursionError) as exc:
+            raise ValueError(f"security.jwt_jwks_file {self._path} is no JSON Web Key Set: {exc}") from None
+
+    def _read_again(self) -> None:
+        self._checked_at = self._clock()
+        try:
+            if (state := self._state()) != self._read_state:
+                self._read_state = state  # so that a broken file is reported once
+                self._read_state, self._set = self._read()
+        except (OSError, ValueError) as exc:
+            logger.warning("the keys stay as they were: %s", exc)
+
+
+def _check(settings: JWTSettings) -> None:
+    """Check the settings: a public key must never be the secret of an HMAC, and no token may be unsigned.
+
+    Raises ValueError.
+    """
+    sources = {
+        "jwt_secret": settings.secret,
+        "jwt_public_key_file": settings.public_key_file,
+        "jwt_jwks_file": settings.jwks_file,
+    }
+    given = [name for name, value in sources.items() if value]
+    if len(given) != 1:
+        raise ValueError(f"security: exactly one of {', '.join(sources)} must be set, got {', '.join(given) or 'none'}")
+    if not settings.algorithms:
+        raise ValueError("security.jwt_algorithms must name an algorithm")
+    for algorithm in settings.algorithms:
+        if algorithm.lower() == "none":
+            raise ValueError('security.jwt_algorithms must not hold "none": anybody could be anybody')
+        if algorithm.startswith("HS") != bool(settings.secret):
+            raise ValueError(f"security.jwt_algorithms: {algorithm} does not go with {given[0]}")
+        size, needed = len(settings.secret.encode()), MIN_SECRET_BYTES.get(algorithm, 0)
+        if size < needed:
+            raise ValueError(f"security.jwt_secret must have {needed} bytes at least for {algorithm}, got {size}")
+
+
+def _read(path: Path, setting: str) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ValueError(f"{setting} {path} cannot be read: {exc}") from None
+
+
+def token_of(scope: Scope) -> str | None:
+    """Return the token of `Authorization: Bearer`, the subprotocol after `wsd.bearer`, or `?token=`, in this order."""
+    scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    offered = list(scope.get("subprotocols", ()))
+    if BEARER_SUBPROTOCOL in offered[:-1]:
+        return str(offered[offered.index(BEARER_SUBPROTOCOL) + 1])
+    found = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [])
+    return found[0] if found else None
