@@ -10,6 +10,7 @@ from pathlib import Path
 import jwt
 import pytest
 
+from tests.support.apps import copy_app
 from tests.support.cluster import WSD, Cluster, wsd
 from tests.support.waiting import eventually, until
 
@@ -62,16 +63,7 @@ def test_failures_during_a_run_are_counted(tmp_path: Path) -> None:
 def test_bench_says_why_it_cannot_measure(tmp_path: Path) -> None:
     result = wsd(*SMALL, cwd=tmp_path)
     assert (result.returncode, result.stderr.count("\n")) == (3, 1)
-    (tmp_path / "mine.py").write_text(
-        "from starlette.applications import Starlette\n"
-        "from starlette.routing import WebSocketRoute\n"
-        "async def talk(websocket):\n"
-        "    await websocket.accept()\n"
-        "    await websocket.send_text('hello')\n"
-        "    await websocket.receive_text()\n"
-        "app = Starlette(routes=[WebSocketRoute('/ws', talk)])\n"
-    )
-    with Cluster(tmp_path, "--workers", "1", "--app", "mine:app") as cluster:
+    with Cluster(tmp_path, "--workers", "1", "--app", copy_app("greeting", tmp_path)) as cluster:
         result = cluster.wsd(*SMALL)
         assert (result.returncode, result.stderr.count("\n")) == (1, 1)
         assert "does not speak the hub's protocol" in result.stderr

@@ -149,16 +149,8 @@ async def test_a_token_that_is_over_is_refused_with_the_code_for_a_new_one(tmp_p
 
 @pytest.mark.parametrize("protocol", ["wsd", "uvicorn"])
 async def test_a_token_that_expires_ends_the_connections_of_any_application(tmp_path: Path, protocol: str) -> None:
-    (tmp_path / "mine.py").write_text(
-        "async def app(scope, receive, send):\n"
-        "    assert scope['type'] == 'websocket'\n"
-        "    await receive()\n"
-        "    await send({'type': 'websocket.accept'})\n"
-        "    while (message := await receive())['type'] == 'websocket.receive':\n"
-        "        await send({'type': 'websocket.send', 'text': message['text']})\n"
-        "    print('ended with', message['code'], flush=True)\n"
-    )
-    with worker(tmp_path, app="mine:app", jwt_secret=SECRET, protocol=protocol) as serving:
+    app = copy_app("echoing", tmp_path)
+    with worker(tmp_path, app=app, jwt_secret=SECRET, protocol=protocol) as serving:
         connection = await serving.open(subprotocols=["wsd.bearer", token(exp=time.time() + 2)])
         await connection.send("hello")
         assert await connection.recv() == "hello"
@@ -183,13 +175,8 @@ async def test_no_token_is_in_the_log_of_uvicorn(tmp_path: Path) -> None:
 
 
 async def test_an_applications_own_hook(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(
-        "from wsd import Identity\n"
-        "async def authenticate(scope):\n"
-        "    name = dict(scope['headers']).get(b'x-user', b'').decode()\n"
-        "    return Identity(name) if name else None\n"
-    )
-    with worker(tmp_path, authenticate="mine:authenticate") as serving:
+    copy_app("hooks", tmp_path)
+    with worker(tmp_path, authenticate="hooks:authenticate") as serving:
         connection = await serving.open("user_id=forged", additional_headers={"X-User": "ann"})
         assert (await receive(connection))["user_id"] == "ann"
         assert await close_of(await serving.open("user_id=forged")) == (1008, "not authenticated")

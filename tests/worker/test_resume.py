@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection
 
+from tests.support.apps import copy_app
 from tests.support.hub_client import HubClient, ask, close_of, hub_client, receive
 from tests.support.ports import unused_port
 from tests.support.valkey import Valkey, server
@@ -410,14 +411,8 @@ async def test_a_resume_takes_the_name_of_the_new_identity(serving: list[Worker]
 
 
 async def test_the_application_authorizes_each_action(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(
-        "allowed = {'subscribe', 'publish'}\n"
-        "def authorize(identity, action, channel):\n"
-        "    if channel == 'broken': raise RuntimeError\n"
-        "    if channel in ('broadcast', 'direct') and action == 'publish': return identity.user_id == 'root'\n"
-        "    return channel != 'secret' and (action in allowed or identity.user_id == 'root')\n"
-    )
-    with worker(tmp_path, authorize="mine:authorize") as alone:
+    copy_app("hooks", tmp_path)
+    with worker(tmp_path, authorize="hooks:authorize") as alone:
         ann = await hub_client("ann", alone, "room")
         assert (await ask(ann.connection, type="publish", channel="room", data=1))["type"] == "ack"
         for request in (

@@ -137,7 +137,7 @@ def test_too_many_ends_within_the_window_are_given_up() -> None:
     assert run(Start()) == [Spawn(5)]  # told to, it tries again
 
 
-def test_the_same_number_of_ends_over_a_longer_time_is_restarted() -> None:
+def test_a_process_that_ends_as_often_over_a_longer_time_is_restarted() -> None:
     run = Run()
     run.until_ready()
     for number in range(1, 20):
