@@ -145,28 +145,28 @@ async def resume_rows(count: int, missed: int) -> None:
 
 async def talk(one: Path, two: Path) -> None:
     """Exchange messages between two workers until a line arrives on standard input, then print latencies in seconds."""
-    sender, hearer = [
+    sender, receiver = [
         await unix_connect(str(path), f"ws://localhost/ws?user_id=talk-{n}", ping_interval=None, compression=None)
         for n, path in enumerate((one, two))
     ]
-    await subscribe(hearer, "talk")
+    await subscribe(receiver, "talk")
     found: list[float] = []
 
-    async def hear() -> None:
+    async def receive_all() -> None:
         while True:
-            message = await receive(hearer, "message")
+            message = await receive(receiver, "message")
             found.append(time.perf_counter() - message["data"])
 
-    hearing = asyncio.create_task(hear())
+    receiving = asyncio.create_task(receive_all())
     stop = asyncio.create_task(asyncio.to_thread(sys.stdin.readline))
     print("talking", flush=True)
     while not stop.done():
         await sender.send(json.dumps({"type": "publish", "channel": "talk", "data": time.perf_counter()}))
         await asyncio.sleep(1 / TALK_RATE)
-    hearing.cancel()
+    receiving.cancel()
     print(json.dumps(found[TALK_RATE:]))  # the first second warms up
     await sender.close()
-    await hearer.close()
+    await receiver.close()
 
 
 def main() -> None:

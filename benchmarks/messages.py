@@ -121,28 +121,28 @@ def wait_for(condition: Any, patience: float = 30) -> None:
 
 async def latencies(publisher: Worker, listener: Worker, seconds: float) -> list[float]:
     """Send RATE messages per second and return the seconds from send to receipt of each."""
-    sender, hearer = await publisher.connect("sender"), await listener.connect("hearer")
-    await hearer.send('{"type":"subscribe","channel":"bench","id":1}')
-    while json.loads(await hearer.recv())["type"] != "ack":
+    sender, receiver = await publisher.connect("sender"), await listener.connect("receiver")
+    await receiver.send('{"type":"subscribe","channel":"bench","id":1}')
+    while json.loads(await receiver.recv())["type"] != "ack":
         pass
     found: list[float] = []
     count = int(seconds * RATE)
 
-    async def hear() -> None:
+    async def receive_all() -> None:
         for _ in range(count):
-            message = json.loads(await hearer.recv())
+            message = json.loads(await receiver.recv())
             found.append(time.perf_counter() - message["data"]["at"])
 
-    hearing = asyncio.create_task(hear())
+    receiving = asyncio.create_task(receive_all())
     started = time.perf_counter()
     padding = "x" * 100
     for number in range(count):
         await asyncio.sleep(max(0.0, started + number / RATE - time.perf_counter()))
         data = {"at": time.perf_counter(), "padding": padding}
         await sender.send(json.dumps({"type": "publish", "channel": "bench", "data": data}))
-    await hearing
+    await receiving
     await sender.close()
-    await hearer.close()
+    await receiver.close()
     return found[RATE:]  # the first second warms up
 
 

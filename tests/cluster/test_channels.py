@@ -36,7 +36,7 @@ async def test_members_on_all_workers_get_what_is_published_and_others_do_not(cl
             assert await member.next_message() == message(sender, {"n": 1}, "room:1")
         for silent in (sender, outsider):
             assert (await silent.ask(type="ping"))["type"] == "pong"
-            assert silent.heard == []
+            assert silent.unread == []
 
 
 async def test_a_subscription_holds_from_its_ack_on(cluster: Cluster) -> None:
@@ -62,7 +62,7 @@ async def test_a_client_that_left_a_channel_gets_no_more_of_its_messages(cluster
         await leaves.ask(type="ping")
         await stays.ask(type="ping")
         for client in (leaves, stays):
-            assert [heard for heard in client.heard if heard["type"] == "message"] == []
+            assert [message for message in client.unread if message["type"] == "message"] == []
 
 
 async def test_quick_joins_and_leaves_end_as_the_last_request_says(cluster: Cluster) -> None:
@@ -111,7 +111,7 @@ async def test_a_direct_message_reaches_all_connections_of_its_user_and_no_other
             assert await ann.next_message() == message(sender, {"psst": 1}, "direct")
         for silent in (sender, other):
             await silent.ask(type="ping")
-            assert silent.heard == []
+            assert silent.unread == []
         assert (await sender.ask(type="direct", user_id="nobody", data=1))["type"] == "ack"
 
 

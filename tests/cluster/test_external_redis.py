@@ -121,17 +121,17 @@ def test_a_redis_user_without_permissions_fails_the_start(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("url", "code", "told"),
+    ("url", "code", "expected"),
     [
         ("localhost:6379", 2, "redis.url must begin with redis://, rediss:// or unix://"),
         ("http://localhost", 2, "redis.url must begin with redis://, rediss:// or unix://"),
         ("redis://127.0.0.1:lots", 2, "redis.url has no number as its port"),
     ],
 )
-def test_a_malformed_redis_url_is_an_error_of_one_line(tmp_path: Path, url: str, code: int, told: str) -> None:
+def test_a_malformed_redis_url_is_an_error_of_one_line(tmp_path: Path, url: str, code: int, expected: str) -> None:
     result = wsd("start", "--redis-url", url, "--port", str(unused_port()), cwd=tmp_path)
     assert result.returncode == code
-    assert told in result.stderr
+    assert expected in result.stderr
     assert result.stderr.count("\n") == 1
 
 

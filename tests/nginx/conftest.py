@@ -20,9 +20,9 @@ def binaries() -> Iterator[Path]:
 
 
 def version(binary: Path) -> str:
-    told = subprocess.run([binary, "-v"], capture_output=True, text=True).stderr
-    found = re.search(r"nginx/([\d.]+)", told)
-    assert found, told
+    output = subprocess.run([binary, "-v"], capture_output=True, text=True).stderr
+    found = re.search(r"nginx/([\d.]+)", output)
+    assert found, output
     return found[1]
 
 

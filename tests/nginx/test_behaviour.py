@@ -396,8 +396,8 @@ async def test_requests_go_over_http2_and_websockets_over_the_same_port(
             curl = await asyncio.create_subprocess_exec(
                 *command, "-H", header, "-w", form, "-m", "10", url, stdout=asyncio.subprocess.PIPE
             )
-            told, _ = await curl.communicate()
-            assert told == b"2 200", header
+            output, _ = await curl.communicate()
+            assert output == b"2 200", header
         seen = nginx.upstreams[0].requests[0]
         assert (seen["x_tenant"], seen["host"]) == ("1", f"localhost:{nginx.port}")
         answer, writer = await nginx.handshake()

@@ -87,9 +87,9 @@ def test_a_mistake_in_the_operators_own_directives_is_shown_with_its_place(
 ) -> None:
     own = tmp_path / "own.conf"
     own.write_text("location /x {\n    nonsense on;\n}\n")
-    told = refusal(nginx_binary, tmp_path, certificate, include=str(own))
-    assert told is not None
-    assert f'unknown directive "nonsense" in {own}:2' in told
+    problem = refusal(nginx_binary, tmp_path, certificate, include=str(own))
+    assert problem is not None
+    assert f'unknown directive "nonsense" in {own}:2' in problem
     missing = refusal(nginx_binary, tmp_path, certificate, include=f"{own}.missing")
     assert missing is not None
     assert f"{own}.missing" in missing
@@ -118,10 +118,10 @@ def test_nginx_accepts_any_directory(nginx_binary: Path, tmp_path: Path, certifi
 def test_start_check_prints_each_problem_on_one_line(nginx_binary: Path, tmp_path: Path) -> None:
     path = tmp_path / "nginx.conf"
     path.write_text("events {}\nnonsense on;\n")
-    told = check(nginx_binary, path, tmp_path)
-    assert told is not None
-    assert 'unknown directive "nonsense"' in told
-    assert "\n" not in told
+    problem = check(nginx_binary, path, tmp_path)
+    assert problem is not None
+    assert 'unknown directive "nonsense"' in problem
+    assert "\n" not in problem
 
 
 @pytest.mark.parametrize("key", sorted({*NginxConfig.__struct_fields__} - {"enabled", "binary", "admin_hosts"}))

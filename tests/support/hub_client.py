@@ -52,7 +52,7 @@ class HubClient:
         self.user_id = self.username = user_id
         self.connection: ClientConnection
         self.welcome: dict[str, Any] = {}
-        self.heard: list[dict[str, Any]] = []
+        self.unread: list[dict[str, Any]] = []
         """Messages that arrived while `ask` waited for an answer."""
         self.since: dict[str, dict[str, Any]] = {}
         """The position of the last message read, by channel."""
@@ -91,11 +91,11 @@ class HubClient:
         return await receive(self.connection)
 
     async def ask(self, **request: object) -> dict[str, Any]:
-        """Send a request with an id and return its answer. Messages that arrive before it are kept in `heard`."""
+        """Send a request with an id and return its answer. Messages that arrive before it are kept in `unread`."""
         request_id = next(_ids)
         await self.send({**request, "id": request_id})
         while (answer := await self.receive()).get("id") != request_id:
-            self.heard.append(answer)
+            self.unread.append(answer)
         return answer
 
     async def subscribe(self, channel: str, **more: Any) -> dict[str, Any]:
@@ -121,9 +121,9 @@ class HubClient:
     async def next_message(self) -> dict[str, Any]:
         """Return the next message that somebody published, without its position in the history."""
         while True:
-            heard = self.heard.pop(0) if self.heard else await self.receive()
-            if heard["type"] == "message":
-                return said(heard)
+            message = self.unread.pop(0) if self.unread else await self.receive()
+            if message["type"] == "message":
+                return said(message)
 
     async def nothing_arrives(self) -> None:
         """Check that no message is under way: the next thing that arrives is the answer to a ping."""
@@ -134,7 +134,7 @@ class HubClient:
     async def wait_for_broadcasts_of(self, sender: "HubClient") -> None:
         """Wait until a broadcast of `sender` arrives: the workers may be on their way back to Redis."""
         for _ in range(100):
-            await sender.send({"text": "do you hear me?"})
+            await sender.send({"text": "is anybody there?"})
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.3):
                     await self.connection.recv()

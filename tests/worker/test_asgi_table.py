@@ -77,7 +77,7 @@ class Client:
     def __init__(self, connection: ClientConnection, seen: Seen) -> None:
         self.connection, self._seen = connection, seen
 
-    async def hear(self) -> None:
+    async def receive_next(self) -> None:
         self._seen.client.append(await self.connection.recv())
 
     async def say(self, *messages: str | bytes) -> None:
@@ -119,10 +119,10 @@ CUT = ("closed", 1006, "")
 
 
 async def says_two(client: Client) -> None:
-    await client.hear()
+    await client.receive_next()
     await client.say("1", b"2")
-    await client.hear()
-    await client.hear()
+    await client.receive_next()
+    await client.receive_next()
 
 
 async def waits(app: Application, calls: int) -> list["asyncio.Task[Message]"]:
@@ -189,7 +189,7 @@ async def a_receive_with_a_timeout_loses_nothing(app: Application) -> None:
 
 
 async def hears_one(client: Client) -> None:
-    await client.hear()
+    await client.receive_next()
 
 
 @row(hears_one)

@@ -30,7 +30,7 @@ from wsd.worker.worker import Worker
 pytestmark = pytest.mark.anyio
 
 
-async def hear(connection: ClientConnection) -> str:
+async def receive(connection: ClientConnection) -> str:
     async with asyncio.timeout(10):
         return str(await connection.recv())
 
@@ -40,16 +40,16 @@ async def test_alone_and_without_a_middleware_it_works_in_memory(tmp_path: Path)
         one, two = [await connect(f"ws://127.0.0.1:{port}/chat") for _ in range(2)]
         elsewhere = await connect(f"ws://127.0.0.1:{port}/quiet")
         await one.send("hi")
-        assert await hear(one) == "you: hi"
-        assert json.loads(await hear(one)) == json.loads(await hear(two)) == {"all": "hi"}
+        assert await receive(one) == "you: hi"
+        assert json.loads(await receive(one)) == json.loads(await receive(two)) == {"all": "hi"}
         await elsewhere.send("only here")
-        assert await hear(elsewhere) == "only here", "two managers do not hear each other"
+        assert await receive(elsewhere) == "only here", "two managers receive no messages of each other"
         await two.send("leave")
         await one.send("again")
-        assert await hear(one) == "you: again"
-        assert await hear(one) == '{"all": "again"}'
+        assert await receive(one) == "you: again"
+        assert await receive(one) == '{"all": "again"}'
         await two.send("mine")  # it may still send: to leave is not to close
-        assert await hear(one) == '{"all": "mine"}'
+        assert await receive(one) == '{"all": "mine"}'
         for connection in (one, two, elsewhere):
             await connection.close()
 
@@ -161,9 +161,9 @@ async def test_a_broadcast_reaches_the_clients_of_all_workers(tmp_path: Path) ->
     ):
         connections = [await connect(f"ws://127.0.0.1:{port}/chat") for _ in range(30)]
         await connections[0].send("hi")
-        assert await hear(connections[0]) == "you: hi"
+        assert await receive(connections[0]) == "you: hi"
         for connection in connections:
-            assert await hear(connection) == '{"all": "hi"}'
+            assert await receive(connection) == '{"all": "hi"}'
         for connection in connections:
             await connection.close()
 
@@ -247,7 +247,7 @@ async def test_the_application_decides_who_a_client_is_and_not_the_query(tmp_pat
         async def seen(kind: str, **headers: str) -> list[str]:
             url = f"ws://localhost/{kind}?user_id=forged&username=Forged"
             async with unix_connect(str(serving.path), url, additional_headers=headers) as client:
-                ((user_id, username),) = json.loads(await hear(client))
+                ((user_id, username),) = json.loads(await receive(client))
             await eventually(lambda: serving.health()[1]["websocket"]["local_connections"] == 0)
             return [user_id, username]
 
@@ -287,12 +287,12 @@ async def test_the_example_runs_on_four_workers(tmp_path: Path) -> None:
         connections = [await connect(f"{url}/{number}") for number in range(12)]
         await eventually(lambda: all(worker.connections for worker in cluster.status().workers), "a client on each")
         await connections[3].send("hello")
-        assert await hear(connections[3]) == "You wrote: hello"
+        assert await receive(connections[3]) == "You wrote: hello"
         for connection in connections:
-            assert await hear(connection) == "Client #3 says: hello"
+            assert await receive(connection) == "Client #3 says: hello"
         await connections[0].close()
         for connection in connections[1:]:
-            assert await hear(connection) == "Client #0 left the chat"
+            assert await receive(connection) == "Client #0 left the chat"
         for connection in connections[1:]:
             await connection.close()
 
@@ -305,5 +305,5 @@ async def test_the_example_before_the_change_runs_under_plain_uvicorn(tmp_path: 
     with uvicorn(tmp_path, "served:app") as port:
         one = await connect(f"ws://127.0.0.1:{port}/ws/1")
         await one.send("hello")
-        assert [await hear(one), await hear(one)] == ["You wrote: hello", "Client #1 says: hello"]
+        assert [await receive(one), await receive(one)] == ["You wrote: hello", "Client #1 says: hello"]
         await one.close()

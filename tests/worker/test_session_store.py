@@ -256,20 +256,20 @@ async def test_the_owner_of_a_session_is_notified_of_changes_by_another_worker(
         await pubsub.subscribe(worker_channel("worker-a"))
         assert (await pubsub.get_message(timeout=5) or {})["type"] == "subscribe"
 
-        async def told() -> Any:
+        async def notification() -> Any:
             message = await pubsub.get_message(timeout=5)
             assert message is not None
             return json.loads(message["data"].removeprefix(UNNUMBERED))
 
         await store_of_a.update_metadata("session-1", {"own": 1})  # is no news to itself
         assert await store_of_b.update_metadata("session-1", {"b": 2}) is True
-        assert await told() == {"type": "session", "session_id": "session-1"}
+        assert await notification() == {"type": "session", "session_id": "session-1"}
         refreshed = await store_of_a.refresh("session-1")
         assert refreshed is not None
         assert refreshed.metadata == {"a": 1, "own": 1, "b": 2}
         assert await store_of_a.get("session-1") == refreshed
         await store_of_b.delete("session-1")
-        assert await told() == {"type": "session", "session_id": "session-1"}
+        assert await notification() == {"type": "session", "session_id": "session-1"}
         assert await store_of_a.refresh("session-1") is None
         assert await store_of_a.get("session-1") is None
         assert await store_of_a.list_by_worker("worker-a") == []

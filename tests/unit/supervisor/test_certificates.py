@@ -26,8 +26,8 @@ def certificate(*, begun: timedelta = timedelta(days=-60), left: timedelta = tim
     ],
 )
 def test_a_certificate_is_a_finding_two_weeks_before_its_end(left: timedelta, expected: str) -> None:
-    told = [finding.found for finding in findings(certificate(left=left), "", NOW)]
-    assert [expected in text for text in told] == ([True] if expected else [])
+    texts = [finding.found for finding in findings(certificate(left=left), "", NOW)]
+    assert [expected in text for text in texts] == ([True] if expected else [])
 
 
 def test_a_certificate_that_is_not_valid_yet_is_a_finding() -> None:

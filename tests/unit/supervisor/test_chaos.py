@@ -138,7 +138,7 @@ WHOLE = Survey(
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         ({}, []),
         ({"state": "degraded", "problems": ("nginx is backoff",)}, ["the cluster is degraded: nginx is backoff"]),
@@ -168,8 +168,8 @@ WHOLE = Survey(
         ),
     ],
 )
-def test_discrepancies_between_status_and_the_machine_are_found(change: dict[str, Any], told: list[str]) -> None:
-    assert discrepancies(msgspec.structs.replace(WHOLE, **change)) == told
+def test_discrepancies_between_status_and_the_machine_are_found(change: dict[str, Any], expected: list[str]) -> None:
+    assert discrepancies(msgspec.structs.replace(WHOLE, **change)) == expected
 
 
 def test_uids_of_a_message_in_minutes_beside_each_other_are_one_message() -> None:

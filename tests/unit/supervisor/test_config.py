@@ -139,9 +139,9 @@ def test_the_configuration_describes_itself_as_toml_with_sources() -> None:
     ],
 )
 def test_a_problem_in_the_file_is_named_with_its_line(text: str, problem: str) -> None:
-    told = problem_of(text)
-    assert problem in told
-    assert "\n" not in told
+    message = problem_of(text)
+    assert problem in message
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize(

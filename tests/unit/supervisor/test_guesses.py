@@ -53,8 +53,8 @@ def test_addresses_of_one_network_share_a_limit(one: str, other: str, together: 
 
 def test_a_burst_of_wrong_guesses_is_reported_once() -> None:
     limit = GuessLimit()
-    told = [limit.wrong("192.0.2.1", 0.0) for _ in range(OF_ONE_ADDRESS.burst)]
-    assert told == [[("192.0.2.1", Burst.BEGINS)], [], [], [], [("192.0.2.1", Burst.LIMITED)]]
+    reported = [limit.wrong("192.0.2.1", 0.0) for _ in range(OF_ONE_ADDRESS.burst)]
+    assert reported == [[("192.0.2.1", Burst.BEGINS)], [], [], [], [("192.0.2.1", Burst.LIMITED)]]
     assert limit.wrong("192.0.2.1", OF_ONE_ADDRESS.seconds) == []
     forgotten = OF_ONE_ADDRESS.seconds * (OF_ONE_ADDRESS.burst + 2)
     assert limit.wrong("192.0.2.1", forgotten) == [("192.0.2.1", Burst.BEGINS)]
@@ -62,5 +62,5 @@ def test_a_burst_of_wrong_guesses_is_reported_once() -> None:
 
 def test_the_limit_over_all_addresses_is_reported_once() -> None:
     limit = GuessLimit()
-    told = [what for number in range(OF_ALL.burst) for what in limit.wrong(f"192.0.2.{number}", 0.0)]
-    assert told.count((ALL, Burst.LIMITED)) == 1
+    reported = [what for number in range(OF_ALL.burst) for what in limit.wrong(f"192.0.2.{number}", 0.0)]
+    assert reported.count((ALL, Burst.LIMITED)) == 1

@@ -49,8 +49,8 @@ def name(request: pytest.FixtureRequest) -> str:
 
 def test_a_client_of_redis_reads_back_a_url(name: str) -> None:
     path = Path("/run") / name
-    told = parse_url(quoting.unix_url(path))["path"]  # type: ignore[no-untyped-call]
-    assert os.fsencode(told.encode("utf-8", "surrogateescape")) == os.fsencode(path) or "\ufffd" in told
+    found = parse_url(quoting.unix_url(path))["path"]  # type: ignore[no-untyped-call]
+    assert os.fsencode(found.encode("utf-8", "surrogateescape")) == os.fsencode(path) or "\ufffd" in found
 
 
 def test_sockets_are_in_a_plain_place(name: str, tmp_path: Path) -> None:
@@ -114,8 +114,10 @@ def test_systemd_takes_a_unit_for_any_directory(tmp_path: Path, monkeypatch: pyt
         assert text.count("\n[Service]\n") == 1
         unit.write_text(text, "utf-8")
         units.append(unit)
-    told = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, timeout=60)
-    assert (told.returncode, told.stderr) == (0, "")
+    result = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, timeout=60
+    )
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

@@ -226,8 +226,8 @@ OPERATIONS: dict[str, Callable[[Worker], object]] = {
     "publish own": Worker.publish_own,
     "publish later": Worker.publish_later,
     "flush": Worker.flush,
-    "hear": Worker.receive,
-    "hear more": Worker.receive_more,
+    "receive": Worker.receive,
+    "receive more": Worker.receive_more,
     "lose": lambda w: w.history.wire and w.history.wire.pop(0),
     "lose all": lambda w: w.history.wire.clear(),
     "ask": Worker.ask,
@@ -254,8 +254,8 @@ def finish(worker: Worker) -> None:
 
 @settings(max_examples=int(SEQUENCES or 3000), derandomize=not SEQUENCES, deadline=None)
 @given(st.lists(st.sampled_from(sorted(OPERATIONS)), max_size=60))
-@example(["forget", "publish own", "forget", "catch up", "publish later", "hear", "publish later"])
-@example(["publish a", "publish own", "forget", "catch up", "publish later", "hear more", "publish later"])
+@example(["forget", "publish own", "forget", "catch up", "publish later", "receive", "publish later"])
+@example(["publish a", "publish own", "forget", "catch up", "publish later", "receive more", "publish later"])
 def test_every_client_gets_each_message_once_and_in_order_or_is_told(operations: list[str]) -> None:
     worker = Worker(History())
     worker.catch_up()
