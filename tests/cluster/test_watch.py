@@ -93,7 +93,7 @@ async def test_watch_shows_the_cluster_and_reacts_to_keys(tmp_path: Path) -> Non
         terminal.type("y")
         terminal.sees("worker-3")
         assert cluster.wsd("upgrade").returncode == 0  # it goes on with the next supervisor
-        terminal.sees("of a supervisor before us")
+        terminal.sees("of the previous supervisor")
         terminal.type("q")
         assert terminal.process.wait(10) == 0
         assert terminal.is_as_before()

@@ -330,7 +330,7 @@ class ChannelFeed:
         end = self._recent.first_offset(at.offset + 1)
         missing = [e for e in page.entries if offset_of(e) < end]
         if not missing:
-            return Loss.EXPIRED
+            return Loss.TRIMMED if page.entries else Loss.EXPIRED
         if offset_of(missing[0]) > since.offset + 1:
             return Loss.TRIMMED
         if len(missing) != end - offset_of(missing[0]):

@@ -100,6 +100,14 @@ async def test_a_client_that_missed_more_than_the_history_holds_is_told() -> Non
         assert await one.missed_since(2) is Loss.TRIMMED
 
 
+async def test_the_reason_is_the_same_when_another_client_came_back_before() -> None:
+    async with reader(history_size=5) as one:
+        one.publish(8)
+        await one.catch_up_now()
+        assert await one.missed_since(3) == [4, 5, 6, 7, 8]
+        assert await one.missed_since(2) is Loss.TRIMMED
+
+
 async def test_a_client_that_is_ahead_of_the_worker_waits_until_the_worker_has_caught_up() -> None:
     async with reader() as one:
         one.publish(3)
