@@ -75,7 +75,7 @@ def test_chaos_refuses_a_cluster_with_authentication(tmp_path: Path) -> None:
         assert "without authentication" in result.stderr
 
 
-def test_it_sees_processes_sockets_and_sessions_that_status_does_not_name(tmp_path: Path) -> None:
+def test_chaos_finds_processes_sockets_and_sessions_that_status_does_not_name(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "1") as cluster:
 
         def told() -> list[str]:

@@ -258,7 +258,7 @@ async def test_sighup_reloads_and_logs_what_is_wrong(tmp_path: Path) -> None:
         assert cluster.is_healthy()
 
 
-async def test_who_has_scaled_by_hand_keeps_that_over_a_reload(tmp_path: Path) -> None:
+async def test_a_number_of_workers_that_was_set_by_hand_survives_a_reload(tmp_path: Path) -> None:
     config = tmp_path / "wsd.toml"
     config.write_text("[cluster]\nworkers = 1\n")
     with Cluster(tmp_path) as cluster:

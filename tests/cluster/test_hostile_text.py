@@ -106,7 +106,7 @@ def test_a_command_prints_no_character_that_acts_or_hides(hostile: Cluster, comm
 
 
 @pytest.mark.parametrize("command", sorted({"status", "sessions", "channels", "trace", "events", "logs", "doctor"}))
-def test_what_goes_into_a_pipe_is_safe_to_show_later(hostile: Cluster, command: str) -> None:
+def test_output_into_a_pipe_is_safe_to_show_later(hostile: Cluster, command: str) -> None:
     for arguments in CASES[command][:2]:
         code, out, err = run([command, *arguments], hostile.directory, hostile.env)
         assert (code, err) == (0, "")

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 QUICK = "[health]\nheartbeat_interval = 0.2\n"
 
 
-async def test_it_warns_when_few_connections_are_left(tmp_path: Path) -> None:
+async def test_status_warns_when_few_connections_are_left(tmp_path: Path) -> None:
     config = QUICK + "[nginx]\nworkers = 1\nworker_connections = 64\n"
     with Cluster(tmp_path, "--workers", "2", config=config) as cluster:
         assert cluster.status().connections_possible == 32
@@ -35,7 +35,7 @@ async def test_it_warns_when_few_connections_are_left(tmp_path: Path) -> None:
         await eventually(lambda: cluster.status().warnings == [])
 
 
-async def test_it_warns_when_valkey_is_nearly_full(tmp_path: Path) -> None:
+async def test_status_warns_when_valkey_is_nearly_full(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "1", config=QUICK + "[redis]\nmax_memory = 20000000\n") as cluster:
         async with Redis.from_url(f"unix://{cluster.state_dir.valkey_socket}") as redis:
             number = 0
@@ -48,7 +48,7 @@ async def test_it_warns_when_valkey_is_nearly_full(tmp_path: Path) -> None:
         await eventually(lambda: cluster.status().warnings == [])
 
 
-async def test_it_warns_while_messages_are_refused(tmp_path: Path) -> None:
+async def test_status_warns_while_messages_are_refused(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "1", config=QUICK) as cluster:
         client = await cluster.client()
         async with Redis.from_url(f"unix://{cluster.state_dir.valkey_socket}") as redis:
@@ -79,9 +79,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield directory
 
 
-async def test_it_warns_when_the_disk_of_valkey_is_full_and_goes_on_when_it_is_not(
-    tmp_path: Path, small_disk: Path
-) -> None:
+async def test_status_warns_while_the_disk_of_valkey_is_full(tmp_path: Path, small_disk: Path) -> None:
     config = QUICK + "[security]\nbytes_per_second = 0\n"
     with Cluster(tmp_path, "--workers", "1", config=config) as cluster:
         client = await cluster.client()

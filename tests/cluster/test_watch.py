@@ -112,7 +112,7 @@ def test_the_terminal_is_as_before_however_it_ends(cluster: Cluster, signum: sig
         assert "Traceback" not in terminal.shown
 
 
-def test_it_waits_for_a_supervisor_that_is_away(tmp_path: Path) -> None:
+def test_watch_waits_for_a_supervisor_that_is_away(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "1") as cluster, watching(cluster) as terminal:
         terminal.sees("HEALTHY")
         assert cluster.process is not None

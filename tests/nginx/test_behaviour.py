@@ -39,9 +39,7 @@ async def test_a_request_never_enters_a_connection_that_a_worker_may_be_closing(
         assert "upgrade" not in up.requests[0]
 
 
-async def test_what_a_client_claims_about_itself_does_not_reach_the_application(
-    nginx_binary: Path, tmp_path: Path
-) -> None:
+async def test_forged_headers_about_the_client_do_not_reach_the_application(nginx_binary: Path, tmp_path: Path) -> None:
     forged = (
         "X-Forwarded-For: 1.2.3.4",
         "X-Real-IP: 1.2.3.4",

@@ -77,7 +77,7 @@ FIGURES = Figures(
         ({"lost": {"1006": 1}}, False),
     ],
 )
-def test_it_passes_when_everything_came_and_nothing_failed(changes: dict[str, object], passed: bool) -> None:
+def test_a_run_passes_if_everything_arrived_and_nothing_failed(changes: dict[str, object], passed: bool) -> None:
     assert msgspec.structs.replace(FIGURES, **changes).passed == passed
 
 

@@ -283,7 +283,7 @@ def test_settings_that_make_no_sense_are_refused_at_once(settings: dict[str, Any
         (scope(), None),
     ],
 )
-def test_where_a_token_may_be(sent: Scope, expected: str | None) -> None:
+def test_a_token_may_be_in_a_header_a_subprotocol_or_the_query(sent: Scope, expected: str | None) -> None:
     assert token_of(sent) == expected
 
 

@@ -10,7 +10,7 @@ def opened(policy: BreakerPolicy = POLICY, at: float = 100.0) -> CircuitBreaker:
     return breaker
 
 
-def test_it_opens_after_failures_in_a_row() -> None:
+def test_a_breaker_opens_after_failures_in_a_row() -> None:
     breaker = CircuitBreaker(POLICY)
     assert breaker.failed(1, "a") is False
     assert breaker.failed(2, "b") is False

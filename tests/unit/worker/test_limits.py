@@ -122,5 +122,5 @@ def test_the_same_origin_is_scheme_host_and_port(origin: str | None, host: str, 
         "https://*.b.example",
     ],
 )
-def test_what_is_no_origin_matches_no_pattern(origin: str) -> None:
+def test_text_that_is_not_an_origin_matches_no_pattern(origin: str) -> None:
     assert not origin_allowed(origin, "a.example", ["https://*.b.example"])

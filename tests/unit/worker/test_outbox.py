@@ -122,7 +122,7 @@ async def test_a_client_that_reads_too_slowly_is_closed() -> None:
     assert outlet.waiting_bytes == 0
 
 
-async def test_where_all_slow_readers_together_are_too_much_the_slowest_goes() -> None:
+async def test_the_slowest_reader_is_closed_if_all_together_hold_too_much() -> None:
     outlet = Outlet(max_buffer_bytes=1000, max_total_bytes=1500)
     slow, slower = Socket(outlet, "slow"), Socket(outlet, "slower")
     for socket, count in ((slow, 8), (slower, 10)):

@@ -1,4 +1,4 @@
-"""What a client has missed is found in memory or in the history, or the client is told why it is lost."""
+"""The search for what a client has missed: in memory, in the history, or the reason why it is lost."""
 
 import asyncio
 import time
