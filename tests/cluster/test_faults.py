@@ -87,7 +87,7 @@ async def test_a_terminated_worker_is_replaced(tmp_path: Path) -> None:
         os.kill(pid, signal.SIGTERM)
         await eventually(lambda: cluster.replaced(1, pid))
         # A worker removes its socket before it ends. If the guard of files sees that first, it is no restart.
-        assert "worker-1 ended (exit code 0)" in cluster.output
+        assert "worker-1 ended (exit code 0)" in cluster.log("supervisor")
 
 
 async def test_a_worker_that_keeps_crashing_is_given_up_and_the_others_go_on(tmp_path: Path) -> None:
