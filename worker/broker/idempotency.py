@@ -51,6 +51,8 @@ def attempt_of(payload: bytes) -> tuple[bytes, int] | None:
 class RecentAttempts:
     """The messages with an idempotency key that were handed out lately, `limit` of them at most."""
 
+    __slots__ = ("_limit", "_periods")
+
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._periods: OrderedDict[bytes, int] = OrderedDict()

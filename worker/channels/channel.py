@@ -25,6 +25,8 @@ V = TypeVar("V")
 class SharedReads:
     """Pages and encoded batches that clients which come back together share. They are kept for a moment."""
 
+    __slots__ = ("_batches", "_pages", "_release")
+
     def __init__(self) -> None:
         self._batches: dict[tuple[Entry, Entry, int], Batch] = {}
         self._pages: dict[int, Page] = {}  # by the offset that they follow
@@ -70,6 +72,21 @@ class SharedReads:
 
 class Channel:
     """A channel that has members on this worker, or is about to have some."""
+
+    # Each connected user has such a channel of its own, so that memory counts.
+    __slots__ = (
+        "feed",
+        "holders",
+        "key",
+        "label",
+        "name",
+        "options",
+        "ready",
+        "recovering",
+        "retention",
+        "shared",
+        "subscribed",
+    )
 
     def __init__(self, name: str, options: ChannelOptions, seen: SeenMessages) -> None:
         self.name = name

@@ -17,6 +17,8 @@ class EarlyEntries:
     """The early entries of a channel, in the order in which they were handed out. Beyond the limits the oldest are
     forgotten."""
 
+    __slots__ = ("_by_attempt", "_bytes", "_entries")
+
     def __init__(self) -> None:
         self._entries: OrderedDict[EntryKey, Entry] = OrderedDict()
         self._bytes = 0

@@ -92,6 +92,23 @@ Recovery = Recovered | ReadFirst | Loss
 class ChannelFeed:
     """The state of one channel with history on this worker."""
 
+    __slots__ = (
+        "_attempts",
+        "_early",
+        "_ended",
+        "_held",
+        "_held_before",
+        "_held_bytes",
+        "_last",
+        "_lost_epoch",
+        "_offset_before",
+        "_recent",
+        "_seen",
+        "live",
+        "position",
+        "rolled_back",
+    )
+
     def __init__(self, seen: SeenMessages) -> None:
         """`seen`: the messages that this worker handed out, of whatever channel."""
         self.position: Position | None = None  # of the last entry that was handed out

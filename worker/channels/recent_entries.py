@@ -13,6 +13,8 @@ MAX_RECENT_BYTES = 262_144
 class RecentEntries:
     """A run of entries without a hole, up to the last one that was handed out."""
 
+    __slots__ = ("_bytes", "_entries")
+
     def __init__(self) -> None:
         self._entries: deque[Entry] = deque()
         self._bytes = 0
