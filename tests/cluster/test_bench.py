@@ -52,7 +52,7 @@ def test_failures_during_a_run_are_counted(tmp_path: Path) -> None:
             pid = cluster.worker(1).pid
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
-            cluster.wait_until_healthy()
+            until(lambda: cluster.replaced(1, pid), "the killed worker to be replaced")
             output, _ = bench.communicate(timeout=60)
         assert bench.returncode == 1
         figures = json.loads(output)

@@ -212,11 +212,14 @@ class Cluster:
     # Clients
 
     async def kill_worker(self, worker_id: str) -> None:
-        """Kill a worker, and wait until all workers are ready again."""
-        (pid,) = [worker.pid for worker in self.status().workers if worker.worker_id == worker_id]
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
-        await eventually(lambda: all(worker.state == "ready" for worker in self.status().workers))
+        """Kill a worker, and wait until another process has taken its place.
+
+        A cluster is still called healthy in the moment before its supervisor notices that a process has ended.
+        """
+        (worker,) = [worker for worker in self.status().workers if worker.worker_id == worker_id]
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGKILL)
+        await eventually(lambda: self.replaced(worker.slot, worker.pid))
 
     def kill_supervisor(self) -> None:
         """Kill the supervisor alone. Its processes serve on."""

@@ -237,16 +237,17 @@ def test_a_flood_of_control_frames_ends_as_one_of_messages_does(hub: Target, tmp
         assert 5 < len([one for one in received if one.opcode == PONG]) < 15
 
 
-# On a worker that has served nobody before, the pings are read only once the client reads: then each is answered.
-@pytest.mark.xfail(strict=False, reason="whether the pings are read before the client reads is up to the timing")
 @own_protocol
 def test_only_the_newest_pong_waits_for_a_client_that_does_not_read(hub: Target) -> None:
-    with hub.client("late") as late:
-        # What it asks for is more than the socket takes.
-        say(late, type="subscribe", channel="late", id=0)
+    with hub.client("late") as late, hub.client("witness") as witness:
+        for client in (late, witness):
+            say(client, type="subscribe", channel="late", id="joined")
+            answer(client, "joined")
+        # The messages are more than the socket takes. Once the witness has them, they were written to both clients.
         for number in range(10):
             say(late, type="publish", channel="late", data="x" * 60_000, id=number)
-        until(lambda: hub.metric("send_backlog_bytes") > 50_000)
+            assert text_of(witness.receive())
+        assert hub.metric("send_backlog_bytes") > 50_000
         for number in range(100):
             late.send(frame(PING, b"%d" % number))
         say(late, type="publish", channel="late", data="last", id="last")
