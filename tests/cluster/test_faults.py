@@ -86,8 +86,10 @@ async def test_a_terminated_worker_is_replaced(tmp_path: Path) -> None:
         assert pid is not None
         os.kill(pid, signal.SIGTERM)
         await eventually(lambda: cluster.replaced(1, pid))
+        log = cluster.log("supervisor")
+        assert "worker-1 ended (exit code 0)" in log
         # A worker removes its socket before it ends. If the guard of files sees that first, it is no restart.
-        assert "worker-1 ended (exit code 0)" in cluster.log("supervisor")
+        assert cluster.worker(1).restarts == (0 if "worker-1 has lost its socket" in log else 1)
 
 
 async def test_a_worker_that_keeps_crashing_is_given_up_and_the_others_go_on(tmp_path: Path) -> None:
