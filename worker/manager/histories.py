@@ -31,8 +31,7 @@ class Histories:
     async def page(self, channel: str, since: int, limit: int, *, reverse: bool) -> HistoryPage:
         """Return messages of a channel, see `DistributedWebSocketManager.history`. Raises RedisUnavailableError."""
         max_bytes = min(MAX_HISTORY_BYTES, max(1, self._outlet.max_buffer_bytes // 2))
-        async with redis_errors():
-            page = await self._channels.history(channel, since, limit, max_bytes=max_bytes, reverse=reverse)
+        page = await self._channels.history(channel, since, limit, max_bytes=max_bytes, reverse=reverse)
         messages = [msgspec.Raw(entry_payload(entry, channel)) for entry in page.entries]
         return HistoryPage(channel, page.top.offset, page.top.epoch, messages)
 
