@@ -35,7 +35,8 @@ class Channels:
         self._open = OpenChannels(broker, fanout, self._channels, self.options, self._catch_up)
         self._joining = Joining(self._open, Recovery(broker, self._catch_up), self._members)
         histories = ChannelHistories(broker, self._channels, self.options, self._members, timeout)
-        # Bound here instead of wrapped: every message that is published comes through.
+        # Methods of the parts, taken over as they are. A wrapper around each would cost a further call, which counts
+        # for `publish_soon`: every message of a channel with a history comes through it.
         self.publish_soon = histories.publish_soon
         self.history = histories.read
         self.has_handed_out = histories.has_handed_out
