@@ -60,7 +60,8 @@ async def running_broker(
         Spool(spool_messages, 1_000_000),
         expected_workers=workers,
     )
-    running = asyncio.create_task(broker.run(received))
+    broker.listener = received
+    running = asyncio.create_task(broker.run())
     await broker.wait_until_ready()
     try:
         yield broker, received

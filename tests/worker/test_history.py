@@ -51,7 +51,8 @@ async def running(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Message
             yield await stack.enter_async_context(redis_history(request.getfixturevalue("redis")))
         else:
             memory, received = InMemoryMessageBroker(), Received()
-            task = asyncio.create_task(memory.run(received))
+            memory.listener = received
+            task = asyncio.create_task(memory.run())
             stack.callback(task.cancel)
             await asyncio.sleep(0)  # it runs
             yield memory, received

@@ -30,7 +30,8 @@ async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
                 return await stack.enter_async_context(running_broker(name, url, workers=lambda: workers))
             received = Received()
             broker = InMemoryMessageBroker()
-            task = asyncio.create_task(broker.run(received))
+            broker.listener = received
+            task = asyncio.create_task(broker.run())
             await asyncio.sleep(0)  # it runs
             stack.callback(task.cancel)
             return broker, received
@@ -46,6 +47,14 @@ async def subscribed(broker: MessageBroker, *channels: str) -> None:
     for channel in channels:
         await broker.subscribe(channel)
     await eventually(lambda: broker.healthy)
+
+
+async def test_a_message_that_is_published_before_the_broker_runs_is_received() -> None:
+    broker, received = InMemoryMessageBroker(), Received()
+    broker.listener = received
+    await broker.subscribe("early")
+    assert await broker.publish("early", b"message")
+    assert received.messages == [("early", b"message")]
 
 
 @both

@@ -8,7 +8,6 @@ from wsd.worker.broker.history import HistoryQuery, Page, Retention
 from wsd.worker.broker.memory_history import MemoryHistory
 from wsd.worker.broker.message_broker import (
     BrokerHealth,
-    BrokerListener,
     BrokerStatistics,
     MessageBroker,
     Mode,
@@ -26,14 +25,12 @@ class InMemoryMessageBroker(MessageBroker):
     """A broker for one process: development, tests, and a worker without any Redis."""
 
     def __init__(self) -> None:
-        super().__init__()
         self._channels: set[str] = set()
         self._published = self._received = 0
         self._origin = secrets.token_hex(6).encode()
         self._histories: dict[str, MemoryHistory] = {}
 
-    async def run(self, listener: BrokerListener) -> None:
-        self._listener = listener
+    async def run(self) -> None:
         while True:
             await asyncio.sleep(CLEANUP_SECONDS)
             for channel in [c for c, history in self._histories.items() if history.forgotten]:
@@ -53,7 +50,7 @@ class InMemoryMessageBroker(MessageBroker):
         self._published += 1
         if channel in self._channels:
             self._received += 1
-            self._listener.message_received(channel, payload)
+            self.listener.message_received(channel, payload)
         on_result(True)
 
     def append_soon(
@@ -68,7 +65,7 @@ class InMemoryMessageBroker(MessageBroker):
         result = self._history(channel).append(self._origin, self._published, payload, retention)
         if result.entry is not None and channel in self._channels:
             self._received += 1
-            self._listener.entry_received(channel, result.entry)
+            self.listener.entry_received(channel, result.entry)
         on_result(result)
 
     async def read(self, queries: Sequence[HistoryQuery]) -> list[Page]:

@@ -93,22 +93,6 @@ class BrokerListener(Protocol):
         """Handle that Redis is back and messages cross workers again. Redis may have lost data: write it again."""
 
 
-class _NoListener:
-    """The listener of a broker that does not run yet: nobody is connected then, and nothing is to be done."""
-
-    def message_received(self, channel: str, payload: bytes, /) -> None:
-        pass
-
-    def entry_received(self, channel: str, entry: Entry, /) -> None:
-        pass
-
-    def subscriptions_restored(self) -> None:
-        pass
-
-    def redis_restored(self) -> None:
-        pass
-
-
 class MessageBroker(ABC):
     """Publish and subscribe between workers, and a history for each channel that is to have one.
 
@@ -120,12 +104,12 @@ class MessageBroker(ABC):
     of offsets, and with holes where something was lost on the way. `read` fills the holes.
     """
 
-    def __init__(self) -> None:
-        self._listener: BrokerListener = _NoListener()
+    listener: BrokerListener
+    """The object that messages are reported to. It must be set before a channel is subscribed."""
 
     @abstractmethod
-    async def run(self, listener: BrokerListener) -> None:
-        """Receive messages until cancelled, connecting and reconnecting as needed, and report to `listener`."""
+    async def run(self) -> None:
+        """Receive messages until cancelled, connecting and reconnecting as needed."""
 
     @abstractmethod
     async def wait_until_ready(self) -> None:

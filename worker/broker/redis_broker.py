@@ -16,7 +16,6 @@ from wsd.worker.broker.deduplication import SeenMessages
 from wsd.worker.broker.history import AppendResult, Entry, HistoryQuery, Page, Retention, StoredAt
 from wsd.worker.broker.message_broker import (
     BrokerHealth,
-    BrokerListener,
     BrokerStatistics,
     MessageBroker,
     Mode,
@@ -54,7 +53,6 @@ class RedisMessageBroker(MessageBroker):
 
         `expected_workers` returns how many workers there were when last counted, also for a Redis that began anew.
         """
-        super().__init__()
         # Of this process, not of the worker's name: its numbers begin with 1, and a name may come back.
         self._origin = secrets.token_hex(6).encode()
         self.primary = primary
@@ -74,14 +72,13 @@ class RedisMessageBroker(MessageBroker):
         self._published = self._received = self._duplicates = self._rejected = 0
         self._log_rejection_at = 0.0
 
-    async def run(self, listener: BrokerListener) -> None:
-        self._listener = listener
+    async def run(self) -> None:
         await self.subscribe(EVERY_WORKER)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.primary.run(self), name="redis")
             if self._fallback is not None:
                 tasks.create_task(self._fallback.run(self), name="fallback")
-            watch = run_repeatedly(lambda: self._recovery.watch(listener.redis_restored), "redis watch")
+            watch = run_repeatedly(lambda: self._recovery.watch(self.listener.redis_restored), "redis watch")
             tasks.create_task(watch, name="redis-watch")
 
     async def wait_until_ready(self) -> None:
@@ -200,16 +197,16 @@ class RedisMessageBroker(MessageBroker):
         if marker != NO_HISTORY:
             if channel in self._channels:
                 self._received += 1
-                self._listener.entry_received(channel, Entry(origin, number, payload, position))
+                self.listener.entry_received(channel, Entry(origin, number, payload, position))
         elif number != 0 and not self._seen.add(origin, number):
             self._duplicates += 1
         elif channel in self._channels:
             self._received += 1
-            self._listener.message_received(channel, payload)
+            self.listener.message_received(channel, payload)
 
     def subscribed(self, server: RedisPubSub, /) -> None:
         if server is self.primary:
-            self._listener.subscriptions_restored()
+            self.listener.subscriptions_restored()
 
     def failed(self, server: RedisPubSub, reason: str, /) -> None:
         if server is self.primary:

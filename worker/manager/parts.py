@@ -76,6 +76,7 @@ class ManagerParts:
             presence=backend.presence,
             members=self.members.lists,
         )
+        backend.broker.listener = self.dispatcher
 
     async def run(self) -> None:
         """Receive messages and do the background work of all parts, until cancelled."""
@@ -84,7 +85,7 @@ class ManagerParts:
         await backend.broker.subscribe(*self.peers.channels)
         with self.messages.channels.holding(BROADCAST):
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(backend.broker.run(self.dispatcher), name="broker")
+                tasks.create_task(backend.broker.run(), name="broker")
                 self.sessions.start(tasks)
                 self.members.start(tasks)
                 self.messages.start(tasks)

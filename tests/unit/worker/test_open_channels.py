@@ -26,13 +26,14 @@ class Parts:
         self.outlet = Outlet()
         self.fanout = Fanout(self.outlet)
         self.broker = InMemoryMessageBroker()
+        self.broker.listener = Received()
         self.channels: dict[str, Channel] = {}
         self.catch_up = CatchUp(self.broker, self.channels, MemberMessages(self.fanout), timeout=10)
         self.open = OpenChannels(self.broker, self.fanout, self.channels, ChannelRules().of, self.catch_up)
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.broker.run(Received()))
+            tasks.create_task(self.broker.run())
             tasks.create_task(self.catch_up.run())
             tasks.create_task(self.open.run())
 

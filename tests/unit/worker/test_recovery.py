@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
+from tests.support.brokers import Received
 from wsd.worker.broker.deduplication import SeenMessages
 from wsd.worker.broker.history import HistoryQuery, Page, offset_of
 from wsd.worker.broker.memory_broker import InMemoryMessageBroker
@@ -44,6 +45,7 @@ class Reader:
 
     def __init__(self, history_size: int) -> None:
         self.broker = Broker()
+        self.broker.listener = Received()
         self.channel = Channel("room", ChannelOptions(history_size=history_size), SeenMessages())
         members = MemberMessages(Fanout(Outlet()))
         self.catch_up = CatchUp(self.broker, {"room": self.channel}, members, 5.0)
