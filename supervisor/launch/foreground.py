@@ -6,6 +6,7 @@ import os
 
 from wsd.supervisor.cluster import Cluster
 from wsd.supervisor.config.loading import Loaded
+from wsd.supervisor.config.settings import ClusterConfig
 from wsd.supervisor.counts import count
 from wsd.supervisor.deploys.leftovers import take_stock
 from wsd.supervisor.deploys.upgrade import execute_installed_version, inherited_lock
@@ -39,8 +40,10 @@ def run_in_foreground(loaded: Loaded) -> None:
     state_dir.acquire(inherited_lock(os.environ))
     serves_on = True
     try:
-        saved = _prepare(loaded, state_dir, console, public)
+        saved = _prepare(loaded, state_dir, console)
         serves_on = bool(saved.processes)
+        _check_address(loaded.config.cluster, public, is_served=serves_on)
+        raise_file_limit()
         programs = choose_programs(loaded.config, state_dir, public)
         cluster = Cluster(loaded, state_dir, saved, programs, umask=umask)
         try:
@@ -69,8 +72,8 @@ def run_in_foreground(loaded: Loaded) -> None:
         console.flush()
 
 
-def _prepare(loaded: Loaded, state_dir: StateDir, console: Console, public: int | None) -> SavedState:
-    """Make the state directory, the log and the public port ready; return what the previous supervisor left running.
+def _prepare(loaded: Loaded, state_dir: StateDir, console: Console) -> SavedState:
+    """Make the state directory and the log ready; return what the previous supervisor left running.
 
     Raises CommandError.
     """
@@ -83,17 +86,22 @@ def _prepare(loaded: Loaded, state_dir: StateDir, console: Console, public: int 
         )
     saved = take_stock(state_dir)
     state_dir.clean_sockets()
-    address = loaded.config.cluster.host, loaded.config.cluster.port
     if saved.processes:
         console.say("taking over the processes of the previous supervisor")
         text = "taking over %s of the previous supervisor"
         logger.info(text, count(len(saved.processes), "process"), extra=EVENT)
-    elif public is None:
-        check_port(*address)
-    if public is not None:
-        check_socket(*address, public)
-    raise_file_limit()
     return saved
+
+
+def _check_address(cluster: ClusterConfig, public: int | None, *, is_served: bool) -> None:
+    """Check that the public address is free, or that the socket `public`, which systemd holds, listens on it.
+
+    With `is_served`, processes that are taken over listen there. Raises StartError.
+    """
+    if public is not None:
+        check_socket(cluster.host, cluster.port, public)
+    elif not is_served:
+        check_port(cluster.host, cluster.port)
 
 
 def _moves_with_release(loaded: Loaded) -> bool:

@@ -15,6 +15,7 @@ from tests.support.apps import copy_app
 from tests.support.cluster import WSD, Cluster, clean_env, wsd
 from tests.support.waiting import eventually, until
 from wsd.supervisor.state_dir.directory import StateDir
+from wsd.supervisor.state_dir.records import SavedState
 
 
 def test_start_shows_what_comes_up_and_where_to_go(tmp_path: Path) -> None:
@@ -279,6 +280,20 @@ def test_a_taken_port_is_named_with_its_process(tmp_path: Path) -> None:
     assert f"(pid {os.getpid()})" in result.stderr
     assert "--port" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_a_start_without_a_free_port_leaves_neither_sockets_nor_state(tmp_path: Path) -> None:
+    state_dir = StateDir(tmp_path / ".wsd")
+    state_dir.root.mkdir(mode=0o700)
+    state_dir.write_state(SavedState(workers=2))
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        result = wsd("start", "--port", str(holder.getsockname()[1]), cwd=tmp_path)
+    assert result.returncode == 1
+    assert state_dir.log("supervisor").exists()
+    assert not state_dir.sockets.exists()
+    assert not (state_dir.root / "state.json").exists()
 
 
 def test_an_address_of_another_machine_is_named(tmp_path: Path) -> None:
