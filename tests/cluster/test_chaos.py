@@ -106,7 +106,7 @@ def test_chaos_fails_if_the_supervisor_is_gone_at_the_end(tmp_path: Path) -> Non
         result = run.result()
         verdict = json.loads(result.stdout)
         assert (result.returncode, verdict["lost"], verdict["failed_faults"]) == (1, 0, [])
-        assert "its cluster still has " in verdict["discrepancies"][0]
+        assert "its cluster still has 3 processes" in verdict["discrepancies"][0]
 
 
 def test_a_fault_that_the_cluster_has_no_process_for_is_refused(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ async def test_a_start_without_its_redis_is_degraded_and_recovers_by_itself(tmp_
     alone = FAST_HEALTH + "[redis]\nstand_in = false\n"
     with Cluster(tmp_path, "--workers", "2", "--redis-url", url, config=alone) as cluster:
         assert f"Redis {url} is not reachable (" in cluster.output
+        assert "): starting without it, until it comes back" in cluster.output
         assert "wsd is up, but degraded" in cluster.output
         status = cluster.status()
         assert status.state == "degraded"

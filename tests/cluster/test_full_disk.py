@@ -68,6 +68,7 @@ async def test_a_full_disk_ends_nothing_and_is_said_in_the_right_words(tmp_path:
         refused_upgrade = cluster.wsd("upgrade")
         assert refused_upgrade.returncode == 1
         assert "state.json cannot be written" in refused_upgrade.stderr
+        assert "this one keeps running" in refused_upgrade.stderr
         seen = cluster.status().valkey
         assert seen is not None
         end = (seen.uptime_seconds or 0) + 2.5  # three times health.heartbeat_timeout

@@ -129,7 +129,8 @@ class HubClient:
         """Check that no message is under way: the next thing that arrives is the answer to a ping."""
         request_id = next(_ids)
         await self.send({"type": "ping", "id": request_id})
-        assert (await self.receive()).get("id") == request_id
+        answer = await self.receive()
+        assert (answer["type"], answer.get("id")) == ("pong", request_id)
 
     async def wait_for_broadcasts_of(self, sender: "HubClient") -> None:
         """Wait until a broadcast of `sender` arrives: the workers may be on their way back to Redis."""
