@@ -82,6 +82,21 @@ def test_the_worker_has_loggers_that_no_application_configures(path: Path) -> No
     assert "logging.getLogger(__name__)" not in path.read_text("utf-8"), "use wsd.worker.logs.get_logger"
 
 
+@pytest.mark.parametrize("folder", ["public", "supervisor", "worker", "tests"])
+def test_modules_are_imported_by_their_full_names(folder: str) -> None:
+    """The other tests of imports do not see relative ones."""
+    trees = {path: ast.parse(path.read_text("utf-8")) for path in modules(folder)}
+    nodes = [(path, node) for path, tree in trees.items() for node in ast.walk(tree)]
+    assert [str(path) for path, node in nodes if isinstance(node, ast.ImportFrom) and node.level] == []
+
+
+@pytest.mark.parametrize("path", modules("supervisor") + modules("worker"), ids=lambda path: path.name)
+def test_no_house_imports_from_the_package_that_applications_import(path: Path) -> None:
+    """`wsd` loads its names from high rows of the worker, which the test of the rows would not see."""
+    below = ("wsd.supervisor", "wsd.worker", "wsd.templates")
+    assert [name for name in imports(path) if name.partition(".")[0] == "wsd" and not name.startswith(below)] == []
+
+
 @pytest.mark.parametrize("path", modules("tests"), ids=lambda path: path.stem)
 def test_no_test_module_imports_from_another(path: Path) -> None:
     assert [name for name in imports(path) if name.startswith("tests.") and ".test_" in name] == []
