@@ -98,10 +98,6 @@ def test_the_configuration_describes_itself_as_toml_with_sources() -> None:
         ("[cluster]\n\nwokers = 1\n", "wsd.toml line 3: unknown key cluster.wokers, did you mean workers?"),
         ("[cluster]\naffinity = 1\n", "wsd.toml line 2: unknown key cluster.affinity, did you mean nginx.affinity?"),
         ("[cluster]\nzzz = 1\n", "wsd.toml line 2: unknown key cluster.zzz"),
-        (
-            "[redis]\nbreaker_pause = 1\n",
-            "wsd.toml line 2: unknown key redis.breaker_pause, it was removed: delete this line",
-        ),
         ("port = 1\n", "wsd.toml line 1: unknown section [port]"),
         ("cluster = 1\n", "wsd.toml line 1: cluster must be a section, [cluster]"),
         ("cluster.wokers = 1\n", "wsd.toml line 1: unknown key cluster.wokers, did you mean workers?"),
@@ -186,9 +182,22 @@ def test_an_unknown_name_in_the_environment_is_only_a_warning() -> None:
     assert "WSD_WOKERS is not a setting of wsd, did you mean WSD_WORKERS?" in loaded.warnings
 
 
-def test_a_removed_setting_in_the_environment_is_called_so() -> None:
-    loaded = load({}, {"WSD_REDIS_BREAKER_PAUSE": "1"}, None)
-    assert loaded.warnings == ("WSD_REDIS_BREAKER_PAUSE is not a setting of wsd, it was removed",)
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ("redis", "breaker_failures"),
+        ("redis", "breaker_pause"),
+        ("redis", "breaker_successes"),
+        ("redis", "compress_from_bytes"),
+        ("websocket", "write_delay_ms"),
+    ],
+)
+def test_a_removed_setting_is_called_so(section: str, key: str) -> None:
+    line = f"wsd.toml line 2: unknown key {section}.{key}, it was removed: delete this line"
+    assert problem_of(f"[{section}]\n{key} = 1\n") == line
+    write("")
+    name = f"WSD_{section}_{key}".upper()
+    assert load({}, {name: "1"}, None).warnings == (f"{name} is not a setting of wsd, it was removed",)
 
 
 def test_every_key_has_a_name_of_its_own_in_the_environment() -> None:
