@@ -24,7 +24,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def modules(folder: str) -> list[Path]:
-    found = sorted((ROOT / folder).glob("**/*.py"))
+    found = sorted(path for path in (ROOT / folder).glob("**/*.py") if "node_modules" not in path.parts)
     assert found
     return found
 
