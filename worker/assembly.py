@@ -35,6 +35,7 @@ def build_parts(env: WorkerEnv, backend: Backend) -> ManagerParts:
                 message_burst=env.message_burst,
                 bytes_per_second=env.bytes_per_second,
                 byte_burst=env.byte_burst,
+                max_message_bytes=env.max_message_bytes,
                 idle_timeout=env.idle_timeout,
             ),
             payload_filter=PayloadFilter(env.sensitive_fields.split(",")),

@@ -14,7 +14,7 @@ from websockets.asyncio.client import connect, unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.support.apps import copy_app
-from tests.support.hub_client import ask, close_of, receive
+from tests.support.hub_client import ask, close_of, hub_client, receive
 from tests.support.ports import unused_port
 from tests.support.server import uvicorn
 from tests.support.valkey import server, valkey
@@ -265,6 +265,49 @@ async def test_the_limit_holds_for_each_worker_while_redis_is_away(tmp_path: Pat
         redis.thaw()
         await first.close()
         await second.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "limits"),
+    [
+        (
+            {"messages_per_second": 7.0, "message_burst": 30.0, "bytes_per_second": 5000.0, "byte_burst": 9000.5},
+            (7, 30, 5000, 9000.5, 65_536),
+        ),
+        ({"messages_per_second": 0.0, "bytes_per_second": 5000.0, "byte_burst": 0.0}, (0, 0, 5000, 1, 65_536)),
+        ({"message_burst": 0.5, "bytes_per_second": 0.0, "max_message_bytes": 900}, (200, 1, 0, 0, 900)),
+    ],
+)
+@pytest.mark.parametrize("protocol", ["wsd", "uvicorn"])
+async def test_the_welcome_names_the_limits(
+    tmp_path: Path, settings: dict[str, Any], limits: tuple[float, ...], protocol: str
+) -> None:
+    names = ("messages_per_second", "message_burst", "bytes_per_second", "byte_burst", "max_message_bytes")
+    with worker(tmp_path, protocol=protocol, **settings) as serving:
+        client = await hub_client("ann", serving)
+        assert client.welcome["limits"] == dict(zip(names, limits, strict=True))
+        await client.drop()
+        again = await client.connect(serving)
+        assert (again["resumed"], again["limits"]) == (True, client.welcome["limits"])
+        await client.close()
+
+
+async def test_a_client_that_stays_below_the_limits_of_its_welcome_is_not_refused(tmp_path: Path) -> None:
+    settings = {"messages_per_second": 20.0, "message_burst": 10.0, "max_message_bytes": 2000}
+    with worker(tmp_path, bytes_per_second=0.0, **settings) as serving:
+        client = await hub_client("ann", serving)
+        limits = client.welcome["limits"]
+        longest = json.dumps({"type": "ping", "id": 1})
+        longest += " " * (limits["max_message_bytes"] - len(longest))
+        started = time.monotonic()
+        for sent in range(25):
+            due = started + max(0.0, sent + 1 - limits["message_burst"]) / limits["messages_per_second"]
+            await asyncio.sleep(due - time.monotonic())
+            await client.send(longest)
+        for _ in range(25):
+            assert (await client.receive())["type"] == "pong"
+        await client.send(longest + " ")
+        assert (await close_of(client.connection))[0] == 1009
 
 
 async def test_messages_above_the_rate_are_refused_and_a_client_that_continues_is_closed(tmp_path: Path) -> None:

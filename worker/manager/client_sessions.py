@@ -29,7 +29,7 @@ class ClientSession:
     secret: str
     resumed: bool
 
-    def welcome(self, channels: dict[str, wire.ChannelState]) -> wire.Welcome:
+    def welcome(self, channels: dict[str, wire.ChannelState], limits: wire.Limits) -> wire.Welcome:
         """Return the first message to the client. `channels`: its state in each channel that it is in."""
         info = self.info
         return wire.Welcome(
@@ -41,6 +41,7 @@ class ClientSession:
             resumed=self.resumed,
             resume_token=f"{info.session_id}.{self.secret}",
             channels=channels,
+            limits=limits,
         )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from wsd.worker.delivery.outbox import Outbox, SendText
 from wsd.worker.security.authorization import Authorize
 from wsd.worker.security.limits import TokenBucket
+from wsd.worker.wire import messages as wire
 from wsd.worker.wire.redaction import PayloadFilter
 
 NEW_HISTORY_BYTES = 4096
@@ -26,6 +27,7 @@ class ConnectionLimits:
     message_burst: float = 0.0  # messages
     bytes_per_second: float = 0.0  # of messages from one connection
     byte_burst: float = 0.0
+    max_message_bytes: int = 0  # of one message
     idle_timeout: float = 0.0  # seconds after which a client that sends nothing is closed; pongs do not count
 
     def bucket(self) -> TokenBucket | None:
@@ -37,6 +39,17 @@ class ConnectionLimits:
         if not self.bytes_per_second:
             return None
         return TokenBucket(self.bytes_per_second, max(1.0, self.byte_burst), time.monotonic())
+
+    def announced(self) -> wire.Limits:
+        """Return the limits that clients are told of, as the buckets apply them."""
+        messages, size = self.messages_per_second, self.bytes_per_second
+        return wire.Limits(
+            messages_per_second=messages,
+            message_burst=max(1.0, self.message_burst) if messages else 0.0,
+            bytes_per_second=size,
+            byte_burst=max(1.0, self.byte_burst) if size else 0.0,
+            max_message_bytes=self.max_message_bytes,
+        )
 
 
 @dataclass(frozen=True)

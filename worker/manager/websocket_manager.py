@@ -33,6 +33,7 @@ class DistributedWebSocketManager:
         self.worker_id = parts.worker_id
         self.node_id = parts.node_id
         self.limits = parts.rules.limits
+        self._announced_limits = self.limits.announced()
         self.payload_filter = parts.rules.payload_filter
         self.authorize = parts.rules.authorize
         self.counts = parts.counts
@@ -80,7 +81,7 @@ class DistributedWebSocketManager:
             states = await self._membership.enter_all(outbox, session.info.channels, since or {})
         connection = Connection(outbox, self.limits, self._registry.handle_collected, resumed=session.resumed)
         if welcome:
-            outbox.send_first(wire.encode(session.welcome(states)))
+            outbox.send_first(wire.encode(session.welcome(states, self._announced_limits)))
             self._fanout.sent += 1
         return connection
 

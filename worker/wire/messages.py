@@ -73,6 +73,16 @@ class ChannelState(Struct, omit_defaults=True):
     reason: str | None = None  # why not everything follows
 
 
+class Limits(Struct, frozen=True, kw_only=True):
+    """The limits for what one client sends, so that it can stay below them. 0 means no limit."""
+
+    messages_per_second: float
+    message_burst: float  # messages
+    bytes_per_second: float
+    byte_burst: float  # bytes
+    max_message_bytes: int
+
+
 class Welcome(Struct, frozen=True, kw_only=True, tag="welcome"):
     """The first message of the server."""
 
@@ -84,6 +94,7 @@ class Welcome(Struct, frozen=True, kw_only=True, tag="welcome"):
     resumed: bool
     resume_token: str
     channels: dict[str, ChannelState]
+    limits: Limits
 
 
 class Subscribed(ChannelState, frozen=False, kw_only=True, tag="subscribed", omit_defaults=True):
