@@ -256,6 +256,22 @@ async def test_a_malformed_resume_is_refused(serving: list[Worker]) -> None:
         assert (await close_of(connection))[0] == 1008
 
 
+@pytest.mark.parametrize("protocol", ["wsd", "uvicorn"])
+async def test_a_client_whose_resume_is_late_may_come_back(tmp_path: Path, protocol: str) -> None:
+    with worker(tmp_path, protocol=protocol) as alone:
+        ann = await hub_client("ann", alone)
+        await ann.drop()
+        token = ann.welcome["resume_token"]
+        silent = [await alone.open(f"user_id=ann&{how}") for how in ("resume=1", f"session={token}")]
+        async with asyncio.timeout(15):
+            for connection in silent:
+                await connection.wait_closed()
+        expected = (4408, "no resume request came in time")
+        assert [(c.close_code, c.close_reason) for c in silent] == [expected, expected]
+        assert (await ann.connect(alone))["resumed"], "the session is as it was"
+        alone.check_unharmed()
+
+
 async def test_many_missed_messages_come_in_pages(serving: list[Worker]) -> None:
     ann, source = await hub_client("ann-16", serving[0], "pages"), await publisher(serving[1])
     await ann.drop()

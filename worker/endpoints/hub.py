@@ -60,9 +60,15 @@ async def endpoint(websocket: WebSocket) -> None:
     since: dict[str, Position] = {}
     if token or websocket.query_params.get("resume") == "1":
         try:
-            resume = await _receive_resume(websocket)
-        except WebSocketDisconnect:
+            async with asyncio.timeout(RESUME_SECONDS):
+                first = await websocket.receive()
+        except TimeoutError:
+            await websocket.close(CloseCode.RESUME_TIMEOUT, "no resume request came in time")
             return
+        if first["type"] == "websocket.disconnect":
+            return
+        try:
+            resume = _resume(first)
         except wire.WireError as exc:
             await websocket.close(CloseCode.POLICY, frames.close_reason(str(exc)))
             return
@@ -85,15 +91,8 @@ async def endpoint(websocket: WebSocket) -> None:
         await serve(websocket, manager, client)
 
 
-async def _receive_resume(websocket: WebSocket) -> wire.Resume:
-    """Return the first message of a client that resumes its session. Raises WireError or WebSocketDisconnect."""
-    try:
-        async with asyncio.timeout(RESUME_SECONDS):
-            message = await websocket.receive()
-    except TimeoutError:
-        raise wire.WireError("invalid_request", "no resume request came in time") from None
-    if message["type"] == "websocket.disconnect":
-        raise WebSocketDisconnect(message.get("code", CloseCode.ABNORMAL))
+def _resume(message: Message) -> wire.Resume:
+    """Return the first message of a client that resumes its session. Raises WireError if it is another message."""
     request = wire.decode(_content(message))
     if not isinstance(request, wire.Resume):
         raise wire.WireError("invalid_request", "the first message after ?resume=1 is resume")

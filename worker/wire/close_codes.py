@@ -23,6 +23,7 @@ class CloseCode(IntEnum):
     SLOW_READER = 1013
     IDLE = 4000
     TOKEN_EXPIRED = 4401
+    RESUME_TIMEOUT = 4408
     SESSION_ENDED = 4500
 
 
@@ -54,6 +55,7 @@ MEANINGS: dict[int, CodeMeaning] = {
     CloseCode.TOKEN_EXPIRED: CodeMeaning(
         "token_expired", "the client's token has expired, it may come back with a new one"
     ),
+    CloseCode.RESUME_TIMEOUT: CodeMeaning("other", "the client did not say in time which session it resumes"),
     CloseCode.SESSION_ENDED: CodeMeaning("session_ended", "the session was ended, or resumed by another connection"),
 }
 
