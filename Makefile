@@ -54,3 +54,4 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 .types/wsd: $(wildcard public/*)
 	rm -rf $@ && mkdir -p $@
 	ln -s $(addprefix ../../,$(wildcard public/*.py) public/py.typed supervisor worker templates) $@
+	ln -s ../../clients/python $@/client

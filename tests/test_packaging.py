@@ -13,14 +13,15 @@ import wsd
 from tests.support.apps import APPS
 
 ROOT = Path(__file__).parent.parent
-HOUSES = ("supervisor", "worker")
+HOUSES = {"supervisor": "wsd.supervisor", "worker": "wsd.worker", "clients/python": "wsd.client"}
+"""The folders of the repository, and the packages as which they are installed."""
 
 
 def module_names() -> set[str]:
     """Name all modules of the repository as they are imported, without those that run when they are imported."""
-    paths = [path.relative_to(ROOT) for house in HOUSES for path in (ROOT / house).rglob("*.py")]
-    parts = [path.with_suffix("").parts for path in paths if path.name != "__main__.py"]
-    return {".".join(["wsd", *(part for part in names if part != "__init__")]) for names in parts}
+    paths = {path: house for house in HOUSES for path in (ROOT / house).rglob("*.py") if path.name != "__main__.py"}
+    parts = [(HOUSES[house], *path.relative_to(ROOT / house).with_suffix("").parts) for path, house in paths.items()]
+    return {".".join(part for part in names if part != "__init__") for names in parts}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,17 @@ def source(directory: Path) -> Path:
     """Copy what the build reads, so that it leaves no files in the repository."""
     copy = directory / "source"
     copy.mkdir()
-    names = ("pyproject.toml", "README.md", "LICENSE", "wsd.toml", "public", "supervisor", "worker", "templates")
+    names = (
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "wsd.toml",
+        "public",
+        "supervisor",
+        "worker",
+        "templates",
+        "clients",
+    )
     subprocess.run(["cp", "-R", *names, str(copy)], cwd=ROOT, check=True)
     return copy
 
@@ -50,8 +61,8 @@ def run(installed: Path, *arguments: str, directory: Path = ROOT) -> str:
 
 
 def test_every_folder_with_modules_is_a_listed_package() -> None:
-    folders = {path.parent for house in HOUSES for path in (ROOT / house).rglob("*.py")}
-    packages = {"wsd." + ".".join(folder.relative_to(ROOT).parts) for folder in folders}
+    folders = {path.parent: house for house in HOUSES for path in (ROOT / house).rglob("*.py")}
+    packages = {".".join((HOUSES[of], *folder.relative_to(ROOT / of).parts)) for folder, of in folders.items()}
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["packages"]
     assert packages | {"wsd", "wsd.templates"} == set(listed)
     assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []

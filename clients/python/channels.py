@@ -1,0 +1,139 @@
+"""The channels of a client: those that the application wants, where the client stands in them, and what it has read."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from wsd.client.effects import Gap, Message
+from wsd.client.settings import MAX_UIDS
+
+OWN_CHANNELS = ("broadcast", "direct")
+"""Channels that every client is in, and that it cannot join or leave."""
+
+KEYED_UID_LENGTH = 32
+"""The length of a uid before its "-", if the message had an idempotency key."""
+
+
+@dataclass
+class Reconciliation:
+    """What the client has to do after a welcome, so that it is where the application wants it to be."""
+
+    subscribe: list[str] = field(default_factory=list)
+    unsubscribe: list[str] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+
+
+class Channels:
+    """Membership is what the application said last, whatever the hub remembers of the session.
+
+    A channel that was left stays in `leaving` until the hub has confirmed it: its messages are dropped, and no position
+    of it is shown to the hub, because naming a position subscribes to its channel.
+    """
+
+    def __init__(self) -> None:
+        self.wanted: dict[str, None] = {}
+        self.joined: set[str] = set()
+        self.leaving: dict[str, None] = {}
+        self.positions: dict[str, Message] = {}  # by channel: `offset` and `epoch` of the last message
+        self._uids: dict[tuple[str, str], None] = {}  # of the latest messages, the oldest first
+
+    def want(self, channel: str) -> None:
+        self.wanted[channel] = None
+        self.leaving.pop(channel, None)
+
+    def leave(self, channel: str) -> None:
+        self.wanted.pop(channel, None)
+        self.joined.discard(channel)
+        self.positions.pop(channel, None)
+        self.leaving[channel] = None
+
+    def forget(self, channel: str) -> None:
+        """Forget a channel that the hub has refused."""
+        self.wanted.pop(channel, None)
+        self.joined.discard(channel)
+        self.positions.pop(channel, None)
+
+    def welcomed(self, states: Message, pending: set[str]) -> Reconciliation:
+        """Take over the channels of a welcome.
+
+        `states`: by channel, its position and whether what was missed follows. `pending`: channels that a call waits to
+        join or to leave, which are settled by its own request.
+        """
+        todo = Reconciliation()
+        for channel, state in states.items():
+            if channel in self.leaving:
+                if channel not in pending:
+                    todo.unsubscribe.append(channel)
+                continue
+            if channel not in OWN_CHANNELS:
+                self.joined.add(channel)
+            if channel in pending and channel not in self.positions:
+                continue  # its request asks for the last messages, which would count as known
+            if gap := self.placed(channel, state):
+                todo.gaps.append(gap)
+        self.joined &= states.keys()
+        todo.subscribe = [one for one in self.wanted if one not in self.joined and one not in pending]
+        for channel in [one for one in self.leaving if one not in states and one not in pending]:
+            del self.leaving[channel]
+        return todo
+
+    def placed(self, channel: str, state: Message) -> Gap | None:
+        """Note the position that the hub has given the client in a channel. Return the gap before it, if there is one.
+
+        After a successful recovery the messages before the position follow, so the client is still before them.
+        """
+        if channel in self.leaving:
+            return None
+        if channel not in OWN_CHANNELS:
+            self.joined.add(channel)
+        offset, epoch = state.get("offset"), state.get("epoch")
+        was_known = channel in self.positions
+        if state.get("recovered") is True:
+            if not was_known and isinstance(offset, int):
+                self.positions[channel] = {"offset": offset - int(state.get("count") or 0), "epoch": epoch}
+            return None
+        if isinstance(offset, int):
+            self.positions[channel] = {"offset": offset, "epoch": epoch}
+        if state.get("recovered") is False and was_known:
+            return Gap(channel, str(state.get("reason", "")))
+        return None
+
+    def moved(self, channel: str, offset: Any, epoch: Any) -> None:
+        """Note a position that the hub has told by itself."""
+        if channel not in self.leaving and isinstance(offset, int):
+            self.positions[channel] = {"offset": offset, "epoch": epoch}
+
+    def is_new(self, message: Message) -> bool:
+        """Note a message. Return whether the application should get it: it came for the first time, and is wanted."""
+        channel = message.get("channel", "")
+        if channel in self.leaving:
+            return False
+        offset, epoch, uid = message.get("offset"), message.get("epoch"), message.get("uid")
+        if isinstance(offset, int):
+            at = self.positions.get(channel)
+            if at is not None and at["epoch"] == epoch and offset <= at["offset"]:
+                return False
+            self.positions[channel] = {"offset": offset, "epoch": epoch}
+        if not isinstance(uid, str) or not uid:
+            return True
+        if any((channel, one) in self._uids for one in uids_of(uid)):  # it arrived before it was stored, too
+            return False
+        self._uids[channel, uid] = None
+        if len(self._uids) > MAX_UIDS:
+            del self._uids[next(iter(self._uids))]
+        return True
+
+
+def uids_of(uid: str) -> tuple[str, ...]:
+    """Return the uids that a message may have.
+
+    The uid of a message with an idempotency key ends with the minute in which it was sent, in hexadecimal. A try in the
+    next minute has another one.
+    """
+    name, _, minute = uid.partition("-")
+    if len(name) != KEYED_UID_LENGTH:
+        return (uid,)
+    try:
+        at = int(minute, 16)
+    except ValueError:
+        return (uid,)
+    return uid, f"{name}-{at - 1:x}", f"{name}-{at + 1:x}"

@@ -1,0 +1,377 @@
+"""The client's side of the conversation with the hub: calls and their answers, channels and their messages. No I/O."""
+
+import json
+from collections.abc import Callable
+
+from wsd.client.channels import Channels
+from wsd.client.effects import Deliver, Effect, Gap, Left, Message, PresenceChanged, Reject, Resolve, Send
+from wsd.client.ends import TOO_BIG_CODE, End
+from wsd.client.errors import CANCELLED, CLOSED, NOT_ENCODABLE, TIMEOUT, TOO_BIG, UNANSWERED, RequestError
+from wsd.client.pacing import Pacing
+from wsd.client.requests import Progress, Request, Requests
+from wsd.client.settings import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, MAX_TRIES, READ_SECONDS, Settings
+
+KEYED = ("publish", "broadcast", "direct")
+"""Requests that are sent with an idempotency key, so that the hub carries them out once."""
+
+RETRIED = ("rate_limited", "byte_rate_limited", "not_stored", "unavailable")
+"""Error codes of a hub that can carry out the same request later."""
+
+ANSWERS = ("ack", "pong", "presence", "history", "delivered")
+
+SUBSCRIBE_BYTES = 300
+"""About the size of a subscription without the channel's name. Its text is made when it is sent."""
+
+
+class Conversation:
+    """What a client and the hub say to each other, over one connection after the other."""
+
+    def __init__(
+        self, settings: Settings, run_id: str, random: Callable[[], float], emit: Callable[[Effect], None]
+    ) -> None:
+        """`run_id` makes idempotency keys unique among all clients. `random` returns numbers from 0 to below 1."""
+        self.requests = Requests(settings)
+        self.channels = Channels()
+        self._random = random
+        self._emit = emit
+        self._run_id = run_id
+        self._next_id = 1
+        self._attempt: int | None = None  # the connection that is open
+        self._pacing = Pacing(None, 0.0)
+        self._max_message_bytes: float | None = None  # as far as a welcome has said
+        self._send_at: float | None = None  # the pace allows the next request then
+        self._held_until: float | None = None  # after the hub could not carry out a request
+        self._retries = 0  # refusals for the moment, in a row
+        self._last_call: dict[str, int] = {}  # by channel: the unanswered call that joins or leaves it last
+        self._subscribed: dict[str, Message] = {}  # answers to subscriptions, whose acks follow
+        self._read: dict[str, Message] = {}  # positions that the application has read, and the hub has not confirmed
+        self._read_at: float | None = None  # when the hub is told
+        self._holding = False  # the application does not keep up
+        self._passed_by: set[str] = set()  # channels of messages that came meanwhile
+
+    # Calls of the application
+
+    def call(self, now: float, kind: str, fields: Message, timeout: float | None) -> int:
+        """Queue a request. Return its number, with which the answer comes.
+
+        Raises RequestError for data that cannot be sent, and if too much waits already.
+        """
+        request_id = self._next_id
+        fields = {"type": kind, **fields, "id": request_id}
+        if kind in KEYED:
+            fields["idempotency_key"] = f"{self._run_id}-{request_id}"
+        text, size = encoded(fields)
+        self._check_size(size)
+        channel = fields.get("channel", "")
+        if kind == "broadcast":
+            channel = "broadcast"
+        elif kind == "direct":
+            channel = f"!{fields.get('user_id')}"
+        self._add(Request(request_id, kind, text, size, channel, deadline=_deadline(now, timeout)))
+        return request_id
+
+    def subscribe(self, now: float, channel: str, last: int, timeout: float | None) -> int:
+        """Queue a request to join a channel. `last`: how many of the newest messages the application wants first.
+
+        Raises RequestError if too much waits already.
+        """
+        request = Request(
+            self._next_id,
+            "subscribe",
+            "",
+            SUBSCRIBE_BYTES + len(channel),
+            channel,
+            last=last,
+            was_joined=channel in self.channels.joined,
+            deadline=_deadline(now, timeout),
+        )
+        self._add(request)
+        self.channels.want(channel)
+        self._last_call[channel] = request.id
+        return request.id
+
+    def unsubscribe(self, now: float, channel: str, timeout: float | None) -> int:
+        """Queue a request to leave a channel. From now on nothing of the channel is delivered.
+
+        Raises RequestError if too much waits already.
+        """
+        text, size = encoded({"type": "unsubscribe", "channel": channel, "id": self._next_id})
+        request = Request(self._next_id, "unsubscribe", text, size, channel, deadline=_deadline(now, timeout))
+        self._add(request)
+        self.channels.leave(channel)
+        self._last_call[channel] = request.id
+        return request.id
+
+    def cancel(self, request_id: int) -> None:
+        """Forget a call. If it was to join a channel, the client does not join it."""
+        request = self.requests.get(request_id)
+        if request is not None:
+            self._give_up(request, CANCELLED, "cancelled by the application")
+
+    def discard_waiting(self) -> int:
+        """Cancel all calls that were never sent. Return how many they were."""
+        found = self.requests.never_sent()
+        for request in found:
+            self._give_up(request, CANCELLED, "discarded by the application")
+        return len(found)
+
+    def mark_read(self, now: float, channel: str, position: Message | None) -> None:
+        """Note what the application has read in a channel: up to `position`, or everything that was delivered."""
+        at = position if position is not None else self.channels.positions.get(channel)
+        if at is not None:
+            self._read[channel] = dict(at)
+            if self._read_at is None:
+                self._read_at = now
+
+    def hold_messages(self) -> None:
+        """Deliver no more messages: the application does not keep up."""
+        self._holding = True
+
+    def take_messages(self) -> bool:
+        """Deliver messages again. Return True if the client has to reconnect for those that it has passed by."""
+        self._holding = False
+        passed_by, self._passed_by = self._passed_by, set()
+        for channel in sorted(passed_by - self.channels.positions.keys()):
+            self._emit(Gap(channel, "slow_consumer"))
+        return not passed_by.isdisjoint(self.channels.positions)
+
+    # The connection
+
+    def welcomed(self, now: float, attempt: int, welcome: Message) -> None:
+        """Begin to talk over a new connection: enter the channels, and send what waits."""
+        self._attempt = attempt
+        limits = welcome.get("limits")
+        self._pacing = Pacing(limits if isinstance(limits, dict) else None, now)
+        self._max_message_bytes = self._pacing.max_message_bytes
+        self._held_until = None
+        todo = self.channels.welcomed(welcome["channels"], set(self._last_call))
+        for gap in todo.gaps:
+            self._emit(gap)
+        for channel in todo.unsubscribe:
+            self._ask_for_itself("unsubscribe", channel)
+        for channel in todo.subscribe:
+            self._ask_for_itself("subscribe", channel)
+        if self._read:
+            self._read_at = now
+
+    def lost(self, end: End) -> None:
+        """Note that the connection has ended. What is unanswered is sent again on the next one."""
+        self._attempt = None
+        self._send_at = self._held_until = None
+        self._subscribed.clear()
+        largest = self.requests.largest_in_flight()
+        if end.code == TOO_BIG_CODE and largest is not None:
+            self._reject(largest, TOO_BIG, "the hub has closed the connection because the message is too big")
+        suspect = self.requests.connection_lost()
+        if suspect is not None:
+            problem = f"the connection was lost {MAX_TRIES} times before an answer came"
+            self._give_up(suspect, UNANSWERED, problem)
+
+    def over(self, reason: str) -> None:
+        """Reject all calls: the client is closed."""
+        for request in self.requests.take_all():
+            if not request.internal:
+                self._emit(Reject(request.id, CLOSED, reason))
+        self._last_call.clear()
+
+    # Time
+
+    def deadline(self, grace_until: float) -> float | None:
+        """Return when `act` must be called again. `grace_until`: no call expires before."""
+        times = [self._send_at, self._held_until, self._read_at] if self._attempt is not None else []
+        if self.requests.first_deadline is not None:
+            times.append(max(self.requests.first_deadline, grace_until))
+        return min((each for each in times if each is not None), default=None)
+
+    def act(self, now: float, grace_until: float) -> None:
+        """Reject calls whose time is over, and send what may be sent."""
+        if now >= grace_until:
+            for request in self.requests.expired(now):
+                hint = ": it may have been carried out" if request.was_sent else ": it was never sent"
+                self._give_up(request, TIMEOUT, f"no answer came in time{hint}")
+        if self._attempt is None:
+            return
+        if self._held_until is not None and now >= self._held_until:
+            self._held_until = None
+        if self._read_at is not None and now >= self._read_at:
+            self._tell_read(now)
+        if self._held_until is None:
+            self._send_waiting(now)
+
+    def ping(self, now: float) -> None:
+        """Ask the hub for a sign of life."""
+        self.say(now, '{"type":"ping"}')
+
+    def say(self, now: float, text: str) -> None:
+        """Send a text that has no answer of its own."""
+        assert self._attempt is not None
+        self._pacing.sent(now, len(text.encode()))
+        self._emit(Send(self._attempt, text))
+
+    # What the hub says
+
+    def received(self, now: float, message: Message) -> None:
+        """Handle a message of the hub. One of an unknown type is ignored: the hub may be newer."""
+        kind, channel = message.get("type"), message.get("channel", "")
+        if kind in ANSWERS or kind == "error":
+            self._answered(now, message)
+        elif not isinstance(channel, str):
+            return
+        elif kind == "message":
+            if self._holding:
+                self._passed_by.add(channel)
+            elif self.channels.is_new(message):
+                self._emit(Deliver(message))
+        elif kind == "subscribed":
+            self._subscribed[channel] = message
+            if gap := self.channels.placed(channel, message):
+                self._emit(gap)
+        elif kind in ("gap", "position") and not self._holding:
+            self.channels.moved(channel, message.get("offset"), message.get("epoch"))
+            if kind == "gap" and channel not in self.channels.leaving:
+                self._emit(Gap(channel, str(message.get("reason", ""))))
+        elif kind == "presence_changed" and channel not in self.channels.leaving:
+            self._emit(PresenceChanged(message))
+
+    def _answered(self, now: float, message: Message) -> None:
+        request = self.requests.get(message.get("id"))
+        if request is None or request.progress is Progress.WAITING:
+            return
+        if message["type"] == "error":
+            code, text = str(message.get("code", "")), str(message.get("message", ""))
+            if code in RETRIED:
+                self.requests.send_again(request)
+                self._hold(now)
+            else:
+                self._refused(request, code, text)
+            return
+        if message.get("durable") is False:
+            self.requests.accepted(request)  # another ack follows once the message is stored
+            return
+        self._retries = 0
+        self._finish(request)
+        if request.kind == "unsubscribe" and request.channel not in self._last_call:
+            self.channels.leaving.pop(request.channel, None)
+        if request.kind == "ping":
+            self._read = {one: at for one, at in self._read.items() if request.positions.get(one) != at}
+        if request.internal:
+            return
+        if request.kind == "subscribe":
+            message = self._subscribed.pop(request.channel, message)
+        self._emit(Resolve(request.id, message))
+
+    def _hold(self, now: float) -> None:
+        """Send nothing for a while, after the hub could not carry out a request."""
+        if self._held_until is None or self._held_until <= now:
+            longest = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(self._retries, 10))
+            self._held_until, self._send_at = now + longest * (0.5 + 0.5 * self._random()), None
+            self._retries += 1
+
+    def _refused(self, request: Request, code: str, text: str) -> None:
+        is_latest = self._finish(request)
+        if request.kind == "subscribe" and is_latest and not request.was_joined:
+            self.channels.forget(request.channel)
+        if request.kind == "unsubscribe" and is_latest:
+            self.channels.leaving.pop(request.channel, None)
+        if not request.internal:
+            self._emit(Reject(request.id, code, text))
+        elif request.kind == "subscribe":
+            self.channels.forget(request.channel)
+            self._emit(Left(request.channel, code, text))
+
+    def _give_up(self, request: Request, code: str, text: str) -> None:
+        """Reject a call whose answer nobody waits for any more, and undo what it may have done."""
+        is_latest = self._finish(request)
+        if request.kind == "subscribe" and is_latest and not request.was_joined:
+            if request.was_sent:
+                self.channels.leave(request.channel)
+            else:
+                self.channels.forget(request.channel)
+        if request.channel in self.channels.leaving and is_latest and self._attempt is not None:
+            self._ask_for_itself("unsubscribe", request.channel)
+        if not request.internal:
+            self._emit(Reject(request.id, code, text))
+
+    def _reject(self, request: Request, code: str, text: str) -> None:
+        self._finish(request)
+        if not request.internal:
+            self._emit(Reject(request.id, code, text))
+
+    def _finish(self, request: Request) -> bool:
+        """Remove a request. Return True if no later call joins or leaves its channel."""
+        self.requests.remove(request)
+        if request.kind not in ("subscribe", "unsubscribe"):
+            return False
+        if self._last_call.get(request.channel) == request.id:
+            del self._last_call[request.channel]
+            return True
+        return request.internal and request.channel not in self._last_call
+
+    # What the client says
+
+    def _add(self, request: Request) -> None:
+        self.requests.add(request)
+        self._next_id += 1
+
+    def _ask_for_itself(self, kind: str, channel: str) -> None:
+        text, size = encoded({"type": kind, "channel": channel, "id": self._next_id})
+        self._add(Request(self._next_id, kind, text, size, channel, internal=True))
+
+    def _tell_read(self, now: float) -> None:
+        self._read_at = None
+        if self._read:
+            positions = dict(self._read)
+            text, size = encoded({"type": "ping", "positions": positions, "id": self._next_id})
+            self._add(Request(self._next_id, "ping", text, size, internal=True, positions=positions))
+            self._read_at = now + READ_SECONDS
+
+    def _send_waiting(self, now: float) -> None:
+        self._send_at = None
+        pacing = self._pacing
+        assert self._attempt is not None
+        while (request := self.requests.next(pacing.window, pacing.window_bytes)) is not None:
+            if request.kind == "subscribe":
+                request.text, _ = encoded(self._subscription(request))
+            try:
+                self._check_size(request.size)
+            except RequestError as exc:
+                self._reject(request, exc.code, exc.message)
+                continue
+            wait = pacing.wait(now, request.size, request.published_in)
+            if wait > 0:
+                self._send_at = now + wait
+                return
+            self.requests.sent(request, now)
+            pacing.sent(now, request.size, request.published_in)
+            self._emit(Send(self._attempt, request.text))
+
+    def _subscription(self, request: Request) -> Message:
+        """Return a subscription as it is to be sent now: after the position that the client knows, if it knows one."""
+        channel = request.channel
+        fields: Message = {"type": "subscribe", "channel": channel, "id": request.id}
+        if channel in self.channels.positions:
+            fields["since"] = self.channels.positions[channel]
+        elif request.last and not request.was_joined:
+            fields["last"] = request.last
+        return fields
+
+    def _check_size(self, size: int) -> None:
+        limit = self._max_message_bytes
+        if limit is not None and size > limit:
+            raise RequestError(TOO_BIG, f"the message has {size} bytes, the hub takes {limit:.0f}")
+
+
+def encoded(fields: Message) -> tuple[str, int]:
+    """Return a JSON object as text, and the bytes of it.
+
+    Raises RequestError `not_encodable`.
+    """
+    try:
+        text = json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text, len(text.encode())
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise RequestError(NOT_ENCODABLE, f"this cannot be sent as JSON: {exc}") from None
+
+
+def _deadline(now: float, timeout: float | None) -> float | None:
+    return None if timeout is None else now + timeout
