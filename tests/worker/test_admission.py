@@ -219,7 +219,7 @@ async def test_a_users_connections_are_limited_across_workers(tmp_path: Path) ->
         assert len(welcomed) == 10, "exactly, whoever comes first"
         for connection, message in tried:
             if not message:
-                assert await close_of(connection) == (1008, "a user may have 10 connections")
+                assert await close_of(connection) == (4429, "a user may have 10 connections")
         assert sum(refusals(w).get("too_many_connections", 0) for w in serving) == 20
         other = await serving[0].connect("bob")
         await welcomed[0].close()
@@ -261,7 +261,7 @@ async def test_the_limit_holds_for_each_worker_while_redis_is_away(tmp_path: Pat
         first = await serving.connect("ann")
         assert time.monotonic() - started < 4
         second = await serving.connect("ann")
-        assert (await close_of(await serving.open("user_id=ann")))[0] == 1008
+        assert (await close_of(await serving.open("user_id=ann")))[0] == 4429
         redis.thaw()
         await first.close()
         await second.close()
@@ -325,7 +325,7 @@ async def test_messages_above_the_rate_are_refused_and_a_client_that_continues_i
         assert (await ask(connection, type="ping"))["type"] == "pong"
         for _ in range(10):
             await connection.send('{"type": "ping"}')
-        assert await close_of(connection) == (1008, "too many messages")
+        assert await close_of(connection) == (4429, "too many messages")
         stats = serving.request("GET", "/api/websocket/stats?scope=worker")[1]
         assert stats["refusals"]["rate_limited"] >= 6
         assert stats["closes"] == {"policy": 1}
@@ -350,7 +350,7 @@ async def test_bytes_above_the_rate_are_refused_and_a_client_that_continues_is_c
         assert (await ask(connection, type="ping"))["type"] == "pong", "there is room for a small one"
         for _ in range(6):
             await connection.send(request)
-        assert await close_of(connection) == (1008, "too many messages")
+        assert await close_of(connection) == (4429, "too many messages")
         history = await ask(await serving.connect(), type="history", channel="room")
         assert history["offset"] == 2, "what is refused is not stored"
         stats = serving.request("GET", "/api/websocket/stats?scope=worker")[1]

@@ -81,7 +81,7 @@ async def endpoint(websocket: WebSocket) -> None:
             identity.user_id, identity.username, resume_token=token, since=since, outbox=outbox
         )
     except TooManyConnectionsError as exc:
-        await websocket.close(CloseCode.POLICY, str(exc))
+        await websocket.close(CloseCode.TOO_MANY, str(exc))
         return
     client = Client(manager, connection, handle)
     if handle is not None:

@@ -232,7 +232,7 @@ class Client:
             connection.outbox.note("refused", f"more than {rate}")
         connection.refused_in_a_row += 1
         if connection.refused_in_a_row > manager.limits.message_burst:
-            connection.close(CloseCode.POLICY, "too many messages")
+            connection.close(CloseCode.TOO_MANY, "too many messages")
         raise WireError(code, f"not more than {rate}", wire.request_id(content))
 
     def _publish(self, request: Publishing) -> None:

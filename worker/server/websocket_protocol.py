@@ -48,7 +48,7 @@ CLOSE_SECONDS = 10.0
 """How long a client may take to answer a close frame. uvicorn's protocols wait as long."""
 
 CONTROLS_PER_SECOND, CONTROL_BURST = 100.0, 1000.0
-"""How many pings and pongs a client may send, whatever its application allows. More are closed with 1008."""
+"""How many pings and pongs a client may send, whatever its application allows. More are closed with 4429."""
 
 
 class FanoutProtocol(SendingHalf):
@@ -219,7 +219,7 @@ class FanoutProtocol(SendingHalf):
         if self._controls is None:
             self._controls = TokenBucket(CONTROLS_PER_SECOND, CONTROL_BURST, now)
         if not self._controls.take(now):
-            self.outbox.close(CloseCode.POLICY, "too many control frames")
+            self.outbox.close(CloseCode.TOO_MANY, "too many control frames")
         elif self._receiver is not None and self._receiver.controlled() and opcode == PING and not self.gone:
             self._send_pong(payload)
 

@@ -24,6 +24,7 @@ class CloseCode(IntEnum):
     IDLE = 4000
     TOKEN_EXPIRED = 4401
     RESUME_TIMEOUT = 4408
+    TOO_MANY = 4429
     SESSION_ENDED = 4500
 
 
@@ -56,6 +57,9 @@ MEANINGS: dict[int, CodeMeaning] = {
         "token_expired", "the client's token has expired, it may come back with a new one"
     ),
     CloseCode.RESUME_TIMEOUT: CodeMeaning("other", "the client did not say in time which session it resumes"),
+    CloseCode.TOO_MANY: CodeMeaning(
+        "policy", "too many messages came from the client, or its user has too many connections"
+    ),
     CloseCode.SESSION_ENDED: CodeMeaning("session_ended", "the session was ended, or resumed by another connection"),
 }
 

@@ -39,6 +39,14 @@ LOST = "1006 lost without a close frame: the client, a network or a proxy is gon
         (Side.SERVER, 1013, "", "1013 by the server: the client reads too slowly", "slow_reader"),
         (Side.SERVER, 4000, "", "4000 by the server: the client sent nothing for too long", "idle"),
         (Side.SERVER, 4408, "", "4408 by the server: the client did not say in time which session it resumes", "other"),
+        (
+            Side.SERVER,
+            4429,
+            "too many messages",
+            "4429 by the server: too many messages came from the client, or its user has too many connections"
+            " (too many messages)",
+            "policy",
+        ),
         (Side.SERVER, 4321, "", "4321 by the server", "other"),
         (Side.NETWORK, 1006, "", LOST, "lost"),
         (Side.UNKNOWN, 1006, "", LOST, "lost"),
