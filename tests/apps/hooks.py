@@ -1,13 +1,22 @@
 """Functions for the settings `authenticate` and `authorize`."""
 
+import asyncio
+
 from starlette.types import Scope
 
 from wsd import Identity
 
 
 async def authenticate(scope: Scope) -> Identity | None:
-    """Admit clients with a header X-User, under the name in it."""
+    """Admit clients with a header X-User, under the name in it.
+
+    The function fails for the user `broken`, and takes a minute for the user `slow`.
+    """
     name = dict(scope["headers"]).get(b"x-user", b"").decode()
+    if name == "broken":
+        raise RuntimeError
+    if name == "slow":
+        await asyncio.sleep(60)
     return Identity(name) if name else None
 
 

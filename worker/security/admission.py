@@ -17,7 +17,9 @@ from wsd.worker.security.authentication import (
     Authenticate,
     AuthenticationError,
     Identity,
+    NewTokenNeededError,
     TokenExpiredError,
+    UndecidedError,
     identify,
     load_hook,
 )
@@ -84,6 +86,10 @@ class Admission:
                 scope["state"][IDENTITY_KEY] = await identify(scope, self._authenticate, self._timeout)
             except TokenExpiredError as exc:
                 found = Refusal("expired", str(exc), code=CloseCode.TOKEN_EXPIRED)
+            except NewTokenNeededError as exc:
+                found = Refusal("unauthenticated", str(exc), code=CloseCode.TOKEN_EXPIRED)
+            except UndecidedError as exc:
+                found = Refusal("unauthenticated", str(exc), code=CloseCode.INTERNAL_ERROR)
             except AuthenticationError as exc:
                 found = Refusal("unauthenticated", str(exc))
         if found is not None:

@@ -48,8 +48,16 @@ class AuthenticationError(WorkerError):
     """The client could not be authenticated. The text is one line for the client, without what it sent."""
 
 
-class TokenExpiredError(AuthenticationError):
-    """The token has expired. The client may come back with a new one."""
+class NewTokenNeededError(AuthenticationError):
+    """The token cannot be used now: its time or its key is not the right one. The client may come back with another."""
+
+
+class TokenExpiredError(NewTokenNeededError):
+    """The token has expired."""
+
+
+class UndecidedError(AuthenticationError):
+    """The application failed to say who the client is. The client may come back."""
 
 
 SECRET_PARAMETERS = frozenset({"token", "session"})
@@ -98,9 +106,9 @@ async def identify(scope: Scope, authenticate: Authenticate, timeout: float) -> 
     except (Exception, asyncio.CancelledError) as exc:
         raise_if_cancelled()  # otherwise something that the application awaited was cancelled
         if isinstance(exc, TimeoutError) and limit.expired():  # rather than a timeout of the application's own
-            raise AuthenticationError("authentication took too long") from None
+            raise UndecidedError("authentication took too long") from None
         logger.exception("the application's authentication failed")
-        raise AuthenticationError("authentication failed") from None
+        raise UndecidedError("authentication failed") from None
     if identity is None:
         raise AuthenticationError("not authenticated")
     identity = msgspec.structs.replace(identity, username=identity.username or identity.user_id)

@@ -11,7 +11,13 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from wsd.worker.logs import get_logger
-from wsd.worker.security.authentication import LONGEST_SECONDS, AuthenticationError, Identity, TokenExpiredError
+from wsd.worker.security.authentication import (
+    LONGEST_SECONDS,
+    AuthenticationError,
+    Identity,
+    NewTokenNeededError,
+    TokenExpiredError,
+)
 
 if TYPE_CHECKING:
     import jwt
@@ -108,7 +114,9 @@ class JWTAuthenticator:
         except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError) as exc:
             # The other errors come from claims that are Infinity or nested too deeply.
             logger.info("refused a token: %s", type(exc).__name__)
-            raise AuthenticationError("the token is not valid") from None
+            # Keys are rotated while clients still have tokens of the earlier key, or before the new key is read here.
+            passes = isinstance(exc, jwt.InvalidSignatureError | jwt.InvalidKeyError | jwt.ImmatureSignatureError)
+            raise (NewTokenNeededError if passes else AuthenticationError)("the token is not valid") from None
         user_id = claims.get(settings.user_claim)
         if isinstance(user_id, bool) or not isinstance(user_id, str | int) or user_id == "":
             raise AuthenticationError(f"the token has no {settings.user_claim}")

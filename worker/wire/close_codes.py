@@ -54,7 +54,7 @@ MEANINGS: dict[int, CodeMeaning] = {
     CloseCode.SLOW_READER: CodeMeaning("slow_reader", "the client reads too slowly"),
     CloseCode.IDLE: CodeMeaning("idle", "the client sent nothing for too long"),
     CloseCode.TOKEN_EXPIRED: CodeMeaning(
-        "token_expired", "the client's token has expired, it may come back with a new one"
+        "token_expired", "the client's token has expired or cannot be used, it may come back with a new one"
     ),
     CloseCode.RESUME_TIMEOUT: CodeMeaning("other", "the client did not say in time which session it resumes"),
     CloseCode.TOO_MANY: CodeMeaning(

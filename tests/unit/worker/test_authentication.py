@@ -19,6 +19,8 @@ from wsd.worker.security.authentication import (
     Authenticate,
     AuthenticationError,
     Identity,
+    NewTokenNeededError,
+    UndecidedError,
     identify,
     load_hook,
     without_secrets,
@@ -168,6 +170,26 @@ def test_a_wrong_token_is_refused_with_the_reason(sent: Scope, problem: str) -> 
         hs256().authenticate(sent)
 
 
+@pytest.mark.parametrize(
+    ("sent", "may_come_back"),
+    [
+        (signed("f" * 32), True),  # the secret was replaced
+        (signed(nbf=time.time() + 3600), True),
+        (signed(iat=time.time() + 3600), True),
+        (signed(exp=time.time() - 60), True),
+        (scope(), False),
+        (scope("rubbish"), False),
+        (signed(algorithm="HS512", key="f" * 64), False),
+        (signed(exp=None), False),
+        (signed(sub=""), False),
+    ],
+)
+def test_a_token_whose_time_or_key_is_wrong_may_be_replaced(sent: Scope, may_come_back: bool) -> None:
+    with pytest.raises(AuthenticationError) as refused:
+        hs256().authenticate(sent)
+    assert isinstance(refused.value, NewTokenNeededError) == may_come_back
+
+
 def test_clocks_may_differ_by_a_few_seconds() -> None:
     assert hs256().authenticate(signed(exp=time.time() - 5)).user_id == "42"
 
@@ -214,7 +236,7 @@ def test_keys_of_a_set_are_chosen_by_id_and_may_be_rotated(tmp_path: Path) -> No
     assert authenticator.authenticate(signed(KEYS[0], "RS256")).user_id == "42"  # there is only one
     assert authenticator.authenticate(signed(KEYS[0], "RS256", kid="first")).user_id == "42"
     second = signed(KEYS[1], "RS256", kid="second")
-    with pytest.raises(AuthenticationError):
+    with pytest.raises(NewTokenNeededError):  # the file is not looked at again within a second
         authenticator.authenticate(second)
     path.write_text(jwks("first", "second"))
     now = 2.0
@@ -350,8 +372,10 @@ async def test_an_applications_own_answer_may_come_later() -> None:
     ],
 )
 async def test_an_applications_refusal(hook: Authenticate, problem: str) -> None:
-    with pytest.raises(AuthenticationError, match=f"^{problem}$"):
+    with pytest.raises(AuthenticationError, match=f"^{problem}$") as refused:
         await identify(scope(), hook, 0.05)
+    undecided = problem in ("authentication failed", "authentication took too long")
+    assert isinstance(refused.value, UndecidedError) == undecided
 
 
 def test_a_hook_is_found_by_name() -> None:
