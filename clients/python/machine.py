@@ -202,7 +202,9 @@ class Machine:
             return
         self._sent_token = token is not None
         self._enter(now, Phase.HANDSHAKE, HANDSHAKE_SECONDS)
-        query = {**self._guest, **({"resume": "1"} if self._resume_token else {})}
+        query = dict(self._guest) if token is None else {}
+        if self._resume_token:
+            query["resume"] = "1"
         self._effects.append(Connect(attempt, query, token))
 
     def token_failed(self, now: float, attempt: int, problem: str) -> None:
@@ -286,9 +288,11 @@ class Machine:
         self._phase, self._phase_ends_at = Phase.OPEN, None
         self._opened_at = now
         self.welcome = welcome
-        self._resume_token = str(welcome.get("resume_token") or "")
+        resume_token = welcome.get("resume_token")
+        self._resume_token = resume_token if isinstance(resume_token, str) else ""
         if not self._sent_token and not self._settings.has_name:
-            self._guest = {key: str(welcome[key]) for key in ("user_id", "username") if key in welcome}
+            names = {key: welcome.get(key) for key in ("user_id", "username")}
+            self._guest = {key: name for key, name in names.items() if isinstance(name, str) and name}
         self._change(State("open"))
         self._conversation.welcomed(now, self._attempt, welcome)
         self._go_on(now)
@@ -311,7 +315,7 @@ class Machine:
         else:
             # Full jitter: the clients of a worker that has ended must not all come back at the same moment.
             longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(self._failures, 10))
-            pause = min(end.retry_after, LONGEST_RETRY_AFTER_SECONDS) + longest * self._random()
+            pause = min(max(0.0, end.retry_after), LONGEST_RETRY_AFTER_SECONDS) + longest * self._random()
             self._failures += 1
             self._enter(now, Phase.PAUSE, pause)
             self._change(State("waiting", str(end), end.code, end.status, pause, self._failures))
