@@ -13,7 +13,7 @@ def render(name: str, /, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - not HTML; values are validated by config
+        autoescape=jinja2.select_autoescape(["html.j2"]),  # config validates the values of all others
     )
     environment.filters.update(quoted=quoting.nginx, unit_text=quoting.unit_text)
     return environment.get_template(name).render(**values)

@@ -1,30 +1,22 @@
 // The dashboard of the cluster. It draws the status that a stream of events delivers every second, and its buttons send
 // requests. Nothing is loaded from other sites, and names that clients chose are only ever inserted as text.
 
+import {
+  channelsOf, decimal, duration, eventsOf, megabytes, milliseconds, moment, sessionsOf, statusOf, whole,
+} from "./dashboard_records.js";
+
 const $ = (id) => document.getElementById(id);
 const SAMPLES = 120; // per chart, one each second
 const REFRESH_SECONDS = 5; // how often sessions and channels are asked for
+const RETRY_SECONDS = 2;
+const SILENCE_SECONDS = 10; // the status comes every second: a stream that is silent for so long is broken
 const PAGE = 25;
 const EVENTS = 300;
 
-let status = null;
+let status = null; // null until the first status has come, and again while the cluster is away
 let offset = 0;
 
-// Formatting and elements
-
-const whole = (value) => (value == null ? "–" : Math.round(value).toLocaleString("en"));
-const decimal = (value, unit = "") => (value == null ? "–" : value.toFixed(1) + unit);
-const megabytes = (bytes) => (bytes == null ? "–" : Math.round(bytes / 1e6) + " MB");
-const milliseconds = (seconds) => (seconds == null ? "–" : (seconds * 1000).toFixed(1) + " ms");
-const sum = (values) => values.reduce((total, value) => total + (value ?? 0), 0);
-const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString("en-GB");
-
-function duration(seconds) {
-  if (seconds == null) return "–";
-  if (seconds < 60) return `${Math.floor(seconds)}s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)}m${String(Math.floor(seconds % 60)).padStart(2, "0")}s`;
-  return `${Math.floor(seconds / 3600)}h${String(Math.floor((seconds % 3600) / 60)).padStart(2, "0")}m`;
-}
+// Elements
 
 function element(name, { text, ...attributes } = {}, ...children) {
   const made = document.createElement(name);
@@ -66,13 +58,14 @@ class Chart {
     this.node.setAttribute("viewBox", `0 0 ${SAMPLES} 100`);
     this.node.setAttribute("preserveAspectRatio", "none");
     this.node.setAttribute("role", "img");
+    this.node.setAttribute("aria-label", label);
     this.area = svg("polygon");
     this.line = svg("polyline");
     this.node.append(this.area, this.line);
   }
 
   add(value, shown) {
-    this.samples.push(value ?? 0);
+    this.samples.push(Math.max(0, value ?? 0));
     if (this.samples.length > SAMPLES) this.samples.shift();
     const highest = Math.max(...this.samples, 1);
     const start = SAMPLES - this.samples.length;
@@ -83,47 +76,50 @@ class Chart {
   }
 }
 
+/** Return a sum, or the largest number there is: a sum of huge numbers has no end. */
+const sum = (values) => Math.min(values.reduce((total, value) => total + (value ?? 0), 0), Number.MAX_VALUE);
+
 const TOTALS = {
   connections: { label: "Connections", of: (s) => sum(s.workers.map((w) => w.connections)), show: whole },
   received: { label: "Messages/s in", of: (s) => sum(s.workers.map((w) => w.messages_in_per_second)), show: whole },
   sent: { label: "Messages/s out", of: (s) => sum(s.workers.map((w) => w.messages_out_per_second)), show: whole },
-  cpu: { label: "CPU, % of a core", of: (s) => sum(processes(s).map((p) => p.cpu_percent)), show: decimal },
-  lag: { label: "Worst loop lag, ms", of: (s) => Math.max(0, ...s.workers.map((w) => (w.loop_lag_seconds ?? 0) * 1000)), show: decimal },
+  cpu: { label: "CPU, % of a core", of: (s) => sum(s.processes.map((p) => p.cpu_percent)), show: decimal },
+  lag: { label: "Worst loop lag, ms", of: (s) => Math.max(0, ...s.workers.map((w) => sum([(w.loop_lag_seconds ?? 0) * 1000]))), show: decimal },
 };
 
 for (const [name, total] of Object.entries(TOTALS)) {
   total.chart = new Chart(total.label);
-  total.output = element("output", { id: `total-${name}`, text: "–" });
-  $("totals").append(element("figure", {}, element("figcaption", { text: total.label }), total.output, total.chart.node));
+  // No <output>: a screen reader would read every figure aloud every second.
+  total.figure = element("p", { id: `total-${name}`, text: "–" });
+  $("totals").append(element("figure", { class: "card" }, element("figcaption", { text: total.label }), total.figure, total.chart.node));
 }
 
 // The stream of status and events
 
-const processes = (s) => [s.supervisor, ...s.workers, s.nginx, s.valkey].filter(Boolean);
-
 function showStatus(now) {
   status = now;
+  $("away").hidden = true;
   state(now.state);
-  write($("where"), `node ${now.node_id}, ${now.url}, up ${duration(now.supervisor.uptime_seconds)}`);
-  if (now.operation || !$("operation").classList.contains("error")) notify(now.operation ?? "");
-  showProblems([...now.problems, ...now.warnings]);
+  write($("where"), `node ${now.node_id}, ${now.url}, up ${duration(now.uptime_seconds)}`);
+  if (now.operation || !$("operation").classList.contains("error")) notify(now.operation);
+  showProblems(now.problems);
   for (const total of Object.values(TOTALS)) {
     const value = total.of(now);
-    write(total.output, total.show(value));
+    write(total.figure, total.show(value));
     total.chart.add(value, total.show(value));
   }
-  rows($("processes"), processes(now), (process) => process.name, processRow);
+  rows($("processes"), now.processes, (process) => process.name, processRow);
   rows($("nodes"), now.nodes, (node) => node.node_id, nodeRow);
   if (document.activeElement !== $("workers")) $("workers").value = now.workers.length;
-  for (const id of ["restart-all", "rebalance"]) $(id).disabled = now.operation !== null;
+  for (const id of ["restart-all", "rebalance", "scale-button"]) $(id).disabled = now.operation !== "";
 }
 
 function showProblems(problems) {
-  const list = $("problems");
-  list.hidden = problems.length === 0;
-  if (list.dataset.shown === problems.join("\n")) return;
-  list.dataset.shown = problems.join("\n");
-  list.replaceChildren(...problems.map((text) => element("li", { text })));
+  const shown = $("problems");
+  shown.hidden = problems.length === 0;
+  if (shown.dataset.shown === problems.join("\n")) return;
+  shown.dataset.shown = problems.join("\n");
+  shown.replaceChildren(...problems.map((text) => element("li", { text })));
 }
 
 function state(text) {
@@ -137,17 +133,18 @@ function notify(text, isError = false) {
 }
 
 function processRow(first) {
-  const isWorker = first.slot !== undefined;
+  const isWorker = first.slot !== null;
   const cell = (kind = "number") => element("td", { class: kind });
   const cells = { state: cell("state"), connections: cell(), sent: cell(), cpu: cell(), lag: cell(), memory: cell(), restarts: cell(), up: cell() };
   const charts = isWorker ? [new Chart(`Connections of ${first.name}`), new Chart(`Messages/s of ${first.name}`)] : [];
-  const restart = button("Restart", `Restart ${first.name}`, () => operate("restart", { slots: [first.slot] }, `Restart ${first.name}?`));
+  const restart = button("Restart", `Restart ${first.name}`, () =>
+    operate("restart", { slots: [first.slot] }, `Restart ${first.name}?`, "Restart"));
   const drain = button("Drain", `Drain ${first.name}`, () =>
     drain.textContent === "Drain"
-      ? operate("drain", { slot: first.slot }, `Take ${first.name} out of service? Its clients resume on other workers.`)
+      ? operate("drain", { slot: first.slot }, `Take ${first.name} out of service? Its clients resume on other workers.`, "Drain")
       : operate("resume", { slot: first.slot }));
   const row = element("tr", {},
-    element("th", { scope: "row", text: first.name }), cells.state, cells.connections, element("td", {}, ...charts.slice(0, 1).map((c) => c.node)),
+    element("th", { scope: "row", text: first.name, title: first.name }), cells.state, cells.connections, element("td", {}, ...charts.slice(0, 1).map((c) => c.node)),
     cells.sent, element("td", {}, ...charts.slice(1).map((c) => c.node)), cells.cpu, cells.lag, cells.memory, cells.restarts, cells.up,
     element("td", {}, ...(isWorker ? [restart, drain] : [])));
   row.update = (process) => {
@@ -158,15 +155,15 @@ function processRow(first) {
     write(cells.cpu, decimal(process.cpu_percent));
     write(cells.lag, isWorker ? milliseconds(process.loop_lag_seconds) : "");
     write(cells.memory, megabytes(process.rss_bytes));
-    write(cells.restarts, String(process.restarts));
+    write(cells.restarts, whole(process.restarts));
     write(cells.up, duration(process.uptime_seconds));
     charts[0]?.add(process.connections, whole(process.connections));
     charts[1]?.add(process.messages_out_per_second, whole(process.messages_out_per_second));
     const isDrained = process.state === "drained";
     write(drain, isDrained ? "Resume" : "Drain");
     drain.setAttribute("aria-label", `${drain.textContent} ${process.name}`);
-    restart.disabled = isDrained || status.operation !== null;
-    drain.disabled = status.operation !== null;
+    restart.disabled = isDrained || status.operation !== "";
+    drain.disabled = status.operation !== "";
   };
   return row;
 }
@@ -182,52 +179,137 @@ function nodeRow() {
   return row;
 }
 
+function timeOf(event) {
+  const { clock, iso } = moment(event.at);
+  return element("time", { text: clock, datetime: iso });
+}
+
 function showEvents(events, isFirst) {
   if (isFirst) $("events").replaceChildren();
   for (const event of events) {
     const line = element("li", { "data-state": event.level });
-    line.append(element("time", { text: clock(event.at), datetime: new Date(event.at * 1000).toISOString() }), `${event.source}  ${event.text}`);
+    line.append(timeOf(event), `${event.source}  ${event.text}`);
     $("events").prepend(line);
   }
   while ($("events").childElementCount > EVENTS) $("events").lastChild.remove();
 }
 
-function listen() {
-  const stream = new EventSource("stream");
-  let isFirst = true;
-  stream.onopen = () => (isFirst = true);
-  stream.onmessage = (message) => {
-    const { status: now, events } = JSON.parse(message.data);
-    showStatus(now);
-    showEvents(events, isFirst);
-    isFirst = false;
+/** Read the stream until it ends. Raises Refused, or what `fetch` raises. An EventSource would hide why it failed. */
+async function follow() {
+  const silence = new AbortController();
+  let timer = null, isFirst = true, rest = "";
+  const heard = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => silence.abort(), SILENCE_SECONDS * 1000);
   };
-  stream.onerror = () => {
-    state("away: reconnecting");
-    // The browser does not retry after an HTTP error, which nginx sends while the supervisor is away.
-    if (stream.readyState === EventSource.CLOSED) setTimeout(listen, 2000);
-  };
+  try {
+    heard();
+    const answer = await fetch("stream", { signal: silence.signal });
+    if (!answer.ok) throw await refused(answer);
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      heard();
+      const blocks = (rest + value).split("\n\n"); // HTML Standard, section 9.2: a blank line ends an event
+      rest = blocks.pop();
+      for (const block of blocks) {
+        try {
+          const tick = JSON.parse(block.slice("data: ".length)) ?? {};
+          showStatus(statusOf(tick.status));
+          showEvents(eventsOf(tick.events), isFirst);
+          isFirst = false;
+        } catch (error) {
+          reportError(error); // a fault in this page: the next status may be shown all the same
+        }
+      }
+    }
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function listen() {
+  let failure = null;
+  try {
+    await follow();
+  } catch (error) {
+    failure = error;
+  }
+  status = null;
+  for (const made of document.querySelectorAll("#processes button, #restart-all, #rebalance, #scale-button")) made.disabled = true;
+  const code = failure instanceof Refused ? failure.status : 0;
+  if (code === 401) return leave("logged out", "The dashboard asks for its token again.", true);
+  if (code === 403 || code === 404) return leave("closed", `The dashboard is closed to this browser: ${failure.message}.`);
+  away("away: reconnecting", code === 503 ? `${failure.message}. This page tries again.` : "The cluster does not answer. This page tries again.");
+  setTimeout(listen, RETRY_SECONDS * 1000);
+}
+
+function away(word, text, mayLogIn = false) {
+  state(word);
+  write($("away-text"), text);
+  $("enter").hidden = !mayLogIn;
+  $("away").hidden = false;
+}
+
+/** Say that the page has ended. A reload begins anew. */
+function leave(word, text, mayLogIn = false) {
+  away(word, text, mayLogIn);
+  $("state").dataset.state = "closed";
+  clearInterval(refreshing);
+}
+
+// Requests
+
+class Refused extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** Return the error that an answer stands for. It is JSON from the supervisor, text from the gate, HTML from nginx. */
+async function refused(answer) {
+  const body = await answer.text().catch(() => "");
+  let reason = "";
+  try {
+    reason = JSON.parse(body).error;
+  } catch {
+    if (answer.headers.get("Content-Type")?.startsWith("text/plain")) reason = body.trim();
+  }
+  return new Refused(answer.status, typeof reason === "string" && reason ? reason : `the cluster answers with ${answer.status}`);
+}
+
+async function request(path, options) {
+  const answer = await fetch(`api/${path}`, options);
+  if (!answer.ok) throw await refused(answer);
+  return answer.json();
+}
+
+function post(name, body) {
+  return request(name, {
+    method: "POST",
+    headers: { "Content-Type": "application/json", "X-WSD-Dashboard": "1" },
+    body: JSON.stringify(body),
+  });
 }
 
 // Sessions, channels and traces, which the workers are asked for
-
-async function ask(path) {
-  const answer = await fetch(`api/${path}`);
-  if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).error ?? answer.statusText);
-  return answer.json();
-}
 
 async function refresh() {
   if (document.hidden || status === null) return;
   const query = new URLSearchParams({ offset, limit: PAGE, user: $("user").value });
   try {
-    const [channels, sessions] = await Promise.all([ask(`channels?limit=${PAGE}`), ask(`sessions?${query}`)]);
-    rows($("channels"), channels.channels, (channel) => channel.name, channelRow);
-    rows($("sessions"), sessions.sessions, (session) => session.session_id, sessionRow);
-    const count = sessions.sessions.length;
-    write($("page"), count ? `${offset + 1} to ${offset + count} of ${sessions.total}` : "none");
+    const [channels, found] = await Promise.all([
+      request(`channels?limit=${PAGE}`).then(channelsOf), request(`sessions?${query}`).then(sessionsOf),
+    ]);
+    $("no-channels").hidden = channels.length > 0;
+    rows($("channels"), channels, (channel) => channel.name, channelRow);
+    rows($("sessions"), found.sessions, (session) => session.session_id, sessionRow);
+    const count = found.sessions.length;
+    write($("page"), count ? `${offset + 1} to ${offset + count} of ${whole(found.total)}` : "none");
     $("previous").disabled = offset === 0;
-    $("next").disabled = offset + count >= sessions.total;
+    $("next").disabled = offset + count >= found.total;
   } catch (error) {
     write($("page"), error.message);
   }
@@ -244,10 +326,10 @@ function channelRow() {
 }
 
 function sessionRow(first) {
-  const user = element("th", { scope: "row" }), where = element("td"), now = element("td"), channels = element("td", { class: "long" });
+  const user = element("th", { scope: "row", title: first.user_id }), where = element("td"), now = element("td"), channels = element("td", { class: "long" });
   const row = element("tr", {}, user, now, where, channels, element("td", {},
     button("Trace", `Trace the session of ${first.user_id}`, () => showTrace(first.session_id)),
-    button("Kick", `End the session of ${first.user_id}`, () => kick(first))));
+    button("Kick", `Kick ${first.user_id}: end the session`, () => kick(first))));
   row.update = (session) => {
     write(user, session.user_id);
     write(now, session.state);
@@ -260,11 +342,11 @@ function sessionRow(first) {
 
 async function showTrace(sessionId) {
   try {
-    const { sessions: [session] } = await ask(`trace?who=${encodeURIComponent(sessionId)}`);
+    const { sessions: [session] } = sessionsOf(await request(`trace?who=${encodeURIComponent(sessionId)}`));
     write($("trace-title"), session ? `Session of ${session.user_id}, ${session.state}` : "Nothing is known about this session");
     $("trace-events").replaceChildren(...(session?.events ?? []).map((event) =>
-      element("li", {}, element("time", { text: clock(event.at) }), `${event.worker_id}  ${event.what} ${event.detail}`)));
-    $("trace").showModal();
+      element("li", {}, timeOf(event), `${event.worker_id}  ${event.what} ${event.detail}`)));
+    if (!$("trace").open) $("trace").showModal();
   } catch (error) {
     notify(error.message, true);
   }
@@ -278,26 +360,19 @@ function button(text, label, onclick) {
   return made;
 }
 
-function confirmed(question) {
-  write($("question"), question);
+/** Ask a question with the buttons Cancel and `action`. Return whether the answer is `action`. */
+function confirmed(question, action) {
   const dialog = $("confirm");
+  if (dialog.open) return Promise.resolve(false);
+  write($("question"), question);
+  write($("yes"), action);
   dialog.returnValue = "no";
   dialog.showModal();
   return new Promise((resolve) => (dialog.onclose = () => resolve(dialog.returnValue === "yes")));
 }
 
-async function post(name, body) {
-  const answer = await fetch(`api/${name}`, {
-    method: "POST",
-    headers: { "Content-Type": "application/json", "X-WSD-Dashboard": "1" },
-    body: JSON.stringify(body),
-  });
-  if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).error ?? answer.statusText);
-  return answer.json();
-}
-
-async function operate(name, body, question) {
-  if (question && !(await confirmed(question))) return;
+async function operate(name, body, question, action) {
+  if (question && !(await confirmed(question, action))) return;
   try {
     notify(`${name} …`);
     await post(name, body);
@@ -307,7 +382,7 @@ async function operate(name, body, question) {
 }
 
 async function kick(session) {
-  if (!(await confirmed(`End the session of ${session.user_id}? The client is disconnected and cannot resume it.`))) return;
+  if (!(await confirmed(`End the session of ${session.user_id}? The client is disconnected and cannot resume it.`, "Kick"))) return;
   try {
     await post("kick", { who: session.session_id });
     await refresh();
@@ -316,13 +391,15 @@ async function kick(session) {
   }
 }
 
-$("restart-all").onclick = () => operate("restart", {}, "Restart all workers? Clients resume on the new processes.");
-$("rebalance").onclick = () => operate("rebalance", {}, "Spread connections evenly? Some clients are disconnected and resume on other workers.");
+$("restart-all").onclick = () => operate("restart", {}, "Restart all workers? Clients resume on the new processes.", "Restart");
+$("rebalance").onclick = () =>
+  operate("rebalance", {}, "Spread connections evenly? Some clients are disconnected and resume on other workers.", "Rebalance");
 $("scale").onsubmit = (submitted) => {
   submitted.preventDefault();
+  if (status === null) return;
   const wanted = Number($("workers").value);
   $("workers").blur();
-  operate("scale", { workers: wanted }, `Scale from ${status.workers.length} to ${wanted} workers?`);
+  operate("scale", { workers: wanted }, `Scale from ${status.workers.length} to ${wanted} workers?`, "Scale");
 };
 $("search").onsubmit = (submitted) => {
   submitted.preventDefault();
@@ -332,6 +409,6 @@ $("search").onsubmit = (submitted) => {
 $("previous").onclick = () => { offset = Math.max(0, offset - PAGE); refresh(); };
 $("next").onclick = () => { offset += PAGE; refresh(); };
 
-listen();
-setInterval(refresh, REFRESH_SECONDS * 1000);
+const refreshing = setInterval(refresh, REFRESH_SECONDS * 1000);
 setTimeout(refresh, 1500);
+listen();

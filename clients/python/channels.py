@@ -1,10 +1,10 @@
 """The channels of a client: those that the application wants, where the client stands in them, and what it has read."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from wsd.client.effects import Gap, Message
 from wsd.client.settings import MAX_UIDS
+from wsd.client.texts import is_text
 
 OWN_CHANNELS = ("broadcast", "direct")
 """Channels that every client is in, and that it cannot join or leave."""
@@ -52,7 +52,7 @@ class Channels:
         self.joined.discard(channel)
         self.positions.pop(channel, None)
 
-    def welcomed(self, states: Message, pending: set[str]) -> Reconciliation:
+    def welcomed(self, states: dict[str, Message], pending: set[str]) -> Reconciliation:
         """Take over the channels of a welcome.
 
         `states`: by channel, its position and whether what was missed follows. `pending`: channels that a call waits to
@@ -85,34 +85,37 @@ class Channels:
             return None
         if channel not in OWN_CHANNELS:
             self.joined.add(channel)
-        offset, epoch = state.get("offset"), state.get("epoch")
+        position = position_in(channel, state)
         was_known = channel in self.positions
         if state.get("recovered") is True:
-            if not was_known and isinstance(offset, int):
-                self.positions[channel] = {"offset": offset - int(state.get("count") or 0), "epoch": epoch}
+            if not was_known and position is not None:
+                count = state.get("count")
+                missed = count if isinstance(count, int) else 0
+                self.positions[channel] = {**position, "offset": position["offset"] - missed}
             return None
-        if isinstance(offset, int):
-            self.positions[channel] = {"offset": offset, "epoch": epoch}
+        if position is not None:
+            self.positions[channel] = position
         if state.get("recovered") is False and was_known:
             return Gap(channel, str(state.get("reason", "")))
         return None
 
-    def moved(self, channel: str, offset: Any, epoch: Any) -> None:
+    def moved(self, channel: str, message: Message) -> None:
         """Note a position that the hub has told by itself."""
-        if channel not in self.leaving and isinstance(offset, int):
-            self.positions[channel] = {"offset": offset, "epoch": epoch}
+        position = position_in(channel, message)
+        if channel not in self.leaving and position is not None:
+            self.positions[channel] = position
 
     def is_new(self, message: Message) -> bool:
         """Note a message. Return whether the application should get it: it came for the first time, and is wanted."""
         channel = message.get("channel", "")
         if channel in self.leaving:
             return False
-        offset, epoch, uid = message.get("offset"), message.get("epoch"), message.get("uid")
-        if isinstance(offset, int):
+        position, uid = position_in(channel, message), message.get("uid")
+        if position is not None:
             at = self.positions.get(channel)
-            if at is not None and at["epoch"] == epoch and offset <= at["offset"]:
+            if at is not None and at["epoch"] == position["epoch"] and position["offset"] <= at["offset"]:
                 return False
-            self.positions[channel] = {"offset": offset, "epoch": epoch}
+            self.positions[channel] = position
         if not isinstance(uid, str) or not uid:
             return True
         if any((channel, one) in self._uids for one in uids_of(uid)):  # it arrived before it was stored, too
@@ -121,6 +124,14 @@ class Channels:
         if len(self._uids) > MAX_UIDS:
             del self._uids[next(iter(self._uids))]
         return True
+
+
+def position_in(channel: str, fields: Message) -> Message | None:
+    """Return the position that a message names in a channel, or None if it names none that could be sent back."""
+    offset, epoch = fields.get("offset"), fields.get("epoch")
+    if is_text(channel) and isinstance(offset, int) and is_text(epoch):
+        return {"offset": offset, "epoch": epoch}
+    return None
 
 
 def uids_of(uid: str) -> tuple[str, ...]:

@@ -1,15 +1,24 @@
 """The client's side of the conversation with the hub: calls and their answers, channels and their messages. No I/O."""
 
-import json
 from collections.abc import Callable
 
-from wsd.client.channels import Channels
+from wsd.client.channels import Channels, position_in
 from wsd.client.effects import Deliver, Effect, Gap, Left, Message, PresenceChanged, Reject, Resolve, Send
 from wsd.client.ends import TOO_BIG_CODE, End
-from wsd.client.errors import CANCELLED, CLOSED, NOT_ENCODABLE, TIMEOUT, TOO_BIG, UNANSWERED, RequestError
+from wsd.client.errors import (
+    CANCELLED,
+    CLOSED,
+    INVALID_CHANNEL,
+    NOT_ENCODABLE,
+    TIMEOUT,
+    TOO_BIG,
+    UNANSWERED,
+    RequestError,
+)
 from wsd.client.pacing import Pacing
 from wsd.client.requests import Progress, Request, Requests
 from wsd.client.settings import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, MAX_TRIES, READ_SECONDS, Settings
+from wsd.client.texts import encoded, is_text
 
 KEYED = ("publish", "broadcast", "direct")
 """Requests that are sent with an idempotency key, so that the hub carries them out once."""
@@ -57,6 +66,8 @@ class Conversation:
         Raises RequestError for data that cannot be sent, and if too much waits already.
         """
         request_id = self._next_id
+        if "channel" in fields:
+            _check_channel(fields["channel"])
         fields = {"type": kind, **fields, "id": request_id}
         if kind in KEYED:
             fields["idempotency_key"] = f"{self._run_id}-{request_id}"
@@ -75,6 +86,7 @@ class Conversation:
 
         Raises RequestError if too much waits already.
         """
+        _check_channel(channel)
         request = Request(
             self._next_id,
             "subscribe",
@@ -95,6 +107,7 @@ class Conversation:
 
         Raises RequestError if too much waits already.
         """
+        _check_channel(channel)
         text, size = encoded({"type": "unsubscribe", "channel": channel, "id": self._next_id})
         request = Request(self._next_id, "unsubscribe", text, size, channel, deadline=_deadline(now, timeout))
         self._add(request)
@@ -116,10 +129,17 @@ class Conversation:
         return len(found)
 
     def mark_read(self, now: float, channel: str, position: Message | None) -> None:
-        """Note what the application has read in a channel: up to `position`, or everything that was delivered."""
-        at = position if position is not None else self.channels.positions.get(channel)
+        """Note what the application has read in a channel: up to `position`, or everything that was delivered.
+
+        Raises RequestError for a position that is none.
+        """
+        _check_channel(channel)
+        if position is None:
+            at = self.channels.positions.get(channel)
+        elif (at := position_in(channel, position)) is None:
+            raise RequestError(NOT_ENCODABLE, "a position has an offset and an epoch")
         if at is not None:
-            self._read[channel] = dict(at)
+            self._read[channel] = at
             if self._read_at is None:
                 self._read_at = now
 
@@ -144,7 +164,8 @@ class Conversation:
         self._pacing = Pacing(limits if isinstance(limits, dict) else None, now)
         self._max_message_bytes = self._pacing.max_message_bytes
         self._held_until = None
-        todo = self.channels.welcomed(welcome["channels"], set(self._last_call))
+        states = {channel: state for channel, state in welcome["channels"].items() if isinstance(state, dict)}
+        todo = self.channels.welcomed(states, set(self._last_call))
         for gap in todo.gaps:
             self._emit(gap)
         for channel in todo.unsubscribe:
@@ -156,8 +177,7 @@ class Conversation:
 
     def lost(self, end: End) -> None:
         """Note that the connection has ended. What is unanswered is sent again on the next one."""
-        self._attempt = None
-        self._send_at = self._held_until = None
+        self._hang_up()
         self._subscribed.clear()
         largest = self.requests.largest_in_flight()
         if end.code == TOO_BIG_CODE and largest is not None:
@@ -169,10 +189,14 @@ class Conversation:
 
     def over(self, reason: str) -> None:
         """Reject all calls: the client is closed."""
+        self._hang_up()
         for request in self.requests.take_all():
             if not request.internal:
                 self._emit(Reject(request.id, CLOSED, reason))
         self._last_call.clear()
+
+    def _hang_up(self) -> None:
+        self._attempt = self._send_at = self._held_until = None
 
     # Time
 
@@ -227,7 +251,7 @@ class Conversation:
             if gap := self.channels.placed(channel, message):
                 self._emit(gap)
         elif kind in ("gap", "position") and not self._holding:
-            self.channels.moved(channel, message.get("offset"), message.get("epoch"))
+            self.channels.moved(channel, message)
             if kind == "gap" and channel not in self.channels.leaving:
                 self._emit(Gap(channel, str(message.get("reason", ""))))
         elif kind == "presence_changed" and channel not in self.channels.leaving:
@@ -253,7 +277,7 @@ class Conversation:
         if request.kind == "unsubscribe" and request.channel not in self._last_call:
             self.channels.leaving.pop(request.channel, None)
         if request.kind == "ping":
-            self._read = {one: at for one, at in self._read.items() if request.positions.get(one) != at}
+            self._forget_read(request)
         if request.internal:
             return
         if request.kind == "subscribe":
@@ -273,6 +297,8 @@ class Conversation:
             self.channels.forget(request.channel)
         if request.kind == "unsubscribe" and is_latest:
             self.channels.leaving.pop(request.channel, None)
+        if request.kind == "ping":
+            self._forget_read(request)
         if not request.internal:
             self._emit(Reject(request.id, code, text))
         elif request.kind == "subscribe":
@@ -306,6 +332,10 @@ class Conversation:
             del self._last_call[request.channel]
             return True
         return request.internal and request.channel not in self._last_call
+
+    def _forget_read(self, ping: Request) -> None:
+        """Forget the positions of a ping that was answered. Those that changed meanwhile are told again."""
+        self._read = {channel: at for channel, at in self._read.items() if ping.positions.get(channel) != at}
 
     # What the client says
 
@@ -361,16 +391,9 @@ class Conversation:
             raise RequestError(TOO_BIG, f"the message has {size} bytes, the hub takes {limit:.0f}")
 
 
-def encoded(fields: Message) -> tuple[str, int]:
-    """Return a JSON object as text, and the bytes of it.
-
-    Raises RequestError `not_encodable`.
-    """
-    try:
-        text = json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return text, len(text.encode())
-    except (TypeError, ValueError, RecursionError) as exc:
-        raise RequestError(NOT_ENCODABLE, f"this cannot be sent as JSON: {exc}") from None
+def _check_channel(channel: object) -> None:
+    if not is_text(channel):
+        raise RequestError(INVALID_CHANNEL, "the name of a channel is a text")
 
 
 def _deadline(now: float, timeout: float | None) -> float | None:

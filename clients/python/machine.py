@@ -13,11 +13,10 @@ Each method that takes an event takes the time first, in seconds by any clock th
 taken afterwards with `take_effects`. Each attempt to connect has a number. Events of an earlier attempt are ignored.
 """
 
-import json
 from collections.abc import Callable
 from enum import Enum, auto
 
-from wsd.client.conversation import Conversation, encoded
+from wsd.client.conversation import Conversation
 from wsd.client.effects import AskToken, Connect, Disconnect, Effect, Message, Send, State, StateChanged, StateName
 from wsd.client.ends import End, Sequel, sequel
 from wsd.client.errors import CLOSED, RequestError
@@ -30,11 +29,13 @@ from wsd.client.settings import (
     LIVED_SECONDS,
     LONGEST_PAUSE_SECONDS,
     LONGEST_RETRY_AFTER_SECONDS,
+    MAX_GRACES,
     PONG_SECONDS,
     TOKEN_SECONDS,
     WELCOME_SECONDS,
     Settings,
 )
+from wsd.client.texts import decoded, encoded, is_text
 
 GOODBYE = 1000
 """The close code that ends the session, too."""
@@ -55,9 +56,9 @@ class Phase(Enum):
 
 
 TOO_LONG = {
-    Phase.TOKEN: f"no token: the function took longer than {TOKEN_SECONDS:.0f} s",
-    Phase.HANDSHAKE: f"the server did not answer within {HANDSHAKE_SECONDS:.0f} s",
-    Phase.WELCOME: f"no welcome came within {WELCOME_SECONDS:.0f} s",
+    Phase.TOKEN: "no token: the function did not return in time",
+    Phase.HANDSHAKE: "the server did not answer the handshake in time",
+    Phase.WELCOME: "no welcome came in time",
 }
 
 
@@ -76,6 +77,7 @@ class Machine:
         self._attempt = 0
         self._phase_ends_at: float | None = None
         self._grace_until = float("-inf")  # no time is over before that: the process has just slept
+        self._graces = 0  # times in a row that the process seems to have slept, without a sign of life from outside
         self._opened_at = 0.0  # the last welcome came then
         self._heard_at = 0.0  # the last word of the hub came then
         self._dead_at: float | None = None  # the connection counts as lost then, if the hub does not answer the ping
@@ -180,6 +182,9 @@ class Machine:
         """Note that the network may be back, or that the page can be seen again: try at once."""
         if self._phase is Phase.PAUSE:
             self._connect(now)
+        elif self._phase is Phase.HANDSHAKE and self._phase_ends_at is not None:
+            # The attempt may have begun on a network that is gone.
+            self._phase_ends_at = min(self._phase_ends_at, now + GRACE_SECONDS)
         elif self._phase is Phase.OPEN:
             self._ping(now, GRACE_SECONDS)
 
@@ -202,7 +207,9 @@ class Machine:
             return
         self._sent_token = token is not None
         self._enter(now, Phase.HANDSHAKE, HANDSHAKE_SECONDS)
-        query = {**self._guest, **({"resume": "1"} if self._resume_token else {})}
+        query = dict(self._guest) if token is None else {}
+        if self._resume_token:
+            query["resume"] = "1"
         self._effects.append(Connect(attempt, query, token))
 
     def token_failed(self, now: float, attempt: int, problem: str) -> None:
@@ -223,12 +230,9 @@ class Machine:
         """The hub has sent a text."""
         if attempt != self._attempt or self._phase not in (Phase.WELCOME, Phase.OPEN):
             return
-        self._heard_at, self._dead_at = now, None
-        try:
-            message = json.loads(text)
-        except ValueError:
-            message = None
-        if not isinstance(message, dict):
+        self._heard_at, self._dead_at, self._graces = now, None, 0
+        message = decoded(text)
+        if message is None:
             self._give_up(now, "the server sent something else than JSON objects")
         elif self._phase is Phase.OPEN:
             self._conversation.received(now, message)
@@ -244,8 +248,11 @@ class Machine:
     def tick(self, now: float) -> None:
         """Time has passed."""
         due = self.deadline
-        if due is not None and now - due > LATE_SECONDS:
+        if due is not None and now - due <= LATE_SECONDS:
+            self._graces = 0
+        elif due is not None and self._graces < MAX_GRACES:
             # The process slept. What the hub said meanwhile may lie unread, so nothing is over yet.
+            self._graces += 1
             self._grace_until = now + GRACE_SECONDS
             if self._phase is Phase.OPEN:
                 self._ping(now, GRACE_SECONDS)
@@ -271,7 +278,7 @@ class Machine:
         self._effects.append(AskToken(self._attempt))
 
     def _enter(self, now: float, phase: Phase, seconds: float) -> None:
-        self._phase, self._phase_ends_at = phase, now + seconds
+        self._phase, self._phase_ends_at, self._graces = phase, now + seconds, 0
 
     def _phase_over_at(self) -> float | None:
         """Return when the phase is over at the latest. A pause is not prolonged by a sleep of the process."""
@@ -286,9 +293,11 @@ class Machine:
         self._phase, self._phase_ends_at = Phase.OPEN, None
         self._opened_at = now
         self.welcome = welcome
-        self._resume_token = str(welcome.get("resume_token") or "")
+        resume_token = welcome.get("resume_token")
+        self._resume_token = resume_token if is_text(resume_token) else ""
         if not self._sent_token and not self._settings.has_name:
-            self._guest = {key: str(welcome[key]) for key in ("user_id", "username") if key in welcome}
+            names = {key: welcome.get(key) for key in ("user_id", "username")}
+            self._guest = {key: name for key, name in names.items() if is_text(name) and name}
         self._change(State("open"))
         self._conversation.welcomed(now, self._attempt, welcome)
         self._go_on(now)
@@ -311,7 +320,7 @@ class Machine:
         else:
             # Full jitter: the clients of a worker that has ended must not all come back at the same moment.
             longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(self._failures, 10))
-            pause = min(end.retry_after, LONGEST_RETRY_AFTER_SECONDS) + longest * self._random()
+            pause = min(max(0.0, end.retry_after), LONGEST_RETRY_AFTER_SECONDS) + longest * self._random()
             self._failures += 1
             self._enter(now, Phase.PAUSE, pause)
             self._change(State("waiting", str(end), end.code, end.status, pause, self._failures))

@@ -22,6 +22,9 @@ MAX_KNOWN_CHANNELS = 32
 TOLERANCE = 1e-6
 """Tokens that may be missing: sums of fractions are not exact."""
 
+LARGEST_LIMIT = 1e15
+"""A limit above this is none."""
+
 UNKNOWN = {"messages_per_second": 50, "message_burst": 100, "bytes_per_second": 65_536, "byte_burst": 524_288}
 """Limits of a hub that names none."""
 
@@ -62,7 +65,7 @@ class Pacing:
 
         def limit(name: str) -> float:
             value = given.get(name, 0)
-            return float(value) if isinstance(value, int | float) and value > 0 else 0.0
+            return float(value) if isinstance(value, int | float) and 0 < value < LARGEST_LIMIT else 0.0
 
         message_burst, byte_burst = limit("message_burst"), limit("byte_burst")
         self._messages = Bucket(limit("messages_per_second"), message_burst, now)

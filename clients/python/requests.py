@@ -82,7 +82,7 @@ class Requests:
         return self._first_deadline
 
     def get(self, request_id: object) -> Request | None:
-        return self._all.get(request_id) if isinstance(request_id, int) else None
+        return self._all.get(request_id) if type(request_id) is int else None  # True is an int, too, and equals 1
 
     def add(self, request: Request) -> None:
         """Add a request behind those of its kind: of calls, or of the client itself.

@@ -24,6 +24,10 @@ LATE_SECONDS: Final = 2.0
 GRACE_SECONDS: Final = 5.0
 """After such a sleep, and when the network is back, the hub gets this long to show that the connection still lives."""
 
+MAX_GRACES: Final = 3
+"""A client waits so often in a row without a sign of life. Timers of hidden pages are always late, which must not delay
+every end for ever."""
+
 LIVED_SECONDS: Final = 10.0
 """A connection that has lived this long ends a row of failures: the next pause is a short one again."""
 

@@ -13,14 +13,9 @@ from msgspec import Struct
 
 from wsd.supervisor.cluster import Cluster
 from wsd.supervisor.services.nginx_config import DASHBOARD_PATH
+from wsd.templates import PAGE_HEADERS
 
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-}
+HEADERS = {**PAGE_HEADERS, "Cache-Control": "no-store"}
 
 
 class Visitor(Struct, frozen=True):

@@ -29,7 +29,7 @@ from wsd.supervisor.deploys.operations import Operations
 from wsd.supervisor.logs.events import EventFollower, read_events
 from wsd.supervisor.logs.reading import choose
 from wsd.supervisor.services.nginx_config import DASHBOARD_PATH, FORWARDED_HEADER
-from wsd.templates import template_text
+from wsd.templates import PAGE_FILES, template_text
 from wsd.worker.contract.events import EVENT
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,12 @@ MAX_STREAMS = 32
 
 EVENTS_AT_FIRST = 100
 TICK_SECONDS = 1.0
-FILES = {"dashboard.css": "text/css", "dashboard.js": "text/javascript"}
+FILES = {
+    **PAGE_FILES,
+    "dashboard.css": "text/css",
+    "dashboard.js": "text/javascript",
+    "dashboard_records.js": "text/javascript",
+}
 
 
 class Dashboard:
@@ -60,6 +65,7 @@ class Dashboard:
         self.routes = [
             Route("/", self._front),
             Route("/login", self._login, methods=["POST"]),
+            Route("/login", self._to_front),  # the browser's address after a wrong token
             Route("/stream", self._admitted(self._stream)),
             *(Route(f"/{name}", self._file) for name in FILES),
             *(
@@ -122,6 +128,9 @@ class Dashboard:
         if refused is not None:
             refused = self._try_token(request, given)
         return self._enter(request) if refused is None else self._no_entry(refused, wrong=True)
+
+    async def _to_front(self, request: Request) -> Response:
+        return RedirectResponse(DASHBOARD_PATH, 303, HEADERS)
 
     async def _login(self, request: Request) -> Response:
         refused = self._refusal(request)

@@ -73,5 +73,7 @@ async def test_the_page_loses_nothing_while_its_worker_is_killed(tmp_path: Path)
                     await eventually(lambda before=before: tab.text("#worker") not in ("", before))  # type: ignore[misc]
                 await talker.broadcast({"text": text})
         await eventually(lambda: tab.run("document.querySelectorAll('#messages li').length") >= len(said))
-        heard = str(tab.run("[...document.querySelectorAll('#messages li')].map(i => i.lastChild.data).join('|')"))
+        heard = str(
+            tab.run("[...document.querySelectorAll('#messages li')].map(i => i.lastChild.textContent).join('|')")
+        )
         assert heard.split("|")[::-1] == said

@@ -1,6 +1,7 @@
 """Admission of clients: identities, origins, limits of connections and rates, and silence."""
 
 import asyncio
+import contextlib
 import json
 import socket
 import time
@@ -425,19 +426,54 @@ async def test_handshakes_above_the_rate_get_503_and_when_to_come_back(tmp_path:
 # Silence
 
 
-async def test_a_silent_client_is_closed_and_may_come_back(tmp_path: Path) -> None:
-    with worker(tmp_path, idle_timeout=1.0) as serving:
-        silent, talker = await serving.connect(), await serving.connect()
-        closed = asyncio.create_task(close_of(silent))
+SILENCE: list[dict[str, object]] = [
+    {},
+    {"type": "ping"},
+    {"type": "ping", "id": 1},
+    {"type": "ping", "positions": {"room": {"offset": 1, "epoch": "x"}}},
+]
+"""What a client may send all the time and is idle nevertheless. The first sends nothing."""
+
+
+@pytest.mark.parametrize("protocol", ["wsd", "uvicorn"])
+async def test_a_silent_client_is_closed_and_may_come_back(tmp_path: Path, protocol: str) -> None:
+    with worker(tmp_path, idle_timeout=1.0, protocol=protocol) as serving:
+        silent = [await serving.connect(f"silent-{number}") for number in range(len(SILENCE))]
+        talker = await serving.connect()
+        closed = asyncio.gather(*(_close_after(connection) for connection in silent))
         while not closed.done():
-            await ask(talker, type="ping")
+            await ask(talker, type="unsubscribe", channel="room")
+            for connection, request in zip(silent, SILENCE, strict=True):
+                if request:
+                    with contextlib.suppress(ConnectionClosed):
+                        await connection.send(json.dumps(request))
             await asyncio.sleep(0.1)
-        assert await closed == (4000, "nothing received for 1 s")
+        assert await closed == [(4000, "nothing received for 1 s")] * len(SILENCE)
         assert (await ask(talker, type="ping"))["type"] == "pong"
         await eventually(
-            lambda: serving.request("GET", "/api/websocket/stats?scope=worker")[1]["closes"] == {"idle": 1}
+            lambda: serving.request("GET", "/api/websocket/stats?scope=worker")[1]["closes"] == {"idle": len(SILENCE)}
         )
         await talker.close()
+
+
+async def _close_after(connection: Any) -> tuple[int | None, str | None]:
+    """Read everything until the server closes the connection, and return the code and the reason."""
+    with contextlib.suppress(ConnectionClosed):
+        async with asyncio.timeout(10):
+            async for _ in connection:
+                pass
+    return connection.close_code, connection.close_reason
+
+
+@pytest.mark.parametrize("protocol", ["wsd", "uvicorn"])
+async def test_pings_take_nothing_from_a_client_that_is_active(tmp_path: Path, protocol: str) -> None:
+    with worker(tmp_path, idle_timeout=1.2, protocol=protocol) as serving:
+        connection = await serving.connect()
+        for _ in range(4):
+            assert (await ask(connection, type="unsubscribe", channel="room"))["type"] == "ack"
+            for _ in range(8):
+                await asyncio.sleep(0.1)
+                assert (await ask(connection, type="ping"))["type"] == "pong"
 
 
 @pytest.mark.parametrize("protocol", ["wsd", "uvicorn"])

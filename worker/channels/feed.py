@@ -339,6 +339,14 @@ class ChannelFeed:
         missed = self._recent.after(since.offset) if self._recent is not None else None
         return Recovered(missed) if missed is not None else ReadFirst(since.offset)
 
+    def before_newest(self, count: int, begin: int) -> Position | None:
+        """Return the position before the newest `count` entries, or None while the feed is at no position.
+
+        `begin`: the offset before the first entry that the history still has.
+        """
+        at = self.position
+        return Position(max(at.offset - count, begin), at.epoch) if at is not None else None
+
     def prepend(self, since: Position, page: Page) -> Loss | None:
         """Keep the entries of a page that was read after `since`. Return why that is not possible, if it is not."""
         at = self.position
@@ -367,6 +375,15 @@ class ChannelFeed:
         """Return a page without the entries that are still to be handed out."""
         last = self.position.offset if self.position is not None else 0
         return structs.replace(page, entries=tuple(entry for entry in page.entries if offset_of(entry) <= last))
+
+    @staticmethod
+    def run_of(page: Page) -> Page:
+        """Return a page from its last hole on, if it has one."""
+        entries = page.entries
+        begin = len(entries) - 1
+        while begin > 0 and offset_of(entries[begin - 1]) + 1 == offset_of(entries[begin]):
+            begin -= 1
+        return structs.replace(page, entries=entries[begin:]) if begin > 0 else page
 
     def loss_before(self, page: Page, since: Position) -> Loss | None:
         """Return why the entries of a page are not those that come right after `since`; None if they are."""

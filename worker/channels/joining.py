@@ -12,7 +12,7 @@ from wsd.worker.channels.channel import Channel
 from wsd.worker.channels.feed import Loss
 from wsd.worker.channels.member_messages import MemberMessages, entry_message
 from wsd.worker.channels.open_channels import OpenChannels
-from wsd.worker.channels.recovery import RETRY_SECONDS, Missed, Recovery
+from wsd.worker.channels.recovery import RETRY_SECONDS, Missed, Recovery, Wanted
 from wsd.worker.delivery.batch import Batch, Message
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.errors import RedisUnavailableError
@@ -26,15 +26,15 @@ PATIENCE_SECONDS = 20.0
 class Joined:
     """The place of a new member in a channel.
 
-    `position` is that of the channel, None while Redis is away. The member gets the `count` messages after `since`, if
-    it asked for them; or there is a `loss`.
+    `position` is that of the channel, None while Redis is away. `recovered` says whether the member gets what it asked
+    for: `count` messages follow then, and otherwise there is a `loss`. It is None if there was nothing to ask for.
     """
 
-    __slots__ = ("count", "loss", "position", "since")
+    __slots__ = ("count", "loss", "position", "recovered")
 
-    def __init__(self, position: Position | None, since: Position | None, count: int, loss: Loss | None) -> None:
+    def __init__(self, position: Position | None, recovered: bool | None, count: int, loss: Loss | None) -> None:
         self.position = position
-        self.since = since
+        self.recovered = recovered
         self.count = count
         self.loss = loss
 
@@ -42,10 +42,10 @@ class Joined:
         """Return the place as the wire describes it."""
         at = self.position
         state = wire.ChannelState(at.offset, at.epoch) if at is not None else wire.ChannelState()
-        if self.since is not None:
-            state.recovered = self.loss is None
-            state.count = self.count if self.loss is None else None
-            state.reason = None if self.loss is None else self.loss.value
+        if self.recovered is not None:
+            state.recovered = self.recovered
+            state.count = self.count if self.recovered else None
+            state.reason = self.loss.value if self.loss is not None else None
         return state
 
 
@@ -73,13 +73,13 @@ class Joining:
     async def join(
         self,
         name: str,
-        since: Position | None,
+        wanted: Wanted | None,
         add: Callable[[], None],
         announce: Callable[[Joined], None],
         outbox: Outbox,
         gives_up_at: float | None = None,
     ) -> None:
-        """Make a client a member of a channel, and send it what it missed after `since`.
+        """Make a client a member of a channel, and send it what it asks for of the earlier messages.
 
         `add` makes it a member and `announce` tells it where it stands. Both are called, and what it missed is sent,
         without an await between them, so that no new message comes between. `gives_up_at`: when Redis must be back, by
@@ -91,17 +91,22 @@ class Joining:
         with self._open.holding(name) as channel:
             await self._open.wait_until_ready(channel)
             found = None
-            if since is not None:
+            if wanted is not None:
                 patience_ends_at = gives_up_at or time.monotonic() + PATIENCE_SECONDS
-                found = await self._recovery.find_missed(channel, since, patience_ends_at)
+                found = await self._recovery.find(channel, wanted, patience_ends_at)
             # From here on nothing is awaited.
             add()
             feed = channel.feed
             at, early = (feed.position, feed.early) if feed is not None else (None, ())
             loss = found if isinstance(found, Loss) else None
-            entries = found.entries if isinstance(found, Missed) else ()
-            behind = at.offset - since.offset if isinstance(found, Missed) and at is not None and since else 0
-            announce(Joined(at, since, behind + len(early), loss))
+            since, entries = (found.since, found.entries) if isinstance(found, Missed) else (None, ())
+            if isinstance(wanted, int) and since is not None:
+                since, entries = _not_beyond(outbox.catching_up.get(channel.label), since, entries)
+            behind = at.offset - since.offset if at is not None and since is not None else 0
+            recovered = None if found is None else loss is None
+            if isinstance(wanted, int) and loss is Loss.NO_HISTORY:
+                recovered = loss = None  # there are no earlier messages that a client could miss
+            announce(Joined(at, recovered, behind + len(early), loss))
             outbox.caught_up(channel.label)  # of an earlier position: this one counts
             reached = since
             if behind and self._send_first_page(channel, entries, outbox):
@@ -175,6 +180,16 @@ class Joining:
         if feed.early:
             self._send_missed(channel, feed.early, outbox)
         outbox.caught_up(channel.label)
+
+
+def _not_beyond(reading: object, since: Position, entries: tuple[Entry, ...]) -> tuple[Position, tuple[Entry, ...]]:
+    """Return where to begin for a member that asks for the newest messages while it is still sent older ones.
+
+    What it has not been sent yet comes before the newest messages: a member must not miss it without being told.
+    """
+    if isinstance(reading, _Reading) and reading.since.epoch == since.epoch and reading.since.offset < since.offset:
+        return reading.since, ()
+    return since, entries
 
 
 def _encode(channel: Channel, entries: Sequence[Entry]) -> Batch:

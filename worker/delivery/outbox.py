@@ -43,7 +43,7 @@ class Outbox(SendQueue):
         self.session_id = self.user_id = self.username = ""
         self.channels: set[str] = NO_CHANNELS
         self.events: list[Event] = NO_EVENTS  # its record, see `note`
-        self.received_at = 0.0  # when the client last sent something (monotonic); infinite while nobody reads from it
+        self.received_at = 0.0  # when the client was last active (monotonic); infinite while nobody reads from it
         self.ended: Ending | None = None  # by the side that was first
         self._on_gone: Callable[[Outbox], None] | None = None  # called once, when the WebSocket has ended
         self._closing: asyncio.Future[tuple[int, str]] | None = None

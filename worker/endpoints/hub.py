@@ -5,14 +5,12 @@ import time
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import WebSocketRoute
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from wsd.templates import template_text
 from wsd.worker.delivery.handle import handle_of
+from wsd.worker.endpoints import hub_page
 from wsd.worker.endpoints.hub_client import Client
 from wsd.worker.errors import TooManyConnectionsError
 from wsd.worker.manager.membership import MAX_CHANNELS
@@ -30,14 +28,6 @@ RESUME_SECONDS = 10.0
 
 CLOSE_SECONDS = 1.0
 """How long sending a close frame may take, if the client does not read."""
-
-
-async def page(request: Request) -> Response:
-    return HTMLResponse(template_text("hub.html"))
-
-
-async def client_module(request: Request) -> Response:
-    return Response(template_text("client.js"), media_type="text/javascript")
 
 
 async def endpoint(websocket: WebSocket) -> None:
@@ -167,4 +157,4 @@ async def _close(websocket: WebSocket, code: int, reason: str) -> None:
         return
 
 
-app = Starlette(routes=[Route("/", page), Route("/client.js", client_module), WebSocketRoute("/ws", endpoint)])
+app = Starlette(routes=[*hub_page.routes, WebSocketRoute("/ws", endpoint)])

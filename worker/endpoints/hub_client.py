@@ -53,6 +53,7 @@ class Client:
     """Receives what one client of the hub sends, until its connection ends: a `Receiver`."""
 
     __slots__ = (
+        "_active_at",
         "_end",
         "_handle",
         "_manager",
@@ -73,6 +74,7 @@ class Client:
         self.connection = connection
         self._manager = manager
         self._handle = handle
+        self._active_at = time.monotonic()  # when the client last sent something else than a ping
         self._task: asyncio.Task[None] | None = None
         self._waiting: deque[str | bytes] | None = None
         self._waiting_bytes = 0
@@ -165,10 +167,13 @@ class Client:
             self._check_rates(now, content)
             request = wire.decode(content)
             if type(request) is wire.Ping:
+                if not self._paused:
+                    connection.outbox.received_at = self._active_at
                 for channel, at in request.positions.items():
                     manager.confirm(connection, channel, at)
                 manager.reply(connection, wire.Pong(request.id))
                 return None
+            self._active_at = now
             if isinstance(request, Publishing):
                 if type(request) is wire.Publish:
                     check_channel(request.channel, request.id)

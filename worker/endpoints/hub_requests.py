@@ -62,7 +62,7 @@ async def carry_out(manager: DistributedWebSocketManager, connection: Connection
 
 async def _subscribe(manager: DistributedWebSocketManager, connection: Connection, request: wire.Subscribe) -> None:
     channel, request_id = request.channel, request.id
-    if request.since is not None:
+    if request.since is not None or request.last is not None:
         await connection.outbox.until_drained()
     await _check_allowed(manager, connection, "subscribe", channel, request_id)
     if len(connection.channels | {channel}) > MAX_CHANNELS:
@@ -76,7 +76,7 @@ async def _subscribe(manager: DistributedWebSocketManager, connection: Connectio
             manager.reply(connection, wire.Ack(request_id))
 
     try:
-        await manager.join(connection, channel, request.since, announce)
+        await manager.join(connection, channel, request.since, announce, last=request.last)
     except ChannelFullError as exc:
         raise WireError("channel_full", str(exc), request_id) from None
 

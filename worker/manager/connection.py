@@ -28,7 +28,7 @@ class ConnectionLimits:
     bytes_per_second: float = 0.0  # of messages from one connection
     byte_burst: float = 0.0
     max_message_bytes: int = 0  # of one message
-    idle_timeout: float = 0.0  # seconds after which a client that sends nothing is closed; pongs do not count
+    idle_timeout: float = 0.0  # seconds after which a client that sends nothing but pings is closed
 
     def bucket(self) -> TokenBucket | None:
         if not self.messages_per_second:

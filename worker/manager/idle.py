@@ -1,6 +1,7 @@
-"""Closing connections whose clients send nothing."""
+"""Closing connections whose clients send nothing, or nothing but pings."""
 
 import asyncio
+import math
 import time
 
 from wsd.worker.background.waiting import STALL_SECONDS
@@ -15,6 +16,7 @@ class IdleWatch:
         """`timeout`: seconds. It must not be 0."""
         self._fanout = fanout
         self._timeout = timeout
+        self._counted_from = -math.inf  # the end of the last time in which this process read from no client
 
     async def run(self) -> None:
         """Look four times per timeout, until cancelled."""
@@ -27,9 +29,10 @@ class IdleWatch:
 
     def look(self, now: float, *, late: float) -> None:
         """Close the connections that are idle at `now`, by the monotonic clock. `late`: seconds since this was due."""
-        if late > STALL_SECONDS:  # this process was stopped or starved, and read from no client
-            for outbox in self._fanout:
-                outbox.received_at = max(now, outbox.received_at)
+        if late > STALL_SECONDS:  # this process was stopped or starved
+            self._counted_from = now
         since = now - self._timeout
+        if since <= self._counted_from:
+            return
         for outbox in [outbox for outbox in self._fanout if outbox.received_at < since]:
             outbox.close(CloseCode.IDLE, f"nothing received for {self._timeout:g} s")

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, ExitStack
 
 from wsd.worker.channels.channels import Channels
 from wsd.worker.channels.joining import PATIENCE_SECONDS, Joined
+from wsd.worker.channels.recovery import Wanted
 from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.errors import ChannelFullError
@@ -50,12 +51,12 @@ class Membership:
         self._authorize = authorize
 
     async def join(
-        self, outbox: Outbox, channel: str, since: Position | None, announce: Callable[[Joined], None]
+        self, outbox: Outbox, channel: str, wanted: Wanted | None, announce: Callable[[Joined], None]
     ) -> None:
         """Make a connection a member of a channel.
 
-        `announce` is called once it is a member, before anything of the channel is sent to it. If `since` is given,
-        the messages after it come first, as far as the history has them.
+        `announce` is called once it is a member, before anything of the channel is sent to it. The earlier messages
+        that are `wanted` come first, as far as the history has them.
 
         Raises ChannelFullError.
         """
@@ -65,7 +66,7 @@ class Membership:
         with self._channels.holding(channel):
             if channel not in outbox.channels:
                 await self._keeper.set_membership(outbox.session_id, channel, member=True)
-            await self._channels.join(channel, since, self._adder(outbox, channel), announce, outbox)
+            await self._channels.join(channel, wanted, self._adder(outbox, channel), announce, outbox)
 
     async def leave(self, outbox: Outbox, channel: str) -> None:
         """Take a connection out of a channel that it is in, and forget it in the session."""

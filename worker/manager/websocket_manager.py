@@ -119,17 +119,23 @@ class DistributedWebSocketManager:
         channel: str,
         since: Position | None = None,
         announce: Callable[[Joined], None] = lambda joined: None,
+        *,
+        last: int | None = None,
     ) -> None:
         """Make a connection a member of a channel. Once this returns, it receives what is published there.
 
         `since`: the position in the channel that the client has reached. The client gets what came after it, as far as
-        the channel's history has it. `announce` is called when the connection is a member, before anything of the
-        channel is sent to it.
+        the channel's history has it. `last`: how many of the newest messages the client gets first, as far as the
+        history has them. `announce` is called when the connection is a member, before anything of the channel is sent
+        to it.
 
-        Raises ChannelFullError; ValueError for a name that UTF-8 cannot encode.
+        Raises ChannelFullError; ValueError for a name that UTF-8 cannot encode, for both `since` and `last`, and for a
+        `last` below 1.
         """
         channel.encode()
-        await self._membership.join(connection.outbox, channel, since, announce)
+        if last is not None and (since is not None or last < 1):
+            raise ValueError("last must be at least 1, and excludes since")
+        await self._membership.join(connection.outbox, channel, since if last is None else last, announce)
 
     async def leave(self, connection: Connection, channel: str) -> None:
         """Take a connection out of a channel. Does nothing if it is not in the channel.

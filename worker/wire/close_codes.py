@@ -52,7 +52,7 @@ MEANINGS: dict[int, CodeMeaning] = {
     CloseCode.INTERNAL_ERROR: CodeMeaning("failed", "the client did not answer a ping, or the application failed"),
     CloseCode.RESTART: CodeMeaning("restart", "its worker stops, is replaced, or had too many connections"),
     CloseCode.SLOW_READER: CodeMeaning("slow_reader", "the client reads too slowly"),
-    CloseCode.IDLE: CodeMeaning("idle", "the client sent nothing for too long"),
+    CloseCode.IDLE: CodeMeaning("idle", "the client sent nothing but pings for too long"),
     CloseCode.TOKEN_EXPIRED: CodeMeaning(
         "token_expired", "the client's token has expired or cannot be used, it may come back with a new one"
     ),

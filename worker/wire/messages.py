@@ -46,6 +46,10 @@ MAX_HISTORY_PAGE = 500
 """The maximum number of messages in one answer to History."""
 
 
+MAX_NEWEST = 100_000
+"""How many of the newest messages Subscribe may ask for: as many as the largest `history_size` keeps."""
+
+
 class WireError(WorkerError):
     """A request that cannot be served. `code` is for programs, the text is for people: both are sent to the client."""
 
@@ -227,11 +231,17 @@ class Broadcast(Struct, frozen=True, tag="broadcast"):
 
 
 class Subscribe(Struct, frozen=True, tag="subscribe"):
-    """Asks for the messages of a channel: from now on, or from `since` on."""
+    """Asks for the messages of a channel: from now on, from `since` on, or from the newest `last` on."""
 
     channel: str
     id: RequestId = None
     since: Position | None = None
+    last: Annotated[int, Meta(ge=1, le=MAX_NEWEST)] | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, which becomes `invalid_request`."""
+        if self.since is not None and self.last is not None:
+            raise ValueError("since and last exclude each other")
 
 
 class Unsubscribe(Struct, frozen=True, tag="unsubscribe"):

@@ -37,7 +37,7 @@ LOST = "1006 lost without a close frame: the client, a network or a proxy is gon
             "restart",
         ),
         (Side.SERVER, 1013, "", "1013 by the server: the client reads too slowly", "slow_reader"),
-        (Side.SERVER, 4000, "", "4000 by the server: the client sent nothing for too long", "idle"),
+        (Side.SERVER, 4000, "", "4000 by the server: the client sent nothing but pings for too long", "idle"),
         (Side.SERVER, 4408, "", "4408 by the server: the client did not say in time which session it resumes", "other"),
         (
             Side.SERVER,

@@ -33,6 +33,9 @@ class Broker(InMemoryMessageBroker):
         self.away = False
         self.reads: list[int | None] = []  # the offsets after which was read
 
+    def lose(self, channel: Channel) -> None:
+        del self._histories[channel.key]
+
     async def read(self, queries: Sequence[HistoryQuery]) -> list[Page]:
         if self.away:
             raise RedisUnavailableError("away")
@@ -68,8 +71,16 @@ class Reader:
 
     async def missed_since(self, offset: int, epoch: str = "") -> list[int] | Loss:
         since = Position(offset, epoch or self.position.epoch)
-        found = await self.recovery.find_missed(self.channel, since, time.monotonic())
+        found = await self.recovery.find(self.channel, since, time.monotonic())
         return [offset_of(entry) for entry in found.entries] if isinstance(found, Missed) else found
+
+    async def newest(self, count: int) -> list[int] | Loss:
+        found = await self.recovery.find(self.channel, count, time.monotonic())
+        if isinstance(found, Loss):
+            return found
+        offsets = [offset_of(entry) for entry in found.entries]
+        assert offsets == list(range(found.since.offset + 1, self.position.offset + 1))
+        return offsets
 
 
 @asynccontextmanager
@@ -156,3 +167,67 @@ async def test_a_channel_is_ready_although_redis_is_away_and_is_read_when_it_is_
         one.broker.away = False
         await one.catch_up_now()
         assert one.position.offset == 2
+
+
+@pytest.mark.parametrize(
+    ("published", "count", "expected"),
+    [
+        (0, 3, []),
+        (8, 3, [6, 7, 8]),
+        (8, 5, [4, 5, 6, 7, 8]),
+        (8, 6, [4, 5, 6, 7, 8]),  # the history keeps five
+        (8, 1000, [4, 5, 6, 7, 8]),
+        (2, 5, [1, 2]),
+    ],
+)
+async def test_the_newest_messages_are_those_that_the_history_has(
+    published: int, count: int, expected: list[int]
+) -> None:
+    async with reader(history_size=5) as one:
+        one.publish(published)
+        await one.catch_up_now()
+        for _ in range(2):  # from the history, and then from memory
+            assert await one.newest(count) == expected
+
+
+async def test_clients_that_ask_for_the_newest_messages_together_share_what_was_read() -> None:
+    async with reader() as one:
+        one.publish(8)
+        await one.catch_up_now()
+        one.broker.reads.clear()
+        assert [await one.newest(count) for count in (3, 3, 2, 100, 5)] == [
+            [6, 7, 8],
+            [6, 7, 8],
+            [7, 8],
+            [4, 5, 6, 7, 8],
+            [4, 5, 6, 7, 8],
+        ]
+        assert one.broker.reads == [5, 0]
+
+
+async def test_the_newest_messages_are_those_of_an_epoch_that_has_just_begun() -> None:
+    async with reader() as one:
+        one.publish(8)
+        await one.catch_up_now()
+        before = one.position.epoch
+        one.broker.lose(one.channel)
+        one.publish(2)
+        assert await one.newest(3) == [1, 2]
+        assert one.position.epoch != before
+
+
+async def test_no_newest_messages_are_found_while_redis_is_away() -> None:
+    async with reader() as one:
+        one.publish(2)
+        await one.catch_up_now()
+        one.broker.away = True
+        assert await one.newest(2) is Loss.UNAVAILABLE
+        one.broker.away = False
+        assert await one.newest(2) == [1, 2]
+        one.broker.away = True
+        assert await one.newest(2) == [1, 2], "they are in memory now"
+
+
+async def test_a_channel_without_a_history_has_no_newest_messages() -> None:
+    async with reader(history_size=0) as one:
+        assert await one.newest(2) is Loss.NO_HISTORY

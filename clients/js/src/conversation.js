@@ -1,0 +1,440 @@
+// The client's side of the conversation with the hub: calls and their answers, channels and their messages. No I/O.
+
+import { Channels, positionIn } from "./channels.js";
+import { deliver, gap, left, presenceChanged, reject, resolve, send } from "./effects.js";
+import { TOO_BIG_CODE } from "./ends.js";
+import {
+  CANCELLED,
+  CLOSED,
+  INVALID_CHANNEL,
+  NOT_ENCODABLE,
+  TIMEOUT,
+  TOO_BIG,
+  UNANSWERED,
+  WsdError,
+} from "./errors.js";
+import { Pacing } from "./pacing.js";
+import { Progress, Request, Requests } from "./requests.js";
+import { FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, MAX_TRIES, READ_SECONDS } from "./settings.js";
+import { byteLength, encoded, isText } from "./texts.js";
+
+/** Requests that are sent with an idempotency key, so that the hub carries them out once. */
+const KEYED = new Set(["publish", "broadcast", "direct"]);
+
+/** Error codes of a hub that can carry out the same request later. */
+const RETRIED = new Set(["rate_limited", "byte_rate_limited", "not_stored", "unavailable"]);
+
+const ANSWERS = new Set(["ack", "pong", "presence", "history", "delivered"]);
+
+/** About the size of a subscription without the channel's name. Its text is made when it is sent. */
+const SUBSCRIBE_BYTES = 300;
+
+/** What a client and the hub say to each other, over one connection after the other. */
+export class Conversation {
+  requests;
+  channels = new Channels();
+  #random;
+  #emit;
+  #runId;
+  #nextId = 1;
+  #attempt = null; // the connection that is open
+  #pacing = new Pacing(null, 0);
+  #maxMessageBytes = null; // as far as a welcome has said
+  #sendAt = null; // the pace allows the next request then
+  #heldUntil = null; // after the hub could not carry out a request
+  #retries = 0; // refusals for the moment, in a row
+  #lastCall = new Map(); // by channel: the unanswered call that joins or leaves it last
+  #subscribed = new Map(); // by channel: answers to subscriptions, whose acks follow
+  #read = new Map(); // by channel: positions that the application has read, and the hub has not confirmed
+  #readAt = null; // when the hub is told
+  #holding = false; // the application does not keep up
+  #passedBy = new Set(); // channels of messages that came meanwhile
+
+  /** `runId` makes idempotency keys unique among all clients. `random` returns numbers from 0 to below 1. */
+  constructor(settings, runId, random, emit) {
+    this.requests = new Requests(settings);
+    this.#random = random;
+    this.#emit = emit;
+    this.#runId = runId;
+  }
+
+  // Calls of the application
+
+  /**
+   * Queue a request. Return its number, with which the answer comes.
+   *
+   * Throws WsdError for data that cannot be sent, and if too much waits already.
+   */
+  call(now, kind, fields, timeout) {
+    const id = this.#nextId;
+    if (Object.hasOwn(fields, "channel")) checkChannel(fields.channel);
+    if (KEYED.has(kind) && fields.data === undefined) {
+      throw new WsdError(NOT_ENCODABLE, "this cannot be sent as JSON: undefined");
+    }
+    const request = { type: kind, ...fields, id };
+    if (KEYED.has(kind)) request.idempotency_key = `${this.#runId}-${id}`;
+    const [text, size] = encoded(request);
+    this.#checkSize(size);
+    let channel = fields.channel ?? "";
+    if (kind === "broadcast") channel = "broadcast";
+    else if (kind === "direct") channel = `!${fields.user_id}`;
+    this.#add(new Request(id, kind, text, size, { channel, deadline: deadlineOf(now, timeout) }));
+    return id;
+  }
+
+  /**
+   * Queue a request to join a channel. `last`: how many of the newest messages the application wants first.
+   *
+   * Throws WsdError if too much waits already.
+   */
+  subscribe(now, channel, last, timeout) {
+    checkChannel(channel);
+    const request = new Request(this.#nextId, "subscribe", "", SUBSCRIBE_BYTES + channel.length, {
+      channel,
+      last,
+      wasJoined: this.channels.joined.has(channel),
+      deadline: deadlineOf(now, timeout),
+    });
+    this.#add(request);
+    this.channels.want(channel);
+    this.#lastCall.set(channel, request.id);
+    return request.id;
+  }
+
+  /**
+   * Queue a request to leave a channel. From now on nothing of the channel is delivered.
+   *
+   * Throws WsdError if too much waits already.
+   */
+  unsubscribe(now, channel, timeout) {
+    checkChannel(channel);
+    const [text, size] = encoded({ type: "unsubscribe", channel, id: this.#nextId });
+    const deadline = deadlineOf(now, timeout);
+    const request = new Request(this.#nextId, "unsubscribe", text, size, { channel, deadline });
+    this.#add(request);
+    this.channels.leave(channel);
+    this.#lastCall.set(channel, request.id);
+    return request.id;
+  }
+
+  /** Forget a call. If it was to join a channel, the client does not join it. */
+  cancel(id) {
+    const request = this.requests.get(id);
+    if (request !== null) this.#giveUp(request, CANCELLED, "cancelled by the application");
+  }
+
+  /** Cancel all calls that were never sent. Return how many they were. */
+  discardWaiting() {
+    const found = this.requests.neverSent();
+    for (const request of found) this.#giveUp(request, CANCELLED, "discarded by the application");
+    return found.length;
+  }
+
+  /**
+   * Note what the application has read in a channel: up to `position`, or everything that was delivered.
+   *
+   * Throws WsdError for a position that is none.
+   */
+  markRead(now, channel, position) {
+    checkChannel(channel);
+    const at = position === null ? this.channels.positions.get(channel) : positionIn(channel, position);
+    if (at === null) throw new WsdError(NOT_ENCODABLE, "a position has an offset and an epoch");
+    if (at === undefined) return;
+    this.#read.set(channel, at);
+    this.#readAt ??= now;
+  }
+
+  /** Deliver no more messages: the application does not keep up. */
+  holdMessages() {
+    this.#holding = true;
+  }
+
+  /** Deliver messages again. Return whether the client has to reconnect for those that it has passed by. */
+  takeMessages() {
+    this.#holding = false;
+    const passedBy = [...this.#passedBy].sort();
+    this.#passedBy.clear();
+    for (const channel of passedBy) {
+      if (!this.channels.positions.has(channel)) this.#emit(gap(channel, "slow_consumer"));
+    }
+    return passedBy.some((channel) => this.channels.positions.has(channel));
+  }
+
+  // The connection
+
+  /** Begin to talk over a new connection: enter the channels, and send what waits. */
+  welcomed(now, attempt, welcome) {
+    this.#attempt = attempt;
+    this.#pacing = new Pacing(isObject(welcome.limits) ? welcome.limits : null, now);
+    this.#maxMessageBytes = this.#pacing.maxMessageBytes;
+    this.#heldUntil = null;
+    const states = new Map(Object.entries(welcome.channels).filter(([, state]) => isObject(state)));
+    const { gaps, unsubscribe, subscribe } = this.channels.welcomed(states, new Set(this.#lastCall.keys()));
+    for (const each of gaps) this.#emit(each);
+    for (const channel of unsubscribe) this.#askForItself("unsubscribe", channel);
+    for (const channel of subscribe) this.#askForItself("subscribe", channel);
+    if (this.#read.size) this.#readAt = now;
+  }
+
+  /** Note that the connection has ended. What is unanswered is sent again on the next one. */
+  lost(end) {
+    this.#hangUp();
+    this.#subscribed.clear();
+    const largest = this.requests.largestInFlight();
+    if (end.code === TOO_BIG_CODE && largest !== null) {
+      this.#reject(largest, TOO_BIG, "the hub has closed the connection because the message is too big");
+    }
+    const suspect = this.requests.connectionLost();
+    if (suspect !== null) {
+      this.#giveUp(suspect, UNANSWERED, `the connection was lost ${MAX_TRIES} times before an answer came`);
+    }
+  }
+
+  /** Reject all calls: the client is closed. */
+  over(reason) {
+    this.#hangUp();
+    for (const request of this.requests.takeAll()) {
+      if (!request.internal) this.#emit(reject(request.id, CLOSED, reason));
+    }
+    this.#lastCall.clear();
+  }
+
+  #hangUp() {
+    this.#attempt = this.#sendAt = this.#heldUntil = null;
+  }
+
+  // Time
+
+  /** Return when `act` must be called again, or null. `graceUntil`: no call expires before. */
+  deadline(graceUntil) {
+    const times = this.#attempt === null ? [] : [this.#sendAt, this.#heldUntil, this.#readAt];
+    const { firstDeadline } = this.requests;
+    if (firstDeadline !== null) times.push(Math.max(firstDeadline, graceUntil));
+    return earliest(times);
+  }
+
+  /** Reject calls whose time is over, and send what may be sent. */
+  act(now, graceUntil) {
+    if (now >= graceUntil) {
+      for (const request of this.requests.expired(now)) {
+        const hint = request.wasSent ? "it may have been carried out" : "it was never sent";
+        this.#giveUp(request, TIMEOUT, `no answer came in time: ${hint}`);
+      }
+    }
+    if (this.#attempt === null) return;
+    if (this.#heldUntil !== null && now >= this.#heldUntil) this.#heldUntil = null;
+    if (this.#readAt !== null && now >= this.#readAt) this.#tellRead(now);
+    if (this.#heldUntil === null) this.#sendWaiting(now);
+  }
+
+  /** Ask the hub for a sign of life. */
+  ping(now) {
+    this.say(now, '{"type":"ping"}');
+  }
+
+  /** Send a text that has no answer of its own. */
+  say(now, text) {
+    this.#pacing.sent(now, byteLength(text));
+    this.#emit(send(this.#attempt, text));
+  }
+
+  // What the hub says
+
+  /** Handle a message of the hub. One of an unknown type is ignored: the hub may be newer. */
+  received(now, message) {
+    const { type, channel = "" } = message;
+    if (ANSWERS.has(type) || type === "error") {
+      this.#answered(now, message);
+    } else if (typeof channel !== "string") {
+      return;
+    } else if (type === "message") {
+      if (this.#holding) this.#passedBy.add(channel);
+      else if (this.channels.isNew(message)) this.#emit(deliver(message));
+    } else if (type === "subscribed") {
+      this.#subscribed.set(channel, message);
+      const found = this.channels.placed(channel, message);
+      if (found) this.#emit(found);
+    } else if ((type === "gap" || type === "position") && !this.#holding) {
+      this.channels.moved(channel, message);
+      if (type === "gap" && !this.channels.leaving.has(channel)) this.#emit(gap(channel, textIn(message.reason)));
+    } else if (type === "presence_changed" && !this.channels.leaving.has(channel)) {
+      this.#emit(presenceChanged(message));
+    }
+  }
+
+  #answered(now, message) {
+    const request = this.requests.get(message.id);
+    if (request === null || request.progress === Progress.WAITING) return;
+    if (message.type === "error") {
+      const code = textIn(message.code);
+      if (RETRIED.has(code)) {
+        this.requests.sendAgain(request);
+        this.#hold(now);
+      } else {
+        this.#refused(request, code, textIn(message.message));
+      }
+      return;
+    }
+    if (message.durable === false) {
+      this.requests.accepted(request); // another ack follows once the message is stored
+      return;
+    }
+    this.#retries = 0;
+    this.#finish(request);
+    if (request.kind === "unsubscribe" && !this.#lastCall.has(request.channel)) {
+      this.channels.leaving.delete(request.channel);
+    }
+    if (request.kind === "ping") this.#forgetRead(request);
+    if (request.internal) return;
+    let answer = message;
+    if (request.kind === "subscribe") {
+      answer = this.#subscribed.get(request.channel) ?? message;
+      this.#subscribed.delete(request.channel);
+    }
+    this.#emit(resolve(request.id, answer));
+  }
+
+  /** Send nothing for a while, after the hub could not carry out a request. */
+  #hold(now) {
+    if (this.#heldUntil === null || this.#heldUntil <= now) {
+      const longest = Math.min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** Math.min(this.#retries, 10));
+      this.#heldUntil = now + longest * (0.5 + 0.5 * this.#random());
+      this.#sendAt = null;
+      this.#retries += 1;
+    }
+  }
+
+  #refused(request, code, text) {
+    const isLatest = this.#finish(request);
+    const { kind, channel } = request;
+    if (kind === "subscribe" && isLatest && !request.wasJoined) this.channels.forget(channel);
+    if (kind === "unsubscribe" && isLatest) this.channels.leaving.delete(channel);
+    if (kind === "ping") this.#forgetRead(request);
+    if (!request.internal) {
+      this.#emit(reject(request.id, code, text));
+    } else if (kind === "subscribe") {
+      this.channels.forget(channel);
+      this.#emit(left(channel, code, text));
+    }
+  }
+
+  /** Reject a call whose answer nobody waits for any more, and undo what it may have done. */
+  #giveUp(request, code, text) {
+    const isLatest = this.#finish(request);
+    const { kind, channel } = request;
+    if (kind === "subscribe" && isLatest && !request.wasJoined) {
+      if (request.wasSent) this.channels.leave(channel);
+      else this.channels.forget(channel);
+    }
+    if (this.channels.leaving.has(channel) && isLatest && this.#attempt !== null) {
+      this.#askForItself("unsubscribe", channel);
+    }
+    if (!request.internal) this.#emit(reject(request.id, code, text));
+  }
+
+  #reject(request, code, text) {
+    this.#finish(request);
+    if (!request.internal) this.#emit(reject(request.id, code, text));
+  }
+
+  /** Remove a request. Return whether no later call joins or leaves its channel. */
+  #finish(request) {
+    this.requests.remove(request);
+    if (request.kind !== "subscribe" && request.kind !== "unsubscribe") return false;
+    if (this.#lastCall.get(request.channel) === request.id) {
+      this.#lastCall.delete(request.channel);
+      return true;
+    }
+    return request.internal && !this.#lastCall.has(request.channel);
+  }
+
+  /** Forget the positions of a ping that was answered. Those that changed meanwhile are told again. */
+  #forgetRead(request) {
+    for (const [channel, at] of request.positions) {
+      const now = this.#read.get(channel);
+      if (now?.offset === at.offset && now.epoch === at.epoch) this.#read.delete(channel);
+    }
+  }
+
+  // What the client says
+
+  #add(request) {
+    this.requests.add(request);
+    this.#nextId += 1;
+  }
+
+  #askForItself(kind, channel) {
+    const [text, size] = encoded({ type: kind, channel, id: this.#nextId });
+    this.#add(new Request(this.#nextId, kind, text, size, { channel, internal: true }));
+  }
+
+  #tellRead(now) {
+    this.#readAt = null;
+    if (!this.#read.size) return;
+    const positions = new Map(this.#read);
+    const [text, size] = encoded({ type: "ping", positions: Object.fromEntries(positions), id: this.#nextId });
+    this.#add(new Request(this.#nextId, "ping", text, size, { internal: true, positions }));
+    this.#readAt = now + READ_SECONDS;
+  }
+
+  #sendWaiting(now) {
+    this.#sendAt = null;
+    const pacing = this.#pacing;
+    let request;
+    while ((request = this.requests.next(pacing.window, pacing.windowBytes)) !== null) {
+      if (request.kind === "subscribe") [request.text] = encoded(this.#subscription(request));
+      try {
+        this.#checkSize(request.size);
+      } catch (error) {
+        this.#reject(request, error.code, error.message);
+        continue;
+      }
+      const wait = pacing.wait(now, request.size, request.publishedIn);
+      if (wait > 0) {
+        this.#sendAt = now + wait;
+        return;
+      }
+      this.requests.sent(request, now);
+      pacing.sent(now, request.size, request.publishedIn);
+      this.#emit(send(this.#attempt, request.text));
+    }
+  }
+
+  /** Return a subscription as it is to be sent now: after the position that the client knows, if it knows one. */
+  #subscription({ channel, id, last, wasJoined }) {
+    const fields = { type: "subscribe", channel, id };
+    const since = this.channels.positions.get(channel);
+    if (since !== undefined) fields.since = since;
+    else if (last && !wasJoined) fields.last = last;
+    return fields;
+  }
+
+  #checkSize(size) {
+    const limit = this.#maxMessageBytes;
+    if (limit !== null && size > limit) {
+      throw new WsdError(TOO_BIG, `the message has ${size} bytes, the hub takes ${limit}`);
+    }
+  }
+}
+
+/** Return the earliest of some times, or null. */
+export function earliest(times) {
+  const known = times.filter((each) => each !== null);
+  return known.length ? Math.min(...known) : null;
+}
+
+export function isObject(value) {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function checkChannel(channel) {
+  if (!isText(channel)) throw new WsdError(INVALID_CHANNEL, "the name of a channel is a text");
+}
+
+function textIn(value) {
+  return typeof value === "string" ? value : "";
+}
+
+function deadlineOf(now, timeout) {
+  return timeout === null ? null : now + timeout;
+}

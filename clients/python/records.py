@@ -1,0 +1,134 @@
+"""What the calls of a client return."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from wsd.client.effects import Message
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place in the history of a channel: after the message with this offset."""
+
+    offset: int
+    epoch: str  # the run of offsets; it changes when the history is lost
+
+
+@dataclass(frozen=True)
+class Ack:
+    """The hub has stored a message. Without a history, the channel has no `position`."""
+
+    position: Position | None
+
+    @property
+    def offset(self) -> int | None:
+        return self.position.offset if self.position else None
+
+    @property
+    def epoch(self) -> str | None:
+        return self.position.epoch if self.position else None
+
+
+@dataclass(frozen=True)
+class Subscribed:
+    """The client is in a channel, at this position.
+
+    `recovered` is True if `count` messages before the position follow, False if messages were missed for `reason`, and
+    None if the client did not ask for any.
+    """
+
+    position: Position | None
+    recovered: bool | None
+    count: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Member:
+    """One connection of a user who is in a channel."""
+
+    user_id: str
+    username: str
+    node_id: str
+    worker_id: str
+
+
+@dataclass(frozen=True)
+class Presence:
+    """Who is in a channel. `count` counts all members, `members` lists at most 1000."""
+
+    count: int
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True)
+class History:
+    """A part of a channel's history, and the position of its newest message."""
+
+    position: Position
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """Whether a user has read a message, and the offset up to which the user has read."""
+
+    delivered: bool
+    offset: int
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """The calls that have no answer yet."""
+
+    requests: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class User:
+    """The user that the client is, as the hub has said in its welcome."""
+
+    user_id: str
+    username: str
+
+
+def position_of(answer: Message) -> Position | None:
+    """Return the position in a message or an answer of the hub, or None if it has none."""
+    offset, epoch = answer.get("offset"), answer.get("epoch")
+    return Position(offset, epoch) if isinstance(offset, int) and isinstance(epoch, str) else None
+
+
+def ack(answer: Message) -> Ack:
+    return Ack(position_of(answer))
+
+
+def subscribed(answer: Message) -> Subscribed:
+    recovered = answer.get("recovered")
+    return Subscribed(
+        position_of(answer),
+        recovered if isinstance(recovered, bool) else None,
+        whole_number(answer.get("count")),
+        str(answer.get("reason", "")),
+    )
+
+
+def presence(answer: Message) -> Presence:
+    members = [one for one in answer.get("members") or () if isinstance(one, dict)]
+    names = ("user_id", "username", "node_id", "worker_id")
+    return Presence(
+        whole_number(answer.get("count")),
+        tuple(Member(*(str(one.get(name, "")) for name in names)) for one in members),
+    )
+
+
+def history(answer: Message) -> History:
+    return History(position_of(answer) or Position(0, ""), tuple(answer.get("messages") or ()))
+
+
+def delivered(answer: Message) -> Delivered:
+    return Delivered(answer.get("delivered") is True, whole_number(answer.get("offset")))
+
+
+def whole_number(value: Any) -> int:
+    return value if isinstance(value, int) else 0
