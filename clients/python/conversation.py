@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from wsd.client.channels import Channels, position_in
+from wsd.client.channels import OWN_CHANNELS, Channels, position_in
 from wsd.client.effects import Deliver, Effect, Gap, Left, Message, PresenceChanged, Reject, Resolve, Send
 from wsd.client.ends import TOO_BIG_CODE, End
 from wsd.client.errors import (
@@ -54,7 +54,8 @@ class Conversation:
         self._last_call: dict[str, int] = {}  # by channel: the unanswered call that joins or leaves it last
         self._subscribed: dict[str, Message] = {}  # answers to subscriptions, whose acks follow
         self._read: dict[str, Message] = {}  # positions that the application has read, and the hub has not confirmed
-        self._read_at: float | None = None  # when the hub is told
+        self._read_at: float | None = None  # when the hub is told, or may be told again
+        self._telling_read = False  # a ping that tells it has no answer yet
         self._holding = False  # the application does not keep up
         self._passed_by: set[str] = set()  # channels of messages that came meanwhile
 
@@ -84,14 +85,15 @@ class Conversation:
     def subscribe(self, now: float, channel: str, last: int, timeout: float | None) -> int:
         """Queue a request to join a channel. `last`: how many of the newest messages the application wants first.
 
-        Raises RequestError if too much waits already.
+        Raises RequestError for a name that no channel can have, and if too much waits already.
         """
-        _check_channel(channel)
+        _check_joinable(channel)
+        _, size = encoded({"channel": channel})
         request = Request(
             self._next_id,
             "subscribe",
             "",
-            SUBSCRIBE_BYTES + len(channel),
+            SUBSCRIBE_BYTES + size,
             channel,
             last=last,
             was_joined=channel in self.channels.joined,
@@ -99,15 +101,16 @@ class Conversation:
         )
         self._add(request)
         self.channels.want(channel)
+        self._hear_again(channel)
         self._last_call[channel] = request.id
         return request.id
 
     def unsubscribe(self, now: float, channel: str, timeout: float | None) -> int:
         """Queue a request to leave a channel. From now on nothing of the channel is delivered.
 
-        Raises RequestError if too much waits already.
+        Raises RequestError for a name that no channel can have, and if too much waits already.
         """
-        _check_channel(channel)
+        _check_joinable(channel)
         text, size = encoded({"type": "unsubscribe", "channel": channel, "id": self._next_id})
         request = Request(self._next_id, "unsubscribe", text, size, channel, deadline=_deadline(now, timeout))
         self._add(request)
@@ -175,37 +178,51 @@ class Conversation:
         if self._read:
             self._read_at = now
 
-    def lost(self, end: End) -> None:
-        """Note that the connection has ended. What is unanswered is sent again on the next one."""
+    def lost(self, end: End, *, blame: bool = True) -> None:
+        """Note that the connection has ended. What is unanswered is sent again on the next one.
+
+        `blame`: a request that was on its way may be the cause.
+        """
         self._hang_up()
         self._subscribed.clear()
         largest = self.requests.largest_in_flight()
         if end.code == TOO_BIG_CODE and largest is not None:
-            self._reject(largest, TOO_BIG, "the hub has closed the connection because the message is too big")
-        suspect = self.requests.connection_lost()
+            self._refused(largest, TOO_BIG, "the hub has closed the connection because the message is too big")
+        suspect = self.requests.connection_lost(blame=blame)
         if suspect is not None:
             problem = f"the connection was lost {MAX_TRIES} times before an answer came"
             self._give_up(suspect, UNANSWERED, problem)
+        for channel in list(self.channels.leaving):
+            self._hear_again(channel)
 
     def over(self, reason: str) -> None:
         """Reject all calls: the client is closed."""
         self._hang_up()
         for request in self.requests.take_all():
             if not request.internal:
+                if request.kind == "subscribe" and not request.was_joined:  # as it is rejected, it never was
+                    self.channels.leave(request.channel)
                 self._emit(Reject(request.id, CLOSED, reason))
         self._last_call.clear()
 
     def _hang_up(self) -> None:
         self._attempt = self._send_at = self._held_until = None
+        self._telling_read = False
 
     # Time
 
     def deadline(self, grace_until: float) -> float | None:
         """Return when `act` must be called again. `grace_until`: no call expires before."""
-        times = [self._send_at, self._held_until, self._read_at] if self._attempt is not None else []
-        if self.requests.first_deadline is not None:
-            times.append(max(self.requests.first_deadline, grace_until))
+        times: list[float | None] = []
+        if self._attempt is not None:
+            times = [self._send_at, self._held_until, None if self._telling_read else self._read_at]
+        times.append(self.expiry(grace_until))
         return min((each for each in times if each is not None), default=None)
+
+    def expiry(self, grace_until: float) -> float | None:
+        """Return a time before which no call expires."""
+        first = self.requests.first_deadline
+        return None if first is None else max(first, grace_until)
 
     def act(self, now: float, grace_until: float) -> None:
         """Reject calls whose time is over, and send what may be sent."""
@@ -217,7 +234,7 @@ class Conversation:
             return
         if self._held_until is not None and now >= self._held_until:
             self._held_until = None
-        if self._read_at is not None and now >= self._read_at:
+        if self._read_at is not None and now >= self._read_at and not self._telling_read:
             self._tell_read(now)
         if self._held_until is None:
             self._send_waiting(now)
@@ -269,20 +286,28 @@ class Conversation:
             else:
                 self._refused(request, code, text)
             return
+        self._retries = 0
         if message.get("durable") is False:
             self.requests.accepted(request)  # another ack follows once the message is stored
             return
-        self._retries = 0
-        self._finish(request)
-        if request.kind == "unsubscribe" and request.channel not in self._last_call:
-            self.channels.leaving.pop(request.channel, None)
-        if request.kind == "ping":
-            self._forget_read(request)
-        if request.internal:
-            return
+        answer = self._subscribed.get(request.channel, message) if request.kind == "subscribe" else message
+        settled = self._finish(request)
+        if request.kind == "unsubscribe":
+            self.channels.joined.discard(request.channel)
+            if settled and not self.requests.leave(request.channel):
+                self.channels.left(request.channel)
+            self._hear_again(request.channel)
         if request.kind == "subscribe":
-            message = self._subscribed.pop(request.channel, message)
-        self._emit(Resolve(request.id, message))
+            self._was_joined(request.channel, settled)
+        if not request.internal:
+            self._emit(Resolve(request.id, answer))
+
+    def _was_joined(self, channel: str, settled: bool) -> None:
+        """Note that the hub has carried out a subscription."""
+        if settled and channel in self.channels.leaving:
+            self._leave_again(channel)
+        elif not settled and (later := self.requests.last_about(channel)) is not None:
+            later.was_joined = later.kind == "subscribe" and channel in self.channels.joined
 
     def _hold(self, now: float) -> None:
         """Send nothing for a while, after the hub could not carry out a request."""
@@ -292,50 +317,76 @@ class Conversation:
             self._retries += 1
 
     def _refused(self, request: Request, code: str, text: str) -> None:
-        is_latest = self._finish(request)
-        if request.kind == "subscribe" and is_latest and not request.was_joined:
-            self.channels.forget(request.channel)
-        if request.kind == "unsubscribe" and is_latest:
-            self.channels.leaving.pop(request.channel, None)
-        if request.kind == "ping":
-            self._forget_read(request)
-        if not request.internal:
-            self._emit(Reject(request.id, code, text))
-        elif request.kind == "subscribe":
+        """Reject a request that the hub has not carried out, and never will."""
+        self._retries = 0
+        settled = self._finish(request)
+        if request.kind == "subscribe" and request.internal and settled:
             self.channels.forget(request.channel)
             self._emit(Left(request.channel, code, text))
+        elif request.kind == "subscribe":
+            self._undo(request, settled, refused=True)
+        elif request.kind == "unsubscribe" and settled and code == INVALID_CHANNEL:
+            self.channels.left(request.channel)  # nobody can be in it
+        elif request.kind == "unsubscribe":
+            self._hear_again(request.channel)
+        if not request.internal:
+            self._emit(Reject(request.id, code, text))
 
     def _give_up(self, request: Request, code: str, text: str) -> None:
         """Reject a call whose answer nobody waits for any more, and undo what it may have done."""
-        is_latest = self._finish(request)
-        if request.kind == "subscribe" and is_latest and not request.was_joined:
-            if request.was_sent:
-                self.channels.leave(request.channel)
-            else:
-                self.channels.forget(request.channel)
-        if request.channel in self.channels.leaving and is_latest and self._attempt is not None:
-            self._ask_for_itself("unsubscribe", request.channel)
+        settled = self._finish(request)
+        if request.kind == "subscribe":
+            self._undo(request, settled, refused=False)
+        elif request.kind == "unsubscribe" and settled:
+            self._leave_again(request.channel)
+        elif request.kind == "unsubscribe":
+            self._hear_again(request.channel)
         if not request.internal:
             self._emit(Reject(request.id, code, text))
 
-    def _reject(self, request: Request, code: str, text: str) -> None:
-        self._finish(request)
-        if not request.internal:
-            self._emit(Reject(request.id, code, text))
+    def _undo(self, request: Request, settled: bool, *, refused: bool) -> None:
+        """Undo a subscription that is rejected: it never was. `refused`: the hub has not carried it out."""
+        channel, channels = request.channel, self.channels
+        if not settled:
+            latest = self.requests.get(self._last_call[channel])
+            if latest is not None and latest.id < request.id and latest.kind == "unsubscribe":
+                channels.leave(channel)
+                if request.was_sent:
+                    self._leave_again(channel)
+        elif channel in channels.joined and request.was_joined:
+            return  # the client was in the channel before, and still is
+        elif refused and channel not in channels.joined:
+            channels.forget(channel)
+        else:
+            channels.leave(channel)
+            self._leave_again(channel)
+
+    def _leave_again(self, channel: str) -> None:
+        """Leave a channel in which the hub may still have the client. Without a connection, the next one does it."""
+        if self._attempt is not None:
+            self._ask_for_itself("unsubscribe", channel)
+
+    def _hear_again(self, channel: str) -> None:
+        """Hear a channel that is wanted again, once no message of the membership that was left can come any more."""
+        channels = self.channels
+        if channel in channels.wanted and channel in channels.leaving and not self.requests.leave(channel):
+            channels.left(channel)
 
     def _finish(self, request: Request) -> bool:
-        """Remove a request. Return True if no later call joins or leaves its channel."""
+        """Remove a request. Return True if it was to join or leave a channel, and no other call about it waits."""
         self.requests.remove(request)
-        if request.kind not in ("subscribe", "unsubscribe"):
+        channel = request.channel
+        if request.positions:
+            self._telling_read = False
+            self._read = {one: at for one, at in self._read.items() if request.positions.get(one) != at}
+        if not request.is_membership:
             return False
-        if self._last_call.get(request.channel) == request.id:
-            del self._last_call[request.channel]
-            return True
-        return request.internal and request.channel not in self._last_call
-
-    def _forget_read(self, ping: Request) -> None:
-        """Forget the positions of a ping that was answered. Those that changed meanwhile are told again."""
-        self._read = {channel: at for channel, at in self._read.items() if ping.positions.get(channel) != at}
+        self._subscribed.pop(channel, None)
+        if self._last_call.get(channel) == request.id:
+            del self._last_call[channel]
+            if (before := self.requests.last_about(channel)) is not None:
+                self._last_call[channel] = before.id
+        return channel not in self._last_call
 
     # What the client says
 
@@ -351,6 +402,7 @@ class Conversation:
         self._read_at = None
         if self._read:
             positions = dict(self._read)
+            self._telling_read = True
             text, size = encoded({"type": "ping", "positions": positions, "id": self._next_id})
             self._add(Request(self._next_id, "ping", text, size, internal=True, positions=positions))
             self._read_at = now + READ_SECONDS
@@ -359,21 +411,25 @@ class Conversation:
         self._send_at = None
         pacing = self._pacing
         assert self._attempt is not None
-        while (request := self.requests.next(pacing.window, pacing.window_bytes)) is not None:
+        while (request := self.requests.next(pacing.window, pacing.window_bytes, self._cost)) is not None:
+            size = request.size
             if request.kind == "subscribe":
-                request.text, _ = encoded(self._subscription(request))
+                request.text, size = encoded(self._subscription(request))
             try:
-                self._check_size(request.size)
+                self._check_size(size)
             except RequestError as exc:
-                self._reject(request, exc.code, exc.message)
+                self._refused(request, exc.code, exc.message)
                 continue
             wait = pacing.wait(now, request.size, request.published_in)
             if wait > 0:
                 self._send_at = now + wait
                 return
-            self.requests.sent(request, now)
+            self.requests.sent(request, now, self._cost(request))
             pacing.sent(now, request.size, request.published_in)
             self._emit(Send(self._attempt, request.text))
+
+    def _cost(self, request: Request) -> int:
+        return self._pacing.cost(request.size, request.published_in)
 
     def _subscription(self, request: Request) -> Message:
         """Return a subscription as it is to be sent now: after the position that the client knows, if it knows one."""
@@ -394,6 +450,12 @@ class Conversation:
 def _check_channel(channel: object) -> None:
     if not is_text(channel):
         raise RequestError(INVALID_CHANNEL, "the name of a channel is a text")
+
+
+def _check_joinable(channel: object) -> None:
+    _check_channel(channel)
+    if channel in OWN_CHANNELS:
+        raise RequestError(INVALID_CHANNEL, f"every client is in {channel}, and cannot leave it")
 
 
 def _deadline(now: float, timeout: float | None) -> float | None:

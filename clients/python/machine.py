@@ -18,7 +18,7 @@ from enum import Enum, auto
 
 from wsd.client.conversation import Conversation
 from wsd.client.effects import AskToken, Connect, Disconnect, Effect, Message, Send, State, StateChanged, StateName
-from wsd.client.ends import End, Sequel, sequel
+from wsd.client.ends import TOO_BIG_CODE, End, Sequel, sequel
 from wsd.client.errors import CLOSED, RequestError
 from wsd.client.settings import (
     ANSWER_SECONDS,
@@ -83,6 +83,7 @@ class Machine:
         self._dead_at: float | None = None  # the connection counts as lost then, if the hub does not answer the ping
         self._failures = 0
         self._resume_token = ""
+        self._resumes = False  # the client has positions to show, if not a session
         self._guest: dict[str, str] = {}  # the name that the hub has given a client without one
         self._closed_by_application = False
         self._sent_token = False
@@ -174,7 +175,7 @@ class Machine:
             raise RequestError(CLOSED, self.state.reason)
         self._abandon(AWAY)
         if self._phase is Phase.OPEN:
-            self._conversation.lost(End())
+            self._conversation.lost(End(), blame=False)
         self._failures = 0
         self._connect(now)
 
@@ -186,7 +187,10 @@ class Machine:
             # The attempt may have begun on a network that is gone.
             self._phase_ends_at = min(self._phase_ends_at, now + GRACE_SECONDS)
         elif self._phase is Phase.OPEN:
+            waits_until = self._dead_at
             self._ping(now, GRACE_SECONDS)
+            if waits_until is not None:  # a client that is woken again and again must notice it, too
+                self._dead_at = min(waits_until, now + GRACE_SECONDS)
 
     def close(self, now: float) -> None:
         """End the client and its session."""
@@ -208,7 +212,7 @@ class Machine:
         self._sent_token = token is not None
         self._enter(now, Phase.HANDSHAKE, HANDSHAKE_SECONDS)
         query = dict(self._guest) if token is None else {}
-        if self._resume_token:
+        if self._resumes:
             query["resume"] = "1"
         self._effects.append(Connect(attempt, query, token))
 
@@ -222,7 +226,7 @@ class Machine:
         if attempt != self._attempt or self._phase is not Phase.HANDSHAKE:
             return
         self._enter(now, Phase.WELCOME, WELCOME_SECONDS)
-        if self._resume_token:  # never in the URL, because URLs are logged
+        if self._resumes:  # never in the URL, because URLs are logged
             resume = {"type": "resume", "token": self._resume_token, "since": self._conversation.channels.positions}
             self._effects.append(Send(attempt, encoded(resume)[0]))
 
@@ -248,14 +252,11 @@ class Machine:
     def tick(self, now: float) -> None:
         """Time has passed."""
         due = self.deadline
-        if due is not None and now - due <= LATE_SECONDS:
-            self._graces = 0
-        elif due is not None and self._graces < MAX_GRACES:
-            # The process slept. What the hub said meanwhile may lie unread, so nothing is over yet.
-            self._graces += 1
-            self._grace_until = now + GRACE_SECONDS
+        if self._has_slept(now, due):
             if self._phase is Phase.OPEN:
                 self._ping(now, GRACE_SECONDS)
+        elif due is not None and now - due <= LATE_SECONDS:
+            self._graces = 0
         over_at = self._phase_over_at()
         if over_at is not None and now >= over_at:
             if self._phase is Phase.PAUSE:
@@ -295,6 +296,7 @@ class Machine:
         self.welcome = welcome
         resume_token = welcome.get("resume_token")
         self._resume_token = resume_token if is_text(resume_token) else ""
+        self._resumes = True
         if not self._sent_token and not self._settings.has_name:
             names = {key: welcome.get(key) for key in ("user_id", "username")}
             self._guest = {key: name for key, name in names.items() if is_text(name) and name}
@@ -303,6 +305,8 @@ class Machine:
         self._go_on(now)
 
     def _lost(self, now: float, end: End) -> None:
+        if self._phase is Phase.WELCOME and end.code == TOO_BIG_CODE:
+            self._resumes = False  # the positions of all channels are too much for this hub
         if self._phase is Phase.OPEN:
             if now - self._opened_at >= LIVED_SECONDS:
                 self._failures = 0
@@ -334,8 +338,20 @@ class Machine:
         if self._phase in (Phase.HANDSHAKE, Phase.WELCOME, Phase.OPEN):
             self._effects.append(Disconnect(self._attempt, code))
 
+    def _has_slept(self, now: float, due: float | None) -> bool:
+        """Return whether the process has slept since a time at which it was to act.
+
+        What the hub said meanwhile may lie unread, so nothing is over yet.
+        """
+        if due is None or now - due <= LATE_SECONDS or self._graces >= MAX_GRACES:
+            return False
+        self._graces += 1
+        self._grace_until = now + GRACE_SECONDS
+        return True
+
     def _go_on(self, now: float) -> None:
-        """Do what an event has made possible."""
+        """Do what an event has made possible. Any event may be the first after a sleep."""
+        self._has_slept(now, self._conversation.expiry(self._grace_until))
         if self._phase is Phase.IDLE and self._conversation.requests:
             self._connect(now)
         if self._phase is not Phase.OVER:

@@ -70,6 +70,7 @@ class Pacing:
         message_burst, byte_burst = limit("message_burst"), limit("byte_burst")
         self._messages = Bucket(limit("messages_per_second"), message_burst, now)
         self._bytes = Bucket(limit("bytes_per_second"), byte_burst, now)
+        self._counts_bytes = limit("bytes_per_second") > 0
         self._channels: dict[str, None] = {}  # in which it has published
         self.max_message_bytes = limit("max_message_bytes") or None
         self.window = MAX_IN_FLIGHT
@@ -81,16 +82,18 @@ class Pacing:
 
     def wait(self, now: float, size: int, channel: str | None) -> float:
         """Return the seconds until a request may be sent. `channel`: the one in which it publishes."""
-        return max(self._messages.wait(now, 1), self._bytes.wait(now, self._cost(size, channel)))
+        return max(self._messages.wait(now, 1), self._bytes.wait(now, self.cost(size, channel)))
 
     def sent(self, now: float, size: int, channel: str | None = None) -> None:
         """Note that a request was sent."""
         self._messages.take(now, 1)
-        self._bytes.take(now, self._cost(size, channel))
+        self._bytes.take(now, self.cost(size, channel))
         if channel is not None and channel not in self._channels:
             if len(self._channels) >= MAX_KNOWN_CHANNELS:
                 self._channels.clear()
             self._channels[channel] = None
 
-    def _cost(self, size: int, channel: str | None) -> int:
-        return size + NEW_CHANNEL_BYTES if channel is not None and channel not in self._channels else size
+    def cost(self, size: int, channel: str | None) -> int:
+        """Return the bytes that the hub counts for a request."""
+        is_new = channel is not None and channel not in self._channels
+        return size + NEW_CHANNEL_BYTES if is_new and self._counts_bytes else size

@@ -1,12 +1,16 @@
 """The requests of a client that have no answer yet, in the order of the calls."""
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from wsd.client.effects import Message
 from wsd.client.errors import QUEUE_FULL, RequestError
 from wsd.client.settings import MAX_TRIES, Settings
+
+READS = ("presence", "history", "delivered")
+"""Requests that change nothing, so that later ones may overtake them."""
 
 
 class Progress(Enum):
@@ -45,6 +49,11 @@ class Request:
         return self.sent_at is not None
 
     @property
+    def is_membership(self) -> bool:
+        """True if the request joins or leaves its channel."""
+        return self.kind in ("subscribe", "unsubscribe")
+
+    @property
     def published_in(self) -> str | None:
         """The channel that the hub counts for a message, or None for other requests."""
         return self.channel if self.kind in ("publish", "broadcast", "direct") else None
@@ -59,7 +68,7 @@ class Requests:
         self._to_send: deque[Request] = deque()  # those that are WAITING, in the order of the calls
         self._urgent: deque[Request] = deque()  # those of the client itself, which go first
         self._bytes = 0
-        self._in_flight: dict[int, None] = {}
+        self._in_flight: dict[int, int] = {}  # by id, the oldest first: what the hub counts for the request
         self._in_flight_bytes = 0
         self._alone_until = 0  # up to this id, requests are sent one at a time
         self._first_deadline: float | None = None  # no deadline is earlier
@@ -84,6 +93,15 @@ class Requests:
     def get(self, request_id: object) -> Request | None:
         return self._all.get(request_id) if type(request_id) is int else None  # True is an int, too, and equals 1
 
+    def last_about(self, channel: str) -> Request | None:
+        """Return the last call that joins or leaves a channel."""
+        found = (one for one in self._all.values() if one.channel == channel and one.is_membership and not one.internal)
+        return max(found, key=lambda one: one.id, default=None)
+
+    def leave(self, channel: str) -> bool:
+        """Return whether a request to leave a channel has no answer yet."""
+        return any(one.channel == channel and one.kind == "unsubscribe" for one in self._all.values())
+
     def add(self, request: Request) -> None:
         """Add a request behind those of its kind: of calls, or of the client itself.
 
@@ -105,8 +123,11 @@ class Requests:
             earliest = self._first_deadline
             self._first_deadline = request.deadline if earliest is None else min(earliest, request.deadline)
 
-    def next(self, window: int, window_bytes: float) -> Request | None:
-        """Return the request to send next, or None if there is none, or the window is full."""
+    def next(self, window: int, window_bytes: float, cost: Callable[[Request], int]) -> Request | None:
+        """Return the request to send next, or None if there is none, or the window is full.
+
+        `cost`: the bytes that the hub counts for a request.
+        """
         queue = self._next_queue()
         if queue is None:
             return None
@@ -115,20 +136,20 @@ class Requests:
             request.id <= self._alone_until
             or next(iter(self._in_flight)) <= self._alone_until
             or len(self._in_flight) >= window
-            or self._in_flight_bytes + request.size > window_bytes
+            or self._in_flight_bytes + cost(request) > window_bytes
         ):
             return None
         return request
 
-    def sent(self, request: Request, now: float) -> None:
+    def sent(self, request: Request, now: float, cost: int) -> None:
         """Note that the request that is next was sent."""
         queue = self._next_queue()
         assert queue is not None and queue[0] is request
         queue.popleft()
         request.progress = Progress.SENT
         request.sent_at = now
-        self._in_flight[request.id] = None
-        self._in_flight_bytes += request.size
+        self._in_flight[request.id] = cost
+        self._in_flight_bytes += cost
 
     def accepted(self, request: Request) -> None:
         """Note that the hub has a message that it will store later. It leaves the window."""
@@ -138,12 +159,16 @@ class Requests:
     def send_again(self, request: Request) -> None:
         """Note that the hub could not carry out a request now. It is sent again, before all later ones.
 
-        Until it is answered, requests are sent one at a time, so that no later one overtakes it again.
+        Until it is answered, requests are sent one at a time, so that no later one overtakes it again. One that changes
+        nothing goes behind all others instead, so that it does not keep them from being carried out.
         """
         self._from_flight(request)
         request.progress = Progress.WAITING
         if request.internal:
             self._urgent.append(request)
+            return
+        if request.kind in READS:
+            self._to_send.append(request)
             return
         self._alone_until = max(self._alone_until, request.id)
         self._to_send = self._in_order(Progress.WAITING)
@@ -163,13 +188,14 @@ class Requests:
         self._first_deadline = min(rest, default=None)
         return late
 
-    def connection_lost(self) -> Request | None:
+    def connection_lost(self, *, blame: bool) -> Request | None:
         """Prepare to send everything again on the next connection, in the order of the calls.
 
         A request that was on its way may be the cause of the end. So those that were on their way are sent one at a
-        time, until all of them are answered. Return the first of them if it has been lost too often.
+        time, until all of them are answered. Return the first of them if it has been lost too often. `blame`: False
+        for an end that the client itself wanted.
         """
-        first = self._all[next(iter(self._in_flight))] if self._in_flight else None
+        first = self._all[next(iter(self._in_flight))] if self._in_flight and blame else None
         if first is not None:
             first.lost += 1
             self._alone_until = max(self._alone_until, *self._in_flight)
@@ -216,5 +242,4 @@ class Requests:
 
     def _from_flight(self, request: Request) -> None:
         if request.id in self._in_flight:
-            del self._in_flight[request.id]
-            self._in_flight_bytes -= request.size
+            self._in_flight_bytes -= self._in_flight.pop(request.id)

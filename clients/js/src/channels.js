@@ -5,7 +5,7 @@ import { MAX_UIDS } from "./settings.js";
 import { isText } from "./texts.js";
 
 /** Channels that every client is in, and that it cannot join or leave. */
-const OWN_CHANNELS = new Set(["broadcast", "direct"]);
+export const OWN_CHANNELS = new Set(["broadcast", "direct"]);
 
 /** The length of a uid before its "-", if the message had an idempotency key. */
 const KEYED_UID_LENGTH = 32;
@@ -13,8 +13,8 @@ const KEYED_UID_LENGTH = 32;
 /**
  * Membership is what the application said last, whatever the hub remembers of the session.
  *
- * A channel that was left stays in `leaving` until the hub has confirmed it: its messages are dropped, and no position
- * of it is shown to the hub, because naming a position subscribes to its channel.
+ * A channel that was left stays in `leaving` until the hub has confirmed it, even if it is wanted again: its messages
+ * are dropped, and no position of it is shown to the hub, because naming a position subscribes to its channel.
  *
  * Names of channels such as `__proto__` are no keys of plain objects here.
  */
@@ -27,6 +27,10 @@ export class Channels {
 
   want(channel) {
     this.wanted.add(channel);
+  }
+
+  /** Note that what comes of a channel belongs to no membership any more that was ended. */
+  left(channel) {
     this.leaving.delete(channel);
   }
 
@@ -37,6 +41,7 @@ export class Channels {
 
   /** Forget a channel that the hub has refused. */
   forget(channel) {
+    this.left(channel);
     this.wanted.delete(channel);
     this.joined.delete(channel);
     this.positions.delete(channel);
@@ -60,8 +65,15 @@ export class Channels {
       if (!OWN_CHANNELS.has(channel)) this.joined.add(channel);
       // The request of a pending channel asks for the last messages, which would count as known.
       if (pending.has(channel) && !this.positions.has(channel)) continue;
+      const before = this.positions.get(channel);
       const found = this.placed(channel, state);
-      if (found) gaps.push(found);
+      const at = this.positions.get(channel);
+      if (found) {
+        gaps.push(found);
+      } else if (before && state.recovered === undefined && (at.offset !== before.offset || at.epoch !== before.epoch)) {
+        // The client could not say where it was.
+        gaps.push(gap(channel, at.epoch === before.epoch ? "expired" : "epoch_changed"));
+      }
     }
     for (const channel of this.joined) if (!states.has(channel)) this.joined.delete(channel);
     const subscribe = [...this.wanted].filter((one) => !this.joined.has(one) && !pending.has(one));

@@ -1,6 +1,6 @@
 // The client's side of the conversation with the hub: calls and their answers, channels and their messages. No I/O.
 
-import { Channels, positionIn } from "./channels.js";
+import { Channels, OWN_CHANNELS, positionIn } from "./channels.js";
 import { deliver, gap, left, presenceChanged, reject, resolve, send } from "./effects.js";
 import { TOO_BIG_CODE } from "./ends.js";
 import {
@@ -46,7 +46,8 @@ export class Conversation {
   #lastCall = new Map(); // by channel: the unanswered call that joins or leaves it last
   #subscribed = new Map(); // by channel: answers to subscriptions, whose acks follow
   #read = new Map(); // by channel: positions that the application has read, and the hub has not confirmed
-  #readAt = null; // when the hub is told
+  #readAt = null; // when the hub is told, or may be told again
+  #tellingRead = false; // a ping that tells it has no answer yet
   #holding = false; // the application does not keep up
   #passedBy = new Set(); // channels of messages that came meanwhile
 
@@ -85,11 +86,12 @@ export class Conversation {
   /**
    * Queue a request to join a channel. `last`: how many of the newest messages the application wants first.
    *
-   * Throws WsdError if too much waits already.
+   * Throws WsdError for a name that no channel can have, and if too much waits already.
    */
   subscribe(now, channel, last, timeout) {
-    checkChannel(channel);
-    const request = new Request(this.#nextId, "subscribe", "", SUBSCRIBE_BYTES + channel.length, {
+    checkJoinable(channel);
+    const [, size] = encoded({ channel });
+    const request = new Request(this.#nextId, "subscribe", "", SUBSCRIBE_BYTES + size, {
       channel,
       last,
       wasJoined: this.channels.joined.has(channel),
@@ -97,6 +99,7 @@ export class Conversation {
     });
     this.#add(request);
     this.channels.want(channel);
+    this.#hearAgain(channel);
     this.#lastCall.set(channel, request.id);
     return request.id;
   }
@@ -104,10 +107,10 @@ export class Conversation {
   /**
    * Queue a request to leave a channel. From now on nothing of the channel is delivered.
    *
-   * Throws WsdError if too much waits already.
+   * Throws WsdError for a name that no channel can have, and if too much waits already.
    */
   unsubscribe(now, channel, timeout) {
-    checkChannel(channel);
+    checkJoinable(channel);
     const [text, size] = encoded({ type: "unsubscribe", channel, id: this.#nextId });
     const deadline = deadlineOf(now, timeout);
     const request = new Request(this.#nextId, "unsubscribe", text, size, { channel, deadline });
@@ -176,41 +179,55 @@ export class Conversation {
     if (this.#read.size) this.#readAt = now;
   }
 
-  /** Note that the connection has ended. What is unanswered is sent again on the next one. */
-  lost(end) {
+  /**
+   * Note that the connection has ended. What is unanswered is sent again on the next one.
+   *
+   * `blame`: a request that was on its way may be the cause.
+   */
+  lost(end, { blame = true } = {}) {
     this.#hangUp();
     this.#subscribed.clear();
     const largest = this.requests.largestInFlight();
     if (end.code === TOO_BIG_CODE && largest !== null) {
-      this.#reject(largest, TOO_BIG, "the hub has closed the connection because the message is too big");
+      this.#refused(largest, TOO_BIG, "the hub has closed the connection because the message is too big");
     }
-    const suspect = this.requests.connectionLost();
+    const suspect = this.requests.connectionLost(blame);
     if (suspect !== null) {
       this.#giveUp(suspect, UNANSWERED, `the connection was lost ${MAX_TRIES} times before an answer came`);
     }
+    for (const channel of this.channels.leaving) this.#hearAgain(channel);
   }
 
   /** Reject all calls: the client is closed. */
   over(reason) {
     this.#hangUp();
     for (const request of this.requests.takeAll()) {
-      if (!request.internal) this.#emit(reject(request.id, CLOSED, reason));
+      if (request.internal) continue;
+      // As it is rejected, it never was.
+      if (request.kind === "subscribe" && !request.wasJoined) this.channels.leave(request.channel);
+      this.#emit(reject(request.id, CLOSED, reason));
     }
     this.#lastCall.clear();
   }
 
   #hangUp() {
     this.#attempt = this.#sendAt = this.#heldUntil = null;
+    this.#tellingRead = false;
   }
 
   // Time
 
   /** Return when `act` must be called again, or null. `graceUntil`: no call expires before. */
   deadline(graceUntil) {
-    const times = this.#attempt === null ? [] : [this.#sendAt, this.#heldUntil, this.#readAt];
+    const readAt = this.#tellingRead ? null : this.#readAt;
+    const times = this.#attempt === null ? [] : [this.#sendAt, this.#heldUntil, readAt];
+    return earliest([...times, this.expiry(graceUntil)]);
+  }
+
+  /** Return a time before which no call expires, or null. */
+  expiry(graceUntil) {
     const { firstDeadline } = this.requests;
-    if (firstDeadline !== null) times.push(Math.max(firstDeadline, graceUntil));
-    return earliest(times);
+    return firstDeadline === null ? null : Math.max(firstDeadline, graceUntil);
   }
 
   /** Reject calls whose time is over, and send what may be sent. */
@@ -223,7 +240,7 @@ export class Conversation {
     }
     if (this.#attempt === null) return;
     if (this.#heldUntil !== null && now >= this.#heldUntil) this.#heldUntil = null;
-    if (this.#readAt !== null && now >= this.#readAt) this.#tellRead(now);
+    if (this.#readAt !== null && now >= this.#readAt && !this.#tellingRead) this.#tellRead(now);
     if (this.#heldUntil === null) this.#sendWaiting(now);
   }
 
@@ -275,23 +292,28 @@ export class Conversation {
       }
       return;
     }
+    this.#retries = 0;
     if (message.durable === false) {
       this.requests.accepted(request); // another ack follows once the message is stored
       return;
     }
-    this.#retries = 0;
-    this.#finish(request);
-    if (request.kind === "unsubscribe" && !this.#lastCall.has(request.channel)) {
-      this.channels.leaving.delete(request.channel);
+    const { kind, channel } = request;
+    const answer = (kind === "subscribe" && this.#subscribed.get(channel)) || message;
+    const settled = this.#finish(request);
+    if (kind === "unsubscribe") {
+      this.channels.joined.delete(channel);
+      if (settled && !this.requests.leave(channel)) this.channels.left(channel);
+      this.#hearAgain(channel);
     }
-    if (request.kind === "ping") this.#forgetRead(request);
-    if (request.internal) return;
-    let answer = message;
-    if (request.kind === "subscribe") {
-      answer = this.#subscribed.get(request.channel) ?? message;
-      this.#subscribed.delete(request.channel);
-    }
-    this.#emit(resolve(request.id, answer));
+    if (kind === "subscribe") this.#wasJoined(channel, settled);
+    if (!request.internal) this.#emit(resolve(request.id, answer));
+  }
+
+  /** Note that the hub has carried out a subscription. */
+  #wasJoined(channel, settled) {
+    const later = settled ? null : this.requests.lastAbout(channel);
+    if (settled && this.channels.leaving.has(channel)) this.#leaveAgain(channel);
+    if (later !== null) later.wasJoined = later.kind === "subscribe" && this.channels.joined.has(channel);
   }
 
   /** Send nothing for a while, after the hub could not carry out a request. */
@@ -304,52 +326,83 @@ export class Conversation {
     }
   }
 
+  /** Reject a request that the hub has not carried out, and never will. */
   #refused(request, code, text) {
-    const isLatest = this.#finish(request);
-    const { kind, channel } = request;
-    if (kind === "subscribe" && isLatest && !request.wasJoined) this.channels.forget(channel);
-    if (kind === "unsubscribe" && isLatest) this.channels.leaving.delete(channel);
-    if (kind === "ping") this.#forgetRead(request);
-    if (!request.internal) {
-      this.#emit(reject(request.id, code, text));
-    } else if (kind === "subscribe") {
+    this.#retries = 0;
+    const settled = this.#finish(request);
+    const { kind, channel, internal } = request;
+    if (kind === "subscribe" && internal && settled) {
       this.channels.forget(channel);
       this.#emit(left(channel, code, text));
+    } else if (kind === "subscribe") {
+      this.#undo(request, settled, true);
+    } else if (kind === "unsubscribe" && settled && code === INVALID_CHANNEL) {
+      this.channels.left(channel); // nobody can be in it
+    } else if (kind === "unsubscribe") {
+      this.#hearAgain(channel);
     }
+    if (!internal) this.#emit(reject(request.id, code, text));
   }
 
   /** Reject a call whose answer nobody waits for any more, and undo what it may have done. */
   #giveUp(request, code, text) {
-    const isLatest = this.#finish(request);
+    const settled = this.#finish(request);
     const { kind, channel } = request;
-    if (kind === "subscribe" && isLatest && !request.wasJoined) {
-      if (request.wasSent) this.channels.leave(channel);
-      else this.channels.forget(channel);
-    }
-    if (this.channels.leaving.has(channel) && isLatest && this.#attempt !== null) {
-      this.#askForItself("unsubscribe", channel);
-    }
+    if (kind === "subscribe") this.#undo(request, settled, false);
+    else if (kind === "unsubscribe" && settled) this.#leaveAgain(channel);
+    else if (kind === "unsubscribe") this.#hearAgain(channel);
     if (!request.internal) this.#emit(reject(request.id, code, text));
   }
 
-  #reject(request, code, text) {
-    this.#finish(request);
-    if (!request.internal) this.#emit(reject(request.id, code, text));
+  /** Undo a subscription that is rejected: it never was. `refused`: the hub has not carried it out. */
+  #undo(request, settled, refused) {
+    const { channel } = request;
+    const isJoined = this.channels.joined.has(channel);
+    if (!settled) {
+      const latest = this.requests.get(this.#lastCall.get(channel));
+      if (latest !== null && latest.id < request.id && latest.kind === "unsubscribe") {
+        this.channels.leave(channel);
+        if (request.wasSent) this.#leaveAgain(channel);
+      }
+    } else if (isJoined && request.wasJoined) {
+      return; // the client was in the channel before, and still is
+    } else if (refused && !isJoined) {
+      this.channels.forget(channel);
+    } else {
+      this.channels.leave(channel);
+      this.#leaveAgain(channel);
+    }
   }
 
-  /** Remove a request. Return whether no later call joins or leaves its channel. */
+  /** Leave a channel in which the hub may still have the client. Without a connection, the next one does it. */
+  #leaveAgain(channel) {
+    if (this.#attempt !== null) this.#askForItself("unsubscribe", channel);
+  }
+
+  /** Hear a channel that is wanted again, once no message of the membership that was left can come any more. */
+  #hearAgain(channel) {
+    const { wanted, leaving } = this.channels;
+    if (wanted.has(channel) && leaving.has(channel) && !this.requests.leave(channel)) this.channels.left(channel);
+  }
+
+  /** Remove a request. Return whether it was to join or leave a channel, and no other call about it waits. */
   #finish(request) {
     this.requests.remove(request);
-    if (request.kind !== "subscribe" && request.kind !== "unsubscribe") return false;
-    if (this.#lastCall.get(request.channel) === request.id) {
-      this.#lastCall.delete(request.channel);
-      return true;
+    const { channel } = request;
+    if (request.positions.size) this.#forgetRead(request);
+    if (!request.isMembership) return false;
+    this.#subscribed.delete(channel);
+    if (this.#lastCall.get(channel) === request.id) {
+      this.#lastCall.delete(channel);
+      const before = this.requests.lastAbout(channel);
+      if (before !== null) this.#lastCall.set(channel, before.id);
     }
-    return request.internal && !this.#lastCall.has(request.channel);
+    return !this.#lastCall.has(channel);
   }
 
   /** Forget the positions of a ping that was answered. Those that changed meanwhile are told again. */
   #forgetRead(request) {
+    this.#tellingRead = false;
     for (const [channel, at] of request.positions) {
       const now = this.#read.get(channel);
       if (now?.offset === at.offset && now.epoch === at.epoch) this.#read.delete(channel);
@@ -372,6 +425,7 @@ export class Conversation {
     this.#readAt = null;
     if (!this.#read.size) return;
     const positions = new Map(this.#read);
+    this.#tellingRead = true;
     const [text, size] = encoded({ type: "ping", positions: Object.fromEntries(positions), id: this.#nextId });
     this.#add(new Request(this.#nextId, "ping", text, size, { internal: true, positions }));
     this.#readAt = now + READ_SECONDS;
@@ -381,12 +435,14 @@ export class Conversation {
     this.#sendAt = null;
     const pacing = this.#pacing;
     let request;
-    while ((request = this.requests.next(pacing.window, pacing.windowBytes)) !== null) {
-      if (request.kind === "subscribe") [request.text] = encoded(this.#subscription(request));
+    const cost = ({ size, publishedIn }) => pacing.cost(size, publishedIn);
+    while ((request = this.requests.next(pacing.window, pacing.windowBytes, cost)) !== null) {
+      let { size } = request;
+      if (request.kind === "subscribe") [request.text, size] = encoded(this.#subscription(request));
       try {
-        this.#checkSize(request.size);
+        this.#checkSize(size);
       } catch (error) {
-        this.#reject(request, error.code, error.message);
+        this.#refused(request, error.code, error.message);
         continue;
       }
       const wait = pacing.wait(now, request.size, request.publishedIn);
@@ -394,7 +450,7 @@ export class Conversation {
         this.#sendAt = now + wait;
         return;
       }
-      this.requests.sent(request, now);
+      this.requests.sent(request, now, cost(request));
       pacing.sent(now, request.size, request.publishedIn);
       this.#emit(send(this.#attempt, request.text));
     }
@@ -429,6 +485,13 @@ export function isObject(value) {
 
 function checkChannel(channel) {
   if (!isText(channel)) throw new WsdError(INVALID_CHANNEL, "the name of a channel is a text");
+}
+
+function checkJoinable(channel) {
+  checkChannel(channel);
+  if (OWN_CHANNELS.has(channel)) {
+    throw new WsdError(INVALID_CHANNEL, `every client is in ${channel}, and cannot leave it`);
+  }
 }
 
 function textIn(value) {

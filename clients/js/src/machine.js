@@ -15,7 +15,7 @@
 
 import { Conversation, earliest, isObject } from "./conversation.js";
 import { askToken, connect, disconnect, newState, send, stateChanged } from "./effects.js";
-import { End, Sequel, sequel } from "./ends.js";
+import { End, Sequel, TOO_BIG_CODE, sequel } from "./ends.js";
 import { CLOSED, WsdError } from "./errors.js";
 import {
   ANSWER_SECONDS,
@@ -77,6 +77,7 @@ export class Machine {
   #deadAt = null; // the connection counts as lost then, if the hub does not answer the ping
   #failures = 0;
   #resumeToken = "";
+  #resumes = false; // the client has positions to show, if not a session
   #guest = {}; // the name that the hub has given a client without one
   #closedByApplication = false;
   #sentToken = false;
@@ -181,7 +182,7 @@ export class Machine {
   reconnect(now) {
     if (this.#closedByApplication) throw new WsdError(CLOSED, this.state.reason);
     this.#abandon(AWAY);
-    if (this.#phase === Phase.OPEN) this.#conversation.lost(new End());
+    if (this.#phase === Phase.OPEN) this.#conversation.lost(new End(), { blame: false });
     this.#failures = 0;
     this.#connect(now);
   }
@@ -194,7 +195,10 @@ export class Machine {
       // The attempt may have begun on a network that is gone.
       this.#phaseEndsAt = Math.min(this.#phaseEndsAt, now + GRACE_SECONDS);
     } else if (this.#phase === Phase.OPEN) {
+      const waitsUntil = this.#deadAt;
       this.#ping(now, GRACE_SECONDS);
+      // A client that is woken again and again must notice it, too.
+      if (waitsUntil !== null) this.#deadAt = Math.min(waitsUntil, now + GRACE_SECONDS);
     }
   }
 
@@ -218,7 +222,7 @@ export class Machine {
     this.#sentToken = token !== null;
     this.#enter(now, Phase.HANDSHAKE, HANDSHAKE_SECONDS);
     const query = token === null ? { ...this.#guest } : {};
-    if (this.#resumeToken) query.resume = "1";
+    if (this.#resumes) query.resume = "1";
     this.#effects.push(connect(attempt, query, token));
   }
 
@@ -233,7 +237,7 @@ export class Machine {
   opened(now, attempt) {
     if (attempt !== this.#attempt || this.#phase !== Phase.HANDSHAKE) return;
     this.#enter(now, Phase.WELCOME, WELCOME_SECONDS);
-    if (this.#resumeToken) {
+    if (this.#resumes) {
       // The token is never in the URL, because URLs are logged.
       const since = Object.fromEntries(this.#conversation.channels.positions);
       const [text] = encoded({ type: "resume", token: this.#resumeToken, since });
@@ -271,13 +275,10 @@ export class Machine {
   /** Time has passed. */
   tick(now) {
     const due = this.deadline;
-    if (due !== null && now - due <= LATE_SECONDS) {
-      this.#graces = 0;
-    } else if (due !== null && this.#graces < MAX_GRACES) {
-      // The process slept. What the hub said meanwhile may lie unread, so nothing is over yet.
-      this.#graces += 1;
-      this.#graceUntil = now + GRACE_SECONDS;
+    if (this.#hasSlept(now, due)) {
       if (this.#phase === Phase.OPEN) this.#ping(now, GRACE_SECONDS);
+    } else if (due !== null && now - due <= LATE_SECONDS) {
+      this.#graces = 0;
     }
     const overAt = this.#phaseOverAt();
     if (overAt !== null && now >= overAt) {
@@ -322,6 +323,7 @@ export class Machine {
     this.#openedAt = now;
     this.welcome = welcome;
     this.#resumeToken = isText(welcome.resume_token) ? welcome.resume_token : "";
+    this.#resumes = true;
     if (!this.#sentToken && !this.#settings.hasName) {
       const names = ["user_id", "username"].map((key) => [key, welcome[key]]);
       this.#guest = Object.fromEntries(names.filter(([, name]) => isText(name) && name));
@@ -332,6 +334,8 @@ export class Machine {
   }
 
   #lost(now, end) {
+    // The positions of all channels are too much for this hub.
+    if (this.#phase === Phase.WELCOME && end.code === TOO_BIG_CODE) this.#resumes = false;
     if (this.#phase === Phase.OPEN) {
       if (now - this.#openedAt >= LIVED_SECONDS) this.#failures = 0;
       this.#conversation.lost(end);
@@ -370,8 +374,21 @@ export class Machine {
     if (CONNECTED.has(this.#phase)) this.#effects.push(disconnect(this.#attempt, code));
   }
 
-  /** Do what an event has made possible. */
+  /**
+   * Return whether the process has slept since a time at which it was to act.
+   *
+   * What the hub said meanwhile may lie unread, so nothing is over yet.
+   */
+  #hasSlept(now, due) {
+    if (due === null || now - due <= LATE_SECONDS || this.#graces >= MAX_GRACES) return false;
+    this.#graces += 1;
+    this.#graceUntil = now + GRACE_SECONDS;
+    return true;
+  }
+
+  /** Do what an event has made possible. Any event may be the first after a sleep. */
   #goOn(now) {
+    this.#hasSlept(now, this.#conversation.expiry(this.#graceUntil));
     if (this.#phase === Phase.IDLE && this.#conversation.requests.size > 0) this.#connect(now);
     if (this.#phase !== Phase.OVER) this.#conversation.act(now, this.#graceUntil);
   }

@@ -65,6 +65,7 @@ class Bucket {
 export class Pacing {
   #messages;
   #bytes;
+  #countsBytes;
   #channels = new Set(); // in which it has published
 
   /** `limits`: those of the welcome, or null for a hub that names none. */
@@ -79,6 +80,7 @@ export class Pacing {
     const byteBurst = limit("byte_burst");
     this.#messages = new Bucket(limit("messages_per_second"), messageBurst, now);
     this.#bytes = new Bucket(limit("bytes_per_second"), byteBurst, now);
+    this.#countsBytes = limit("bytes_per_second") > 0;
     this.maxMessageBytes = limit("max_message_bytes") || null;
     this.window = MAX_IN_FLIGHT;
     if (limit("messages_per_second")) {
@@ -90,20 +92,22 @@ export class Pacing {
 
   /** Return the seconds until a request may be sent. `channel`: the one in which it publishes. */
   wait(now, size, channel) {
-    return Math.max(this.#messages.wait(now, 1), this.#bytes.wait(now, this.#cost(size, channel)));
+    return Math.max(this.#messages.wait(now, 1), this.#bytes.wait(now, this.cost(size, channel)));
   }
 
   /** Note that a request was sent. */
   sent(now, size, channel = null) {
     this.#messages.take(now, 1);
-    this.#bytes.take(now, this.#cost(size, channel));
+    this.#bytes.take(now, this.cost(size, channel));
     if (channel !== null && !this.#channels.has(channel)) {
       if (this.#channels.size >= MAX_KNOWN_CHANNELS) this.#channels.clear();
       this.#channels.add(channel);
     }
   }
 
-  #cost(size, channel) {
-    return channel !== null && !this.#channels.has(channel) ? size + NEW_CHANNEL_BYTES : size;
+  /** Return the bytes that the hub counts for a request. */
+  cost(size, channel) {
+    const isNew = channel !== null && !this.#channels.has(channel);
+    return isNew && this.#countsBytes ? size + NEW_CHANNEL_BYTES : size;
   }
 }

@@ -13,6 +13,9 @@ export const Progress = Object.freeze({ WAITING: "waiting", SENT: "sent", ACCEPT
 
 const PUBLISHING = new Set(["publish", "broadcast", "direct"]);
 
+/** Requests that change nothing, so that later ones may overtake them. */
+const READS = new Set(["presence", "history", "delivered"]);
+
 /** One call of the application, or a request that the client sends for itself. */
 export class Request {
   constructor(id, kind, text, size, fields = {}) {
@@ -37,6 +40,11 @@ export class Request {
     return this.sentAt !== null;
   }
 
+  /** True if the request joins or leaves its channel. */
+  get isMembership() {
+    return this.kind === "subscribe" || this.kind === "unsubscribe";
+  }
+
   /** The channel that the hub counts for a message, or null for other requests. */
   get publishedIn() {
     return PUBLISHING.has(this.kind) ? this.channel : null;
@@ -50,7 +58,7 @@ export class Requests {
   #toSend = []; // those that are WAITING, in the order of the calls
   #urgent = []; // those of the client itself, which go first
   #bytes = 0;
-  #inFlight = new Set(); // ids
+  #inFlight = new Map(); // by id, the oldest first: what the hub counts for the request
   #inFlightBytes = 0;
   #aloneUntil = 0; // up to this id, requests are sent one at a time
   #firstDeadline = null; // no deadline is earlier
@@ -69,7 +77,7 @@ export class Requests {
 
   /** When the first of the requests was sent to which the hub owes an answer, or null. */
   get oldestSentAt() {
-    return this.#inFlight.size ? this.#all.get(first(this.#inFlight)).sentAt : null;
+    return this.#inFlight.size ? this.#all.get(first(this.#inFlight.keys())).sentAt : null;
   }
 
   /** A time before which no request expires, or null. */
@@ -79,6 +87,21 @@ export class Requests {
 
   get(id) {
     return this.#all.get(id) ?? null;
+  }
+
+  /** Return the last call that joins or leaves a channel, or null. */
+  lastAbout(channel) {
+    let last = null;
+    for (const one of this.#all.values()) {
+      const counts = one.channel === channel && one.isMembership && !one.internal;
+      if (counts && (last === null || one.id > last.id)) last = one;
+    }
+    return last;
+  }
+
+  /** Return whether a request to leave a channel has no answer yet. */
+  leave(channel) {
+    return [...this.#all.values()].some((one) => one.channel === channel && one.kind === "unsubscribe");
   }
 
   /** Add a request behind those of its kind: of calls, or of the client itself. Throws WsdError `queue_full`. */
@@ -101,27 +124,31 @@ export class Requests {
     }
   }
 
-  /** Return the request to send next, or null if there is none, or the window is full. */
-  next(window, windowBytes) {
+  /**
+   * Return the request to send next, or null if there is none, or the window is full.
+   *
+   * `cost` returns the bytes that the hub counts for a request.
+   */
+  next(window, windowBytes, cost) {
     const queue = this.#nextQueue();
     if (queue === null) return null;
     const request = queue[0];
     const mustWait =
       this.#inFlight.size > 0 &&
       (request.id <= this.#aloneUntil ||
-        first(this.#inFlight) <= this.#aloneUntil ||
+        first(this.#inFlight.keys()) <= this.#aloneUntil ||
         this.#inFlight.size >= window ||
-        this.#inFlightBytes + request.size > windowBytes);
+        this.#inFlightBytes + cost(request) > windowBytes);
     return mustWait ? null : request;
   }
 
   /** Note that the request that is next was sent. */
-  sent(request, now) {
+  sent(request, now, cost) {
     this.#nextQueue().shift();
     request.progress = Progress.SENT;
     request.sentAt = now;
-    this.#inFlight.add(request.id);
-    this.#inFlightBytes += request.size;
+    this.#inFlight.set(request.id, cost);
+    this.#inFlightBytes += cost;
   }
 
   /** Note that the hub has a message that it will store later. It leaves the window. */
@@ -133,13 +160,18 @@ export class Requests {
   /**
    * Note that the hub could not carry out a request now. It is sent again, before all later ones.
    *
-   * Until it is answered, requests are sent one at a time, so that no later one overtakes it again.
+   * Until it is answered, requests are sent one at a time, so that no later one overtakes it again. One that changes
+   * nothing goes behind all others instead, so that it does not keep them from being carried out.
    */
   sendAgain(request) {
     this.#fromFlight(request);
     request.progress = Progress.WAITING;
     if (request.internal) {
       this.#urgent.push(request);
+      return;
+    }
+    if (READS.has(request.kind)) {
+      this.#toSend.push(request);
       return;
     }
     this.#aloneUntil = Math.max(this.#aloneUntil, request.id);
@@ -169,13 +201,14 @@ export class Requests {
    * Prepare to send everything again on the next connection, in the order of the calls.
    *
    * A request that was on its way may be the cause of the end. So those that were on their way are sent one at a time,
-   * until all of them are answered. Return the first of them if it has been lost too often, or null.
+   * until all of them are answered. Return the first of them if it has been lost too often, or null. `blame`: false for
+   * an end that the client itself wanted.
    */
-  connectionLost() {
-    const suspect = this.#inFlight.size ? this.#all.get(first(this.#inFlight)) : null;
+  connectionLost(blame) {
+    const suspect = this.#inFlight.size && blame ? this.#all.get(first(this.#inFlight.keys())) : null;
     if (suspect !== null) {
       suspect.lost += 1;
-      this.#aloneUntil = Math.max(this.#aloneUntil, ...this.#inFlight);
+      this.#aloneUntil = Math.max(this.#aloneUntil, ...this.#inFlight.keys());
     }
     this.#inFlight.clear();
     this.#inFlightBytes = 0;
@@ -191,7 +224,7 @@ export class Requests {
   /** Return the largest request that is on its way, or null: the one that was too big for the hub. */
   largestInFlight() {
     let largest = null;
-    for (const id of this.#inFlight) {
+    for (const id of this.#inFlight.keys()) {
       const request = this.#all.get(id);
       if (largest === null || request.size > largest.size) largest = request;
     }
@@ -228,12 +261,13 @@ export class Requests {
   }
 
   #fromFlight(request) {
-    if (this.#inFlight.delete(request.id)) this.#inFlightBytes -= request.size;
+    this.#inFlightBytes -= this.#inFlight.get(request.id) ?? 0;
+    this.#inFlight.delete(request.id);
   }
 }
 
 function first(ids) {
-  return ids.values().next().value;
+  return ids.next().value;
 }
 
 function byId(one, other) {
