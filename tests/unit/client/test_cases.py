@@ -171,7 +171,7 @@ def loosened(effect: list[Any], expected: list[Any]) -> list[Any]:
     if effect[0] != expected[0]:
         return effect
     if effect[0] == "reject":
-        return effect[: len(expected)] if len(expected) < 4 or expected[3] in effect[3] else effect
+        return [*effect[:3], *expected[3:]] if len(expected) < 4 or expected[3] in effect[3] else effect
     if effect[0] != "state":
         return effect
     fields, wanted = dict(effect[2]), expected[2] if len(expected) > 2 else {}
