@@ -9,6 +9,7 @@ from wsd.client.asyncio_client import WsdClient
 from wsd.client.effects import Left, Message, State
 from wsd.client.errors import RequestError
 from wsd.client.records import Ack, Delivered, History, Member, Position, Presence, Subscribed, User, Waiting
+from wsd.client.sync_client import SyncWsdClient
 
 __all__ = [
     "Ack",
@@ -22,6 +23,7 @@ __all__ = [
     "RequestError",
     "State",
     "Subscribed",
+    "SyncWsdClient",
     "User",
     "Waiting",
     "WsdClient",

@@ -12,8 +12,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from wsd.client import records
 from wsd.client.address import checked_url, problem_with_token
+from wsd.client.callbacks import Callbacks, Token
 from wsd.client.effects import Left, Message, State
-from wsd.client.engine import BREATH, Callbacks, Engine, Token
+from wsd.client.engine import BREATH, Engine
 from wsd.client.errors import CLOSED, RequestError
 from wsd.client.inbox import Handler, Handlers, Inbox, Reader
 from wsd.client.link import Connector
@@ -297,17 +298,32 @@ class Messages(Reader):
         return self
 
     async def __anext__(self) -> Message:
-        engine, inbox = self._engine, self._engine.inbox
         self._taken += 1
         if self._taken % BREATH == 0:
             await asyncio.sleep(0)
+        await self.wait()
+        return self.take(1)[0]
+
+    async def wait(self) -> None:
+        """Wait until there is a message. Raises StopAsyncIteration or RequestError where an iteration ends."""
+        engine, inbox = self._engine, self._engine.inbox
         while not engine.is_closing:
             if inbox.unread:
-                message = inbox.unread.popleft()
-                engine.taken(message)
-                return message
+                return
             if engine.machine.state.name == "closed":
                 raise RequestError(CLOSED, engine.machine.state.reason)
             inbox.unread_news.clear()
             await inbox.unread_news.wait()
         raise StopAsyncIteration
+
+    def take(self, limit: int) -> list[Message]:
+        """Return up to `limit` messages that are there."""
+        inbox = self._engine.inbox
+        found = [inbox.unread.popleft() for _ in range(min(limit, len(inbox.unread)))]
+        for message in found:
+            self._engine.taken(message)
+        return found
+
+    def put(self, event: Message) -> None:
+        """Add an event behind those that wait."""
+        self._engine.inbox.put(event)

@@ -5,10 +5,10 @@ import inspect
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import astuple, dataclass
 from typing import Any
 
 from wsd.client.address import impossible, problem_with_token
+from wsd.client.callbacks import Callbacks, Token, is_being_cancelled
 from wsd.client.effects import (
     AskToken,
     Connect,
@@ -33,23 +33,11 @@ from wsd.client.records import Position, position_of
 
 logger = logging.getLogger("wsd.client")
 
-Token = str | Callable[[], str | Awaitable[str | None] | None]
-"""A token, or a function that is asked for one before each connection."""
-
 BREATH = 100
 """After so many calls of functions in a row, everything else in the process gets a turn."""
 
 MAX_STATES = 1000
 """The states that wait for a function which does not return. Older ones are dropped."""
-
-
-@dataclass(frozen=True)
-class Callbacks:
-    """The functions of the application that belong to no channel."""
-
-    on_state: Callable[[State], object] | None = None
-    on_left: Callable[[Left], object] | None = None
-    on_error: Callable[[Exception], object] | None = None
 
 
 class Engine:
@@ -262,56 +250,26 @@ class Engine:
                 continue
             event = inbox.handled.popleft()
             if isinstance(event, Departure):
-                await self._left(event)
+                if inbox.handlers.get(event.left.channel) is event.handlers:
+                    inbox.handle(event.left.channel, None)
+                await self._callbacks.left(event.left)
             elif handler := inbox.handler_of(event):
                 self.taken(event)
-                await self._call(handler, event)
+                await self._callbacks.call(handler, event)
             else:  # the application has taken the function away meanwhile
                 inbox.put(event)
             calls += 1
             if calls % BREATH == 0:
                 await asyncio.sleep(0)
 
-    async def _left(self, departure: Departure) -> None:
-        left = departure.left
-        if self.inbox.handlers.get(left.channel) is departure.handlers:
-            self.inbox.handle(left.channel, None)
-        if self._callbacks.on_left is not None:
-            await self._call(self._callbacks.on_left, left)
-        else:
-            logger.warning("the hub does not let the client into %s again: %s: %s", *astuple(left))
-
     async def _tell_states(self) -> None:
         assert self._callbacks.on_state is not None
         while self._states or not self.is_closing:
             if self._states:
-                await self._call(self._callbacks.on_state, self._states.popleft())
+                await self._callbacks.call(self._callbacks.on_state, self._states.popleft())
             else:
                 self._states_news.clear()
                 await self._states_news.wait()
-
-    async def _call(self, function: Callable[[Any], object], argument: object) -> None:
-        """Call a function of the application. What it raises changes nothing here."""
-        try:
-            found = function(argument)
-            if inspect.isawaitable(found):
-                await found
-        except asyncio.CancelledError:
-            if is_being_cancelled():
-                raise
-            await self._report(RuntimeError(f"{function} was cancelled"))
-        except Exception as exc:  # noqa: BLE001 - of the application
-            await self._report(exc)
-
-    async def _report(self, problem: Exception) -> None:
-        try:
-            if self._callbacks.on_error is None:
-                raise problem
-            found = self._callbacks.on_error(problem)
-            if inspect.isawaitable(found):
-                await found
-        except Exception:
-            logger.exception("a function of the application failed")
 
     # Life
 
@@ -371,9 +329,3 @@ class Engine:
     def _tick(self) -> None:
         self._timer = None
         self.do(self.machine.tick)
-
-
-def is_being_cancelled() -> bool:
-    """True if somebody cancels the current task. Otherwise, what the task awaited was cancelled."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
