@@ -287,8 +287,8 @@ const KEYED_UID_LENGTH = 32;
 /**
  * Membership is what the application said last, whatever the hub remembers of the session.
  *
- * A channel that was left stays in `leaving` until the hub has confirmed it: its messages are dropped, and no position
- * of it is shown to the hub, because naming a position subscribes to its channel.
+ * A channel that was left stays in `leaving` until the hub has confirmed it, even if it is wanted again: its messages
+ * are dropped, and no position of it is shown to the hub, because naming a position subscribes to its channel.
  *
  * Names of channels such as `__proto__` are no keys of plain objects here.
  */
@@ -301,6 +301,10 @@ class Channels {
 
   want(channel) {
     this.wanted.add(channel);
+  }
+
+  /** Note that what comes of a channel belongs to no membership any more that was ended. */
+  left(channel) {
     this.leaving.delete(channel);
   }
 
@@ -311,6 +315,7 @@ class Channels {
 
   /** Forget a channel that the hub has refused. */
   forget(channel) {
+    this.left(channel);
     this.wanted.delete(channel);
     this.joined.delete(channel);
     this.positions.delete(channel);
@@ -334,8 +339,15 @@ class Channels {
       if (!OWN_CHANNELS.has(channel)) this.joined.add(channel);
       // The request of a pending channel asks for the last messages, which would count as known.
       if (pending.has(channel) && !this.positions.has(channel)) continue;
+      const before = this.positions.get(channel);
       const found = this.placed(channel, state);
-      if (found) gaps.push(found);
+      const at = this.positions.get(channel);
+      if (found) {
+        gaps.push(found);
+      } else if (before && state.recovered === undefined && (at.offset !== before.offset || at.epoch !== before.epoch)) {
+        // The client could not say where it was.
+        gaps.push(gap(channel, at.epoch === before.epoch ? "expired" : "epoch_changed"));
+      }
     }
     for (const channel of this.joined) if (!states.has(channel)) this.joined.delete(channel);
     const subscribe = [...this.wanted].filter((one) => !this.joined.has(one) && !pending.has(one));
@@ -478,6 +490,7 @@ class Bucket {
 class Pacing {
   #messages;
   #bytes;
+  #countsBytes;
   #channels = new Set(); // in which it has published
 
   /** `limits`: those of the welcome, or null for a hub that names none. */
@@ -492,6 +505,7 @@ class Pacing {
     const byteBurst = limit("byte_burst");
     this.#messages = new Bucket(limit("messages_per_second"), messageBurst, now);
     this.#bytes = new Bucket(limit("bytes_per_second"), byteBurst, now);
+    this.#countsBytes = limit("bytes_per_second") > 0;
     this.maxMessageBytes = limit("max_message_bytes") || null;
     this.window = MAX_IN_FLIGHT;
     if (limit("messages_per_second")) {
@@ -503,21 +517,23 @@ class Pacing {
 
   /** Return the seconds until a request may be sent. `channel`: the one in which it publishes. */
   wait(now, size, channel) {
-    return Math.max(this.#messages.wait(now, 1), this.#bytes.wait(now, this.#cost(size, channel)));
+    return Math.max(this.#messages.wait(now, 1), this.#bytes.wait(now, this.cost(size, channel)));
   }
 
   /** Note that a request was sent. */
   sent(now, size, channel = null) {
     this.#messages.take(now, 1);
-    this.#bytes.take(now, this.#cost(size, channel));
+    this.#bytes.take(now, this.cost(size, channel));
     if (channel !== null && !this.#channels.has(channel)) {
       if (this.#channels.size >= MAX_KNOWN_CHANNELS) this.#channels.clear();
       this.#channels.add(channel);
     }
   }
 
-  #cost(size, channel) {
-    return channel !== null && !this.#channels.has(channel) ? size + NEW_CHANNEL_BYTES : size;
+  /** Return the bytes that the hub counts for a request. */
+  cost(size, channel) {
+    const isNew = channel !== null && !this.#channels.has(channel);
+    return isNew && this.#countsBytes ? size + NEW_CHANNEL_BYTES : size;
   }
 }
 
@@ -534,6 +550,9 @@ class Pacing {
 const Progress = Object.freeze({ WAITING: "waiting", SENT: "sent", ACCEPTED: "accepted" });
 
 const PUBLISHING = new Set(["publish", "broadcast", "direct"]);
+
+/** Requests that change nothing, so that later ones may overtake them. */
+const READS = new Set(["presence", "history", "delivered"]);
 
 /** One call of the application, or a request that the client sends for itself. */
 class Request {
@@ -559,6 +578,11 @@ class Request {
     return this.sentAt !== null;
   }
 
+  /** True if the request joins or leaves its channel. */
+  get isMembership() {
+    return this.kind === "subscribe" || this.kind === "unsubscribe";
+  }
+
   /** The channel that the hub counts for a message, or null for other requests. */
   get publishedIn() {
     return PUBLISHING.has(this.kind) ? this.channel : null;
@@ -572,7 +596,7 @@ class Requests {
   #toSend = []; // those that are WAITING, in the order of the calls
   #urgent = []; // those of the client itself, which go first
   #bytes = 0;
-  #inFlight = new Set(); // ids
+  #inFlight = new Map(); // by id, the oldest first: what the hub counts for the request
   #inFlightBytes = 0;
   #aloneUntil = 0; // up to this id, requests are sent one at a time
   #firstDeadline = null; // no deadline is earlier
@@ -591,7 +615,7 @@ class Requests {
 
   /** When the first of the requests was sent to which the hub owes an answer, or null. */
   get oldestSentAt() {
-    return this.#inFlight.size ? this.#all.get(first(this.#inFlight)).sentAt : null;
+    return this.#inFlight.size ? this.#all.get(first(this.#inFlight.keys())).sentAt : null;
   }
 
   /** A time before which no request expires, or null. */
@@ -601,6 +625,21 @@ class Requests {
 
   get(id) {
     return this.#all.get(id) ?? null;
+  }
+
+  /** Return the last call that joins or leaves a channel, or null. */
+  lastAbout(channel) {
+    let last = null;
+    for (const one of this.#all.values()) {
+      const counts = one.channel === channel && one.isMembership && !one.internal;
+      if (counts && (last === null || one.id > last.id)) last = one;
+    }
+    return last;
+  }
+
+  /** Return whether a request to leave a channel has no answer yet. */
+  leave(channel) {
+    return [...this.#all.values()].some((one) => one.channel === channel && one.kind === "unsubscribe");
   }
 
   /** Add a request behind those of its kind: of calls, or of the client itself. Throws WsdError `queue_full`. */
@@ -623,27 +662,31 @@ class Requests {
     }
   }
 
-  /** Return the request to send next, or null if there is none, or the window is full. */
-  next(window, windowBytes) {
+  /**
+   * Return the request to send next, or null if there is none, or the window is full.
+   *
+   * `cost` returns the bytes that the hub counts for a request.
+   */
+  next(window, windowBytes, cost) {
     const queue = this.#nextQueue();
     if (queue === null) return null;
     const request = queue[0];
     const mustWait =
       this.#inFlight.size > 0 &&
       (request.id <= this.#aloneUntil ||
-        first(this.#inFlight) <= this.#aloneUntil ||
+        first(this.#inFlight.keys()) <= this.#aloneUntil ||
         this.#inFlight.size >= window ||
-        this.#inFlightBytes + request.size > windowBytes);
+        this.#inFlightBytes + cost(request) > windowBytes);
     return mustWait ? null : request;
   }
 
   /** Note that the request that is next was sent. */
-  sent(request, now) {
+  sent(request, now, cost) {
     this.#nextQueue().shift();
     request.progress = Progress.SENT;
     request.sentAt = now;
-    this.#inFlight.add(request.id);
-    this.#inFlightBytes += request.size;
+    this.#inFlight.set(request.id, cost);
+    this.#inFlightBytes += cost;
   }
 
   /** Note that the hub has a message that it will store later. It leaves the window. */
@@ -655,13 +698,18 @@ class Requests {
   /**
    * Note that the hub could not carry out a request now. It is sent again, before all later ones.
    *
-   * Until it is answered, requests are sent one at a time, so that no later one overtakes it again.
+   * Until it is answered, requests are sent one at a time, so that no later one overtakes it again. One that changes
+   * nothing goes behind all others instead, so that it does not keep them from being carried out.
    */
   sendAgain(request) {
     this.#fromFlight(request);
     request.progress = Progress.WAITING;
     if (request.internal) {
       this.#urgent.push(request);
+      return;
+    }
+    if (READS.has(request.kind)) {
+      this.#toSend.push(request);
       return;
     }
     this.#aloneUntil = Math.max(this.#aloneUntil, request.id);
@@ -691,13 +739,14 @@ class Requests {
    * Prepare to send everything again on the next connection, in the order of the calls.
    *
    * A request that was on its way may be the cause of the end. So those that were on their way are sent one at a time,
-   * until all of them are answered. Return the first of them if it has been lost too often, or null.
+   * until all of them are answered. Return the first of them if it has been lost too often, or null. `blame`: false for
+   * an end that the client itself wanted.
    */
-  connectionLost() {
-    const suspect = this.#inFlight.size ? this.#all.get(first(this.#inFlight)) : null;
+  connectionLost(blame) {
+    const suspect = this.#inFlight.size && blame ? this.#all.get(first(this.#inFlight.keys())) : null;
     if (suspect !== null) {
       suspect.lost += 1;
-      this.#aloneUntil = Math.max(this.#aloneUntil, ...this.#inFlight);
+      this.#aloneUntil = Math.max(this.#aloneUntil, ...this.#inFlight.keys());
     }
     this.#inFlight.clear();
     this.#inFlightBytes = 0;
@@ -713,7 +762,7 @@ class Requests {
   /** Return the largest request that is on its way, or null: the one that was too big for the hub. */
   largestInFlight() {
     let largest = null;
-    for (const id of this.#inFlight) {
+    for (const id of this.#inFlight.keys()) {
       const request = this.#all.get(id);
       if (largest === null || request.size > largest.size) largest = request;
     }
@@ -750,12 +799,13 @@ class Requests {
   }
 
   #fromFlight(request) {
-    if (this.#inFlight.delete(request.id)) this.#inFlightBytes -= request.size;
+    this.#inFlightBytes -= this.#inFlight.get(request.id) ?? 0;
+    this.#inFlight.delete(request.id);
   }
 }
 
 function first(ids) {
-  return ids.values().next().value;
+  return ids.next().value;
 }
 
 function byId(one, other) {
@@ -794,7 +844,8 @@ class Conversation {
   #lastCall = new Map(); // by channel: the unanswered call that joins or leaves it last
   #subscribed = new Map(); // by channel: answers to subscriptions, whose acks follow
   #read = new Map(); // by channel: positions that the application has read, and the hub has not confirmed
-  #readAt = null; // when the hub is told
+  #readAt = null; // when the hub is told, or may be told again
+  #tellingRead = false; // a ping that tells it has no answer yet
   #holding = false; // the application does not keep up
   #passedBy = new Set(); // channels of messages that came meanwhile
 
@@ -833,11 +884,12 @@ class Conversation {
   /**
    * Queue a request to join a channel. `last`: how many of the newest messages the application wants first.
    *
-   * Throws WsdError if too much waits already.
+   * Throws WsdError for a name that no channel can have, and if too much waits already.
    */
   subscribe(now, channel, last, timeout) {
-    checkChannel(channel);
-    const request = new Request(this.#nextId, "subscribe", "", SUBSCRIBE_BYTES + channel.length, {
+    checkJoinable(channel);
+    const [, size] = encoded({ channel });
+    const request = new Request(this.#nextId, "subscribe", "", SUBSCRIBE_BYTES + size, {
       channel,
       last,
       wasJoined: this.channels.joined.has(channel),
@@ -845,6 +897,7 @@ class Conversation {
     });
     this.#add(request);
     this.channels.want(channel);
+    this.#hearAgain(channel);
     this.#lastCall.set(channel, request.id);
     return request.id;
   }
@@ -852,10 +905,10 @@ class Conversation {
   /**
    * Queue a request to leave a channel. From now on nothing of the channel is delivered.
    *
-   * Throws WsdError if too much waits already.
+   * Throws WsdError for a name that no channel can have, and if too much waits already.
    */
   unsubscribe(now, channel, timeout) {
-    checkChannel(channel);
+    checkJoinable(channel);
     const [text, size] = encoded({ type: "unsubscribe", channel, id: this.#nextId });
     const deadline = deadlineOf(now, timeout);
     const request = new Request(this.#nextId, "unsubscribe", text, size, { channel, deadline });
@@ -924,41 +977,55 @@ class Conversation {
     if (this.#read.size) this.#readAt = now;
   }
 
-  /** Note that the connection has ended. What is unanswered is sent again on the next one. */
-  lost(end) {
+  /**
+   * Note that the connection has ended. What is unanswered is sent again on the next one.
+   *
+   * `blame`: a request that was on its way may be the cause.
+   */
+  lost(end, { blame = true } = {}) {
     this.#hangUp();
     this.#subscribed.clear();
     const largest = this.requests.largestInFlight();
     if (end.code === TOO_BIG_CODE && largest !== null) {
-      this.#reject(largest, TOO_BIG, "the hub has closed the connection because the message is too big");
+      this.#refused(largest, TOO_BIG, "the hub has closed the connection because the message is too big");
     }
-    const suspect = this.requests.connectionLost();
+    const suspect = this.requests.connectionLost(blame);
     if (suspect !== null) {
       this.#giveUp(suspect, UNANSWERED, `the connection was lost ${MAX_TRIES} times before an answer came`);
     }
+    for (const channel of this.channels.leaving) this.#hearAgain(channel);
   }
 
   /** Reject all calls: the client is closed. */
   over(reason) {
     this.#hangUp();
     for (const request of this.requests.takeAll()) {
-      if (!request.internal) this.#emit(reject(request.id, CLOSED, reason));
+      if (request.internal) continue;
+      // As it is rejected, it never was.
+      if (request.kind === "subscribe" && !request.wasJoined) this.channels.leave(request.channel);
+      this.#emit(reject(request.id, CLOSED, reason));
     }
     this.#lastCall.clear();
   }
 
   #hangUp() {
     this.#attempt = this.#sendAt = this.#heldUntil = null;
+    this.#tellingRead = false;
   }
 
   // Time
 
   /** Return when `act` must be called again, or null. `graceUntil`: no call expires before. */
   deadline(graceUntil) {
-    const times = this.#attempt === null ? [] : [this.#sendAt, this.#heldUntil, this.#readAt];
+    const readAt = this.#tellingRead ? null : this.#readAt;
+    const times = this.#attempt === null ? [] : [this.#sendAt, this.#heldUntil, readAt];
+    return earliest([...times, this.expiry(graceUntil)]);
+  }
+
+  /** Return a time before which no call expires, or null. */
+  expiry(graceUntil) {
     const { firstDeadline } = this.requests;
-    if (firstDeadline !== null) times.push(Math.max(firstDeadline, graceUntil));
-    return earliest(times);
+    return firstDeadline === null ? null : Math.max(firstDeadline, graceUntil);
   }
 
   /** Reject calls whose time is over, and send what may be sent. */
@@ -971,7 +1038,7 @@ class Conversation {
     }
     if (this.#attempt === null) return;
     if (this.#heldUntil !== null && now >= this.#heldUntil) this.#heldUntil = null;
-    if (this.#readAt !== null && now >= this.#readAt) this.#tellRead(now);
+    if (this.#readAt !== null && now >= this.#readAt && !this.#tellingRead) this.#tellRead(now);
     if (this.#heldUntil === null) this.#sendWaiting(now);
   }
 
@@ -1023,23 +1090,28 @@ class Conversation {
       }
       return;
     }
+    this.#retries = 0;
     if (message.durable === false) {
       this.requests.accepted(request); // another ack follows once the message is stored
       return;
     }
-    this.#retries = 0;
-    this.#finish(request);
-    if (request.kind === "unsubscribe" && !this.#lastCall.has(request.channel)) {
-      this.channels.leaving.delete(request.channel);
+    const { kind, channel } = request;
+    const answer = (kind === "subscribe" && this.#subscribed.get(channel)) || message;
+    const settled = this.#finish(request);
+    if (kind === "unsubscribe") {
+      this.channels.joined.delete(channel);
+      if (settled && !this.requests.leave(channel)) this.channels.left(channel);
+      this.#hearAgain(channel);
     }
-    if (request.kind === "ping") this.#forgetRead(request);
-    if (request.internal) return;
-    let answer = message;
-    if (request.kind === "subscribe") {
-      answer = this.#subscribed.get(request.channel) ?? message;
-      this.#subscribed.delete(request.channel);
-    }
-    this.#emit(resolve(request.id, answer));
+    if (kind === "subscribe") this.#wasJoined(channel, settled);
+    if (!request.internal) this.#emit(resolve(request.id, answer));
+  }
+
+  /** Note that the hub has carried out a subscription. */
+  #wasJoined(channel, settled) {
+    const later = settled ? null : this.requests.lastAbout(channel);
+    if (settled && this.channels.leaving.has(channel)) this.#leaveAgain(channel);
+    if (later !== null) later.wasJoined = later.kind === "subscribe" && this.channels.joined.has(channel);
   }
 
   /** Send nothing for a while, after the hub could not carry out a request. */
@@ -1052,52 +1124,83 @@ class Conversation {
     }
   }
 
+  /** Reject a request that the hub has not carried out, and never will. */
   #refused(request, code, text) {
-    const isLatest = this.#finish(request);
-    const { kind, channel } = request;
-    if (kind === "subscribe" && isLatest && !request.wasJoined) this.channels.forget(channel);
-    if (kind === "unsubscribe" && isLatest) this.channels.leaving.delete(channel);
-    if (kind === "ping") this.#forgetRead(request);
-    if (!request.internal) {
-      this.#emit(reject(request.id, code, text));
-    } else if (kind === "subscribe") {
+    this.#retries = 0;
+    const settled = this.#finish(request);
+    const { kind, channel, internal } = request;
+    if (kind === "subscribe" && internal && settled) {
       this.channels.forget(channel);
       this.#emit(left(channel, code, text));
+    } else if (kind === "subscribe") {
+      this.#undo(request, settled, true);
+    } else if (kind === "unsubscribe" && settled && code === INVALID_CHANNEL) {
+      this.channels.left(channel); // nobody can be in it
+    } else if (kind === "unsubscribe") {
+      this.#hearAgain(channel);
     }
+    if (!internal) this.#emit(reject(request.id, code, text));
   }
 
   /** Reject a call whose answer nobody waits for any more, and undo what it may have done. */
   #giveUp(request, code, text) {
-    const isLatest = this.#finish(request);
+    const settled = this.#finish(request);
     const { kind, channel } = request;
-    if (kind === "subscribe" && isLatest && !request.wasJoined) {
-      if (request.wasSent) this.channels.leave(channel);
-      else this.channels.forget(channel);
-    }
-    if (this.channels.leaving.has(channel) && isLatest && this.#attempt !== null) {
-      this.#askForItself("unsubscribe", channel);
-    }
+    if (kind === "subscribe") this.#undo(request, settled, false);
+    else if (kind === "unsubscribe" && settled) this.#leaveAgain(channel);
+    else if (kind === "unsubscribe") this.#hearAgain(channel);
     if (!request.internal) this.#emit(reject(request.id, code, text));
   }
 
-  #reject(request, code, text) {
-    this.#finish(request);
-    if (!request.internal) this.#emit(reject(request.id, code, text));
+  /** Undo a subscription that is rejected: it never was. `refused`: the hub has not carried it out. */
+  #undo(request, settled, refused) {
+    const { channel } = request;
+    const isJoined = this.channels.joined.has(channel);
+    if (!settled) {
+      const latest = this.requests.get(this.#lastCall.get(channel));
+      if (latest !== null && latest.id < request.id && latest.kind === "unsubscribe") {
+        this.channels.leave(channel);
+        if (request.wasSent) this.#leaveAgain(channel);
+      }
+    } else if (isJoined && request.wasJoined) {
+      return; // the client was in the channel before, and still is
+    } else if (refused && !isJoined) {
+      this.channels.forget(channel);
+    } else {
+      this.channels.leave(channel);
+      this.#leaveAgain(channel);
+    }
   }
 
-  /** Remove a request. Return whether no later call joins or leaves its channel. */
+  /** Leave a channel in which the hub may still have the client. Without a connection, the next one does it. */
+  #leaveAgain(channel) {
+    if (this.#attempt !== null) this.#askForItself("unsubscribe", channel);
+  }
+
+  /** Hear a channel that is wanted again, once no message of the membership that was left can come any more. */
+  #hearAgain(channel) {
+    const { wanted, leaving } = this.channels;
+    if (wanted.has(channel) && leaving.has(channel) && !this.requests.leave(channel)) this.channels.left(channel);
+  }
+
+  /** Remove a request. Return whether it was to join or leave a channel, and no other call about it waits. */
   #finish(request) {
     this.requests.remove(request);
-    if (request.kind !== "subscribe" && request.kind !== "unsubscribe") return false;
-    if (this.#lastCall.get(request.channel) === request.id) {
-      this.#lastCall.delete(request.channel);
-      return true;
+    const { channel } = request;
+    if (request.positions.size) this.#forgetRead(request);
+    if (!request.isMembership) return false;
+    this.#subscribed.delete(channel);
+    if (this.#lastCall.get(channel) === request.id) {
+      this.#lastCall.delete(channel);
+      const before = this.requests.lastAbout(channel);
+      if (before !== null) this.#lastCall.set(channel, before.id);
     }
-    return request.internal && !this.#lastCall.has(request.channel);
+    return !this.#lastCall.has(channel);
   }
 
   /** Forget the positions of a ping that was answered. Those that changed meanwhile are told again. */
   #forgetRead(request) {
+    this.#tellingRead = false;
     for (const [channel, at] of request.positions) {
       const now = this.#read.get(channel);
       if (now?.offset === at.offset && now.epoch === at.epoch) this.#read.delete(channel);
@@ -1120,6 +1223,7 @@ class Conversation {
     this.#readAt = null;
     if (!this.#read.size) return;
     const positions = new Map(this.#read);
+    this.#tellingRead = true;
     const [text, size] = encoded({ type: "ping", positions: Object.fromEntries(positions), id: this.#nextId });
     this.#add(new Request(this.#nextId, "ping", text, size, { internal: true, positions }));
     this.#readAt = now + READ_SECONDS;
@@ -1129,12 +1233,14 @@ class Conversation {
     this.#sendAt = null;
     const pacing = this.#pacing;
     let request;
-    while ((request = this.requests.next(pacing.window, pacing.windowBytes)) !== null) {
-      if (request.kind === "subscribe") [request.text] = encoded(this.#subscription(request));
+    const cost = ({ size, publishedIn }) => pacing.cost(size, publishedIn);
+    while ((request = this.requests.next(pacing.window, pacing.windowBytes, cost)) !== null) {
+      let { size } = request;
+      if (request.kind === "subscribe") [request.text, size] = encoded(this.#subscription(request));
       try {
-        this.#checkSize(request.size);
+        this.#checkSize(size);
       } catch (error) {
-        this.#reject(request, error.code, error.message);
+        this.#refused(request, error.code, error.message);
         continue;
       }
       const wait = pacing.wait(now, request.size, request.publishedIn);
@@ -1142,7 +1248,7 @@ class Conversation {
         this.#sendAt = now + wait;
         return;
       }
-      this.requests.sent(request, now);
+      this.requests.sent(request, now, cost(request));
       pacing.sent(now, request.size, request.publishedIn);
       this.#emit(send(this.#attempt, request.text));
     }
@@ -1177,6 +1283,13 @@ function isObject(value) {
 
 function checkChannel(channel) {
   if (!isText(channel)) throw new WsdError(INVALID_CHANNEL, "the name of a channel is a text");
+}
+
+function checkJoinable(channel) {
+  checkChannel(channel);
+  if (OWN_CHANNELS.has(channel)) {
+    throw new WsdError(INVALID_CHANNEL, `every client is in ${channel}, and cannot leave it`);
+  }
 }
 
 function textIn(value) {
@@ -1247,6 +1360,7 @@ class Machine {
   #deadAt = null; // the connection counts as lost then, if the hub does not answer the ping
   #failures = 0;
   #resumeToken = "";
+  #resumes = false; // the client has positions to show, if not a session
   #guest = {}; // the name that the hub has given a client without one
   #closedByApplication = false;
   #sentToken = false;
@@ -1351,7 +1465,7 @@ class Machine {
   reconnect(now) {
     if (this.#closedByApplication) throw new WsdError(CLOSED, this.state.reason);
     this.#abandon(AWAY);
-    if (this.#phase === Phase.OPEN) this.#conversation.lost(new End());
+    if (this.#phase === Phase.OPEN) this.#conversation.lost(new End(), { blame: false });
     this.#failures = 0;
     this.#connect(now);
   }
@@ -1364,7 +1478,10 @@ class Machine {
       // The attempt may have begun on a network that is gone.
       this.#phaseEndsAt = Math.min(this.#phaseEndsAt, now + GRACE_SECONDS);
     } else if (this.#phase === Phase.OPEN) {
+      const waitsUntil = this.#deadAt;
       this.#ping(now, GRACE_SECONDS);
+      // A client that is woken again and again must notice it, too.
+      if (waitsUntil !== null) this.#deadAt = Math.min(waitsUntil, now + GRACE_SECONDS);
     }
   }
 
@@ -1388,7 +1505,7 @@ class Machine {
     this.#sentToken = token !== null;
     this.#enter(now, Phase.HANDSHAKE, HANDSHAKE_SECONDS);
     const query = token === null ? { ...this.#guest } : {};
-    if (this.#resumeToken) query.resume = "1";
+    if (this.#resumes) query.resume = "1";
     this.#effects.push(connect(attempt, query, token));
   }
 
@@ -1403,7 +1520,7 @@ class Machine {
   opened(now, attempt) {
     if (attempt !== this.#attempt || this.#phase !== Phase.HANDSHAKE) return;
     this.#enter(now, Phase.WELCOME, WELCOME_SECONDS);
-    if (this.#resumeToken) {
+    if (this.#resumes) {
       // The token is never in the URL, because URLs are logged.
       const since = Object.fromEntries(this.#conversation.channels.positions);
       const [text] = encoded({ type: "resume", token: this.#resumeToken, since });
@@ -1441,13 +1558,10 @@ class Machine {
   /** Time has passed. */
   tick(now) {
     const due = this.deadline;
-    if (due !== null && now - due <= LATE_SECONDS) {
-      this.#graces = 0;
-    } else if (due !== null && this.#graces < MAX_GRACES) {
-      // The process slept. What the hub said meanwhile may lie unread, so nothing is over yet.
-      this.#graces += 1;
-      this.#graceUntil = now + GRACE_SECONDS;
+    if (this.#hasSlept(now, due)) {
       if (this.#phase === Phase.OPEN) this.#ping(now, GRACE_SECONDS);
+    } else if (due !== null && now - due <= LATE_SECONDS) {
+      this.#graces = 0;
     }
     const overAt = this.#phaseOverAt();
     if (overAt !== null && now >= overAt) {
@@ -1492,6 +1606,7 @@ class Machine {
     this.#openedAt = now;
     this.welcome = welcome;
     this.#resumeToken = isText(welcome.resume_token) ? welcome.resume_token : "";
+    this.#resumes = true;
     if (!this.#sentToken && !this.#settings.hasName) {
       const names = ["user_id", "username"].map((key) => [key, welcome[key]]);
       this.#guest = Object.fromEntries(names.filter(([, name]) => isText(name) && name));
@@ -1502,6 +1617,8 @@ class Machine {
   }
 
   #lost(now, end) {
+    // The positions of all channels are too much for this hub.
+    if (this.#phase === Phase.WELCOME && end.code === TOO_BIG_CODE) this.#resumes = false;
     if (this.#phase === Phase.OPEN) {
       if (now - this.#openedAt >= LIVED_SECONDS) this.#failures = 0;
       this.#conversation.lost(end);
@@ -1540,8 +1657,21 @@ class Machine {
     if (CONNECTED.has(this.#phase)) this.#effects.push(disconnect(this.#attempt, code));
   }
 
-  /** Do what an event has made possible. */
+  /**
+   * Return whether the process has slept since a time at which it was to act.
+   *
+   * What the hub said meanwhile may lie unread, so nothing is over yet.
+   */
+  #hasSlept(now, due) {
+    if (due === null || now - due <= LATE_SECONDS || this.#graces >= MAX_GRACES) return false;
+    this.#graces += 1;
+    this.#graceUntil = now + GRACE_SECONDS;
+    return true;
+  }
+
+  /** Do what an event has made possible. Any event may be the first after a sleep. */
   #goOn(now) {
+    this.#hasSlept(now, this.#conversation.expiry(this.#graceUntil));
     if (this.#phase === Phase.IDLE && this.#conversation.requests.size > 0) this.#connect(now);
     if (this.#phase !== Phase.OVER) this.#conversation.act(now, this.#graceUntil);
   }
