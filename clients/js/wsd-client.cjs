@@ -915,6 +915,7 @@ class Conversation {
     const request = new Request(this.#nextId, "unsubscribe", text, size, { channel, deadline });
     this.#add(request);
     this.channels.leave(channel);
+    this.#passedBy.delete(channel);
     this.#lastCall.set(channel, request.id);
     return request.id;
   }
@@ -1063,14 +1064,15 @@ class Conversation {
       this.#answered(now, message);
     } else if (typeof channel !== "string") {
       return;
+    } else if (this.#holding && (type === "message" || type === "gap" || type === "position")) {
+      if (type !== "position" && !this.channels.leaving.has(channel)) this.#passedBy.add(channel);
     } else if (type === "message") {
-      if (this.#holding) this.#passedBy.add(channel);
-      else if (this.channels.isNew(message)) this.#emit(deliver(message));
+      if (this.channels.isNew(message)) this.#emit(deliver(message));
     } else if (type === "subscribed") {
-      this.#subscribed.set(channel, message);
+      if (this.#lastCall.has(channel)) this.#subscribed.set(channel, message);
       const found = this.channels.placed(channel, message);
       if (found) this.#emit(found);
-    } else if ((type === "gap" || type === "position") && !this.#holding) {
+    } else if (type === "gap" || type === "position") {
       this.channels.moved(channel, message);
       if (type === "gap" && !this.channels.leaving.has(channel)) this.#emit(gap(channel, textIn(message.reason)));
     } else if (type === "presence_changed" && !this.channels.leaving.has(channel)) {

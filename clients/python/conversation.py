@@ -115,6 +115,7 @@ class Conversation:
         request = Request(self._next_id, "unsubscribe", text, size, channel, deadline=_deadline(now, timeout))
         self._add(request)
         self.channels.leave(channel)
+        self._passed_by.discard(channel)
         self._last_call[channel] = request.id
         return request.id
 
@@ -258,16 +259,18 @@ class Conversation:
             self._answered(now, message)
         elif not isinstance(channel, str):
             return
-        elif kind == "message":
-            if self._holding:
+        elif self._holding and kind in ("message", "gap", "position"):
+            if kind != "position" and channel not in self.channels.leaving:
                 self._passed_by.add(channel)
-            elif self.channels.is_new(message):
+        elif kind == "message":
+            if self.channels.is_new(message):
                 self._emit(Deliver(message))
         elif kind == "subscribed":
-            self._subscribed[channel] = message
+            if channel in self._last_call:
+                self._subscribed[channel] = message
             if gap := self.channels.placed(channel, message):
                 self._emit(gap)
-        elif kind in ("gap", "position") and not self._holding:
+        elif kind in ("gap", "position"):
             self.channels.moved(channel, message)
             if kind == "gap" and channel not in self.channels.leaving:
                 self._emit(Gap(channel, str(message.get("reason", ""))))
