@@ -3,6 +3,7 @@
 Whatever they send or leave unread, the worker stays alive, its memory stays level, and no other client is affected.
 """
 
+import itertools
 import json
 import os
 import random
@@ -355,6 +356,29 @@ def test_pages_that_are_never_read_are_not_kept(hub: Target) -> None:
             asks.send(b"".join(frame(TEXT, each) for each in asked))
         hub.serves()
         assert hub.memory() - before < 30 * MEGABYTE  # of 600
+
+
+@own_protocol
+def test_many_requests_in_one_piece_do_not_use_up_the_rate_for_good(tmp_path: Path) -> None:
+    """Nothing is read from a client while many of its requests wait. The first messages are charged in this time."""
+    limits: dict[str, Any] = {"bytes_per_second": 50_000.0, "byte_burst": 200_000.0}
+    with target(tmp_path, **limits) as limited, limited.client("eager") as eager:
+        requests: list[dict[str, Any]] = [{"type": "subscribe", "channel": "none", "id": "first"}]
+        requests += [{"type": "publish", "channel": f"r:{n}", "data": 1, "id": n} for n in range(300)]
+        eager.send(b"".join(frame(TEXT, json.dumps(each).encode()) for each in requests))
+        answer(eager, 299)
+        accepted = 0
+
+        def fits(number: int) -> bool:
+            say(eager, type="publish", channel="r:1", data="x" * 40_000, id=f"large-{number}")
+            return bool(answer(eager, f"large-{number}")["type"] == "ack")
+
+        for number in itertools.count():
+            accepted += fits(number)
+            if accepted == 6:  # more than the burst
+                break
+            time.sleep(0.1)
+            assert number < 200, "the rate is not given back"
 
 
 # What comes in pieces

@@ -180,7 +180,7 @@ class Client:
                 full = self._under_way >= MAX_UNDER_WAY or self._under_way_bytes > MAX_UNDER_WAY_BYTES
                 if full or manager.authorize is not None:
                     return self._answer(request)
-                self._publish(request)
+                self._publish(request, now)
                 return None
             return self._answer(request)
         except WireError as exc:
@@ -202,7 +202,7 @@ class Client:
             if isinstance(request, Publishing):
                 await self._until_under_way(MAX_UNDER_WAY - 1)
                 await check_publishing(self._manager, self.connection, request)
-                self._publish(request)
+                self._publish(request, time.monotonic())
             else:
                 await self._until_under_way(0)
                 await carry_out(self._manager, self.connection, request)
@@ -240,8 +240,8 @@ class Client:
             connection.close(CloseCode.TOO_MANY, "too many messages")
         raise WireError(code, f"not more than {rate}", wire.request_id(content))
 
-    def _publish(self, request: Publishing) -> None:
-        """Send a message on its way. The client gets its answer when the result comes.
+    def _publish(self, request: Publishing, now: float) -> None:
+        """Send a message on its way. The client gets its answer when the result comes. `now`: by the monotonic clock.
 
         Raises WireError for data that may not be published.
         """
@@ -256,7 +256,7 @@ class Client:
                 channel = user_channel(request.user_id)
         data = manager.payload_filter(request.data, request_id)
         if connection.byte_bucket is not None and manager.options(channel).history_size:
-            connection.charge_for_history(channel, connection.outbox.received_at)
+            connection.charge_for_history(channel, now)
         size = len(bytes(data))
         self._count_under_way(1, size)
 
