@@ -1,6 +1,7 @@
 """Functions for the settings `authenticate` and `authorize`."""
 
 import asyncio
+from collections.abc import Awaitable
 
 from starlette.types import Scope
 
@@ -20,8 +21,13 @@ async def authenticate(scope: Scope) -> Identity | None:
     return Identity(name) if name else None
 
 
-def authorize(identity: Identity, action: str, channel: str) -> bool:
-    """Allow subscribing and publishing, except in the channel `secret`. Only root may broadcast, and do all else."""
+def authorize(identity: Identity, action: str, channel: str) -> bool | Awaitable[bool]:
+    """Allow subscribing and publishing, except in the channel `secret`. Only root may broadcast, and do all else.
+
+    The function fails for the channel `broken`, and takes three seconds for channels that begin with `slow`.
+    """
+    if channel.startswith("slow"):
+        return asyncio.sleep(3, result=True)
     if channel == "broken":
         raise RuntimeError
     if channel in ("broadcast", "direct") and action == "publish":

@@ -119,13 +119,14 @@ async def serve(websocket: WebSocket, manager: DistributedWebSocketManager, clie
 
 
 async def _receive(websocket: WebSocket, client: Client) -> int:
-    """Handle messages until the connection ends. Return its close code."""
+    """Handle messages until the connection ends, and all that was sent before. Return its close code."""
     while True:
         message = await websocket.receive()
         if message["type"] == "websocket.disconnect":
+            await client.until_idle()
             return close_code(message)
         client.received(_content(message))
-        if client.busy:
+        if client.waits_enough:
             await client.until_idle()
 
 

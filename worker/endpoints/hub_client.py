@@ -9,7 +9,8 @@ A request takes one of three ways:
                         └─► queued: whatever comes while that task runs (`_waiting`), and then begun in turn
                               if that is too much, nothing more is read from the client
 
-So a client's requests are carried out in their order. A request that is awaited sees the results of the messages before
+A `ping` without positions is never queued: a client sends it to learn whether its connection still works. All other
+requests of a client are carried out in their order. A request that is awaited sees the results of the messages before
 it. The plain message, on the first way, needs no task.
 """
 
@@ -44,9 +45,15 @@ COUNTED_BYTES = 2048
 Counting one costs as much as publishing it, and all of them together are less than MAX_UNDER_WAY_BYTES.
 """
 
-MAX_WAITING = 16
+MAX_WAITING = 128
 MAX_WAITING_BYTES = 65_536
-"""Queued requests, and their bytes, from which on nothing more is read from the client."""
+"""Queued requests, and their bytes, from which on nothing more is read from the client.
+
+A client that comes back may subscribe to all its channels at once, while Redis is away. Its pings must be read then.
+"""
+
+MAX_PING_LENGTH = 512
+"""Characters of a ping that is looked for among the requests to be queued. Its id may have half of them."""
 
 
 class Client:
@@ -83,24 +90,26 @@ class Client:
         self._result_came: asyncio.Future[None] | None = None  # done when a message is no longer under way
         self._end: tuple[int, str] | None = None  # close code and reason
 
-    @property
-    def busy(self) -> bool:
-        """Whether a request is awaited. Further requests are queued then."""
-        return self._task is not None
-
     def received(self, content: str | bytes) -> None:
         if self._task is not None:
-            if self._waiting is None:
-                self._waiting = deque()
-            self._waiting.append(content)
-            self._count_waiting(len(content))
-            if self._waits_enough and not self._paused and self._handle is not None:
-                self._paused = True
-                self._handle.pause_reading()
+            if _is_bare_ping(content):
+                self._begin(content)
+            else:
+                self._queue(content)
             return
         todo = self._begin(content)
         if todo is not None:
             self._task = asyncio.create_task(self._work(todo))
+
+    def _queue(self, content: str | bytes) -> None:
+        if self._waiting is None:
+            self._waiting = deque()
+        self._waiting.append(content)
+        self._active_at = time.monotonic()
+        self._count_waiting(len(content))
+        if self.waits_enough and not self._paused and self._handle is not None:
+            self._paused = True
+            self._handle.pause_reading()
 
     def controlled(self) -> bool:
         """Count a ping or a pong as a message, so that a client cannot send any number of them."""
@@ -111,7 +120,8 @@ class Client:
         return True
 
     @property
-    def _waits_enough(self) -> bool:
+    def waits_enough(self) -> bool:
+        """True if so much is queued that nothing more should be read from the client for now."""
         waiting = len(self._waiting) if self._waiting else 0
         return waiting >= MAX_WAITING or self._waiting_bytes > MAX_WAITING_BYTES
 
@@ -128,7 +138,7 @@ class Client:
         return not self._under_way
 
     async def until_idle(self) -> None:
-        """Wait until the client is not `busy`."""
+        """Wait until no request is awaited, and none is queued."""
         while self._task is not None:
             await asyncio.wait([self._task])
 
@@ -139,7 +149,7 @@ class Client:
             while self._waiting:
                 content = self._waiting.popleft()
                 self._count_waiting(-len(content))
-                if self._paused and not self._waits_enough and self._handle is not None:
+                if self._paused and not self.waits_enough and self._handle is not None:
                     self._paused = False
                     self._handle.resume_reading()
                 more = self._begin(content)
@@ -283,6 +293,18 @@ class Client:
         self._under_way_bytes += size
         if abs(size) >= COUNTED_BYTES:
             self.connection.outbox.inbound(size)
+
+
+def _is_bare_ping(content: str | bytes) -> bool:
+    """Return whether a message is a ping that says nothing of what the client has read."""
+    mark = '"ping"' if isinstance(content, str) else b'"ping"'
+    if len(content) > MAX_PING_LENGTH or mark not in content:  # type: ignore[operator]
+        return False
+    try:
+        request = wire.decode(content)
+    except WireError:
+        return False  # it is refused in its turn
+    return type(request) is wire.Ping and not request.positions
 
 
 def _size(content: str | bytes) -> int:
