@@ -176,13 +176,13 @@ async def test_a_request_that_fails_is_answered_and_those_behind_it_are_carried_
             {"type": "subscribe", "channel": "c", "id": 1},
             {"type": "presence", "channel": "c", "id": 2},
             {"type": "publish", "channel": "c", "data": "poison", "id": 3},
-            {"type": "ping", "id": 4},
+            {"type": "unsubscribe", "channel": "c", "id": 4},
         ]
         for request in requests:
             client.received(json.dumps(request))
         await eventually(lambda: any(answer.get("id") == 4 for answer in socket.got))
         answers = {answer["id"]: answer for answer in socket.got if "id" in answer}
-        assert [answers[number]["type"] for number in (1, 2, 3, 4)] == ["ack", "error", "error", "pong"]
+        assert [answers[number]["type"] for number in (1, 2, 3, 4)] == ["ack", "error", "error", "ack"]
         assert answers[2]["code"] == answers[3]["code"] == "internal_error"
         assert socket.ended is None
 
