@@ -80,12 +80,12 @@ function announce(text) {
 }
 
 // The token. The page asks for one once the server has refused a connection without one. If a token has only expired,
-// the client waits for a new one and misses nothing. After any other refusal a new client is created.
+// the client comes back with a new one and misses nothing.
 
-let token = stored("wsdToken") ?? "", entered = null;
+let token = stored("wsdToken") ?? "";
 
 function currentToken() {
-  return token ?? new Promise((resolve) => { entered = resolve; });
+  return token ?? new Promise(() => {}); // the form begins a new connection
 }
 
 function askForToken(reason) {
@@ -103,25 +103,20 @@ $("entrance").onsubmit = (event) => {
   $("token").value = $("refused").textContent = "";
   $("entrance").hidden = true;
   $("text").focus();
-  if (ended) start();
-  entered?.(token);
-  entered = null;
+  client.reconnect();
 };
 
 // The connection
 
-let client, ended = false, wasOpen = false;
+const client = new WsdClient(url, { user_id: name, username: name, token: currentToken });
+let wasOpen = false;
 
-function start() {
-  ended = false;
-  client = new WsdClient(url, { user_id: name, username: name, token: currentToken });
-  client.onstate = changed;
-  client.onmessage = ({ data, from }) => {
-    if (from) line(nameOf(from.username), `via ${nameOf(from.worker_id)}`, textOf(data));
-    else line("server", "", textOf(data));
-  };
-  client.ongap = ({ channel, reason }) => line("gap", "", `Messages in ${channel} were lost: ${reason}`, true);
-}
+client.onstate = changed;
+client.onmessage = ({ data, from }) => {
+  if (from) line(nameOf(from.username), `via ${nameOf(from.worker_id)}`, textOf(data));
+  else line("server", "", textOf(data));
+};
+client.ongap = ({ channel, reason }) => line("gap", "", `Messages in ${channel} were lost: ${reason}`, true);
 
 function show(text, kind, detail) {
   write($("state"), text);
@@ -131,26 +126,35 @@ function show(text, kind, detail) {
   $("detail").hidden = !detail;
 }
 
-function changed(now, detail) {
-  // The text of the state is the same while attempts and pauses alternate: it is read aloud whenever it changes.
+/** Show a state of the client: connecting, open, waiting (until the next attempt) or closed (for good). */
+function changed(now, { code, reason, retryIn }) {
   if (now === "open") {
+    const { welcome } = client;
     wasOpen = true;
     show("connected", "open", "");
-    for (const [id, value] of [["user", detail.username], ["worker", detail.worker_id], ["node", detail.node_id]]) {
+    for (const [id, value] of [["user", welcome.username], ["worker", welcome.worker_id], ["node", welcome.node_id]]) {
       write($(id), nameOf(value));
     }
   } else if (now === "connecting") {
+    // The text is the same as while waiting: a screen reader reads it whenever it changes.
     if (token === null) show("waiting for a token", "token", "");
     else show(wasOpen ? "reconnecting" : "connecting", wasOpen ? "waiting" : "connecting");
+  } else if (token === null || refusesToken(code, reason)) {
+    show("waiting for a token", "token", "");
+    if (token !== null) askForToken(reason); // else the page asks already, and the client does not wait for ever
   } else {
-    const { code, reason, again } = detail;
-    const why = `(${code}${reason ? `: ${reason}` : ""})`;
-    ended = again === null;
-    if (ended) show("closed", "closed", `The server closed the connection ${why}.`);
-    else show("reconnecting", "waiting", `There is no connection ${why}. The next attempt is in ${(again / 1000).toFixed(1)} s.`);
-    const isRefused = code === 1008 && /token|authenticat/.test(reason);
-    if (isRefused || code === 4401 || reason?.startsWith("no token")) askForToken(reason);
+    const why = `(${[code, reason].filter(Boolean).join(": ")})`;
+    if (now === "closed") show("closed", "closed", `The connection is closed for good ${why}. Reconnect opens a new one.`);
+    else show("reconnecting", "waiting", `There is no connection ${why}. ${nextAttempt(retryIn)}`);
   }
+}
+
+function refusesToken(code, reason) {
+  return code === 4401 || (code === 1008 && /token|authenticat/.test(reason)) || reason?.startsWith("no token");
+}
+
+function nextAttempt(retryIn) {
+  return retryIn == null ? "The next message opens one." : `The next attempt is in ${(retryIn / 1000).toFixed(1)} s.`;
 }
 
 $("form").onsubmit = async (event) => {
@@ -164,5 +168,4 @@ $("form").onsubmit = async (event) => {
     line("error", "", error.message, true);
   }
 };
-$("reconnect").onclick = () => (ended ? start() : client.reconnect());
-start();
+$("reconnect").onclick = () => client.reconnect();

@@ -1,6 +1,7 @@
 """The wheel contains every module, and a user's files called `wsd` do not hide it."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,7 @@ import wsd
 from tests.support.apps import APPS
 
 ROOT = Path(__file__).parent.parent
+NODE = shutil.which("node")
 HOUSES = {"supervisor": "wsd.supervisor", "worker": "wsd.worker", "clients/python": "wsd.client"}
 """The folders of the repository, and the packages as which they are installed."""
 
@@ -77,6 +79,21 @@ def test_every_module_can_be_imported_from_the_wheel(installed: Path) -> None:
 def test_every_template_is_in_the_wheel(installed: Path) -> None:
     templates = {path.name for path in (ROOT / "templates").iterdir() if path.is_file()}
     assert {path.name for path in (installed / "wsd" / "templates").iterdir()} == templates
+
+
+@pytest.mark.skipif(NODE is None, reason="no node on PATH")
+def test_the_client_in_javascript_is_built_from_its_sources(tmp_path: Path) -> None:
+    package = ROOT / "clients" / "js"
+    subprocess.run([str(NODE), str(package / "build.mjs"), str(tmp_path)], check=True, timeout=30)
+    for path in tmp_path.iterdir():
+        is_same = path.read_bytes() == (package / path.name).read_bytes()
+        assert is_same, f"{path.name} is not built from what is in src: run `npm run build` in clients/js"
+    assert {path.name for path in tmp_path.iterdir()} == {"wsd-client.js", "wsd-client.cjs", "wsd-client.d.cts"}
+
+
+def test_the_hub_serves_the_client_of_the_package(installed: Path) -> None:
+    served = installed / "wsd" / "templates" / "client.js"
+    assert served.read_bytes() == (ROOT / "clients" / "js" / "wsd-client.js").read_bytes()
 
 
 def test_a_directory_called_wsd_does_not_hide_the_package(installed: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 import { WsdClient } from "./client.mjs";
 
 const client = new WsdClient(process.argv[2], { user_id: "ann" });
-client.onstate = (state, detail) => state === "open" && console.log(JSON.stringify(Object.keys(detail.channels)));
+client.onstate = (name) => name === "open" && console.log(JSON.stringify(Object.keys(client.welcome.channels)));
 await client.subscribe("left");
 await client.subscribe("kept");
 await Promise.all([client.publish("left", 1), client.unsubscribe("left")]);

@@ -4,8 +4,8 @@ import { WsdClient } from "./client.mjs";
 const client = new WsdClient(process.argv[2], { user_id: "reader" });
 const say = (message) => console.log(JSON.stringify(message));
 client.onmessage = say;
-client.ongap = say;
-client.onstate = (state, detail) => { if (state === "open") say({ type: "worker", id: detail.worker_id }); };
+client.ongap = (gap) => say({ type: "gap", ...gap });
+client.onstate = (name) => { if (name === "open") say({ type: "worker", id: client.welcome.worker_id }); };
 await client.subscribe("numbers");
 say({ type: "ready" });
 for (let number = 1; ; number++) {

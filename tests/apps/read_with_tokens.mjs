@@ -19,9 +19,9 @@ export function readWithTokens(WsdClient, url, secret, seconds) {
   const client = new WsdClient(url, { token });
   client.onmessage = ({ channel, data }) => { if (channel === "numbers") state.heard.push(data); };
   client.ongap = () => { state.gaps++; };
-  client.onstate = (now, detail) => {
-    if (now === "open") state.name = detail.username;
-    if (now === "closed") state.codes.push(detail.code);
+  client.onstate = (name, { code }) => {
+    if (name === "open") state.name = client.welcome.username;
+    if (name === "waiting") state.codes.push(code);
   };
   client.subscribe("numbers").then(() => { state.ready = true; });
 }

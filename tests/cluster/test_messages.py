@@ -126,7 +126,7 @@ async def test_the_page_to_try_it_is_served(cluster: Cluster) -> None:
     connection.request("GET", "/client.js")
     response = connection.getresponse()
     assert (response.status, response.headers["content-type"]) == (200, "text/javascript; charset=utf-8")
-    assert b"new WebSocket" in response.read()
+    assert b"class WsdClient" in response.read()
     connection.close()
 
 

@@ -1,4 +1,4 @@
-"""The clients in `examples/`: the Python one as a module, the JavaScript one in programs of Node."""
+"""The clients: that of `examples/` as a module, and the JavaScript one in programs of Node."""
 
 import importlib.util
 import shutil
@@ -26,7 +26,7 @@ def node_program(name: str, directory: Path, *beside: str) -> list[str]:
     major = int(version.removeprefix("v").partition(".")[0])
     if major < 20:
         pytest.skip(f"node {version.strip()} has no WebSocket")
-    shutil.copy(ROOT / "examples" / "client.js", directory / "client.mjs")
+    shutil.copy(ROOT / "clients" / "js" / "wsd-client.js", directory / "client.mjs")
     for each in (name, *beside):
         shutil.copy(APPS / f"{each}.mjs", directory)
     options = [] if major >= 22 else ["--experimental-websocket", "--no-warnings"]
