@@ -13,9 +13,9 @@ import pytest
 
 from tests.support.apps import copy_app
 from tests.support.cluster import Cluster
-from tests.support.example_clients import client_module
 from tests.support.handshakes import constant_handshakes
 from tests.support.waiting import eventually, until
+from wsd.client import WsdClient
 
 pytestmark = pytest.mark.anyio
 
@@ -275,7 +275,7 @@ async def test_connections_move_to_workers_that_came_later_and_nothing_is_lost(t
     with Cluster(tmp_path, "--workers", "1") as cluster:
         async with AsyncExitStack() as stack:
             url = f"ws://127.0.0.1:{cluster.port}/ws"
-            clients = [await stack.enter_async_context(client_module().WsdClient(url, f"u{n}")) for n in range(24)]
+            clients = [await stack.enter_async_context(WsdClient(url, f"u{n}")) for n in range(24)]
             for client in clients:
                 await client.subscribe("news")
             await cluster.run("scale", "3")
@@ -289,7 +289,7 @@ async def test_connections_move_to_workers_that_came_later_and_nothing_is_lost(t
             await eventually(lambda: all(abs((w.connections or 0) - 8) <= 1 for w in cluster.status().workers))
             for client in clients:
                 async with asyncio.timeout(10):
-                    heard = [message async for message in islice_async(client, published)]
+                    heard = [message async for message in islice_async(aiter(client), published)]
                 assert [message["data"] for message in heard] == list(range(published))
         assert "connections: worker-1" in await cluster.run("rebalance")
 

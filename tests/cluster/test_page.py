@@ -9,8 +9,8 @@ import pytest
 
 from tests.support.browser import CHROMIUM, Tab, chromium, open_tab
 from tests.support.cluster import Cluster
-from tests.support.example_clients import client_module
 from tests.support.waiting import eventually, until
+from wsd.client import WsdClient
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")]
 
@@ -65,7 +65,7 @@ async def test_the_page_loses_nothing_while_its_worker_is_killed(tmp_path: Path)
     ):
         wait_until_connected(tab)
         said = [f"number {number}." for number in range(150)]
-        async with client_module().WsdClient(f"ws://127.0.0.1:{running.port}/ws", "talker") as talker:
+        async with WsdClient(f"ws://127.0.0.1:{running.port}/ws", "talker") as talker:
             for number, text in enumerate(said):
                 if number % 50 == 25:
                     before = tab.text("#worker")

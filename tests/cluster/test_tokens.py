@@ -14,8 +14,9 @@ import pytest
 from tests.support.apps import APPS
 from tests.support.browser import CHROMIUM, Tab, chromium, open_tab
 from tests.support.cluster import Cluster
-from tests.support.example_clients import client_module, node_program
+from tests.support.example_clients import node_program
 from tests.support.waiting import eventually, until
+from wsd.client import RequestError, WsdClient
 
 pytestmark = pytest.mark.anyio
 
@@ -74,12 +75,12 @@ async def in_chromium(cluster: Cluster, directory: Path) -> AsyncIterator[Reader
 
 @pytest.mark.parametrize("reader", [in_node, in_chromium])
 async def test_tokens_that_expire_and_a_restart_lose_nothing(cluster: Cluster, tmp_path: Path, reader: Any) -> None:
-    async with reader(cluster, tmp_path) as state, client_module().WsdClient(cluster.url, token=token) as source:
+    async with reader(cluster, tmp_path) as state, WsdClient(cluster.url, token=token) as source:
         await eventually(lambda: state().get("ready"), "a reader that has subscribed")
         published = 0
         restarting: asyncio.Task[Any] | None = None
         while state()["asked"] < 3 or restarting is None or not restarting.done():
-            assert (await source.publish("numbers", published))["durable"] is True
+            assert (await source.publish("numbers", published)).offset is not None
             published += 1
             if restarting is None and 4401 in state()["codes"]:
                 restarting = asyncio.create_task(asyncio.to_thread(cluster.wsd, "restart"))
@@ -93,11 +94,12 @@ async def test_tokens_that_expire_and_a_restart_lose_nothing(cluster: Cluster, t
 
 
 async def test_a_client_with_one_token_gives_up_when_it_has_expired(cluster: Cluster) -> None:
-    module = client_module()
-    async with module.WsdClient(cluster.url, token=token("ann", 1)) as client:
-        assert [message async for message in client] == []
-        with pytest.raises(module.RefusedError, match="4401"):
-            await asyncio.wait_for(client.publish("numbers", 1), 5)
+    async with WsdClient(cluster.url, token=token("ann", 1)) as client:
+        with pytest.raises(RequestError, match="closed: the token has expired"):
+            await anext(aiter(client))
+        assert client.state.code == 4401
+        with pytest.raises(RequestError, match="closed: the token has expired"):
+            await client.publish("numbers", 1)
 
 
 async def test_a_function_without_a_token_is_asked_again(cluster: Cluster) -> None:
@@ -109,8 +111,8 @@ async def test_a_function_without_a_token_is_asked_again(cluster: Cluster) -> No
             raise OSError("the login service is away")
         return token("ann", 600)
 
-    async with client_module().WsdClient(cluster.url, token=sometimes) as client:
-        assert (await client.publish("room", 1))["durable"] is True
+    async with WsdClient(cluster.url, token=sometimes) as client:
+        assert (await client.publish("room", 1)).offset is not None
     assert len(asked) == 3
 
 
@@ -144,7 +146,7 @@ async def test_the_page_asks_for_a_token_says_why_and_misses_nothing(cluster: Cl
         until(connected)
         assert tab.text("#user") == "ann"
         await eventually(lambda: entrance(tab) == "the token has expired")
-        async with client_module().WsdClient(cluster.url, token=token) as source:
+        async with WsdClient(cluster.url, token=token) as source:
             await source.broadcast({"text": "said meanwhile"})
         enter(tab, token("ann", 600))
         until(connected)

@@ -1,11 +1,8 @@
-"""The clients: that of `examples/` as a module, and the JavaScript one in programs of Node."""
+"""The JavaScript client in programs of Node."""
 
-import importlib.util
 import shutil
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -31,13 +28,3 @@ def node_program(name: str, directory: Path, *beside: str) -> list[str]:
         shutil.copy(APPS / f"{each}.mjs", directory)
     options = [] if major >= 22 else ["--experimental-websocket", "--no-warnings"]
     return [NODE, *options, str(directory / f"{name}.mjs")]
-
-
-def client_module() -> Any:
-    """Import `examples/client.py` anew."""
-    spec = importlib.util.spec_from_file_location("wsd_example_client", ROOT / "examples" / "client.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.cluster import ROOT
 from tests.support.ports import unused_port
 from tests.support.waiting import until
 from tests.support.worker import worker
@@ -299,3 +300,19 @@ def test_ctrl_c_interrupts_what_waits(line: str) -> None:
             os.kill(process.pid, signal.SIGINT)
             output, problems = process.communicate(timeout=20)
     assert (output, problems) == ("0\n", "")
+
+
+def test_the_example_is_a_chat(url: str) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "chat_client.py"), url]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with SyncWsdClient(url, "source") as source:
+        source.publish("chat", "said before")
+        with subprocess.Popen([*command, "ann", "chat"], **pipes) as ann:  # type: ignore[call-overload]
+            assert ann.stdout.readline() == "source: said before\n"
+            ann.stdin.write("hello\n")
+            ann.stdin.flush()
+            assert ann.stdout.readline() == "ann: hello\n"
+            source.publish("chat", "bye")
+            assert ann.stdout.readline() == "source: bye\n"
+            ann.stdin.close()
+            assert ann.wait(20) == 0
