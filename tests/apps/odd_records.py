@@ -65,6 +65,9 @@ def ticks() -> list[Any]:
 
 
 async def stream(request: Request) -> Response:
+    if "stream" in ANSWERS:
+        return ANSWERS["stream"]
+
     async def sent() -> AsyncIterator[bytes]:
         for tick in ticks():
             yield b"data: " + json.dumps(tick).encode() + b"\n\n"
@@ -97,6 +100,9 @@ ANSWERS: dict[str, Response] = {}
 
 async def put_answer(request: Request) -> Response:
     answer = await request.json()
+    if answer["status"] is None:
+        del ANSWERS[request.path_params["name"]]
+        return Response("")
     ANSWERS[request.path_params["name"]] = Response(answer["body"], answer["status"], media_type=answer["kind"])
     return Response("")
 

@@ -122,7 +122,7 @@ async def test_the_hub_page_that_asks_for_a_token_can_be_used_by_everybody(tmp_p
     ):
         until(lambda: tab.run("document.querySelector('#entrance').checkVisibility()"))
         assert tab.run("document.activeElement.id") == "token"
-        assert tab.text("#refused") == "a token is missing"
+        assert tab.run("document.querySelector('#refused').textContent") == "a token is missing"
         assert faults(tab) == []
 
 
@@ -182,3 +182,12 @@ async def test_tab_moves_through_the_hub_page_in_the_order_that_is_seen(cluster:
             for kind in ("keyDown", "keyUp"):
                 tab.call("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
         assert seen == ["text", "Send", "reconnect"]
+
+
+async def test_nothing_moves_for_visitors_who_want_no_motion(cluster: Cluster, browser: int) -> None:
+    moving = "[...document.querySelectorAll('*')].filter((e) => getComputedStyle(e).transitionDuration !== '0s').length"
+    for url in (hub(cluster), cluster.status().dashboard_url, f"http://localhost:{cluster.port}/_wsd/dashboard/"):
+        with watched_tab(browser, url) as tab:
+            assert tab.run(moving) > 0
+            tab.look(width=1280, scheme="light")
+            assert tab.run(moving) == 0

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import signal
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,7 +14,7 @@ from tests.support.browser import CHROMIUM, Tab, chromium, watched_tab
 from tests.support.cluster import Cluster
 from tests.support.ports import unused_port
 from tests.support.server import uvicorn
-from tests.support.waiting import eventually, until
+from tests.support.waiting import eventually, long_run, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")]
 
@@ -206,11 +207,60 @@ async def test_requests_that_fail_say_why_and_raise_nothing(tmp_path: Path) -> N
         assert tab.exceptions() == []
 
 
+REFUSALS = [
+    (401, "text/plain", "the token is needed", "logged out", "asks for its token again"),
+    (403, "text/plain", "only from this machine\n", "closed", "closed to this browser: only from this machine."),
+    (404, "text/plain", "there is no dashboard", "closed", "there is no dashboard."),
+    (503, "text/plain", "32 pages are open already\n", "away: reconnecting", "32 pages are open already."),
+    (502, "text/html", "<h1>Bad Gateway</h1>", "away: reconnecting", "does not answer"),
+    (200, "text/event-stream", "", "away: reconnecting", "does not answer"),
+    (200, "text/event-stream", 'data: {"status": {}}\n\ndata: {"sta', "away: reconnecting", "does not answer"),
+]
+"""Status, media type and body of the answer to the request for the stream, and the state and text of the page."""
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: f"{refusal[0]}, {refusal[3]}")
+async def test_a_stream_that_is_refused_or_ends_is_told(
+    tmp_path: Path, refusal: tuple[int, str, str, str, str]
+) -> None:
+    status, kind, body, state, said = refusal
+    app = copy_app("odd_records", tmp_path)
+    with uvicorn(tmp_path, app) as server, chromium(tmp_path) as port:
+        set_answer(server, "stream", status, kind, body)
+        with watched_tab(port, f"http://127.0.0.1:{server}/") as tab:
+            until(lambda: tab.text("#state") == state and said in tab.text("#away"))
+            assert tab.run("document.querySelector('#enter').checkVisibility()") == (status == 401)
+            set_answer(server, "stream", None)
+            if state.startswith("away"):
+                until(lambda: tab.text("#state") == "healthy")
+                assert not tab.run("document.querySelector('#away').checkVisibility()")
+            else:
+                tab.run("document.querySelector('#enter').click()")
+                until(lambda: tab.text("#state") == "healthy")
+            assert tab.exceptions() == []
+
+
+@long_run
+async def test_a_dashboard_whose_cluster_stands_still_says_so(tmp_path: Path) -> None:
+    with (
+        Cluster(tmp_path, "--workers", "1") as cluster,
+        chromium(tmp_path) as port,
+        watched_tab(port, cluster.status().dashboard_url) as tab,
+    ):
+        until(lambda: tab.text("#state") == "healthy")
+        cluster.signal(signal.SIGSTOP)
+        until(lambda: tab.text("#state") == "away: reconnecting")
+        cluster.signal(signal.SIGCONT)
+        until(lambda: tab.text("#state") == "healthy")
+        assert tab.exceptions() == []
+
+
 def asked(tab: Tab, name: str) -> int:
     return sum(f"/api/{name}" in url for url in tab.requested())
 
 
-def set_answer(server: int, name: str, status: int, kind: str, body: str) -> None:
+def set_answer(server: int, name: str, status: int | None, kind: str = "", body: str = "") -> None:
+    """Let the server answer a request in this way, or with a status of None as it usually does."""
     connection = http.client.HTTPConnection("127.0.0.1", server, timeout=10)
     connection.request("PUT", f"/answers/{name}", json.dumps({"status": status, "kind": kind, "body": body}))
     assert connection.getresponse().status == 200
