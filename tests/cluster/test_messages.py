@@ -126,7 +126,14 @@ async def test_the_page_to_try_it_is_served(cluster: Cluster) -> None:
     connection.request("GET", "/client.js")
     response = connection.getresponse()
     assert (response.status, response.headers["content-type"]) == (200, "text/javascript; charset=utf-8")
+    assert response.headers["access-control-allow-origin"] == "*", "so that pages of other sites may load the client"
     assert b"class WsdClient" in response.read()
+    connection.request("GET", "/client.js", headers={"If-None-Match": response.headers["etag"]})
+    again = connection.getresponse()
+    assert (again.status, again.read()) == (304, b"")
+    connection.request("GET", "/client.js", headers={"If-None-Match": '"another"'})
+    changed = connection.getresponse()
+    assert (changed.status, changed.read()[:2]) == (200, b"//")
     connection.close()
 
 
