@@ -19,12 +19,18 @@ def node_program(name: str, directory: Path, *beside: str) -> list[str]:
     """
     if NODE is None:
         pytest.skip("no node on PATH")
+    options = node_options()
+    shutil.copy(ROOT / "clients" / "js" / "wsd-client.js", directory / "client.mjs")
+    for each in (name, *beside):
+        shutil.copy(APPS / f"{each}.mjs", directory)
+    return [NODE, *options, str(directory / f"{name}.mjs")]
+
+
+def node_options() -> list[str]:
+    """Return the options with which the Node on PATH has a WebSocket. The test is skipped if none helps."""
+    assert NODE is not None
     version = subprocess.run([NODE, "--version"], capture_output=True, text=True, check=True).stdout
     major = int(version.removeprefix("v").partition(".")[0])
     if major < 20:
         pytest.skip(f"node {version.strip()} has no WebSocket")
-    shutil.copy(ROOT / "clients" / "js" / "wsd-client.js", directory / "client.mjs")
-    for each in (name, *beside):
-        shutil.copy(APPS / f"{each}.mjs", directory)
-    options = [] if major >= 22 else ["--experimental-websocket", "--no-warnings"]
-    return [NODE, *options, str(directory / f"{name}.mjs")]
+    return [] if major >= 22 else ["--experimental-websocket", "--no-warnings"]

@@ -1,0 +1,116 @@
+"""The chats of docs/clients.md, as they stand there, talk to each other: in a browser, in Node and in Python."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+from tests.support.browser import CHROMIUM, chromium, open_tab
+from tests.support.cluster import ROOT, Cluster
+from tests.support.example_clients import NODE, node_options
+from tests.support.waiting import until
+
+PAGE = (ROOT / "docs" / "clients.md").read_text("utf-8")
+
+
+def example(language: str, number: int = 0) -> str:
+    """Return the example of a language that docs/clients.md shows."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)[number]
+
+
+class Program:
+    """A chat in a terminal: what is typed, and what it prints."""
+
+    def __init__(self, name: str, command: list[str], directory: Path) -> None:
+        self.name = name
+        self._output = directory / f"{name}.txt"
+        with self._output.open("wb") as output:
+            self._process = subprocess.Popen(
+                [*command, name], cwd=directory, stdin=subprocess.PIPE, stdout=output, stderr=output
+            )
+
+    def __enter__(self) -> "Program":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            assert self._process.wait(20) == 0, self.text()
+        finally:
+            self._process.kill()
+
+    def say(self, text: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{text}\n".encode())
+        self._process.stdin.flush()
+
+    def text(self) -> str:
+        return self._output.read_text("utf-8")
+
+
+class Page:
+    """The chat in a browser."""
+
+    name = "ann"
+
+    def __init__(self, tab: object) -> None:
+        self._tab = tab
+
+    def say(self, text: str) -> None:
+        self._tab.run(f"text.value = {text!r}; form.requestSubmit()")  # type: ignore[attr-defined]
+
+    def text(self) -> str:
+        return str(self._tab.text("#messages"))  # type: ignore[attr-defined]
+
+
+@contextmanager
+def web_server(directory: Path) -> Iterator[int]:
+    """Serve a folder as `python3 -m http.server` does."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(directory))) as server:
+        Thread(target=server.serve_forever).start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+
+
+def test_the_chats_of_the_page_talk_to_each_other(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        files = tmp_path / "files"
+        files.mkdir()
+        site = stack.enter_context(web_server(files))
+        config = example("toml").replace("8080", str(site))
+        cluster = stack.enter_context(Cluster(tmp_path, "--workers", "2", config=config))
+
+        def save(name: str, text: str) -> str:
+            (files / name).write_text(text.replace("127.0.0.1:8000", f"127.0.0.1:{cluster.port}"))
+            return name
+
+        def start(name: str, *command: str) -> Program:
+            return stack.enter_context(Program(name, [*command], files))
+
+        people: list[Program | Page] = [
+            start("carol", sys.executable, save("chat.py", example("python"))),
+            start("dave", sys.executable, save("chat_without_asyncio.py", example("python", 1))),
+        ]
+        if NODE is not None:
+            (files / "node_modules").mkdir()
+            os.symlink(ROOT / "clients" / "js", files / "node_modules" / "wsd-client")
+            people.append(start("bob", NODE, *node_options(), save("chat.mjs", example("js"))))
+        if CHROMIUM is not None:
+            port = stack.enter_context(chromium(tmp_path))
+            address = f"http://localhost:{site}/{save('chat.html', example('html'))}"
+            people.append(Page(stack.enter_context(open_tab(port, address))))
+        for person in people:
+            person.say(f"hello from {person.name}")
+            for other in people:
+                until(lambda: f"{person.name}: hello from {person.name}" in other.text())  # noqa: B023 - called at once
+        late = start("eve", sys.executable, "chat.py")
+        until(lambda: all(f"hello from {person.name}" in late.text() for person in people), "the last messages")
