@@ -1,6 +1,5 @@
 """The chats of docs/clients.md, as they stand there, talk to each other: in a browser, in Node and in Python."""
 
-import os
 import re
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
-from tests.support.browser import CHROMIUM, chromium, open_tab
+from tests.support.browser import CHROMIUM, Tab, chromium, open_tab
 from tests.support.cluster import ROOT, Cluster
 from tests.support.example_clients import NODE, node_options
 from tests.support.waiting import until
@@ -21,7 +20,8 @@ PAGE = (ROOT / "docs" / "clients.md").read_text("utf-8")
 
 def example(language: str, number: int = 0) -> str:
     """Return the example of a language that docs/clients.md shows."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)[number]
+    found: list[str] = re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    return found[number]
 
 
 class Program:
@@ -60,14 +60,14 @@ class Page:
 
     name = "ann"
 
-    def __init__(self, tab: object) -> None:
+    def __init__(self, tab: Tab) -> None:
         self._tab = tab
 
     def say(self, text: str) -> None:
-        self._tab.run(f"text.value = {text!r}; form.requestSubmit()")  # type: ignore[attr-defined]
+        self._tab.run(f"text.value = {text!r}; form.requestSubmit()")
 
     def text(self) -> str:
-        return str(self._tab.text("#messages"))  # type: ignore[attr-defined]
+        return self._tab.text("#messages")
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def test_the_chats_of_the_page_talk_to_each_other(tmp_path: Path) -> None:
         ]
         if NODE is not None:
             (files / "node_modules").mkdir()
-            os.symlink(ROOT / "clients" / "js", files / "node_modules" / "wsd-client")
+            (files / "node_modules" / "wsd-client").symlink_to(ROOT / "clients" / "js")
             people.append(start("bob", NODE, *node_options(), save("chat.mjs", example("js"))))
         if CHROMIUM is not None:
             port = stack.enter_context(chromium(tmp_path))
