@@ -46,9 +46,7 @@ class Channels:
         self.leaving.pop(channel, None)
 
     def leave(self, channel: str) -> None:
-        self.wanted.pop(channel, None)
-        self.joined.discard(channel)
-        self.positions.pop(channel, None)
+        self.forget(channel)
         self.leaving[channel] = None
 
     def forget(self, channel: str) -> None:
@@ -57,6 +55,8 @@ class Channels:
         self.wanted.pop(channel, None)
         self.joined.discard(channel)
         self.positions.pop(channel, None)
+        # Who enters the channel again with the last messages of its history wants all of them.
+        self._uids = {known: None for known in self._uids if known[0] != channel}
 
     def welcomed(self, states: dict[str, Message], pending: set[str]) -> Reconciliation:
         """Take over the channels of a welcome.

@@ -23,7 +23,7 @@ export class Channels {
   joined = new Set();
   leaving = new Set();
   positions = new Map(); // by channel: `offset` and `epoch` of the last message
-  #uids = new Set(); // of the latest messages, the oldest first
+  #uids = new Map(); // the channels of the latest messages by channel and uid, the oldest first
 
   want(channel) {
     this.wanted.add(channel);
@@ -45,6 +45,8 @@ export class Channels {
     this.wanted.delete(channel);
     this.joined.delete(channel);
     this.positions.delete(channel);
+    // Who enters the channel again with the last messages of its history wants all of them.
+    for (const [key, of] of this.#uids) if (of === channel) this.#uids.delete(key);
   }
 
   /**
@@ -123,8 +125,8 @@ export class Channels {
     if (typeof uid !== "string" || !uid) return true;
     const keys = uidsOf(uid).map((one) => JSON.stringify([channel, one]));
     if (keys.some((key) => this.#uids.has(key))) return false; // it arrived before it was stored, too
-    this.#uids.add(keys[0]);
-    if (this.#uids.size > MAX_UIDS) this.#uids.delete(this.#uids.values().next().value);
+    this.#uids.set(keys[0], channel);
+    if (this.#uids.size > MAX_UIDS) this.#uids.delete(this.#uids.keys().next().value);
     return true;
   }
 }
