@@ -298,7 +298,7 @@ class Channels {
   joined = new Set();
   leaving = new Set();
   positions = new Map(); // by channel: `offset` and `epoch` of the last message
-  #uids = new Set(); // of the latest messages, the oldest first
+  #uids = new Map(); // the channels of the latest messages by channel and uid, the oldest first
 
   want(channel) {
     this.wanted.add(channel);
@@ -320,6 +320,8 @@ class Channels {
     this.wanted.delete(channel);
     this.joined.delete(channel);
     this.positions.delete(channel);
+    // Who enters the channel again with the last messages of its history wants all of them.
+    for (const [key, of] of this.#uids) if (of === channel) this.#uids.delete(key);
   }
 
   /**
@@ -398,8 +400,8 @@ class Channels {
     if (typeof uid !== "string" || !uid) return true;
     const keys = uidsOf(uid).map((one) => JSON.stringify([channel, one]));
     if (keys.some((key) => this.#uids.has(key))) return false; // it arrived before it was stored, too
-    this.#uids.add(keys[0]);
-    if (this.#uids.size > MAX_UIDS) this.#uids.delete(this.#uids.values().next().value);
+    this.#uids.set(keys[0], channel);
+    if (this.#uids.size > MAX_UIDS) this.#uids.delete(this.#uids.keys().next().value);
     return true;
   }
 }
@@ -1820,8 +1822,7 @@ class WsdClient {
       if (isNew) this.#addHandler(channel, handler);
       return id;
     });
-    // After an end by the server, `reconnect` enters the channel after all.
-    if (isNew) answer.catch((error) => error.code !== CLOSED && this.#removeHandler(channel, handler));
+    if (isNew) answer.catch(() => this.#removeHandler(channel, handler));
     return answer;
   }
 
@@ -1894,9 +1895,7 @@ class WsdClient {
   // Calls
 
   #call(kind, fields, options) {
-    const given = Object.entries(fields).filter(([name, value]) => value !== undefined || name === "data");
-    const begin = (now, timeout) => this.#machine.call(now, kind, Object.fromEntries(given), timeout);
-    return this.#ask(options, begin);
+    return this.#ask(options, (now, timeout) => this.#machine.call(now, kind, fields, timeout));
   }
 
   /** Make a call. Return the promise of its answer, which may be ignored: it never counts as an unhandled rejection. */

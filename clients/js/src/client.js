@@ -5,7 +5,7 @@
 //   await client.publish("room:1", { text: "hi" }); // resolves once the message is stored
 
 import { End } from "./ends.js";
-import { CANCELLED, CLOSED, WsdError } from "./errors.js";
+import { CANCELLED, WsdError } from "./errors.js";
 import { Machine } from "./machine.js";
 import { SETTINGS } from "./settings.js";
 import { reasonOf } from "./texts.js";
@@ -121,8 +121,7 @@ export class WsdClient {
       if (isNew) this.#addHandler(channel, handler);
       return id;
     });
-    // After an end by the server, `reconnect` enters the channel after all.
-    if (isNew) answer.catch((error) => error.code !== CLOSED && this.#removeHandler(channel, handler));
+    if (isNew) answer.catch(() => this.#removeHandler(channel, handler));
     return answer;
   }
 
@@ -195,9 +194,7 @@ export class WsdClient {
   // Calls
 
   #call(kind, fields, options) {
-    const given = Object.entries(fields).filter(([name, value]) => value !== undefined || name === "data");
-    const begin = (now, timeout) => this.#machine.call(now, kind, Object.fromEntries(given), timeout);
-    return this.#ask(options, begin);
+    return this.#ask(options, (now, timeout) => this.#machine.call(now, kind, fields, timeout));
   }
 
   /** Make a call. Return the promise of its answer, which may be ignored: it never counts as an unhandled rejection. */
