@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.accessibility import faults
+from tests.support.apps import copy_app
 from tests.support.browser import CHROMIUM, Tab, chromium, watched_tab
 from tests.support.cluster import Cluster
 from tests.support.hub_client import HubClient
+from tests.support.server import uvicorn
 from tests.support.waiting import eventually, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")]
@@ -158,6 +160,19 @@ async def test_the_dashboard_can_be_used_by_everybody_in_each_of_its_states(tmp_
             await eventually(lambda: tab.text("#state") == "logged out")
             assert faults(tab) == []
             assert tab.exceptions() == []
+
+
+async def test_the_dashboard_with_odd_names_and_a_failed_request_can_be_used_by_everybody(
+    tmp_path: Path, browser: int
+) -> None:
+    app = copy_app("odd_records", tmp_path)  # it knows no operation, and answers each with a status of 500
+    with uvicorn(tmp_path, app) as server, watched_tab(browser, f"http://127.0.0.1:{server}/") as tab:
+        until(lambda: "this is the last" in tab.text("#events") and "the last" in tab.text("#sessions"))
+        tab.run("document.querySelector('#restart-all').click(); yes.click()")
+        until(lambda: tab.run("document.querySelector('#operation').className") == "error")
+        assert tab.text("#operation") == "Internal Server Error"
+        assert faults(tab) == []
+        assert unnamed(tab) == []
 
 
 async def test_the_dashboard_does_not_read_its_figures_aloud(cluster: Cluster, browser: int) -> None:
