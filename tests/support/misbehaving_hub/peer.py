@@ -1,6 +1,7 @@
 """One connection of the stand-in: WebSocket frames over TCP, where every mistake is possible."""
 
 import asyncio
+import contextlib
 import http
 import json
 import logging
@@ -154,4 +155,6 @@ class Peer(asyncio.Protocol):
             if data:
                 self._transport.write(data)
             elif not self._transport.is_closing():
-                self._transport.write_eof()  # a close while data arrive is a reset, which overtakes the close frame
+                # A close while data arrive would be a reset, which overtakes the close frame.
+                with contextlib.suppress(OSError):  # the client has reset the connection
+                    self._transport.write_eof()
