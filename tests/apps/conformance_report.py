@@ -1,0 +1,106 @@
+"""What the conformance programs in Python share: their events, and answers as plain objects."""
+
+import dataclasses
+import json
+import resource
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from wsd.client import Left, State
+
+Command = dict[str, Any]
+
+_writing = threading.Lock()
+_last_calls = {"connect", "reconnect", "close", "waiting", "discard_waiting", "mark_read", "memory"}
+
+
+def report(event: str, **fields: Any) -> None:
+    """Write an event as a line of JSON."""
+    line = json.dumps({"event": event, "at": time.time(), **fields}, default=str)
+    with _writing:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+
+def report_state(state: State) -> None:
+    report("state", **dataclasses.asdict(state))
+
+
+def report_left(left: Left) -> None:
+    report("left", channel=left.channel, code=left.code)
+
+
+def report_error(error: Exception) -> None:
+    report("error", text=repr(error))
+
+
+def report_event(event: Command) -> None:
+    """Report what an iteration over the client yields."""
+    match event["type"]:
+        case "gap":
+            report("gap", channel=event["channel"], reason=event["reason"])
+        case "presence_changed":
+            report("presence", change=event)
+        case _:
+            report("message", message=event)
+
+
+def settled(command: Command, answer: object) -> None:
+    """Report the answer of a call, without its empty fields, and with the position as the fields of the hub."""
+    fields = dict(answer) if isinstance(answer, dict) else {}
+    if dataclasses.is_dataclass(answer) and not isinstance(answer, type):
+        fields = dataclasses.asdict(answer)
+        fields = {**(fields.pop("position", None) or {}), **fields}
+    report("settled", call=command["call"], ok={name: value for name, value in fields.items() if value is not None})
+
+
+def failed(command: Command, error: Exception) -> None:
+    report("settled", call=command["call"], code=getattr(error, "code", type(error).__name__), text=str(error))
+
+
+def is_immediate(command: Command) -> bool:
+    """Return whether a command needs no answer of the hub."""
+    return command["do"] in _last_calls
+
+
+def client_options(command: Command) -> Command:
+    """Return the options of the constructor. Several `tokens` become a function; None among them fails."""
+    options = dict(command.get("options", {}))
+    tokens = list(options.pop("tokens", ()))
+
+    def next_token() -> str:
+        token = tokens.pop(0) if len(tokens) > 1 else tokens[0]
+        report("token_asked", token=token)
+        if token is None:
+            raise LookupError("no token today")
+        return str(token)
+
+    token: dict[str, Callable[[], str]] = {"token": next_token} if tokens else {}
+    return {**options, **token, "on_state": report_state, "on_left": report_left, "on_error": report_error}
+
+
+def given(command: Command, *names: str) -> Command:
+    """Return those arguments that the command has."""
+    return {name: command[name] for name in (*names, "timeout") if name in command}
+
+
+def memory() -> Command:
+    """Return the bytes of memory that the process has now, and had at most."""
+    pages = int(Path("/proc/self/statm").read_text("utf-8").split()[1])
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"bytes": pages * resource.getpagesize(), "resident": pages * resource.getpagesize(), "highest": highest}
+
+
+def single_commands(command: Command) -> list[Command]:
+    """Return the publications that `publish_many` stands for, or the command itself."""
+    if command["do"] != "publish_many":
+        return [command]
+    number = command["call"]
+    return [
+        {**command, "do": "publish", "data": data, "call": f"{number}.{index}"}
+        for index, data in enumerate(command["data"])
+    ]
