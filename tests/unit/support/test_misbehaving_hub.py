@@ -140,7 +140,8 @@ async def talk(open_hub: Opening) -> Transcript:
     async def say(request: dict[str, Any], until_id: int) -> None:
         # The order between an answer and the messages that the request causes is not promised.
         await connection.send(json.dumps({**request, "id": until_id}))
-        await connection.send(json.dumps({"type": "ping", "id": "end"}))
+        # A ping would be answered at once, while the request before it is still carried out.
+        await connection.send(json.dumps({"type": "history", "channel": "unused", "id": "end"}))
         said = []
         while (message := await receive(connection)).get("id") != "end":
             said.append(message)
