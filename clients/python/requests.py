@@ -13,6 +13,10 @@ READS = ("presence", "history", "delivered")
 """Requests that change nothing, so that later ones may overtake them."""
 
 
+MANY = 100
+"""So many requests that were cancelled may be in the queue."""
+
+
 class Progress(Enum):
     """How far a request has come: WAITING -> SENT -> (ACCEPTED ->) answered.
 
@@ -67,14 +71,15 @@ class Requests:
         self._all: dict[int, Request] = {}
         self._to_send: deque[Request] = deque()  # those that are WAITING, in the order of the calls
         self._urgent: deque[Request] = deque()  # those of the client itself, which go first
-        self._bytes = 0
+        self._calls = self._bytes = 0
         self._in_flight: dict[int, int] = {}  # by id, the oldest first: what the hub counts for the request
         self._in_flight_bytes = 0
         self._alone_until = 0  # up to this id, requests are sent one at a time
         self._first_deadline: float | None = None  # no deadline is earlier
 
     def __len__(self) -> int:
-        return len(self._all)
+        """Return the number of calls. What the client sends for itself does not count."""
+        return self._calls
 
     @property
     def bytes(self) -> int:
@@ -109,15 +114,16 @@ class Requests:
         """
         settings = self._settings
         if not request.internal:
-            if len(self._all) >= settings.max_waiting:
+            if self._calls >= settings.max_waiting:
                 raise RequestError(QUEUE_FULL, f"{settings.max_waiting} calls wait for their answers already")
             if self._bytes + request.size > settings.max_waiting_bytes:
                 problem = (
                     f"{self._bytes} bytes wait for their answers already, at most {settings.max_waiting_bytes} may"
                 )
                 raise RequestError(QUEUE_FULL, problem)
+            self._calls += 1
+            self._bytes += request.size
         self._all[request.id] = request
-        self._bytes += request.size
         (self._urgent if request.internal else self._to_send).append(request)
         if request.deadline is not None:
             earliest = self._first_deadline
@@ -176,8 +182,13 @@ class Requests:
     def remove(self, request: Request) -> None:
         """Forget a request that is answered, cancelled or expired."""
         self._from_flight(request)
-        if self._all.pop(request.id, None) is not None:
+        if self._all.pop(request.id, None) is None:
+            return
+        if not request.internal:
+            self._calls -= 1
             self._bytes -= request.size
+        if len(self._to_send) > 2 * len(self._all) + MANY:  # nothing takes them out while there is no connection
+            self._to_send = deque(one for one in self._to_send if one.id in self._all)
 
     def expired(self, now: float) -> list[Request]:
         """Return the requests whose deadline has passed."""
@@ -220,7 +231,7 @@ class Requests:
         self._to_send.clear()
         self._urgent.clear()
         self._in_flight.clear()
-        self._bytes = self._in_flight_bytes = 0
+        self._calls = self._bytes = self._in_flight_bytes = 0
         self._first_deadline = None
         return found
 

@@ -16,6 +16,9 @@ const PUBLISHING = new Set(["publish", "broadcast", "direct"]);
 /** Requests that change nothing, so that later ones may overtake them. */
 const READS = new Set(["presence", "history", "delivered"]);
 
+/** So many requests that were cancelled may be in the queue. */
+const MANY = 100;
+
 /** One call of the application, or a request that the client sends for itself. */
 export class Request {
   constructor(id, kind, text, size, fields = {}) {
@@ -57,6 +60,7 @@ export class Requests {
   #all = new Map(); // by id
   #toSend = []; // those that are WAITING, in the order of the calls
   #urgent = []; // those of the client itself, which go first
+  #calls = 0;
   #bytes = 0;
   #inFlight = new Map(); // by id, the oldest first: what the hub counts for the request
   #inFlightBytes = 0;
@@ -67,8 +71,9 @@ export class Requests {
     this.#settings = settings;
   }
 
+  /** The number of calls. What the client sends for itself does not count. */
   get size() {
-    return this.#all.size;
+    return this.#calls;
   }
 
   get bytes() {
@@ -108,16 +113,17 @@ export class Requests {
   add(request) {
     const { maxWaiting, maxWaitingBytes } = this.#settings;
     if (!request.internal) {
-      if (this.#all.size >= maxWaiting) {
+      if (this.#calls >= maxWaiting) {
         throw new WsdError(QUEUE_FULL, `${maxWaiting} calls wait for their answers already`);
       }
       if (this.#bytes + request.size > maxWaitingBytes) {
         const problem = `${this.#bytes} bytes wait for their answers already, at most ${maxWaitingBytes} may`;
         throw new WsdError(QUEUE_FULL, problem);
       }
+      this.#calls += 1;
+      this.#bytes += request.size;
     }
     this.#all.set(request.id, request);
-    this.#bytes += request.size;
     (request.internal ? this.#urgent : this.#toSend).push(request);
     if (request.deadline !== null) {
       this.#firstDeadline = Math.min(this.#firstDeadline ?? request.deadline, request.deadline);
@@ -181,7 +187,13 @@ export class Requests {
   /** Forget a request that is answered, cancelled or expired. */
   remove(request) {
     this.#fromFlight(request);
-    if (this.#all.delete(request.id)) this.#bytes -= request.size;
+    if (!this.#all.delete(request.id)) return;
+    if (!request.internal) {
+      this.#calls -= 1;
+      this.#bytes -= request.size;
+    }
+    // Nothing takes them out while there is no connection.
+    if (this.#toSend.length > 2 * this.#all.size + MANY) this.#toSend = this.#toSend.filter((one) => this.#all.has(one.id));
   }
 
   /** Return the requests whose deadline has passed. */
@@ -238,7 +250,7 @@ export class Requests {
     this.#toSend = [];
     this.#urgent = [];
     this.#inFlight.clear();
-    this.#bytes = this.#inFlightBytes = 0;
+    this.#calls = this.#bytes = this.#inFlightBytes = 0;
     this.#firstDeadline = null;
     return found;
   }
