@@ -14,7 +14,7 @@ from wsd.client import records
 from wsd.client.address import checked_url, problem_with_token
 from wsd.client.callbacks import Callbacks, Token
 from wsd.client.effects import Left, Message, State
-from wsd.client.engine import BREATH, Engine
+from wsd.client.engine import TAKEN_IN_A_ROW, Engine
 from wsd.client.errors import CLOSED, RequestError
 from wsd.client.inbox import Handler, Handlers, Inbox, Reader
 from wsd.client.link import Connector
@@ -106,7 +106,7 @@ class WsdClient:
         )
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._url} {self.state.name}>"
+        return f"<{type(self).__name__} {self._url.partition('?')[0]} {self.state.name}>"  # a query may hold secrets
 
     # Life
 
@@ -299,7 +299,7 @@ class Messages(Reader):
 
     async def __anext__(self) -> Message:
         self._taken += 1
-        if self._taken % BREATH == 0:
+        if self._taken % TAKEN_IN_A_ROW == 0:
             await asyncio.sleep(0)
         await self.wait()
         return self.take(1)[0]

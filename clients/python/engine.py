@@ -33,8 +33,8 @@ from wsd.client.records import Position, position_of
 
 logger = logging.getLogger("wsd.client")
 
-BREATH = 100
-"""After so many calls of functions in a row, everything else in the process gets a turn."""
+TAKEN_IN_A_ROW = 1000
+"""After so many messages that the application has taken, everything else in the process gets a turn."""
 
 MAX_STATES = 1000
 """The states that wait for a function which does not return. Older ones are dropped."""
@@ -252,6 +252,7 @@ class Engine:
             if isinstance(event, Departure):
                 if inbox.handlers.get(event.left.channel) is event.handlers:
                     inbox.handle(event.left.channel, None)
+                    self.handed.pop(event.left.channel, None)
                 await self._callbacks.left(event.left)
             elif handler := inbox.handler_of(event):
                 self.taken(event)
@@ -259,7 +260,7 @@ class Engine:
             else:  # the application has taken the function away meanwhile
                 inbox.put(event)
             calls += 1
-            if calls % BREATH == 0:
+            if calls % TAKEN_IN_A_ROW == 0:
                 await asyncio.sleep(0)
 
     async def _tell_states(self) -> None:

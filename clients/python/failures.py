@@ -1,5 +1,6 @@
 """Why a WebSocket could not be opened or has ended, in words for people."""
 
+import errno
 import socket
 import ssl
 import time
@@ -58,6 +59,8 @@ def reason(exc: BaseException, host: str) -> str:
             return f"{host} closed the connection during the handshake"
         case ProxyError():
             return f"the proxy failed: {exc}"
+        case OSError() if every_address_refused(exc):
+            return f"{host} refused the connection"
         case OSError():
             return f"{host} cannot be reached: {exc.strerror or exc}"
         case NegotiationError():
@@ -65,6 +68,15 @@ def reason(exc: BaseException, host: str) -> str:
         case InvalidHandshake():
             return f"{host} gave no valid answer to the handshake: {exc.__cause__ or exc}"
     return f"the connection to {host} failed: {exc}"
+
+
+def every_address_refused(exc: OSError) -> bool:
+    """Return whether an error of asyncio joins several errors into a text, and all of them say so.
+
+    `localhost` has two addresses.
+    """
+    text = str(exc)
+    return "[Errno" in text and text.count("[Errno") == text.count(f"[Errno {errno.ECONNREFUSED}]")
 
 
 def retry_after(value: str | None, now: float) -> float:

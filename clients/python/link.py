@@ -20,6 +20,13 @@ from wsd.client.failures import HANDSHAKE_ERRORS, end_of_attempt, end_of_connect
 CLOSE_SECONDS = 2.0
 """How long the server may take to answer a close frame."""
 
+READ_IN_A_ROW = 100
+"""After so many messages, everything else in the process gets a turn.
+
+The application takes more than these in one turn. Otherwise a fast server would fill the inbox of an application that
+keeps up.
+"""
+
 
 class _Connect(connect):
     """An attempt that follows no redirect: the token must not reach another host."""
@@ -82,8 +89,10 @@ class Link:
         try:
             opened()
             while True:
-                text = await connection.recv()
-                received(text if isinstance(text, str) else "")
+                for _ in range(READ_IN_A_ROW):
+                    text = await connection.recv()  # which returns at once while something is there
+                    received(text if isinstance(text, str) else "")
+                await asyncio.sleep(0)
         except ConnectionClosed as exc:
             return end_of_connection(exc)
         finally:

@@ -81,7 +81,7 @@ class SyncWsdClient:
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._client!r}>"
+        return repr(self._client).replace("WsdClient", type(self).__name__, 1)
 
     # Life
 

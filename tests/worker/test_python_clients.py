@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import json
+import os
 import re
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -11,13 +13,52 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
+from tests.support.cluster import ROOT
 from tests.support.ports import unused_port
 from tests.support.waiting import eventually
 from tests.support.worker import worker
 from wsd.client import Left, Message, Position, RequestError, State, User, Waiting, WsdClient
 
 pytestmark = pytest.mark.anyio
+
+USERS_PROGRAM = """
+import asyncio
+from typing import Any
+from wsd.client import Ack, Left, Message, Position, RequestError, State, SyncWsdClient, WsdClient
+
+async def token() -> str:
+    return "secret"
+
+def on_state(state: State) -> None: ...
+
+async def on_left(left: Left) -> None: ...
+
+async def handler(message: Message) -> None: ...
+
+def plain(message: dict[str, Any]) -> None: ...
+
+async def main() -> None:
+    async with WsdClient("ws://h/ws", "ann", token=token, on_state=on_state, on_left=on_left) as client:
+        joined = await client.subscribe("room", handler, on_gap=plain, last=5)
+        try:
+            ack: Ack = await client.publish("room", {"text": "hi"}, timeout=5)
+        except RequestError as exc:
+            print(exc.code)
+        reveal_type(ack.offset)
+        reveal_type(client.state.reason)
+        if joined.position is not None:
+            await client.delivered("room", "bob", joined.position)
+        async for message in client:
+            reveal_type(message)
+            client.mark_read("room", message)
+
+def blocking() -> None:
+    with SyncWsdClient("ws://h/ws", token=lambda: "secret", on_state=on_state, max_inbox=5) as client:
+        client.publish("room", 1).ofset
+        reveal_type(client.presence("room").count)
+"""
 
 CHANNELS = json.dumps(
     {"*": {"history_size": 1000}, "plain:*": {"history_size": 0}, "seen:*": {"presence": "events"}}
@@ -372,6 +413,29 @@ async def test_a_slow_function_is_given_every_message_in_order_while_calls_are_a
         assert heard == list(range(100))
 
 
+@pytest.mark.parametrize("kind", ["iteration", "function"])
+async def test_a_fast_server_does_not_fill_the_inbox_of_an_application_that_keeps_up(url: str, kind: str) -> None:
+    channel = f"fast:{kind}"
+    heard: list[Any] = []
+
+    async def read() -> None:
+        async for message in client:
+            take(message)
+
+    def take(message: Message) -> None:
+        heard.append(message["data"])
+
+    await publish_all(url, channel, 1000)
+    async with nothing_left(), WsdClient(url, "ann", max_inbox=300) as client:
+        reading = asyncio.create_task(read())
+        await client.subscribe(channel, None if kind == "iteration" else take, last=1000)
+        await eventually(lambda: len(heard) == 1000)
+        assert heard == list(range(1000))
+        assert client.welcome["resumed"] is False, "the first connection is still open"
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+
 async def test_messages_that_nobody_reads_stall_nothing_and_the_newest_are_kept(url: str) -> None:
     heard: list[Any] = []
     async with nothing_left(), WsdClient(url, "ann", max_inbox=200) as client:
@@ -688,7 +752,80 @@ async def test_close_while_the_token_function_hangs(url: str) -> None:
         await within(10, asking.wait())
 
 
+# TLS
+
+
+def tls(authority: trustme.CA) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return the contexts of a server for `localhost`, and of a client that trusts it."""
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("localhost").configure_cert(server)
+    authority.configure_trust(client)
+    return server, client
+
+
+@contextlib.asynccontextmanager
+async def behind_tls(url: str, context: ssl.SSLContext) -> AsyncIterator[str]:
+    """A server that puts TLS before a worker. It yields its own URL."""
+    port = int(url.rpartition(":")[2].partition("/")[0])
+    tasks = set()
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        tasks.add(task)
+        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(copy(reader, up_writer), copy(up_reader, writer))
+        tasks.discard(task)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    yield f"wss://localhost:{server.sockets[0].getsockname()[1]}/ws"
+    server.close()
+    await eventually(lambda: not tasks)
+
+
+async def test_a_certificate_must_be_trusted(url: str) -> None:
+    server, trusting = tls(trustme.CA())
+    async with behind_tls(url, server) as secure:
+        async with WsdClient(secure, "ann", ssl=trusting) as client:
+            assert (await client.publish("room", 1)).offset is not None
+        async with WsdClient(secure, "ann") as client:
+            await eventually(lambda: client.state.name == "waiting")
+            assert client.state.reason.startswith(f"the certificate of {secure[6:-3]} is not trusted: ")
+    with pytest.raises(ValueError, match="wss://"):
+        WsdClient(url, ssl=trusting)
+
+
+async def test_a_host_with_two_addresses_that_refuse() -> None:
+    port = unused_port()
+    async with WsdClient(f"ws://localhost:{port}/ws", "ann") as client:
+        await eventually(lambda: client.state.name == "waiting")
+        assert client.state.reason == f"localhost:{port} refused the connection"
+
+
 # The library
+
+
+def test_a_program_of_a_user_passes_a_strict_type_checker(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(USERS_PROGRAM)
+    package = tmp_path / "types" / "wsd"  # mypy cannot follow an editable install
+    package.mkdir(parents=True)
+    for path in [*(ROOT / "public").iterdir(), ROOT / "worker"]:
+        (package / path.name).symlink_to(path)
+    (package / "client").symlink_to(ROOT / "clients" / "python")
+    environ = {**os.environ, "MYPYPATH": str(package.parent)}
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), "program.py"]
+    checked = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
+    assert checked.returncode == 1
+    revealed = [line.partition("note: ")[2] for line in checked.stdout.splitlines() if "note: Revealed" in line]
+    assert revealed == [f'Revealed type is "{name}"' for name in ("int | None", "str", "dict[str, Any]", "int")]
+    errors = [line.partition("error: ")[2] for line in checked.stdout.splitlines() if line.startswith("program.py")]
+    assert [error for error in errors if error] == ['"Ack" has no attribute "ofset"; maybe "offset"?  [attr-defined]']
 
 
 def test_importing_the_client_loads_nothing_of_the_server() -> None:
