@@ -77,12 +77,35 @@ def test_nothing_is_printed_but_through_the_terminal_module(path: Path) -> None:
     assert not any(isinstance(func, ast.Name) and func.id == "print" for func in calls)
 
 
+@pytest.mark.parametrize("path", modules("clients/python"), ids=lambda path: path.name)
+def test_the_client_needs_only_websockets_and_the_root_of_the_errors(path: Path) -> None:
+    names = [name for name in imports(path) if not name.startswith("wsd.client.")]
+    foreign = {name for name in names if name.partition(".")[0] not in STDLIB | {"websockets"}}
+    assert foreign <= {"wsd.worker.contract.errors.WsdError"}
+
+
+SHELLS = {"asyncio_client", "callbacks", "engine", "failures", "inbox", "link", "mailbox", "own_thread", "sync_client"}
+"""The modules of the client in Python around its state machine."""
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in modules("clients/python") if path.stem not in {"__init__", *SHELLS}], ids=lambda p: p.name
+)
+def test_the_machine_of_the_client_does_no_io(path: Path) -> None:
+    taken = {name.partition(".")[0] for name in imports(path)}
+    assert (
+        taken & {"asyncio", "logging", "random", "secrets", "socket", "ssl", "threading", "time", "websockets"} == set()
+    )
+    shells = {f"wsd.client.{name}." for name in SHELLS}
+    assert [name for name in imports(path) if f"{name.rpartition('.')[0]}." in shells] == []
+
+
 @pytest.mark.parametrize("path", modules("worker"), ids=lambda path: path.name)
 def test_the_worker_has_loggers_that_no_application_configures(path: Path) -> None:
     assert "logging.getLogger(__name__)" not in path.read_text("utf-8"), "use wsd.worker.logs.get_logger"
 
 
-@pytest.mark.parametrize("folder", ["public", "supervisor", "worker", "tests"])
+@pytest.mark.parametrize("folder", ["public", "supervisor", "worker", "clients", "tests"])
 def test_modules_are_imported_by_their_full_names(folder: str) -> None:
     """The other tests of imports do not see relative ones."""
     trees = {path: ast.parse(path.read_text("utf-8")) for path in modules(folder)}
