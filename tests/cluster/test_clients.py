@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.cluster import Cluster
-from tests.support.example_clients import node_program
+from tests.support.node_programs import node_program
 from tests.support.waiting import eventually
 from wsd.client import RequestError, WsdClient
 

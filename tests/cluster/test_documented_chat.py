@@ -12,7 +12,7 @@ from threading import Thread
 
 from tests.support.browser import CHROMIUM, Tab, chromium, open_tab
 from tests.support.cluster import ROOT, Cluster
-from tests.support.example_clients import NODE, node_options
+from tests.support.node_programs import NODE, node_options
 from tests.support.waiting import until
 
 PAGE = (ROOT / "docs" / "clients.md").read_text("utf-8")

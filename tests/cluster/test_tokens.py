@@ -14,7 +14,7 @@ import pytest
 from tests.support.apps import APPS
 from tests.support.browser import CHROMIUM, Tab, chromium, open_tab
 from tests.support.cluster import Cluster
-from tests.support.example_clients import node_program
+from tests.support.node_programs import node_program
 from tests.support.waiting import eventually, until
 from wsd.client import RequestError, WsdClient
 

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import pytest
 from websockets.asyncio.client import connect
 
-from tests.support.example_clients import node_program
 from tests.support.hub_client import ask
+from tests.support.node_programs import node_program
 from tests.support.ports import unused_port
 from tests.support.waiting import eventually
 from tests.support.worker import Worker, worker
