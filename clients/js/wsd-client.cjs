@@ -1732,6 +1732,8 @@ const CLOSE_EVENT_MILLISECONDS = 1000;
 /** How the package ws reports the HTTP status that refused a handshake. Others do not tell it. */
 const REFUSED = /^Unexpected server response: (\d{3})$/;
 
+const NOT_OPENED = "the connection could not be opened";
+
 /** What may be sent as a subprotocol (RFC 9110, 5.6.2). */
 const SUBPROTOCOL = /^[\w!#$%&'*+.^`|~-]+$/;
 
@@ -2091,7 +2093,7 @@ class WsdClient {
       // The hub sends no binary frames.
       if (typeof data === "string") this.#event((now) => this.#machine.received(now, attempt, data));
     };
-    socket.onclose = ({ code, reason }) => ended({ code, reason });
+    socket.onclose = ({ code, reason }) => ended({ code, reason: reason || (isOpen ? "" : NOT_OPENED) });
     socket.onerror = ({ message }) => {
       // Node 20 and 22 have no close event if the handshake fails.
       if (isOpen) this.#closeTimer = setTimeout(ended, CLOSE_EVENT_MILLISECONDS, {});
@@ -2181,11 +2183,12 @@ function checkNumbers(options) {
   }
 }
 
-/** Return the end that an error before the end of the handshake is. */
+/** Return the end that an error before the end of the handshake is. Browsers tell no reason, and Node 20 tells none. */
 function failureIn(message) {
   const text = typeof message === "string" ? message : "";
   const refused = REFUSED.exec(text);
-  return refused ? { status: Number(refused[1]) } : { reason: text };
+  if (refused) return { status: Number(refused[1]) };
+  return { reason: text && !text.includes("non-101") ? text : NOT_OPENED };
 }
 
 function inMilliseconds(state) {

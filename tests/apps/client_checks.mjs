@@ -200,6 +200,7 @@ const checks = {
     const tries = ["connecting 0", "waiting 1", "connecting 1", "waiting 2", "connecting 2", "waiting 3"];
     assert.deepEqual(states, tries);
     assert.equal(client.state.code, 1006);
+    assert.equal(client.state.reason, "the connection could not be opened");
     assert.ok(client.state.retryIn >= 0 && client.state.retryIn <= 2000);
     client.close();
   },

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.apps import APPS
-from tests.support.example_clients import node_program
 from tests.support.misbehaving_hub import Limits, MisbehavingHub
 from tests.support.misbehaving_hub.faults import Say
+from tests.support.node_programs import node_program
 
 NODES = ["node", "node22", "node24"]
 CHECKS = re.findall(r"^  async (\w+)\(\) \{$", (APPS / "client_checks.mjs").read_text("utf-8"), re.MULTILINE)
