@@ -570,6 +570,7 @@ class Request {
     this.channel = "";
     this.last = 0; // of a subscription: the messages wanted from the history
     this.wasJoined = false; // of a subscription: the client was in the channel already
+    this.wasRevoked = false; // of a subscription: the application has left the channel since
     this.positions = new Map(); // of a ping: what the application has read
     this.deadline = null;
     this.internal = false; // no call waits for the answer
@@ -927,7 +928,9 @@ class Conversation {
     const [text, size] = encoded({ type: "unsubscribe", channel, id: this.#nextId });
     const deadline = deadlineOf(now, timeout);
     const request = new Request(this.#nextId, "unsubscribe", text, size, { channel, deadline });
+    const before = this.requests.lastAbout(channel);
     this.#add(request);
+    if (before !== null) before.wasRevoked = true;
     this.channels.leave(channel);
     this.#passedBy.delete(channel);
     this.#lastCall.set(channel, request.id);
@@ -1120,13 +1123,13 @@ class Conversation {
       if (settled && !this.requests.leave(channel)) this.channels.left(channel);
       this.#hearAgain(channel);
     }
-    if (kind === "subscribe") this.#wasJoined(channel, settled);
+    if (kind === "subscribe") this.#wasJoined(request, settled);
     if (!request.internal) this.#emit(resolve(request.id, answer));
   }
 
   /** Note that the hub has carried out a subscription. */
-  #wasJoined(channel, settled) {
-    const later = settled ? null : this.requests.lastAbout(channel);
+  #wasJoined({ channel, wasRevoked }, settled) {
+    const later = settled || wasRevoked ? null : this.requests.lastAbout(channel);
     if (settled && this.channels.leaving.has(channel)) this.#leaveAgain(channel);
     if (later !== null) later.wasJoined = later.kind === "subscribe" && this.channels.joined.has(channel);
   }
@@ -1175,7 +1178,7 @@ class Conversation {
     const isJoined = this.channels.joined.has(channel);
     if (!settled) {
       const latest = this.requests.get(this.#lastCall.get(channel));
-      if (latest !== null && latest.id < request.id && latest.kind === "unsubscribe") {
+      if (latest !== null && latest.id < request.id && (latest.kind === "unsubscribe" || latest.wasRevoked)) {
         this.channels.leave(channel);
         if (request.wasSent) this.#leaveAgain(channel);
       }

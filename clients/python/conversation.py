@@ -113,7 +113,10 @@ class Conversation:
         _check_joinable(channel)
         text, size = encoded({"type": "unsubscribe", "channel": channel, "id": self._next_id})
         request = Request(self._next_id, "unsubscribe", text, size, channel, deadline=_deadline(now, timeout))
+        before = self.requests.last_about(channel)
         self._add(request)
+        if before is not None:
+            before.was_revoked = True
         self.channels.leave(channel)
         self._passed_by.discard(channel)
         self._last_call[channel] = request.id
@@ -301,15 +304,16 @@ class Conversation:
                 self.channels.left(request.channel)
             self._hear_again(request.channel)
         if request.kind == "subscribe":
-            self._was_joined(request.channel, settled)
+            self._was_joined(request, settled)
         if not request.internal:
             self._emit(Resolve(request.id, answer))
 
-    def _was_joined(self, channel: str, settled: bool) -> None:
+    def _was_joined(self, request: Request, settled: bool) -> None:
         """Note that the hub has carried out a subscription."""
+        channel = request.channel
         if settled and channel in self.channels.leaving:
             self._leave_again(channel)
-        elif not settled and (later := self.requests.last_about(channel)) is not None:
+        elif not settled and not request.was_revoked and (later := self.requests.last_about(channel)) is not None:
             later.was_joined = later.kind == "subscribe" and channel in self.channels.joined
 
     def _hold(self, now: float) -> None:
@@ -352,7 +356,7 @@ class Conversation:
         channel, channels = request.channel, self.channels
         if not settled:
             latest = self.requests.get(self._last_call[channel])
-            if latest is not None and latest.id < request.id and latest.kind == "unsubscribe":
+            if latest is not None and latest.id < request.id and (latest.kind == "unsubscribe" or latest.was_revoked):
                 channels.leave(channel)
                 if request.was_sent:
                     self._leave_again(channel)

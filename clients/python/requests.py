@@ -40,6 +40,7 @@ class Request:
     channel: str = ""
     last: int = 0  # of a subscription: the messages wanted from the history
     was_joined: bool = False  # of a subscription: the client was in the channel already
+    was_revoked: bool = False  # of a subscription: the application has left the channel since
     positions: Message = field(default_factory=dict)  # of a ping: what the application has read
     deadline: float | None = None
     internal: bool = False  # no call waits for the answer
