@@ -38,7 +38,6 @@ REFUSALS = {
     "not_stored": ("publish", "broadcast"),
     "unavailable": ("subscribe", "history", "presence"),
     "channel_full": ("subscribe",),
-    "internal_error": ("unsubscribe",),
 }
 """The error codes with which the hub may refuse requests."""
 
@@ -93,7 +92,6 @@ class Hub:
         self.stored: list[int] = []  # ids of the client's messages, in the order in which they were stored
         self.refused_by_rate = 0
         self.refuses: dict[str, float] = {}  # by error code: how often a request is refused
-        self.has_refused_to_leave = False
         self.is_local = False  # messages are stored later
         self._later: list[tuple[Connection, Message]] = []
         self._world = world
@@ -178,7 +176,6 @@ class Hub:
         for code, share in self.refuses.items():
             if kind in REFUSALS[code] and self._world.random.random() < share:
                 self._refuse(connection, message, code)
-                self.has_refused_to_leave = self.has_refused_to_leave or kind == "unsubscribe"
                 return
         if kind in ("publish", "broadcast"):
             self._charge(connection, channel or "broadcast")
@@ -326,7 +323,7 @@ class World:
         self.slowest = 0.05
         self.hub.store_later()
         self.run(100)
-        if self.hub.has_refused_to_leave or self.machine.state.name != "open":
+        if self.machine.state.name != "open":
             self.do("reconnect")
             self.run(100)
 

@@ -8,7 +8,7 @@ from wsd.client.machine import Machine
 from wsd.client.settings import Settings
 
 CHANNELS = ("a", "b")
-CLOSE_CODES = (1000, 1001, 1008, 1009, 1011, 1012, 1013, 4000, 4401, 4408, 4429, 4500)
+CLOSE_CODES = (1000, 1001, 1008, 1011, 1012, 1013, 4000, 4401, 4408, 4429, 4500)
 
 LIMITS: Message = {"messages_per_second": 20, "message_burst": 40, "bytes_per_second": 20_000, "byte_burst": 100_000}
 
@@ -64,7 +64,7 @@ def act(world: World, name: str) -> None:
         case "redis comes":
             world.hub.store_later()
         case "refusals":
-            code = dice.choice(("not_stored", "unavailable", "channel_full", "internal_error"))
+            code = dice.choice(("not_stored", "unavailable", "channel_full"))
             world.hub.refuses[code] = dice.choice((0, 0.5, 1))
     world.run(dice.choice((0, 0, 0.05, 0.5)))
 
