@@ -836,18 +836,23 @@ def test_importing_the_client_loads_nothing_of_the_server() -> None:
 
 
 async def test_a_channel_that_the_hub_refuses_when_the_client_comes_back_is_left(tmp_path: Path) -> None:
-    port = unused_port()
+    listen = f"127.0.0.1:{unused_port()}"
+    rules = json.dumps({"*": {"history_size": 0}, "small": {"max_members": 1, "history_size": 0}})
     lefts: list[Left] = []
-    full = json.dumps({"*": {"history_size": 0}, "small": {"max_members": 1, "history_size": 0}})
-    async with nothing_left(), WsdClient(f"ws://127.0.0.1:{port}/ws", "ann", on_left=lefts.append) as client:
-        with worker(tmp_path, listen=f"127.0.0.1:{port}", channels=full):
+    may_connect = asyncio.Event()
+
+    async def token() -> None:
+        await may_connect.wait()
+
+    may_connect.set()
+    async with nothing_left(), WsdClient(f"ws://{listen}/ws", "ann", token=token, on_left=lefts.append) as client:
+        with worker(tmp_path, listen=listen, channels=rules):
             await client.subscribe("small", print)
-        with worker(tmp_path, listen=f"127.0.0.1:{port}", channels=full):
-            async with WsdClient(f"ws://127.0.0.1:{port}/ws", "bob") as other:
-                try:
-                    await other.subscribe("small")
-                except RequestError:
-                    pytest.skip("the client came back first")
+            may_connect.clear()
+        with worker(tmp_path, listen=listen, channels=rules):
+            async with WsdClient(f"ws://{listen}/ws", "bob") as other:
+                await other.subscribe("small")
+                may_connect.set()
                 client.reconnect()
                 await eventually(lambda: lefts)
     assert [(left.channel, left.code) for left in lefts] == [("small", "channel_full")]

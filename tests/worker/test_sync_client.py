@@ -223,14 +223,20 @@ def test_a_client_that_the_server_refuses_says_why(url: str) -> None:
 def test_a_channel_that_the_hub_refuses_when_the_client_comes_back_is_left(tmp_path: Path) -> None:
     address = f"127.0.0.1:{unused_port()}"
     lefts: list[Left] = []
+    may_connect = threading.Event()
+
+    def token() -> None:
+        may_connect.wait()
+
+    may_connect.set()
     rules = json.dumps({"*": {"history_size": 0}, "small": {"max_members": 1, "history_size": 0}})
-    with SyncWsdClient(f"ws://{address}/ws", "ann", on_left=lefts.append) as client:
+    with SyncWsdClient(f"ws://{address}/ws", "ann", token=token, on_left=lefts.append) as client:
         with worker(tmp_path, listen=address, channels=rules):
             client.subscribe("small", print)
-        until(lambda: client.state.name == "waiting")
-        rules = json.dumps({"*": {"history_size": 0}, "small": {"max_members": 1, "history_size": 0}})
+            may_connect.clear()
         with worker(tmp_path, listen=address, channels=rules), SyncWsdClient(f"ws://{address}/ws", "bob") as bob:
             bob.subscribe("small")
+            may_connect.set()
             client.reconnect()
 
             def left() -> bool:
