@@ -51,7 +51,7 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@touch $(VENV)/.installed $@
 
 # Type checkers cannot follow the import hook of the editable install. A folder of links shows them the package wsd.
-.types/wsd: $(wildcard public/*)
+.types/wsd: Makefile $(wildcard public/*)
 	rm -rf $@ && mkdir -p $@
 	ln -s $(addprefix ../../,$(wildcard public/*.py) public/py.typed supervisor worker templates) $@
 	ln -s ../../clients/python $@/client
