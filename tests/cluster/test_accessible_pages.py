@@ -11,7 +11,7 @@ from tests.support.browser import CHROMIUM, Tab, chromium, watched_tab
 from tests.support.cluster import Cluster
 from tests.support.hub_client import HubClient
 from tests.support.server import uvicorn
-from tests.support.waiting import eventually, until
+from tests.support.waiting import eventually, long_run, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")]
 
@@ -116,6 +116,7 @@ async def test_the_hub_page_can_be_used_by_everybody_in_each_of_its_states(clust
         assert tab.exceptions() == []
 
 
+@long_run
 async def test_the_hub_page_that_asks_for_a_token_can_be_used_by_everybody(tmp_path: Path, browser: int) -> None:
     config = f'[security]\njwt_secret = "{SECRET}"\n'
     with (
@@ -162,6 +163,7 @@ async def test_the_dashboard_can_be_used_by_everybody_in_each_of_its_states(tmp_
             assert tab.exceptions() == []
 
 
+@long_run
 async def test_the_dashboard_with_odd_names_and_a_failed_request_can_be_used_by_everybody(
     tmp_path: Path, browser: int
 ) -> None:

@@ -145,6 +145,7 @@ async def test_both_pages_come_back_when_the_cluster_was_stopped_and_started(tmp
             opened.__exit__(None, None, None)
 
 
+@long_run
 async def test_a_dashboard_whose_token_was_changed_leads_to_the_login(tmp_path: Path) -> None:
     config = '[dashboard]\ntoken = "{}"\n'
     with Cluster(tmp_path, "--workers", "1", config=config.format("first")) as cluster, chromium(tmp_path) as port:
@@ -185,6 +186,7 @@ ANSWERS = [
 """Status, media type and body of an answer, and what the page says of it."""
 
 
+@long_run
 async def test_requests_that_fail_say_why_and_raise_nothing(tmp_path: Path) -> None:
     app = copy_app("odd_records", tmp_path)
     with (
@@ -219,7 +221,11 @@ REFUSALS = [
 """Status, media type and body of the answer to the request for the stream, and the state and text of the page."""
 
 
-@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: f"{refusal[0]}, {refusal[3]}")
+@pytest.mark.parametrize(
+    "refusal",
+    [refusal if refusal[0] in (401, 502) else pytest.param(refusal, marks=long_run) for refusal in REFUSALS],
+    ids=lambda refusal: f"{refusal[0]}, {refusal[3]}",
+)
 async def test_a_stream_that_is_refused_or_ends_is_told(
     tmp_path: Path, refusal: tuple[int, str, str, str, str]
 ) -> None:

@@ -14,7 +14,7 @@ from tests.support.apps import copy_app
 from tests.support.hub_client import HubClient, ask, hub_client
 from tests.support.ports import unused_port
 from tests.support.valkey import Valkey, server
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, long_run
 from tests.support.worker import Worker, close_opened, worker, workers
 from wsd.worker.contract.redis_keys import history_key
 from wsd.worker.redis_client import open_redis
@@ -151,7 +151,15 @@ async def publish_unstored(to: Worker, channel: str, data: object) -> None:
     await connection.close()
 
 
-@pytest.mark.parametrize(("channel", "last"), [("talk", 30), ("busy", 15), ("busy", 200), ("long-talk", 700)])
+@pytest.mark.parametrize(
+    ("channel", "last"),
+    [
+        ("talk", 30),
+        ("busy", 15),
+        pytest.param("busy", 200, marks=long_run),
+        pytest.param("long-talk", 700, marks=long_run),
+    ],
+)
 async def test_members_who_join_while_others_talk_miss_nothing_and_get_nothing_twice(
     serving: list[Worker], channel: str, last: int
 ) -> None:
@@ -247,6 +255,7 @@ async def test_messages_that_somebody_removed_are_left_out(tmp_path: Path, redis
     await client.aclose()
 
 
+@long_run
 async def test_a_member_is_told_when_redis_is_away(tmp_path: Path) -> None:
     with (
         server(tmp_path / "redis", unused_port()) as redis,
