@@ -639,11 +639,13 @@ class Requests {
   /** Return the last call that joins or leaves a channel, or null. */
   lastAbout(channel) {
     let last = null;
-    for (const one of this.#all.values()) {
-      const counts = one.channel === channel && one.isMembership && !one.internal;
-      if (counts && (last === null || one.id > last.id)) last = one;
-    }
+    for (const one of this.about(channel)) if (last === null || one.id > last.id) last = one;
     return last;
+  }
+
+  /** Return the calls that join or leave a channel. */
+  about(channel) {
+    return [...this.#all.values()].filter((one) => one.channel === channel && one.isMembership && !one.internal);
   }
 
   /** Return whether a request to leave a channel has no answer yet. */
@@ -1129,9 +1131,11 @@ class Conversation {
 
   /** Note that the hub has carried out a subscription. */
   #wasJoined({ channel, wasRevoked }, settled) {
-    const later = settled || wasRevoked ? null : this.requests.lastAbout(channel);
     if (settled && this.channels.leaving.has(channel)) this.#leaveAgain(channel);
-    if (later !== null) later.wasJoined = later.kind === "subscribe" && this.channels.joined.has(channel);
+    if (wasRevoked) return;
+    for (const later of this.requests.about(channel)) {
+      later.wasJoined = later.kind === "subscribe" && this.channels.joined.has(channel);
+    }
   }
 
   /** Send nothing for a while, after the hub could not carry out a request. */

@@ -313,8 +313,9 @@ class Conversation:
         channel = request.channel
         if settled and channel in self.channels.leaving:
             self._leave_again(channel)
-        elif not settled and not request.was_revoked and (later := self.requests.last_about(channel)) is not None:
-            later.was_joined = later.kind == "subscribe" and channel in self.channels.joined
+        elif not request.was_revoked:
+            for later in self.requests.about(channel):
+                later.was_joined = later.kind == "subscribe" and channel in self.channels.joined
 
     def _hold(self, now: float) -> None:
         """Send nothing for a while, after the hub could not carry out a request."""

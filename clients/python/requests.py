@@ -101,8 +101,11 @@ class Requests:
 
     def last_about(self, channel: str) -> Request | None:
         """Return the last call that joins or leaves a channel."""
-        found = (one for one in self._all.values() if one.channel == channel and one.is_membership and not one.internal)
-        return max(found, key=lambda one: one.id, default=None)
+        return max(self.about(channel), key=lambda one: one.id, default=None)
+
+    def about(self, channel: str) -> list[Request]:
+        """Return the calls that join or leave a channel."""
+        return [one for one in self._all.values() if one.channel == channel and one.is_membership and not one.internal]
 
     def leave(self, channel: str) -> bool:
         """Return whether a request to leave a channel has no answer yet."""

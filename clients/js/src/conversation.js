@@ -315,9 +315,11 @@ export class Conversation {
 
   /** Note that the hub has carried out a subscription. */
   #wasJoined({ channel, wasRevoked }, settled) {
-    const later = settled || wasRevoked ? null : this.requests.lastAbout(channel);
     if (settled && this.channels.leaving.has(channel)) this.#leaveAgain(channel);
-    if (later !== null) later.wasJoined = later.kind === "subscribe" && this.channels.joined.has(channel);
+    if (wasRevoked) return;
+    for (const later of this.requests.about(channel)) {
+      later.wasJoined = later.kind === "subscribe" && this.channels.joined.has(channel);
+    }
   }
 
   /** Send nothing for a while, after the hub could not carry out a request. */

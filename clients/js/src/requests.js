@@ -98,11 +98,13 @@ export class Requests {
   /** Return the last call that joins or leaves a channel, or null. */
   lastAbout(channel) {
     let last = null;
-    for (const one of this.#all.values()) {
-      const counts = one.channel === channel && one.isMembership && !one.internal;
-      if (counts && (last === null || one.id > last.id)) last = one;
-    }
+    for (const one of this.about(channel)) if (last === null || one.id > last.id) last = one;
     return last;
+  }
+
+  /** Return the calls that join or leave a channel. */
+  about(channel) {
+    return [...this.#all.values()].filter((one) => one.channel === channel && one.isMembership && !one.internal);
   }
 
   /** Return whether a request to leave a channel has no answer yet. */
