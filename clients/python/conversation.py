@@ -257,10 +257,10 @@ class Conversation:
 
     def received(self, now: float, message: Message) -> None:
         """Handle a message of the hub. One of an unknown type is ignored: the hub may be newer."""
-        kind, channel = message.get("type"), message.get("channel", "")
+        kind, channel = message.get("type"), message.get("channel")
         if kind in ANSWERS or kind == "error":
             self._answered(now, message)
-        elif not isinstance(channel, str):
+        elif not isinstance(channel, str) or not channel:
             return
         elif self._holding and kind in ("message", "gap", "position"):
             if kind != "position" and channel not in self.channels.leaving:

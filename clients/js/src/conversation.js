@@ -262,10 +262,10 @@ export class Conversation {
 
   /** Handle a message of the hub. One of an unknown type is ignored: the hub may be newer. */
   received(now, message) {
-    const { type, channel = "" } = message;
+    const { type, channel } = message;
     if (ANSWERS.has(type) || type === "error") {
       this.#answered(now, message);
-    } else if (typeof channel !== "string") {
+    } else if (typeof channel !== "string" || !channel) {
       return;
     } else if (this.#holding && (type === "message" || type === "gap" || type === "position")) {
       if (type !== "position" && !this.channels.leaving.has(channel)) this.#passedBy.add(channel);
