@@ -930,9 +930,8 @@ class Conversation {
     const [text, size] = encoded({ type: "unsubscribe", channel, id: this.#nextId });
     const deadline = deadlineOf(now, timeout);
     const request = new Request(this.#nextId, "unsubscribe", text, size, { channel, deadline });
-    const before = this.requests.lastAbout(channel);
     this.#add(request);
-    if (before !== null) before.wasRevoked = true;
+    for (const before of this.requests.about(channel)) before.wasRevoked = true;
     this.channels.leave(channel);
     this.#passedBy.delete(channel);
     this.#lastCall.set(channel, request.id);

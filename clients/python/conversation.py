@@ -113,9 +113,8 @@ class Conversation:
         _check_joinable(channel)
         text, size = encoded({"type": "unsubscribe", "channel": channel, "id": self._next_id})
         request = Request(self._next_id, "unsubscribe", text, size, channel, deadline=_deadline(now, timeout))
-        before = self.requests.last_about(channel)
         self._add(request)
-        if before is not None:
+        for before in self.requests.about(channel):
             before.was_revoked = True
         self.channels.leave(channel)
         self._passed_by.discard(channel)
