@@ -1,8 +1,9 @@
-// Ten clients that come back whenever they can; prints each of their states.
-import { WsdClient } from "./client.mjs";
+// Many clients that come back whenever they can; prints each of their states: node returning_clients.mjs URL COUNT TOKEN
+import { WsdClient } from "./wsd-client.mjs";
 
-for (let number = 0; number < 10; number++) {
-  const client = new WsdClient(process.argv[2], { user_id: `returner-${number}` });
-  client.onstate = (state) => console.log(JSON.stringify({ number, state }));
+const [, , url, count, token] = process.argv;
+for (let number = 0; number < Number(count); number++) {
+  const client = new WsdClient(url, { token });
+  client.onstate = (state) => console.log(JSON.stringify({ number, state, at: Date.now() / 1000 }));
 }
 setInterval(() => {}, 1000);

@@ -1,8 +1,6 @@
 """The page to try it with, in a real browser. Skipped where there is none."""
 
 import base64
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -41,20 +39,6 @@ def test_two_tabs_on_two_workers_talk_to_each_other(cluster: Cluster, tmp_path: 
         assert f"via {here}" in two.text("#messages")
         shot = two.call("Page.captureScreenshot")["data"]
         (tmp_path / "page.png").write_bytes(base64.b64decode(shot))
-
-
-def test_the_page_comes_back_by_itself_when_its_worker_dies(tmp_path: Path) -> None:
-    with (
-        Cluster(tmp_path, "--workers", "2") as running,
-        chromium(tmp_path) as port,
-        open_tab(port, f"http://127.0.0.1:{running.port}/") as tab,
-    ):
-        before = wait_until_connected(tab)
-        (pid,) = [worker.pid for worker in running.status().workers if worker.worker_id == before]
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
-        until(lambda: tab.text("#worker") not in ("", before), "another worker")
-        assert wait_until_connected(tab) != before
 
 
 async def test_the_page_loses_nothing_while_its_worker_is_killed(tmp_path: Path) -> None:
