@@ -13,7 +13,9 @@ from urllib.parse import urlencode
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
+from wsd.client.channels import uids_of
 from wsd.supervisor.chaos.verdict import Ledger
+from wsd.supervisor.errors import CommandError
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 """Seconds before a client reconnects: a random time up to a limit, which doubles with each attempt."""
@@ -30,23 +32,10 @@ CHECK_SECONDS = 0.2
 KEPT_UIDS = 5000
 """How many uids of messages a subscriber remembers, to recognize a message that comes again."""
 
-KEYED_UID_LENGTH = 32
-"""Length of the part before the minute in the uid of a message with an idempotency key."""
+REFUSED = 1008
+"""The close code of a server that will not have the client: it would say the same again (RFC 6455, 7.4.1)."""
 
 JsonObject = dict[str, Any]
-
-
-def uids_of(uid: str) -> tuple[str, ...]:
-    """Return the uids that a message may have.
-
-    The uid of a message with an idempotency key contains the minute in which it was sent, so a retry in the next minute
-    gets another one.
-    """
-    name, _, minute = uid.rpartition("-")
-    if len(name) != KEYED_UID_LENGTH:
-        return (uid,)
-    at = int(minute, 16)
-    return uid, f"{name}-{at - 1:x}", f"{name}-{at + 1:x}"
 
 
 class ChaosClient:
@@ -62,7 +51,7 @@ class ChaosClient:
         self._lost_at: float | None = None
 
     async def run(self) -> None:
-        """Stay connected until cancelled."""
+        """Stay connected until cancelled. Raises CommandError if the cluster refuses the client from the start."""
         attempt = 0
         while True:
             try:
@@ -84,7 +73,13 @@ class ChaosClient:
                         await self._connection.close()  # cleanly, which ends the session; `connect` would send 1011
                         raise
             except (OSError, WebSocketException, TimeoutError):
-                pass  # reconnect below
+                connection = self._connection
+                if connection is not None and connection.close_code == REFUSED and not self._token:
+                    reason = connection.close_reason or "without a reason"
+                    raise CommandError(
+                        f"the cluster refuses the clients ({reason}): "
+                        "it must serve the built-in hub, without authentication"
+                    ) from None
             self.connected.clear()
             self._lost_at = self._lost_at or time.monotonic()
             await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(attempt, 10))))

@@ -93,7 +93,7 @@ class ChaosRun:
     async def run(self, show: Callable[[ChaosProgress], None]) -> ChaosVerdict:
         """Run the load and the faults, and return the verdict. `show` is called about twice per second.
 
-        Raises CommandError when the clients cannot connect.
+        Raises CommandError when the clients cannot connect, or are refused.
         """
         clients = [asyncio.create_task(client.run()) for client in self._clients]
         load = asyncio.create_task(self._run(show))
