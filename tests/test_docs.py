@@ -59,10 +59,14 @@ def _anchors(text: str) -> set[str]:
 
 
 def test_files_that_the_architecture_names_exist() -> None:
-    sources = [str(path.relative_to(ROOT)) for house in ("worker", "supervisor") for path in (ROOT / house).rglob("*")]
+    sources = [
+        str(path.relative_to(ROOT))
+        for house in ("worker", "supervisor", "clients")
+        for path in (ROOT / house).rglob("*")
+    ]
     names = {text for text in _code(ROOT / "docs" / "architecture.md") if re.fullmatch(r"[\w/]+(\.py|/)", text)}
     assert len(names) > 30
-    known = {f"/{source}" for source in sources} | {"/worker", "/supervisor", "/public", "/templates"}
+    known = {f"/{source}" for source in sources} | {"/worker", "/supervisor", "/public", "/templates", "/clients"}
     known |= {f"/{path.relative_to(ROOT)}" for path in (ROOT / "tests").glob("*.py")}
     assert {name for name in names if not any(path.endswith(f"/{name.rstrip('/')}") for path in known)} == set()
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from wsd.supervisor.chaos.clients import uids_of
+from wsd.client.channels import uids_of
 from wsd.supervisor.chaos.faults import CALM_SECONDS, Fault, parse_faults, pick, plan
 from wsd.supervisor.chaos.verdict import ChaosVerdict, Ledger, Survey, discrepancies
 from wsd.supervisor.errors import ConfigError
