@@ -1,5 +1,6 @@
 // Joins src/*.js into the files of the package: node build.mjs [directory]
-import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
+// wsd-client.js is in the repository, because the hub serves it. The other two are built when the package is packed.
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -34,10 +35,16 @@ function joined() {
   return { names, body: parts.join("\n") };
 }
 
+/** Write a file, unless it is as it should be: somebody may be reading it. */
+function write(name, text) {
+  const path = join(directory, name);
+  if (!existsSync(path) || readFileSync(path, "utf8") !== text) writeFileSync(path, text);
+}
+
 const directory = process.argv[2] ?? HERE;
 const { names, body } = joined();
 const list = names.join(", ");
-writeFileSync(join(directory, "wsd-client.js"), `${HEADER}\n${body}\nexport { ${list} };\n`);
-writeFileSync(join(directory, "wsd-client.cjs"), `${HEADER}"use strict";\n\n${body}\nmodule.exports = { ${list} };\n`);
+write("wsd-client.js", `${HEADER}\n${body}\nexport { ${list} };\n`);
+write("wsd-client.cjs", `${HEADER}"use strict";\n\n${body}\nmodule.exports = { ${list} };\n`);
 // The same types under the name that TypeScript looks for with `require`.
-copyFileSync(join(HERE, "wsd-client.d.ts"), join(directory, "wsd-client.d.cts"));
+write("wsd-client.d.cts", readFileSync(join(HERE, "wsd-client.d.ts"), "utf8"));
