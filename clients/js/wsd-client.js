@@ -569,6 +569,7 @@ class Request {
     this.channel = "";
     this.last = 0; // of a subscription: the messages wanted from the history
     this.wasJoined = false; // of a subscription: the client was in the channel already
+    this.isInDoubt = false; // of a subscription: a later one that was given up may have made the client a member
     this.wasRevoked = false; // of a subscription: the application has left the channel since
     this.positions = new Map(); // of a ping: what the application has read
     this.deadline = null;
@@ -1183,10 +1184,12 @@ class Conversation {
       if (latest !== null && latest.id < request.id && (latest.kind === "unsubscribe" || latest.wasRevoked)) {
         this.channels.leave(channel);
         if (request.wasSent) this.#leaveAgain(channel);
+      } else if (latest !== null && (request.wasSent || request.isInDoubt)) {
+        latest.isInDoubt = true;
       }
     } else if (isJoined && request.wasJoined) {
       return; // the client was in the channel before, and still is
-    } else if (refused && !isJoined) {
+    } else if (refused && !isJoined && !request.isInDoubt) {
       this.channels.forget(channel);
     } else {
       this.channels.leave(channel);

@@ -360,9 +360,11 @@ class Conversation:
                 channels.leave(channel)
                 if request.was_sent:
                     self._leave_again(channel)
+            elif latest is not None and (request.was_sent or request.is_in_doubt):
+                latest.is_in_doubt = True
         elif channel in channels.joined and request.was_joined:
             return  # the client was in the channel before, and still is
-        elif refused and channel not in channels.joined:
+        elif refused and channel not in channels.joined and not request.is_in_doubt:
             channels.forget(channel)
         else:
             channels.leave(channel)

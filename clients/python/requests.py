@@ -40,6 +40,7 @@ class Request:
     channel: str = ""
     last: int = 0  # of a subscription: the messages wanted from the history
     was_joined: bool = False  # of a subscription: the client was in the channel already
+    is_in_doubt: bool = False  # of a subscription: a later one that was given up may have made the client a member
     was_revoked: bool = False  # of a subscription: the application has left the channel since
     positions: Message = field(default_factory=dict)  # of a ping: what the application has read
     deadline: float | None = None

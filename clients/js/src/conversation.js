@@ -368,10 +368,12 @@ export class Conversation {
       if (latest !== null && latest.id < request.id && (latest.kind === "unsubscribe" || latest.wasRevoked)) {
         this.channels.leave(channel);
         if (request.wasSent) this.#leaveAgain(channel);
+      } else if (latest !== null && (request.wasSent || request.isInDoubt)) {
+        latest.isInDoubt = true;
       }
     } else if (isJoined && request.wasJoined) {
       return; // the client was in the channel before, and still is
-    } else if (refused && !isJoined) {
+    } else if (refused && !isJoined && !request.isInDoubt) {
       this.channels.forget(channel);
     } else {
       this.channels.leave(channel);

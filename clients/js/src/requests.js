@@ -29,6 +29,7 @@ export class Request {
     this.channel = "";
     this.last = 0; // of a subscription: the messages wanted from the history
     this.wasJoined = false; // of a subscription: the client was in the channel already
+    this.isInDoubt = false; // of a subscription: a later one that was given up may have made the client a member
     this.wasRevoked = false; // of a subscription: the application has left the channel since
     this.positions = new Map(); // of a ping: what the application has read
     this.deadline = null;
