@@ -37,7 +37,6 @@ OWN = ("broadcast", "direct")
 REFUSALS = {
     "not_stored": ("publish", "broadcast"),
     "unavailable": ("subscribe", "history", "presence"),
-    "channel_full": ("subscribe",),
 }
 """The error codes with which the hub may refuse requests."""
 
