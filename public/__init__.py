@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from wsd.worker.connection_manager import ConnectionManager
     from wsd.worker.errors import (
         ChannelFullError,
+        ConnectionEndedError,
         NotStoredError,
         RedisUnavailableError,
         TooManyConnectionsError,
@@ -31,6 +32,7 @@ __all__ = [
     "ChannelFullError",
     "CloseCode",
     "Connection",
+    "ConnectionEndedError",
     "ConnectionManager",
     "DistributedWebSocketManager",
     "Identity",
@@ -48,6 +50,7 @@ _MODULES = {
     "ChannelFullError": "wsd.worker.errors",
     "CloseCode": "wsd.worker.wire.close_codes",
     "Connection": "wsd.worker.manager.connection",
+    "ConnectionEndedError": "wsd.worker.errors",
     "ConnectionManager": "wsd.worker.connection_manager",
     "DistributedWebSocketManager": "wsd.worker.manager.websocket_manager",
     "Identity": "wsd.worker.security.authentication",

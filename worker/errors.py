@@ -32,6 +32,10 @@ class TooManyConnectionsError(WorkerError):
     """
 
 
+class ConnectionEndedError(WorkerError):
+    """A WebSocket ended before its client had its session back. Raised by `connect`, and the session stays as it is."""
+
+
 class ChannelFullError(WorkerError):
     """A channel has as many members on this worker as its option `max_members` allows. Raised by `join`.
 

@@ -345,6 +345,38 @@ async def test_sessions_of_a_killed_worker_continue_on_another(tmp_path: Path, r
         assert await ann.read(1) == [2]
 
 
+async def test_attempts_that_ended_while_redis_was_away_do_not_take_the_session_from_the_last_one(
+    tmp_path: Path,
+) -> None:
+    with (
+        server(tmp_path / "redis", unused_port(), "--appendonly", "yes") as redis,
+        workers(tmp_path, 2, redis_url=redis.url) as both,
+    ):
+        ann = await hub_client("ann", both[0], "room")
+        ann.connection.transport.abort()
+        redis.kill()
+        await eventually(lambda: all(one.health()[1]["status"] == "degraded" for one in both))
+
+        async def attempt(to: Worker) -> ClientConnection:
+            connection = await to.open("user_id=ann&username=ann&resume=1")
+            resume = {"type": "resume", "token": ann.welcome["resume_token"], "since": ann.since}
+            await connection.send(json.dumps(resume))
+            return connection
+
+        lost = [await attempt(to) for to in both * 3]
+        last = await attempt(both[0])
+        for connection in lost:
+            connection.transport.abort()
+        redis.start()
+        welcome = await receive(last)
+        assert welcome["resumed"] is True
+        await eventually(lambda: all(one.health()[1]["status"] == "healthy" for one in both))
+        assert (await ask(last, type="publish", channel="room", data=1))["durable"] is True
+        assert (await ask(last, type="ping"))["type"] == "pong"
+        other = await hub_client("ann", both[1])
+        assert (await other.ask(type="presence", channel="room"))["count"] == 1
+
+
 async def test_connected_clients_are_told_of_a_lost_history(tmp_path: Path, redis: Valkey, commands: Redis) -> None:
     with worker(tmp_path, redis_url=redis.url) as alone:
         ann, source = await hub_client("ann-19", alone, "lost"), await publisher(alone)

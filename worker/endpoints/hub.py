@@ -12,7 +12,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from wsd.worker.delivery.handle import handle_of
 from wsd.worker.endpoints import hub_page
 from wsd.worker.endpoints.hub_client import Client
-from wsd.worker.errors import TooManyConnectionsError
+from wsd.worker.errors import ConnectionEndedError, TooManyConnectionsError
 from wsd.worker.manager.membership import MAX_CHANNELS
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.security.admission import IDENTITY_KEY
@@ -72,6 +72,8 @@ async def endpoint(websocket: WebSocket) -> None:
         )
     except TooManyConnectionsError as exc:
         await websocket.close(CloseCode.TOO_MANY, str(exc))
+        return
+    except ConnectionEndedError:
         return
     client = Client(manager, connection, handle)
     if handle is not None:

@@ -13,7 +13,8 @@ import msgspec
 
 from wsd.worker.channels.joining import PATIENCE_SECONDS
 from wsd.worker.channels.recovery import RETRY_SECONDS
-from wsd.worker.errors import RedisUnavailableError
+from wsd.worker.delivery.outbox import Outbox
+from wsd.worker.errors import ConnectionEndedError, RedisUnavailableError
 from wsd.worker.manager.redis_steps import RedisSteps
 from wsd.worker.manager.turns import Turns
 from wsd.worker.sessions.session_store import Claim, SessionInfo, SessionStore
@@ -56,13 +57,21 @@ class ClientSessions:
         self._node_id = node_id
 
     async def find_or_make(
-        self, user_id: str, username: str, metadata: Mapping[str, Any] | None, resume_token: str
+        self,
+        user_id: str,
+        username: str,
+        metadata: Mapping[str, Any] | None,
+        resume_token: str,
+        outbox: Outbox | None,
     ) -> ClientSession:
         """Return the session that the token resumes, if it is one of this user's; otherwise a new session.
 
         A session that is resumed belongs to this worker from then on. A new session is not stored yet. A client with
-        a token waits up to PATIENCE_SECONDS for a Redis that is away, and then gets a new session.
+        a token waits up to PATIENCE_SECONDS for a Redis that is away, and then gets a new session. `outbox`: the one of
+        its WebSocket, if that has one already.
 
+        Raises ConnectionEndedError if the WebSocket has ended before the session was found: its client may be back in
+        another connection, which it would lose to this one.
         Raises ValueError for a name that nobody may have, and TypeError or ValueError for metadata that is not JSON.
         """
         username = username or user_id
@@ -82,14 +91,16 @@ class ClientSessions:
                 worker_id=self._worker_id,
                 node_id=self._node_id,
             )
-            if (claimed := await self._claim(claim)) is not None:
+            if (claimed := await self._claim(claim, outbox)) is not None:
                 return ClientSession(claimed, secret, resumed=True)
         return ClientSession(self._new(user_id, username, metadata, digest(secret)), secret, resumed=False)
 
-    async def _claim(self, claim: Claim) -> SessionInfo | None:
+    async def _claim(self, claim: Claim, outbox: Outbox | None) -> SessionInfo | None:
         gives_up_at = time.monotonic() + PATIENCE_SECONDS
         await self._turns()  # clients come back together
         while True:
+            if outbox is not None and outbox.ended is not None:
+                raise ConnectionEndedError("the WebSocket ended before its session was found")
             with suppress(RedisUnavailableError):
                 async with self._redis.step("a session was not resumed"):
                     return await self._store.claim(claim)

@@ -71,11 +71,11 @@ class DistributedWebSocketManager:
         `outbox`: the one of its WebSocket, under a server with wsd's WebSocket protocol (`handle_of`). Nothing is sent
         before `Connection.pump` or `Outbox.release` is called.
 
-        Raises TooManyConnectionsError; ValueError for a user id or name that is empty, longer than 128 characters or
-        cannot be read, and for a session that no store can hold; TypeError or ValueError for metadata that JSON cannot
-        express.
+        Raises TooManyConnectionsError; ConnectionEndedError if the WebSocket of `outbox` ends while the session is
+        looked for; ValueError for a user id or name that is empty, longer than 128 characters or cannot be read, and
+        for a session that no store can hold; TypeError or ValueError for metadata that JSON cannot express.
         """
-        session = await self._sessions.find_or_make(user_id, username, metadata, resume_token)
+        session = await self._sessions.find_or_make(user_id, username, metadata, resume_token, outbox)
         outbox = self._registry.bind(outbox, session)
         async with self._registry.admission(outbox, session):
             states = await self._membership.enter_all(outbox, session.info.channels, since or {})
