@@ -4,59 +4,26 @@ In the end of each trial every call has its answer, and every client has heard e
 """
 
 import functools
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
-import jwt
 import pytest
 
 from tests.support import client_faults as faults
-from tests.support.client_faults import Fault, Site
+from tests.support.client_faults import Fault, Site, site_of, token
 from tests.support.client_programs import NODES
-from tests.support.cluster import Cluster
 from tests.support.crowd import crowd, spread
-from tests.support.fleet import fleet, installed_kinds
-from tests.support.network import Network
+from tests.support.fleet import installed_kinds
 from tests.support.ports import unused_port
-from tests.support.valkey import Valkey, server
+from tests.support.valkey import server
 from tests.support.waiting import long_run, until
-
-SECRET = "0123456789abcdef0123456789abcdef"
-CONFIG = f"""
-[cluster]
-drain_seconds = 2.0
-
-[security]
-jwt_secret = "{SECRET}"
-allowed_origins = ["*"]
-
-[channels."*"]
-history_size = 10000
-"""
-
-
-def token(user_id: str, seconds: float) -> str:
-    return jwt.encode({"sub": user_id, "name": user_id, "exp": time.time() + seconds}, SECRET, "HS256")
-
-
-@contextmanager
-def site_of(directory: Path, redis: Valkey | None = None) -> Iterator[Site]:
-    """Run a cluster of two workers with a client of each kind. The first two tokens of the clients end soon."""
-    arguments = ["--redis-url", redis.url] if redis is not None else []
-    with Cluster(directory, "--workers", "2", *arguments, config=CONFIG) as cluster, Network(cluster.port) as network:
-
-        def options(kind: str) -> dict[str, list[str]]:
-            return {"tokens": [token(kind, 4), token(kind, 8), token(kind, 3600)]}
-
-        with fleet(installed_kinds(), directory, network.url, options) as clients:
-            yield Site(cluster, network, clients, redis)
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with site_of(tmp_path_factory.mktemp("site")) as running:
+    """A site for all trials. The first two tokens of its clients end soon, whatever happens then."""
+    with site_of(tmp_path_factory.mktemp("site"), 4, 8) as running:
         yield running
 
 
@@ -102,7 +69,10 @@ def test_nothing_is_lost_in_the_long_run(site: Site, fault: Fault) -> None:
 
 @long_run
 def test_nothing_is_lost_while_an_external_redis_is_away(tmp_path: Path) -> None:
-    with server(tmp_path / "redis", unused_port(), "--appendonly", "yes") as redis, site_of(tmp_path, redis) as site:
+    with (
+        server(tmp_path / "redis", unused_port(), "--appendonly", "yes") as redis,
+        site_of(tmp_path, redis=redis) as site,
+    ):
         try_it(site, faults.redis_away)
         try_it(site, faults.redis_frozen)
 
@@ -122,7 +92,7 @@ def test_a_stop_and_a_start_bring_all_clients_back(site: Site, tmp_path: Path) -
     """Handshakes fail meanwhile, which in Node 20 and 22 fires `error`, and no `close`: so they do in `offline`."""
     with ExitStack() as stack:
         crowds = [
-            stack.enter_context(crowd(kind, tmp_path, site.network.url, 30, token("someone", 3600)))
+            stack.enter_context(crowd(kind, tmp_path, site.network.url, 30, token("someone")))
             for kind in installed_kinds()
             if kind in NODES
         ]
@@ -136,7 +106,7 @@ def test_clients_that_lose_their_worker_do_not_all_come_back_at_the_same_moment(
     kinds = [kind for kind in installed_kinds() if kind in (*NODES, "asyncio")]
     with ExitStack() as stack:
         crowds = [
-            stack.enter_context(crowd(kind, tmp_path, site.network.url, 100 // len(kinds), token("someone", 3600)))
+            stack.enter_context(crowd(kind, tmp_path, site.network.url, 100 // len(kinds), token("someone")))
             for kind in kinds
         ]
         until(lambda: all(each.are_open for each in crowds), "all clients")

@@ -4,15 +4,18 @@ How long a fault takes is a part of the fault. So these functions sleep, where a
 """
 
 import os
-import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+
+import jwt
 
 from tests.support.cluster import Cluster
 from tests.support.crowd import Crowd, Spread, spread
-from tests.support.fleet import Fleet
+from tests.support.fleet import Fleet, fleet, installed_kinds
 from tests.support.network import Network
 from tests.support.valkey import Valkey
 from tests.support.waiting import until
@@ -36,6 +39,41 @@ class Site:
 
 
 Fault = Callable[[Site], None]
+
+SECRET = "0123456789abcdef0123456789abcdef"
+CONFIG = f"""
+[cluster]
+drain_seconds = 2.0
+
+[security]
+jwt_secret = "{SECRET}"
+allowed_origins = ["*"]
+
+[channels."*"]
+history_size = 10000
+"""
+HOUR = 3600.0
+
+
+def token(user_id: str, seconds: float = HOUR) -> str:
+    """Return a token for the cluster of a site that ends after some seconds."""
+    return jwt.encode({"sub": user_id, "name": user_id, "exp": time.time() + seconds}, SECRET, "HS256")
+
+
+@contextmanager
+def site_of(directory: Path, *token_seconds: float, redis: Valkey | None = None) -> Iterator[Site]:
+    """Run a cluster of two workers with a client of each kind.
+
+    `token_seconds`: when the tokens of the clients end, one after the other. Then they get one that does not.
+    """
+    arguments = ["--redis-url", redis.url] if redis is not None else []
+    with Cluster(directory, "--workers", "2", *arguments, config=CONFIG) as cluster, Network(cluster.port) as network:
+
+        def options(kind: str) -> dict[str, list[str]]:
+            return {"tokens": [token(kind, seconds) for seconds in (*token_seconds, HOUR)]}
+
+        with fleet(installed_kinds(), directory, network.url, options) as clients:
+            yield Site(cluster, network, clients, redis)
 
 
 def workers_killed(site: Site) -> None:
@@ -142,9 +180,8 @@ def half_open(site: Site, patience: float = 60.0) -> None:
 
 
 def connections_cut(site: Site) -> None:
-    """End a few connections with a reset."""
-    links = site.network.open_links
-    for link in random.sample(links, min(3, len(links))):
+    """End every other connection with a reset."""
+    for link in site.network.open_links[::2]:
         site.network.loop.call_soon_threadsafe(link.cut)
 
 
