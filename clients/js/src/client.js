@@ -84,7 +84,7 @@ export class WsdClient {
       maxWaiting,
       maxWaitingBytes,
       tokenIsFixed: typeof token !== "function",
-      hasName: this.#query.has("user_id"),
+      hasName: Boolean(this.#query.get("user_id")), // the hub takes an empty one for none
     };
     this.#machine = new Machine(settings, newRunId(), Math.random);
     // After the caller had the time to set callbacks, which are told of the first attempt, too.
