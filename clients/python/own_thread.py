@@ -5,7 +5,7 @@ import concurrent.futures
 import contextlib
 import socket
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from wsd.client.asyncio_client import WsdClient
@@ -24,20 +24,27 @@ class Loop(asyncio.SelectorEventLoop):
     async def getaddrinfo(  # type: ignore[override]
         self, host: str | None, port: str | int | None, **options: Any
     ) -> Any:
-        answer: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        return await in_daemon_thread(lambda: socket.getaddrinfo(host, port, **options), "wsd client: name look-up")
 
-        def look_up() -> None:
-            try:
-                found = socket.getaddrinfo(host, port, **options)
-            except Exception as exc:  # noqa: BLE001 - raised where it is awaited
-                with contextlib.suppress(concurrent.futures.InvalidStateError):  # nobody waits any more
-                    answer.set_exception(exc)
-            else:
-                with contextlib.suppress(concurrent.futures.InvalidStateError):
-                    answer.set_result(found)
 
-        threading.Thread(target=look_up, name="wsd client: name look-up", daemon=True).start()
-        return await asyncio.wrap_future(answer)
+async def in_daemon_thread(function: Callable[[], T], name: str) -> T:
+    """Return what a function returns that may block. The program can end while the function runs."""
+    answer: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            found = function()
+        except Exception as exc:  # noqa: BLE001 - raised where it is awaited
+            # A future cannot hold StopIteration, which next() raises.
+            problem = RuntimeError(repr(exc)) if isinstance(exc, StopIteration) else exc
+            with contextlib.suppress(concurrent.futures.InvalidStateError):  # nobody waits any more
+                answer.set_exception(problem)
+        else:
+            with contextlib.suppress(concurrent.futures.InvalidStateError):
+                answer.set_result(found)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return await asyncio.wrap_future(answer)
 
 
 class OwnThread:

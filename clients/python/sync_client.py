@@ -1,10 +1,11 @@
 """The client for programs that do not run on asyncio."""
 
 import concurrent.futures
+import functools
 import inspect
 import os
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Literal, Self, TypedDict, TypeVar, Unpack
@@ -16,14 +17,14 @@ from wsd.client.effects import Left, Message, State
 from wsd.client.errors import CLOSED, RequestError
 from wsd.client.inbox import Handler, Handlers
 from wsd.client.mailbox import Mailbox
-from wsd.client.own_thread import OwnThread
+from wsd.client.own_thread import OwnThread, in_daemon_thread
 from wsd.client.records import Position
 
 T = TypeVar("T")
 
 
 class Options(TypedDict, total=False):
-    """The options of WsdClient. Functions for tokens and states are called in the client's own thread."""
+    """The options of WsdClient. The function for states is called in the client's own thread."""
 
     token: Token | None
     request_timeout: float | None
@@ -54,8 +55,9 @@ class SyncWsdClient:
     messages back for the program: beyond `max_inbox` it takes no more, and gets the rest from the history later. Before
     that, it keeps the newest 1000.
 
-    What they raise goes to `on_error`, or else to the log. `on_state` and the function for tokens are called in the
-    client's own thread, and must not call its methods, except `close`.
+    What they raise goes to `on_error`, or else to the log. `on_state` is called in the client's own thread: it must not
+    block, and must not call methods of the client, except `close`. The function for tokens is called in a thread of its
+    own, and may block.
     """
 
     def __init__(
@@ -74,6 +76,8 @@ class SyncWsdClient:
         """
         check_no_coroutines(on_left, on_error)
         self._mailbox = Mailbox(on_left, on_error)
+        if callable(token := options.get("token")):
+            options["token"] = functools.partial(ask_for_token, token)
         self._client = WsdClient(url, user_id, username, on_left=self._mailbox.put_left, **options)
         self._mailbox.belong_to(self._client)
         self._thread = OwnThread("wsd client")
@@ -288,3 +292,9 @@ def check_no_coroutines(*functions: Callable[[Any], object] | None) -> None:
     """Raises TypeError for functions that only an event loop can call."""
     if any(inspect.iscoroutinefunction(each) for each in functions):
         raise TypeError("SyncWsdClient calls no `async def` functions; WsdClient does")
+
+
+async def ask_for_token(function: Callable[[], str | Awaitable[str | None] | None]) -> str | None:
+    """Return the token of an application whose function may block."""
+    found = await in_daemon_thread(function, "wsd client: token")
+    return await found if inspect.isawaitable(found) else found
