@@ -76,7 +76,7 @@ class Program:
         return {}
 
     def connect(self, command: Command) -> None:
-        options = say.client_options(command)
+        options = say.client_options(command, asyncio.Event().wait)
 
         def on_state(state: State) -> None:
             say.report_state(state)

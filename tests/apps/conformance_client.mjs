@@ -15,7 +15,8 @@ function report(event, fields = {}) {
   else events.push(line);
 }
 
-// A function where the test lists tokens: one after the other, the last one again and again. null stands for a failure.
+// A function where the test lists tokens: one after the other, the last one again and again. null stands for a failure,
+// and "never" for a promise that is never settled.
 function tokenOf({ token, tokens }) {
   if (!tokens) return token;
   const left = [...tokens];
@@ -23,6 +24,7 @@ function tokenOf({ token, tokens }) {
     const next = left.length > 1 ? left.shift() : left[0];
     report("token_asked", { token: next });
     if (next === null) throw new Error("no token today");
+    if (next === "never") await new Promise(() => {});
     return next;
   };
 }

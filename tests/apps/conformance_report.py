@@ -67,19 +67,22 @@ def is_immediate(command: Command) -> bool:
     return command["do"] in _last_calls
 
 
-def client_options(command: Command) -> Command:
-    """Return the options of the constructor. Several `tokens` become a function; None among them fails."""
+def client_options(command: Command, never: Callable[[], object]) -> Command:
+    """Return the options of the constructor. Several `tokens` become a function; None among them fails.
+
+    `never`: what a function does that does not return, for the token "never".
+    """
     options = dict(command.get("options", {}))
     tokens = list(options.pop("tokens", ()))
 
-    def next_token() -> str:
+    def next_token() -> object:
         token = tokens.pop(0) if len(tokens) > 1 else tokens[0]
         report("token_asked", token=token)
         if token is None:
             raise LookupError("no token today")
-        return str(token)
+        return never() if token == "never" else str(token)
 
-    token: dict[str, Callable[[], str]] = {"token": next_token} if tokens else {}
+    token: dict[str, Callable[[], object]] = {"token": next_token} if tokens else {}
     return {**options, **token, "on_state": report_state, "on_left": report_left, "on_error": report_error}
 
 

@@ -91,7 +91,7 @@ class Program:
         return {}
 
     def connect(self, command: Command) -> None:
-        options = say.client_options(command)
+        options = say.client_options(command, threading.Event().wait)
 
         def on_state(state: State) -> None:
             say.report_state(state)

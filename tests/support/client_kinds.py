@@ -12,8 +12,7 @@ import pytest
 
 from tests.support.browser import CHROMIUM, chromium
 from tests.support.client_programs import KINDS, Program, client_program, node_versions
-from tests.support.misbehaving_hub import MisbehavingHub
-from tests.support.waiting import long_run
+from tests.support.waiting import long_run, until
 
 JAVASCRIPT = ("node20", "node22", "node24", "chromium")
 PYTHON = ("asyncio", "sync")
@@ -87,15 +86,15 @@ def run_at_once(stories: list[Story], directory: Path) -> None:
         raise ExceptionGroup("; ".join(str(exc.__notes__[0]) for exc in failures), failures)
 
 
-def seconds_between(earlier: dict[str, float], later: dict[str, float]) -> float:
-    """Return the seconds between two events of one client."""
-    return later["at"] - earlier["at"]
+def until_without_pauses(ann: Program, condition: Callable[[], object], what: str, patience: float = 30.0) -> None:
+    """Wait for a condition. A client that waits between two attempts makes the next one at once."""
 
+    def holds() -> bool:
+        if ann.states[-1] == "waiting":
+            ann.ask("reconnect")
+        return bool(condition())
 
-def welcomed(hub: MisbehavingHub) -> int:
-    """Return the number of the only welcomed connection, or 0 if there is none."""
-    found = hub.connections
-    return found[0] if found else 0
+    until(holds, what, patience)
 
 
 def stays(condition: Callable[[], bool], seconds: float) -> bool:
