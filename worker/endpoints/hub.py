@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from typing import Any
 
 from starlette.applications import Starlette
@@ -13,6 +14,7 @@ from wsd.worker.delivery.handle import handle_of
 from wsd.worker.endpoints import hub_page
 from wsd.worker.endpoints.hub_client import Client
 from wsd.worker.errors import ConnectionEndedError, TooManyConnectionsError
+from wsd.worker.manager.connection import Connection
 from wsd.worker.manager.membership import MAX_CHANNELS
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.security.admission import IDENTITY_KEY
@@ -65,22 +67,24 @@ async def endpoint(websocket: WebSocket) -> None:
         token = resume.token or token
         since = resume.since
     handle = handle_of(websocket.scope)
-    outbox = handle.outbox if handle is not None else None
+    connecting = manager.connect(
+        identity.user_id,
+        identity.username,
+        resume_token=token,
+        since=since,
+        outbox=handle.outbox if handle is not None else None,
+    )
     try:
-        connection = await manager.connect(
-            identity.user_id, identity.username, resume_token=token, since=since, outbox=outbox
-        )
+        if handle is not None:
+            client = Client(manager, await connecting, handle)
+            handle.hand_off(client)
+            handle.outbox.release()
+        else:
+            await serve(websocket, manager, connecting)
     except TooManyConnectionsError as exc:
         await websocket.close(CloseCode.TOO_MANY, str(exc))
-        return
     except ConnectionEndedError:
         return
-    client = Client(manager, connection, handle)
-    if handle is not None:
-        handle.hand_off(client)
-        handle.outbox.release()
-    else:
-        await serve(websocket, manager, client)
 
 
 def _resume(message: Message) -> wire.Resume:
@@ -93,11 +97,39 @@ def _resume(message: Message) -> wire.Resume:
     return request
 
 
-async def serve(websocket: WebSocket, manager: DistributedWebSocketManager, client: Client) -> None:
-    """Serve a connection until either side ends it, under a server with another protocol than ours."""
+async def serve(
+    websocket: WebSocket, manager: DistributedWebSocketManager, connecting: Coroutine[Any, Any, Connection]
+) -> None:
+    """Connect a client under a server with another protocol than ours, and serve it until either side ends it.
+
+    Raises what `connecting` raises, and ConnectionEndedError if the client is gone before it is connected.
+    """
+    first = asyncio.create_task(websocket.receive())
+    try:
+        client = Client(manager, await _unless_gone(connecting, first))
+        await _serve(websocket, client, first)
+    finally:
+        first.cancel()
+
+
+async def _unless_gone(connecting: Coroutine[Any, Any, Connection], first: "asyncio.Task[Message]") -> Connection:
+    """Connect a client, whose first message is on its way. Give up if that says that the client is gone."""
+    task = asyncio.create_task(connecting)
+    try:
+        await asyncio.wait({task, first}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done() and first.result()["type"] == "websocket.disconnect":
+            raise ConnectionEndedError("the WebSocket ended before its client was connected")
+        return await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _serve(websocket: WebSocket, client: Client, first: "asyncio.Task[Message]") -> None:
+    """Serve a client that is connected. `first`: the receipt of its first message."""
     connection = client.connection
     connection.outbox.received_at = time.monotonic()  # from here on `client` notes it
-    receiver = asyncio.create_task(_receive(websocket, client))
+    receiver = asyncio.create_task(_receive(websocket, client, first))
     sender = asyncio.create_task(connection.pump(websocket.send_text))
     code: int = CloseCode.ABNORMAL
     try:
@@ -120,16 +152,17 @@ async def serve(websocket: WebSocket, manager: DistributedWebSocketManager, clie
         await _close(websocket, *connection.closing.result())
 
 
-async def _receive(websocket: WebSocket, client: Client) -> int:
+async def _receive(websocket: WebSocket, client: Client, first: "asyncio.Task[Message]") -> int:
     """Handle messages until the connection ends, and all that was sent before. Return its close code."""
+    message = await first
     while True:
-        message = await websocket.receive()
         if message["type"] == "websocket.disconnect":
             await client.until_idle()
             return close_code(message)
         client.received(_content(message))
         if client.waits_enough:
             await client.until_idle()
+        message = await websocket.receive()
 
 
 def _content(message: Message) -> str | bytes:
