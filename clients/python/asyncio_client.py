@@ -77,7 +77,7 @@ class WsdClient:
         not let the client into a channel again. `query` is added to the URL.
         `proxy`: by default, the one that the environment names (`https_proxy`, `no_proxy` and so on). None for none.
 
-        Raises ValueError for a URL or a token that cannot be used.
+        Raises ValueError for a URL, a token or a number that cannot be used.
         """
         names = {"user_id": user_id, "username": username}
         names = {name: value for name, value in names.items() if value}
@@ -86,6 +86,7 @@ class WsdClient:
             raise ValueError(problem)
         if max_inbox < 1:
             raise ValueError(f"max_inbox must be at least 1, not {max_inbox}")
+        check_above_zero(ping_interval=ping_interval, max_waiting=max_waiting, max_waiting_bytes=max_waiting_bytes)
         settings = Settings(
             request_timeout=request_timeout,
             ping_interval=ping_interval,
@@ -95,6 +96,7 @@ class WsdClient:
             has_name="user_id" in parse_qs(urlsplit(self._url).query),
         )
         self._request_timeout = request_timeout
+        self._timeout(None)
         self._machine = Machine(settings, secrets.token_hex(8), random.random)
         self._inbox = Inbox(max_inbox)
         self._engine = Engine(
@@ -180,6 +182,8 @@ class WsdClient:
 
         Raises RequestError.
         """
+        if type(last) is not int or last < 0:
+            raise ValueError(f"last must be a whole number, not {last!r}")
         handlers = Handlers(handler, on_gap, on_presence)
         before: Handlers | None = None
 
@@ -273,7 +277,11 @@ class WsdClient:
 
     def _timeout(self, timeout: float | None) -> float | None:
         seconds = self._request_timeout if timeout is None else timeout
-        return None if seconds is None or seconds == math.inf else seconds
+        if seconds is None or seconds == math.inf:
+            return None
+        if not seconds >= 0:  # NaN, too
+            raise ValueError(f"a timeout is a number of seconds, not {seconds}")
+        return seconds
 
     # Messages
 
@@ -327,3 +335,10 @@ class Messages(Reader):
     def put(self, event: Message) -> None:
         """Add an event behind those that wait."""
         self._engine.inbox.put(event)
+
+
+def check_above_zero(**options: float) -> None:
+    """Raises ValueError."""
+    for name, value in options.items():
+        if not value > 0:
+            raise ValueError(f"{name} must be a number above 0, not {value}")
