@@ -15,16 +15,21 @@ class Program:
     def __init__(self) -> None:
         self.client: WsdClient
         self.tasks: set[asyncio.Task[None]] = set()
+        self.calls: dict[object, asyncio.Task[None]] = {}  # those that may be cancelled
         self.came_back = asyncio.Event()
 
     def spawn(self, command: Command) -> None:
         task = asyncio.create_task(self.settle(command))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+        if command.get("cancellable"):
+            self.calls[command["call"]] = task
 
     async def settle(self, command: Command) -> None:
         try:
             answer = await self.call(command)
+        except asyncio.CancelledError:
+            say.report("settled", call=command["call"], code="cancelled", text="")
         except Exception as exc:  # noqa: BLE001 - the test judges it
             say.failed(command, exc)
         else:
@@ -36,7 +41,7 @@ class Program:
             case "connect":
                 self.connect(command)
             case "subscribe":
-                return await self.client.subscribe(channel, **given(command, "last"))
+                return await self.client.subscribe(channel, **say.handlers(), **given(command, "last"))
             case "unsubscribe":
                 await self.client.unsubscribe(channel, **given(command))
             case "publish":
@@ -54,9 +59,28 @@ class Program:
                 return await self.client.delivered(channel, command["user_id"], position, **given(command))
             case "close":
                 await self.client.close()
+            case "publish_changed":
+                await self.publish_changed(channel)
+            case "publish_unencodable":
+                return {"codes": [await self.code_of(channel, data) for data in say.unencodable()]}
             case _:
                 return self.do_at_once(command)
         return {}
+
+    async def publish_changed(self, channel: str) -> None:
+        """Publish data, and change them while the call waits."""
+        data = {"n": 1, "list": [1]}
+        call = asyncio.create_task(self.client.publish(channel, data))
+        await asyncio.sleep(0)
+        data.update(n=2, list=[1, 2])
+        await call
+
+    async def code_of(self, channel: str, data: object) -> str:
+        try:
+            await self.client.publish(channel, data)
+        except RequestError as exc:
+            return exc.code
+        return "none"
 
     def do_at_once(self, command: Command) -> object:
         match command["do"]:
@@ -71,6 +95,10 @@ class Program:
                 return {"count": self.client.discard_waiting()}
             case "memory":
                 return say.memory()
+            case "heard":
+                return {"count": say.Careless.heard}
+            case "cancel":
+                self.calls.pop(command["target"]).cancel()
             case other:
                 raise ValueError(f"no such command: {other}")
         return {}
@@ -78,23 +106,25 @@ class Program:
     def connect(self, command: Command) -> None:
         options = say.client_options(command, asyncio.Event().wait)
 
-        def on_state(state: State) -> None:
-            say.report_state(state)
+        def on_state(state: State) -> object:
             if state.name != "closed":
                 self.came_back.set()
+            return say.report_state(state)
 
         self.client = WsdClient(command["url"], **{**options, "on_state": on_state})
         self.client.start()
-        task = asyncio.create_task(self.read(self.client))
+        task = asyncio.create_task(self.read(self.client, command))
         self.tasks.add(task)
 
-    async def read(self, client: WsdClient) -> None:
+    async def read(self, client: WsdClient, connect: Command) -> None:
         """Report all messages, also after the server has ended the client and the test has connected it again."""
         while True:
             self.came_back.clear()
             try:
                 async for event in client:
                     say.report_event(event)
+                    if (echo := say.echo_of(connect, event)) is not None:
+                        await self.settle(echo)
             except RequestError as exc:
                 say.report("reading_ended", code=exc.code)
                 await self.came_back.wait()

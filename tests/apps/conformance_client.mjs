@@ -6,8 +6,11 @@ import { WsdClient } from "./wsd-client.mjs";
 const inNode = typeof process !== "undefined" && process.versions?.node !== undefined;
 const fs = inNode ? await import("node:fs") : null;
 const events = [];
-const milliseconds = (seconds) => (seconds === undefined || seconds === null ? seconds : seconds * 1000);
+const milliseconds = (seconds) => (typeof seconds === "number" ? seconds * 1000 : seconds);
+const aborts = new Map(); // by call: how to cancel it
 let client = null;
+let heard = 0; // messages
+let careless = ""; // how callbacks fail: "throws" or "rejects"
 
 function report(event, fields = {}) {
   const line = { event, at: Date.now() / 1000, ...fields };
@@ -30,22 +33,63 @@ function tokenOf({ token, tokens }) {
 }
 
 function connect({ url, options = {} }) {
-  const { token, tokens, request_timeout, ping_interval, max_waiting, max_waiting_bytes, query, ...names } = options;
+  const {
+    token, tokens, request_timeout, ping_interval, max_waiting, max_waiting_bytes, query,
+    echo = {}, quiet = false, careless: how = "", ...names
+  } = options;
   const given = {
     ...names, ...query, token: tokenOf(options),
     requestTimeout: milliseconds(request_timeout), pingInterval: milliseconds(ping_interval),
     maxWaiting: max_waiting, maxWaitingBytes: max_waiting_bytes,
   };
   client = new WsdClient(url, Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)));
-  client.onstate = (name, state) => report("state", {
+  careless = how;
+  client.onstate = told((name, state) => report("state", {
     name, reason: state.reason, code: state.code, status: state.status, failures: state.failures,
     retry_in: state.retryIn === null || state.retryIn === undefined ? null : state.retryIn / 1000,
+  }));
+  client.onmessage = told((message) => {
+    heard += 1;
+    if (!quiet) report("message", { message });
+    const { channel, data } = message;
+    if (Object.hasOwn(echo, channel)) settle({ do: "publish", channel: echo[channel], data, call: `echo of ${data}` });
   });
-  client.onmessage = (message) => report("message", { message });
-  client.ongap = ({ channel, reason }) => report("gap", { channel, reason });
-  client.onpresence = (change) => report("presence", { change });
-  client.onleft = ({ channel, code }) => report("left", { channel, code });
-  client.onerror = (error) => report("error", { text: String(error?.stack ?? error) });
+  client.ongap = told(({ channel, reason }) => report("gap", { channel, reason }));
+  client.onpresence = told((change) => report("presence", { change }));
+  client.onleft = told(({ channel, code }) => report("left", { channel, code }));
+  client.onerror = told((error) => report("error", { text: String(error?.stack ?? error) }));
+}
+
+// A callback that fails after it has reported, where the test wants it.
+function told(callback) {
+  return (...words) => {
+    callback(...words);
+    if (careless === "throws") throw new Error("careless");
+    return careless === "rejects" ? Promise.reject(new Error("careless")) : undefined;
+  };
+}
+
+function signalOf({ call: number, cancellable }) {
+  if (!cancellable) return {};
+  const controller = new AbortController();
+  aborts.set(number, () => controller.abort());
+  return { signal: controller.signal };
+}
+
+function publishChanged({ channel }) {
+  const data = { n: 1, list: [1] };
+  const answer = client.publish(channel, data);
+  data.n = 2;
+  data.list.push(2);
+  return answer;
+}
+
+async function publishUnencodable({ channel }) {
+  const circle = {};
+  circle.circle = circle;
+  const failing = { toJSON() { throw new Error("no JSON"); } };
+  const calls = [undefined, () => 1, Symbol("s"), 10n, circle, failing].map((data) => client.publish(channel, data));
+  return { codes: await Promise.all(calls.map((one) => one.then(() => "none", ({ code }) => code))) };
 }
 
 function picked(answer, names) {
@@ -56,7 +100,8 @@ const POSITION = ["offset", "epoch"];
 
 function call(command) {
   const { channel, data, user_id: userId, last, since, limit, reverse, position } = command;
-  const options = "timeout" in command ? { timeout: milliseconds(command.timeout) } : {};
+  const timeout = "timeout" in command ? { timeout: milliseconds(command.timeout) } : {};
+  const options = { ...timeout, ...signalOf(command) };
   switch (command.do) {
     case "subscribe":
       return client.subscribe(channel, null, last === undefined ? options : { ...options, last })
@@ -82,6 +127,10 @@ function call(command) {
     case "waiting": return picked(client.waiting, ["requests", "bytes"]);
     case "discard_waiting": return { count: client.discardWaiting() };
     case "memory": return memory();
+    case "heard": return { count: heard };
+    case "cancel": aborts.get(command.target)(); return {};
+    case "publish_changed": return publishChanged(command).then(() => ({}));
+    case "publish_unencodable": return publishUnencodable(command);
     default: throw new Error(`no such command: ${command.do}`);
   }
 }

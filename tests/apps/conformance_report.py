@@ -1,6 +1,7 @@
 """What the conformance programs in Python share: their events, and answers as plain objects."""
 
 import dataclasses
+import gc
 import json
 import resource
 import sys
@@ -15,7 +16,7 @@ from wsd.client import Left, State
 Command = dict[str, Any]
 
 _writing = threading.Lock()
-_last_calls = {"connect", "reconnect", "close", "waiting", "discard_waiting", "mark_read", "memory"}
+_last_calls = {"connect", "reconnect", "close", "waiting", "discard_waiting", "mark_read", "memory", "heard"}
 
 
 def report(event: str, **fields: Any) -> None:
@@ -26,20 +27,57 @@ def report(event: str, **fields: Any) -> None:
         sys.stdout.flush()
 
 
-def report_state(state: State) -> None:
+class Careless:
+    """Callbacks that report, and then fail where the test wants it."""
+
+    how = ""
+    """How they fail: "throws", or "rejects" as a coroutine does, or not at all."""
+    is_quiet = False
+    """Whether messages are only counted."""
+    heard = 0
+
+    @classmethod
+    def fail(cls) -> object:
+        async def reject() -> None:
+            raise ArithmeticError("careless")
+
+        if cls.how == "throws":
+            raise ArithmeticError("careless")
+        return reject() if cls.how == "rejects" else None
+
+
+def report_state(state: State) -> object:
     report("state", **dataclasses.asdict(state))
+    return Careless.fail()
 
 
-def report_left(left: Left) -> None:
+def report_left(left: Left) -> object:
     report("left", channel=left.channel, code=left.code)
+    return Careless.fail()
 
 
-def report_error(error: Exception) -> None:
+def report_error(error: Exception) -> object:
     report("error", text=repr(error))
+    return Careless.fail()
+
+
+def handle_event(event: Command) -> object:
+    """Report an event as a function of a channel does."""
+    report_event(event)
+    return Careless.fail()
+
+
+def handlers() -> dict[str, Any]:
+    """Return the functions of a channel, where they are to fail. Otherwise the iteration reports everything."""
+    names = ("handler", "on_gap", "on_presence") if Careless.how else ()
+    return dict.fromkeys(names, handle_event)
 
 
 def report_event(event: Command) -> None:
     """Report what an iteration over the client yields."""
+    Careless.heard += event["type"] == "message"
+    if Careless.is_quiet and event["type"] == "message":
+        return
     match event["type"]:
         case "gap":
             report("gap", channel=event["channel"], reason=event["reason"])
@@ -73,6 +111,9 @@ def client_options(command: Command, never: Callable[[], object]) -> Command:
     `never`: what a function does that does not return, for the token "never".
     """
     options = dict(command.get("options", {}))
+    Careless.how = options.pop("careless", "")
+    Careless.is_quiet = options.pop("quiet", False)
+    options.pop("echo", None)
     tokens = list(options.pop("tokens", ()))
 
     def next_token() -> object:
@@ -91,8 +132,25 @@ def given(command: Command, *names: str) -> Command:
     return {name: command[name] for name in (*names, "timeout") if name in command}
 
 
+def echo_of(command: Command, event: Command) -> Command | None:
+    """Return the command that answers a message in another channel, where the test wants it."""
+    channels = command.get("options", {}).get("echo", {})
+    if event["type"] != "message" or event["channel"] not in channels:
+        return None
+    data = event["data"]
+    return {"do": "publish", "channel": channels[event["channel"]], "data": data, "call": f"echo of {data}"}
+
+
+def unencodable() -> list[object]:
+    """Return data that cannot be written as JSON."""
+    circle: list[object] = []
+    circle.append(circle)
+    return [object(), float("nan"), float("inf"), {1, 2}, b"bytes", circle, {(1, 2): 3}, 1j]
+
+
 def memory() -> Command:
     """Return the bytes of memory that the process has now, and had at most."""
+    gc.collect()
     pages = int(Path("/proc/self/statm").read_text("utf-8").split()[1])
     highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {"bytes": pages * resource.getpagesize(), "resident": pages * resource.getpagesize(), "highest": highest}

@@ -49,7 +49,7 @@ class Program:
         channel, given = command.get("channel", ""), say.given
         match command["do"]:
             case "subscribe":
-                return self.client.subscribe(channel, **given(command, "last"))
+                return self.client.subscribe(channel, **say.handlers(), **given(command, "last"))
             case "unsubscribe":
                 self.client.unsubscribe(channel, **given(command))
             case "publish":
@@ -62,12 +62,21 @@ class Program:
                 return self.client.presence(channel, **given(command))
             case "history":
                 return self.client.history(channel, **given(command, "since", "limit", "reverse"))
+            case "publish_unencodable":
+                return {"codes": [self.code_of(channel, data) for data in say.unencodable()]}
             case "delivered":
                 position = Position(**command["position"])
                 return self.client.delivered(channel, command["user_id"], position, **given(command))
             case _:
                 return self.do_at_once(command)
         return {}
+
+    def code_of(self, channel: str, data: object) -> str:
+        try:
+            self.client.publish(channel, data)
+        except RequestError as exc:
+            return exc.code
+        return "none"
 
     def do_at_once(self, command: Command) -> object:
         match command["do"]:
@@ -86,6 +95,8 @@ class Program:
                 return {"count": self.client.discard_waiting()}
             case "memory":
                 return say.memory()
+            case "heard":
+                return {"count": say.Careless.heard}
             case other:
                 raise ValueError(f"no such command: {other}")
         return {}
@@ -93,22 +104,24 @@ class Program:
     def connect(self, command: Command) -> None:
         options = say.client_options(command, threading.Event().wait)
 
-        def on_state(state: State) -> None:
-            say.report_state(state)
+        def on_state(state: State) -> object:
             if state.name != "closed":
                 self.came_back.set()
+            return say.report_state(state)
 
         self.client = SyncWsdClient(command["url"], **{**options, "on_state": on_state})
         self.client.start()
-        threading.Thread(target=self.read, args=(self.client,), daemon=True).start()
+        threading.Thread(target=self.read, args=(self.client, command), daemon=True).start()
 
-    def read(self, client: SyncWsdClient) -> None:
+    def read(self, client: SyncWsdClient, connect: Command) -> None:
         """Report all messages, also after the server has ended the client and the test has connected it again."""
         while True:
             self.came_back.clear()
             try:
                 for event in client:
                     say.report_event(event)
+                    if (echo := say.echo_of(connect, event)) is not None:
+                        self.settle(echo)
             except RequestError as exc:
                 say.report("reading_ended", code=exc.code)
                 self.came_back.wait()

@@ -12,12 +12,14 @@ from tests.support.misbehaving_hub.faults import (
     CloseAtOnce,
     Fault,
     GoAway,
+    NeverAnswer,
     NeverReply,
     ResetAtOnce,
     Say,
     SayRaw,
     captive_portal,
     of_type,
+    redirect,
     too_many,
 )
 from tests.support.network import Network
@@ -72,6 +74,77 @@ def end_number(ann: Program, number: int) -> Event:
 def until_heard(ann: Program, channel: str, data: object, what: str) -> None:
     """Wait until this is the latest message of a channel."""
     until_without_pauses(ann, lambda: ann.heard(channel)[-1:] == [data], what)
+
+
+@every_kind
+def test_a_server_that_is_not_there_or_hangs_up_is_tried_until_it_is(ann: Program) -> None:
+    with MisbehavingHub({1: [NeverAnswer()]}) as hub:
+        with new_client(ann, hub.url):
+            until(lambda: hub.records.handshakes)
+            hub.close(1006)  # in the handshake
+            assert ann.until_seen("state", name="waiting")["code"] == 1006
+            ann.until_state("open")
+        hub.close_port()
+        with new_client(ann, hub.url):
+            until(lambda: len(ann.seen("state", name="waiting")) >= 2, "two attempts")
+            assert [each["failures"] for each in ann.seen("state", name="waiting")][:2] == [1, 2]
+            hub.open_port()
+            ann.until_state("open")
+
+
+@every_kind
+def test_a_host_that_is_not_found_is_told(ann: Program) -> None:
+    with new_client(ann, "ws://no-such-host.invalid/ws"):
+        waiting = ann.until_seen("state", name="waiting")
+        assert (waiting["code"], bool(waiting["reason"])) == (1006, True)
+        if is_python(ann):
+            assert waiting["reason"].startswith("the host no-such-host.invalid was not found")
+
+
+@every_kind
+def test_no_client_follows_a_redirect(ann: Program) -> None:
+    with MisbehavingHub() as other, MisbehavingHub({1: [redirect(other.url.replace("ws:", "http:"))]}) as hub:
+        with new_client(ann, hub.url, token="secret"):
+            ann.until_state("open")
+        assert other.records.accepted == []
+        assert [each.token for each in hub.records.handshakes] == ["secret", "secret"]
+
+
+@every_kind
+def test_the_time_of_retry_after_is_waited_where_it_can_be_known(ann: Program) -> None:
+    for status in (429, 503):
+        with MisbehavingHub({1: [Answer(status, {"Retry-After": "1"})]}) as hub, new_client(ann, hub.url):
+            retry_in = ann.until_seen("state", name="waiting")["retry_in"]
+            assert 1 <= retry_in <= 1.5 if is_python(ann) else 0 <= retry_in <= 0.5
+            ann.until_state("open")
+            assert abs(hub.records.pauses[0] - retry_in) < 1
+
+
+@every_kind
+def test_a_refusal_for_good_ends_a_client_that_was_never_welcomed(ann: Program) -> None:
+    for status in PERMANENT_STATUSES:
+        with MisbehavingHub({1: [Answer(status)]}) as hub, new_client(ann, hub.url):
+            call = ann.do("publish", channel="room", data=1)
+            if is_python(ann):
+                ended = ann.until_state("closed")
+                assert (ended["status"], str(status) in ended["reason"]) == (status, True)
+                assert ann.answer(call)["code"] == "closed"
+                assert ann.answer(ann.do("presence", channel="room"))["code"] == "closed"
+                ann.ask("reconnect")
+            else:
+                assert "ok" in ann.answer(call)  # nobody tells a client in JavaScript why the handshake has failed
+            ann.until_state("open")
+
+
+@every_kind
+def test_a_refusal_for_good_does_not_end_a_client_that_was_welcomed(ann: Program) -> None:
+    with MisbehavingHub({2: [Answer(401)], 3: [Answer(404)]}) as hub, new_client(ann, hub.url):
+        ann.until_state("open")
+        hub.close(1012)
+        until(lambda: hub.connections == [4], "the connection after the refusals")
+        ann.until_state("open")
+        refusals = [each["status"] for each in ann.seen("state", name="waiting")]
+        assert refusals == ([None, 401, 404] if is_python(ann) else [None, None, None])
 
 
 @chromium_too

@@ -16,7 +16,14 @@ A command is an object with `do` and `call`, the number of the call. Seconds are
 | broadcast, direct | data, timeout?; direct: user_id |
 | history | channel, since?, limit?, reverse?, timeout? |
 | delivered, mark_read | channel, position; delivered: user_id |
-| reconnect, close, waiting, discard_waiting, memory | |
+| publish_changed | channel; the data change after the call; not in sync |
+| publish_unencodable | channel; the answer has the `codes` |
+| cancel | target: a call that was made with `cancellable`; not in sync |
+| reconnect, close, waiting, discard_waiting, memory, heard | |
+
+A token "never" in `tokens` is one that never comes, and None is a failure. More options say how the program behaves:
+`careless` ("throws" or "rejects"): all its callbacks fail after they have reported. `quiet`: messages are only counted,
+for `heard`. `echo`: by channel, another one in which each message is published again.
 
 An event is an object with `event` and `at`, in seconds since 1970.
 
