@@ -151,6 +151,138 @@ const left = (channel, code, message) => ({ type: "Left", channel, code, message
 /** The client has another state now. */
 const stateChanged = (state) => ({ type: "StateChanged", state });
 
+// ---- membership.js ----
+
+// The membership of a client in one channel: what the application wants, and where the hub has the client.
+
+/**
+ * Membership is what the application said last, whatever the hub remembers of the session.
+ *
+ * Requests are answered in the order in which they are sent. Where `settled` and `inside` would differ in the end, the
+ * client sends one more request by itself: `repair` says which.
+ */
+class Membership {
+  settled = false; // the client belongs in the channel, as the last call has it that was answered
+  settledBy = 0; // the id of that call; answers to earlier ones settle nothing any more
+  inside = false; // the hub has the client in the channel, or may have it there
+  isKept = false; // the hub does not let the client go, until the next connection at least
+  heard; // messages are delivered: from the answer to the last `subscribe` to the next `unsubscribe`
+  pending = new Map(); // by id, in the order of sending: `joins`, and `isCall` while the application waits for the answer
+
+  constructor(heard) {
+    this.heard = heard;
+  }
+
+  /** True if the application wants to be in the channel, as it said last. */
+  get wanted() {
+    let last = 0;
+    for (const [id, { isCall }] of this.pending) if (isCall) last = Math.max(last, id);
+    return last > this.settledBy ? this.pending.get(last).joins : this.settled;
+  }
+
+  /** True if nothing is left to remember. */
+  get isOver() {
+    return !(this.pending.size || this.settled || this.inside);
+  }
+
+  /** Note a call of the application. */
+  called(id, joins) {
+    this.pending.set(id, { joins, isCall: true });
+    this.#look();
+  }
+
+  /** Note a request that the client sends for itself. */
+  asked(id, joins) {
+    this.pending.set(id, { joins, isCall: false });
+  }
+
+  /** Note that the hub has made the client a member. What comes from now on belongs to this membership. */
+  entered() {
+    this.heard = true;
+    this.#look();
+  }
+
+  /** Note that the hub has carried out a request. */
+  done(id) {
+    const { joins, isCall } = this.#take(id);
+    this.inside = joins;
+    this.isKept &&= joins;
+    if (isCall) this.#settle(id, joins);
+    if (joins) this.heard = true;
+    this.#look();
+  }
+
+  /**
+   * Note that the hub has refused a request. Return whether the client has lost its place in the channel by that.
+   *
+   * Whoever wanted to leave has left, whatever the hub says.
+   */
+  refused(id) {
+    const { joins, isCall } = this.#take(id);
+    if (!joins) this.isKept = true;
+    if (isCall && !joins) this.#settle(id, false);
+    const isLost = joins && !isCall && this.settled && !this.inside && !this.pending.size;
+    if (isLost) this.settled = false;
+    this.#look();
+    return isLost;
+  }
+
+  /**
+   * Note that nobody waits any more for the answer to a request, which is answered only if `isOnItsWay`.
+   *
+   * A subscription that is given up never was. Whoever wanted to leave has left, also after earlier calls to join that
+   * have no answer yet.
+   */
+  givenUp(id, { wasSent, isOnItsWay }) {
+    const given = this.pending.get(id);
+    if (given.isCall && !given.joins) this.#settle(id, false);
+    given.isCall = false;
+    if (!isOnItsWay) {
+      this.pending.delete(id);
+      this.inside ||= given.joins && wasSent;
+    }
+    this.#look();
+  }
+
+  /** Note whether a new connection is in the channel. */
+  welcomed(inside) {
+    this.inside = inside;
+    this.isKept = false;
+    this.heard ||= this.settled;
+    this.#look();
+  }
+
+  /** Return the request that brings the client where it belongs, or null if nothing is to do now. */
+  repair() {
+    if (this.isKept && !this.settled) return null;
+    let { inside } = this;
+    for (const { joins, isCall } of this.pending.values()) {
+      if (isCall) return null;
+      inside = joins; // the hub is expected to carry it out
+    }
+    if (inside === this.settled) return null;
+    return this.settled ? "subscribe" : "unsubscribe";
+  }
+
+  #take(id) {
+    const given = this.pending.get(id);
+    this.pending.delete(id);
+    return given;
+  }
+
+  #settle(id, joins) {
+    if (id > this.settledBy) {
+      this.settled = joins;
+      this.settledBy = id;
+    }
+  }
+
+  /** Stop hearing a channel that is not wanted, or left before it is entered again. */
+  #look() {
+    this.heard = this.heard && this.wanted && ![...this.pending.values()].some(({ joins }) => !joins);
+  }
+}
+
 // ---- settings.js ----
 
 // Settings of a client, and the times after which it acts. All times are in seconds, all sizes in bytes.
@@ -276,7 +408,7 @@ function sendable(key, value) {
 
 // ---- channels.js ----
 
-// The channels of a client: those that the application wants, where the client stands in them, and what it has had.
+// The channels of a client: its memberships, its positions, and what it has heard.
 
 /** Channels that every client is in, and that it cannot join or leave. */
 const OWN_CHANNELS = new Set(["broadcast", "direct"]);
@@ -285,62 +417,47 @@ const OWN_CHANNELS = new Set(["broadcast", "direct"]);
 const KEYED_UID_LENGTH = 32;
 
 /**
- * Membership is what the application said last, whatever the hub remembers of the session.
+ * The memberships of a client, its positions, and the uids of the latest messages.
  *
- * A channel that was left stays in `leaving` until the hub has confirmed it, even if it is wanted again: its messages
- * are dropped, and no position of it is shown to the hub, because naming a position subscribes to its channel.
+ * A channel without a membership is one that the hub has put the client into: it is heard, and keeps its position.
+ * What is not heard has no position, because showing a position to the hub subscribes to its channel.
  *
  * Names of channels such as `__proto__` are no keys of plain objects here.
  */
 class Channels {
-  wanted = new Set();
-  joined = new Set();
-  leaving = new Set();
+  memberships = new Map(); // by channel
   positions = new Map(); // by channel: `offset` and `epoch` of the last message
   #uids = new Map(); // the channels of the latest messages by channel and uid, the oldest first
 
-  want(channel) {
-    this.wanted.add(channel);
+  /** Return whether messages of a channel are delivered. */
+  hears(channel) {
+    return this.memberships.get(channel)?.heard ?? true;
   }
 
-  /** Note that what comes of a channel belongs to no membership any more that was ended. */
-  left(channel) {
-    this.leaving.delete(channel);
-  }
-
-  leave(channel) {
-    this.forget(channel);
-    this.leaving.add(channel);
-  }
-
-  /** Forget a channel that the hub has refused. */
-  forget(channel) {
-    this.left(channel);
-    this.wanted.delete(channel);
-    this.joined.delete(channel);
-    this.positions.delete(channel);
-    // Who enters the channel again with the last messages of its history wants all of them.
-    for (const [key, of] of this.#uids) if (of === channel) this.#uids.delete(key);
+  /** Change the membership in a channel, and forget what is over then. Return what `change` returns. */
+  change(channel, change) {
+    let membership = this.memberships.get(channel);
+    if (membership === undefined) {
+      membership = new Membership(this.positions.has(channel));
+      this.memberships.set(channel, membership);
+    }
+    const result = change(membership);
+    if (!membership.heard) this.#forget(channel);
+    if (membership.isOver) this.memberships.delete(channel);
+    return result;
   }
 
   /**
-   * Take over the channels of a welcome. Return what the client has to do, so that it is where the application wants it
-   * to be: the channels to `subscribe` and to `unsubscribe`, and the `gaps` to tell.
+   * Take over the channels of a welcome. Return the gaps before the positions in them.
    *
-   * `states`: by channel, its position and whether what was missed follows. `pending`: channels that a call waits to
-   * join or to leave, which are settled by its own request.
+   * `states`: by channel, its position and whether what was missed follows.
    */
-  welcomed(states, pending) {
-    const unsubscribe = [];
+  welcomed(states) {
+    for (const channel of [...this.memberships.keys()]) {
+      this.change(channel, (membership) => membership.welcomed(states.has(channel)));
+    }
     const gaps = [];
     for (const [channel, state] of states) {
-      if (this.leaving.has(channel)) {
-        if (!pending.has(channel)) unsubscribe.push(channel);
-        continue;
-      }
-      if (!OWN_CHANNELS.has(channel)) this.joined.add(channel);
-      // The request of a pending channel asks for the last messages, which would count as known.
-      if (pending.has(channel) && !this.positions.has(channel)) continue;
       const before = this.positions.get(channel);
       const found = this.placed(channel, state);
       const at = this.positions.get(channel);
@@ -351,12 +468,13 @@ class Channels {
         gaps.push(gap(channel, at.epoch === before.epoch ? "expired" : "epoch_changed"));
       }
     }
-    for (const channel of this.joined) if (!states.has(channel)) this.joined.delete(channel);
-    const subscribe = [...this.wanted].filter((one) => !this.joined.has(one) && !pending.has(one));
-    for (const channel of this.leaving) {
-      if (!states.has(channel) && !pending.has(channel)) this.leaving.delete(channel);
-    }
-    return { subscribe, unsubscribe, gaps };
+    return gaps;
+  }
+
+  /** Forget what was heard. Who enters the channel again with the last messages wants all of them. */
+  #forget(channel) {
+    this.positions.delete(channel);
+    for (const [key, of] of this.#uids) if (of === channel) this.#uids.delete(key);
   }
 
   /**
@@ -365,8 +483,7 @@ class Channels {
    * After a successful recovery the messages before the position follow, so the client is still before them.
    */
   placed(channel, state) {
-    if (this.leaving.has(channel)) return null;
-    if (!OWN_CHANNELS.has(channel)) this.joined.add(channel);
+    if (!this.hears(channel)) return null;
     const position = positionIn(channel, state);
     const wasKnown = this.positions.has(channel);
     if (state.recovered === true) {
@@ -383,13 +500,13 @@ class Channels {
   /** Note a position that the hub has told by itself. */
   moved(channel, message) {
     const position = positionIn(channel, message);
-    if (!this.leaving.has(channel) && position !== null) this.positions.set(channel, position);
+    if (this.hears(channel) && position !== null) this.positions.set(channel, position);
   }
 
   /** Note a message. Return whether the application should get it: it came for the first time, and is wanted. */
   isNew(message) {
     const { channel = "", uid } = message;
-    if (this.leaving.has(channel)) return false;
+    if (!this.hears(channel)) return false;
     const position = positionIn(channel, message);
     if (position !== null) {
       const at = this.positions.get(channel);
@@ -568,12 +685,10 @@ class Request {
     this.size = size; // of the text
     this.channel = "";
     this.last = 0; // of a subscription: the messages wanted from the history
-    this.wasJoined = false; // of a subscription: the client was in the channel already
-    this.isInDoubt = false; // of a subscription: a later one that was given up may have made the client a member
-    this.wasRevoked = false; // of a subscription: the application has left the channel since
     this.positions = new Map(); // of a ping: what the application has read
     this.deadline = null;
     this.internal = false; // no call waits for the answer
+    this.isAbandoned = false; // a call did, and was given up while the request was on its way
     this.progress = Progress.WAITING;
     this.sentAt = null; // the last time that it was sent
     this.lost = 0; // connections that ended while this was the first request on its way
@@ -634,23 +749,6 @@ class Requests {
 
   get(id) {
     return this.#all.get(id) ?? null;
-  }
-
-  /** Return the last call that joins or leaves a channel, or null. */
-  lastAbout(channel) {
-    let last = null;
-    for (const one of this.about(channel)) if (last === null || one.id > last.id) last = one;
-    return last;
-  }
-
-  /** Return the calls that join or leave a channel. */
-  about(channel) {
-    return [...this.#all.values()].filter((one) => one.channel === channel && one.isMembership && !one.internal);
-  }
-
-  /** Return whether a request to leave a channel has no answer yet. */
-  leave(channel) {
-    return [...this.#all.values()].some((one) => one.channel === channel && one.kind === "unsubscribe");
   }
 
   /** Add a request behind those of its kind: of calls, or of the client itself. Throws WsdError `queue_full`. */
@@ -740,6 +838,19 @@ class Requests {
     if (this.#toSend.length > 2 * this.#all.size + MANY) this.#toSend = this.#toSend.filter((one) => this.#all.has(one.id));
   }
 
+  /**
+   * Note that nobody waits any more for the answer to a request that is on its way.
+   *
+   * It leaves the window, so that it keeps nothing waiting, and is not sent again.
+   */
+  abandon(request) {
+    this.#fromFlight(request);
+    this.#calls -= 1;
+    this.#bytes -= request.size;
+    request.internal = request.isAbandoned = true;
+    request.deadline = null;
+  }
+
   /** Return the requests whose deadline has passed. */
   expired(now) {
     if (this.#firstDeadline === null || now < this.#firstDeadline) return [];
@@ -757,8 +868,10 @@ class Requests {
    * Prepare to send everything again on the next connection, in the order of the calls.
    *
    * A request that was on its way may be the cause of the end. So those that were on their way are sent one at a time,
-   * until all of them are answered. Return the first of them if it has been lost too often, or null. `blame`: false for
-   * an end that the client itself wanted.
+   * until all of them are answered. `blame`: false for an end that the client itself wanted.
+   *
+   * Return the first of them if it has been lost too often, or null, and the requests that are not sent again because no
+   * call waits for them.
    */
   connectionLost(blame) {
     const suspect = this.#inFlight.size && blame ? this.#all.get(first(this.#inFlight.keys())) : null;
@@ -768,13 +881,13 @@ class Requests {
     }
     this.#inFlight.clear();
     this.#inFlightBytes = 0;
-    for (const request of [...this.#all.values()]) {
-      if (request.internal) this.remove(request);
-      else request.progress = Progress.WAITING;
-    }
+    const dropped = [...this.#all.values()].filter((one) => one.internal);
+    for (const request of dropped) this.remove(request);
+    for (const request of this.#all.values()) request.progress = Progress.WAITING;
     this.#toSend = this.#inOrder(Progress.WAITING);
     this.#urgent = [];
-    return suspect !== null && !suspect.internal && suspect.lost >= MAX_TRIES ? suspect : null;
+    const isSuspect = suspect !== null && !suspect.internal && suspect.lost >= MAX_TRIES;
+    return { suspect: isSuspect ? suspect : null, dropped };
   }
 
   /** Return the largest request that is on its way, or null: the one that was too big for the hub. */
@@ -859,7 +972,6 @@ class Conversation {
   #sendAt = null; // the pace allows the next request then
   #heldUntil = null; // after the hub could not carry out a request
   #retries = 0; // refusals for the moment, in a row
-  #lastCall = new Map(); // by channel: the unanswered call that joins or leaves it last
   #subscribed = new Map(); // by channel: answers to subscriptions, whose acks follow
   #read = new Map(); // by channel: positions that the application has read, and the hub has not confirmed
   #readAt = null; // when the hub is told, or may be told again
@@ -910,13 +1022,10 @@ class Conversation {
     const request = new Request(this.#nextId, "subscribe", "", SUBSCRIBE_BYTES + size, {
       channel,
       last,
-      wasJoined: this.channels.joined.has(channel),
       deadline: deadlineOf(now, timeout),
     });
     this.#add(request);
-    this.channels.want(channel);
-    this.#hearAgain(channel);
-    this.#lastCall.set(channel, request.id);
+    this.channels.change(channel, (membership) => membership.called(request.id, true));
     return request.id;
   }
 
@@ -931,10 +1040,8 @@ class Conversation {
     const deadline = deadlineOf(now, timeout);
     const request = new Request(this.#nextId, "unsubscribe", text, size, { channel, deadline });
     this.#add(request);
-    for (const before of this.requests.about(channel)) before.wasRevoked = true;
-    this.channels.leave(channel);
+    this.channels.change(channel, (membership) => membership.called(request.id, false));
     this.#passedBy.delete(channel);
-    this.#lastCall.set(channel, request.id);
     return request.id;
   }
 
@@ -990,10 +1097,8 @@ class Conversation {
     this.#maxMessageBytes = this.#pacing.maxMessageBytes;
     this.#heldUntil = null;
     const states = new Map(Object.entries(welcome.channels).filter(([, state]) => isObject(state)));
-    const { gaps, unsubscribe, subscribe } = this.channels.welcomed(states, new Set(this.#lastCall.keys()));
-    for (const each of gaps) this.#emit(each);
-    for (const channel of unsubscribe) this.#askForItself("unsubscribe", channel);
-    for (const channel of subscribe) this.#askForItself("subscribe", channel);
+    for (const each of this.channels.welcomed(states)) this.#emit(each);
+    for (const channel of [...this.channels.memberships.keys()]) this.#repair(channel);
     if (this.#read.size) this.#readAt = now;
   }
 
@@ -1009,23 +1114,20 @@ class Conversation {
     if (end.code === TOO_BIG_CODE && largest !== null) {
       this.#refused(largest, TOO_BIG, "the hub has closed the connection because the message is too big");
     }
-    const suspect = this.requests.connectionLost(blame);
+    const { suspect, dropped } = this.requests.connectionLost(blame);
+    for (const request of dropped) this.#giveUpMembership(request, false);
     if (suspect !== null) {
       this.#giveUp(suspect, UNANSWERED, `the connection was lost ${MAX_TRIES} times before an answer came`);
     }
-    for (const channel of this.channels.leaving) this.#hearAgain(channel);
   }
 
   /** Reject all calls: the client is closed. */
   over(reason) {
     this.#hangUp();
     for (const request of this.requests.takeAll()) {
-      if (request.internal) continue;
-      // As it is rejected, it never was.
-      if (request.kind === "subscribe" && !request.wasJoined) this.channels.leave(request.channel);
-      this.#emit(reject(request.id, CLOSED, reason));
+      this.#giveUpMembership(request, false);
+      if (!request.internal) this.#emit(reject(request.id, CLOSED, reason));
     }
-    this.#lastCall.clear();
   }
 
   #hangUp() {
@@ -1083,19 +1185,31 @@ class Conversation {
     } else if (typeof channel !== "string" || !channel) {
       return;
     } else if (this.#holding && (type === "message" || type === "gap" || type === "position")) {
-      if (type !== "position" && !this.channels.leaving.has(channel)) this.#passedBy.add(channel);
+      if (type !== "position" && this.channels.hears(channel)) this.#passedBy.add(channel);
     } else if (type === "message") {
       if (this.channels.isNew(message)) this.#emit(deliver(message));
     } else if (type === "subscribed") {
-      if (this.#lastCall.has(channel)) this.#subscribed.set(channel, message);
-      const found = this.channels.placed(channel, message);
-      if (found) this.#emit(found);
+      this.#entered(channel, message);
+    } else if (!this.channels.hears(channel)) {
+      return;
     } else if (type === "gap" || type === "position") {
       this.channels.moved(channel, message);
-      if (type === "gap" && !this.channels.leaving.has(channel)) this.#emit(gap(channel, textIn(message.reason)));
-    } else if (type === "presence_changed" && !this.channels.leaving.has(channel)) {
+      if (type === "gap") this.#emit(gap(channel, textIn(message.reason)));
+    } else if (type === "presence_changed") {
       this.#emit(presenceChanged(message));
     }
+  }
+
+  /** Note the answer to a subscription, whose ack follows. */
+  #entered(channel, state) {
+    if (this.channels.memberships.has(channel)) {
+      this.channels.change(channel, (membership) => {
+        if ([...membership.pending.values()].some(({ joins }) => joins)) this.#subscribed.set(channel, state);
+        membership.entered();
+      });
+    }
+    const found = this.channels.placed(channel, state);
+    if (found) this.#emit(found);
   }
 
   #answered(now, message) {
@@ -1103,12 +1217,10 @@ class Conversation {
     if (request === null || request.progress === Progress.WAITING) return;
     if (message.type === "error") {
       const code = textIn(message.code);
-      if (RETRIED.has(code)) {
-        this.requests.sendAgain(request);
-        this.#hold(now);
-      } else {
-        this.#refused(request, code, textIn(message.message));
-      }
+      const isUndone = request.isAbandoned && request.kind === "subscribe"; // by not being carried out
+      if (RETRIED.has(code) && !isUndone) this.requests.sendAgain(request);
+      else this.#refused(request, code, textIn(message.message));
+      if (RETRIED.has(code)) this.#hold(now);
       return;
     }
     this.#retries = 0;
@@ -1116,25 +1228,17 @@ class Conversation {
       this.requests.accepted(request); // another ack follows once the message is stored
       return;
     }
-    const { kind, channel } = request;
-    const answer = (kind === "subscribe" && this.#subscribed.get(channel)) || message;
-    const settled = this.#finish(request);
-    if (kind === "unsubscribe") {
-      this.channels.joined.delete(channel);
-      if (settled && !this.requests.leave(channel)) this.channels.left(channel);
-      this.#hearAgain(channel);
+    this.#finish(request);
+    let answer = message;
+    if (request.kind === "subscribe") {
+      answer = this.#subscribed.get(request.channel) ?? message;
+      this.#subscribed.delete(request.channel);
     }
-    if (kind === "subscribe") this.#wasJoined(request, settled);
+    if (request.isMembership) {
+      this.channels.change(request.channel, (membership) => membership.done(request.id));
+      this.#repair(request.channel);
+    }
     if (!request.internal) this.#emit(resolve(request.id, answer));
-  }
-
-  /** Note that the hub has carried out a subscription. */
-  #wasJoined({ channel, wasRevoked }, settled) {
-    if (settled && this.channels.leaving.has(channel)) this.#leaveAgain(channel);
-    if (wasRevoked) return;
-    for (const later of this.requests.about(channel)) {
-      later.wasJoined = later.kind === "subscribe" && this.channels.joined.has(channel);
-    }
   }
 
   /** Send nothing for a while, after the hub could not carry out a request. */
@@ -1150,77 +1254,44 @@ class Conversation {
   /** Reject a request that the hub has not carried out, and never will. */
   #refused(request, code, text) {
     this.#retries = 0;
-    const settled = this.#finish(request);
-    const { kind, channel, internal } = request;
-    if (kind === "subscribe" && internal && settled) {
-      this.channels.forget(channel);
-      this.#emit(left(channel, code, text));
-    } else if (kind === "subscribe") {
-      this.#undo(request, settled, true);
-    } else if (kind === "unsubscribe" && settled && code === INVALID_CHANNEL) {
-      this.channels.left(channel); // nobody can be in it
-    } else if (kind === "unsubscribe") {
-      this.#hearAgain(channel);
+    this.#finish(request);
+    if (request.isMembership) {
+      const isLost = this.channels.change(request.channel, (membership) => membership.refused(request.id));
+      if (isLost) this.#emit(left(request.channel, code, text));
+      this.#repair(request.channel);
     }
-    if (!internal) this.#emit(reject(request.id, code, text));
-  }
-
-  /** Reject a call whose answer nobody waits for any more, and undo what it may have done. */
-  #giveUp(request, code, text) {
-    const settled = this.#finish(request);
-    const { kind, channel } = request;
-    if (kind === "subscribe") this.#undo(request, settled, false);
-    else if (kind === "unsubscribe" && settled) this.#leaveAgain(channel);
-    else if (kind === "unsubscribe") this.#hearAgain(channel);
     if (!request.internal) this.#emit(reject(request.id, code, text));
   }
 
-  /** Undo a subscription that is rejected: it never was. `refused`: the hub has not carried it out. */
-  #undo(request, settled, refused) {
-    const { channel } = request;
-    const isJoined = this.channels.joined.has(channel);
-    if (!settled) {
-      const latest = this.requests.get(this.#lastCall.get(channel));
-      if (latest !== null && latest.id < request.id && (latest.kind === "unsubscribe" || latest.wasRevoked)) {
-        this.channels.leave(channel);
-        if (request.wasSent) this.#leaveAgain(channel);
-      } else if (latest !== null && (request.wasSent || request.isInDoubt)) {
-        latest.isInDoubt = true;
-      }
-    } else if (isJoined && request.wasJoined) {
-      return; // the client was in the channel before, and still is
-    } else if (refused && !isJoined && !request.isInDoubt) {
-      this.channels.forget(channel);
-    } else {
-      this.channels.leave(channel);
-      this.#leaveAgain(channel);
-    }
+  /** Reject a call whose answer nobody waits for any more. */
+  #giveUp(request, code, text) {
+    const isOnItsWay = request.isMembership && request.progress === Progress.SENT;
+    if (isOnItsWay) this.requests.abandon(request); // its answer still says where the client is
+    else this.#finish(request);
+    this.#giveUpMembership(request, isOnItsWay);
+    this.#repair(request.channel);
+    this.#emit(reject(request.id, code, text));
   }
 
-  /** Leave a channel in which the hub may still have the client. Without a connection, the next one does it. */
-  #leaveAgain(channel) {
-    if (this.#attempt !== null) this.#askForItself("unsubscribe", channel);
+  #giveUpMembership({ id, channel, isMembership, wasSent }, isOnItsWay) {
+    if (isMembership) this.channels.change(channel, (membership) => membership.givenUp(id, { wasSent, isOnItsWay }));
   }
 
-  /** Hear a channel that is wanted again, once no message of the membership that was left can come any more. */
-  #hearAgain(channel) {
-    const { wanted, leaving } = this.channels;
-    if (wanted.has(channel) && leaving.has(channel) && !this.requests.leave(channel)) this.channels.left(channel);
+  /** Send what brings the client where it belongs. Without a connection, the next one does it. */
+  #repair(channel) {
+    const membership = this.channels.memberships.get(channel);
+    const kind = this.#attempt === null ? null : (membership?.repair() ?? null);
+    if (kind === null) return;
+    const id = this.#nextId;
+    membership.asked(id, kind === "subscribe");
+    const [text, size] = encoded({ type: kind, channel, id });
+    this.#add(new Request(id, kind, text, size, { channel, internal: true }));
   }
 
-  /** Remove a request. Return whether it was to join or leave a channel, and no other call about it waits. */
+  /** Remove a request. */
   #finish(request) {
     this.requests.remove(request);
-    const { channel } = request;
     if (request.positions.size) this.#forgetRead(request);
-    if (!request.isMembership) return false;
-    this.#subscribed.delete(channel);
-    if (this.#lastCall.get(channel) === request.id) {
-      this.#lastCall.delete(channel);
-      const before = this.requests.lastAbout(channel);
-      if (before !== null) this.#lastCall.set(channel, before.id);
-    }
-    return !this.#lastCall.has(channel);
   }
 
   /** Forget the positions of a ping that was answered. Those that changed meanwhile are told again. */
@@ -1237,11 +1308,6 @@ class Conversation {
   #add(request) {
     this.requests.add(request);
     this.#nextId += 1;
-  }
-
-  #askForItself(kind, channel) {
-    const [text, size] = encoded({ type: kind, channel, id: this.#nextId });
-    this.#add(new Request(this.#nextId, kind, text, size, { channel, internal: true }));
   }
 
   #tellRead(now) {
@@ -1280,11 +1346,11 @@ class Conversation {
   }
 
   /** Return a subscription as it is to be sent now: after the position that the client knows, if it knows one. */
-  #subscription({ channel, id, last, wasJoined }) {
+  #subscription({ channel, id, last }) {
     const fields = { type: "subscribe", channel, id };
     const since = this.channels.positions.get(channel);
     if (since !== undefined) fields.since = since;
-    else if (last && !wasJoined) fields.last = last;
+    else if (last) fields.last = last;
     return fields;
   }
 

@@ -1,10 +1,12 @@
-"""The channels of a client: those that the application wants, where the client stands in them, and what it has read."""
+"""The channels of a client: its memberships, its positions, and what it has heard."""
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeGuard
 
 from wsd.client.effects import Gap, Message
+from wsd.client.membership import Membership
 from wsd.client.settings import MAX_UIDS
 from wsd.client.texts import is_text
 
@@ -15,87 +17,65 @@ KEYED_UID = re.compile("([^-]{32})-([0-9a-f]+)")
 """The uid of a message with an idempotency key: 32 characters, and the minute in hexadecimal."""
 
 
-@dataclass
-class Reconciliation:
-    """What the client has to do after a welcome, so that it is where the application wants it to be."""
-
-    subscribe: list[str] = field(default_factory=list)
-    unsubscribe: list[str] = field(default_factory=list)
-    gaps: list[Gap] = field(default_factory=list)
-
-
 class Channels:
-    """Membership is what the application said last, whatever the hub remembers of the session.
+    """The memberships of a client, its positions, and the uids of the latest messages.
 
-    A channel that was left stays in `leaving` until the hub has confirmed it, even if it is wanted again: its messages
-    are dropped, and no position of it is shown to the hub, because naming a position subscribes to its channel.
+    A channel without a membership is one that the hub has put the client into: it is heard, and keeps its position.
+    What is not heard has no position, because showing a position to the hub subscribes to its channel.
     """
 
     def __init__(self) -> None:
-        self.wanted: dict[str, None] = {}
-        self.joined: set[str] = set()
-        self.leaving: dict[str, None] = {}
+        self.memberships: dict[str, Membership] = {}
         self.positions: dict[str, Message] = {}  # by channel: `offset` and `epoch` of the last message
         self._uids: dict[tuple[str, str], None] = {}  # of the latest messages, the oldest first
 
-    def want(self, channel: str) -> None:
-        self.wanted[channel] = None
+    def hears(self, channel: str) -> bool:
+        """Return whether messages of a channel are delivered."""
+        membership = self.memberships.get(channel)
+        return membership is None or membership.heard
 
-    def left(self, channel: str) -> None:
-        """Note that what comes of a channel belongs to no membership any more that was ended."""
-        self.leaving.pop(channel, None)
+    @contextmanager
+    def changing(self, channel: str) -> Iterator[Membership]:
+        """Give the membership in a channel, and forget what is over after the change."""
+        membership = self.memberships.get(channel)
+        if membership is None:
+            membership = self.memberships[channel] = Membership(heard=channel in self.positions)
+        yield membership
+        if not membership.heard:
+            self._forget(channel)
+        if membership.is_over:
+            del self.memberships[channel]
 
-    def leave(self, channel: str) -> None:
-        self.forget(channel)
-        self.leaving[channel] = None
+    def welcomed(self, states: dict[str, Message]) -> list[Gap]:
+        """Take over the channels of a welcome. Return the gaps before the positions in them.
 
-    def forget(self, channel: str) -> None:
-        """Forget a channel that the hub has refused."""
-        self.left(channel)
-        self.wanted.pop(channel, None)
-        self.joined.discard(channel)
-        self.positions.pop(channel, None)
-        # Who enters the channel again with the last messages of its history wants all of them.
-        self._uids = {known: None for known in self._uids if known[0] != channel}
-
-    def welcomed(self, states: dict[str, Message], pending: set[str]) -> Reconciliation:
-        """Take over the channels of a welcome.
-
-        `states`: by channel, its position and whether what was missed follows. `pending`: channels that a call waits to
-        join or to leave, which are settled by its own request.
+        `states`: by channel, its position and whether what was missed follows.
         """
-        todo = Reconciliation()
-        for channel, given in states.items():
-            state = given if isinstance(given, dict) else {}
-            if channel in self.leaving:
-                if channel not in pending:
-                    todo.unsubscribe.append(channel)
-                continue
-            if channel not in OWN_CHANNELS:
-                self.joined.add(channel)
-            if channel in pending and channel not in self.positions:
-                continue  # its request asks for the last messages, which would count as known
+        for channel in list(self.memberships):
+            with self.changing(channel) as membership:
+                membership.welcomed(inside=channel in states)
+        gaps = []
+        for channel, state in states.items():
             before = self.positions.get(channel)
             if gap := self.placed(channel, state):
-                todo.gaps.append(gap)
+                gaps.append(gap)
             elif before is not None and "recovered" not in state and (at := self.positions[channel]) != before:
                 # The client could not say where it was.
-                todo.gaps.append(Gap(channel, "expired" if at["epoch"] == before["epoch"] else "epoch_changed"))
-        self.joined &= states.keys()
-        todo.subscribe = [one for one in self.wanted if one not in self.joined and one not in pending]
-        for channel in [one for one in self.leaving if one not in states and one not in pending]:
-            del self.leaving[channel]
-        return todo
+                gaps.append(Gap(channel, "expired" if at["epoch"] == before["epoch"] else "epoch_changed"))
+        return gaps
+
+    def _forget(self, channel: str) -> None:
+        """Forget what was heard. Who enters the channel again with the last messages wants all of them."""
+        self.positions.pop(channel, None)
+        self._uids = {known: None for known in self._uids if known[0] != channel}
 
     def placed(self, channel: str, state: Message) -> Gap | None:
         """Note the position that the hub has given the client in a channel. Return the gap before it, if there is one.
 
         After a successful recovery the messages before the position follow, so the client is still before them.
         """
-        if channel in self.leaving:
+        if not self.hears(channel):
             return None
-        if channel not in OWN_CHANNELS:
-            self.joined.add(channel)
         known, at = self.positions.get(channel), position_in(channel, state)
         if state.get("recovered") is True:
             if known is None and at is not None:
@@ -112,13 +92,13 @@ class Channels:
     def moved(self, channel: str, event: Message) -> None:
         """Note a position that the hub has told by itself."""
         at = position_in(channel, event)
-        if channel not in self.leaving and at is not None:
+        if self.hears(channel) and at is not None:
             self.positions[channel] = at
 
     def is_new(self, message: Message) -> bool:
         """Note a message. Return whether the application should get it: it came for the first time, and is wanted."""
         channel = message.get("channel", "")
-        if channel in self.leaving:
+        if not self.hears(channel):
             return False
         at, uid = position_in(channel, message), message.get("uid")
         if at is not None:

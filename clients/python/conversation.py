@@ -51,7 +51,6 @@ class Conversation:
         self._send_at: float | None = None  # the pace allows the next request then
         self._held_until: float | None = None  # after the hub could not carry out a request
         self._retries = 0  # refusals for the moment, in a row
-        self._last_call: dict[str, int] = {}  # by channel: the unanswered call that joins or leaves it last
         self._subscribed: dict[str, Message] = {}  # answers to subscriptions, whose acks follow
         self._read: dict[str, Message] = {}  # positions that the application has read, and the hub has not confirmed
         self._read_at: float | None = None  # when the hub is told, or may be told again
@@ -96,13 +95,11 @@ class Conversation:
             SUBSCRIBE_BYTES + size,
             channel,
             last=last,
-            was_joined=channel in self.channels.joined,
             deadline=_deadline(now, timeout),
         )
         self._add(request)
-        self.channels.want(channel)
-        self._hear_again(channel)
-        self._last_call[channel] = request.id
+        with self.channels.changing(channel) as membership:
+            membership.called(request.id, joins=True)
         return request.id
 
     def unsubscribe(self, now: float, channel: str, timeout: float | None) -> int:
@@ -114,11 +111,9 @@ class Conversation:
         text, size = encoded({"type": "unsubscribe", "channel": channel, "id": self._next_id})
         request = Request(self._next_id, "unsubscribe", text, size, channel, deadline=_deadline(now, timeout))
         self._add(request)
-        for before in self.requests.about(channel):
-            before.was_revoked = True
-        self.channels.leave(channel)
+        with self.channels.changing(channel) as membership:
+            membership.called(request.id, joins=False)
         self._passed_by.discard(channel)
-        self._last_call[channel] = request.id
         return request.id
 
     def cancel(self, request_id: int) -> None:
@@ -171,13 +166,10 @@ class Conversation:
         self._max_message_bytes = self._pacing.max_message_bytes
         self._held_until = None
         states = {channel: state for channel, state in welcome["channels"].items() if isinstance(state, dict)}
-        todo = self.channels.welcomed(states, set(self._last_call))
-        for gap in todo.gaps:
+        for gap in self.channels.welcomed(states):
             self._emit(gap)
-        for channel in todo.unsubscribe:
-            self._ask_for_itself("unsubscribe", channel)
-        for channel in todo.subscribe:
-            self._ask_for_itself("subscribe", channel)
+        for channel in list(self.channels.memberships):
+            self._repair(channel)
         if self._read:
             self._read_at = now
 
@@ -191,22 +183,20 @@ class Conversation:
         largest = self.requests.largest_in_flight()
         if end.code == TOO_BIG_CODE and largest is not None:
             self._refused(largest, TOO_BIG, "the hub has closed the connection because the message is too big")
-        suspect = self.requests.connection_lost(blame=blame)
+        suspect, dropped = self.requests.connection_lost(blame=blame)
+        for request in dropped:
+            self._give_up_membership(request, is_on_its_way=False)
         if suspect is not None:
             problem = f"the connection was lost {MAX_TRIES} times before an answer came"
             self._give_up(suspect, UNANSWERED, problem)
-        for channel in list(self.channels.leaving):
-            self._hear_again(channel)
 
     def over(self, reason: str) -> None:
         """Reject all calls: the client is closed."""
         self._hang_up()
         for request in self.requests.take_all():
+            self._give_up_membership(request, is_on_its_way=False)
             if not request.internal:
-                if request.kind == "subscribe" and not request.was_joined:  # as it is rejected, it never was
-                    self.channels.leave(request.channel)
                 self._emit(Reject(request.id, CLOSED, reason))
-        self._last_call.clear()
 
     def _hang_up(self) -> None:
         self._attempt = self._send_at = self._held_until = None
@@ -262,22 +252,31 @@ class Conversation:
         elif not isinstance(channel, str) or not channel:
             return
         elif self._holding and kind in ("message", "gap", "position"):
-            if kind != "position" and channel not in self.channels.leaving:
+            if kind != "position" and self.channels.hears(channel):
                 self._passed_by.add(channel)
         elif kind == "message":
             if self.channels.is_new(message):
                 self._emit(Deliver(message))
         elif kind == "subscribed":
-            if channel in self._last_call:
-                self._subscribed[channel] = message
-            if gap := self.channels.placed(channel, message):
-                self._emit(gap)
+            self._entered(channel, message)
+        elif not self.channels.hears(channel):
+            return
         elif kind in ("gap", "position"):
             self.channels.moved(channel, message)
-            if kind == "gap" and channel not in self.channels.leaving:
+            if kind == "gap":
                 self._emit(Gap(channel, str(message.get("reason", ""))))
-        elif kind == "presence_changed" and channel not in self.channels.leaving:
+        elif kind == "presence_changed":
             self._emit(PresenceChanged(message))
+
+    def _entered(self, channel: str, state: Message) -> None:
+        """Note the answer to a subscription, whose ack follows."""
+        if channel in self.channels.memberships:
+            with self.channels.changing(channel) as membership:
+                if any(each.joins for each in membership.pending.values()):
+                    self._subscribed[channel] = state
+                membership.entered()
+        if gap := self.channels.placed(channel, state):
+            self._emit(gap)
 
     def _answered(self, now: float, message: Message) -> None:
         request = self.requests.get(message.get("id"))
@@ -285,36 +284,28 @@ class Conversation:
             return
         if message["type"] == "error":
             code, text = str(message.get("code", "")), str(message.get("message", ""))
-            if code in RETRIED:
+            is_undone = request.is_abandoned and request.kind == "subscribe"  # by not being carried out
+            if code in RETRIED and not is_undone:
                 self.requests.send_again(request)
-                self._hold(now)
             else:
                 self._refused(request, code, text)
+            if code in RETRIED:
+                self._hold(now)
             return
         self._retries = 0
         if message.get("durable") is False:
             self.requests.accepted(request)  # another ack follows once the message is stored
             return
-        answer = self._subscribed.get(request.channel, message) if request.kind == "subscribe" else message
-        settled = self._finish(request)
-        if request.kind == "unsubscribe":
-            self.channels.joined.discard(request.channel)
-            if settled and not self.requests.leave(request.channel):
-                self.channels.left(request.channel)
-            self._hear_again(request.channel)
+        self._finish(request)
+        answer = message
         if request.kind == "subscribe":
-            self._was_joined(request, settled)
+            answer = self._subscribed.pop(request.channel, message)
+        if request.is_membership:
+            with self.channels.changing(request.channel) as membership:
+                membership.done(request.id)
+            self._repair(request.channel)
         if not request.internal:
             self._emit(Resolve(request.id, answer))
-
-    def _was_joined(self, request: Request, settled: bool) -> None:
-        """Note that the hub has carried out a subscription."""
-        channel = request.channel
-        if settled and channel in self.channels.leaving:
-            self._leave_again(channel)
-        elif not request.was_revoked:
-            for later in self.requests.about(channel):
-                later.was_joined = later.kind == "subscribe" and channel in self.channels.joined
 
     def _hold(self, now: float) -> None:
         """Send nothing for a while, after the hub could not carry out a request."""
@@ -326,86 +317,52 @@ class Conversation:
     def _refused(self, request: Request, code: str, text: str) -> None:
         """Reject a request that the hub has not carried out, and never will."""
         self._retries = 0
-        settled = self._finish(request)
-        if request.kind == "subscribe" and request.internal and settled:
-            self.channels.forget(request.channel)
-            self._emit(Left(request.channel, code, text))
-        elif request.kind == "subscribe":
-            self._undo(request, settled, refused=True)
-        elif request.kind == "unsubscribe" and settled and code == INVALID_CHANNEL:
-            self.channels.left(request.channel)  # nobody can be in it
-        elif request.kind == "unsubscribe":
-            self._hear_again(request.channel)
+        self._finish(request)
+        if request.is_membership:
+            with self.channels.changing(request.channel) as membership:
+                is_lost = membership.refused(request.id)
+            if is_lost:
+                self._emit(Left(request.channel, code, text))
+            self._repair(request.channel)
         if not request.internal:
             self._emit(Reject(request.id, code, text))
 
     def _give_up(self, request: Request, code: str, text: str) -> None:
-        """Reject a call whose answer nobody waits for any more, and undo what it may have done."""
-        settled = self._finish(request)
-        if request.kind == "subscribe":
-            self._undo(request, settled, refused=False)
-        elif request.kind == "unsubscribe" and settled:
-            self._leave_again(request.channel)
-        elif request.kind == "unsubscribe":
-            self._hear_again(request.channel)
-        if not request.internal:
-            self._emit(Reject(request.id, code, text))
-
-    def _undo(self, request: Request, settled: bool, *, refused: bool) -> None:
-        """Undo a subscription that is rejected: it never was. `refused`: the hub has not carried it out."""
-        channel, channels = request.channel, self.channels
-        if not settled:
-            latest = self.requests.get(self._last_call[channel])
-            if latest is not None and latest.id < request.id and (latest.kind == "unsubscribe" or latest.was_revoked):
-                channels.leave(channel)
-                if request.was_sent:
-                    self._leave_again(channel)
-            elif latest is not None and (request.was_sent or request.is_in_doubt):
-                latest.is_in_doubt = True
-        elif channel in channels.joined and request.was_joined:
-            return  # the client was in the channel before, and still is
-        elif refused and channel not in channels.joined and not request.is_in_doubt:
-            channels.forget(channel)
+        """Reject a call whose answer nobody waits for any more."""
+        is_on_its_way = request.is_membership and request.progress is Progress.SENT
+        if is_on_its_way:
+            self.requests.abandon(request)  # its answer still says where the client is
         else:
-            channels.leave(channel)
-            self._leave_again(channel)
+            self._finish(request)
+        self._give_up_membership(request, is_on_its_way=is_on_its_way)
+        self._repair(request.channel)
+        self._emit(Reject(request.id, code, text))
 
-    def _leave_again(self, channel: str) -> None:
-        """Leave a channel in which the hub may still have the client. Without a connection, the next one does it."""
-        if self._attempt is not None:
-            self._ask_for_itself("unsubscribe", channel)
+    def _give_up_membership(self, request: Request, *, is_on_its_way: bool) -> None:
+        if request.is_membership:
+            with self.channels.changing(request.channel) as membership:
+                membership.given_up(request.id, was_sent=request.was_sent, is_on_its_way=is_on_its_way)
 
-    def _hear_again(self, channel: str) -> None:
-        """Hear a channel that is wanted again, once no message of the membership that was left can come any more."""
-        channels = self.channels
-        if channel in channels.wanted and channel in channels.leaving and not self.requests.leave(channel):
-            channels.left(channel)
+    def _repair(self, channel: str) -> None:
+        """Send what brings the client where it belongs. Without a connection, the next one does it."""
+        membership = self.channels.memberships.get(channel)
+        if self._attempt is not None and membership is not None and (kind := membership.repair()):
+            membership.asked(self._next_id, joins=kind == "subscribe")
+            text, size = encoded({"type": kind, "channel": channel, "id": self._next_id})
+            self._add(Request(self._next_id, kind, text, size, channel, internal=True))
 
-    def _finish(self, request: Request) -> bool:
-        """Remove a request. Return True if it was to join or leave a channel, and no other call about it waits."""
+    def _finish(self, request: Request) -> None:
+        """Remove a request."""
         self.requests.remove(request)
-        channel = request.channel
         if request.positions:
             self._telling_read = False
             self._read = {one: at for one, at in self._read.items() if request.positions.get(one) != at}
-        if not request.is_membership:
-            return False
-        self._subscribed.pop(channel, None)
-        if self._last_call.get(channel) == request.id:
-            del self._last_call[channel]
-            if (before := self.requests.last_about(channel)) is not None:
-                self._last_call[channel] = before.id
-        return channel not in self._last_call
 
     # What the client says
 
     def _add(self, request: Request) -> None:
         self.requests.add(request)
         self._next_id += 1
-
-    def _ask_for_itself(self, kind: str, channel: str) -> None:
-        text, size = encoded({"type": kind, "channel": channel, "id": self._next_id})
-        self._add(Request(self._next_id, kind, text, size, channel, internal=True))
 
     def _tell_read(self, now: float) -> None:
         self._read_at = None
@@ -446,7 +403,7 @@ class Conversation:
         fields: Message = {"type": "subscribe", "channel": channel, "id": request.id}
         if channel in self.channels.positions:
             fields["since"] = self.channels.positions[channel]
-        elif request.last and not request.was_joined:
+        elif request.last:
             fields["last"] = request.last
         return fields
 

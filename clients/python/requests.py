@@ -39,12 +39,10 @@ class Request:
     size: int  # of the text
     channel: str = ""
     last: int = 0  # of a subscription: the messages wanted from the history
-    was_joined: bool = False  # of a subscription: the client was in the channel already
-    is_in_doubt: bool = False  # of a subscription: a later one that was given up may have made the client a member
-    was_revoked: bool = False  # of a subscription: the application has left the channel since
     positions: Message = field(default_factory=dict)  # of a ping: what the application has read
     deadline: float | None = None
     internal: bool = False  # no call waits for the answer
+    is_abandoned: bool = False  # a call did, and was given up while the request was on its way
     progress: Progress = Progress.WAITING
     sent_at: float | None = None  # the last time that it was sent
     lost: int = 0  # connections that ended while this was the first request on its way
@@ -99,18 +97,6 @@ class Requests:
 
     def get(self, request_id: object) -> Request | None:
         return self._all.get(request_id) if type(request_id) is int else None  # True is an int, too, and equals 1
-
-    def last_about(self, channel: str) -> Request | None:
-        """Return the last call that joins or leaves a channel."""
-        return max(self.about(channel), key=lambda one: one.id, default=None)
-
-    def about(self, channel: str) -> list[Request]:
-        """Return the calls that join or leave a channel."""
-        return [one for one in self._all.values() if one.channel == channel and one.is_membership and not one.internal]
-
-    def leave(self, channel: str) -> bool:
-        """Return whether a request to leave a channel has no answer yet."""
-        return any(one.channel == channel and one.kind == "unsubscribe" for one in self._all.values())
 
     def add(self, request: Request) -> None:
         """Add a request behind those of its kind: of calls, or of the client itself.
@@ -195,6 +181,17 @@ class Requests:
         if len(self._to_send) > 2 * len(self._all) + MANY:  # nothing takes them out while there is no connection
             self._to_send = deque(one for one in self._to_send if one.id in self._all)
 
+    def abandon(self, request: Request) -> None:
+        """Note that nobody waits any more for the answer to a request that is on its way.
+
+        It leaves the window, so that it keeps nothing waiting, and is not sent again.
+        """
+        self._from_flight(request)
+        self._calls -= 1
+        self._bytes -= request.size
+        request.internal = request.is_abandoned = True
+        request.deadline = None
+
     def expired(self, now: float) -> list[Request]:
         """Return the requests whose deadline has passed."""
         if self._first_deadline is None or now < self._first_deadline:
@@ -204,12 +201,14 @@ class Requests:
         self._first_deadline = min(rest, default=None)
         return late
 
-    def connection_lost(self, *, blame: bool) -> Request | None:
+    def connection_lost(self, *, blame: bool) -> tuple[Request | None, list[Request]]:
         """Prepare to send everything again on the next connection, in the order of the calls.
 
         A request that was on its way may be the cause of the end. So those that were on their way are sent one at a
-        time, until all of them are answered. Return the first of them if it has been lost too often. `blame`: False
-        for an end that the client itself wanted.
+        time, until all of them are answered. `blame`: False for an end that the client itself wanted.
+
+        Return the first of them if it has been lost too often, and the requests that are not sent again because no
+        call waits for them.
         """
         first = self._all[next(iter(self._in_flight))] if self._in_flight and blame else None
         if first is not None:
@@ -217,13 +216,15 @@ class Requests:
             self._alone_until = max(self._alone_until, *self._in_flight)
         self._in_flight.clear()
         self._in_flight_bytes = 0
-        for request in [one for one in self._all.values() if one.internal]:
+        dropped = [one for one in self._all.values() if one.internal]
+        for request in dropped:
             self.remove(request)
         for request in self._all.values():
             request.progress = Progress.WAITING
         self._to_send = self._in_order(Progress.WAITING)
         self._urgent.clear()
-        return first if first is not None and not first.internal and first.lost >= MAX_TRIES else None
+        is_suspect = first is not None and not first.internal and first.lost >= MAX_TRIES
+        return first if is_suspect else None, dropped
 
     def largest_in_flight(self) -> Request | None:
         """Return the largest request that is on its way: the one that was too big for the hub."""

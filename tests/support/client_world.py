@@ -37,6 +37,8 @@ OWN = ("broadcast", "direct")
 REFUSALS = {
     "not_stored": ("publish", "broadcast"),
     "unavailable": ("subscribe", "history", "presence"),
+    "channel_full": ("subscribe",),
+    "internal_error": ("publish", "broadcast", "subscribe", "history", "presence"),
 }
 """The error codes with which the hub may refuse requests."""
 

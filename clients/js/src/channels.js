@@ -1,6 +1,7 @@
-// The channels of a client: those that the application wants, where the client stands in them, and what it has had.
+// The channels of a client: its memberships, its positions, and what it has heard.
 
 import { gap } from "./effects.js";
+import { Membership } from "./membership.js";
 import { MAX_UIDS } from "./settings.js";
 import { isText } from "./texts.js";
 
@@ -11,62 +12,47 @@ export const OWN_CHANNELS = new Set(["broadcast", "direct"]);
 const KEYED_UID_LENGTH = 32;
 
 /**
- * Membership is what the application said last, whatever the hub remembers of the session.
+ * The memberships of a client, its positions, and the uids of the latest messages.
  *
- * A channel that was left stays in `leaving` until the hub has confirmed it, even if it is wanted again: its messages
- * are dropped, and no position of it is shown to the hub, because naming a position subscribes to its channel.
+ * A channel without a membership is one that the hub has put the client into: it is heard, and keeps its position.
+ * What is not heard has no position, because showing a position to the hub subscribes to its channel.
  *
  * Names of channels such as `__proto__` are no keys of plain objects here.
  */
 export class Channels {
-  wanted = new Set();
-  joined = new Set();
-  leaving = new Set();
+  memberships = new Map(); // by channel
   positions = new Map(); // by channel: `offset` and `epoch` of the last message
   #uids = new Map(); // the channels of the latest messages by channel and uid, the oldest first
 
-  want(channel) {
-    this.wanted.add(channel);
+  /** Return whether messages of a channel are delivered. */
+  hears(channel) {
+    return this.memberships.get(channel)?.heard ?? true;
   }
 
-  /** Note that what comes of a channel belongs to no membership any more that was ended. */
-  left(channel) {
-    this.leaving.delete(channel);
-  }
-
-  leave(channel) {
-    this.forget(channel);
-    this.leaving.add(channel);
-  }
-
-  /** Forget a channel that the hub has refused. */
-  forget(channel) {
-    this.left(channel);
-    this.wanted.delete(channel);
-    this.joined.delete(channel);
-    this.positions.delete(channel);
-    // Who enters the channel again with the last messages of its history wants all of them.
-    for (const [key, of] of this.#uids) if (of === channel) this.#uids.delete(key);
+  /** Change the membership in a channel, and forget what is over then. Return what `change` returns. */
+  change(channel, change) {
+    let membership = this.memberships.get(channel);
+    if (membership === undefined) {
+      membership = new Membership(this.positions.has(channel));
+      this.memberships.set(channel, membership);
+    }
+    const result = change(membership);
+    if (!membership.heard) this.#forget(channel);
+    if (membership.isOver) this.memberships.delete(channel);
+    return result;
   }
 
   /**
-   * Take over the channels of a welcome. Return what the client has to do, so that it is where the application wants it
-   * to be: the channels to `subscribe` and to `unsubscribe`, and the `gaps` to tell.
+   * Take over the channels of a welcome. Return the gaps before the positions in them.
    *
-   * `states`: by channel, its position and whether what was missed follows. `pending`: channels that a call waits to
-   * join or to leave, which are settled by its own request.
+   * `states`: by channel, its position and whether what was missed follows.
    */
-  welcomed(states, pending) {
-    const unsubscribe = [];
+  welcomed(states) {
+    for (const channel of [...this.memberships.keys()]) {
+      this.change(channel, (membership) => membership.welcomed(states.has(channel)));
+    }
     const gaps = [];
     for (const [channel, state] of states) {
-      if (this.leaving.has(channel)) {
-        if (!pending.has(channel)) unsubscribe.push(channel);
-        continue;
-      }
-      if (!OWN_CHANNELS.has(channel)) this.joined.add(channel);
-      // The request of a pending channel asks for the last messages, which would count as known.
-      if (pending.has(channel) && !this.positions.has(channel)) continue;
       const before = this.positions.get(channel);
       const found = this.placed(channel, state);
       const at = this.positions.get(channel);
@@ -77,12 +63,13 @@ export class Channels {
         gaps.push(gap(channel, at.epoch === before.epoch ? "expired" : "epoch_changed"));
       }
     }
-    for (const channel of this.joined) if (!states.has(channel)) this.joined.delete(channel);
-    const subscribe = [...this.wanted].filter((one) => !this.joined.has(one) && !pending.has(one));
-    for (const channel of this.leaving) {
-      if (!states.has(channel) && !pending.has(channel)) this.leaving.delete(channel);
-    }
-    return { subscribe, unsubscribe, gaps };
+    return gaps;
+  }
+
+  /** Forget what was heard. Who enters the channel again with the last messages wants all of them. */
+  #forget(channel) {
+    this.positions.delete(channel);
+    for (const [key, of] of this.#uids) if (of === channel) this.#uids.delete(key);
   }
 
   /**
@@ -91,8 +78,7 @@ export class Channels {
    * After a successful recovery the messages before the position follow, so the client is still before them.
    */
   placed(channel, state) {
-    if (this.leaving.has(channel)) return null;
-    if (!OWN_CHANNELS.has(channel)) this.joined.add(channel);
+    if (!this.hears(channel)) return null;
     const position = positionIn(channel, state);
     const wasKnown = this.positions.has(channel);
     if (state.recovered === true) {
@@ -109,13 +95,13 @@ export class Channels {
   /** Note a position that the hub has told by itself. */
   moved(channel, message) {
     const position = positionIn(channel, message);
-    if (!this.leaving.has(channel) && position !== null) this.positions.set(channel, position);
+    if (this.hears(channel) && position !== null) this.positions.set(channel, position);
   }
 
   /** Note a message. Return whether the application should get it: it came for the first time, and is wanted. */
   isNew(message) {
     const { channel = "", uid } = message;
-    if (this.leaving.has(channel)) return false;
+    if (!this.hears(channel)) return false;
     const position = positionIn(channel, message);
     if (position !== null) {
       const at = this.positions.get(channel);

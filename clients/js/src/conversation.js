@@ -43,7 +43,6 @@ export class Conversation {
   #sendAt = null; // the pace allows the next request then
   #heldUntil = null; // after the hub could not carry out a request
   #retries = 0; // refusals for the moment, in a row
-  #lastCall = new Map(); // by channel: the unanswered call that joins or leaves it last
   #subscribed = new Map(); // by channel: answers to subscriptions, whose acks follow
   #read = new Map(); // by channel: positions that the application has read, and the hub has not confirmed
   #readAt = null; // when the hub is told, or may be told again
@@ -94,13 +93,10 @@ export class Conversation {
     const request = new Request(this.#nextId, "subscribe", "", SUBSCRIBE_BYTES + size, {
       channel,
       last,
-      wasJoined: this.channels.joined.has(channel),
       deadline: deadlineOf(now, timeout),
     });
     this.#add(request);
-    this.channels.want(channel);
-    this.#hearAgain(channel);
-    this.#lastCall.set(channel, request.id);
+    this.channels.change(channel, (membership) => membership.called(request.id, true));
     return request.id;
   }
 
@@ -115,10 +111,8 @@ export class Conversation {
     const deadline = deadlineOf(now, timeout);
     const request = new Request(this.#nextId, "unsubscribe", text, size, { channel, deadline });
     this.#add(request);
-    for (const before of this.requests.about(channel)) before.wasRevoked = true;
-    this.channels.leave(channel);
+    this.channels.change(channel, (membership) => membership.called(request.id, false));
     this.#passedBy.delete(channel);
-    this.#lastCall.set(channel, request.id);
     return request.id;
   }
 
@@ -174,10 +168,8 @@ export class Conversation {
     this.#maxMessageBytes = this.#pacing.maxMessageBytes;
     this.#heldUntil = null;
     const states = new Map(Object.entries(welcome.channels).filter(([, state]) => isObject(state)));
-    const { gaps, unsubscribe, subscribe } = this.channels.welcomed(states, new Set(this.#lastCall.keys()));
-    for (const each of gaps) this.#emit(each);
-    for (const channel of unsubscribe) this.#askForItself("unsubscribe", channel);
-    for (const channel of subscribe) this.#askForItself("subscribe", channel);
+    for (const each of this.channels.welcomed(states)) this.#emit(each);
+    for (const channel of [...this.channels.memberships.keys()]) this.#repair(channel);
     if (this.#read.size) this.#readAt = now;
   }
 
@@ -193,23 +185,20 @@ export class Conversation {
     if (end.code === TOO_BIG_CODE && largest !== null) {
       this.#refused(largest, TOO_BIG, "the hub has closed the connection because the message is too big");
     }
-    const suspect = this.requests.connectionLost(blame);
+    const { suspect, dropped } = this.requests.connectionLost(blame);
+    for (const request of dropped) this.#giveUpMembership(request, false);
     if (suspect !== null) {
       this.#giveUp(suspect, UNANSWERED, `the connection was lost ${MAX_TRIES} times before an answer came`);
     }
-    for (const channel of this.channels.leaving) this.#hearAgain(channel);
   }
 
   /** Reject all calls: the client is closed. */
   over(reason) {
     this.#hangUp();
     for (const request of this.requests.takeAll()) {
-      if (request.internal) continue;
-      // As it is rejected, it never was.
-      if (request.kind === "subscribe" && !request.wasJoined) this.channels.leave(request.channel);
-      this.#emit(reject(request.id, CLOSED, reason));
+      this.#giveUpMembership(request, false);
+      if (!request.internal) this.#emit(reject(request.id, CLOSED, reason));
     }
-    this.#lastCall.clear();
   }
 
   #hangUp() {
@@ -267,19 +256,31 @@ export class Conversation {
     } else if (typeof channel !== "string" || !channel) {
       return;
     } else if (this.#holding && (type === "message" || type === "gap" || type === "position")) {
-      if (type !== "position" && !this.channels.leaving.has(channel)) this.#passedBy.add(channel);
+      if (type !== "position" && this.channels.hears(channel)) this.#passedBy.add(channel);
     } else if (type === "message") {
       if (this.channels.isNew(message)) this.#emit(deliver(message));
     } else if (type === "subscribed") {
-      if (this.#lastCall.has(channel)) this.#subscribed.set(channel, message);
-      const found = this.channels.placed(channel, message);
-      if (found) this.#emit(found);
+      this.#entered(channel, message);
+    } else if (!this.channels.hears(channel)) {
+      return;
     } else if (type === "gap" || type === "position") {
       this.channels.moved(channel, message);
-      if (type === "gap" && !this.channels.leaving.has(channel)) this.#emit(gap(channel, textIn(message.reason)));
-    } else if (type === "presence_changed" && !this.channels.leaving.has(channel)) {
+      if (type === "gap") this.#emit(gap(channel, textIn(message.reason)));
+    } else if (type === "presence_changed") {
       this.#emit(presenceChanged(message));
     }
+  }
+
+  /** Note the answer to a subscription, whose ack follows. */
+  #entered(channel, state) {
+    if (this.channels.memberships.has(channel)) {
+      this.channels.change(channel, (membership) => {
+        if ([...membership.pending.values()].some(({ joins }) => joins)) this.#subscribed.set(channel, state);
+        membership.entered();
+      });
+    }
+    const found = this.channels.placed(channel, state);
+    if (found) this.#emit(found);
   }
 
   #answered(now, message) {
@@ -287,12 +288,10 @@ export class Conversation {
     if (request === null || request.progress === Progress.WAITING) return;
     if (message.type === "error") {
       const code = textIn(message.code);
-      if (RETRIED.has(code)) {
-        this.requests.sendAgain(request);
-        this.#hold(now);
-      } else {
-        this.#refused(request, code, textIn(message.message));
-      }
+      const isUndone = request.isAbandoned && request.kind === "subscribe"; // by not being carried out
+      if (RETRIED.has(code) && !isUndone) this.requests.sendAgain(request);
+      else this.#refused(request, code, textIn(message.message));
+      if (RETRIED.has(code)) this.#hold(now);
       return;
     }
     this.#retries = 0;
@@ -300,25 +299,17 @@ export class Conversation {
       this.requests.accepted(request); // another ack follows once the message is stored
       return;
     }
-    const { kind, channel } = request;
-    const answer = (kind === "subscribe" && this.#subscribed.get(channel)) || message;
-    const settled = this.#finish(request);
-    if (kind === "unsubscribe") {
-      this.channels.joined.delete(channel);
-      if (settled && !this.requests.leave(channel)) this.channels.left(channel);
-      this.#hearAgain(channel);
+    this.#finish(request);
+    let answer = message;
+    if (request.kind === "subscribe") {
+      answer = this.#subscribed.get(request.channel) ?? message;
+      this.#subscribed.delete(request.channel);
     }
-    if (kind === "subscribe") this.#wasJoined(request, settled);
+    if (request.isMembership) {
+      this.channels.change(request.channel, (membership) => membership.done(request.id));
+      this.#repair(request.channel);
+    }
     if (!request.internal) this.#emit(resolve(request.id, answer));
-  }
-
-  /** Note that the hub has carried out a subscription. */
-  #wasJoined({ channel, wasRevoked }, settled) {
-    if (settled && this.channels.leaving.has(channel)) this.#leaveAgain(channel);
-    if (wasRevoked) return;
-    for (const later of this.requests.about(channel)) {
-      later.wasJoined = later.kind === "subscribe" && this.channels.joined.has(channel);
-    }
   }
 
   /** Send nothing for a while, after the hub could not carry out a request. */
@@ -334,77 +325,44 @@ export class Conversation {
   /** Reject a request that the hub has not carried out, and never will. */
   #refused(request, code, text) {
     this.#retries = 0;
-    const settled = this.#finish(request);
-    const { kind, channel, internal } = request;
-    if (kind === "subscribe" && internal && settled) {
-      this.channels.forget(channel);
-      this.#emit(left(channel, code, text));
-    } else if (kind === "subscribe") {
-      this.#undo(request, settled, true);
-    } else if (kind === "unsubscribe" && settled && code === INVALID_CHANNEL) {
-      this.channels.left(channel); // nobody can be in it
-    } else if (kind === "unsubscribe") {
-      this.#hearAgain(channel);
+    this.#finish(request);
+    if (request.isMembership) {
+      const isLost = this.channels.change(request.channel, (membership) => membership.refused(request.id));
+      if (isLost) this.#emit(left(request.channel, code, text));
+      this.#repair(request.channel);
     }
-    if (!internal) this.#emit(reject(request.id, code, text));
-  }
-
-  /** Reject a call whose answer nobody waits for any more, and undo what it may have done. */
-  #giveUp(request, code, text) {
-    const settled = this.#finish(request);
-    const { kind, channel } = request;
-    if (kind === "subscribe") this.#undo(request, settled, false);
-    else if (kind === "unsubscribe" && settled) this.#leaveAgain(channel);
-    else if (kind === "unsubscribe") this.#hearAgain(channel);
     if (!request.internal) this.#emit(reject(request.id, code, text));
   }
 
-  /** Undo a subscription that is rejected: it never was. `refused`: the hub has not carried it out. */
-  #undo(request, settled, refused) {
-    const { channel } = request;
-    const isJoined = this.channels.joined.has(channel);
-    if (!settled) {
-      const latest = this.requests.get(this.#lastCall.get(channel));
-      if (latest !== null && latest.id < request.id && (latest.kind === "unsubscribe" || latest.wasRevoked)) {
-        this.channels.leave(channel);
-        if (request.wasSent) this.#leaveAgain(channel);
-      } else if (latest !== null && (request.wasSent || request.isInDoubt)) {
-        latest.isInDoubt = true;
-      }
-    } else if (isJoined && request.wasJoined) {
-      return; // the client was in the channel before, and still is
-    } else if (refused && !isJoined && !request.isInDoubt) {
-      this.channels.forget(channel);
-    } else {
-      this.channels.leave(channel);
-      this.#leaveAgain(channel);
-    }
+  /** Reject a call whose answer nobody waits for any more. */
+  #giveUp(request, code, text) {
+    const isOnItsWay = request.isMembership && request.progress === Progress.SENT;
+    if (isOnItsWay) this.requests.abandon(request); // its answer still says where the client is
+    else this.#finish(request);
+    this.#giveUpMembership(request, isOnItsWay);
+    this.#repair(request.channel);
+    this.#emit(reject(request.id, code, text));
   }
 
-  /** Leave a channel in which the hub may still have the client. Without a connection, the next one does it. */
-  #leaveAgain(channel) {
-    if (this.#attempt !== null) this.#askForItself("unsubscribe", channel);
+  #giveUpMembership({ id, channel, isMembership, wasSent }, isOnItsWay) {
+    if (isMembership) this.channels.change(channel, (membership) => membership.givenUp(id, { wasSent, isOnItsWay }));
   }
 
-  /** Hear a channel that is wanted again, once no message of the membership that was left can come any more. */
-  #hearAgain(channel) {
-    const { wanted, leaving } = this.channels;
-    if (wanted.has(channel) && leaving.has(channel) && !this.requests.leave(channel)) this.channels.left(channel);
+  /** Send what brings the client where it belongs. Without a connection, the next one does it. */
+  #repair(channel) {
+    const membership = this.channels.memberships.get(channel);
+    const kind = this.#attempt === null ? null : (membership?.repair() ?? null);
+    if (kind === null) return;
+    const id = this.#nextId;
+    membership.asked(id, kind === "subscribe");
+    const [text, size] = encoded({ type: kind, channel, id });
+    this.#add(new Request(id, kind, text, size, { channel, internal: true }));
   }
 
-  /** Remove a request. Return whether it was to join or leave a channel, and no other call about it waits. */
+  /** Remove a request. */
   #finish(request) {
     this.requests.remove(request);
-    const { channel } = request;
     if (request.positions.size) this.#forgetRead(request);
-    if (!request.isMembership) return false;
-    this.#subscribed.delete(channel);
-    if (this.#lastCall.get(channel) === request.id) {
-      this.#lastCall.delete(channel);
-      const before = this.requests.lastAbout(channel);
-      if (before !== null) this.#lastCall.set(channel, before.id);
-    }
-    return !this.#lastCall.has(channel);
   }
 
   /** Forget the positions of a ping that was answered. Those that changed meanwhile are told again. */
@@ -421,11 +379,6 @@ export class Conversation {
   #add(request) {
     this.requests.add(request);
     this.#nextId += 1;
-  }
-
-  #askForItself(kind, channel) {
-    const [text, size] = encoded({ type: kind, channel, id: this.#nextId });
-    this.#add(new Request(this.#nextId, kind, text, size, { channel, internal: true }));
   }
 
   #tellRead(now) {
@@ -464,11 +417,11 @@ export class Conversation {
   }
 
   /** Return a subscription as it is to be sent now: after the position that the client knows, if it knows one. */
-  #subscription({ channel, id, last, wasJoined }) {
+  #subscription({ channel, id, last }) {
     const fields = { type: "subscribe", channel, id };
     const since = this.channels.positions.get(channel);
     if (since !== undefined) fields.since = since;
-    else if (last && !wasJoined) fields.last = last;
+    else if (last) fields.last = last;
     return fields;
   }
 

@@ -28,12 +28,10 @@ export class Request {
     this.size = size; // of the text
     this.channel = "";
     this.last = 0; // of a subscription: the messages wanted from the history
-    this.wasJoined = false; // of a subscription: the client was in the channel already
-    this.isInDoubt = false; // of a subscription: a later one that was given up may have made the client a member
-    this.wasRevoked = false; // of a subscription: the application has left the channel since
     this.positions = new Map(); // of a ping: what the application has read
     this.deadline = null;
     this.internal = false; // no call waits for the answer
+    this.isAbandoned = false; // a call did, and was given up while the request was on its way
     this.progress = Progress.WAITING;
     this.sentAt = null; // the last time that it was sent
     this.lost = 0; // connections that ended while this was the first request on its way
@@ -94,23 +92,6 @@ export class Requests {
 
   get(id) {
     return this.#all.get(id) ?? null;
-  }
-
-  /** Return the last call that joins or leaves a channel, or null. */
-  lastAbout(channel) {
-    let last = null;
-    for (const one of this.about(channel)) if (last === null || one.id > last.id) last = one;
-    return last;
-  }
-
-  /** Return the calls that join or leave a channel. */
-  about(channel) {
-    return [...this.#all.values()].filter((one) => one.channel === channel && one.isMembership && !one.internal);
-  }
-
-  /** Return whether a request to leave a channel has no answer yet. */
-  leave(channel) {
-    return [...this.#all.values()].some((one) => one.channel === channel && one.kind === "unsubscribe");
   }
 
   /** Add a request behind those of its kind: of calls, or of the client itself. Throws WsdError `queue_full`. */
@@ -200,6 +181,19 @@ export class Requests {
     if (this.#toSend.length > 2 * this.#all.size + MANY) this.#toSend = this.#toSend.filter((one) => this.#all.has(one.id));
   }
 
+  /**
+   * Note that nobody waits any more for the answer to a request that is on its way.
+   *
+   * It leaves the window, so that it keeps nothing waiting, and is not sent again.
+   */
+  abandon(request) {
+    this.#fromFlight(request);
+    this.#calls -= 1;
+    this.#bytes -= request.size;
+    request.internal = request.isAbandoned = true;
+    request.deadline = null;
+  }
+
   /** Return the requests whose deadline has passed. */
   expired(now) {
     if (this.#firstDeadline === null || now < this.#firstDeadline) return [];
@@ -217,8 +211,10 @@ export class Requests {
    * Prepare to send everything again on the next connection, in the order of the calls.
    *
    * A request that was on its way may be the cause of the end. So those that were on their way are sent one at a time,
-   * until all of them are answered. Return the first of them if it has been lost too often, or null. `blame`: false for
-   * an end that the client itself wanted.
+   * until all of them are answered. `blame`: false for an end that the client itself wanted.
+   *
+   * Return the first of them if it has been lost too often, or null, and the requests that are not sent again because no
+   * call waits for them.
    */
   connectionLost(blame) {
     const suspect = this.#inFlight.size && blame ? this.#all.get(first(this.#inFlight.keys())) : null;
@@ -228,13 +224,13 @@ export class Requests {
     }
     this.#inFlight.clear();
     this.#inFlightBytes = 0;
-    for (const request of [...this.#all.values()]) {
-      if (request.internal) this.remove(request);
-      else request.progress = Progress.WAITING;
-    }
+    const dropped = [...this.#all.values()].filter((one) => one.internal);
+    for (const request of dropped) this.remove(request);
+    for (const request of this.#all.values()) request.progress = Progress.WAITING;
     this.#toSend = this.#inOrder(Progress.WAITING);
     this.#urgent = [];
-    return suspect !== null && !suspect.internal && suspect.lost >= MAX_TRIES ? suspect : null;
+    const isSuspect = suspect !== null && !suspect.internal && suspect.lost >= MAX_TRIES;
+    return { suspect: isSuspect ? suspect : null, dropped };
   }
 
   /** Return the largest request that is on its way, or null: the one that was too big for the hub. */

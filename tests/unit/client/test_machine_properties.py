@@ -67,7 +67,7 @@ def act(world: World, name: str) -> None:
         case "redis comes":
             world.hub.store_later()
         case "refusals":
-            code = dice.choice(("not_stored", "unavailable"))
+            code = dice.choice(("not_stored", "unavailable", "channel_full", "internal_error"))
             world.hub.refuses[code] = dice.choice((0, 0.5, 1))
     world.run(dice.choice((0, 0, 0.05, 0.5)))
 
