@@ -111,6 +111,8 @@ class JWTAuthenticator:
             )
         except jwt.ExpiredSignatureError:
             raise TokenExpiredError("the token has expired") from None
+        except jwt.MissingRequiredClaimError as exc:
+            raise AuthenticationError(f"the token has no {exc.claim}") from None
         except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError) as exc:
             # The other errors come from claims that are Infinity or nested too deeply.
             logger.info("refused a token: %s", type(exc).__name__)
