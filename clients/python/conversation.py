@@ -421,7 +421,7 @@ def _check_channel(channel: object) -> None:
 def _check_joinable(channel: object) -> None:
     _check_channel(channel)
     if channel in OWN_CHANNELS:
-        raise RequestError(INVALID_CHANNEL, f"every client is in {channel}, and cannot leave it")
+        raise RequestError(INVALID_CHANNEL, f"every client is in {channel}, and can neither join nor leave it")
 
 
 def _deadline(now: float, timeout: float | None) -> float | None:

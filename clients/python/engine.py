@@ -233,7 +233,8 @@ class Engine:
                 raise
             self.do(lambda now: self.machine.token_failed(now, attempt, "the function was cancelled"))
         except Exception as exc:  # noqa: BLE001 - of the application
-            problem = str(exc) or type(exc).__name__
+            # A KeyError says the key alone.
+            problem = repr(exc) if isinstance(exc, KeyError) else str(exc) or type(exc).__name__
             self.do(lambda now: self.machine.token_failed(now, attempt, problem))
         else:
             self.do(lambda now: self.machine.token_ready(now, attempt, token or None))

@@ -450,7 +450,7 @@ function checkChannel(channel) {
 function checkJoinable(channel) {
   checkChannel(channel);
   if (OWN_CHANNELS.has(channel)) {
-    throw new WsdError(INVALID_CHANNEL, `every client is in ${channel}, and cannot leave it`);
+    throw new WsdError(INVALID_CHANNEL, `every client is in ${channel}, and can neither join nor leave it`);
   }
 }
 
