@@ -1,6 +1,7 @@
 """The chats of docs/clients.md, as they stand there, talk to each other: in a browser, in Node and in Python."""
 
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+
+import pytest
 
 from tests.support.browser import CHROMIUM, Tab, chromium, open_tab
 from tests.support.cluster import ROOT, Cluster
@@ -20,8 +23,12 @@ PAGE = (ROOT / "docs" / "clients.md").read_text("utf-8")
 
 def example(language: str, number: int = 0) -> str:
     """Return the example of a language that docs/clients.md shows."""
-    found: list[str] = re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-    return found[number]
+    return examples(language)[number]
+
+
+def examples(language: str) -> list[str]:
+    """Return all examples of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
 class Program:
@@ -29,6 +36,7 @@ class Program:
 
     def __init__(self, name: str, command: list[str], directory: Path) -> None:
         self.name = name
+        self._exit_code: int = 0
         self._output = directory / f"{name}.txt"
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
@@ -42,7 +50,7 @@ class Program:
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
-            assert self._process.wait(20) == 0, self.text()
+            assert self._process.wait(20) == self._exit_code, self.text()
         finally:
             self._process.kill()
 
@@ -50,6 +58,12 @@ class Program:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{text}\n".encode())
         self._process.stdin.flush()
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C, and wait for the end."""
+        self._process.send_signal(signal.SIGINT)
+        assert self._process.wait(10) == -signal.SIGINT, self.text()
+        self._exit_code = -signal.SIGINT
 
     def text(self) -> str:
         return self._output.read_text("utf-8")
@@ -114,3 +128,53 @@ def test_the_chats_of_the_page_talk_to_each_other(tmp_path: Path) -> None:
                 until(lambda: f"{person.name}: hello from {person.name}" in other.text())  # noqa: B023 - called at once
         late = start("eve", sys.executable, "chat.py")
         until(lambda: all(f"hello from {person.name}" in late.text() for person in people), "the last messages")
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["asyncio", "sync"])
+def test_ctrl_c_ends_a_chat_that_waits_for_a_line(tmp_path: Path, number: int) -> None:
+    with Cluster(tmp_path, "--workers", "1") as cluster:
+        chat = example("python", number).replace("127.0.0.1:8000", f"127.0.0.1:{cluster.port}")
+        (tmp_path / "chat.py").write_text(chat)
+        with Program("ann", [sys.executable, "chat.py"], tmp_path) as program:
+            program.say("hello")
+            until(lambda: "ann: hello" in program.text(), "the own message")
+            program.interrupt()
+
+
+@pytest.mark.skipif(NODE is None, reason="needs Node")
+def test_components_share_a_channel_as_the_page_shows(tmp_path: Path) -> None:
+    assert NODE is not None
+    (rooms,) = (text for text in examples("js") if text.startswith("// rooms.js"))
+    check = """
+import assert from "node:assert/strict";
+import { setTimeout as sleep } from "node:timers/promises";
+import { client, join } from "./rooms.mjs";
+
+const seen = [];
+const enter = (name) => join("room", ({ data }) => seen.push(`${name} ${data}`));
+const publish = async (data) => {
+  await client.publish("room", data);
+  while (!seen.some((line) => line.endsWith(data))) await sleep(10);
+};
+await client.publish("room", "old");
+enter("first")();
+const leave = enter("again");
+const leaveOther = enter("other");
+await publish("all");
+leaveOther();
+leaveOther();
+await publish("one");
+leave();
+await client.publish("room", "none");
+assert.deepEqual(seen, ["again old", "other old", "again all", "other all", "again one"]);
+client.close();
+"""
+    with Cluster(tmp_path, "--workers", "1") as cluster:
+        files = tmp_path / "files"
+        (files / "node_modules").mkdir(parents=True)
+        (files / "node_modules" / "wsd-client").symlink_to(ROOT / "clients" / "js")
+        (files / "rooms.mjs").write_text(rooms.replace("127.0.0.1:8000", f"127.0.0.1:{cluster.port}"))
+        (files / "check.mjs").write_text(check)
+        command = [NODE, *node_options(), "check.mjs"]
+        done = subprocess.run(command, cwd=files, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
