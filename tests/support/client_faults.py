@@ -61,8 +61,10 @@ def token(user_id: str, seconds: float = HOUR) -> str:
 
 
 @contextmanager
-def site_of(directory: Path, *token_seconds: float, redis: Valkey | None = None) -> Iterator[Site]:
-    """Run a cluster of two workers with a client of each kind.
+def site_of(
+    directory: Path, *token_seconds: float, redis: Valkey | None = None, kinds: tuple[str, ...] | None = None
+) -> Iterator[Site]:
+    """Run a cluster of two workers with a client of each kind that is installed, or of these kinds.
 
     `token_seconds`: when the tokens of the clients end, one after the other. Then they get one that does not.
     """
@@ -72,7 +74,7 @@ def site_of(directory: Path, *token_seconds: float, redis: Valkey | None = None)
         def options(kind: str) -> dict[str, list[str]]:
             return {"tokens": [token(kind, seconds) for seconds in (*token_seconds, HOUR)]}
 
-        with fleet(installed_kinds(), directory, network.url, options) as clients:
+        with fleet(installed_kinds() if kinds is None else kinds, directory, network.url, options) as clients:
             yield Site(cluster, network, clients, redis)
 
 
