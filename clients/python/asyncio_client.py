@@ -279,8 +279,8 @@ class WsdClient:
         seconds = self._request_timeout if timeout is None else timeout
         if seconds is None or seconds == math.inf:
             return None
-        if not seconds >= 0:  # NaN, too
-            raise ValueError(f"a timeout is a number of seconds, not {seconds}")
+        if not isinstance(seconds, int | float) or not seconds >= 0:  # NaN, too
+            raise ValueError(f"a timeout is a number of seconds, not {seconds!r}")
         return seconds
 
     # Messages

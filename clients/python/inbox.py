@@ -23,6 +23,11 @@ class Handlers:
     on_gap: Handler | None = None
     on_presence: Handler | None = None
 
+    def __post_init__(self) -> None:
+        for each in (self.on_message, self.on_gap, self.on_presence):
+            if each is not None and not callable(each):
+                raise TypeError(f"a handler is a function, not {each!r}")
+
     def __bool__(self) -> bool:
         return any((self.on_message, self.on_gap, self.on_presence))
 

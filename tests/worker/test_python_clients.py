@@ -856,3 +856,17 @@ async def test_a_channel_that_the_hub_refuses_when_the_client_comes_back_is_left
                 client.reconnect()
                 await eventually(lambda: lefts)
     assert [(left.channel, left.code) for left in lefts] == [("small", "channel_full")]
+
+
+async def test_arguments_that_no_call_can_use_are_refused_at_once(url: str) -> None:
+    async with nothing_left(), WsdClient(url, "ann") as client:
+        handlers: list[Any] = ["function", 5, {"onmessage": print}]
+        for handler in handlers:
+            for name in ("handler", "on_gap", "on_presence"):
+                with pytest.raises(TypeError, match="a handler is a function"):
+                    await client.subscribe("unusable", **{name: handler})
+        timeouts: list[Any] = ["5", -1, float("nan"), [5]]
+        for timeout in timeouts:
+            with pytest.raises(ValueError, match="a timeout is a number of seconds"):
+                await client.publish("unusable", 1, timeout=timeout)
+        assert (await client.presence("unusable")).count == 0
