@@ -89,7 +89,7 @@ def calls_expire_in_each_state(ann: Program) -> None:
                 network.go_online()
                 network.go_deaf(new_ones_too=True)
                 ann.ask("reconnect")
-                until(lambda: len(network.open_links) == 1)
+                until(lambda: network.open_links)
             began = time.time()
             answer = ann.answer(ann.do("publish", channel="room", data=state, timeout=1))
             assert (answer["code"], is_after(1, began, answer["at"])) == ("timeout", True)
@@ -154,29 +154,30 @@ def resume_is_held_for_12_seconds(ann: Program) -> None:
         until(lambda: ann.heard("room") == ["missed"])
 
 
-def until_handshake(hub: MisbehavingHub, number: int) -> None:
-    until(lambda: len(hub.records.handshakes) == number, f"the handshake {number}", LATE)
+def reconnects(ann: Program, hub: MisbehavingHub, *faults: Fault) -> None:
+    """Reconnect to a hub with other faults, which is asked for a handshake at once."""
+    hub.always[:] = faults
+    before = len(hub.records.handshakes)
+    ann.ask("reconnect")
+    until(lambda: len(hub.records.handshakes) > before, "the next handshake", LATE)
 
 
 def hangs_in_each_state_and_reconnects(ann: Program) -> None:
-    faults: dict[int, list[Fault]] = {1: [NeverAnswer()], 2: [NeverWelcome()], 4: [NeverAnswer()]}
-    with MisbehavingHub(faults) as hub:
+    with MisbehavingHub(always=[NeverAnswer()]) as hub:
         ann.connect(hub.url, user_id="ann")
         call = ann.do("publish", channel="room", data="patient")
-        for number in (1, 2):  # in the handshake, before the welcome
-            until_handshake(hub, number)
-            ann.ask("reconnect")
-            until_handshake(hub, number + 1)
+        until(lambda: hub.records.handshakes)
+        reconnects(ann, hub, NeverWelcome())  # in the handshake
+        reconnects(ann, hub)  # before the welcome
         assert "ok" in ann.answer(call)
-        ann.ask("reconnect")  # while it is open
-        until_handshake(hub, 4)
-        ann.ask("reconnect")
+        reconnects(ann, hub, NeverAnswer())  # while it is open
+        reconnects(ann, hub)
         ann.until_state("open")
         hub.close_port()
         hub.close(1006)
         until(lambda: ann.states[-1] == "waiting")
         hub.open_port()
-        ann.ask("reconnect")  # while it waits
+        reconnects(ann, hub)  # while it waits
         ann.until_state("open")
         ann.ask("close")
         refused = ann.answer(ann.do("reconnect"))
@@ -190,8 +191,9 @@ def hot_loop_of(*faults: Fault) -> Tell:
         with MisbehavingHub(always=faults) as hub:
             ann.connect(hub.url, user_id="ann")
             time.sleep(10)
-            # The pauses are random: 0.25, 0.5, 1, 2, 4 and 8 seconds on average.
-            assert 2 <= len(hub.records.accepted) <= 16
+            # The pauses are random: 0.25, 0.5, 1, 2, 4 and 8 seconds on average. A busy Node has told nothing
+            # of a reset before its request. Then only the deadline of the handshake ends the attempt.
+            assert 1 <= len(hub.records.accepted) <= 16
             failures = [each["failures"] for each in ann.seen("state", name="waiting")]
             assert failures == list(range(1, len(failures) + 1))
 

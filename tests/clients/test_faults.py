@@ -141,7 +141,8 @@ def test_a_refusal_for_good_does_not_end_a_client_that_was_welcomed(ann: Program
     with MisbehavingHub({2: [Answer(401)], 3: [Answer(404)]}) as hub, new_client(ann, hub.url):
         ann.until_state("open")
         hub.close(1012)
-        until(lambda: hub.connections == [4], "the connection after the refusals")
+        until(lambda: len(hub.records.handshakes) == 4 and hub.connections, "the connection after the refusals")
+        end_number(ann, 2)
         ann.until_state("open")
         refusals = [each["status"] for each in ann.seen("state", name="waiting")]
         assert refusals == ([None, 401, 404] if is_python(ann) else [None, None, None])

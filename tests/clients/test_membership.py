@@ -47,7 +47,8 @@ def come_back(ann: Program, hub: MisbehavingHub) -> None:
     ends = len(ann.seen("state", name="waiting"))
     hub.close(1006)
     until(lambda: len(ann.seen("state", name="waiting")) > ends, "the end of the connection")
-    ann.ask("reconnect")
+    if ann.seen("state", name="waiting")[-1]["retry_in"] > 0.5:
+        ann.ask("reconnect")  # otherwise it might end an attempt that has begun already
     until(lambda: hub.connections and len(hub.records.accepted) > number, "the next connection")
     ann.until_state("open")
 

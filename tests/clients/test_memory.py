@@ -68,7 +68,7 @@ def rounds(total: int) -> Callable[[Program], None]:
 
 
 def test_the_memory_of_the_usual_clients_does_not_grow(tmp_path: Path) -> None:
-    run_at_once([Story(kind, "60 connections", rounds(60)) for kind in usual_kinds()], tmp_path)
+    run_at_once([Story(kind, "40 connections", rounds(40)) for kind in usual_kinds()], tmp_path)
 
 
 @long_run
