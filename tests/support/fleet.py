@@ -21,7 +21,7 @@ from tests.support.browser import CHROMIUM, chromium
 from tests.support.client_programs import KINDS, NODES, Event, Program, client_program, node_versions
 from tests.support.waiting import until
 
-SETTLED_SECONDS = 90.0
+SETTLED_SECONDS = 60.0
 """How long a fleet may take until each call has its answer and each message its readers."""
 
 
@@ -195,9 +195,14 @@ class Fleet:
         return [
             f"{member.name}: sent {member.sent}, without an answer {member.unanswered}, heard "
             + ", ".join(f"{sender.name} {len(member.heard.get(sender.name, []))}" for sender in self.members)
-            + f"; {member.states[-3:]}"
+            + f"; gaps {member.gaps}, lost {self.lost(member)}; {member.states[-3:]}"
             for member in self.members
         ]
+
+    def lost(self, reader: Member) -> dict[str, list[int]]:
+        """Return the numbers that a reader has not heard, by sender."""
+        missing = {each.name: set(range(each.sent)) - set(reader.heard.get(each.name, [])) for each in self.members}
+        return {name: sorted(numbers) for name, numbers in missing.items() if numbers}
 
     def publish(self, count: int = 1, padding: int = 0) -> None:
         """Let each client publish numbers, but for those that stand still: nobody calls anything in them."""

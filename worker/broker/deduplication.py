@@ -40,6 +40,10 @@ class _Window:
         self.seen[place] = 1
         return True
 
+    def discard(self, number: int) -> None:
+        if number in self:
+            self.seen[number % WINDOW] = 0
+
 
 class SeenMessages:
     """The messages of all brokers that were seen lately, by origin and number."""
@@ -62,3 +66,9 @@ class SeenMessages:
         else:
             self._windows.move_to_end(origin)
         return window.add(number)
+
+    def discard(self, origin: bytes, number: int) -> None:
+        """Forget a message: the next time that it comes, it is new."""
+        window = self._windows.get(origin)
+        if window is not None:
+            window.discard(number)

@@ -164,10 +164,10 @@ class ChannelFeed:
             key = (each.origin, each.number)
             if key in self._seen:
                 continue
-            self._seen.add(*key)
             attempt = attempt_of(each.payload)
             if attempt is not None and (self._early.key_of(attempt[0]) is not None or attempt in self._attempts):
                 continue  # members have it from another try
+            self._seen.add(*key)
             early = structs.replace(each, position=None)
             self._early.add(early)
             steps.append(Deliver(early))
@@ -184,6 +184,15 @@ class ChannelFeed:
 
     def forget_early(self) -> None:
         """Forget entries that were never stored, and will not be: the workers that published them have died."""
+        self._early.clear()
+
+    def close(self) -> None:
+        """Note that the last member has left the channel.
+
+        Early entries are new again: whoever joins next may not have had them, and knows them by their uids if so.
+        """
+        for entry in self._early:
+            self._seen.discard(entry.origin, entry.number)
         self._early.clear()
 
     # Pages that are read

@@ -72,6 +72,8 @@ class OpenChannels:
                 del self._channels[name]
                 self._catch_up.remove(name)
                 channel.shared.cancel()
+                if channel.feed is not None:
+                    channel.feed.close()
                 await self._broker.unsubscribe(channel.key)
                 if name in self._channels:  # opened again meanwhile
                     self._channels[name].subscribed = False

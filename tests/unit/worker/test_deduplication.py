@@ -52,3 +52,16 @@ def test_the_worker_that_was_silent_for_longest_is_forgotten() -> None:
     assert seen.add(b"one too many", 1)
     assert not seen.add(b"0", 1)
     assert seen.add(b"1", 1)
+
+
+def test_a_message_that_is_forgotten_is_new_again() -> None:
+    seen = SeenMessages()
+    seen.discard(b"a", 1)
+    assert seen.add(b"a", 1)
+    assert seen.add(b"a", 2)
+    seen.discard(b"a", 1)
+    seen.discard(b"a", 3)
+    assert (b"a", 1) not in seen
+    assert (b"a", 2) in seen
+    assert seen.add(b"a", 1)
+    assert not seen.add(b"a", 2)

@@ -320,3 +320,21 @@ def test_a_message_that_counts_as_new_is_handed_out_whatever_its_key() -> None:
     newest, other = tried(3, 12, offset=3), tried(4, 12, key="another", offset=4)
     assert feed.receive(newest) == [Deliver(newest)], "Redis knows which messages are new"
     assert feed.receive(other) == [Deliver(other)]
+
+
+def test_who_joins_a_channel_that_was_empty_gets_what_others_had_before_it_was_stored() -> None:
+    seen = SeenMessages()
+    before, after = (ChannelFeed(seen) for _ in range(2))
+    for feed in (before, after):
+        feed.reading()
+        feed.page(Page(Position(0, "e1")))
+    plain = Entry(b"a", 1, b"plain", None)
+    first, again = tried(2, 10), tried(1, 11, origin=b"b")
+    assert before.receive(plain) == [Deliver(plain)]
+    assert before.receive(first) == [Deliver(first)]
+    assert before.receive(again) == []
+    before.close()
+    stored = Entry(b"a", 1, b"plain", Position(1, "e1"))
+    assert after.receive(stored) == [Deliver(stored)]
+    tried_again = tried(1, 11, origin=b"b", offset=2)  # Redis took the second try
+    assert after.receive(tried_again) == [Deliver(tried_again)]
