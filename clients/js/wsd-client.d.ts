@@ -241,7 +241,13 @@ export class WsdClient {
     options?: SubscribeOptions | null,
   ): Promise<Subscribed>;
   /** Leave a channel. Nothing of it is delivered from now on, and its handlers are removed. */
-  unsubscribe(channel: string, options?: CallOptions | null): Promise<Ack>;
+  unsubscribe(channel: string, handler?: null, options?: CallOptions | null): Promise<Ack>;
+  /** Remove one handler, and leave the channel with the last of them. Resolves with null where others are left. */
+  unsubscribe<Data = any>(
+    channel: string,
+    handler: ((message: Message<Data>) => unknown) | ChannelHandler<Data>,
+    options?: CallOptions | null,
+  ): Promise<Ack | null>;
 
   /** Send a message to the members of a channel. The promise resolves once it is stored. */
   publish(channel: string, data: unknown, options?: CallOptions | null): Promise<Ack>;

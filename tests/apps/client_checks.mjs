@@ -150,6 +150,26 @@ const checks = {
     client.close();
   },
 
+  async handlers_can_be_removed_one_by_one() {
+    const client = newClient();
+    const heard = [];
+    const first = ({ data }) => heard.push(`first ${data}`);
+    const second = { onmessage: ({ data }) => heard.push(`second ${data}`) };
+    await client.subscribe("one", first);
+    await client.subscribe("one", second);
+    assert.equal(await client.unsubscribe("one", first), null);
+    assert.equal(await client.unsubscribe("one", first), null); // again, which changes nothing
+    await client.publish("one", 1);
+    await until(() => heard.length === 1);
+    assert.equal((await client.unsubscribe("one", second)).type, "ack");
+    await client.publish("one", 2);
+    await client.subscribe("one", first);
+    await client.publish("one", 3);
+    await until(() => heard.length === 2);
+    assert.deepEqual(heard, ["second 1", "first 3"]);
+    client.close();
+  },
+
   async tokens_are_asked_for_before_each_connection() {
     const given = [() => { throw new Error("away"); }, async () => { throw null; }, () => 5, () => Symbol("s"), () => "t"];
     const reasons = [];

@@ -106,7 +106,7 @@ function call(command) {
     case "subscribe":
       return client.subscribe(channel, null, last === undefined ? options : { ...options, last })
         .then((answer) => picked(answer, [...POSITION, "recovered", "count", "reason"]));
-    case "unsubscribe": return client.unsubscribe(channel, options).then(() => ({}));
+    case "unsubscribe": return client.unsubscribe(channel, null, options).then(() => ({}));
     case "publish": return client.publish(channel, data, options).then((answer) => picked(answer, POSITION));
     case "broadcast": return client.broadcast(data, options).then((answer) => picked(answer, POSITION));
     case "direct": return client.direct(userId, data, options).then((answer) => picked(answer, POSITION));

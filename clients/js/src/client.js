@@ -74,6 +74,9 @@ export class WsdClient {
     } = options;
     if (typeof WebSocket !== "function") throw new TypeError(NO_WEBSOCKET);
     checkNumbers({ pingInterval, maxWaiting, maxWaitingBytes });
+    if (token !== null && typeof token !== "function" && typeof token !== "string") {
+      throw new TypeError(`token must be a text or a function, not ${typeof token}`);
+    }
     this.#url = webSocketUrl(url);
     this.#query = queryOf(query);
     this.#token = token;
@@ -127,9 +130,19 @@ export class WsdClient {
     return answer;
   }
 
-  /** Leave a channel. Nothing of it is delivered from now on, and its handlers are removed. */
-  unsubscribe(channel, options) {
+  /**
+   * Leave a channel. Nothing of it is delivered from now on, and its handlers are removed.
+   *
+   * With a handler, remove this one only, and leave the channel with the last of them. The promise resolves with null
+   * where others are left.
+   */
+  unsubscribe(channel, handler = null, options = null) {
+    if (handler !== null) {
+      this.#removeHandler(channel, handler);
+      if (this.#handlers.has(channel)) return Promise.resolve(null);
+    }
     return this.#ask(options, (now, timeout) => {
+      checkHandler(handler);
       const id = this.#machine.unsubscribe(now, channel, timeout);
       this.#handlers.delete(channel);
       return id;
