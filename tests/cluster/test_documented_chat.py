@@ -38,9 +38,11 @@ class Program:
         self.name = name
         self._exit_code: int = 0
         self._output = directory / f"{name}.txt"
+        # A program that was started in the background of a shell ignores SIGINT, and so do all that it starts.
+        command = ["env", "--default-signal=INT", *command, name]
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
-                [*command, name], cwd=directory, stdin=subprocess.PIPE, stdout=output, stderr=output
+                command, cwd=directory, stdin=subprocess.PIPE, stdout=output, stderr=output
             )
 
     def __enter__(self) -> "Program":

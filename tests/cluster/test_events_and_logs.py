@@ -115,7 +115,9 @@ def test_follow_prints_new_lines_as_they_come(tmp_path: Path, command: str) -> N
     with Cluster(tmp_path, "--workers", "1") as cluster:
         shown = tmp_path / "shown.txt"
         with shown.open("wb") as output:
-            following = subprocess.Popen([*WSD, command, "-f"], cwd=tmp_path, env=cluster.env, stdout=output)
+            # A test that was started in the background of a shell ignores SIGINT, and so does what it starts.
+            line = ["env", "--default-signal=INT", *WSD, command, "-f"]
+            following = subprocess.Popen(line, cwd=tmp_path, env=cluster.env, stdout=output)
         try:
             until(lambda: "worker-1" in shown.read_text() or "is up" in shown.read_text())
             cluster.wsd("restart")

@@ -1,7 +1,6 @@
 """SyncWsdClient, against real workers."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -298,13 +297,18 @@ def test_ctrl_c_interrupts_what_waits(line: str) -> None:
         port = listening.getsockname()[1]
         code = [PROGRAM, "try:", "    print('waiting', flush=True)", f"    {line}", "except KeyboardInterrupt:"]
         code += ["    print(client.waiting.requests if client.close() is None else None)"]
-        command = [sys.executable, "-c", "\n".join(code), f"ws://127.0.0.1:{port}/ws"]
+        # A program that was started in the background of a shell ignores SIGINT, and so do all that it starts.
+        interpreter = ["env", "--default-signal=INT", sys.executable]
+        command = [*interpreter, "-c", "\n".join(code), f"ws://127.0.0.1:{port}/ws"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "waiting\n"
             time.sleep(0.2)  # it cannot be seen from outside that it waits
-            os.kill(process.pid, signal.SIGINT)
-            output, problems = process.communicate(timeout=20)
+            process.send_signal(signal.SIGINT)
+            try:
+                output, problems = process.communicate(timeout=20)
+            finally:
+                process.kill()
     assert (output, problems) == ("0\n", "")
 
 
