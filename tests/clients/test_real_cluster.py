@@ -84,6 +84,7 @@ def test_clients_of_all_kinds_lose_nothing_while_an_external_redis_is_away(tmp_p
         try_it(site, "Redis hangs", faults.redis_frozen)
 
 
+@long_run
 def test_clients_that_lose_their_worker_do_not_all_come_back_at_the_same_moment(tmp_path: Path) -> None:
     """The pauses are random, between 0 and 1 second for clients that have not lived for 10 seconds."""
     with site_of(tmp_path, kinds=()) as site, ExitStack() as stack:

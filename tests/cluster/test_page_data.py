@@ -116,6 +116,7 @@ async def test_the_dashboard_shows_records_of_any_form(tmp_path: Path) -> None:
         assert len(streams) == 1, "an exception would have ended the stream"
 
 
+@long_run
 async def test_both_pages_come_back_when_the_cluster_was_stopped_and_started(tmp_path: Path) -> None:
     with chromium(tmp_path) as port:
         cluster = Cluster(tmp_path, "--workers", "1", port=unused_port())

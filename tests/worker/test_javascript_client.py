@@ -11,8 +11,9 @@ from tests.support.apps import APPS
 from tests.support.misbehaving_hub import Limits, MisbehavingHub
 from tests.support.misbehaving_hub.faults import Say
 from tests.support.node_programs import node_program
+from tests.support.waiting import long_run
 
-NODES = ["node", "node22", "node24"]
+NODES = ["node", pytest.param("node22", marks=long_run), pytest.param("node24", marks=long_run)]
 CHECKS = re.findall(r"^  async (\w+)\(\) \{$", (APPS / "client_checks.mjs").read_text("utf-8"), re.MULTILINE)
 assert len(CHECKS) > 10
 
