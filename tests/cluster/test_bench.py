@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.apps import copy_app
 from tests.support.cluster import WSD, Cluster, wsd
-from tests.support.waiting import eventually, until
+from tests.support.waiting import eventually, long_run, until
 
 SMALL = ("bench", "--connections", "40", "--channels", "2", "--rate", "50", "--duration", "1")
 
@@ -40,6 +40,7 @@ def test_people_get_a_table_and_a_histogram(cluster: Cluster) -> None:
     assert " ms  " in result.stdout
 
 
+@long_run
 def test_failures_during_a_run_are_counted(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "2") as cluster:
 

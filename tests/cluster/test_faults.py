@@ -13,7 +13,7 @@ from tests.support.apps import copy_app
 from tests.support.cluster import FAST_HEALTH, Cluster
 from tests.support.handshakes import Handshakes
 from tests.support.signals import stopped
-from tests.support.waiting import eventually, until
+from tests.support.waiting import eventually, long_run, until
 
 pytestmark = pytest.mark.anyio
 
@@ -221,7 +221,7 @@ async def test_an_nginx_configuration_that_was_edited_is_restored(tmp_path: Path
         assert "nginx.conf was changed or removed by somebody else" in cluster.wsd("events").stdout
 
 
-@pytest.mark.parametrize("limit", ["max_age = 1.0", "max_messages = 10"])
+@pytest.mark.parametrize("limit", ["max_age = 1.0", pytest.param("max_messages = 10", marks=long_run)])
 async def test_old_workers_are_replaced_one_by_one_and_no_handshake_fails(tmp_path: Path, limit: str) -> None:
     config = f"[health]\nheartbeat_interval = 0.2\n{limit}\n"
     with Cluster(tmp_path, "--workers", "2", config=config) as cluster:

@@ -17,7 +17,7 @@ import trustme
 
 from tests.support.cluster import ROOT
 from tests.support.ports import unused_port
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, long_run
 from tests.support.worker import worker
 from wsd.client import Left, Message, Position, RequestError, State, User, Waiting, WsdClient
 
@@ -810,6 +810,7 @@ async def test_a_host_with_two_addresses_that_refuse() -> None:
 # The library
 
 
+@long_run
 def test_a_program_of_a_user_passes_a_strict_type_checker(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(USERS_PROGRAM)

@@ -46,10 +46,10 @@ from tests.support.misbehaving_hub.faults import (
     too_large,
     too_many,
 )
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, long_run
 from tests.support.worker import close_opened, worker
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, long_run]
 
 
 class At:

@@ -13,9 +13,9 @@ from tests.support.hub_client import ask, close_of, receive
 from tests.support.misbehaving_hub import MisbehavingHub
 from tests.support.network import Network
 from tests.support.tcp_proxy import Way
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, long_run
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, long_run]
 
 
 @pytest.fixture
