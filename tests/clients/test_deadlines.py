@@ -24,7 +24,7 @@ from tests.support.misbehaving_hub.faults import (
 )
 from tests.support.network import Network
 from tests.support.tcp_proxy import Way
-from tests.support.waiting import long_run, until
+from tests.support.waiting import all_clients, until
 
 Tell = Callable[[Program], None]
 
@@ -229,7 +229,7 @@ def test_each_wait_of_the_usual_clients_ends_in_time(tmp_path: Path) -> None:
     run_at_once([Story(kind, name, tell) for kind in usual_kinds() for name, tell in SHORT.items()], tmp_path)
 
 
-@long_run
+@all_clients
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_wait_ends_in_time(kind: str, tmp_path: Path) -> None:
     run_at_once([Story(kind, name, tell) for name, tell in {**SHORT, **LONG}.items()], tmp_path)

@@ -8,7 +8,7 @@ import pytest
 from tests.support.client_kinds import Story, run_at_once, usual_kinds
 from tests.support.client_programs import KINDS, PageProgram, Program
 from tests.support.misbehaving_hub import MisbehavingHub
-from tests.support.waiting import long_run, until
+from tests.support.waiting import all_clients, until
 
 FIRST_ROUNDS = 20
 """Connections after which everything is full that a client keeps on purpose, such as the latest 5000 uids."""
@@ -71,7 +71,7 @@ def test_the_memory_of_the_usual_clients_does_not_grow(tmp_path: Path) -> None:
     run_at_once([Story(kind, "40 connections", rounds(40)) for kind in usual_kinds()], tmp_path)
 
 
-@long_run
+@all_clients
 @pytest.mark.parametrize("group", [KINDS[:3], KINDS[3:]], ids=["node", "others"])
 def test_the_memory_of_no_client_grows(group: tuple[str, ...], tmp_path: Path) -> None:
     run_at_once([Story(kind, "200 connections", rounds(200)) for kind in group], tmp_path)

@@ -15,7 +15,7 @@ from tests.support.crowd import Crowd, crowd, spread
 from tests.support.fleet import installed_kinds
 from tests.support.ports import unused_port
 from tests.support.valkey import server
-from tests.support.waiting import long_run, until
+from tests.support.waiting import all_clients, until
 
 FAULTS: dict[str, Fault] = {
     "workers are killed": faults.workers_killed,
@@ -64,7 +64,7 @@ def test_clients_of_all_kinds_lose_nothing(tmp_path: Path) -> None:
         assert "eyJ" not in "".join(path.read_text("utf-8") for path in logs)
 
 
-@long_run
+@all_clients
 def test_clients_of_all_kinds_lose_nothing_in_the_long_run(tmp_path: Path) -> None:
     """Handshakes fail during a stop, which in Node 20 and 22 fires `error`, and no `close`."""
     with site_of(tmp_path, 4, 8) as site, ExitStack() as stack:
@@ -74,7 +74,7 @@ def test_clients_of_all_kinds_lose_nothing_in_the_long_run(tmp_path: Path) -> No
         until(lambda: all(each.returned == 30 and each.are_open for each in crowds), "all clients to be back")
 
 
-@long_run
+@all_clients
 def test_clients_of_all_kinds_lose_nothing_while_an_external_redis_is_away(tmp_path: Path) -> None:
     with (
         server(tmp_path / "redis", unused_port(), "--appendonly", "yes") as redis,
@@ -84,7 +84,7 @@ def test_clients_of_all_kinds_lose_nothing_while_an_external_redis_is_away(tmp_p
         try_it(site, "Redis hangs", faults.redis_frozen)
 
 
-@long_run
+@all_clients
 def test_clients_that_lose_their_worker_do_not_all_come_back_at_the_same_moment(tmp_path: Path) -> None:
     """The pauses are random, between 0 and 1 second for clients that have not lived for 10 seconds."""
     with site_of(tmp_path, kinds=()) as site, ExitStack() as stack:

@@ -21,7 +21,7 @@ from tests.support.misbehaving_hub.faults import (
     saying,
     too_large,
 )
-from tests.support.waiting import long_run, until
+from tests.support.waiting import all_clients, until
 
 every_kind = pytest.mark.parametrize("kind", kinds())
 chromium_too = pytest.mark.parametrize("kind", kinds("chromium"))
@@ -84,12 +84,12 @@ def test_1500_messages_that_waited_stay_below_the_limits_of_the_hub(tmp_path: Pa
     run_at_once([Story(kind, "1500 messages", story_of_a_full_queue(True)) for kind in usual_kinds()], tmp_path)
 
 
-@long_run
+@all_clients
 def test_1500_messages_of_every_kind_stay_below_the_limits_of_the_hub(tmp_path: Path) -> None:
     run_at_once([Story(kind, "1500 messages", story_of_a_full_queue(True)) for kind in KINDS], tmp_path)
 
 
-@long_run
+@all_clients
 def test_a_hub_that_names_no_limits_is_not_flooded(tmp_path: Path) -> None:
     run_at_once([Story(kind, "500 messages", story_of_a_full_queue(False)) for kind in KINDS], tmp_path)
 
@@ -220,7 +220,7 @@ def test_a_message_that_kills_connections_is_given_up_and_the_others_are_not(ann
         assert times == 5 if others == 0 else times in {5, 6}
 
 
-@long_run
+@all_clients
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_message_that_kills_connections_is_given_up_with_all_pauses(ann: Program) -> None:
     with MisbehavingHub(always=[die_on("poison")]) as hub, new_client(ann, hub.url):

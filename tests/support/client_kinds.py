@@ -1,4 +1,4 @@
-"""Which kinds of clients a test tries: a few by default, and all of them where WSD_LONG_TESTS is set."""
+"""Which kinds of clients a test tries: a few by default, and all of them where WSD_ALL_CLIENTS is set."""
 
 import os
 import time
@@ -12,12 +12,12 @@ import pytest
 
 from tests.support.browser import CHROMIUM, chromium
 from tests.support.client_programs import KINDS, Program, client_program, node_versions
-from tests.support.waiting import long_run, until
+from tests.support.waiting import all_clients, until
 
 JAVASCRIPT = ("node20", "node22", "node24", "chromium")
 PYTHON = ("asyncio", "sync")
 
-IS_LONG = bool(os.environ.get("WSD_LONG_TESTS"))
+IS_LONG = bool(os.environ.get("WSD_ALL_CLIENTS"))
 
 
 def usual_kinds() -> tuple[str, ...]:
@@ -31,7 +31,7 @@ def kinds(*more: str) -> list[object]:
     `more`: kinds that each run tries as well.
     """
     always = {usual_kinds()[0], *more}
-    return [kind if kind in always else pytest.param(kind, marks=long_run) for kind in KINDS]
+    return [kind if kind in always else pytest.param(kind, marks=all_clients) for kind in KINDS]
 
 
 @contextmanager

@@ -16,6 +16,9 @@ T = TypeVar("T")
 long_run = pytest.mark.skipif(not os.environ.get("WSD_LONG_TESTS"), reason="runs where WSD_LONG_TESTS is set")
 """Marks longer runs of what a shorter test tries already."""
 
+all_clients = pytest.mark.skipif(not os.environ.get("WSD_ALL_CLIENTS"), reason="runs where WSD_ALL_CLIENTS is set")
+"""Marks what is tried with every kind of client, and takes many minutes."""
+
 PATIENCE_SECONDS = 30.0
 """Far more than anything takes: a test that waits this long has failed."""
 

@@ -11,9 +11,9 @@ from tests.support.client_programs import KINDS, PageProgram, Program, client_pr
 from tests.support.misbehaving_hub import MisbehavingHub
 from tests.support.misbehaving_hub.faults import CloseAtOnce, Refuse, of_type
 from tests.support.network import Network
-from tests.support.waiting import long_run, until
+from tests.support.waiting import all_clients, until
 
-pytestmark = long_run
+pytestmark = all_clients
 
 
 @pytest.fixture(params=KINDS)
