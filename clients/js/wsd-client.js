@@ -441,8 +441,9 @@ class Channels {
       membership = new Membership(this.positions.has(channel));
       this.memberships.set(channel, membership);
     }
+    const wasHeard = membership.heard;
     const result = change(membership);
-    if (!membership.heard) this.#forget(channel);
+    if (wasHeard && !membership.heard) this.#forget(channel);
     if (membership.isOver) this.memberships.delete(channel);
     return result;
   }

@@ -40,8 +40,9 @@ class Channels:
         membership = self.memberships.get(channel)
         if membership is None:
             membership = self.memberships[channel] = Membership(heard=channel in self.positions)
+        was_heard = membership.heard
         yield membership
-        if not membership.heard:
+        if was_heard and not membership.heard:
             self._forget(channel)
         if membership.is_over:
             del self.memberships[channel]
