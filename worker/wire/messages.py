@@ -239,7 +239,10 @@ class Subscribe(Struct, frozen=True, tag="subscribe"):
     last: Annotated[int, Meta(ge=1, le=MAX_NEWEST)] | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError, which becomes `invalid_request`."""
+        """Check that the client asks for one kind of earlier messages.
+
+        Raises ValueError, which becomes `invalid_request`.
+        """
         if self.since is not None and self.last is not None:
             raise ValueError("since and last exclude each other")
 
