@@ -24,7 +24,7 @@ from tests.support.misbehaving_hub.faults import (
 )
 from tests.support.network import Network
 from tests.support.tcp_proxy import Way
-from tests.support.waiting import all_clients, until
+from tests.support.waiting import all_clients, long_run, until
 
 Tell = Callable[[Program], None]
 
@@ -225,6 +225,7 @@ LONG: dict[str, Tell] = {
 }
 
 
+@long_run
 def test_each_wait_of_the_usual_clients_ends_in_time(tmp_path: Path) -> None:
     run_at_once([Story(kind, name, tell) for kind in usual_kinds() for name, tell in SHORT.items()], tmp_path)
 

@@ -137,6 +137,7 @@ async def test_the_login_can_be_used_by_everybody(cluster: Cluster, browser: int
             assert faults(tab) == []
 
 
+@long_run
 async def test_the_dashboard_can_be_used_by_everybody_in_each_of_its_states(tmp_path: Path, browser: int) -> None:
     with Cluster(tmp_path, "--workers", "2", config='[dashboard]\ntoken = "first"\n') as cluster:
         clients = [await talkative(cluster, name) for name in ("ann", LONG, "\u05e9\u05dc\u05d5\u05dd")]
@@ -177,6 +178,7 @@ async def test_the_dashboard_with_odd_names_and_a_failed_request_can_be_used_by_
         assert unnamed(tab) == []
 
 
+@long_run
 async def test_the_dashboard_does_not_read_its_figures_aloud(cluster: Cluster, browser: int) -> None:
     cluster_url = cluster.status().dashboard_url
     with watched_tab(browser, cluster_url) as tab:
@@ -189,6 +191,7 @@ async def test_the_dashboard_does_not_read_its_figures_aloud(cluster: Cluster, b
         assert set(tab.run("spoken")) <= {"page"}  # the number of sessions, when it has changed
 
 
+@long_run
 async def test_tab_moves_through_the_hub_page_in_the_order_that_is_seen(cluster: Cluster, browser: int) -> None:
     with watched_tab(browser, hub(cluster)) as tab:
         until(lambda: tab.text("#state") == "connected")
@@ -201,6 +204,7 @@ async def test_tab_moves_through_the_hub_page_in_the_order_that_is_seen(cluster:
         assert seen == ["text", "Send", "reconnect"]
 
 
+@long_run
 async def test_nothing_moves_for_visitors_who_want_no_motion(cluster: Cluster, browser: int) -> None:
     moving = "[...document.querySelectorAll('*')].filter((e) => getComputedStyle(e).transitionDuration !== '0s').length"
     for url in (hub(cluster), cluster.status().dashboard_url, f"http://localhost:{cluster.port}/_wsd/dashboard/"):

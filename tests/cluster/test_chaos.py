@@ -97,6 +97,7 @@ def test_chaos_finds_processes_sockets_and_sessions_that_status_does_not_name(tm
         assert found == "nobody is connected once, but its sessions name no worker"
 
 
+@long_run
 def test_chaos_fails_if_the_supervisor_is_gone_at_the_end(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "1") as cluster, ThreadPoolExecutor(1) as beside:
         arguments = ["--duration", "11", "--subscribers", "2", "--publishers", "1", "--faults", "client-drop", "--json"]

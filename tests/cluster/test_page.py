@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.browser import CHROMIUM, Tab, chromium, open_tab
 from tests.support.cluster import Cluster
-from tests.support.waiting import eventually, until
+from tests.support.waiting import eventually, long_run, until
 from wsd.client import WsdClient
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")]
@@ -41,6 +41,7 @@ def test_two_tabs_on_two_workers_talk_to_each_other(cluster: Cluster, tmp_path: 
         (tmp_path / "page.png").write_bytes(base64.b64decode(shot))
 
 
+@long_run
 async def test_the_page_loses_nothing_while_its_worker_is_killed(tmp_path: Path) -> None:
     with (
         Cluster(tmp_path, "--workers", "2") as running,

@@ -42,7 +42,7 @@ async def collect(client: HubClient, heard: list[int]) -> None:
 @pytest.mark.parametrize(
     ("fault", "stand_in"),
     [
-        ("kill", True),
+        pytest.param("kill", True, marks=long_run),
         ("freeze", False),
         pytest.param("freeze", True, marks=long_run),
         pytest.param("kill", False, marks=long_run),

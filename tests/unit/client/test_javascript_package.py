@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.npm import npm_package
+from tests.support.waiting import long_run
 
 ROOT = Path(__file__).parents[3]
 PACKAGE = ROOT / "clients" / "js"
@@ -111,6 +112,7 @@ def checked_types(installed: Path, program: str) -> subprocess.CompletedProcess[
     return subprocess.run(command, cwd=installed, capture_output=True, text=True, timeout=120)
 
 
+@long_run
 def test_the_types_accept_what_is_right_and_refuse_what_is_wrong(installed: Path) -> None:
     result = checked_types(installed, "\n".join([*RIGHT.splitlines(), *WRONG]))
     first = len(RIGHT.splitlines()) + 1
