@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
 
 from wsd.supervisor.config.keys import BYTE_KEYS, Key, all_keys
 from wsd.supervisor.config.layers import Setting
@@ -98,6 +99,8 @@ def _in_security(config: Config) -> Iterator[Problem]:
     for key, hook in (("authenticate", security.authenticate), ("authorize", security.authorize)):
         if hook and not re.fullmatch(r"[\w.]+:[\w.]+", hook):
             yield "security", key, f"must have the form module:function, got {brief(hook)}"
+    if security.jwt_jwks_url and (problem := key_url_problem(security.jwt_jwks_url)):
+        yield "security", "jwt_jwks_url", problem
     for field in security.sensitive_fields:
         if not field or "," in field:
             yield "security", "sensitive_fields", f"must hold names without a comma, got {brief(field)}"
@@ -135,6 +138,33 @@ def is_network(text: str) -> bool:
     except ValueError:
         return False
     return "%" not in text and re.fullmatch(r"[^/]+(/[0-9]+)?", text) is not None
+
+
+def key_url_problem(url: str) -> str | None:
+    """Say why keys must not be fetched from a URL, or return None.
+
+    Whoever can change the answer on its way can be any user, so http is for this machine alone.
+    """
+    shown = brief(redacted(url) if "@" in url else url)
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        return f"must be a URL like https://login.example.com/jwks.json, got {shown}"
+    if parts.scheme not in ("http", "https") or not host or not re.fullmatch(r"[!-~]+", url):
+        return f"must be a URL like https://login.example.com/jwks.json, got {shown}"
+    if parts.username is not None:
+        return "must hold no user and no password"
+    if parts.scheme == "http" and not _is_loopback(host):
+        return f"must begin with https://, because the keys decide who a client is, got {shown}"
+    return None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def host_problem(host: str) -> str | None:

@@ -127,6 +127,7 @@ class SecurityConfig(Section, frozen=True):
     jwt_secret: str = ""
     jwt_public_key_file: str = ""
     jwt_jwks_file: str = ""
+    jwt_jwks_url: str = ""
     jwt_algorithms: tuple[str, ...] = ("HS256",)
     jwt_audience: str = ""
     jwt_issuer: str = ""

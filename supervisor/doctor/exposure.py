@@ -56,7 +56,7 @@ def risks(config: Config) -> Iterator[Finding]:
         yield warning(
             "authentication",
             f"{host} is reachable from other machines, and every client may claim to be any user",
-            "set security.jwt_secret, jwt_public_key_file, jwt_jwks_file or authenticate; or cluster.host = 127.0.0.1",
+            "set one of security.jwt_* or security.authenticate; or cluster.host = 127.0.0.1",
         )
     elif not config.cluster.app and not security.authorize:
         yield warning(
@@ -159,4 +159,5 @@ def _is_public(config: Config) -> bool:
 
 def _authenticates(config: Config) -> bool:
     security = config.security
-    return bool(security.jwt_secret or security.jwt_public_key_file or security.jwt_jwks_file or security.authenticate)
+    keys = (security.jwt_secret, security.jwt_public_key_file, security.jwt_jwks_file, security.jwt_jwks_url)
+    return bool(security.authenticate or any(keys))

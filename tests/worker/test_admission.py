@@ -11,11 +11,13 @@ from typing import Any
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from websockets.asyncio.client import connect, unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.support.apps import copy_app
 from tests.support.hub_client import ask, close_of, hub_client, receive
+from tests.support.key_server import key_server
 from tests.support.ports import unused_port
 from tests.support.server import uvicorn
 from tests.support.valkey import server, valkey
@@ -132,6 +134,20 @@ async def test_a_client_whose_identity_cannot_be_found_out_may_come_back(
         connection = await serving.open(additional_headers={"X-User": user})
         assert await close_of(connection) == (1011, reason)
         assert refusals(serving) == {"unauthenticated": 1}
+
+
+async def test_keys_of_tokens_come_from_a_url(tmp_path: Path) -> None:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    text = jwt.encode({"sub": "42", "exp": time.time() + 3600}, key, "RS256", headers={"kid": "first"})
+    with key_server(first=key) as keys:
+        with worker(tmp_path, jwt_jwks_url=keys.url, jwt_algorithms="RS256") as serving:
+            for _ in range(2):
+                assert (await receive(await serving.open(f"token={text}")))["user_id"] == "42"
+        keys.status = 500
+        with worker(tmp_path, jwt_jwks_url=keys.url, jwt_algorithms="RS256") as serving:
+            connection = await serving.open(f"token={text}")
+            assert await close_of(connection) == (1011, "the keys of tokens cannot be read at this time")
+    assert keys.requests == 2
 
 
 async def test_a_connection_ends_with_its_token_and_comes_back_with_a_new_one(tmp_path: Path) -> None:

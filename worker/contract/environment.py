@@ -104,6 +104,7 @@ class WorkerEnv:
     # The worker does not read this digest. It makes the environment differ once the file has another key.
     jwt_public_key_digest: str = _env("WSD_WORKER_JWT_PUBLIC_KEY_DIGEST", "")
     jwt_jwks_file: str = _env("WSD_WORKER_JWT_JWKS_FILE", "", "security.jwt_jwks_file")
+    jwt_jwks_url: str = _env("WSD_WORKER_JWT_JWKS_URL", "", "security.jwt_jwks_url")
     jwt_algorithms: str = _env("WSD_WORKER_JWT_ALGORITHMS", "HS256", "security.jwt_algorithms")
     jwt_audience: str = _env("WSD_WORKER_JWT_AUDIENCE", "", "security.jwt_audience")
     jwt_issuer: str = _env("WSD_WORKER_JWT_ISSUER", "", "security.jwt_issuer")
@@ -116,7 +117,8 @@ class WorkerEnv:
     @property
     def authenticates(self) -> bool:
         """True if the settings say how clients are authenticated."""
-        return bool(self.authenticate or self.jwt_secret or self.jwt_public_key_file or self.jwt_jwks_file)
+        keys = (self.jwt_secret, self.jwt_public_key_file, self.jwt_jwks_file, self.jwt_jwks_url)
+        return bool(self.authenticate or any(keys))
 
     def to_env(self) -> dict[str, str]:
         """Return the variables to start a worker with. `from_env` reads the same record from them."""

@@ -119,6 +119,7 @@ def authenticator(env: WorkerEnv) -> Authenticate | None:
         secret=env.jwt_secret,
         public_key_file=env.jwt_public_key_file,
         jwks_file=env.jwt_jwks_file,
+        jwks_url=env.jwt_jwks_url,
         algorithms=tuple(filter(None, env.jwt_algorithms.split(","))),
         audience=env.jwt_audience,
         issuer=env.jwt_issuer,

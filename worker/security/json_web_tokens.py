@@ -1,5 +1,6 @@
 """Authentication by JSON Web Tokens (RFC 7519)."""
 
+import inspect
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from wsd.worker.security.authentication import (
     NewTokenNeededError,
     TokenExpiredError,
 )
+from wsd.worker.security.jwks_url import JWKSURL
 
 if TYPE_CHECKING:
     import jwt
@@ -37,11 +39,15 @@ UNKNOWN_KEY_CHECK_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class JWTSettings:
-    """The settings for tokens. One kind of key is set: a shared secret, a public key (PEM) or a JWKS (RFC 7517)."""
+    """The settings for tokens. One kind of key is set: a shared secret, a public key (PEM) or a JWKS (RFC 7517).
+
+    The JWKS is in a file, or behind a URL.
+    """
 
     secret: str = ""
     public_key_file: str = ""
     jwks_file: str = ""
+    jwks_url: str = ""
     algorithms: tuple[str, ...] = ("HS256",)
     audience: str = ""
     issuer: str = ""
@@ -51,7 +57,7 @@ class JWTSettings:
 
     @property
     def configured(self) -> bool:
-        return bool(self.secret or self.public_key_file or self.jwks_file)
+        return bool(self.secret or self.public_key_file or self.jwks_file or self.jwks_url)
 
 
 class JWTAuthenticator:
@@ -76,9 +82,11 @@ class JWTAuthenticator:
         for name in settings.algorithms:
             if name not in jwt.algorithms.get_default_algorithms():
                 raise ValueError(f'security.jwt_algorithms: there is no "{name}"')
-        self._keys: Callable[[str | None], Any]
+        self._keys: Callable[[str | None], Any]  # returns a key or an awaitable of one
         if settings.jwks_file:
             self._keys = JWKSFile(Path(settings.jwks_file), clock).key
+        elif settings.jwks_url:
+            self._keys = JWKSURL(settings.jwks_url, clock).key
         else:
             key = settings.secret or _read(Path(settings.public_key_file), "security.jwt_public_key_file")
             for algorithm in settings.algorithms:
@@ -89,7 +97,7 @@ class JWTAuthenticator:
                     raise ValueError(f"{source} is no key for {algorithm}: {exc}") from None
             self._keys = lambda kid: key
 
-    def authenticate(self, scope: Scope) -> Identity:
+    async def authenticate(self, scope: Scope) -> Identity:
         """Return who a client is by its token.
 
         Raises AuthenticationError.
@@ -97,16 +105,37 @@ class JWTAuthenticator:
         token = token_of(scope)
         if token is None:
             raise AuthenticationError("a token is missing")
+        claims = await self.claims(token)
+        settings = self._settings
+        user_id = claims.get(settings.user_claim)
+        if isinstance(user_id, bool) or not isinstance(user_id, str | int) or user_id == "":
+            raise AuthenticationError(f"the token has no {settings.user_claim}")
+        username = claims.get(settings.username_claim)
+        return Identity(
+            str(user_id),
+            username.strip() if isinstance(username, str) else "",
+            claims,
+            expires_at=_end(int(claims["exp"]), settings.leeway, self._wall_clock()),
+        )
+
+    async def claims(self, token: str) -> dict[str, Any]:
+        """Return the claims of a token, after its signature, its times, its audience and its issuer were checked.
+
+        Raises AuthenticationError.
+        """
         settings, jwt = self._settings, self._jwt
         try:
+            key = self._keys(jwt.get_unverified_header(token).get("kid"))
+            if inspect.isawaitable(key):
+                key = await key
             claims: dict[str, Any] = jwt.decode(
                 token,
-                self._keys(jwt.get_unverified_header(token).get("kid")),
+                key,
                 algorithms=list(settings.algorithms),
                 audience=settings.audience or None,
                 issuer=settings.issuer or None,
                 leeway=settings.leeway,
-                # PyJWT accepts no number for `sub`. The claim with the user id is checked below.
+                # PyJWT accepts no number for `sub`. The claim with the user id is checked by `authenticate`.
                 options={"require": ["exp"], "verify_aud": bool(settings.audience), "verify_sub": False},
             )
         except jwt.ExpiredSignatureError:
@@ -119,16 +148,7 @@ class JWTAuthenticator:
             # Keys are rotated while clients still have tokens of the earlier key, or before the new key is read here.
             passes = isinstance(exc, jwt.InvalidSignatureError | jwt.InvalidKeyError | jwt.ImmatureSignatureError)
             raise (NewTokenNeededError if passes else AuthenticationError)("the token is not valid") from None
-        user_id = claims.get(settings.user_claim)
-        if isinstance(user_id, bool) or not isinstance(user_id, str | int) or user_id == "":
-            raise AuthenticationError(f"the token has no {settings.user_claim}")
-        username = claims.get(settings.username_claim)
-        return Identity(
-            str(user_id),
-            username.strip() if isinstance(username, str) else "",
-            claims,
-            expires_at=_end(int(claims["exp"]), settings.leeway, self._wall_clock()),
-        )
+        return claims
 
 
 def _end(exp: int, leeway: float, now: float) -> float:
@@ -213,6 +233,7 @@ def _check(settings: JWTSettings) -> None:
         "jwt_secret": settings.secret,
         "jwt_public_key_file": settings.public_key_file,
         "jwt_jwks_file": settings.jwks_file,
+        "jwt_jwks_url": settings.jwks_url,
     }
     given = [name for name, value in sources.items() if value]
     if len(given) != 1:

@@ -288,6 +288,37 @@ def test_a_host_is_an_address_or_a_name(host: str, problem: str | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("https://login.example.com/jwks.json?v=1", None),
+        ("http://127.0.0.1:8080/jwks", None),
+        ("http://localhost/", None),
+        ("http://[::1]:1/", None),
+        ("http://login.example.com/jwks", "must begin with https://, because the keys decide who a client is, got"),
+        ("http://127.0.0.1.example.com/", "must begin with https://"),
+        ("http://localhost.example.com/", "must begin with https://"),
+        ("ftp://login.example.com/", 'must be a URL like https://login.example.com/jwks.json, got "ftp://login'),
+        ("file:///etc/keys.json", "must be a URL like"),
+        ("keys.json", 'must be a URL like https://login.example.com/jwks.json, got "keys.json"'),
+        ("https://", "must be a URL like"),
+        ("https://h:x/", "must be a URL like"),
+        ("https://[h/", "must be a URL like"),
+        ("https://h/a b", "must be a URL like"),
+        ("https://user:pw@h/", "must hold no user and no password"),
+        ("https://user:pw@h:x/", 'got "https://***"'),
+    ],
+)
+def test_keys_of_tokens_come_by_https_or_from_this_machine(url: str, problem: str | None) -> None:
+    if problem is None:
+        write(f'[security]\njwt_jwks_url = "{url}"\n')
+        assert load({}, {}, None).config.security.jwt_jwks_url == url
+    else:
+        message = problem_of(f'[security]\njwt_jwks_url = "{url}"\n')
+        assert message.startswith("wsd.toml line 2: security.jwt_jwks_url must ")
+        assert problem in message
+
+
+@pytest.mark.parametrize(
     ("url", "shown"),
     [
         ("redis://h:1/0", "redis://h:1/0"),

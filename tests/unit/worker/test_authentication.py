@@ -57,12 +57,16 @@ def jwks(*kids: str) -> str:
     return json.dumps({"keys": [{**key, "kid": kid} for key, kid in zip(keys, kids, strict=True)]})
 
 
+def identity_by(authenticator: JWTAuthenticator, sent: Scope) -> Identity:
+    return asyncio.run(authenticator.authenticate(sent))
+
+
 def hs256(**changes: Any) -> JWTAuthenticator:
     return JWTAuthenticator(JWTSettings(secret=SECRET, **changes))
 
 
 def test_a_token_names_its_user() -> None:
-    identity = hs256().authenticate(signed(role="admin"))
+    identity = identity_by(hs256(), signed(role="admin"))
     assert (identity.user_id, identity.username, identity.claims["role"]) == ("42", "Ann", "admin")
 
 
@@ -82,7 +86,7 @@ def test_a_token_holds_until_its_exp(monkeypatch: pytest.MonkeyPatch, exp: Any, 
     now = 1_000_000_000.0
     monkeypatch.setattr("jwt.api_jwt.datetime", _Clock)
     made = JWTAuthenticator(JWTSettings(secret=SECRET), wall_clock=lambda: now)
-    identity = made.authenticate(signed(exp=exp))
+    identity = identity_by(made, signed(exp=exp))
     assert identity.expires_at == expires_at
     assert identity.seconds_left(now) == (expires_at - now if expires_at else None)
 
@@ -113,7 +117,7 @@ class _Clock(datetime):
 )
 def test_times_that_are_none_make_a_token_invalid(changes: dict[str, Any]) -> None:
     with pytest.raises(AuthenticationError, match="the token is not valid"):
-        hs256().authenticate(signed(**changes))
+        identity_by(hs256(), signed(**changes))
 
 
 @pytest.mark.parametrize(("connections", "seconds"), [(0, 1), (1000, 1), (5000, 5), (15_000, 10)])
@@ -139,13 +143,13 @@ def test_a_query_is_logged_without_its_secrets(query: bytes, shown: bytes) -> No
 
 
 def test_a_number_may_be_a_user_id() -> None:
-    assert hs256().authenticate(signed(sub=42)).user_id == "42"
+    assert identity_by(hs256(), signed(sub=42)).user_id == "42"
 
 
 def test_other_claims_may_hold_the_names() -> None:
     settings = hs256(user_claim="uid", username_claim="nick")
-    assert settings.authenticate(signed(uid=7, nick="A.")).user_id == "7"
-    assert settings.authenticate(signed(uid="7", nick=["no", "text"])).username == ""
+    assert identity_by(settings, signed(uid=7, nick="A.")).user_id == "7"
+    assert identity_by(settings, signed(uid="7", nick=["no", "text"])).username == ""
 
 
 @pytest.mark.parametrize(
@@ -166,7 +170,7 @@ def test_other_claims_may_hold_the_names() -> None:
 )
 def test_a_wrong_token_is_refused_with_the_reason(sent: Scope, problem: str) -> None:
     with pytest.raises(AuthenticationError, match=f"^{problem}$"):
-        hs256().authenticate(sent)
+        identity_by(hs256(), sent)
 
 
 @pytest.mark.parametrize(
@@ -185,36 +189,36 @@ def test_a_wrong_token_is_refused_with_the_reason(sent: Scope, problem: str) -> 
 )
 def test_a_token_whose_time_or_key_is_wrong_may_be_replaced(sent: Scope, may_come_back: bool) -> None:
     with pytest.raises(AuthenticationError) as refused:
-        hs256().authenticate(sent)
+        identity_by(hs256(), sent)
     assert isinstance(refused.value, NewTokenNeededError) == may_come_back
 
 
 def test_clocks_may_differ_by_a_few_seconds() -> None:
-    assert hs256().authenticate(signed(exp=time.time() - 5)).user_id == "42"
+    assert identity_by(hs256(), signed(exp=time.time() - 5)).user_id == "42"
 
 
 def test_audience_and_issuer_are_checked_where_they_are_set() -> None:
     checked = hs256(audience="chat", issuer="us")
-    assert checked.authenticate(signed(aud="chat", iss="us")).user_id == "42"
-    assert hs256().authenticate(signed(aud="whatever", iss="whoever")).user_id == "42"
+    assert identity_by(checked, signed(aud="chat", iss="us")).user_id == "42"
+    assert identity_by(hs256(), signed(aud="whatever", iss="whoever")).user_id == "42"
     for wrong in ({"aud": "other", "iss": "us"}, {"aud": "chat", "iss": "them"}, {"iss": "us"}, {"aud": "chat"}):
         with pytest.raises(AuthenticationError):
-            checked.authenticate(signed(**wrong))
+            identity_by(checked, signed(**wrong))
 
 
 def test_a_public_key_checks_and_does_not_sign(tmp_path: Path) -> None:
     path = tmp_path / "key.pem"
     path.write_bytes(public_pem(KEYS[0]))
     authenticator = JWTAuthenticator(JWTSettings(public_key_file=str(path), algorithms=("RS256",)))
-    assert authenticator.authenticate(signed(KEYS[0], "RS256")).user_id == "42"
+    assert identity_by(authenticator, signed(KEYS[0], "RS256")).user_id == "42"
     with pytest.raises(AuthenticationError):
-        authenticator.authenticate(signed(KEYS[1], "RS256"))
+        identity_by(authenticator, signed(KEYS[1], "RS256"))
     # The public key, which everybody has, as the secret of an HMAC: PyJWT itself would not sign it.
     header, payload = signed()["query_string"].decode().partition("token=")[2].split(".")[:2]
     key = jwt.get_algorithm_by_name("HS256")
     forged = key.sign(f"{header}.{payload}".encode(), public_pem(KEYS[0]))
     with pytest.raises(AuthenticationError):
-        authenticator.authenticate(scope(f"{header}.{payload}.{jwt.utils.base64url_encode(forged).decode()}"))
+        identity_by(authenticator, scope(f"{header}.{payload}.{jwt.utils.base64url_encode(forged).decode()}"))
 
 
 def test_keys_that_do_not_name_their_algorithm_serve_all_that_are_allowed(tmp_path: Path) -> None:
@@ -222,9 +226,9 @@ def test_keys_that_do_not_name_their_algorithm_serve_all_that_are_allowed(tmp_pa
     path.write_text(jwks("only"))
     authenticator = JWTAuthenticator(JWTSettings(jwks_file=str(path), algorithms=("RS512", "PS256")))
     for algorithm in ("RS512", "PS256"):
-        assert authenticator.authenticate(signed(KEYS[0], algorithm, kid="only")).user_id == "42"
+        assert identity_by(authenticator, signed(KEYS[0], algorithm, kid="only")).user_id == "42"
     with pytest.raises(AuthenticationError):
-        authenticator.authenticate(signed(KEYS[0], "RS256", kid="only"))
+        identity_by(authenticator, signed(KEYS[0], "RS256", kid="only"))
 
 
 def test_keys_of_a_set_are_chosen_by_id_and_may_be_rotated(tmp_path: Path) -> None:
@@ -232,23 +236,23 @@ def test_keys_of_a_set_are_chosen_by_id_and_may_be_rotated(tmp_path: Path) -> No
     path.write_text(jwks("first"))
     now = 0.0
     authenticator = JWTAuthenticator(JWTSettings(jwks_file=str(path), algorithms=("RS256",)), lambda: now)
-    assert authenticator.authenticate(signed(KEYS[0], "RS256")).user_id == "42"  # there is only one
-    assert authenticator.authenticate(signed(KEYS[0], "RS256", kid="first")).user_id == "42"
+    assert identity_by(authenticator, signed(KEYS[0], "RS256")).user_id == "42"  # there is only one
+    assert identity_by(authenticator, signed(KEYS[0], "RS256", kid="first")).user_id == "42"
     second = signed(KEYS[1], "RS256", kid="second")
     with pytest.raises(NewTokenNeededError):  # the file is not looked at again within a second
-        authenticator.authenticate(second)
+        identity_by(authenticator, second)
     path.write_text(jwks("first", "second"))
     now = 2.0
-    assert authenticator.authenticate(second).user_id == "42"
+    assert identity_by(authenticator, second).user_id == "42"
     with pytest.raises(AuthenticationError):
-        authenticator.authenticate(signed(KEYS[1], "RS256"))  # which of them?
+        identity_by(authenticator, signed(KEYS[1], "RS256"))  # which of them?
     path.write_text("broken")
     now = 60.0
-    assert authenticator.authenticate(second).user_id == "42", "a broken file takes no keys away"
+    assert identity_by(authenticator, second).user_id == "42", "a broken file takes no keys away"
     path.write_text(jwks("first"))
     now = 120.0
     with pytest.raises(AuthenticationError):
-        authenticator.authenticate(second)
+        identity_by(authenticator, second)
 
 
 def test_a_set_is_read_again_when_a_link_leads_to_another_file_of_the_same_age(tmp_path: Path) -> None:
@@ -263,7 +267,7 @@ def test_a_set_is_read_again_when_a_link_leads_to_another_file_of_the_same_age(t
     link.unlink()
     link.symlink_to(tmp_path / "other")
     now = 2.0
-    assert authenticator.authenticate(signed(KEYS[1], "RS256", kid="second")).user_id == "42"
+    assert identity_by(authenticator, signed(KEYS[1], "RS256", kid="second")).user_id == "42"
 
 
 @pytest.mark.parametrize(
@@ -271,6 +275,8 @@ def test_a_set_is_read_again_when_a_link_leads_to_another_file_of_the_same_age(t
     [
         ({"secret": "short"}, "security.jwt_secret must have 32 bytes at least for HS256, got 5"),
         ({"secret": SECRET, "jwks_file": "x"}, "exactly one of .* must be set, got jwt_secret, jwt_jwks_file"),
+        ({"jwks_file": "x", "jwks_url": "https://x"}, "exactly one of .* set, got jwt_jwks_file, jwt_jwks_url"),
+        ({"jwks_url": "https://x"}, "HS256 does not go with jwt_jwks_url"),
         ({"secret": SECRET, "algorithms": ()}, "jwt_algorithms must name an algorithm"),
         ({"secret": SECRET, "algorithms": ("none",)}, 'must not hold "none"'),
         ({"secret": SECRET, "algorithms": ("RS256",)}, "RS256 does not go with jwt_secret"),
