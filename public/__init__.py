@@ -1,7 +1,7 @@
 """wsd: a WebSocket cluster on one machine or several, started by one command.
 
-Everything that an application imports is here: the connection manager, the middleware, and what the methods of the
-manager take, return and raise. A name is loaded when it is first used, so that `import wsd` and the `wsd` command load
+Everything that an application imports is here: the cluster, the connection manager, the middleware, and what their
+methods take, return and raise. A name is loaded when it is first used, so that `import wsd` and the `wsd` command load
 neither Starlette nor redis.
 """
 
@@ -9,7 +9,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wsd.worker.application.client import Client
+    from wsd.worker.application.cluster import Cluster
+    from wsd.worker.application.errors import (
+        ClientRefusedError,
+        EventLoopBlockedError,
+        InvalidChannelError,
+        InvalidDataError,
+        SyncTimeoutError,
+        WorkerNotRunningError,
+    )
+    from wsd.worker.application.formats import Encode, data_format, hub_format
+    from wsd.worker.application.records import Gap, History, Joined, Message, Presence, Record
     from wsd.worker.connection_manager import ConnectionManager
+    from wsd.worker.contract.errors import WsdError
     from wsd.worker.errors import (
         ChannelFullError,
         ConnectionEndedError,
@@ -17,50 +30,101 @@ if TYPE_CHECKING:
         RedisUnavailableError,
         TooManyConnectionsError,
     )
+    from wsd.worker.health import WorkerHealth
     from wsd.worker.manager.connection import Connection
     from wsd.worker.manager.publisher import Published
+    from wsd.worker.manager.statistics import ClusterStatistics, WorkerStatistics
     from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
     from wsd.worker.process_workers import get_websocket_manager
     from wsd.worker.security.authentication import Identity
     from wsd.worker.websocket_middleware import WebSocketMiddleware
     from wsd.worker.wire.close_codes import CloseCode
+    from wsd.worker.wire.messages import Member, PresenceChanged, Sender
     from wsd.worker.wire.position import Position
 
     __version__: str
 
 __all__ = [
     "ChannelFullError",
+    "Client",
+    "ClientRefusedError",
     "CloseCode",
+    "Cluster",
+    "ClusterStatistics",
     "Connection",
     "ConnectionEndedError",
     "ConnectionManager",
     "DistributedWebSocketManager",
+    "Encode",
+    "EventLoopBlockedError",
+    "Gap",
+    "History",
     "Identity",
+    "InvalidChannelError",
+    "InvalidDataError",
+    "Joined",
+    "Member",
+    "Message",
     "NotStoredError",
     "Position",
+    "Presence",
+    "PresenceChanged",
     "Published",
+    "Record",
     "RedisUnavailableError",
+    "Sender",
+    "SyncTimeoutError",
     "TooManyConnectionsError",
     "WebSocketMiddleware",
+    "WorkerHealth",
+    "WorkerNotRunningError",
+    "WorkerStatistics",
+    "WsdError",
     "__version__",
+    "data_format",
     "get_websocket_manager",
+    "hub_format",
 ]
 
 _MODULES = {
     "ChannelFullError": "wsd.worker.errors",
+    "Client": "wsd.worker.application.client",
+    "ClientRefusedError": "wsd.worker.application.errors",
     "CloseCode": "wsd.worker.wire.close_codes",
+    "Cluster": "wsd.worker.application.cluster",
+    "ClusterStatistics": "wsd.worker.manager.statistics",
     "Connection": "wsd.worker.manager.connection",
     "ConnectionEndedError": "wsd.worker.errors",
     "ConnectionManager": "wsd.worker.connection_manager",
     "DistributedWebSocketManager": "wsd.worker.manager.websocket_manager",
+    "Encode": "wsd.worker.application.formats",
+    "EventLoopBlockedError": "wsd.worker.application.errors",
+    "Gap": "wsd.worker.application.records",
+    "History": "wsd.worker.application.records",
     "Identity": "wsd.worker.security.authentication",
+    "InvalidChannelError": "wsd.worker.application.errors",
+    "InvalidDataError": "wsd.worker.application.errors",
+    "Joined": "wsd.worker.application.records",
+    "Member": "wsd.worker.wire.messages",
+    "Message": "wsd.worker.application.records",
     "NotStoredError": "wsd.worker.errors",
     "Position": "wsd.worker.wire.position",
+    "Presence": "wsd.worker.application.records",
+    "PresenceChanged": "wsd.worker.wire.messages",
     "Published": "wsd.worker.manager.publisher",
+    "Record": "wsd.worker.application.records",
     "RedisUnavailableError": "wsd.worker.errors",
+    "Sender": "wsd.worker.wire.messages",
+    "SyncTimeoutError": "wsd.worker.application.errors",
     "TooManyConnectionsError": "wsd.worker.errors",
     "WebSocketMiddleware": "wsd.worker.websocket_middleware",
+    "WorkerHealth": "wsd.worker.health",
+    "WorkerNotRunningError": "wsd.worker.application.errors",
+    "WorkerStatistics": "wsd.worker.manager.statistics",
+    "WsdError": "wsd.worker.contract.errors",
+    "data_format": "wsd.worker.application.formats",
     "get_websocket_manager": "wsd.worker.process_workers",
+    "hub_format": "wsd.worker.application.formats",
 }
 
 

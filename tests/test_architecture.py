@@ -131,6 +131,7 @@ LAYERS = {
     "worker": """
         __main__
         app
+        application
         websocket_middleware
         endpoints connection_manager
         manager_name process_workers

@@ -6,12 +6,10 @@ and a broadcast reaches the clients of every worker.
 
 import asyncio
 import json
-import time
 import weakref
 from typing import Any
 
 from starlette.exceptions import WebSocketException
-from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from wsd.worker.channels.options import UNNUMBERED_PREFIX
@@ -21,8 +19,9 @@ from wsd.worker.manager.connection import Connection
 from wsd.worker.manager_name import ManagerName
 from wsd.worker.origin import Origin
 from wsd.worker.process_workers import current_worker, live_workers, serving_worker
-from wsd.worker.security.admission import IDENTITY_KEY
+from wsd.worker.security.admission import GUEST, identity_in
 from wsd.worker.security.authentication import Identity
+from wsd.worker.server.other_protocols import note_messages
 from wsd.worker.wire.close_codes import CloseCode
 from wsd.worker.wire.names import name_problem
 from wsd.worker.worker import Worker
@@ -104,7 +103,7 @@ class ConnectionManager:
         if handle is not None:
             connection.outbox.release()
             return
-        _note_messages(websocket, connection.outbox)
+        note_messages(websocket, connection.outbox)
         sender = asyncio.create_task(_send(weakref.ref(websocket), connection.outbox))
         self._senders[connection.session_id] = sender
         sender.add_done_callback(lambda _, key=connection.session_id: self._senders.pop(key, None))  # type: ignore[misc]
@@ -141,47 +140,13 @@ class ConnectionManager:
 
 def _identity(websocket: WebSocket, worker: Worker) -> Identity:
     """Return the identity of a client that the application has not named. A guest has no user id."""
-    found: Identity | None = getattr(websocket.state, IDENTITY_KEY, None)
+    found = identity_in(websocket.scope)
     if found is not None:
         return found
-    if "user" in websocket.scope:  # set by Starlette's AuthenticationMiddleware
-        user = websocket.scope["user"]
-        if not getattr(user, "is_authenticated", False):
-            return GUEST
-        name = _text_of(user, "display_name")
-        return Identity(_text_of(user, "identity") or name, name)
     if worker.env.authenticates:
         return GUEST
     query = websocket.query_params
     return Identity(query.get("user_id", ""), query.get("username", ""))
-
-
-def _text_of(user: object, attribute: str) -> str:
-    """Return an attribute of Starlette's user as text, "" if it has none."""
-    try:
-        return str(getattr(user, attribute))
-    except (AttributeError, NotImplementedError):  # Starlette's own SimpleUser has no identity
-        return ""
-
-
-GUEST = Identity("")
-
-
-def _note_messages(websocket: WebSocket, outbox: Outbox) -> None:
-    """Note when the client sends something, for the idle timeout.
-
-    Under a server with another protocol than ours, only the application receives what its clients send.
-    """
-    receive = websocket._receive
-
-    async def receive_and_note() -> Message:
-        message = await receive()
-        if message["type"] == "websocket.receive":
-            outbox.received_at = time.monotonic()
-        return message
-
-    outbox.received_at = time.monotonic()
-    websocket._receive = receive_and_note
 
 
 async def _send(websocket: "weakref.ref[WebSocket]", outbox: Outbox) -> None:

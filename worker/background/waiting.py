@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from typing import Any
 
 STALL_SECONDS = 1.0
 """A timer that fires this much later than it was due shows that the process was stopped, swapped out or starved."""
@@ -13,6 +14,19 @@ async def wait_at_most(event: asyncio.Event, seconds: float | None) -> bool:
         async with asyncio.timeout(seconds):
             await event.wait()
     return event.is_set()
+
+
+async def end_tasks(*tasks: "asyncio.Task[Any]") -> list[Exception]:
+    """Cancel tasks and wait until they have ended. Return the exceptions that they have raised.
+
+    If the caller is cancelled meanwhile, the CancelledError keeps its message, by which anyio knows its own. That of
+    `asyncio.gather` would be the one of the tasks.
+    """
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    raised = [task.exception() for task in tasks if not task.cancelled()]
+    return [exc for exc in raised if isinstance(exc, Exception)]
 
 
 def raise_if_cancelled() -> None:

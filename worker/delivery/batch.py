@@ -3,8 +3,8 @@
 The frames of a server are not masked (RFC 6455, 5.1), so their bytes are the same for every client.
 """
 
-from collections.abc import Container
-from typing import Literal
+from collections.abc import Callable, Container
+from typing import Literal, NamedTuple
 
 from wsd.worker.wire import frames
 from wsd.worker.wire.compression import deflate
@@ -24,13 +24,14 @@ class Message:
     `position` is set where the slow readers of its channel may need it, see `Backlog`.
     """
 
-    __slots__ = ("_deflated", "frame", "opcode", "payload", "position")
+    __slots__ = ("_deflated", "frame", "opcode", "payload", "position", "translations")
 
     def __init__(self, payload: bytes, position: Position | None = None, opcode: int = TEXT) -> None:
         self.payload = payload
         self.position = position
         self.opcode = opcode
         self.frame = frames.encode(opcode, payload)
+        self.translations: Translations | None = None
         self._deflated: dict[int, bytes] | None = None
 
     def deflated(self, window_bits: int) -> bytes:
@@ -53,6 +54,12 @@ class Message:
         return [self]
 
 
+class OwnMessage(Message):
+    """A message that the application sends to one client itself. It is in the application's own protocol already."""
+
+    __slots__ = ()
+
+
 class Batch:
     """Messages of one channel, in order, that were sent within one turn of the event loop.
 
@@ -60,7 +67,7 @@ class Batch:
     be added to it.
     """
 
-    __slots__ = ("_deflated", "channel", "frame", "messages", "open", "policy")
+    __slots__ = ("_deflated", "channel", "frame", "messages", "open", "policy", "translations")
 
     def __init__(self, channel: str, policy: SlowReaders, messages: list[Message]) -> None:
         """`channel` is the name that clients know."""
@@ -69,6 +76,7 @@ class Batch:
         self.messages = messages
         self.open = True
         self.frame = b""
+        self.translations: Translations | None = None
         self._deflated: dict[int, bytes] | None = None
 
     def sealed(self) -> bytes:
@@ -91,6 +99,21 @@ class Batch:
 
 
 Item = Message | Batch
+
+
+class Translation(NamedTuple):
+    """The translation of an item of channels into an application's own protocol, see `delivery.translation`."""
+
+    item: Item | None  # None: nothing is sent
+    channel: str = ""
+    position: Position | None = None  # that a client has reached in the channel with this item
+
+
+Translate = Callable[[Message], Translation]
+"""Translates a message of the hub's protocol."""
+
+Translations = dict[Translate, Translation]
+"""The translations of one item that were made already. All clients with the same function share one."""
 
 
 def without_channels(items: list[Item], channels: Container[str]) -> list[Item]:

@@ -16,6 +16,7 @@ from wsd.worker.wire.close_codes import CloseCode, Ending, Side
 logger = get_logger(__name__)
 
 SendText = Callable[[str], Awaitable[None]]
+SendMessage = Callable[[Message], Awaitable[None]]
 
 
 class Outbox(SendQueue):
@@ -64,6 +65,15 @@ class Outbox(SendQueue):
         self.received_at = time.monotonic() if self._writer is not None else math.inf
         self.held = True
         self.fd = -1
+
+    def write_through(self, wrap: Callable[[Writer], Writer]) -> None:
+        """Write through a writer around the present one. The outlet then never writes to the socket directly.
+
+        Does nothing without a writer. To be called while the queue is held, once the WebSocket is accepted.
+        """
+        if self._writer is not None:
+            self._writer = wrap(self._writer)
+            self.writes_to(-1)
 
     def note(self, what: str, detail: str = "") -> None:
         """Add an event to the record of this connection."""
@@ -136,6 +146,14 @@ class Outbox(SendQueue):
             on_gone(self)
 
     async def pump(self, send_text: SendText) -> None:
+        """Send the texts that wait, as `pump_messages` does."""
+
+        async def send(message: Message) -> None:
+            await send_text(message.payload.decode())
+
+        await self.pump_messages(send)
+
+    async def pump_messages(self, send: SendMessage) -> None:
         """Send what waits, until the server wants the connection to end and all of it is sent.
 
         The caller then closes the WebSocket, with the code and the reason that `closing` has. Under our protocol
@@ -153,7 +171,7 @@ class Outbox(SendQueue):
                 self._recount()
                 for item in items:
                     for message in item.messages:
-                        await send_text(message.payload.decode())
+                        await send(message)
             self._wake.clear()
             if not self._backlog:
                 self._drop_backlog()

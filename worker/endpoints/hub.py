@@ -10,6 +10,7 @@ from starlette.routing import WebSocketRoute
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from wsd.worker.background.waiting import end_tasks
 from wsd.worker.delivery.handle import handle_of
 from wsd.worker.endpoints import hub_page
 from wsd.worker.endpoints.hub_client import Client
@@ -19,6 +20,7 @@ from wsd.worker.manager.membership import MAX_CHANNELS
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.security.admission import IDENTITY_KEY
 from wsd.worker.security.authentication import Identity
+from wsd.worker.server.other_protocols import close_code
 from wsd.worker.wire import frames
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.close_codes import CloseCode
@@ -121,8 +123,7 @@ async def _unless_gone(connecting: Coroutine[Any, Any, Connection], first: "asyn
             raise ConnectionEndedError("the WebSocket ended before its client was connected")
         return await task
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end_tasks(task)
 
 
 async def _serve(websocket: WebSocket, client: Client, first: "asyncio.Task[Message]") -> None:
@@ -143,11 +144,13 @@ async def _serve(websocket: WebSocket, client: Client, first: "asyncio.Task[Mess
         receiver.cancel()
         sender.cancel()
         client.ended(code, "")
-        results = await asyncio.gather(receiver, sender, return_exceptions=True)
-        connection.outbox.gone()
-    for result in results:
-        if isinstance(result, Exception) and not isinstance(result, WebSocketDisconnect):
-            raise result
+        try:
+            raised = await end_tasks(receiver, sender)
+        finally:
+            connection.outbox.gone()
+    for exc in raised:
+        if not isinstance(exc, WebSocketDisconnect):
+            raise exc
     if connection.closing.done():
         await _close(websocket, *connection.closing.result())
 
@@ -169,18 +172,6 @@ def _content(message: Message) -> str | bytes:
     text: str | None = message.get("text")
     content: str | bytes = message["bytes"] if text is None else text
     return content
-
-
-def close_code(disconnect: Message) -> int:
-    """Return the close code of a `websocket.disconnect` message.
-
-    uvicorn says 1005 both for a lost connection and for a close frame without a code, as browsers send for `close()`.
-    Only the frame comes with a reason, if an empty one.
-    """
-    code: int = disconnect.get("code", CloseCode.ABNORMAL)
-    if code == CloseCode.NO_STATUS:
-        return CloseCode.NORMAL if disconnect.get("reason") is not None else CloseCode.ABNORMAL
-    return code
 
 
 async def _close(websocket: WebSocket, code: int, reason: str) -> None:

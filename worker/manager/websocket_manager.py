@@ -56,10 +56,11 @@ class DistributedWebSocketManager:
         username: str = "",
         *,
         metadata: Mapping[str, Any] | None = None,
-        welcome: bool = True,
+        welcome: bool | Callable[[wire.Welcome], None] = True,
         resume_token: str = "",
         since: Mapping[str, Position] | None = None,
         outbox: Outbox | None = None,
+        trusted: bool = False,
     ) -> Connection:
         """Register a client, and return the handle of its connection.
 
@@ -67,9 +68,11 @@ class DistributedWebSocketManager:
         session again, and in those of `since`, and gets what it missed in them. Otherwise it gets a new session.
 
         `username` defaults to the user id. `metadata` is stored with a new session. `welcome`: whether the hub's
-        welcome is the client's first message. `since`: the position that the client has reached, by channel.
-        `outbox`: the one of its WebSocket, under a server with wsd's WebSocket protocol (`handle_of`). Nothing is sent
-        before `Connection.pump` or `Outbox.release` is called.
+        welcome is the client's first message; a function gets the welcome instead. `since`: the position that the
+        client has reached, by channel. `outbox`: the one of its WebSocket, under a server with wsd's WebSocket protocol
+        (`handle_of`). Nothing is sent before `Connection.pump` or `Outbox.release` is called. `trusted`: the client
+        enters exactly the channels of its earlier session, since the application has decided about them; `authorize`
+        is not asked.
 
         Raises TooManyConnectionsError; ConnectionEndedError if the WebSocket of `outbox` ends while the session is
         looked for; ValueError for a user id or name that is empty, longer than 128 characters or cannot be read, and
@@ -78,9 +81,11 @@ class DistributedWebSocketManager:
         session = await self._sessions.find_or_make(user_id, username, metadata, resume_token, outbox)
         outbox = self._registry.bind(outbox, session)
         async with self._registry.admission(outbox, session):
-            states = await self._membership.enter_all(outbox, session.info.channels, since or {})
+            states = await self._membership.enter_all(outbox, session.info.channels, since or {}, trusted=trusted)
         connection = Connection(outbox, self.limits, self._registry.handle_collected, resumed=session.resumed)
-        if welcome:
+        if callable(welcome):
+            welcome(session.welcome(states, self._announced_limits))
+        elif welcome:
             outbox.send_first(wire.encode(session.welcome(states, self._announced_limits)))
             self._fanout.sent += 1
         return connection

@@ -33,6 +33,9 @@ logger = get_logger(__name__)
 IDENTITY_KEY = "identity"
 """The key of the Identity in `scope["state"]`, once a client is authenticated."""
 
+GUEST = Identity("")
+"""A client that nothing identifies."""
+
 EXPIRED = "the token has expired"
 
 EXPIRIES_PER_SECOND = 1000
@@ -131,6 +134,29 @@ def authenticator(env: WorkerEnv) -> Authenticate | None:
     if env.authenticate:
         return load_hook("security.authenticate", env.authenticate)
     return JWTAuthenticator(settings).authenticate if settings.configured else None
+
+
+def identity_in(scope: Scope) -> Identity | None:
+    """Return the identity that wsd's authentication or Starlette's AuthenticationMiddleware has put into a scope.
+
+    A user that Starlette's middleware has not authenticated is a guest, who has no user id. None: neither has run.
+    """
+    found: Identity | None = scope.get("state", {}).get(IDENTITY_KEY)
+    if found is not None or "user" not in scope:
+        return found
+    user = scope["user"]
+    if not getattr(user, "is_authenticated", False):
+        return GUEST
+    name = _text_of(user, "display_name")
+    return Identity(_text_of(user, "identity") or name, name)
+
+
+def _text_of(user: object, attribute: str) -> str:
+    """Return an attribute of Starlette's user as text, "" if it has none."""
+    try:
+        return str(getattr(user, attribute))
+    except (AttributeError, NotImplementedError):  # Starlette's own SimpleUser has no identity
+        return ""
 
 
 async def refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:

@@ -248,9 +248,9 @@ def _item(message: Message) -> delivery.Message | None:
     """
     binary, text = message.get("bytes"), message.get("text")
     if isinstance(binary, bytes | bytearray | memoryview):
-        return delivery.Message(bytes(binary), opcode=BINARY)
+        return delivery.OwnMessage(bytes(binary), opcode=BINARY)
     if binary is None and isinstance(text, str):
-        return delivery.Message(text.encode())
+        return delivery.OwnMessage(text.encode())
     if binary is None and text is None:
         return None
     raise TypeError(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from wsd.worker.endpoints.hub import close_code
+from wsd.worker.server.other_protocols import close_code
 from wsd.worker.wire.close_codes import CLEAN_CODES, MEANINGS, CloseCode, Ending, Side, may_be_sent
 
 LOST = "1006 lost without a close frame: the client, a network or a proxy is gone"

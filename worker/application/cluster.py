@@ -1,0 +1,126 @@
+"""The cluster, as a user's own application sees it."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cached_property
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from wsd.worker.application.client import Client
+from wsd.worker.application.formats import Encode, data_format
+from wsd.worker.application.operations import Operations
+from wsd.worker.application.serving import Terms, serve
+from wsd.worker.application.sync import SyncOperations
+from wsd.worker.endpoints import hub
+from wsd.worker.process_workers import serving_worker
+from wsd.worker.security.authentication import Identity
+from wsd.worker.websocket_middleware import WebSocketMiddleware
+from wsd.worker.wire.position import Position
+
+
+class Cluster(Operations):
+    """The WebSocket cluster inside an application: clients of its own protocol, and messages to clients everywhere.
+
+    All Cluster objects of a process share the worker of the process. The worker runs under `wsd start`, or with
+    `lifespan` or `middleware`, under any ASGI server.
+
+    Publishing and the like may be awaited on any event loop, and `sync` has the same for threads. In a process in which
+    no worker runs they raise WorkerNotRunningError.
+    """
+
+    @asynccontextmanager
+    async def lifespan(self, app: object = None) -> AsyncIterator[None]:
+        """Run the worker for as long as the block runs, unless it runs already: `FastAPI(lifespan=cluster.lifespan)`.
+
+        An application with a lifespan of its own has `async with cluster.lifespan(app):` around its `yield`.
+
+        Raises ValueError for a wrong value in the environment, such as REDIS_URL.
+        """
+        worker = serving_worker()
+        if worker.running:
+            yield
+            return
+        await worker.start()
+        try:
+            yield
+        finally:
+            await worker.stop()
+
+    @property
+    def middleware(self) -> type[WebSocketMiddleware]:
+        """The middleware that puts the cluster around an application: `app.add_middleware(cluster.middleware)`.
+
+        It runs the worker, admits all WebSockets, and serves the HTTP API.
+        """
+        return WebSocketMiddleware
+
+    @cached_property
+    def hub(self) -> ASGIApp:
+        """The hub, to be mounted: `app.mount("/live", cluster.hub)`.
+
+        It serves the endpoint /live/ws, the client /live/client.js and the page /live/. Its clients are admitted as the
+        settings say.
+        """
+        return Hub()
+
+    @cached_property
+    def sync(self) -> SyncOperations:
+        """The methods of the cluster for threads other than that of the event loop."""
+        return SyncOperations(self)
+
+    def serve(
+        self,
+        websocket: WebSocket,
+        *,
+        user_id: str | int | None = None,
+        username: str = "",
+        identity: Identity | None = None,
+        resume: str = "",
+        since: Mapping[str, Position] | None = None,
+        encode: Encode = data_format,
+        accept: bool = True,
+        subprotocol: str | None = None,
+    ) -> AbstractAsyncContextManager[Client]:
+        """Serve a client of the application's own protocol for as long as the block of `async with` runs.
+
+        `user_id` and `username`, or `identity`: who the client is. Otherwise it is the user that wsd's or Starlette's
+        authentication has found, or a guest. `resume`: the resume token of an earlier connection of the same user. The
+        client is then in the channels of that connection again. `since`: the positions that it has reached in them, by
+        channel, for what it missed. `encode`: a function of a Message, Gap or PresenceChanged that returns what the
+        client is sent: text, bytes, or None for nothing. `accept`: whether the WebSocket is to be accepted, with
+        `subprotocol`; False if it is accepted already.
+
+        At the end of the block the connection is closed: with 1000, or with 1011 if an exception leaves the block. The
+        end of the connection is no error: WebSocketDisconnect does not leave the block. WebSocketException closes with
+        its code, ChannelFullError with 4429, InvalidChannelError with 1008 and InvalidDataError with 1007. They do not
+        leave the block either.
+
+        Raises ClientRefusedError before the block begins, see there; ValueError for a wrong value in the environment.
+        """
+        if identity is None and (user_id is not None or username):
+            identity = Identity("" if user_id is None else str(user_id), username)
+        terms = Terms(
+            identity=identity,
+            resume=resume,
+            since=since or {},
+            encode=encode,
+            accept=accept,
+            subprotocol=subprotocol,
+        )
+        return serve(websocket, terms)
+
+
+class Hub:
+    """The hub as an ASGI application. Without wsd's middleware in the stack it admits its clients itself.
+
+    Nothing of the settings is read before the first request, so that `Cluster.hub` may be mounted at import.
+    """
+
+    def __init__(self) -> None:
+        self._app: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._app is None:
+            self._app = WebSocketMiddleware(hub.app, headers=())
+        await self._app(scope, receive, send)

@@ -1,0 +1,78 @@
+"""The records that `Cluster` and `Client` hand out. All of them are frozen."""
+
+from typing import Any
+
+from msgspec import Struct
+
+from wsd.worker.wire.messages import Member, PresenceChanged, Sender
+from wsd.worker.wire.position import Position
+
+
+class Message(Struct, frozen=True, kw_only=True):
+    """A message that was published in a channel."""
+
+    channel: str
+    """The name of the channel; "broadcast" for a message to all clients, "direct" for one to the client's user."""
+
+    data: Any
+    """What was published, decoded from JSON."""
+
+    sender: Sender | None = None
+    """The client that published it. None: the application did."""
+
+    position: Position | None = None
+    """Its place in the history of the channel. None without a history, or while Redis is away."""
+
+    uid: str = ""
+    """Two messages of a channel with one uid are the same message. Empty without a history."""
+
+
+class Gap(Struct, frozen=True):
+    """A client has missed messages of a channel, and is now at `position`."""
+
+    channel: str
+    reason: str
+    """Why: `slow_reader`, or one of the reasons that docs/protocol.md names."""
+
+    position: Position
+
+
+Record = Message | Gap | PresenceChanged
+"""What members of a channel are sent."""
+
+
+class Joined(Struct, frozen=True, kw_only=True):
+    """The place of a client in a channel that it has joined."""
+
+    channel: str
+    position: Position | None = None
+    """The newest position of the channel. None without a history, or while Redis is away."""
+
+    recovered: bool | None = None
+    """Whether all that the client missed follows. None if it did not ask for earlier messages."""
+
+    count: int = 0
+    """How many earlier messages follow."""
+
+    reason: str = ""
+    """Why not all that the client missed follows."""
+
+
+class Presence(Struct, frozen=True):
+    """The members of a channel on all workers."""
+
+    channel: str
+    count: int
+    """The number of all members. `members` may be a part of them."""
+
+    members: list[Member]
+
+
+class History(Struct, frozen=True):
+    """A page of the history of a channel."""
+
+    channel: str
+    position: Position
+    """The newest position of the channel, not that of the last message here."""
+
+    messages: list[Message]

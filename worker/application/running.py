@@ -1,0 +1,69 @@
+"""The running worker of this process, and calls to it from any event loop."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from wsd.worker.application.errors import WorkerNotRunningError
+from wsd.worker.manager.connection import Connection
+from wsd.worker.manager.publisher import Published
+from wsd.worker.process_workers import live_workers
+from wsd.worker.worker import Worker
+
+T = TypeVar("T")
+
+
+def running_worker() -> Worker:
+    """Return the worker of the running event loop, or else the newest. Raises WorkerNotRunningError."""
+    workers = [worker for worker in live_workers() if _runs(worker)]
+    if not workers:
+        raise WorkerNotRunningError
+    here = _running_loop()
+    return next((worker for worker in workers if worker.loop is here), workers[-1])
+
+
+async def call(worker: Worker, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Await a coroutine on the worker's event loop, whatever event loop this is called on."""
+    if worker.loop is None or worker.loop is asyncio.get_running_loop():
+        return await make()
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(make(), worker.loop))
+
+
+async def publish_everywhere(
+    worker: Worker,
+    channel: str,
+    data: Any,
+    sender: Connection | None = None,
+    *,
+    idempotency_key: str = "",
+) -> Published:
+    """Publish a message to the members of a channel on all workers.
+
+    A process has several workers in tests only: Starlette's TestClient may serve each client on an event loop of its
+    own. Without a Redis between these workers, each is told.
+    """
+
+    def publish(one: Worker) -> Coroutine[Any, Any, Published]:
+        return one.manager.publish(channel, data, sender, idempotency_key=idempotency_key)
+
+    published = await call(worker, lambda: publish(worker))
+    for other in live_workers():
+        if other is not worker and _runs(other) and not other.distributed and other.loop is not None:
+            asyncio.run_coroutine_threadsafe(publish(other), other.loop)
+    return published
+
+
+def _runs(worker: Worker) -> bool:
+    return worker.running and worker.loop is not None and worker.loop.is_running()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def is_loop_of(worker: Worker) -> bool:
+    """Return whether this is called on the worker's event loop."""
+    return worker.loop is not None and worker.loop is _running_loop()

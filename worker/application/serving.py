@@ -1,0 +1,195 @@
+"""Serving a client of an application's own protocol: it is admitted and connected, and taken out at the end."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+import msgspec
+from starlette.exceptions import WebSocketException
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from wsd.worker.application.client import Client, note_start
+from wsd.worker.application.errors import CLIENT_MISTAKES, ClientRefusedError
+from wsd.worker.application.formats import Encode, format_of
+from wsd.worker.application.other_server import OtherServer
+from wsd.worker.delivery.handle import handle_of
+from wsd.worker.delivery.outbox import Outbox
+from wsd.worker.delivery.translation import TranslatingWriter, Translator
+from wsd.worker.errors import ConnectionEndedError, TooManyConnectionsError
+from wsd.worker.logs import get_logger
+from wsd.worker.process_workers import serving_worker
+from wsd.worker.security.admission import EXPIRED, GUEST, IDENTITY_KEY, Admission, identity_in, subprotocol
+from wsd.worker.security.authentication import Identity
+from wsd.worker.websocket_middleware import PASSED_KEY
+from wsd.worker.wire import frames
+from wsd.worker.wire import messages as wire
+from wsd.worker.wire.close_codes import CloseCode, Ending, Side
+from wsd.worker.wire.names import name_problem
+from wsd.worker.wire.position import Position
+from wsd.worker.worker import Worker
+
+logger = get_logger(__name__)
+
+LAST_SECONDS = 5.0
+"""How long a client may take, at the end of its block, to read what it was sent before."""
+
+_admissions: "WeakKeyDictionary[Worker, Admission]" = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """How one client is served, see `Cluster.serve`."""
+
+    identity: Identity | None
+    resume: str
+    since: Mapping[str, Position]
+    encode: Encode
+    accept: bool
+    subprotocol: str | None
+
+
+class End(NamedTuple):
+    """The end of a block, and the close frame for the client, if the connection has not ended yet."""
+
+    code: int = CloseCode.NORMAL
+    reason: str = ""
+    quiet: bool = True  # the block ends without an error
+    gone: bool = False  # the client is gone, as far as the block knows
+
+
+@asynccontextmanager
+async def serve(websocket: WebSocket, terms: Terms) -> AsyncIterator[Client]:
+    """Serve a client for as long as the block runs, see `Cluster.serve`."""
+    worker = serving_worker()
+    await worker.start()
+    admitted_here = PASSED_KEY not in websocket.scope
+    if admitted_here:
+        await _admit(websocket, worker, terms)
+    elif terms.accept:
+        await websocket.accept(terms.subprotocol)
+    identity = _identity(websocket, worker, terms)
+    client, other = await _connect(websocket, worker, terms, identity)
+    if (admitted_here or terms.identity is not None) and (seconds := identity.seconds_left(time.time())) is not None:
+        client.connection.outbox.close_in(seconds, CloseCode.TOKEN_EXPIRED, EXPIRED)
+    end = End()
+    try:
+        yield client
+    except BaseException as exc:
+        end = end_of(exc)
+        if not end.quiet:
+            raise
+    finally:
+        await _leave(client, worker, end, other)
+
+
+async def _admit(websocket: WebSocket, worker: Worker, terms: Terms) -> None:
+    """Admit a client of an application that has no middleware of wsd, and accept it. Raises ClientRefusedError."""
+    admission = _admissions.get(worker)
+    if admission is None:
+        admission = _admissions[worker] = Admission(worker.env, None)
+    websocket.scope.setdefault("state", {})
+    await worker.parts.sessions.turns()
+    refusal = await admission.refusal(websocket.scope)
+    if terms.accept and (refusal is None or not refusal.status):
+        await websocket.accept(terms.subprotocol or subprotocol(websocket.scope))
+    if refusal is not None:
+        worker.manager.counts.refusals[refusal.reason] += 1
+        raise ClientRefusedError(refusal.code, frames.close_reason(refusal.text))
+
+
+def _identity(websocket: WebSocket, worker: Worker, terms: Terms) -> Identity:
+    """Return who a client is, and note it in `websocket.state`. Raises ClientRefusedError for an invalid name."""
+    found = terms.identity or identity_in(websocket.scope) or GUEST
+    user_id = found.user_id or worker.manager.guest_name()
+    identity = msgspec.structs.replace(found, user_id=user_id, username=found.username or user_id)
+    for field in ("user_id", "username"):
+        if problem := name_problem(getattr(identity, field)):
+            worker.manager.counts.refusals["name"] += 1
+            raise ClientRefusedError(CloseCode.POLICY, frames.close_reason(f"{field} {problem}"))
+    websocket.scope.setdefault("state", {})[IDENTITY_KEY] = identity
+    return identity
+
+
+async def _connect(
+    websocket: WebSocket, worker: Worker, terms: Terms, identity: Identity
+) -> tuple[Client, OtherServer | None]:
+    """Connect a client that is accepted. Return it, and what sends to it under a server with another protocol.
+
+    Raises ClientRefusedError.
+    """
+    welcomes: list[wire.Welcome] = []
+    handle = handle_of(websocket.scope)
+    try:
+        connection = await worker.manager.connect(
+            identity.user_id,
+            identity.username,
+            welcome=welcomes.append,
+            resume_token=terms.resume,
+            since=terms.since,
+            outbox=handle.outbox if handle is not None else None,
+            trusted=True,
+        )
+    except TooManyConnectionsError as exc:
+        raise ClientRefusedError(CloseCode.TOO_MANY, frames.close_reason(str(exc))) from exc
+    except ConnectionEndedError as exc:
+        raise ClientRefusedError(CloseCode.ABNORMAL, str(exc)) from exc
+    translator = Translator(format_of(terms.encode))
+    for channel, state in welcomes[0].channels.items():
+        note_start(translator, channel, state, terms.since.get(channel))
+    outbox = connection.outbox
+    other = OtherServer(websocket, outbox, translator) if handle is None else None
+    receive = websocket.receive if other is None else other.receive
+    client = Client(websocket, worker, connection, identity, welcomes[0], translator, receive)
+    if other is None:
+        outbox.write_through(lambda writer: TranslatingWriter(writer, translator))
+        outbox.release()
+    return client, other
+
+
+def end_of(exc: BaseException) -> End:
+    """Return how a block ends that an exception leaves."""
+    if isinstance(exc, WebSocketDisconnect) or _only_disconnects(exc):
+        return End(gone=True)
+    if isinstance(exc, WebSocketException):
+        return End(exc.code, exc.reason or "")
+    for kind, code in CLIENT_MISTAKES.items():
+        if isinstance(exc, kind):
+            logger.info("closed a client with %d: %s", code, exc)
+            return End(code, str(exc))
+    return End(CloseCode.INTERNAL_ERROR, quiet=False)
+
+
+def _only_disconnects(exc: BaseException) -> bool:
+    """Return whether an exception is a group, as task groups raise it, of nothing but ends of the connection."""
+    return isinstance(exc, BaseExceptionGroup) and exc.split(WebSocketDisconnect)[1] is None
+
+
+async def _leave(client: Client, worker: Worker, end: End, other: OtherServer | None) -> None:
+    """End the connection, unless it has ended, and take the client out."""
+    outbox = client.connection.outbox
+    try:
+        if other is None and end.quiet:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_SECONDS):
+                    await outbox.until_drained()
+        if outbox.ended is None and not (end.gone and other is not None):
+            _close(outbox, end)
+        if other is not None:
+            await other.stop(LAST_SECONDS)
+    finally:
+        ended = outbox.ended or Ending(Side.UNKNOWN, CloseCode.ABNORMAL, "")
+        worker.manager.disconnect(client.connection, ended.code, ended.reason)
+        if other is not None:
+            outbox.gone()
+
+
+def _close(outbox: Outbox, end: End) -> None:
+    try:
+        outbox.close(end.code, frames.close_reason(end.reason))
+    except (TypeError, ValueError) as exc:
+        logger.warning("an exception of the application names a close code that cannot be sent: %s", exc)
+        outbox.close(CloseCode.INTERNAL_ERROR, "")

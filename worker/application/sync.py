@@ -1,0 +1,84 @@
+"""The methods of `Cluster` for threads: Django's views, FastAPI's `def` routes, schedulers, consumers of queues."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from wsd.worker.application.errors import EventLoopBlockedError, SyncTimeoutError
+from wsd.worker.application.operations import Operations
+from wsd.worker.application.records import History, Presence
+from wsd.worker.application.running import is_loop_of, running_worker
+from wsd.worker.health import WorkerHealth
+from wsd.worker.manager.publisher import Published
+from wsd.worker.manager.statistics import ClusterStatistics
+
+T = TypeVar("T")
+
+TIMEOUT = 30.0
+"""How long a call waits for its result, in seconds. Messages do not wait so long, not even while Redis is away."""
+
+
+class SyncOperations:
+    """`cluster.sync`: the methods of the cluster, to be called on any thread but that of the worker's event loop.
+
+    Each method does what the asynchronous method of the same name does, and raises what that raises. Besides, it raises
+    SyncTimeoutError when it is not done within `timeout` seconds, EventLoopBlockedError on the worker's event loop, and
+    WorkerNotRunningError in a process in which no worker runs.
+    """
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+
+    def publish(self, channel: str, data: Any, *, idempotency_key: str = "", timeout: float = TIMEOUT) -> Published:
+        """Send a message to all members of a channel, see `Cluster.publish`."""
+        return _wait(
+            "publish", lambda: self._operations.publish(channel, data, idempotency_key=idempotency_key), timeout
+        )
+
+    def broadcast(self, data: Any, *, idempotency_key: str = "", timeout: float = TIMEOUT) -> Published:
+        """Send a message to every client of every worker, see `Cluster.broadcast`."""
+        return _wait("broadcast", lambda: self._operations.broadcast(data, idempotency_key=idempotency_key), timeout)
+
+    def send_to_user(
+        self, user_id: str | int, data: Any, *, idempotency_key: str = "", timeout: float = TIMEOUT
+    ) -> Published:
+        """Send a message to all connections of a user, see `Cluster.send_to_user`."""
+        return _wait(
+            "send_to_user",
+            lambda: self._operations.send_to_user(user_id, data, idempotency_key=idempotency_key),
+            timeout,
+        )
+
+    def history(
+        self, channel: str, since: int = 0, limit: int = 100, *, reverse: bool = False, timeout: float = TIMEOUT
+    ) -> History:
+        """Return messages of a channel, see `Cluster.history`."""
+        return _wait("history", lambda: self._operations.history(channel, since, limit, reverse=reverse), timeout)
+
+    def presence(self, channel: str, limit: int = 1000, *, timeout: float = TIMEOUT) -> Presence:
+        """Return the members of a channel, see `Cluster.presence`."""
+        return _wait("presence", lambda: self._operations.presence(channel, limit), timeout)
+
+    def stats(self, *, offset: int = 0, limit: int = 10, timeout: float = TIMEOUT) -> ClusterStatistics:
+        """Return statistics of all workers, see `Cluster.stats`."""
+        return _wait("stats", lambda: self._operations.stats(offset=offset, limit=limit), timeout)
+
+    def health(self, *, timeout: float = TIMEOUT) -> WorkerHealth:
+        """Return the health of this process's worker, see `Cluster.health`."""
+        return _wait("health", self._operations.health, timeout)
+
+
+def _wait(method: str, make: Callable[[], Coroutine[Any, Any, T]], timeout: float) -> T:
+    """Run a coroutine on the worker's event loop, and wait for its result on this thread."""
+    worker = running_worker()
+    if is_loop_of(worker):
+        raise EventLoopBlockedError(method)
+    assert worker.loop is not None
+    running = asyncio.run_coroutine_threadsafe(make(), worker.loop)
+    try:
+        return running.result(timeout)
+    except TimeoutError:
+        if running.done():  # it has raised a timeout of its own
+            raise
+        running.cancel()
+        raise SyncTimeoutError(method, timeout) from None
