@@ -54,5 +54,5 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 # Type checkers cannot follow the import hook of the editable install. A folder of links shows them the package wsd.
 .types/wsd: Makefile $(wildcard public/*)
 	rm -rf $@ && mkdir -p $@
-	ln -s $(addprefix ../../,$(wildcard public/*.py) public/py.typed supervisor worker templates) $@
+	ln -s $(addprefix ../../,$(wildcard public/*.py) public/py.typed public/testing supervisor worker templates) $@
 	ln -s ../../clients/python $@/client

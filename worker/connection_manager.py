@@ -134,7 +134,8 @@ class ConnectionManager:
         channel = self._channel(here)
         await here.manager.publish_text(channel, text)
         for other in live_workers():  # only in tests: they may serve each client on an event loop of its own
-            if other is not here and not other.distributed and other.loop is not None:
+            reached = other is here or other.distributed or (other.memory is not None and other.memory is here.memory)
+            if not reached and other.loop is not None:
                 asyncio.run_coroutine_threadsafe(other.manager.publish_text(channel, text), other.loop)
 
 

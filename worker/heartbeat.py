@@ -103,7 +103,8 @@ class HeartbeatTask:
         """The totals of the cluster. While Redis is away: those of this worker."""
         if self._totals is not None and self.redis_healthy:
             return self._totals
-        return ClusterTotals(1, self._load().connections)
+        workers = len(self.live_workers) if self._in_redis is None else 1
+        return ClusterTotals(max(1, workers), self._load().connections)
 
     def record(self) -> Heartbeat:
         """Return the record as it is now."""

@@ -2,12 +2,16 @@
 
 import asyncio
 import os
+from contextvars import ContextVar
 
 from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.worker import Worker
 
 _workers: list[Worker] = []
+
+_chosen: ContextVar[Worker | None] = ContextVar("wsd_worker", default=None)
+"""The worker that serves the present request, where several workers share an event loop."""
 
 
 def live_workers() -> list[Worker]:
@@ -29,6 +33,11 @@ def current_worker(env: WorkerEnv | None = None) -> Worker:
     """
     workers = live_workers()
     return _of_this_loop(workers) or (workers[-1] if workers else _make(env))
+
+
+def choose_worker(worker: Worker) -> None:
+    """Make a worker the current one of this task, and of what the task starts."""
+    _chosen.set(worker)
 
 
 def get_websocket_manager() -> DistributedWebSocketManager:
@@ -55,13 +64,21 @@ def _of_this_loop(workers: list[Worker]) -> Worker | None:
         running = asyncio.get_running_loop()
     except RuntimeError:
         running = None
+    chosen = _chosen.get()
+    if chosen is not None and chosen in workers and running in (None, chosen.loop):
+        return chosen
     for worker in reversed(workers):
         if worker.loop is None or worker.loop is running:
             return worker
     return None
 
 
+def add_worker(worker: Worker) -> None:
+    """Add a worker that was made elsewhere."""
+    _workers.append(worker)
+
+
 def _make(env: WorkerEnv | None) -> Worker:
     worker = Worker(env or WorkerEnv.from_env(os.environ))
-    _workers.append(worker)
+    add_worker(worker)
     return worker

@@ -14,7 +14,7 @@ from wsd.worker.delivery.handle import handle_of
 from wsd.worker.endpoints import http_api
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.manager_name import AmbiguousNameError, check_names
-from wsd.worker.process_workers import serving_worker
+from wsd.worker.process_workers import choose_worker, serving_worker
 from wsd.worker.security.admission import Admission, expiry_spread, refuse, run_admitted
 from wsd.worker.security.authentication import Authenticate, without_secrets
 from wsd.worker.server.lifespan import Lifespan
@@ -49,16 +49,19 @@ class WebSocketMiddleware:
         env: WorkerEnv | None = None,
         headers: Collection[str] = HEADERS,
         authenticate: Authenticate | None = None,
+        *,
+        worker: Worker | None = None,
     ) -> None:
         """`env`: the settings, by default from the environment of the process. `headers`: those of HEADERS to add.
         `authenticate`: returns the identity of a client from its scope, or None to refuse it; replaces the
-        authentication of the settings.
+        authentication of the settings. `worker`: the one to serve, where several workers share an event loop.
 
         Raises ValueError for a wrong value in the environment, such as REDIS_URL.
         """
         self.app = app
         self.startup_failure: str | None = None
         self._env = env
+        self._worker = worker
         self._headers = frozenset(headers)
         self._own_authentication = authenticate is not None
         self._admission = Admission(self.worker.env, authenticate)
@@ -66,7 +69,7 @@ class WebSocketMiddleware:
     @property
     def worker(self) -> Worker:
         """The worker of the running event loop."""
-        return serving_worker(self._env)
+        return self._worker or serving_worker(self._env)
 
     @property
     def manager(self) -> DistributedWebSocketManager:
@@ -83,6 +86,8 @@ class WebSocketMiddleware:
                 await self.app(scope, receive, send)
             return
         scope[PASSED_KEY] = True
+        if self._worker is not None:
+            choose_worker(self._worker)
         scope.setdefault("state", {})[STATE_KEY] = self.manager
         if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)

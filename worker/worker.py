@@ -6,6 +6,7 @@ import signal
 
 from wsd.worker.assembly import build_backend, build_parts
 from wsd.worker.backend.roster import Roster
+from wsd.worker.backend.shared_memory import SharedMemory
 from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.contract.heartbeat import WorkerState
 from wsd.worker.health import WorkerHealth, judge
@@ -22,8 +23,10 @@ class Worker:
     The worker is distributed when `env` names a Redis and does not forbid it. Otherwise it keeps everything in memory.
     """
 
-    def __init__(self, env: WorkerEnv) -> None:
+    def __init__(self, env: WorkerEnv, memory: SharedMemory | None = None) -> None:
         """Build the parts. Nothing is connected yet.
+
+        `memory`: shared with other workers of this process, in place of a Redis.
 
         Raises ValueError for a malformed Redis URL, and for an authorization that cannot be loaded.
         """
@@ -31,7 +34,8 @@ class Worker:
         self.pid = os.getpid()
         self.loop: asyncio.AbstractEventLoop | None = None  # the one that the worker was started on
         roster = Roster(env.heartbeat_interval, grace=env.heartbeat_ttl)
-        self.backend = build_backend(env, roster)
+        self.memory = memory
+        self.backend = memory.enter(env.worker_id, roster) if memory is not None else build_backend(env, roster)
         self.parts = build_parts(env, self.backend)
         self.manager = DistributedWebSocketManager(self.parts)
         self.heartbeat = HeartbeatTask(
@@ -89,6 +93,8 @@ class Worker:
         if self._tasks is not None:
             self._tasks.cancel()
             await asyncio.wait([self._tasks])
+        if self.memory is not None:
+            self.memory.leave(self.env.worker_id)
         await self.backend.aclose()
 
     @property

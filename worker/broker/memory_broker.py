@@ -4,7 +4,7 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 
-from wsd.worker.broker.history import HistoryQuery, Page, Retention
+from wsd.worker.broker.history import Entry, HistoryQuery, Page, Retention
 from wsd.worker.broker.memory_history import MemoryHistory
 from wsd.worker.broker.message_broker import (
     BrokerHealth,
@@ -24,18 +24,23 @@ CLEANUP_SECONDS = 60.0
 class InMemoryMessageBroker(MessageBroker):
     """A broker for one process: development, tests, and a worker without any Redis."""
 
-    def __init__(self) -> None:
+    def __init__(self, histories: dict[str, MemoryHistory] | None = None) -> None:
+        """`histories`: by channel, where several brokers of this process share them."""
         self._channels: set[str] = set()
         self._published = self._received = 0
         self._origin = secrets.token_hex(6).encode()
-        self._histories: dict[str, MemoryHistory] = {}
+        self._histories: dict[str, MemoryHistory] = {} if histories is None else histories
 
     async def run(self) -> None:
         while True:
             await asyncio.sleep(CLEANUP_SECONDS)
             for channel in [c for c, history in self._histories.items() if history.forgotten]:
-                if channel not in self._channels:
+                if not self._is_subscribed(channel):
                     del self._histories[channel]
+
+    def _is_subscribed(self, channel: str) -> bool:
+        """Tell whether anybody receives what is published in a channel."""
+        return channel in self._channels
 
     async def wait_until_ready(self) -> None:
         pass
@@ -48,10 +53,20 @@ class InMemoryMessageBroker(MessageBroker):
 
     def publish_soon(self, channel: str, payload: bytes, on_result: OnPublished) -> None:
         self._published += 1
+        self.deliver_message(channel, payload)
+        on_result(True)
+
+    def deliver_message(self, channel: str, payload: bytes) -> None:
+        """Report a message without a history to the listener, if this broker subscribes to the channel."""
         if channel in self._channels:
             self._received += 1
             self.listener.message_received(channel, payload)
-        on_result(True)
+
+    def deliver_entry(self, channel: str, entry: Entry) -> None:
+        """Report an entry of a history to the listener, if this broker subscribes to the channel."""
+        if channel in self._channels:
+            self._received += 1
+            self.listener.entry_received(channel, entry)
 
     def append_soon(
         self,
@@ -63,9 +78,8 @@ class InMemoryMessageBroker(MessageBroker):
     ) -> None:
         self._published += 1
         result = self._history(channel).append(self._origin, self._published, payload, retention)
-        if result.entry is not None and channel in self._channels:
-            self._received += 1
-            self.listener.entry_received(channel, result.entry)
+        if result.entry is not None:
+            self.deliver_entry(channel, result.entry)
         on_result(result)
 
     async def read(self, queries: Sequence[HistoryQuery]) -> list[Page]:

@@ -1,7 +1,7 @@
 """Sessions in the memory of one process."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -21,9 +21,14 @@ from wsd.worker.sessions.session_store import (
 class InMemorySessionStore(SessionStore):
     """The store of a worker without any Redis, for development and tests."""
 
-    def __init__(self, ttl: float, clock: Clock = time.time) -> None:
+    def __init__(
+        self, ttl: float, clock: Clock = time.time, *, on_changed: Callable[[SessionInfo], None] | None = None
+    ) -> None:
+        """`on_changed`: called with a session, as it was, when it is deleted or goes on at another worker. Where
+        workers share this store, the worker that served the session must be told."""
         super().__init__(ttl)
         self._clock = clock
+        self._on_changed = on_changed
         self._sessions: dict[str, SessionInfo] = {}
         self._by_user: dict[str, set[str]] = {}
         self._ends_at: dict[str, float] = {}  # of the sessions that are kept for less than `ttl`
@@ -66,6 +71,8 @@ class InMemorySessionStore(SessionStore):
             return None
         self._ends_at.pop(claim.session_id, None)
         self._sessions[claim.session_id] = claim.apply_to(session, self._clock())
+        if self._on_changed is not None and session.worker_id != claim.worker_id:
+            self._on_changed(session)
         return self._sessions[claim.session_id]
 
     async def detach_many(self, session_ids: Sequence[str], *, keep_seconds: float | None = None) -> None:
@@ -85,6 +92,8 @@ class InMemorySessionStore(SessionStore):
                 of_user.discard(session_id)
                 if not of_user:
                     del self._by_user[session.user_id]
+                if self._on_changed is not None:
+                    self._on_changed(session)
 
     async def list_by_user(self, user_id: str) -> list[SessionInfo]:
         return self._live(self._sessions[session_id] for session_id in self._by_user.get(user_id, ()))
