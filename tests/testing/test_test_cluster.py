@@ -210,18 +210,6 @@ def test_the_cluster_of_an_asyncio_test_is_on_its_event_loop() -> None:
     asyncio.run(asyncio.wait_for(test(), 20))
 
 
-def test_a_project_of_its_own_gets_the_fixture_by_installing_wsd(tmp_path: Path) -> None:
-    (tmp_path / "chat.py").write_text("from fastapi import FastAPI\napp = FastAPI()\napp.get('/')(lambda: 'my chat')\n")
-    (tmp_path / "conftest.py").write_text(
-        "import pytest\nfrom chat import app\n\n@pytest.fixture\ndef wsd_app():\n    return app\n"
-    )
-    (tmp_path / "test_chat.py").write_text(
-        "from urllib.request import urlopen\n\ndef test_page(wsd_cluster):\n"
-        "    assert urlopen(wsd_cluster.url()).read() == b'\"my chat\"'\n"
-    )
-    run_pytest(tmp_path)
-
-
 def test_the_documented_tests_pass_as_they_stand(tmp_path: Path) -> None:
     document = (Path(__file__).parents[2] / "docs" / "testing.md").read_text("utf-8")
     blocks = re.findall(r"```python\n(.*?)```", document, re.DOTALL)
