@@ -134,10 +134,14 @@ def test_the_lifespan_runs_once_and_both_workers_have_its_state() -> None:
     assert app.state.started == []
 
 
+def connect_to_the_database() -> None:
+    raise RuntimeError("no database")
+
+
 def test_an_application_that_fails_to_start_fails_the_test() -> None:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        raise RuntimeError("no database")
+        connect_to_the_database()
         yield
 
     with (
