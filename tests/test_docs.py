@@ -61,7 +61,7 @@ def _anchors(text: str) -> set[str]:
 def test_files_that_the_architecture_names_exist() -> None:
     sources = [
         str(path.relative_to(ROOT))
-        for house in ("worker", "supervisor", "clients")
+        for house in ("public", "worker", "supervisor", "clients")
         for path in (ROOT / house).rglob("*")
     ]
     names = {text for text in _code(ROOT / "docs" / "architecture.md") if re.fullmatch(r"[\w/]+(\.py|/)", text)}
