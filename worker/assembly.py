@@ -41,7 +41,9 @@ def build_parts(env: WorkerEnv, backend: Backend) -> ManagerParts:
             payload_filter=PayloadFilter(env.sensitive_fields.split(",")),
             authorize=load_hook("security.authorize", env.authorize) if env.authorize else None,
         ),
-        channel_rules=ChannelRules(env.channels),
+        channel_rules=ChannelRules(
+            env.channels, client_broadcasts=env.client_broadcasts, client_directs=env.client_directs
+        ),
         outlet=Outlet(
             max_buffer_bytes=env.max_buffer_bytes,
             max_total_bytes=env.max_total_buffer_bytes,

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
-from wsd.supervisor.config.keys import BYTE_KEYS, Key, all_keys
+from wsd.supervisor.config.keys import BYTE_KEYS, Key, all_keys, channels_section
 from wsd.supervisor.config.layers import Setting
 from wsd.supervisor.config.redis_url import redacted, redis_url_problem
 from wsd.supervisor.config.settings import Config
@@ -31,7 +31,7 @@ def check_rules(config: Config, settings: Mapping[Key, Setting]) -> None:
 
     Raises ConfigError for the first rule that is broken.
     """
-    for find in (_in_texts, _in_cluster, _in_redis, _in_nginx, _in_security, _in_health):
+    for find in (_in_texts, _in_cluster, _in_redis, _in_nginx, _in_security, _in_channels, _in_health):
         for section, key, problem in find(config):
             source = settings[section, key].source if (section, key) in settings else "default"
             raise ConfigError(f"{source}: {section}.{key} {problem}")
@@ -104,6 +104,18 @@ def _in_security(config: Config) -> Iterator[Problem]:
     for field in security.sensitive_fields:
         if not field or "," in field:
             yield "security", "sensitive_fields", f"must hold names without a comma, got {brief(field)}"
+
+
+def _in_channels(config: Config) -> Iterator[Problem]:
+    security = config.security
+    keys = ("jwt_secret", "jwt_public_key_file", "jwt_jwks_file", "jwt_jwks_url")
+    if any(getattr(security, key) for key in keys):
+        return
+    for pattern, options in config.channels.items():
+        for key in ("allow_subscribe", "allow_publish", "allow_history", "allow_presence"):
+            if getattr(options, key) == "token":
+                problem = f'is "token", which needs one of security.{", ".join(keys)}'
+                yield channels_section(pattern), key, problem
 
 
 def _in_health(config: Config) -> Iterator[Problem]:

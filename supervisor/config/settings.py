@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from wsd.worker.contract.channel_rules import Allowed
 from wsd.worker.contract.environment import ADMIN_ALLOW, SENSITIVE_FIELDS
 
 MAX_SECONDS = 315_360_000
@@ -116,6 +117,8 @@ class WebSocketConfig(Section, frozen=True):
 class SecurityConfig(Section, frozen=True):
     sensitive_fields: tuple[str, ...] = SENSITIVE_FIELDS
     allowed_origins: tuple[str, ...] = ()
+    client_broadcasts: bool = True
+    client_directs: bool = True
     api_key: str = ""
     handshake_timeout: Seconds = 10.0
     messages_per_second: SecondsOrZero = 200.0
@@ -150,6 +153,10 @@ class ChannelConfig(Section, frozen=True):
     max_members: Count = 0
     slow_readers: Literal["close_and_resume", "conflate", "drop_oldest"] = "close_and_resume"
     receipts: bool = False
+    allow_subscribe: Allowed = "anyone"
+    allow_publish: Allowed = "anyone"
+    allow_history: Allowed = "anyone"
+    allow_presence: Allowed = "anyone"
 
 
 class LogConfig(Section, frozen=True):

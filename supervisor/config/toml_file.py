@@ -12,6 +12,7 @@ from wsd.supervisor.config.layers import Layer, Setting
 from wsd.supervisor.config.settings import ChannelConfig
 from wsd.supervisor.config.wording import did_you_mean
 from wsd.supervisor.errors import ConfigError
+from wsd.worker.contract.channel_rules import pattern_problem
 
 MAX_FILE_BYTES = 1_048_576
 """The largest file that is read, many times a wsd.toml with every comment. A device would never end."""
@@ -82,14 +83,14 @@ def _read_channels(path: Path, text: str, content: dict[str, Any]) -> Layer:
         source = _place(path, text, written if _line_of(text, written, None) else CHANNELS)
         if not isinstance(options, dict):
             raise ConfigError(f'{source}: {CHANNELS}.{pattern} must be a section, such as [{CHANNELS}."room:*"]')
-        if not re.fullmatch(r"[A-Za-z0-9_.:@/#*-]{1,255}", pattern):
-            problem = 'may hold only A-Z a-z 0-9 _ . : @ / # - and "*" for any of them'
+        if problem := pattern_problem(pattern):
             raise ConfigError(f"{source}: {section} {problem}")
         for key, value in options.items():
+            source = _place(path, text, written, key)
             if key not in ChannelConfig.__struct_fields__:
                 hint = did_you_mean(key, ChannelConfig.__struct_fields__)
                 raise ConfigError(f"{source}: unknown key {section}.{key}{hint}")
-            layer[section, key] = Setting(value, _place(path, text, written, key))
+            layer[section, key] = Setting(value, source)
     return layer
 
 

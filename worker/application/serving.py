@@ -127,6 +127,7 @@ async def _connect(
         connection = await worker.manager.connect(
             identity.user_id,
             identity.username,
+            identity=identity,
             welcome=welcomes.append,
             resume_token=terms.resume,
             since=terms.since,

@@ -29,6 +29,7 @@ class Channels:
     def __init__(self, broker: MessageBroker, fanout: Fanout, rules: ChannelRules, timeout: float) -> None:
         """`timeout`: seconds that a client that joins, or reads a history, may wait for Redis."""
         self._rules = rules
+        self.access = rules.access
         self._channels: dict[str, Channel] = {}
         self._members = MemberMessages(fanout)
         self._catch_up = CatchUp(broker, self._channels, self._members, timeout)

@@ -1,13 +1,16 @@
 """The options of channels, chosen by patterns of their names. Pure."""
 
-import re
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
+from wsd.worker.contract.channel_rules import Allowed, ChannelPattern
 from wsd.worker.delivery.batch import SlowReaders
+from wsd.worker.security.channel_access import OPEN, ChannelAccess
+from wsd.worker.wire.channel_names import BROADCAST, DIRECT
 
 UNNUMBERED_PREFIX = "~"
 """The beginning of the names of channels whose applications have a protocol of their own. Nothing is added to their
@@ -15,7 +18,7 @@ messages, and nothing is kept of them. No client of the hub can name such a chan
 
 
 class ChannelOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The options of a channel: what is kept of it, and what its members are told."""
+    """The options of a channel: what is kept of it, what its members are told, and what clients may do in it."""
 
     history_size: int = 1000  # messages kept; 0: none
     history_ttl_seconds: float = 300.0  # how long after the last message all are forgotten
@@ -23,6 +26,10 @@ class ChannelOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_members: int = 0  # on one worker; 0: no limit
     slow_readers: SlowReaders = "close_and_resume"
     receipts: bool = False
+    allow_subscribe: Allowed = "anyone"
+    allow_publish: Allowed = "anyone"
+    allow_history: Allowed = "anyone"
+    allow_presence: Allowed = "anyone"
 
 
 DEFAULT = ChannelOptions()
@@ -32,26 +39,55 @@ _by_pattern = msgspec.json.Decoder(dict[str, ChannelOptions])
 
 
 class ChannelRules:
-    """Options by patterns of channel names, in which `*` stands for any text.
+    """Options by patterns of channel names, in which `*` and `{user_id}` stand for any text.
 
-    Of all patterns that match a name, the one with the most literal characters counts.
+    Of all patterns that match a name, the one with the most literal characters counts; of two with equally many, the
+    one with `{user_id}`.
     """
 
-    def __init__(self, text: str = "") -> None:
-        """`text`: a JSON object of options by pattern.
+    def __init__(self, text: str = "", *, client_broadcasts: bool = True, client_directs: bool = True) -> None:
+        """`text`: a JSON object of options by pattern. `client_broadcasts` and `client_directs`: whether clients may
+        send messages to everybody, and to one user, if the options allow it.
 
         Raises ValueError for a text that is not one.
         """
         options = _by_pattern.decode(text) if text else {}
-        longest_first = sorted(options.items(), key=lambda item: -len(item[0].replace("*", "")))
-        self._rules = [(_compiled(pattern), chosen) for pattern, chosen in longest_first]
-        self.of = lru_cache(maxsize=10_000)(self._of)  # asked for every message
+        rules = [_Rule(ChannelPattern(pattern), chosen, _access(chosen)) for pattern, chosen in options.items()]
+        self._rules = sorted(rules, key=lambda rule: rule.pattern.precision, reverse=True)
+        self._closed = {BROADCAST: not client_broadcasts, DIRECT: not client_directs}
+        # Both are asked for every message.
+        self.of = lru_cache(maxsize=10_000)(self._of)
+        self.access = lru_cache(maxsize=10_000)(self._access_to)
 
     def _of(self, channel: str) -> ChannelOptions:
         if channel.startswith(UNNUMBERED_PREFIX):
             return NO_HISTORY
-        return next((options for pattern, options in self._rules if pattern.fullmatch(channel)), DEFAULT)
+        rule = self._rule(channel)
+        return rule.options if rule is not None else DEFAULT
+
+    def _access_to(self, channel: str) -> ChannelAccess:
+        """Return who may do what in a channel. A broadcast is published in BROADCAST, a direct message in DIRECT."""
+        rule = self._rule(channel)
+        access = rule.access if rule is not None else OPEN
+        if rule is not None and (owner := rule.pattern.owner(channel)) is not None:
+            # These two belong to no user, whatever name a user has.
+            access = replace(access, owner="" if channel in self._closed else owner)
+        return replace(access, publish="server") if self._closed.get(channel) else access
+
+    def _rule(self, channel: str) -> "_Rule | None":
+        return next((rule for rule in self._rules if rule.pattern.matches(channel)), None)
 
 
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
+class _Rule(NamedTuple):
+    pattern: ChannelPattern
+    options: ChannelOptions
+    access: ChannelAccess  # without an owner
+
+
+def _access(options: ChannelOptions) -> ChannelAccess:
+    return ChannelAccess(
+        subscribe=options.allow_subscribe,
+        publish=options.allow_publish,
+        history=options.allow_history,
+        presence=options.allow_presence,
+    )

@@ -96,6 +96,8 @@ class WorkerEnv:
     allowed_origins: str = _env("WSD_WORKER_ALLOWED_ORIGINS", "", "security.allowed_origins")
     admin_allow: str = _env("WSD_WORKER_ADMIN_ALLOW", ",".join(ADMIN_ALLOW), "nginx.admin_allow")
     admin_hosts: str = _env("WSD_WORKER_ADMIN_HOSTS", "", "nginx.admin_hosts")
+    client_broadcasts: bool = _env("WSD_WORKER_CLIENT_BROADCASTS", True, "security.client_broadcasts")
+    client_directs: bool = _env("WSD_WORKER_CLIENT_DIRECTS", True, "security.client_directs")
     api_key: str = _env("WSD_WORKER_API_KEY", "", "security.api_key")
     authorize: str = _env("WSD_WORKER_AUTHORIZE", "", "security.authorize")
     authenticate: str = _env("WSD_WORKER_AUTHENTICATE", "", "security.authenticate")

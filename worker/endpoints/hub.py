@@ -41,11 +41,13 @@ async def endpoint(websocket: WebSocket) -> None:
     """
     manager: DistributedWebSocketManager = websocket.state.websocket_manager
     identity: Identity | None = getattr(websocket.state, IDENTITY_KEY, None)
-    if identity is None:
+    if identity is not None:
+        user_id, username = identity.user_id, identity.username
+    else:
         user_id = websocket.query_params.get("user_id") or manager.guest_name()
-        identity = Identity(user_id, websocket.query_params.get("username") or user_id)
+        username = websocket.query_params.get("username") or user_id
     await websocket.accept()
-    for name, value in (("user_id", identity.user_id), ("username", identity.username)):
+    for name, value in (("user_id", user_id), ("username", username)):
         if problem := name_problem(value):
             manager.counts.refusals["name"] += 1
             await websocket.close(CloseCode.POLICY, f"{name} {problem}")
@@ -70,8 +72,9 @@ async def endpoint(websocket: WebSocket) -> None:
         since = resume.since
     handle = handle_of(websocket.scope)
     connecting = manager.connect(
-        identity.user_id,
-        identity.username,
+        user_id,
+        username,
+        identity=identity,
         resume_token=token,
         since=since,
         outbox=handle.outbox if handle is not None else None,

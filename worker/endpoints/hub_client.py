@@ -22,13 +22,13 @@ from typing import Any, NoReturn
 
 from wsd.worker.background.containment import contained, report
 from wsd.worker.delivery.handle import LAST_WORDS_SECONDS, WebSocketHandle
-from wsd.worker.endpoints.hub_requests import Publishing, carry_out, check_publishing
+from wsd.worker.endpoints.hub_requests import Publishing, ask_to_publish, carry_out, check_rules, published_in
 from wsd.worker.errors import NotStoredError
 from wsd.worker.manager.connection import Connection
 from wsd.worker.manager.publisher import Published
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.wire import messages as wire
-from wsd.worker.wire.channel_names import BROADCAST, check_channel, user_channel
+from wsd.worker.wire.channel_names import BROADCAST, user_channel
 from wsd.worker.wire.close_codes import CloseCode
 from wsd.worker.wire.messages import WireError
 from wsd.worker.wire.position import Position
@@ -185,8 +185,10 @@ class Client:
                 return None
             self._active_at = now
             if isinstance(request, Publishing):
-                if type(request) is wire.Publish:
-                    check_channel(request.channel, request.id)
+                channel = published_in(request)
+                access = manager.access(channel)
+                if access.publish != "anyone" or access.owner is not None:  # `is_open`, without a call
+                    check_rules(manager, connection, "publish", channel, request.id)
                 full = self._under_way >= MAX_UNDER_WAY or self._under_way_bytes > MAX_UNDER_WAY_BYTES
                 if full or manager.authorize is not None:
                     return self._answer(request)
@@ -211,7 +213,7 @@ class Client:
         try:
             if isinstance(request, Publishing):
                 await self._until_under_way(MAX_UNDER_WAY - 1)
-                await check_publishing(self._manager, self.connection, request)
+                await ask_to_publish(self._manager, self.connection, request)
                 self._publish(request, time.monotonic())
             else:
                 await self._until_under_way(0)

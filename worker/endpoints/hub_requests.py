@@ -8,8 +8,8 @@ from wsd.worker.errors import ChannelFullError, RedisUnavailableError
 from wsd.worker.manager.connection import Connection
 from wsd.worker.manager.membership import MAX_CHANNELS
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
-from wsd.worker.security.authentication import Identity
 from wsd.worker.security.authorization import Action, is_allowed
+from wsd.worker.security.channel_access import Grant, Refusal, refused
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.channel_names import BROADCAST, DIRECT, check_channel
 from wsd.worker.wire.messages import WireError
@@ -17,17 +17,36 @@ from wsd.worker.wire.messages import WireError
 Publishing = wire.Broadcast | wire.Publish | wire.Direct
 
 
-async def check_publishing(manager: DistributedWebSocketManager, connection: Connection, request: Publishing) -> None:
+def published_in(request: Publishing) -> str:
+    """Return the channel whose rules say whether a client may publish. Raises WireError for a name that is none."""
+    if type(request) is wire.Publish:
+        check_channel(request.channel, request.id)
+        return request.channel
+    return BROADCAST if type(request) is wire.Broadcast else DIRECT
+
+
+def check_rules(
+    manager: DistributedWebSocketManager,
+    connection: Connection,
+    action: Action,
+    channel: str,
+    request_id: wire.RequestId,
+    token: Grant | None = None,
+) -> None:
+    """Check that the rules of a channel allow an action. `token`: what a subscription token grants that comes with it.
+
+    Raises WireError `forbidden` or `token_needed`.
+    """
+    if (why := manager.refusal(connection, action, channel, token)) is not None:
+        code: wire.ErrorCode = "token_needed" if why is Refusal.NO_TOKEN else "forbidden"
+        raise WireError(code, refused(action, channel, why), request_id)
+
+
+async def ask_to_publish(manager: DistributedWebSocketManager, connection: Connection, request: Publishing) -> None:
     """Ask the application whether a client may publish. Raises WireError if it may not."""
-    match request:
-        case wire.Publish(channel=channel):
-            check_channel(channel, request.id)
-        case wire.Broadcast():
-            channel = BROADCAST
-        case wire.Direct(user_id=user_id):
-            wire.check_user(user_id, request.id)
-            channel = DIRECT
-    await _ask_application(manager, connection, "publish", channel, request.id)
+    if type(request) is wire.Direct:
+        wire.check_user(request.user_id, request.id)
+    await _ask_application(manager, connection, "publish", published_in(request), request.id)
 
 
 async def carry_out(manager: DistributedWebSocketManager, connection: Connection, request: wire.Request) -> None:
@@ -76,7 +95,7 @@ async def _subscribe(manager: DistributedWebSocketManager, connection: Connectio
             manager.reply(connection, wire.Ack(request_id))
 
     try:
-        await manager.join(connection, channel, request.since, announce, last=request.last)
+        await manager.join(connection, channel, request.since, announce, last=request.last, grant=None)
     except ChannelFullError as exc:
         raise WireError("channel_full", str(exc), request_id) from None
 
@@ -112,8 +131,12 @@ async def _check_allowed(
     channel: str,
     request_id: wire.RequestId,
 ) -> None:
-    """Check that a client may name a channel, and that the application allows the action. Raises WireError."""
+    """Check that a client may name a channel, and that its rules and the application allow the action.
+
+    Raises WireError.
+    """
     check_channel(channel, request_id)
+    check_rules(manager, connection, action, channel, request_id)
     await _ask_application(manager, connection, action, channel, request_id)
 
 
@@ -125,6 +148,5 @@ async def _ask_application(
     request_id: wire.RequestId,
 ) -> None:
     """Ask the application whether it allows an action. Raises WireError `forbidden`."""
-    identity = Identity(connection.user_id, connection.username)
-    if not await is_allowed(manager.authorize, identity, action, channel):
-        raise WireError("forbidden", f"you may not {action} {channel}", request_id)
+    if manager.authorize is not None and not await is_allowed(manager.authorize, connection.identity, action, channel):
+        raise WireError("forbidden", refused(action, channel), request_id)

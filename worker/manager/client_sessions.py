@@ -30,8 +30,13 @@ class ClientSession:
     secret: str
     resumed: bool
 
-    def welcome(self, channels: dict[str, wire.ChannelState], limits: wire.Limits) -> wire.Welcome:
-        """Return the first message to the client. `channels`: its state in each channel that it is in."""
+    def welcome(
+        self, channels: dict[str, wire.ChannelState], refused: dict[str, wire.LeaveReason], limits: wire.Limits
+    ) -> wire.Welcome:
+        """Return the first message to the client.
+
+        `channels`: its state in each channel that it is in. `refused`: the channels that it may not be in any more.
+        """
         info = self.info
         return wire.Welcome(
             session_id=info.session_id,
@@ -43,6 +48,7 @@ class ClientSession:
             resume_token=f"{info.session_id}.{self.secret}",
             channels=channels,
             limits=limits,
+            refused=refused,
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from wsd.worker.delivery.outbox import Outbox, SendText
+from wsd.worker.security.authentication import Identity, unauthenticated
 from wsd.worker.security.authorization import Authorize
 from wsd.worker.security.limits import TokenBucket
 from wsd.worker.wire import messages as wire
@@ -71,6 +72,7 @@ class Connection:
 
     __slots__ = (
         "__weakref__",
+        "_identity",
         "_on_collected",
         "_written",
         "bucket",
@@ -86,10 +88,12 @@ class Connection:
         limits: ConnectionLimits,
         on_collected: Callable[[Outbox], None],
         *,
+        identity: Identity | None = None,
         resumed: bool = False,
     ) -> None:
         """`on_collected` is called when this object is garbage collected, on whatever thread that happens."""
         self.outbox = outbox
+        self._identity = identity
         self.resumed = resumed  # whether it continues the session of an earlier connection
         self.bucket = limits.bucket()  # messages that the client may send
         self.byte_bucket = limits.byte_bucket()
@@ -99,6 +103,14 @@ class Connection:
 
     def __del__(self) -> None:
         self._on_collected(self.outbox)
+
+    @property
+    def identity(self) -> Identity:
+        """The identity that authentication found, with the claims of its token.
+
+        For a client that chose its own name it has only that name, and `authenticated` is False.
+        """
+        return self._identity or unauthenticated(self.user_id, self.username)
 
     @property
     def session_id(self) -> str:

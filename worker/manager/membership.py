@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack
+from typing import NamedTuple
 
 from wsd.worker.channels.channels import Channels
 from wsd.worker.channels.joining import PATIENCE_SECONDS, Joined
@@ -10,16 +11,26 @@ from wsd.worker.channels.recovery import Wanted
 from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.errors import ChannelFullError
+from wsd.worker.manager.grants import Grants
 from wsd.worker.manager.member_lists import MemberLists
 from wsd.worker.security.authentication import Identity
-from wsd.worker.security.authorization import Authorize, is_allowed
+from wsd.worker.security.authorization import Action, Authorize, is_allowed
+from wsd.worker.security.channel_access import OPEN, Grant, Refusal, refusal
 from wsd.worker.sessions.keeper import SessionKeeper
+from wsd.worker.sessions.session_store import SessionInfo
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.channel_names import BROADCAST, DIRECT, is_channel, user_channel
 from wsd.worker.wire.position import Position
 
 MAX_CHANNELS = 100
 """Channels that one connection may be in."""
+
+
+class Entered(NamedTuple):
+    """The channels that a new connection is in, and those of its session that it may not be in any more."""
+
+    states: dict[str, wire.ChannelState]
+    refused: dict[str, wire.LeaveReason]
 
 
 class Membership:
@@ -33,6 +44,7 @@ class Membership:
       client is in the channel when it resumes.
     - A member is added, told its position, and sent what it missed, in one go: no message comes in between. A
       connection that has ended meanwhile is not added.
+    - A member that the rules allow to be in a channel only with a subscription token leaves it when the token ends.
     """
 
     def __init__(
@@ -49,14 +61,34 @@ class Membership:
         self._members = members
         self._keeper = keeper
         self._authorize = authorize
+        self._grants = Grants(self._token_ended)
+
+    def refusal(
+        self, outbox: Outbox, identity: Identity, action: Action, channel: str, token: Grant | None = None
+    ) -> Refusal | None:
+        """Return why the rules do not let a client do something in a channel, or None if they do.
+
+        `token`: the grant of a subscription token that the client shows now.
+        """
+        access = self._channels.access(channel)
+        if access.is_open(action):
+            return None
+        return refusal(access, identity, action, self._with(token, outbox, channel))
 
     async def join(
-        self, outbox: Outbox, channel: str, wanted: Wanted | None, announce: Callable[[Joined], None]
+        self,
+        outbox: Outbox,
+        channel: str,
+        wanted: Wanted | None,
+        announce: Callable[[Joined], None],
+        *,
+        identity: Identity,
+        grant: Grant | None,
     ) -> None:
         """Make a connection a member of a channel.
 
         `announce` is called once it is a member, before anything of the channel is sent to it. The earlier messages
-        that are `wanted` come first, as far as the history has them.
+        that are `wanted` come first, as far as the history has them. `grant`: what the client is given with it.
 
         Raises ChannelFullError.
         """
@@ -64,33 +96,47 @@ class Membership:
         if limit and channel not in outbox.channels and len(self._fanout.members(channel)) >= limit:
             raise ChannelFullError(f"{channel} may have {limit} members on a worker")
         with self._channels.holding(channel):
-            if channel not in outbox.channels:
-                await self._keeper.set_membership(outbox.session_id, channel, member=True)
-            await self._channels.join(channel, wanted, self._adder(outbox, channel), announce, outbox)
+            if channel not in outbox.channels or grant is not None:
+                member = self._with(grant, outbox, channel) or True
+                await self._keeper.set_membership(outbox.session_id, channel, member)
+            add = self._adder(outbox, channel, identity, grant)
+            await self._channels.join(channel, wanted, add, announce, outbox)
+
+    async def renew(self, outbox: Outbox, channel: str, identity: Identity, grant: Grant) -> None:
+        """Give a member a grant in place of an earlier one."""
+        await self._keeper.set_membership(outbox.session_id, channel, self._with(grant, outbox, channel) or True)
+        self._give(outbox, channel, identity, grant)
 
     async def leave(self, outbox: Outbox, channel: str) -> None:
         """Take a connection out of a channel that it is in, and forget it in the session."""
         if channel in outbox.channels:
             self._leave(outbox, channel)
             outbox.note("left", channel)
-            await self._keeper.set_membership(outbox.session_id, channel, member=False)
+            await self._keeper.set_membership(outbox.session_id, channel, False)
 
     def expecting(self, outbox: Outbox) -> AbstractContextManager[object]:
         """Return a block in which the channel of a connection's user is subscribed, before the connection enters it."""
         return self._channels.holding(user_channel(outbox.user_id))
 
     async def enter_all(
-        self, outbox: Outbox, subscribed: Iterable[str], since: Mapping[str, Position], *, trusted: bool = False
-    ) -> dict[str, wire.ChannelState]:
+        self,
+        outbox: Outbox,
+        session: SessionInfo,
+        since: Mapping[str, Position],
+        identity: Identity,
+        *,
+        trusted: bool = False,
+    ) -> Entered:
         """Make a new connection a member of BROADCAST, of its user's channel, and of those that it was in before.
 
-        `subscribed`: the channels of its session. `since`: the position that the client has reached, by channel. The
-        connection enters the channels of both. Channels that the client may not be in any more are removed from its
-        session.
+        `since`: the position that the client has reached, by channel. The connection enters these channels and those of
+        its session. Channels that the client may not be in any more are removed from its session.
 
-        `trusted`: the connection enters exactly the channels of its session, and the application is not asked.
+        `trusted`: the connection enters exactly the channels of its session, and neither the rules nor the application
+        are asked.
 
-        Return the state of the connection in each channel, by the name that the client knows.
+        Return the state of the connection in each channel, by the name that the client knows, and why it is not in
+        others.
         """
         states: dict[str, wire.ChannelState] = {}
         gives_up_at = time.monotonic() + PATIENCE_SECONDS
@@ -105,18 +151,25 @@ class Membership:
         own = user_channel(outbox.user_id)
         await enter(BROADCAST, BROADCAST, lambda: self._fanout.add(outbox))
         await enter(own, DIRECT, lambda: self._fanout.join(outbox, own))
-        before = frozenset(subscribed)
+        before = session.channels
         if not before and (trusted or not since):
-            return states
-        allowed = sorted(before) if trusted else await self._allowed(outbox, before | since.keys())
+            return Entered(states, {})
+        grants = {name: left for name, grant in session.grants.items() if (left := grant.at(time.time())) is not None}
+        refused: dict[str, wire.LeaveReason] = {}
+        if trusted:
+            allowed = sorted(before)
+        else:
+            named = sorted(filter(is_channel, before | since.keys()))[:MAX_CHANNELS]
+            refused = await self._refused(named, identity, grants)
+            allowed = [name for name in named if name not in refused]
         with ExitStack() as stack:
             for name in allowed:
                 stack.enter_context(self._channels.holding(name))
             for name in before ^ set(allowed):
-                await self._keeper.set_membership(outbox.session_id, name, member=name in allowed)
+                await self._keeper.set_membership(outbox.session_id, name, name in allowed)
             for name in allowed:
-                await enter(name, name, self._adder(outbox, name))
-        return states
+                await enter(name, name, self._adder(outbox, name, identity, grants.get(name)))
+        return Entered(states, refused)
 
     def leave_all(self, outbox: Outbox) -> None:
         """Take a connection that has ended out of all its channels. Its session keeps them."""
@@ -128,24 +181,58 @@ class Membership:
         self._fanout.leave(outbox, own)
         self._channels.left(own)
 
-    async def _allowed(self, outbox: Outbox, names: Iterable[str]) -> list[str]:
-        """Return the channels that a client may be in, up to MAX_CHANNELS of them, sorted by name."""
-        named = sorted(name for name in names if is_channel(name))[:MAX_CHANNELS]
-        identity = Identity(outbox.user_id, outbox.username)
-        return [name for name in named if await is_allowed(self._authorize, identity, "subscribe", name)]
+    async def _refused(
+        self, names: Iterable[str], identity: Identity, grants: Mapping[str, Grant]
+    ) -> dict[str, wire.LeaveReason]:
+        """Return the channels that a client that comes back may not be in, and why. The rules and the application both
+        have to agree."""
+        refused: dict[str, wire.LeaveReason] = {}
+        for name in names:
+            why = refusal(self._channels.access(name), identity, "subscribe", grants.get(name))
+            if why is Refusal.NO_TOKEN:
+                refused[name] = "token_needed"
+            elif why is not None or not await is_allowed(self._authorize, identity, "subscribe", name):
+                refused[name] = "forbidden"
+        return refused
 
-    def _adder(self, outbox: Outbox, channel: str) -> Callable[[], None]:
+    def _with(self, grant: Grant | None, outbox: Outbox, channel: str) -> Grant | None:
+        """Return the grant of a member together with another one."""
+        present = self._grants.of(outbox, channel)
+        return present.with_(grant) if present is not None and grant is not None else grant or present
+
+    def _give(self, outbox: Outbox, channel: str, identity: Identity, grant: Grant) -> None:
+        if self._channels.access(channel) != OPEN and (combined := self._with(grant, outbox, channel)) is not None:
+            self._grants.set(outbox, channel, combined, identity)
+
+    def _token_ended(self, outbox: Outbox, channel: str, identity: Identity) -> None:
+        """Let a member leave whose subscription token has ended, unless it may be in the channel without one."""
+        left = self._grants.of(outbox, channel)
+        if self.refusal(outbox, identity, "subscribe", channel) is None:
+            self._keeper.note_membership(outbox.session_id, channel, left or True)
+            return
+        self._leave(outbox, channel)
+        outbox.note("left", f"{channel}: the subscription token has ended")
+        self._keeper.note_membership(outbox.session_id, channel, False)
+        outbox.send(wire.encode(wire.Unsubscribed(channel, "token_needed")))
+        self._fanout.sent += 1
+
+    def _adder(self, outbox: Outbox, channel: str, identity: Identity, grant: Grant | None) -> Callable[[], None]:
         def add() -> None:
-            if outbox in self._fanout and channel not in outbox.channels:  # it may have ended meanwhile
+            if outbox not in self._fanout:  # it may have ended meanwhile
+                return
+            if channel not in outbox.channels:
                 outbox.channels.add(channel)
                 self._fanout.join(outbox, channel)
                 self._members.joined(outbox, channel)
                 outbox.note("joined", channel)
+            if grant is not None:
+                self._give(outbox, channel, identity, grant)
 
         return add
 
     def _leave(self, outbox: Outbox, channel: str) -> None:
         outbox.channels.discard(channel)
+        self._grants.drop(outbox, channel)
         outbox.caught_up(channel)
         self._fanout.leave(outbox, channel)
         self._channels.left(channel)

@@ -14,6 +14,9 @@ from wsd.worker.manager.connection import Connection
 from wsd.worker.manager.parts import ManagerParts
 from wsd.worker.manager.publisher import Published
 from wsd.worker.manager.statistics import ClusterStatistics, WorkerStatistics
+from wsd.worker.security.authentication import Identity, unauthenticated
+from wsd.worker.security.authorization import Action
+from wsd.worker.security.channel_access import BY_APPLICATION, Grant, Refusal
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.channel_names import BROADCAST
 from wsd.worker.wire.close_codes import CloseCode
@@ -47,6 +50,7 @@ class DistributedWebSocketManager:
         self._peers = parts.peers
         self._statistics = parts.statistics
         self._fanout = parts.messages.fanout
+        self.access = parts.messages.channels.access  # the rules of a channel by its name; asked for every message
 
     # Connections
 
@@ -55,6 +59,7 @@ class DistributedWebSocketManager:
         user_id: str,
         username: str = "",
         *,
+        identity: Identity | None = None,
         metadata: Mapping[str, Any] | None = None,
         welcome: bool | Callable[[wire.Welcome], None] = True,
         resume_token: str = "",
@@ -67,12 +72,13 @@ class DistributedWebSocketManager:
         With a `resume_token` of the same user, the client continues an earlier session: it is in the channels of that
         session again, and in those of `since`, and gets what it missed in them. Otherwise it gets a new session.
 
-        `username` defaults to the user id. `metadata` is stored with a new session. `welcome`: whether the hub's
-        welcome is the client's first message; a function gets the welcome instead. `since`: the position that the
-        client has reached, by channel. `outbox`: the one of its WebSocket, under a server with wsd's WebSocket protocol
-        (`handle_of`). Nothing is sent before `Connection.pump` or `Outbox.release` is called. `trusted`: the client
-        enters exactly the channels of its earlier session, since the application has decided about them; `authorize`
-        is not asked.
+        `username` defaults to the user id. `identity`: what authentication found, None for a client that chose its own
+        name; the rules of channels and `authorize` use it. `metadata` is stored with a new session. `welcome`: whether
+        the hub's welcome is the client's first message; a function gets the welcome instead. `since`: the position that
+        the client has reached, by channel. `outbox`: the one of its WebSocket, under a server with wsd's WebSocket
+        protocol (`handle_of`). Nothing is sent before `Connection.pump` or `Outbox.release` is called. `trusted`: the
+        client enters exactly the channels of its earlier session, since the application has decided about them; neither
+        the rules nor `authorize` are asked.
 
         Raises TooManyConnectionsError; ConnectionEndedError if the WebSocket of `outbox` ends while the session is
         looked for; ValueError for a user id or name that is empty, longer than 128 characters or cannot be read, and
@@ -81,12 +87,15 @@ class DistributedWebSocketManager:
         session = await self._sessions.find_or_make(user_id, username, metadata, resume_token, outbox)
         outbox = self._registry.bind(outbox, session)
         async with self._registry.admission(outbox, session):
-            states = await self._membership.enter_all(outbox, session.info.channels, since or {}, trusted=trusted)
-        connection = Connection(outbox, self.limits, self._registry.handle_collected, resumed=session.resumed)
+            asked = identity or unauthenticated(outbox.user_id, outbox.username)
+            entered = await self._membership.enter_all(outbox, session.info, since or {}, asked, trusted=trusted)
+        connection = Connection(
+            outbox, self.limits, self._registry.handle_collected, identity=identity, resumed=session.resumed
+        )
         if callable(welcome):
-            welcome(session.welcome(states, self._announced_limits))
+            welcome(session.welcome(*entered, self._announced_limits))
         elif welcome:
-            outbox.send_first(wire.encode(session.welcome(states, self._announced_limits)))
+            outbox.send_first(wire.encode(session.welcome(*entered, self._announced_limits)))
             self._fanout.sent += 1
         return connection
 
@@ -126,13 +135,16 @@ class DistributedWebSocketManager:
         announce: Callable[[Joined], None] = lambda joined: None,
         *,
         last: int | None = None,
+        grant: Grant | None = BY_APPLICATION,
     ) -> None:
         """Make a connection a member of a channel. Once this returns, it receives what is published there.
 
         `since`: the position in the channel that the client has reached. The client gets what came after it, as far as
         the channel's history has it. `last`: how many of the newest messages the client gets first, as far as the
         history has them. `announce` is called when the connection is a member, before anything of the channel is sent
-        to it.
+        to it. `grant`: what the client is given beyond the rules of the channel; a client that asks to join by itself
+        may have none. A member that the application has put into a channel is in it again when it resumes its session,
+        whatever the rules say.
 
         Raises ChannelFullError; ValueError for a name that UTF-8 cannot encode, for both `since` and `last`, and for a
         `last` below 1.
@@ -140,7 +152,18 @@ class DistributedWebSocketManager:
         channel.encode()
         if last is not None and (since is not None or last < 1):
             raise ValueError("last must be at least 1, and excludes since")
-        await self._membership.join(connection.outbox, channel, since if last is None else last, announce)
+        await self._membership.join(
+            connection.outbox,
+            channel,
+            since if last is None else last,
+            announce,
+            identity=connection.identity,
+            grant=grant,
+        )
+
+    async def renew(self, connection: Connection, channel: str, grant: Grant) -> None:
+        """Give a member of a channel what a new subscription token grants, in place of an earlier token."""
+        await self._membership.renew(connection.outbox, channel, connection.identity, grant)
 
     async def leave(self, connection: Connection, channel: str) -> None:
         """Take a connection out of a channel. Does nothing if it is not in the channel.
@@ -156,6 +179,15 @@ class DistributedWebSocketManager:
         """
         channel.encode()
         return await self._members.of_channel(channel, limit)
+
+    def refusal(
+        self, connection: Connection, action: Action, channel: str, token: Grant | None = None
+    ) -> Refusal | None:
+        """Return why the rules of a channel do not let a client do something there, or None if they do.
+
+        `token`: what a subscription token grants that the client shows now. The application's `authorize` is not asked.
+        """
+        return self._membership.refusal(connection.outbox, connection.identity, action, channel, token)
 
     def options(self, channel: str) -> ChannelOptions:
         """Return the options of a channel, from the settings."""

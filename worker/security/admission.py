@@ -22,6 +22,7 @@ from wsd.worker.security.authentication import (
     UndecidedError,
     identify,
     load_hook,
+    unauthenticated,
 )
 from wsd.worker.security.json_web_tokens import BEARER_SUBPROTOCOL, JWTAuthenticator, JWTSettings
 from wsd.worker.security.limits import TokenBucket, origin_allowed
@@ -33,7 +34,7 @@ logger = get_logger(__name__)
 IDENTITY_KEY = "identity"
 """The key of the Identity in `scope["state"]`, once a client is authenticated."""
 
-GUEST = Identity("")
+GUEST = unauthenticated("", "")
 """A client that nothing identifies."""
 
 EXPIRED = "the token has expired"

@@ -26,18 +26,25 @@ class Identity(msgspec.Struct, frozen=True):
     """The identity of a client, as an `authenticate` function returns it.
 
     `username` is the name that others see; by default it is the user id. `claims`: those of its token. At `expires_at`
-    (seconds since the epoch) the connection is closed with 4401; 0 means never.
+    (seconds since the epoch) the connection is closed with 4401; 0 means never. `authenticated` is False for a client
+    that chose its own name, and for one that an `authenticate` function admits as a guest.
     """
 
     user_id: str
     username: str = ""
     claims: dict[str, Any] = {}
     expires_at: float = 0.0
+    authenticated: bool = True
 
     def seconds_left(self, now: float) -> float | None:
         """Return for how many seconds from `now` the identity is valid. None: no timer is needed."""
         seconds = self.expires_at - now
         return max(0.0, seconds) if self.expires_at and seconds < LONGEST_SECONDS else None  # also for NaN
+
+
+def unauthenticated(user_id: str, username: str) -> Identity:
+    """Return the identity of a client that chose its own name."""
+    return Identity(user_id, username, authenticated=False)
 
 
 Authenticate = Callable[[Scope], Identity | Awaitable[Identity | None] | None]

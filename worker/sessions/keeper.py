@@ -22,7 +22,7 @@ from wsd.worker.delivery.connection_record import ConnectionRecord
 from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.logs import get_logger
 from wsd.worker.sessions.ended_connections import EndedConnections
-from wsd.worker.sessions.session_store import SessionInfo, SessionStore
+from wsd.worker.sessions.session_store import Member, SessionInfo, SessionStore
 
 logger = get_logger(__name__)
 
@@ -51,7 +51,7 @@ class _Changes(Batch):
     left_early: set[str] = field(default_factory=set)  # detached, and kept for a moment only
     deleted: set[str] = field(default_factory=set)
     changed: set[str] = field(default_factory=set)  # by another worker: to be read again
-    channels: dict[str, dict[str, bool]] = field(default_factory=dict)
+    channels: dict[str, dict[str, Member]] = field(default_factory=dict)
     records: list[ConnectionRecord] = field(default_factory=list)
     faulty: set[str] = field(default_factory=set)  # sessions that no store can hold; shared by all parts of a batch
 
@@ -142,13 +142,18 @@ class SessionKeeper:
         if session.session_id in batch.faulty:
             raise ValueError(f"the session of {session.user_id!r} cannot be stored")
 
-    async def set_membership(self, session_id: str, channel: str, *, member: bool) -> None:
+    async def set_membership(self, session_id: str, channel: str, member: Member) -> None:
         """Note that a session joined a channel, or left it.
 
         To be awaited before the client learns of it, so that no crash forgets it. Waits for the store as `open` does.
         """
-        self._changes.pending.channels.setdefault(session_id, {})[channel] = member
+        self.note_membership(session_id, channel, member)
         await self._wait_for_store()
+
+    def note_membership(self, session_id: str, channel: str, member: Member) -> None:
+        """Have it written that a session joined a channel, or left it."""
+        self._changes.pending.channels.setdefault(session_id, {})[channel] = member
+        self._changes.wake()
 
     async def _wait_for_store(self) -> None:
         if self.healthy:

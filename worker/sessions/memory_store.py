@@ -9,6 +9,7 @@ import msgspec
 from wsd.worker.sessions.session_store import (
     Claim,
     Clock,
+    Member,
     SessionInfo,
     SessionState,
     SessionStore,
@@ -58,7 +59,7 @@ class InMemorySessionStore(SessionStore):
         self._sessions[session_id] = with_metadata(session, changes)
         return True
 
-    async def update_channels(self, changes: Mapping[str, Mapping[str, bool]]) -> None:
+    async def update_channels(self, changes: Mapping[str, Mapping[str, Member]]) -> None:
         for session_id, channels in changes.items():
             if (session := await self.get(session_id)) is not None:
                 self._sessions[session_id] = with_channels(session, channels)

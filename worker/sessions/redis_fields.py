@@ -5,13 +5,18 @@ from typing import Any
 
 import msgspec
 
-from wsd.worker.sessions.session_store import SessionInfo, SessionState
+from wsd.worker.security.channel_access import Grant
+from wsd.worker.sessions.session_store import Member, SessionInfo, SessionState
 
 METADATA_PREFIX = "m:"
 """Each metadata key is a field of its own, so that two workers can change two keys at once."""
 
 CHANNEL_PREFIX = "c:"
-"""Each channel is a field of its own, for the same reason."""
+"""Each channel is a field of its own, for the same reason. Its value is MEMBER, or a grant as JSON."""
+
+MEMBER = "1"
+
+_grant = msgspec.json.Decoder(Grant)
 
 
 def to_fields(session: SessionInfo) -> dict[Any, Any]:
@@ -27,7 +32,7 @@ def to_fields(session: SessionInfo) -> dict[Any, Any]:
         "token": session.token,
         "last_token": session.last_token,
     }
-    fields.update((CHANNEL_PREFIX + channel, "1") for channel in session.channels)
+    fields.update((CHANNEL_PREFIX + name, _member(session.grants.get(name, True))) for name in session.channels)
     for key, value in session.metadata.items():
         fields[METADATA_PREFIX + key] = msgspec.json.encode(value)
     return fields
@@ -52,6 +57,11 @@ def from_fields(fields: Mapping[Any, Any]) -> SessionInfo | None:
                 if name.startswith(METADATA_PREFIX)
             },
             channels=frozenset(n.removeprefix(CHANNEL_PREFIX) for n in named if n.startswith(CHANNEL_PREFIX)),
+            grants={
+                name.removeprefix(CHANNEL_PREFIX): _grant.decode(value)
+                for name, value in named.items()
+                if name.startswith(CHANNEL_PREFIX) and as_text(value) != MEMBER
+            },
             token=as_text(named.get("token")),
             last_token=as_text(named.get("last_token")),
         )
@@ -67,12 +77,18 @@ def metadata_fields(changes: Mapping[str, Any]) -> list[str | bytes]:
     return fields
 
 
-def channel_fields(changes: Mapping[str, bool]) -> list[str]:
+def channel_fields(changes: Mapping[str, Member]) -> list[str | bytes]:
     """Return fields and values in turn for the scripts; an empty value removes a field."""
-    fields: list[str] = []
+    fields: list[str | bytes] = []
     for channel, member in changes.items():
-        fields += [CHANNEL_PREFIX + channel, "1" if member else ""]
+        fields += [CHANNEL_PREFIX + channel, _member(member)]
     return fields
+
+
+def _member(member: Member) -> str | bytes:
+    if isinstance(member, Grant):
+        return msgspec.json.encode(member)
+    return MEMBER if member else ""
 
 
 def as_text(value: Any) -> str:

@@ -28,6 +28,7 @@ from wsd.worker.sessions.redis_indexes import SessionIndexes
 from wsd.worker.sessions.session_store import (
     Claim,
     Clock,
+    Member,
     SessionChanged,
     SessionInfo,
     SessionState,
@@ -120,7 +121,7 @@ class RedisSessionStore(SessionStore):
             found = await self._redis.eval(scripts.METADATA_SCRIPT, 1, session_key(session_id), *arguments)
         return bool(found)
 
-    async def update_channels(self, changes: Mapping[str, Mapping[str, bool]]) -> None:
+    async def update_channels(self, changes: Mapping[str, Mapping[str, Member]]) -> None:
         for session_id, channels in changes.items():
             if (own := self._own.get(session_id)) is not None:
                 self._own[session_id] = with_channels(own, channels)

@@ -14,6 +14,8 @@ from typing import Any, Self
 
 import msgspec
 
+from wsd.worker.security.channel_access import Grant
+
 Clock = Callable[[], float]
 """Returns seconds since the epoch, like time.time."""
 
@@ -36,6 +38,7 @@ class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
     state: SessionState = SessionState.CONNECTED
     metadata: dict[str, Any] = {}
     channels: frozenset[str] = frozenset()
+    grants: dict[str, Grant] = {}  # what the client was given beyond the rules, by channel
     token: str = ""  # digest of the resume token's secret
     last_token: str = ""  # digest of the secret before it, valid until the client has shown that it got the new one
     previous_worker: str = ""  # in the answer to a claim only: the worker that served the session before
@@ -80,6 +83,10 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
             token=self.new_token,
             last_token=self.token,
         )
+
+
+Member = bool | Grant
+"""Whether a session is in a channel, or what it was given there beyond the rules."""
 
 
 class SessionChanged(msgspec.Struct, frozen=True, tag="session"):
@@ -130,8 +137,8 @@ class SessionStore(ABC):
         """
 
     @abstractmethod
-    async def update_channels(self, changes: Mapping[str, Mapping[str, bool]]) -> None:
-        """Note which channels sessions of this worker have joined (True) and left (False).
+    async def update_channels(self, changes: Mapping[str, Mapping[str, Member]]) -> None:
+        """Note which channels sessions of this worker have joined (True, or a grant) and left (False).
 
         `changes`: by session id, then by channel.
         """
@@ -204,11 +211,13 @@ def with_metadata(session: SessionInfo, changes: Mapping[str, Any]) -> SessionIn
     return msgspec.structs.replace(session, metadata=merged)
 
 
-def with_channels(session: SessionInfo, changes: Mapping[str, bool]) -> SessionInfo:
-    """Add channels to those of a session where `changes` says True, and remove them where it says False."""
+def with_channels(session: SessionInfo, changes: Mapping[str, Member]) -> SessionInfo:
+    """Return a session with changes of its channels, see `SessionStore.update_channels`."""
     joined = {channel for channel, member in changes.items() if member}
     channels = (session.channels | joined) - (changes.keys() - joined)
-    return msgspec.structs.replace(session, channels=channels)
+    grants = {channel: grant for channel, grant in session.grants.items() if channel not in changes}
+    grants |= {channel: member for channel, member in changes.items() if isinstance(member, Grant)}
+    return msgspec.structs.replace(session, channels=channels, grants=grants)
 
 
 def oldest_first(sessions: Iterable[SessionInfo]) -> list[SessionInfo]:

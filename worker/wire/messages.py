@@ -31,6 +31,7 @@ ErrorCode = Literal[
     "no_receipts",
     "not_stored",
     "rate_limited",
+    "token_needed",
     "too_big",
     "too_deep",
     "too_many_channels",
@@ -38,6 +39,9 @@ ErrorCode = Literal[
     "unknown_type",
 ]
 """The codes of errors, which docs/protocol.md explains."""
+
+LeaveReason = Literal["forbidden", "server", "token_needed"]
+"""The reasons why a client is no longer in a channel, which docs/protocol.md explains."""
 
 MAX_ERROR_LENGTH = 300
 """The maximum length of an error's text, in characters."""
@@ -87,8 +91,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     max_message_bytes: int
 
 
-class Welcome(Struct, frozen=True, kw_only=True, tag="welcome"):
-    """The first message of the server."""
+class Welcome(Struct, frozen=True, kw_only=True, tag="welcome", omit_defaults=True):
+    """The first message of the server. `refused`: channels that the client may not be in any more, and why."""
 
     session_id: str
     user_id: str
@@ -99,12 +103,20 @@ class Welcome(Struct, frozen=True, kw_only=True, tag="welcome"):
     resume_token: str
     channels: dict[str, ChannelState]
     limits: Limits
+    refused: dict[str, LeaveReason] = {}
 
 
 class Subscribed(ChannelState, frozen=False, kw_only=True, tag="subscribed", omit_defaults=True):
     """The answer to Subscribe, with the position of the client in the channel."""
 
     channel: str
+
+
+class Unsubscribed(Struct, frozen=True, tag="unsubscribed"):
+    """The notice that the server has taken the client out of a channel."""
+
+    channel: str
+    reason: LeaveReason
 
 
 class PositionNotice(Struct, frozen=True, tag="position"):

@@ -80,15 +80,29 @@ def test_the_configuration_describes_itself_as_toml_with_sources() -> None:
     [
         (
             '[channels."a b"]\nhistory_size = 1\n',
-            'wsd.toml line 1: channels."a b" may hold only A-Z a-z 0-9 _ . : @ / # - and "*" for any of them',
+            'wsd.toml line 1: channels."a b" may hold only A-Z a-z 0-9 _ . : @ / # -, "*" for any of them, and "{user',
         ),
+        (
+            '[channels."a"]\nallow_publish = "sever"\n',
+            'wsd.toml line 2: channels."a".allow_publish must be one of "anyone", "authenticated", "nobody", "server", '
+            '"token", got "sever"',
+        ),
+        (
+            '[channels."a"]\nallow_publsh = "server"\n',
+            'wsd.toml line 2: unknown key channels."a".allow_publsh, did you mean allow_publish?',
+        ),
+        (
+            '[channels."a"]\nallow_history = "token"\n',
+            'wsd.toml line 2: channels."a".allow_history is "token", which needs one of security.jwt_secret, ',
+        ),
+        ('[channels."*:{user_id}"]\n', 'wsd.toml line 1: channels."*:{user_id}" may have "*" only after "{user_id}"'),
         (
             '[channels]\n"room:*" = 3\n',
             'wsd.toml line 1: channels.room:* must be a section, such as [channels."room:*"]',
         ),
         (
             '[channels."room:*"]\nhistory_sise = 1\n',
-            'wsd.toml line 1: unknown key channels."room:*".history_sise, did you mean history_size?',
+            'wsd.toml line 2: unknown key channels."room:*".history_sise, did you mean history_size?',
         ),
         (
             '[channels."room:*"]\n\nhistory_size = -1\n',
