@@ -22,8 +22,9 @@ from wsd.worker.delivery.translation import TranslatingWriter, Translator
 from wsd.worker.errors import ConnectionEndedError, TooManyConnectionsError
 from wsd.worker.logs import get_logger
 from wsd.worker.process_workers import serving_worker
-from wsd.worker.security.admission import EXPIRED, GUEST, IDENTITY_KEY, Admission, identity_in, subprotocol
+from wsd.worker.security.admission import GUEST, IDENTITY_KEY, Admission, identity_in, subprotocol
 from wsd.worker.security.authentication import Identity
+from wsd.worker.security.credentials import EXPIRED
 from wsd.worker.websocket_middleware import PASSED_KEY
 from wsd.worker.wire import frames
 from wsd.worker.wire import messages as wire

@@ -115,11 +115,16 @@ class Outbox(SendQueue):
                 self.flush()
                 self._writer.end(code, reason)
 
-    def close_in(self, seconds: float, code: int, reason: str) -> None:
-        """Close the connection after some seconds, unless it has ended by then. A later call replaces the time."""
+    def close_in(self, seconds: float | None, code: int, reason: str) -> None:
+        """Close the connection after some seconds, unless it has ended by then. A later call replaces the time.
+
+        None: no time is set.
+        """
         if self._close_timer is not None:
             self._close_timer.cancel()
-        self._close_timer = asyncio.get_running_loop().call_later(seconds, self.close, code, reason)
+            self._close_timer = None
+        if seconds is not None and not self._gone:
+            self._close_timer = asyncio.get_running_loop().call_later(seconds, self.close, code, reason)
 
     @property
     def closing(self) -> "asyncio.Future[tuple[int, str]]":

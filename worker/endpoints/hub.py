@@ -20,6 +20,7 @@ from wsd.worker.manager.membership import MAX_CHANNELS
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.security.admission import IDENTITY_KEY
 from wsd.worker.security.authentication import Identity
+from wsd.worker.security.credentials import CREDENTIALS_KEY, Credentials
 from wsd.worker.server.other_protocols import close_code
 from wsd.worker.wire import frames
 from wsd.worker.wire import messages as wire
@@ -41,6 +42,7 @@ async def endpoint(websocket: WebSocket) -> None:
     """
     manager: DistributedWebSocketManager = websocket.state.websocket_manager
     identity: Identity | None = getattr(websocket.state, IDENTITY_KEY, None)
+    credentials: Credentials | None = getattr(websocket.state, CREDENTIALS_KEY, None)
     if identity is not None:
         user_id, username = identity.user_id, identity.username
     else:
@@ -81,11 +83,11 @@ async def endpoint(websocket: WebSocket) -> None:
     )
     try:
         if handle is not None:
-            client = Client(manager, await connecting, handle)
+            client = Client(manager, await connecting, handle, credentials)
             handle.hand_off(client)
             handle.outbox.release()
         else:
-            await serve(websocket, manager, connecting)
+            await serve(websocket, manager, connecting, credentials)
     except TooManyConnectionsError as exc:
         await websocket.close(CloseCode.TOO_MANY, str(exc))
     except ConnectionEndedError:
@@ -103,7 +105,10 @@ def _resume(message: Message) -> wire.Resume:
 
 
 async def serve(
-    websocket: WebSocket, manager: DistributedWebSocketManager, connecting: Coroutine[Any, Any, Connection]
+    websocket: WebSocket,
+    manager: DistributedWebSocketManager,
+    connecting: Coroutine[Any, Any, Connection],
+    credentials: Credentials | None = None,
 ) -> None:
     """Connect a client under a server with another protocol than ours, and serve it until either side ends it.
 
@@ -111,7 +116,7 @@ async def serve(
     """
     first = asyncio.create_task(websocket.receive())
     try:
-        client = Client(manager, await _unless_gone(connecting, first))
+        client = Client(manager, await _unless_gone(connecting, first), credentials=credentials)
         await _serve(websocket, client, first)
     finally:
         first.cancel()

@@ -22,11 +22,12 @@ from typing import Any, NoReturn
 
 from wsd.worker.background.containment import contained, report
 from wsd.worker.delivery.handle import LAST_WORDS_SECONDS, WebSocketHandle
-from wsd.worker.endpoints.hub_requests import Publishing, ask_to_publish, carry_out, check_rules, published_in
+from wsd.worker.endpoints.hub_requests import Publishing, ask_to_publish, carry_out, check_rules, published_in, refresh
 from wsd.worker.errors import NotStoredError
 from wsd.worker.manager.connection import Connection
 from wsd.worker.manager.publisher import Published
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
+from wsd.worker.security.credentials import Credentials
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.channel_names import BROADCAST, user_channel
 from wsd.worker.wire.close_codes import CloseCode
@@ -61,6 +62,7 @@ class Client:
 
     __slots__ = (
         "_active_at",
+        "_credentials",
         "_end",
         "_handle",
         "_manager",
@@ -75,10 +77,18 @@ class Client:
     )
 
     def __init__(
-        self, manager: DistributedWebSocketManager, connection: Connection, handle: WebSocketHandle | None = None
+        self,
+        manager: DistributedWebSocketManager,
+        connection: Connection,
+        handle: WebSocketHandle | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
-        """`handle`: the one of its WebSocket, None under a server with another protocol than ours."""
+        """`handle`: the one of its WebSocket, None under a server with another protocol than ours.
+
+        `credentials`: None for a client that nothing authenticates.
+        """
         self.connection = connection
+        self._credentials = credentials
         self._manager = manager
         self._handle = handle
         self._active_at = time.monotonic()  # when the client last sent something else than a ping
@@ -217,7 +227,10 @@ class Client:
                 self._publish(request, time.monotonic())
             else:
                 await self._until_under_way(0)
-                await carry_out(self._manager, self.connection, request)
+                if isinstance(request, wire.Refresh):
+                    await refresh(self._manager, self.connection, self._credentials, request)
+                else:
+                    await carry_out(self._manager, self.connection, request)
         except WireError as exc:
             self._refuse(exc)
         except Exception as exc:  # noqa: BLE001 - of whatever kind

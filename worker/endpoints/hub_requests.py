@@ -8,8 +8,10 @@ from wsd.worker.errors import ChannelFullError, RedisUnavailableError
 from wsd.worker.manager.connection import Connection
 from wsd.worker.manager.membership import MAX_CHANNELS
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
+from wsd.worker.security.authentication import AuthenticationError, UndecidedError
 from wsd.worker.security.authorization import Action, is_allowed
 from wsd.worker.security.channel_access import Grant, Refusal, refused
+from wsd.worker.security.credentials import Credentials
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.channel_names import BROADCAST, DIRECT, check_channel
 from wsd.worker.wire.messages import WireError
@@ -77,6 +79,32 @@ async def carry_out(manager: DistributedWebSocketManager, connection: Connection
             await _delivered(manager, connection, request)
         case wire.Resume(id=request_id):
             raise WireError("invalid_request", "resume comes first, after connecting with ?resume=1", request_id)
+
+
+async def refresh(
+    manager: DistributedWebSocketManager,
+    connection: Connection,
+    credentials: Credentials | None,
+    request: wire.Refresh,
+) -> None:
+    """Replace the token of a client. `credentials` are None where clients are not authenticated.
+
+    Raises WireError for a token that is refused. The connection stays as it is then.
+    """
+    if credentials is None:
+        raise WireError(
+            "invalid_request", "the server authenticates nobody, so there is no token to refresh", request.id
+        )
+    try:
+        await credentials.refresh(request.token)
+    except UndecidedError as exc:
+        raise WireError("unavailable", str(exc), request.id) from None
+    except AuthenticationError as exc:
+        raise WireError("invalid_token", str(exc), request.id) from None
+    connection.identity = credentials.identity
+    connection.outbox.note("refreshed", "its token")
+    if request.id is not None:
+        manager.reply(connection, wire.Ack(request.id, token_expires_in=credentials.seconds_left))
 
 
 async def _subscribe(manager: DistributedWebSocketManager, connection: Connection, request: wire.Subscribe) -> None:

@@ -31,11 +31,16 @@ class ClientSession:
     resumed: bool
 
     def welcome(
-        self, channels: dict[str, wire.ChannelState], refused: dict[str, wire.LeaveReason], limits: wire.Limits
+        self,
+        channels: dict[str, wire.ChannelState],
+        refused: dict[str, wire.LeaveReason],
+        limits: wire.Limits,
+        token_expires_in: float | None,
     ) -> wire.Welcome:
         """Return the first message to the client.
 
         `channels`: its state in each channel that it is in. `refused`: the channels that it may not be in any more.
+        `token_expires_in`: in seconds, None if it does not expire.
         """
         info = self.info
         return wire.Welcome(
@@ -49,6 +54,7 @@ class ClientSession:
             channels=channels,
             limits=limits,
             refused=refused,
+            token_expires_in=token_expires_in,
         )
 
 

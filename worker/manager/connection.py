@@ -112,6 +112,11 @@ class Connection:
         """
         return self._identity or unauthenticated(self.user_id, self.username)
 
+    @identity.setter
+    def identity(self, newer: Identity) -> None:
+        """Set the identity of a newer token of the same user. The username of the connection stays."""
+        self._identity = newer
+
     @property
     def session_id(self) -> str:
         return self.outbox.session_id

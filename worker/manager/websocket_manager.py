@@ -1,6 +1,7 @@
 """The one object that applications talk to: clients on this worker, messages to clients everywhere."""
 
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -92,10 +93,11 @@ class DistributedWebSocketManager:
         connection = Connection(
             outbox, self.limits, self._registry.handle_collected, identity=identity, resumed=session.resumed
         )
+        expires_in = asked.seconds_left(time.time())
         if callable(welcome):
-            welcome(session.welcome(*entered, self._announced_limits))
+            welcome(session.welcome(*entered, self._announced_limits, expires_in))
         elif welcome:
-            outbox.send_first(wire.encode(session.welcome(*entered, self._announced_limits)))
+            outbox.send_first(wire.encode(session.welcome(*entered, self._announced_limits, expires_in)))
             self._fanout.sent += 1
         return connection
 

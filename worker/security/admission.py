@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import math
-import random
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
@@ -24,6 +22,7 @@ from wsd.worker.security.authentication import (
     load_hook,
     unauthenticated,
 )
+from wsd.worker.security.credentials import CREDENTIALS_KEY, CloseIn, Credentials
 from wsd.worker.security.json_web_tokens import BEARER_SUBPROTOCOL, JWTAuthenticator, JWTSettings
 from wsd.worker.security.limits import TokenBucket, origin_allowed
 from wsd.worker.wire import frames
@@ -37,16 +36,11 @@ IDENTITY_KEY = "identity"
 GUEST = unauthenticated("", "")
 """A client that nothing identifies."""
 
-EXPIRED = "the token has expired"
-
 EXPIRIES_PER_SECOND = 1000
 """How many connections a worker closes in a second if their tokens expire together."""
 
 MAX_EXPIRY_SPREAD_SECONDS = 10.0
 """The limit for the time over which such connections are closed, however many they are."""
-
-CloseIn = Callable[[float, int, str], None]
-"""Closes a connection after some seconds, with a close code and a reason. Does not block."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +81,9 @@ class Admission:
         found = None if authentication_only else self._check_rate_and_origin(scope)
         if found is None and self._authenticate is not None:
             try:
-                scope["state"][IDENTITY_KEY] = await identify(scope, self._authenticate, self._timeout)
+                identity = await identify(scope, self._authenticate, self._timeout)
+                scope["state"][CREDENTIALS_KEY] = Credentials(identity, scope, self._authenticate, self._timeout)
+                scope["state"][IDENTITY_KEY] = identity
             except TokenExpiredError as exc:
                 found = Refusal("expired", str(exc), code=CloseCode.TOKEN_EXPIRED)
             except NewTokenNeededError as exc:
@@ -193,46 +189,54 @@ async def run_admitted(
 ) -> None:
     """Run the application for an admitted client, and close the connection when the client's token expires.
 
-    The connection is closed up to `spread_seconds` later, at random, so that clients whose tokens expire together do
-    not all reconnect at once. `close_in` closes it; without `close_in` that is done through `send`.
+    `spread_seconds`: see `Credentials.end_by`. `close_in` closes the connection. Without it that is done by `send`.
     """
-    identity: Identity | None = scope["state"].get(IDENTITY_KEY)
-    seconds = identity.seconds_left(time.time()) if identity is not None else None
+    credentials: Credentials | None = scope["state"].get(CREDENTIALS_KEY)
     send = with_subprotocol(scope, send)
-    if seconds is None:
+    if credentials is None:
         await app(scope, receive, send)
-        return
-    seconds += random.uniform(0, spread_seconds)
-    if close_in is not None:
-        close_in(seconds, CloseCode.TOKEN_EXPIRED, EXPIRED)
+    elif close_in is not None:
+        credentials.end_by(close_in, spread_seconds)
         await app(scope, receive, send)
     else:
-        await _run_for(seconds, app, scope, receive, send)
+        closing = _Closing(send)
+        credentials.end_by(closing.close_in, spread_seconds)
+        try:
+            await app(scope, receive, closing.send)
+        finally:
+            closing.stop()
 
 
-async def _run_for(seconds: float, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run the application under a server that has only ASGI, and close its WebSocket after some seconds.
+class _Closing:
+    """Closes the WebSocket of an application after some seconds, under a server that has only ASGI.
 
     What the application sends after that is dropped. It learns of the end from `receive`.
     """
-    over = False
 
-    async def send_until(message: Message) -> None:
-        if not over:
-            await send(message)
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._over = False
+        self._task: asyncio.Task[None] | None = None
 
-    async def end() -> None:
-        nonlocal over
+    async def send(self, message: Message) -> None:
+        if not self._over:
+            await self._send(message)
+
+    def close_in(self, seconds: float | None, code: int, reason: str) -> None:
+        self.stop()
+        if seconds is not None:
+            self._task = asyncio.create_task(self._close(seconds, code, reason))
+
+    def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    async def _close(self, seconds: float, code: int, reason: str) -> None:
         await asyncio.sleep(seconds)
-        over = True
+        self._over = True
         with contextlib.suppress(OSError, RuntimeError):  # the connection has ended by itself
-            await send({"type": "websocket.close", "code": int(CloseCode.TOKEN_EXPIRED), "reason": EXPIRED})
-
-    ending = asyncio.create_task(end())
-    try:
-        await app(scope, receive, send_until)
-    finally:
-        ending.cancel()
+            await self._send({"type": "websocket.close", "code": int(code), "reason": reason})
 
 
 def subprotocol(scope: Scope) -> str | None:

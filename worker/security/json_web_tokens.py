@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, parse_qsl, urlencode
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Scope
 
 from wsd.worker.logs import get_logger
@@ -267,3 +267,24 @@ def token_of(scope: Scope) -> str | None:
         return str(offered[offered.index(BEARER_SUBPROTOCOL) + 1])
     found = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [])
     return found[0] if found else None
+
+
+def with_token(scope: Scope, token: str) -> Scope:
+    """Return the scope of a handshake as if it had come with another token, in the place where it had its own.
+
+    A handshake without a token gets one in the header `Authorization`.
+    """
+    headers = MutableHeaders(raw=list(scope.get("headers", ())))
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    offered = list(scope.get("subprotocols", ()))
+    query = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+    if not (scheme.lower() == "bearer" and given.strip()):
+        if BEARER_SUBPROTOCOL in offered[:-1]:
+            offered[offered.index(BEARER_SUBPROTOCOL) + 1] = token
+            headers["sec-websocket-protocol"] = ", ".join(offered)
+            return {**scope, "headers": headers.raw, "subprotocols": offered}
+        if any(name == "token" and value for name, value in query):
+            changed = urlencode([(name, token if name == "token" else value) for name, value in query])
+            return {**scope, "query_string": changed.encode()}
+    headers["authorization"] = f"Bearer {token}"
+    return {**scope, "headers": headers.raw}

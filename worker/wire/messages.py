@@ -26,6 +26,7 @@ ErrorCode = Literal[
     "invalid_channel",
     "invalid_json",
     "invalid_request",
+    "invalid_token",
     "invalid_user",
     "no_presence",
     "no_receipts",
@@ -92,7 +93,10 @@ class Limits(Struct, frozen=True, kw_only=True):
 
 
 class Welcome(Struct, frozen=True, kw_only=True, tag="welcome", omit_defaults=True):
-    """The first message of the server. `refused`: channels that the client may not be in any more, and why."""
+    """The first message of the server. `refused`: channels that the client may not be in any more, and why.
+
+    `token_expires_in`: for how many seconds the client's token is valid. None if it does not expire, or there is none.
+    """
 
     session_id: str
     user_id: str
@@ -104,6 +108,7 @@ class Welcome(Struct, frozen=True, kw_only=True, tag="welcome", omit_defaults=Tr
     channels: dict[str, ChannelState]
     limits: Limits
     refused: dict[str, LeaveReason] = {}
+    token_expires_in: float | None = None
 
 
 class Subscribed(ChannelState, frozen=False, kw_only=True, tag="subscribed", omit_defaults=True):
@@ -178,12 +183,16 @@ class PresenceChanged(Struct, frozen=True, tag="presence_changed"):
 
 
 class Ack(Struct, frozen=True, tag="ack", omit_defaults=True):
-    """The answer to a request that was carried out. `durable` is None if the message is not kept in a history."""
+    """The answer to a request that was carried out. `durable` is None if the message is not kept in a history.
+
+    `token_expires_in`: for how many seconds a new token is valid. None if it does not expire.
+    """
 
     id: RequestId
     offset: int | None = None
     epoch: str | None = None
     durable: bool | None = None
+    token_expires_in: float | None = None
 
 
 class HistoryPage(Struct, frozen=True, tag="history", omit_defaults=True):
@@ -314,6 +323,13 @@ class Delivered(Struct, frozen=True, tag="delivered"):
     id: RequestId = None
 
 
+class Refresh(Struct, frozen=True, tag="refresh"):
+    """Shows another token of the same user, in place of the one that the client has connected with."""
+
+    token: Annotated[str, Meta(pattern=r"\A[!-+\--~]+\Z")]  # visible ASCII without a comma, as in a handshake
+    id: RequestId = None
+
+
 class Ping(Struct, frozen=True, tag="ping"):
     """Asks for a Pong. `positions` says what the client has read, in channels with receipts."""
 
@@ -321,7 +337,9 @@ class Ping(Struct, frozen=True, tag="ping"):
     positions: dict[str, Position] = {}
 
 
-Request = Broadcast | Subscribe | Unsubscribe | Publish | Direct | Presence | History | Delivered | Ping | Resume
+Request = (
+    Broadcast | Subscribe | Unsubscribe | Publish | Direct | Presence | History | Delivered | Refresh | Ping | Resume
+)
 REQUEST_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in get_args(Request))
 
 

@@ -1,6 +1,7 @@
 """The identity of a client, from tokens that are signed with real keys, and from the application."""
 
 import asyncio
+import copy
 import json
 import os
 import time
@@ -25,7 +26,7 @@ from wsd.worker.security.authentication import (
     load_hook,
     without_secrets,
 )
-from wsd.worker.security.json_web_tokens import JWTAuthenticator, JWTSettings, token_of
+from wsd.worker.security.json_web_tokens import JWTAuthenticator, JWTSettings, token_of, with_token
 
 SECRET = "0123456789abcdef0123456789abcdef"
 KEYS = [rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2)]
@@ -293,6 +294,37 @@ def test_settings_that_make_no_sense_are_refused_at_once(settings: dict[str, Any
     with pytest.raises(ValueError, match=problem) as failure:
         JWTAuthenticator(JWTSettings(**settings))
     assert "\n" not in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("handshake", "changes"),
+    [
+        (scope(), {"headers": [(b"authorization", b"Bearer new")]}),
+        (scope("old"), {"query_string": b"user_id=x&token=new"}),
+        (
+            scope("old", headers={"cookie": "a=b", "authorization": "Bearer t"}),
+            {"headers": [(b"cookie", b"a=b"), (b"authorization", b"Bearer new")]},
+        ),
+        (
+            scope(
+                "old",
+                headers={"sec-websocket-protocol": "chat, wsd.bearer,t"},
+                subprotocols=("chat", "wsd.bearer", "t"),
+            ),
+            {
+                "headers": [(b"sec-websocket-protocol", b"chat, wsd.bearer, new")],
+                "subprotocols": ["chat", "wsd.bearer", "new"],
+            },
+        ),
+        (scope(headers={"authorization": "Basic x"}), {"headers": [(b"authorization", b"Bearer new")]}),
+    ],
+)
+def test_another_token_takes_the_place_of_that_of_the_handshake(handshake: Scope, changes: dict[str, Any]) -> None:
+    before = copy.deepcopy(handshake)
+    changed = with_token(handshake, "new")
+    assert changed == {**handshake, **changes}
+    assert token_of(changed) == "new"
+    assert handshake == before
 
 
 @pytest.mark.parametrize(
