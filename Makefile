@@ -56,3 +56,4 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	rm -rf $@ && mkdir -p $@
 	ln -s $(addprefix ../../,$(wildcard public/*.py) public/py.typed public/testing supervisor worker templates) $@
 	ln -s ../../clients/python $@/client
+	ln -s ../../clients/publisher $@/publisher

@@ -1,14 +1,15 @@
 """wsd: a WebSocket cluster on one machine or several, started by one command.
 
-Everything that an application imports is here: the cluster, the connection manager, the middleware, and what their
-methods take, return and raise. A name is loaded when it is first used, so that `import wsd` and the `wsd` command load
-neither Starlette nor redis.
+Everything that an application imports is here: the cluster, the connection manager, the middleware, what their methods
+take, return and raise, and the publishers for programs that run elsewhere. A name is loaded when it is first used, so
+that `import wsd` and the `wsd` command load neither Starlette nor redis.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wsd.publisher import AsyncPublisher, Publisher, PublishError, PublishResult
     from wsd.worker.application.client import Client
     from wsd.worker.application.cluster import Cluster
     from wsd.worker.application.errors import (
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "AsyncPublisher",
     "ChannelFullError",
     "Client",
     "ClientRefusedError",
@@ -69,7 +71,10 @@ __all__ = [
     "Position",
     "Presence",
     "PresenceChanged",
+    "PublishError",
+    "PublishResult",
     "Published",
+    "Publisher",
     "Record",
     "RedisUnavailableError",
     "Sender",
@@ -87,6 +92,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "AsyncPublisher": "wsd.publisher",
     "ChannelFullError": "wsd.worker.errors",
     "Client": "wsd.worker.application.client",
     "ClientRefusedError": "wsd.worker.application.errors",
@@ -111,7 +117,10 @@ _MODULES = {
     "Position": "wsd.worker.wire.position",
     "Presence": "wsd.worker.application.records",
     "PresenceChanged": "wsd.worker.wire.messages",
+    "PublishError": "wsd.publisher",
+    "PublishResult": "wsd.publisher",
     "Published": "wsd.worker.manager.publisher",
+    "Publisher": "wsd.publisher",
     "Record": "wsd.worker.application.records",
     "RedisUnavailableError": "wsd.worker.errors",
     "Sender": "wsd.worker.wire.messages",

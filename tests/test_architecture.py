@@ -58,6 +58,7 @@ def test_the_contract_needs_only_the_standard_library() -> None:
         ("wsd.supervisor.cli.app", "starlette uvicorn redis jinja2 psutil msgspec rich.console"),
         ("wsd.worker.contract.environment", "starlette uvicorn redis msgspec"),
         ("wsd.client", "starlette uvicorn redis msgspec jinja2 typer psutil"),
+        ("wsd.publisher", "starlette uvicorn redis msgspec jinja2 typer psutil websockets wsd.client"),
     ],
 )
 def test_imports_that_must_be_quick_load_nothing_heavy(module: str, unwanted: str) -> None:
@@ -83,6 +84,19 @@ def test_the_client_needs_only_websockets_and_the_root_of_the_errors(path: Path)
     names = [name for name in imports(path) if not name.startswith("wsd.client.")]
     foreign = {name for name in names if name.partition(".")[0] not in STDLIB | {"websockets"}}
     assert foreign <= {"wsd.worker.contract.errors.WsdError"}
+
+
+@pytest.mark.parametrize("path", modules("clients/publisher"), ids=lambda path: path.name)
+def test_the_publisher_needs_only_the_standard_library_and_the_root_of_the_errors(path: Path) -> None:
+    names = {name for name in imports(path) if not name.startswith("wsd.publisher.")}
+    foreign = {name for name in names if name.partition(".")[0] not in STDLIB}
+    assert foreign <= {"wsd.worker.contract.errors.WsdError"}
+
+
+@pytest.mark.parametrize("name", ["answers", "calls", "records", "retrying"])
+def test_decisions_of_the_publisher_need_no_clock_and_no_network(name: str) -> None:
+    taken = {imported.partition(".")[0] for imported in imports(ROOT / "clients" / "publisher" / f"{name}.py")}
+    assert taken & {"asyncio", "random", "threading", "time"} == set()
 
 
 SHELLS = {"asyncio_client", "callbacks", "engine", "failures", "inbox", "link", "mailbox", "own_thread", "sync_client"}
@@ -117,7 +131,7 @@ def test_modules_are_imported_by_their_full_names(folder: str) -> None:
 @pytest.mark.parametrize("path", modules("supervisor") + modules("worker"), ids=lambda path: path.name)
 def test_no_house_imports_from_the_package_that_applications_import(path: Path) -> None:
     """`wsd` loads its names from high rows of the worker, which the test of the rows would not see."""
-    below = ("wsd.supervisor", "wsd.worker", "wsd.templates", "wsd.client")
+    below = ("wsd.supervisor", "wsd.worker", "wsd.templates", "wsd.client", "wsd.publisher")
     assert [name for name in imports(path) if name.partition(".")[0] == "wsd" and not name.startswith(below)] == []
 
 
@@ -169,7 +183,7 @@ LAYERS = {
 }
 
 
-PACKAGES = {"clients/python": "wsd.client"}
+PACKAGES = {"clients/python": "wsd.client", "clients/publisher": "wsd.publisher"}
 """The packages of houses that are not called as their folders are."""
 
 

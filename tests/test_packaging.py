@@ -15,7 +15,13 @@ from tests.support.apps import APPS
 
 ROOT = Path(__file__).parent.parent
 NODE = shutil.which("node")
-HOUSES = {"public": "wsd", "supervisor": "wsd.supervisor", "worker": "wsd.worker", "clients/python": "wsd.client"}
+HOUSES = {
+    "public": "wsd",
+    "supervisor": "wsd.supervisor",
+    "worker": "wsd.worker",
+    "clients/python": "wsd.client",
+    "clients/publisher": "wsd.publisher",
+}
 """The folders of the repository, and the packages as which they are installed."""
 
 

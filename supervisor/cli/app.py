@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wsd.supervisor.cli import bench, chaos, config, doctor, logs, operations, sessions, start, status
+from wsd.supervisor.cli import bench, chaos, config, doctor, logs, messages, operations, sessions, start, status
 from wsd.supervisor.errors import CommandError, ExitCode
 from wsd.supervisor.machine.standard_streams import (
     encode_everything,
@@ -38,6 +38,10 @@ COMMANDS = (
     sessions.channels,
     sessions.trace,
     sessions.kick,
+    messages.publish,
+    messages.history,
+    messages.presence,
+    messages.tail,
     logs.events,
     logs.logs,
     doctor.doctor,

@@ -26,6 +26,16 @@ StateDirOption = Annotated[
 ]
 WorkersOption = Annotated[str | None, typer.Option("--workers", metavar="N", help="Number of worker processes")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON")]
+UrlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--url", metavar="URL", help="Another cluster: http(s)://HOST:PORT (default: WSD_URL, or the local one)"
+    ),
+]
+ApiKeyOption = Annotated[
+    str | None,
+    typer.Option("--api-key", metavar="KEY", help="Its API key (default: WSD_API_KEY, which `ps` does not show)"),
+]
 FollowOption = Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new lines until Ctrl-C")]
 SinceOption = Annotated[
     str | None, typer.Option(metavar="TIME", help='Show lines since 30s, 5m, 2h or 1d ago, or "2026-01-31 12:00"')

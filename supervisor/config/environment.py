@@ -11,7 +11,12 @@ from wsd.worker.contract.environment import INTERNAL_ENV_NAMES
 FIXED_ENV_NAMES = {"REDIS_URL": ("redis", "url"), "NODE_ID": ("cluster", "node_id")}
 """Variables that are read for a setting beside the name that `env_name` gives it."""
 
-OTHER_ENV_NAMES = frozenset({"WSD_CONFIG", "WSD_READY_FD", "WSD_LOCK_FD", MARK}) | INTERNAL_ENV_NAMES
+PUBLISHER_ENV_NAMES = frozenset({"WSD_URL", "WSD_API_KEY"})
+"""Variables that say where programs, and commands like `wsd publish`, find a cluster."""
+
+OTHER_ENV_NAMES = (
+    frozenset({"WSD_CONFIG", "WSD_READY_FD", "WSD_LOCK_FD", MARK}) | INTERNAL_ENV_NAMES | PUBLISHER_ENV_NAMES
+)
 """Variables of wsd that are no settings."""
 
 

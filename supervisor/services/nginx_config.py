@@ -18,7 +18,7 @@ from wsd.supervisor.machine.cpus import available_cpus
 from wsd.supervisor.machine.ports import listen_address, listen_host
 from wsd.supervisor.services.nginx_program import HTTP2_DIRECTIVE, check, find_binary, own_user, version_of
 from wsd.supervisor.state_dir.directory import StateDir
-from wsd.worker.contract.http_paths import OPERATOR_PREFIX
+from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER, OPERATOR_PREFIX
 
 ALIVE_PATH = f"{OPERATOR_PREFIX}alive"
 """The path that nginx answers by itself, for everybody. It shows that nginx is alive."""
@@ -86,6 +86,7 @@ def render(
         else nginx.handshake_burst_per_address,
         alive_path=ALIVE_PATH,
         operator_prefix=OPERATOR_PREFIX,
+        operator_key_header=OPERATOR_KEY_HEADER,
         dashboard_path=DASHBOARD_PATH if config.dashboard.enabled else "",
         forwarded_header=FORWARDED_HEADER,
         header_buffers=HEADER_BUFFERS,

@@ -78,7 +78,7 @@ async def history(worker: Worker, request: Request) -> Response:
 
     `?since=&limit=&reverse=` mean the same as in a client's request.
     """
-    if (refusal := check_api_key(request, worker.env.api_key)) is not None:
+    if (refusal := check_api_key(request, worker.env.api_key, worker.env.operator_key)) is not None:
         return refusal
     channel = request.scope["path"].removeprefix(HISTORY_PATH)
     try:

@@ -39,7 +39,7 @@ _bounded = PayloadFilter(())
 
 async def publish(worker: Worker, request: Request) -> Response:
     """Publish one message or a list of them, for a program that has the API key."""
-    if (refusal := check_api_key(request, worker.env.api_key)) is not None:
+    if (refusal := check_api_key(request, worker.env.api_key, worker.env.operator_key)) is not None:
         return refusal
     body = bytearray()
     try:

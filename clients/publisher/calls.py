@@ -1,0 +1,152 @@
+"""What each method of a publisher sends, and how the answer is read."""
+
+import json
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final, Generic, TypeVar, cast
+from urllib.parse import quote, urlencode
+
+from wsd.publisher.records import History, Member, OutgoingMessage, Presence, PublishResult, Session, Sessions
+
+T = TypeVar("T")
+
+MAX_MESSAGES: Final = 1000
+"""Messages in one request to publish."""
+
+MAX_BODY_BYTES: Final = 1_048_576
+"""Bytes in the body of a request to publish."""
+
+PUBLISH_PATH: Final = "/api/websocket/publish"
+HISTORY_PATH: Final = "/api/websocket/history/"
+PRESENCE_PATH: Final = "/api/websocket/presence/"
+SESSIONS_PATH: Final = "/api/websocket/sessions"
+DISCONNECT_PATH: Final = "/api/websocket/disconnect"
+SUBSCRIBE_PATH: Final = "/api/websocket/subscribe"
+UNSUBSCRIBE_PATH: Final = "/api/websocket/unsubscribe"
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """A request, and the function that reads its answer: a JSON object.
+
+    The function raises KeyError, TypeError or ValueError for an object that is not the answer.
+    """
+
+    method: str
+    target: str
+    body: bytes | None
+    read: Callable[[Any], T]
+
+
+def message(data: object, idempotency_key: str, exclude: str, **target: object) -> OutgoingMessage:
+    """Return a message, as `publish_many` takes it."""
+    options = {"idempotency_key": idempotency_key, "exclude": exclude}
+    given = {name: value for name, value in options.items() if value}
+    return cast("OutgoingMessage", {"data": data, **target, **given})
+
+
+def publish(messages: Iterable[OutgoingMessage]) -> list[Call[list[PublishResult]]]:
+    """Return the requests that publish these messages, in their order.
+
+    Raises TypeError or ValueError for a message that JSON cannot hold, or that is larger than a request.
+    """
+    return [_publish_batch(batch) for batch in _batches([_encoded(each) for each in messages])]
+
+
+def _json(value: object) -> bytes:
+    """Encode a value. Raises TypeError or ValueError for one that JSON cannot hold."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _encoded(outgoing: OutgoingMessage) -> bytes:
+    """Encode a message. A random idempotency key makes it count once, however often it is sent."""
+    body = _json({"idempotency_key": secrets.token_hex(16), **outgoing})
+    if len(body) + 2 > MAX_BODY_BYTES:
+        raise ValueError(f"a message may have {MAX_BODY_BYTES - 2} bytes, got {len(body)}")
+    return body
+
+
+def _batches(messages: Sequence[bytes]) -> Iterable[list[bytes]]:
+    """Divide messages into requests that the cluster takes."""
+    batch: list[bytes] = []
+    size = 2  # the brackets
+    for each in messages:
+        if batch and (len(batch) == MAX_MESSAGES or size + len(each) > MAX_BODY_BYTES):
+            yield batch
+            batch, size = [], 2
+        batch.append(each)
+        size += len(each) + 1  # the comma
+    if batch:
+        yield batch
+
+
+def _publish_batch(batch: list[bytes]) -> Call[list[PublishResult]]:
+    def read(answer: Any) -> list[PublishResult]:
+        if "results" in answer:
+            return results(answer["results"])
+        labels = [
+            each.get("channel") or ("direct" if "user_id" in each else "broadcast") for each in map(json.loads, batch)
+        ]
+        return [PublishResult(label, answer["distributed"]) for label in labels]
+
+    return Call("POST", PUBLISH_PATH, b"[" + b",".join(batch) + b"]", read)
+
+
+def results(found: Iterable[Any]) -> list[PublishResult]:
+    """Return the results in an answer. Raises KeyError or TypeError for anything else."""
+    return [
+        PublishResult(each["channel"], each["everywhere"], each.get("offset"), each.get("epoch"), each.get("durable"))
+        for each in found
+    ]
+
+
+def history(channel: str, since: int, limit: int, *, reverse: bool) -> Call[History]:
+    query = urlencode({"since": since, "limit": limit, "reverse": str(reverse).lower()})
+
+    def read(answer: Any) -> History:
+        return History(channel, answer["offset"], answer["epoch"], tuple(answer["messages"]))
+
+    return Call("GET", f"{HISTORY_PATH}{quote(channel, safe='')}?{query}", None, read)
+
+
+def presence(channel: str, limit: int) -> Call[Presence]:
+    def read(answer: Any) -> Presence:
+        names = ("user_id", "username", "node_id", "worker_id")
+        members = tuple(Member(*(one[name] for name in names)) for one in answer["members"])
+        return Presence(channel, answer["count"], members)
+
+    return Call("GET", f"{PRESENCE_PATH}{quote(channel, safe='')}?{urlencode({'limit': limit})}", None, read)
+
+
+def delete_history(channel: str) -> Call[None]:
+    return Call("DELETE", f"{HISTORY_PATH}{quote(channel, safe='')}", None, lambda answer: None)
+
+
+def sessions(user_id: str, offset: int, limit: int) -> Call[Sessions]:
+    query = urlencode({"user_id": user_id, "offset": offset, "limit": limit})
+
+    def read(answer: Any) -> Sessions:
+        return Sessions(answer["total"], _sessions(answer))
+
+    return Call("GET", f"{SESSIONS_PATH}?{query}", None, read)
+
+
+def disconnect(user_id: str, session_id: str, code: int | None, reason: str) -> Call[tuple[Session, ...]]:
+    """Return the request that ends sessions. Raises ValueError unless one of the two ids is given."""
+    if bool(user_id) == bool(session_id):
+        raise ValueError("disconnect needs a user_id or a session_id, and not both")
+    options = {"user_id": user_id, "session_id": session_id, "code": code, "reason": reason}
+    return Call("POST", DISCONNECT_PATH, _json({name: value for name, value in options.items() if value}), _sessions)
+
+
+def subscription(path: str, user_id: str, channel: str) -> Call[int]:
+    """Return the request that lets all connections of a user join a channel, or leave it, as `path` says."""
+    body = _json({"user_id": user_id, "channel": channel})
+    return Call("POST", path, body, lambda answer: int(answer["connections"]))
+
+
+def _sessions(answer: Any) -> tuple[Session, ...]:
+    names = [each.name for each in fields(Session)]
+    found = [{name: one[name] for name in names} for one in answer["sessions"]]
+    return tuple(Session(**{**one, "channels": tuple(one["channels"])}) for one in found)
