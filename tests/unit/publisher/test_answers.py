@@ -58,7 +58,7 @@ def test_errors_say_what_to_do() -> None:
         (TimeoutError(), "did not answer within 3 s; really?", True),
         (ConnectionRefusedError(111, "Connection refused"), "cannot be reached (Connection refused); really?", True),
         (socket.gaierror(-2, "Name or service not known"), "cannot be reached, its name was not found", True),
-        (http.client.RemoteDisconnected(), "closed the connection without an answer", True),
+        (http.client.RemoteDisconnected(""), "closed the connection without an answer", True),
         (http.client.IncompleteRead(b""), "closed the connection without an answer", True),
         (http.client.BadStatusLine("x"), "gave no valid HTTP answer", True),
         (ssl.SSLError(1, "wrong version number"), "cannot be reached, TLS failed", True),
