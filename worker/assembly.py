@@ -9,6 +9,8 @@ from wsd.worker.delivery.outlet import Outlet
 from wsd.worker.manager.connection import ClientRules, ConnectionLimits
 from wsd.worker.manager.parts import ManagerParts
 from wsd.worker.security.authentication import load_hook
+from wsd.worker.security.json_web_tokens import settings_for_tokens
+from wsd.worker.security.subscription_tokens import SubscriptionTokens
 from wsd.worker.wire.redaction import PayloadFilter
 
 
@@ -23,7 +25,12 @@ def build_backend(env: WorkerEnv, roster: Roster) -> Backend:
 
 
 def build_parts(env: WorkerEnv, backend: Backend) -> ManagerParts:
-    """Build the parts of the manager. Raises ValueError when the application's authorization cannot be loaded."""
+    """Build the parts of the manager.
+
+    Raises ValueError for an authorization of the application that cannot be loaded, for keys of tokens that cannot be
+    read, and for rules of channels that are none.
+    """
+    for_tokens = settings_for_tokens(env)
     return ManagerParts(
         backend,
         worker_id=env.worker_id,
@@ -40,6 +47,7 @@ def build_parts(env: WorkerEnv, backend: Backend) -> ManagerParts:
             ),
             payload_filter=PayloadFilter(env.sensitive_fields.split(",")),
             authorize=load_hook("security.authorize", env.authorize) if env.authorize else None,
+            subscription_tokens=SubscriptionTokens(for_tokens) if for_tokens.configured else None,
         ),
         channel_rules=ChannelRules(
             env.channels, client_broadcasts=env.client_broadcasts, client_directs=env.client_directs

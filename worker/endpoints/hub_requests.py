@@ -1,5 +1,7 @@
 """Carrying out the requests of a client of the hub that publish nothing, and answering them."""
 
+import time
+
 import msgspec
 
 from wsd.worker.broker.message_broker import HISTORY_UNAVAILABLE
@@ -8,7 +10,7 @@ from wsd.worker.errors import ChannelFullError, RedisUnavailableError
 from wsd.worker.manager.connection import Connection
 from wsd.worker.manager.membership import MAX_CHANNELS
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
-from wsd.worker.security.authentication import AuthenticationError, UndecidedError
+from wsd.worker.security.authentication import AuthenticationError, NewTokenNeededError, UndecidedError
 from wsd.worker.security.authorization import Action, is_allowed
 from wsd.worker.security.channel_access import Grant, Refusal, refused
 from wsd.worker.security.credentials import Credentials
@@ -111,7 +113,14 @@ async def _subscribe(manager: DistributedWebSocketManager, connection: Connectio
     channel, request_id = request.channel, request.id
     if request.since is not None or request.last is not None:
         await connection.outbox.until_drained()
-    await _check_allowed(manager, connection, "subscribe", channel, request_id)
+    check_channel(channel, request_id)
+    grant = await _grant(manager, connection, request) if request.token else None
+    check_rules(manager, connection, "subscribe", channel, request_id, grant)
+    await _ask_application(manager, connection, "subscribe", channel, request_id)
+    if grant is not None and channel in connection.channels and request.since is None and request.last is None:
+        await manager.renew(connection, channel, grant)  # joining again would end the reading of what the client missed
+        _ack_subscription(manager, connection, request_id, grant)
+        return
     if len(connection.channels | {channel}) > MAX_CHANNELS:
         problem = f"a connection may be in {MAX_CHANNELS} channels, {channel} is one too many"
         raise WireError("too_many_channels", problem, request_id)
@@ -119,13 +128,40 @@ async def _subscribe(manager: DistributedWebSocketManager, connection: Connectio
     def announce(joined: Joined) -> None:
         state = msgspec.structs.asdict(joined.state())
         manager.reply(connection, wire.Subscribed(channel=channel, **state))
-        if request_id is not None:
-            manager.reply(connection, wire.Ack(request_id))
+        _ack_subscription(manager, connection, request_id, grant)
 
     try:
-        await manager.join(connection, channel, request.since, announce, last=request.last, grant=None)
+        await manager.join(connection, channel, request.since, announce, last=request.last, grant=grant)
     except ChannelFullError as exc:
         raise WireError("channel_full", str(exc), request_id) from None
+
+
+def _ack_subscription(
+    manager: DistributedWebSocketManager, connection: Connection, request_id: wire.RequestId, grant: Grant | None
+) -> None:
+    if request_id is not None:
+        seconds = grant.seconds_left(time.time()) if grant is not None else None
+        manager.reply(connection, wire.Ack(request_id, token_expires_in=seconds))
+
+
+async def _grant(manager: DistributedWebSocketManager, connection: Connection, request: wire.Subscribe) -> Grant:
+    """Return what the subscription token of a request gives its client.
+
+    Raises WireError: `token_needed` for a token that another one may replace, `unavailable` if the keys cannot be read
+    now, `forbidden` for a token that is not for this.
+    """
+    channel, tokens = request.channel, manager.subscription_tokens
+    code: wire.ErrorCode = "forbidden"
+    try:
+        if tokens is None:
+            raise AuthenticationError("this server has no keys for tokens")
+        return await tokens.grant(request.token, channel, connection.user_id)
+    except AuthenticationError as exc:
+        if isinstance(exc, NewTokenNeededError):
+            code = "token_needed"
+        elif isinstance(exc, UndecidedError):
+            code = "unavailable"
+        raise WireError(code, refused("subscribe", channel, str(exc)), request.id) from None
 
 
 async def _history(manager: DistributedWebSocketManager, connection: Connection, request: wire.History) -> None:

@@ -9,6 +9,7 @@ from wsd.worker.delivery.outbox import Outbox, SendText
 from wsd.worker.security.authentication import Identity, unauthenticated
 from wsd.worker.security.authorization import Authorize
 from wsd.worker.security.limits import TokenBucket
+from wsd.worker.security.subscription_tokens import SubscriptionTokens
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.redaction import PayloadFilter
 
@@ -55,11 +56,12 @@ class ConnectionLimits:
 
 @dataclass(frozen=True)
 class ClientRules:
-    """Rules for clients: their limits, the filter of their data, and the application's authorization."""
+    """Rules for clients: their limits, the filter of their data, and who decides what they may do."""
 
     limits: ConnectionLimits
     payload_filter: PayloadFilter
     authorize: Authorize | None = None
+    subscription_tokens: SubscriptionTokens | None = None  # None: there are no keys to verify them with
 
 
 class Connection:

@@ -32,8 +32,7 @@ class Grants:
         """Give a member a grant, in place of an earlier one."""
         self.drop(outbox, channel)
         end = None
-        if grant.actions and grant.expires_at:
-            seconds = max(0.0, grant.expires_at - time.time())
+        if (seconds := grant.seconds_left(time.time())) is not None:
             end = asyncio.get_running_loop().call_later(seconds, self._token_ended, outbox, channel, identity)
         self._held.setdefault(outbox, {})[channel] = _Held(grant, end)
 

@@ -23,7 +23,7 @@ from wsd.worker.security.authentication import (
     unauthenticated,
 )
 from wsd.worker.security.credentials import CREDENTIALS_KEY, CloseIn, Credentials
-from wsd.worker.security.json_web_tokens import BEARER_SUBPROTOCOL, JWTAuthenticator, JWTSettings
+from wsd.worker.security.json_web_tokens import BEARER_SUBPROTOCOL, JWTAuthenticator, settings_for_tokens
 from wsd.worker.security.limits import TokenBucket, origin_allowed
 from wsd.worker.wire import frames
 from wsd.worker.wire.close_codes import CloseCode
@@ -115,17 +115,7 @@ def authenticator(env: WorkerEnv) -> Authenticate | None:
 
     Raises ValueError if the settings contradict each other.
     """
-    settings = JWTSettings(
-        secret=env.jwt_secret,
-        public_key_file=env.jwt_public_key_file,
-        jwks_file=env.jwt_jwks_file,
-        jwks_url=env.jwt_jwks_url,
-        algorithms=tuple(filter(None, env.jwt_algorithms.split(","))),
-        audience=env.jwt_audience,
-        issuer=env.jwt_issuer,
-        user_claim=env.jwt_user_claim,
-        username_claim=env.jwt_username_claim,
-    )
+    settings = settings_for_tokens(env)
     if env.authenticate and settings.configured:
         raise ValueError("security.authenticate and security.jwt_* exclude each other: choose one")
     if env.authenticate:

@@ -61,6 +61,10 @@ class Grant(Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Return what is left of the grant at a time. None: nothing is left."""
         return self.without_token() if self.actions and 0 < self.expires_at <= now else self
 
+    def seconds_left(self, now: float) -> float | None:
+        """Return for how many seconds from `now` the token is valid. None: it does not end, or there is none."""
+        return max(0.0, self.expires_at - now) if self.actions and self.expires_at else None
+
     def without_token(self) -> "Grant | None":
         """Return what is left of the grant when its token has ended. None: nothing is left."""
         return BY_APPLICATION if self.by_application else None

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, parse_qsl, urlencode
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Scope
 
+from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.logs import get_logger
 from wsd.worker.security.authentication import (
     LONGEST_SECONDS,
@@ -28,6 +29,9 @@ logger = get_logger(__name__)
 
 BEARER_SUBPROTOCOL = "wsd.bearer"
 """Browsers cannot set headers, but they can set subprotocols: `new WebSocket(url, ["wsd.bearer", token])`."""
+
+CHANNEL_CLAIM = "channel"
+"""The claim that only a subscription token has, and no token for a connection."""
 
 MIN_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 """A key must be as long as the hash (RFC 7518, 3.2)."""
@@ -58,6 +62,21 @@ class JWTSettings:
     @property
     def configured(self) -> bool:
         return bool(self.secret or self.public_key_file or self.jwks_file or self.jwks_url)
+
+
+def settings_for_tokens(env: WorkerEnv) -> JWTSettings:
+    """Return what the settings of a worker say about tokens."""
+    return JWTSettings(
+        secret=env.jwt_secret,
+        public_key_file=env.jwt_public_key_file,
+        jwks_file=env.jwt_jwks_file,
+        jwks_url=env.jwt_jwks_url,
+        algorithms=tuple(filter(None, env.jwt_algorithms.split(","))),
+        audience=env.jwt_audience,
+        issuer=env.jwt_issuer,
+        user_claim=env.jwt_user_claim,
+        username_claim=env.jwt_username_claim,
+    )
 
 
 class JWTAuthenticator:
@@ -106,6 +125,8 @@ class JWTAuthenticator:
         if token is None:
             raise AuthenticationError("a token is missing")
         claims = await self.claims(token)
+        if CHANNEL_CLAIM in claims:
+            raise AuthenticationError("the token is one for a channel, and not for a connection")
         settings = self._settings
         user_id = claims.get(settings.user_claim)
         if isinstance(user_id, bool) or not isinstance(user_id, str | int) or user_id == "":
@@ -115,7 +136,7 @@ class JWTAuthenticator:
             str(user_id),
             username.strip() if isinstance(username, str) else "",
             claims,
-            expires_at=_end(int(claims["exp"]), settings.leeway, self._wall_clock()),
+            expires_at=end_of(int(claims["exp"]), settings.leeway, self._wall_clock()),
         )
 
     async def claims(self, token: str) -> dict[str, Any]:
@@ -151,10 +172,10 @@ class JWTAuthenticator:
         return claims
 
 
-def _end(exp: int, leeway: float, now: float) -> float:
-    """Return when a connection ends whose token has this `exp`: then, or after the leeway if `exp` is past already.
+def end_of(exp: int, leeway: float, now: float) -> float:
+    """Return when a connection, or a subscription, ends whose token has this `exp`.
 
-    0 means never. All times are in seconds.
+    That is then, or after the leeway if `exp` is past already. 0 means never. All times are in seconds.
     """
     if exp > now + LONGEST_SECONDS:  # it may even be too large for a float
         return 0.0

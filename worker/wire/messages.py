@@ -54,6 +54,9 @@ MAX_HISTORY_PAGE = 500
 MAX_NEWEST = 100_000
 """How many of the newest messages Subscribe may ask for: as many as the largest `history_size` keeps."""
 
+MAX_TOKEN_LENGTH = 8192
+"""The maximum length of a subscription token, in characters."""
+
 
 class WireError(WorkerError):
     """A request that cannot be served. `code` is for programs, the text is for people: both are sent to the client."""
@@ -252,12 +255,16 @@ class Broadcast(Struct, frozen=True, tag="broadcast"):
 
 
 class Subscribe(Struct, frozen=True, tag="subscribe"):
-    """Asks for the messages of a channel: from now on, from `since` on, or from the newest `last` on."""
+    """Asks for the messages of a channel: from now on, from `since` on, or from the newest `last` on.
+
+    `token`: a subscription token for the channel, or "".
+    """
 
     channel: str
     id: RequestId = None
     since: Position | None = None
     last: Annotated[int, Meta(ge=1, le=MAX_NEWEST)] | None = None
+    token: Annotated[str, Meta(max_length=MAX_TOKEN_LENGTH)] = ""
 
     def __post_init__(self) -> None:
         """Check that the client asks for one kind of earlier messages.
