@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         EventLoopBlockedError,
         InvalidChannelError,
         InvalidDataError,
+        InvalidPositionError,
         SyncTimeoutError,
         WorkerNotRunningError,
     )
@@ -64,6 +65,7 @@ __all__ = [
     "Identity",
     "InvalidChannelError",
     "InvalidDataError",
+    "InvalidPositionError",
     "Joined",
     "Member",
     "Message",
@@ -110,6 +112,7 @@ _MODULES = {
     "Identity": "wsd.worker.security.authentication",
     "InvalidChannelError": "wsd.worker.application.errors",
     "InvalidDataError": "wsd.worker.application.errors",
+    "InvalidPositionError": "wsd.worker.application.errors",
     "Joined": "wsd.worker.application.records",
     "Member": "wsd.worker.wire.messages",
     "Message": "wsd.worker.application.records",

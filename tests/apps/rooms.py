@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import FastAPI, WebSocket
 
-from wsd import Cluster, Gap, Message, PresenceChanged, Record
+from wsd import Cluster, Gap, Message, Position, PresenceChanged, Record
 
 cluster = Cluster()
 app = FastAPI(lifespan=cluster.lifespan)
@@ -32,13 +32,36 @@ def numbered(record: Record) -> str | None:
 
 
 @app.websocket("/numbered/{room}")
-async def numbered_rooms(websocket: WebSocket, room: str, name: str = "", token: str = "") -> None:
-    async with cluster.serve(websocket, user_id=name or None, resume=token, encode=numbered) as client:
-        joined = await client.join(f"room:{room}")
-        at = joined.position.offset if joined.position else None
-        await client.send({"token": client.resume_token, "resumed": client.resumed, "at": at})
+async def numbered_rooms(
+    websocket: WebSocket, room: str, name: str = "", token: str = "", at: str = "", also: str = "", since: str = ""
+) -> None:
+    """`at`: the position in the room, of a client that resumes. `since`: that of one that joins anew."""
+    channel = f"room:{room}"
+    reached = {one: Position.parse(at) for one in (channel, also) if one} if at else {}
+    async with cluster.serve(websocket, user_id=name or None, resume=token, since=reached, encode=numbered) as client:
+        joined = await client.join(channel, Position.parse(since) if since else None)
+        await client.send(
+            {
+                "token": client.resume_token,
+                "resumed": client.resumed,
+                "at": joined.position.offset if joined.position else None,
+                "epoch": joined.position.epoch if joined.position else "",
+                "recovered": joined.recovered,
+                "reason": joined.reason,
+            }
+        )
         async for message in client:
-            await client.publish(f"room:{room}", json.loads(message))
+            match json.loads(message):
+                case "channels?":
+                    await client.send({"channels": sorted(client.channels)})
+                case data:
+                    await client.publish(channel, data)
+
+
+@app.get("/stats")
+async def stats() -> Any:
+    found = await cluster.stats()
+    return {"complete": found.complete, "connections": found.connections, "messages_in": found.messages_in}
 
 
 @app.post("/orders")

@@ -108,7 +108,7 @@ def workers(directory: Path, count: int, **changes: Any) -> Iterator[list[Worker
         running = []
         for number in range(1, count + 1):
             own = directory / f"worker-{number}"
-            own.mkdir()
+            own.mkdir(exist_ok=True)
             names = {"worker_id": f"worker-{number}", "node_id": f"node-{number}", "heartbeat_interval": 0.2}
             running.append(stack.enter_context(worker(own, **{**names, **changes})))
         until(lambda: all(one.health()[1]["websocket"]["total_workers"] == count for one in running))

@@ -1,12 +1,15 @@
 """One client of an application's own WebSocket protocol."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Self
 
+import msgspec
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from wsd.worker.application.errors import InvalidChannelError, InvalidDataError
+from wsd.worker.application.errors import InvalidChannelError, InvalidDataError, InvalidPositionError
 from wsd.worker.application.formats import frame_of, text_of
 from wsd.worker.application.records import Joined
 from wsd.worker.application.running import publish_everywhere
@@ -89,9 +92,12 @@ class Client(AsyncIterator[str | bytes]):
         it is sent first. Without both, a client that is in the channel already, after a resume for example, stays as it
         is.
 
-        Raises InvalidChannelError; ChannelFullError; ValueError for both `since` and `last`, and for a `last` below 1.
+        Raises InvalidChannelError, InvalidPositionError, ChannelFullError; ValueError for both `since` and `last`, and
+        for a `last` below 1.
         """
         check_name(channel)
+        if since is not None:
+            check_position(since)
         if channel in self.connection.channels and since is None and last is None:
             return Joined(channel=channel, position=self._translator.positions.get(channel))
         places: list[Place] = []
@@ -164,7 +170,16 @@ class Client(AsyncIterator[str | bytes]):
         self._worker.manager.counts.messages_in += 1
         text: str | None = message.get("text")
         content: str | bytes = message["bytes"] if text is None else text
+        await self._keep_to_rates(len(content))
         return content
+
+    async def _keep_to_rates(self, size: int) -> None:
+        """Wait as long as the client sends above a rate of the settings. Meanwhile nothing is read from it."""
+        now = time.monotonic()
+        for bucket, amount in ((self.connection.bucket, 1), (self.connection.byte_bucket, size)):
+            if bucket is not None and not bucket.take(now, amount):
+                bucket.owe(now, amount)
+                await asyncio.sleep(bucket.wait(now))
 
 
 def position_in(state: wire.ChannelState) -> Position | None:
@@ -185,6 +200,14 @@ def check_name(channel: str) -> None:
         check_channel(channel, None)
     except wire.WireError as exc:
         raise InvalidChannelError(f"{wire.shortened(channel, 80)!r}: {exc}") from None
+
+
+def check_position(position: Position) -> None:
+    """Check the fields of a position that may come from a client. Raises InvalidPositionError."""
+    try:
+        msgspec.convert({"offset": position.offset, "epoch": position.epoch}, Position)
+    except msgspec.ValidationError as exc:
+        raise InvalidPositionError(f"{position!r} is no position: {exc}") from None
 
 
 def publishable(data: Any) -> Any:

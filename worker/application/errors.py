@@ -48,13 +48,18 @@ class InvalidChannelError(WorkerError, ValueError):
 
 
 class InvalidDataError(WorkerError, ValueError):
-    """Bytes that are not UTF-8 text were to be published. Channels carry text and JSON."""
+    """Something was to be published that is no Unicode text: channels carry text and JSON."""
+
+
+class InvalidPositionError(WorkerError, ValueError):
+    """A `Position` whose fields no position can have, as a client may make them up."""
 
 
 CLIENT_MISTAKES: dict[type[Exception], CloseCode] = {
     ChannelFullError: CloseCode.TOO_MANY,
     InvalidChannelError: CloseCode.POLICY,
     InvalidDataError: CloseCode.INVALID_TEXT,
+    InvalidPositionError: CloseCode.POLICY,
 }
 """Errors that a client can cause by what it sends, and the close codes that tell the client.
 

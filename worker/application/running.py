@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from wsd.worker.application.errors import WorkerNotRunningError
+from wsd.worker.application.errors import InvalidDataError, WorkerNotRunningError
 from wsd.worker.manager.connection import Connection
 from wsd.worker.manager.publisher import Published
 from wsd.worker.process_workers import live_workers
@@ -41,12 +41,18 @@ async def publish_everywhere(
 
     A process has several workers in tests only: Starlette's TestClient may serve each client on an event loop of its
     own. Without a Redis between these workers, each is told.
+
+    Raises NotStoredError; InvalidDataError for a text that UTF-8 cannot encode; TypeError or ValueError for data that
+    JSON cannot express.
     """
 
     def publish(one: Worker) -> Coroutine[Any, Any, Published]:
         return one.manager.publish(channel, data, sender, idempotency_key=idempotency_key)
 
-    published = await call(worker, lambda: publish(worker))
+    try:
+        published = await call(worker, lambda: publish(worker))
+    except UnicodeEncodeError as exc:
+        raise InvalidDataError(f"UTF-8 cannot encode a text in the data: {exc}") from None
     for other in live_workers():
         if other is not worker and _runs(other) and not other.distributed and other.loop is not None:
             asyncio.run_coroutine_threadsafe(publish(other), other.loop)

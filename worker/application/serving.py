@@ -12,8 +12,8 @@ import msgspec
 from starlette.exceptions import WebSocketException
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from wsd.worker.application.client import Client, note_start
-from wsd.worker.application.errors import CLIENT_MISTAKES, ClientRefusedError
+from wsd.worker.application.client import Client, check_position, note_start
+from wsd.worker.application.errors import CLIENT_MISTAKES, ClientRefusedError, InvalidPositionError
 from wsd.worker.application.formats import Encode, format_of
 from wsd.worker.application.other_server import OtherServer
 from wsd.worker.delivery.handle import handle_of
@@ -125,6 +125,8 @@ async def _connect(
     welcomes: list[wire.Welcome] = []
     handle = handle_of(websocket.scope)
     try:
+        for position in terms.since.values():
+            check_position(position)
         connection = await worker.manager.connect(
             identity.user_id,
             identity.username,
@@ -135,6 +137,8 @@ async def _connect(
             outbox=handle.outbox if handle is not None else None,
             trusted=True,
         )
+    except InvalidPositionError as exc:
+        raise ClientRefusedError(CloseCode.POLICY, frames.close_reason(str(exc))) from exc
     except TooManyConnectionsError as exc:
         raise ClientRefusedError(CloseCode.TOO_MANY, frames.close_reason(str(exc))) from exc
     except ConnectionEndedError as exc:

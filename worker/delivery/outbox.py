@@ -104,6 +104,9 @@ class Outbox(SendQueue):
         """
         if self.closed is None:
             frames.encode_close(code, reason)
+            if self._writer is None:
+                self.flush()  # for `pump`: what is put into a closed outbox is not sent any more
+        if self.closed is None:  # still, although the flush may have closed a slow reader
             self.closed = (code, frames.close_reason(reason))
             self.ended = self.ended or Ending(Side.SERVER, *self.closed)
             self._recount()
