@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from wsd.publisher import AsyncPublisher, Publisher, PublishError, PublishResult
     from wsd.worker.application.client import Client
     from wsd.worker.application.cluster import Cluster
+    from wsd.worker.application.connection_manager import ConnectionManager
     from wsd.worker.application.errors import (
         ClientRefusedError,
         EventLoopBlockedError,
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     )
     from wsd.worker.application.formats import Encode, data_format, hub_format
     from wsd.worker.application.records import Gap, History, Joined, Message, Presence, Record
-    from wsd.worker.connection_manager import ConnectionManager
     from wsd.worker.contract.errors import WsdError
     from wsd.worker.errors import (
         ChannelFullError,
@@ -103,7 +103,7 @@ _MODULES = {
     "ClusterStatistics": "wsd.worker.manager.statistics",
     "Connection": "wsd.worker.manager.connection",
     "ConnectionEndedError": "wsd.worker.errors",
-    "ConnectionManager": "wsd.worker.connection_manager",
+    "ConnectionManager": "wsd.worker.application.connection_manager",
     "DistributedWebSocketManager": "wsd.worker.manager.websocket_manager",
     "Encode": "wsd.worker.application.formats",
     "EventLoopBlockedError": "wsd.worker.application.errors",

@@ -147,7 +147,7 @@ LAYERS = {
         app
         application
         websocket_middleware
-        endpoints connection_manager
+        endpoints
         manager_name process_workers
         worker
         assembly health heartbeat

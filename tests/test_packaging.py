@@ -104,7 +104,10 @@ def test_the_hub_serves_the_client_of_the_package(installed: Path) -> None:
 def test_a_directory_called_wsd_does_not_hide_the_package(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "wsd" / "worker").mkdir(parents=True)
     code = "import wsd; from wsd import ConnectionManager; print(wsd.__version__, ConnectionManager.__module__)"
-    assert run(installed, "-c", code, directory=tmp_path).split() == [wsd.__version__, "wsd.worker.connection_manager"]
+    assert run(installed, "-c", code, directory=tmp_path).split() == [
+        wsd.__version__,
+        "wsd.worker.application.connection_manager",
+    ]
 
 
 def test_a_file_called_wsd_does_not_hide_the_command(installed: Path, tmp_path: Path) -> None:

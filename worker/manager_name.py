@@ -18,7 +18,8 @@ class AmbiguousNameError(WorkerError, ValueError):
     def __init__(self, place: str) -> None:
         super().__init__(
             f"{place} makes more than one ConnectionManager: assign each to a variable of its module, or name each, "
-            'as in ConnectionManager("lobby"), in the same way on all workers'
+            'as in ConnectionManager("lobby"), in the same way on all workers; a manager for each room is one manager '
+            'with rooms, as in manager.connect(websocket, "lobby") and manager.broadcast(message, "lobby")'
         )
 
 

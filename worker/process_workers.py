@@ -25,6 +25,23 @@ def live_workers() -> list[Worker]:
     return _workers
 
 
+def separate_workers(worker: Worker) -> list[Worker]:
+    """Return the running workers of this process that a message which `worker` publishes does not reach.
+
+    There are some in tests only: Starlette's TestClient may serve each client on an event loop of its own, and without
+    a Redis nothing connects the workers of these event loops.
+    """
+    return [
+        other
+        for other in live_workers()
+        if other is not worker
+        and not other.distributed
+        and (other.memory is None or other.memory is not worker.memory)
+        and other.loop is not None
+        and other.loop.is_running()
+    ]
+
+
 def current_worker(env: WorkerEnv | None = None) -> Worker:
     """Return the worker to talk to: the one of the running event loop, or else the newest.
 

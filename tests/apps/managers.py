@@ -14,7 +14,8 @@ held: list[WebSocket] = []
 
 
 async def chat(websocket: WebSocket) -> None:
-    await manager.connect(websocket)
+    query = websocket.query_params
+    await manager.connect(websocket, user_id=query.get("user_id"), username=query.get("username", ""))
     async for text in websocket.iter_text():
         if text == "leave":
             manager.disconnect(websocket)

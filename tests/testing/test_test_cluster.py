@@ -183,17 +183,18 @@ def test_settings_have_the_names_of_the_configuration_file() -> None:
     ],
 )
 def test_a_wrong_setting_is_named(settings: dict[str, Any], problem: str) -> None:
+    before = [*live_workers()]
     with pytest.raises(ValueError, match=problem), TestCluster(settings=settings):
         pass
-    assert live_workers() == []
+    assert live_workers() == before
 
 
 def test_any_number_of_clusters_leave_nothing_behind() -> None:
-    threads = threading.active_count()
+    before, threads = [*live_workers()], threading.active_count()
     for _ in range(5):
         with TestCluster(workers=3) as cluster, cluster.client("ann") as ann:
             ann.subscribe("room")
-    assert (live_workers(), threading.active_count()) == ([], threads)
+    assert (live_workers(), threading.active_count()) == (before, threads)
 
 
 def test_the_cluster_of_an_asyncio_test_is_on_its_event_loop() -> None:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from wsd.worker.application.errors import InvalidDataError, WorkerNotRunningError
 from wsd.worker.manager.connection import Connection
 from wsd.worker.manager.publisher import Published
-from wsd.worker.process_workers import live_workers
+from wsd.worker.process_workers import current_worker, live_workers, separate_workers
 from wsd.worker.worker import Worker
 
 T = TypeVar("T")
@@ -18,8 +18,8 @@ def running_worker() -> Worker:
     workers = [worker for worker in live_workers() if _runs(worker)]
     if not workers:
         raise WorkerNotRunningError
-    here = _running_loop()
-    return next((worker for worker in workers if worker.loop is here), workers[-1])
+    current = current_worker()
+    return current if current in workers else workers[-1]
 
 
 async def call(worker: Worker, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -39,9 +39,6 @@ async def publish_everywhere(
 ) -> Published:
     """Publish a message to the members of a channel on all workers.
 
-    A process has several workers in tests only: Starlette's TestClient may serve each client on an event loop of its
-    own. Without a Redis between these workers, each is told.
-
     Raises NotStoredError; InvalidDataError for a text that UTF-8 cannot encode; TypeError or ValueError for data that
     JSON cannot express.
     """
@@ -53,9 +50,9 @@ async def publish_everywhere(
         published = await call(worker, lambda: publish(worker))
     except UnicodeEncodeError as exc:
         raise InvalidDataError(f"UTF-8 cannot encode a text in the data: {exc}") from None
-    for other in live_workers():
-        if other is not worker and _runs(other) and not other.distributed and other.loop is not None:
-            asyncio.run_coroutine_threadsafe(publish(other), other.loop)
+    for other in separate_workers(worker):
+        assert other.loop is not None
+        asyncio.run_coroutine_threadsafe(publish(other), other.loop)
     return published
 
 

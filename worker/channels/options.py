@@ -16,6 +16,9 @@ UNNUMBERED_PREFIX = "~"
 """The beginning of the names of channels whose applications have a protocol of their own. Nothing is added to their
 messages, and nothing is kept of them. No client of the hub can name such a channel."""
 
+NUMBERED_PREFIX = "="
+"""The beginning of the names of such channels with a history. The rest of the name is matched with the patterns."""
+
 
 class ChannelOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The options of a channel: what is kept of it, what its members are told, and what clients may do in it."""
@@ -62,7 +65,7 @@ class ChannelRules:
     def _of(self, channel: str) -> ChannelOptions:
         if channel.startswith(UNNUMBERED_PREFIX):
             return NO_HISTORY
-        rule = self._rule(channel)
+        rule = self._rule(channel.removeprefix(NUMBERED_PREFIX))
         return rule.options if rule is not None else DEFAULT
 
     def _access_to(self, channel: str) -> ChannelAccess:

@@ -1,6 +1,7 @@
 """The way from the broker and the heartbeat to the parts of the manager."""
 
 from wsd.worker.channels.channels import Channels
+from wsd.worker.channels.options import UNNUMBERED_PREFIX
 from wsd.worker.channels.presence import Presence
 from wsd.worker.contract.redis_keys import channel_of
 from wsd.worker.delivery.batch import Message
@@ -8,7 +9,9 @@ from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.logs import get_logger
 from wsd.worker.manager.member_lists import MemberLists
 from wsd.worker.manager.peers import Peers
+from wsd.worker.manager.publisher import BINARY_MARK
 from wsd.worker.sessions.keeper import SessionKeeper
+from wsd.worker.wire.frames import BINARY
 
 logger = get_logger(__name__)
 
@@ -44,13 +47,16 @@ class Dispatcher:
         if channel in self._peers.channels:
             self._peers.received(payload)
             return
+        name = channel_of(channel)
         try:
             payload.decode()
+            message = Message(payload)
         except UnicodeDecodeError:
-            logger.warning("dropped a message on %s that is not UTF-8", channel)
-            return
-        name = channel_of(channel)
-        self._fanout.send_to_members(name, name, Message(payload))
+            if not (payload.startswith(BINARY_MARK) and name.startswith(UNNUMBERED_PREFIX)):
+                logger.warning("dropped a message on %s that is not UTF-8", channel)
+                return
+            message = Message(payload[len(BINARY_MARK) :], opcode=BINARY)
+        self._fanout.send_to_members(name, name, message)
 
     def redis_restored(self) -> None:
         """Write sessions and presence again: Redis was away, or has lost something. Check the positions of channels."""

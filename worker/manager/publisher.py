@@ -20,6 +20,9 @@ from wsd.worker.wire.channel_names import DIRECT, USER_PREFIX, user_channel
 from wsd.worker.wire.names import name_problem
 from wsd.worker.wire.position import Position
 
+BINARY_MARK = b"\xff"
+"""The beginning of a binary message in a channel without the hub's protocol. No text begins with it, being UTF-8."""
+
 
 class Published(Struct, frozen=True):
     """The result of publishing a message.
@@ -71,11 +74,11 @@ class Publisher:
         )
         return await answer
 
-    async def publish_text(self, channel: str, text: str) -> bool:
-        """Publish a text as it is. Return whether it went to all workers."""
-        payload = text.encode()
+    async def publish_text(self, channel: str, content: str | bytes) -> bool:
+        """Publish a text, or bytes as a binary message, as it is. Return whether it went to all workers."""
+        payload = content.encode() if isinstance(content, str) else BINARY_MARK + content
         if (home := self._another_home()) is not None:
-            message = self.publish_text(channel, text)
+            message = self.publish_text(channel, content)
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(message, home))
         return await self._broker.publish(channel_key(channel), payload)
 

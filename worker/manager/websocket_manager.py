@@ -272,8 +272,10 @@ class DistributedWebSocketManager:
             channel, data, on_result, sender, idempotency_key=idempotency_key, on_stored=on_stored
         )
 
-    async def publish_text(self, channel: str, text: str) -> bool:
+    async def publish_text(self, channel: str, content: str | bytes) -> bool:
         """Send a text to all members of a channel as it is: neither in the hub's protocol nor stored in a history.
+
+        Bytes are sent as a binary message. That is for channels whose names begin with UNNUMBERED_PREFIX.
 
         Return False if Redis is away: members on other workers get it once Redis is back. May be called on any event
         loop.
@@ -281,7 +283,7 @@ class DistributedWebSocketManager:
         Raises ValueError for a channel or a text that UTF-8 cannot encode.
         """
         channel.encode()
-        return await self._publisher.publish_text(channel, text)
+        return await self._publisher.publish_text(channel, content)
 
     def send_to_connection(self, connection: Connection, data: Any, sender: Connection | None = None) -> None:
         """Send a message to one connection of this worker, as `publish` would. Does not block."""

@@ -1,0 +1,271 @@
+"""The small connection manager of many tutorials, for all workers.
+
+An application changes one import, `from wsd import ConnectionManager`. The methods and their signatures stay the same,
+and a broadcast reaches the clients of every worker.
+"""
+
+import asyncio
+import json
+import weakref
+from typing import Any
+
+from starlette.exceptions import WebSocketException
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from wsd.worker.application.client import Client, note_start
+from wsd.worker.application.formats import Encode, data_format, format_of, frame_of
+from wsd.worker.channels.joining import Joined
+from wsd.worker.channels.options import NUMBERED_PREFIX, UNNUMBERED_PREFIX
+from wsd.worker.delivery import batch
+from wsd.worker.delivery.handle import handle_of
+from wsd.worker.delivery.outbox import Outbox
+from wsd.worker.delivery.translation import TranslatingWriter, Translator
+from wsd.worker.manager.connection import Connection
+from wsd.worker.manager_name import ManagerName
+from wsd.worker.origin import Origin
+from wsd.worker.process_workers import current_worker, separate_workers, serving_worker
+from wsd.worker.security.admission import GUEST, identity_in
+from wsd.worker.security.authentication import Identity
+from wsd.worker.server.other_protocols import note_messages
+from wsd.worker.wire import messages as wire
+from wsd.worker.wire.close_codes import CloseCode
+from wsd.worker.wire.frames import BINARY
+from wsd.worker.wire.names import name_problem
+from wsd.worker.wire.position import Position
+from wsd.worker.worker import Worker
+
+
+class ConnectionManager:
+    """The clients of one chat, on all workers. Managers with the same name share their clients.
+
+    Clients may be in rooms. A message to a room reaches the clients in it, a message without a room reaches all clients
+    of the manager.
+
+    While Redis is away, a broadcast reaches the clients of this worker at once (with `redis.stand_in`: of this node),
+    and the others when Redis is back.
+    """
+
+    def __init__(self, name: str = "", *, history: bool = False, encode: Encode = data_format) -> None:
+        """`name`: by default the module and the variable, or the class and the attribute, that hold this manager.
+        `history`: whether messages are kept, so that `connect` can send a client earlier ones. How many are kept, and
+        for how long, say the options of channels (`[channels."pattern"]` in wsd.toml) for the manager's name. `encode`:
+        with a history, a function that makes what clients are sent of a message, see `Cluster.serve`. It may put the
+        position of the message in, with which a client comes back.
+
+        A manager that is in no such variable has the name of the function that makes it. Such a function may make only
+        one manager in each worker. Otherwise the worker does not start, or AmbiguousNameError (a ValueError) is raised
+        when the second manager is used.
+        """
+        self._name = ManagerName(self, None if name else Origin(self), name)
+        self._history = history
+        self._encode = encode
+        # Neither holds a WebSocket, so that one that the application has let go of can be collected.
+        self._connections: weakref.WeakKeyDictionary[WebSocket, Connection] = weakref.WeakKeyDictionary()
+        self._senders: dict[str, asyncio.Task[None]] = {}  # by session id
+
+    def __set_name__(self, owner: type, attribute: str) -> None:
+        self._name.assigned(owner, attribute)
+
+    @property
+    def name(self) -> str:
+        """The name that the manager shares with those on other workers. It is found when it is first used."""
+        return str(self._name)
+
+    def _channel(self, worker: Worker, room: str = "") -> str:
+        """Return the channel of all clients, or of those in a room. Raises AmbiguousNameError."""
+        prefix = NUMBERED_PREFIX if self._history else UNNUMBERED_PREFIX
+        name = self._name.claim(worker)
+        return f"{prefix}{name}/{room}" if room else prefix + name
+
+    @property
+    def active_connections(self) -> list[WebSocket]:
+        """The WebSockets of this worker."""
+        return list(self._connections)
+
+    # Clients
+
+    async def connect(
+        self,
+        websocket: WebSocket,
+        room: str = "",
+        *,
+        user_id: str | int | None = None,
+        username: str = "",
+        identity: Identity | None = None,
+        accept: bool = True,
+        subprotocol: str | None = None,
+        since: Position | None = None,
+        last: int | None = None,
+    ) -> Client:
+        """Register a client and accept its WebSocket. Once it is accepted, it receives all broadcasts.
+
+        `room`: the room that the client enters. `user_id` and `username`, or `identity`: who the client is, if the
+        application authenticates clients itself. Otherwise the client is the user that wsd's or Starlette's
+        authentication has found, or a guest. `accept`: False if the application has accepted the WebSocket already, for
+        an authentication by the first message for example; `subprotocol`: the one to accept.
+
+        With a history: `last` is how many of the newest messages the client is sent first, and `since` the position
+        that it has reached, after which it gets all messages. Both are about the room, if there is one.
+
+        Return the client: `client.positions` has the position that it has reached, by channel.
+
+        Raises TooManyConnectionsError, before the WebSocket is accepted; ValueError for `since` or `last` without a
+        history, and for both; Starlette's WebSocketException for a user id or name that nobody may have: Starlette and
+        FastAPI then close the WebSocket with 1008; AmbiguousNameError, see `__init__`.
+        """
+        if not self._history and (since is not None or last is not None):
+            raise ValueError("since and last need a history: ConnectionManager(history=True)")
+        worker = serving_worker()
+        channel = self._channel(worker)
+        await worker.start()
+        if identity is None:
+            found = identity_in(websocket.scope) or GUEST
+            identity = Identity(str(user_id), username) if user_id is not None else found
+        for field, name in (("user_id", identity.user_id), ("username", identity.username)):
+            if name and (problem := name_problem(name)):
+                worker.manager.counts.refusals["name"] += 1
+                if accept:
+                    await websocket.accept(subprotocol)
+                raise WebSocketException(CloseCode.POLICY, f"{field} {problem}")
+        welcomes: list[wire.Welcome] = []
+        handle = handle_of(websocket.scope)
+        connection = await worker.manager.connect(
+            identity.user_id or worker.manager.guest_name(),
+            identity.username or username,
+            welcome=welcomes.append,
+            outbox=handle.outbox if handle is not None else None,
+        )
+        translator = Translator(format_of(self._encode))
+        if room:
+            await self._join(worker, connection, channel, translator)
+        await self._join(worker, connection, self._channel(worker, room), translator, since=since, last=last)
+        if accept:
+            await websocket.accept(subprotocol)
+        self._connections[websocket] = connection
+        self._start_sending(websocket, connection, translator if self._history else None)
+        return Client(websocket, worker, connection, identity, welcomes[0], translator, websocket.receive)
+
+    async def _join(
+        self,
+        worker: Worker,
+        connection: Connection,
+        channel: str,
+        translator: Translator,
+        *,
+        since: Position | None = None,
+        last: int | None = None,
+    ) -> None:
+        def announce(joined: Joined) -> None:
+            note_start(translator, channel, joined.state(), since)
+
+        await worker.manager.join(connection, channel, since, announce, last=last)
+
+    def _start_sending(self, websocket: WebSocket, connection: Connection, translator: Translator | None) -> None:
+        outbox = connection.outbox
+        if handle_of(websocket.scope) is not None:
+            if translator is not None:
+                outbox.write_through(lambda writer: TranslatingWriter(writer, translator))
+            outbox.release()
+            return
+        note_messages(websocket, outbox)
+        sender = asyncio.create_task(_send(weakref.ref(websocket), outbox, translator))
+        self._senders[connection.session_id] = sender
+        sender.add_done_callback(lambda _, key=connection.session_id: self._senders.pop(key, None))  # type: ignore[misc]
+
+    def disconnect(self, websocket: WebSocket, room: str = "") -> None:
+        """Take out a client that is gone. One that was not connected, or is out already, is ignored.
+
+        The client leaves all its rooms: `room` is for code that passes it along, and changes nothing. A client that is
+        never taken out goes when its WebSocket is garbage collected.
+        """
+        connection = self._connections.pop(websocket, None)
+        if connection is not None:
+            current_worker().manager.disconnect(connection, CloseCode.NORMAL)
+            if (sender := self._senders.get(connection.session_id)) is not None:
+                sender.cancel()
+
+    async def join(self, websocket: WebSocket, room: str) -> None:
+        """Let a client enter a room. It stays in its other rooms. Does nothing if it is gone."""
+        if (connection := self._connections.get(websocket)) is not None:
+            worker = current_worker()
+            await worker.manager.join(connection, self._channel(worker, room))
+
+    async def leave(self, websocket: WebSocket, room: str) -> None:
+        """Let a client leave a room. Does nothing if it is not in the room, or gone."""
+        if (connection := self._connections.get(websocket)) is not None:
+            worker = current_worker()
+            await worker.manager.leave(connection, self._channel(worker, room))
+
+    # Messages
+
+    async def send_personal_message(self, message: Any, websocket: WebSocket) -> None:
+        """Send a message to this client alone: bytes as a binary message, a text as it is, anything else as JSON.
+
+        Does nothing if the client is gone.
+        """
+        if (connection := self._connections.get(websocket)) is not None:
+            frame = frame_of(message if isinstance(message, bytes) else _text(message))
+            assert frame is not None
+            connection.outbox.put(frame)
+
+    async def broadcast(self, message: Any, room: str = "") -> None:
+        """Send a message to all clients of this manager, on all workers, or to those in a room.
+
+        Bytes are sent as a binary message, which a manager with a history cannot do. A text is sent as it is, anything
+        else as JSON.
+
+        May be called on any event loop. Raises AmbiguousNameError, see `__init__`; TypeError or ValueError for data
+        that JSON cannot express, and for bytes where there is a history.
+        """
+        if self._history and isinstance(message, bytes):
+            raise TypeError("a manager with a history sends text and JSON, not bytes")
+        content = message if isinstance(message, bytes) else _text(message)
+        here = current_worker()
+        channel = self._channel(here, room)
+
+        async def publish(worker: Worker) -> None:
+            if self._history:
+                await worker.manager.publish(channel, message)
+            else:
+                await worker.manager.publish_text(channel, content)
+
+        await publish(here)
+        for other in separate_workers(here):
+            assert other.loop is not None
+            asyncio.run_coroutine_threadsafe(publish(other), other.loop)
+
+
+async def _send(websocket: "weakref.ref[WebSocket]", outbox: Outbox, translator: Translator | None) -> None:
+    """Send what is queued until the connection ends, then close the WebSocket if the server ended it.
+
+    The WebSocket is only referenced weakly between two sends, so that it can be collected.
+    """
+
+    async def send(message: batch.Message) -> None:
+        item = translator(message) if translator is not None else message
+        target = websocket()
+        if target is None or not isinstance(item, batch.Message):
+            return
+        if item.opcode == BINARY:
+            await target.send_bytes(item.payload)
+        else:
+            await target.send_text(item.payload.decode())
+
+    pump = asyncio.create_task(outbox.pump_messages(send))
+    ends: set[asyncio.Future[Any]] = {pump, outbox.closing}
+    try:
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        pump.cancel()
+        await asyncio.gather(pump, return_exceptions=True)
+    target = websocket()
+    if target is not None and outbox.closing.done():
+        code, reason = outbox.closing.result()
+        try:
+            await target.close(code, reason)
+        except (RuntimeError, WebSocketDisconnect):
+            return  # the client closed it first
+
+
+def _text(message: Any) -> str:
+    return message if isinstance(message, str) else json.dumps(message)
