@@ -144,8 +144,14 @@ async def test_a_client_never_enters_channels_that_only_its_positions_name(
 
 
 async def test_the_statistics_count_what_clients_send_and_get(two: list[Worker], stack: AsyncExitStack) -> None:
+    before = two[0].request("GET", "/stats")[1]["messages_in"]
+    ann, _ = await opened(stack, two[0], "rooms/counted?name=ann")
+    for number in range(5):
+        await ann.send(f"text {number}")
+        assert await message(ann) == f"text {number}"
     status, stats = two[0].request("GET", "/stats")
     assert status == 200
     assert stats["complete"]
-    assert stats["messages_in"] > 4
+    assert stats["messages_in"] == before + 5
+    await stack.aclose()
     await eventually(lambda: two[0].request("GET", "/stats")[1]["connections"] == 0)
