@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
@@ -74,8 +75,8 @@ async def whisper(websocket: WebSocket) -> None:
 
 @app.websocket("/kept/{room}")
 async def keep(websocket: WebSocket, room: str, at: str = "") -> None:
-    place = {"since": Position.parse(at)} if at else {"last": 2}
-    await kept.connect(websocket, room, **place)  # type: ignore[arg-type]
+    place: dict[str, Any] = {"since": Position.parse(at)} if at else {"last": 2}
+    await kept.connect(websocket, room, **place)
     async for text in websocket.iter_text():
         await kept.broadcast(text, room)
 
@@ -100,9 +101,10 @@ def opened() -> Iterator[ExitStack]:
         yield stack
 
 
-def client(cluster: TestCluster, opened: ExitStack, path: str, **options: object) -> ClientConnection:
+def client(cluster: TestCluster, opened: ExitStack, path: str, **options: Any) -> ClientConnection:
     """Connect a client. Each call takes the next worker."""
-    return opened.enter_context(connect(cluster.url(path).replace("http", "ws"), **options))  # type: ignore[arg-type]
+    connection: ClientConnection = connect(cluster.url(path).replace("http", "ws"), **options)
+    return opened.enter_context(connection)
 
 
 def say(connection: ClientConnection, text: str) -> None:
