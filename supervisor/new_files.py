@@ -15,10 +15,25 @@ from wsd.supervisor.errors import CommandError
 from wsd.supervisor.services.worker import DRAIN_MARGIN_SECONDS
 from wsd.templates import template_text
 
+SAFE_SET = """
+# Browsers listen, and only your backend publishes: take the "#" away from all lines below that begin with "#a" or "#[".
+# This also ends broadcasts and direct messages of clients. Your backend publishes in your application, or with
+# security.api_key. In the channels user:ann:.. only the user ann listens, once clients are authenticated.
+#allow_publish = "server"
+#allow_presence = "server"
+
+#[channels."user:{user_id}:*"]
+#allow_subscribe = "authenticated"
+#allow_publish = "server"
+#allow_history = "authenticated"
+#allow_presence = "server"
+"""
+"""Rules of channels that suit most, at the end of a new wsd.toml, in its section [channels."*"]."""
+
 
 def settings() -> str:
     """Return a wsd.toml in which every setting is commented out, with its default and an explanation."""
-    return re.sub(r"^(?=\w+ = )", "# ", template_text("wsd.toml"), flags=re.MULTILINE)
+    return re.sub(r"^(?=\w+ = )", "# ", template_text("wsd.toml"), flags=re.MULTILINE) + SAFE_SET
 
 
 def service(directory: Path) -> str:

@@ -15,6 +15,9 @@ SECTIONS: dict[str, type[Section]] = {
 }
 """All sections but those of channel patterns."""
 
+RULE_PREFIX = "allow_"
+"""The beginning of the settings of a channel pattern that say who may do what."""
+
 PATH_KEYS = {
     ("cluster", "state_dir"),
     ("nginx", "tls_certificate"),

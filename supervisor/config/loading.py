@@ -17,7 +17,7 @@ import msgspec
 from msgspec import inspect as types
 
 from wsd.supervisor.config.environment import read_environ
-from wsd.supervisor.config.keys import PATH_KEYS, SECRET_KEYS, SECTIONS, Key, pattern_of
+from wsd.supervisor.config.keys import PATH_KEYS, RULE_PREFIX, SECRET_KEYS, SECTIONS, Key, channels_section, pattern_of
 from wsd.supervisor.config.layers import Layer, Setting
 from wsd.supervisor.config.rules import check_rules
 from wsd.supervisor.config.settings import ChannelConfig, Config, Section
@@ -71,6 +71,7 @@ def load(
     for key in PATH_KEYS & settings.keys():
         if isinstance(value := settings[key].value, str) and value:
             settings[key] = replace(settings[key], value=str(here / value))  # paths of wsd.toml are absolute already
+    settings = _with_rules_for_all(settings)
     return Loaded(
         build(settings),
         {key: setting.source for key, setting in settings.items()},
@@ -79,6 +80,17 @@ def load(
         here,
         again=functools.partial(load, options, environ, config_file, here),
     )
+
+
+def _with_rules_for_all(settings: Mapping[Key, Setting]) -> dict[Key, Setting]:
+    """Let [channels."*"] say who may do what in the channels of the other sections, as far as these do not say it.
+
+    Otherwise a section that only sets the size of a history would open its channels.
+    """
+    for_all = {key: value for (section, key), value in settings.items() if section == channels_section("*")}
+    rules = {key: value for key, value in for_all.items() if key.startswith(RULE_PREFIX)}
+    sections = dict.fromkeys(section for section, _ in settings if pattern_of(section) is not None)  # in their order
+    return {**{(section, key): value for section in sections for key, value in rules.items()}, **settings}
 
 
 def current_directory(environ: Mapping[str, str], other: Path | None = None) -> Path:

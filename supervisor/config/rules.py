@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
-from wsd.supervisor.config.keys import BYTE_KEYS, Key, all_keys, channels_section
+from wsd.supervisor.config.keys import BYTE_KEYS, RULE_PREFIX, Key, all_keys, channels_section
 from wsd.supervisor.config.layers import Setting
 from wsd.supervisor.config.redis_url import redacted, redis_url_problem
 from wsd.supervisor.config.settings import Config
@@ -112,8 +112,8 @@ def _in_channels(config: Config) -> Iterator[Problem]:
     if any(getattr(security, key) for key in keys):
         return
     for pattern, options in config.channels.items():
-        for key in ("allow_subscribe", "allow_publish", "allow_history", "allow_presence"):
-            if getattr(options, key) == "token":
+        for key in options.__struct_fields__:
+            if key.startswith(RULE_PREFIX) and getattr(options, key) == "token":
                 problem = f'is "token", which needs one of security.{", ".join(keys)}'
                 yield channels_section(pattern), key, problem
 

@@ -85,6 +85,8 @@ def _read_channels(path: Path, text: str, content: dict[str, Any]) -> Layer:
             raise ConfigError(f'{source}: {CHANNELS}.{pattern} must be a section, such as [{CHANNELS}."room:*"]')
         if problem := pattern_problem(pattern):
             raise ConfigError(f"{source}: {section} {problem}")
+        if not options and pattern != "*":  # its pattern applies nevertheless, and may say whose the channels are
+            options = {"history_size": ChannelConfig().history_size}  # noqa: PLW2901
         for key, value in options.items():
             source = _place(path, text, written, key)
             if key not in ChannelConfig.__struct_fields__:

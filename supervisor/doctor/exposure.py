@@ -29,7 +29,7 @@ def exposure(loaded: Loaded) -> Iterator[Finding]:
         found += readable(name)
     if found:
         yield from found
-    elif _is_public(loaded.config):
+    elif is_public(loaded.config):
         yield ok("exposure", "reachable from other machines, with the settings that docs/security.md recommends")
     else:
         yield ok("exposure", f"{loaded.config.cluster.host}: reachable from this machine only")
@@ -49,20 +49,14 @@ def risks(config: Config) -> Iterator[Finding]:
     """Warn about risky settings. Pure."""
     yield from _weak_secrets(config)
     yield from _too_wide(config)
-    if not _is_public(config):
+    if not is_public(config):
         return
     security, nginx, host = config.security, config.nginx, config.cluster.host
-    if not config.cluster.app and not _authenticates(config):
+    if not config.cluster.app and not authenticates(config):
         yield warning(
             "authentication",
             f"{host} is reachable from other machines, and every client may claim to be any user",
             "set one of security.jwt_* or security.authenticate; or cluster.host = 127.0.0.1",
-        )
-    elif not config.cluster.app and not security.authorize:
-        yield warning(
-            "authorization",
-            "every user may subscribe to, publish to and read every channel",
-            "set security.authorize, unless that is intended",
         )
     if not nginx.tls_certificate and not nginx.trusted_proxies:
         yield warning(
@@ -152,12 +146,12 @@ def _secret_files(loaded: Loaded) -> Iterator[Path]:
         yield loaded.directory / loaded.config.nginx.tls_key
 
 
-def _is_public(config: Config) -> bool:
+def is_public(config: Config) -> bool:
     """Return whether clients on other machines can connect, directly or through a proxy."""
     return not is_loopback(config.cluster.host) or bool(config.nginx.trusted_proxies)
 
 
-def _authenticates(config: Config) -> bool:
+def authenticates(config: Config) -> bool:
     security = config.security
     keys = (security.jwt_secret, security.jwt_public_key_file, security.jwt_jwks_file, security.jwt_jwks_url)
     return bool(security.authenticate or any(keys))

@@ -31,6 +31,7 @@ class ChannelPattern:
         """Raises ValueError for a text that is no pattern."""
         if problem := pattern_problem(text):
             raise ValueError(f'channels."{text}" {problem}')
+        self.text = text
         parts = text.replace(USER_ID, "*").split("*")
         self._expression = re.compile(".*".join(map(re.escape, parts)), re.DOTALL)
         before, is_owned, after = text.partition(USER_ID)

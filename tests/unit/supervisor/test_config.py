@@ -492,6 +492,21 @@ def test_channels_have_options_by_pattern() -> None:
     assert 'presence = "off"  # wsd.toml line 4' in list(describe(loaded))
 
 
+def test_who_may_do_what_is_taken_from_the_section_for_all_channels() -> None:
+    write(
+        '[channels."*"]\nallow_publish = "server"\nhistory_size = 7\n[channels."room:*"]\nhistory_size = 5\n'
+        '[channels.open]\nallow_publish = "anyone"\n[channels."user:{user_id}"]\n'
+    )
+    loaded = load({}, {}, None)
+    assert loaded.config.channels == {
+        "*": ChannelConfig(allow_publish="server", history_size=7),
+        "room:*": ChannelConfig(allow_publish="server", history_size=5),
+        "open": ChannelConfig(),
+        "user:{user_id}": ChannelConfig(allow_publish="server"),
+    }
+    assert list(describe(loaded)).count('allow_publish = "server"  # wsd.toml line 2') == 3
+
+
 def test_the_current_directory_has_the_name_that_people_gave_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,7 +36,6 @@ def found(directory: Path, text: str) -> set[str]:
         ("[security]", '[dashboard]\ntoken = "1234"\n[security]', {"dashboard.token"}),
         ("[security]", '[security]\nallowed_origins = ["https://a.example", "*"]', {"security.allowed_origins"}),
         ("[security]", '[security]\nallowed_origins = ["null"]', {"security.allowed_origins"}),
-        ('authorize = "chat:may"', "", {"authorization"}),
         ('trusted_proxies = ["10.0.0.1"]', "", {"TLS"}),
         ("10.0.0.1", "0.0.0.0/0", {"nginx.trusted_proxies"}),
         ("10.0.0.1", "::/0", {"nginx.trusted_proxies"}),
