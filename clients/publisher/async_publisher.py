@@ -135,7 +135,7 @@ class AsyncPublisher:
     async def _run(self, call: Call[T]) -> T:
         attempts = self._sender.attempts()
         while True:
-            found = await self._threads.call(lambda: self._sender.attempt(call))
+            found = await self._threads.call(lambda: self._sender.attempt(call, attempts))
             if not isinstance(found, Failure):
                 return found
             await asyncio.sleep(self._sender.pause_after(found, attempts))

@@ -22,12 +22,23 @@ def check_times(timeout: float, retry_for: float) -> None:
 
 
 class Attempts:
-    """The attempts of one request, which was first sent at the time `now`."""
+    """The attempts of one request, which an application has asked for at the time `now`."""
 
     def __init__(self, retry_for: float, now: float) -> None:
         self._begun = now
         self._last_at = now + retry_for
+        self._first_sent_at: float | None = None
         self._failures = 0
+
+    def may_send(self, now: float) -> bool:
+        """Tell whether the request may be sent now.
+
+        It may not if the cluster could have forgotten the first attempt: the process was stopped, or other requests
+        have taken all threads.
+        """
+        if self._first_sent_at is None:
+            self._first_sent_at = now
+        return now - self._first_sent_at < REMEMBERED_SECONDS
 
     def pause(self, now: float, asked: float, chance: float) -> float | None:
         """Return the pause before the next attempt after a failure, or None if there is none.

@@ -44,16 +44,18 @@ class Sender:
     def run(self, call: Call[T]) -> T:
         """Send a request until it is answered, and return what the answer says. Raises PublishError."""
         attempts = self.attempts()
-        while isinstance(found := self.attempt(call), Failure):
+        while isinstance(found := self.attempt(call, attempts), Failure):
             time.sleep(self.pause_after(found, attempts))
         return found
 
     def attempts(self) -> Attempts:
-        """Return the attempts of a request that is sent now for the first time."""
+        """Return the attempts of a request that is asked for now."""
         return Attempts(self.retry_for, time.monotonic())
 
-    def attempt(self, call: Call[T]) -> T | Failure:
-        """Send a request once."""
+    def attempt(self, call: Call[T], attempts: Attempts) -> T | Failure:
+        """Send a request once, unless it is too late for another attempt."""
+        if not attempts.may_send(time.monotonic()):
+            return Failure(PublishError(f"{self.url} was not asked again in time", temporary=True))
         try:
             answer = self.connections.request(call.method, call.target, call.body)
         except (OSError, http.client.HTTPException) as exc:

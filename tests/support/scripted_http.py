@@ -1,6 +1,7 @@
 """An HTTP server that answers as a test says: as a proxy in trouble, or a server that ends."""
 
 import http.server
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,17 +23,25 @@ class Reply:
     hangs_up_later: bool = False
 
 
+class _QuietServer(http.server.ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Print nothing when a client is gone, or does not like the certificate."""
+
+
 class ScriptedServer:
     """Gives one reply after the other, and the last one again and again."""
 
-    def __init__(self, *replies: Reply) -> None:
+    def __init__(self, *replies: Reply, context: ssl.SSLContext | None = None) -> None:
+        """`context`: for TLS."""
         self.bodies: list[bytes] = []
         self.connections = 0
         self.before_reply: Callable[[], object] = lambda: None
         self._replies = list(replies)
         self._lock = threading.Lock()
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._server = _QuietServer(("127.0.0.1", 0), self._handler())
+        if context is not None:
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"{'http' if context is None else 'https'}://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=[0.02], daemon=True)
 
     def __enter__(self) -> Self:

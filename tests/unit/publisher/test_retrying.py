@@ -38,6 +38,11 @@ def test_without_time_there_is_no_second_attempt() -> None:
     assert Attempts(0.0, 5.0).pause(5.0, 0.0, 0.0) is None
 
 
+def test_nothing_is_sent_again_that_the_cluster_could_have_forgotten() -> None:
+    attempts = Attempts(100.0, 0.0)
+    assert [attempts.may_send(now) for now in (50.0, 51.0, 169.9, 170.0)] == [True, True, True, False]
+
+
 def test_thousands_of_failures_are_no_fault() -> None:
     attempts = Attempts(100.0, 0.0)
     assert [attempts.pause(0.0, 0.0, 1.0) for _ in range(3000)][-1] == 5.0
