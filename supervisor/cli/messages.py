@@ -140,6 +140,8 @@ def tail(
     from wsd.supervisor.cli.channel_follower import follow  # noqa: PLC0415
     from wsd.supervisor.cli.channel_output import show_messages  # noqa: PLC0415
     from wsd.supervisor.cli.publishers import mapped_errors, publisher  # noqa: PLC0415
+    from wsd.supervisor.errors import ExitCode  # noqa: PLC0415
+    from wsd.supervisor.machine.standard_streams import reader_is_gone  # noqa: PLC0415
 
     with (
         suppress(KeyboardInterrupt),
@@ -147,6 +149,8 @@ def tail(
         publisher(url, api_key, config, state_dir, retry_for=0) as cluster,
     ):
         for messages in follow(cluster, channel, last):
+            if reader_is_gone():
+                raise typer.Exit(ExitCode.READER_GONE)  # also while no message comes that could not be written
             show_messages(messages, as_json=as_json)
 
 

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,8 @@ import pytest
 from tests.support.cluster import WSD, Cluster, clean_env, wsd
 from tests.support.ports import unused_port
 from tests.support.waiting import until
+from wsd import Publisher
+from wsd.supervisor.errors import ExitCode
 
 KEY = "sesame"
 
@@ -89,10 +91,14 @@ def tail(cluster: Cluster, *arguments: str) -> Iterator[Tail]:
 
 
 class Feed:
-    """A running `wsd publish CHANNEL -`, which gets the next number as soon as it has published the last one."""
+    """A running `wsd publish CHANNEL -`, which gets the next number as soon as it has published the last one.
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
+    `also` is called with each number, too.
+    """
+
+    def __init__(self, process: "subprocess.Popen[str]", also: Callable[[int], object]) -> None:
         self._process = process
+        self._also = also
         self._over = threading.Event()
         self._count = 0
         self._thread = threading.Thread(target=self._run)
@@ -114,12 +120,13 @@ class Feed:
             given.flush()
             if not printed.readline():
                 break
+            self._also(self._count)
             self._count += 1
         given.close()
 
 
 @contextmanager
-def feed(cluster: Cluster, channel: str) -> Iterator[Feed]:
+def feed(cluster: Cluster, channel: str, also: Callable[[int], object]) -> Iterator[Feed]:
     with subprocess.Popen(
         [*WSD, "publish", channel, "-"],
         cwd=cluster.directory,
@@ -128,7 +135,7 @@ def feed(cluster: Cluster, channel: str) -> Iterator[Feed]:
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        fed = Feed(process)
+        fed = Feed(process, also)
         try:
             yield fed
         finally:
@@ -253,8 +260,25 @@ def test_a_channel_is_followed_until_ctrl_c(cluster: Cluster) -> None:
     assert following.problems == []
 
 
+def test_it_ends_with_its_reader(cluster: Cluster) -> None:
+    with subprocess.Popen(
+        [*WSD, "tail", "unread"],
+        cwd=cluster.directory,
+        env=clean_env(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(20) == ExitCode.READER_GONE
+
+
 def test_no_message_is_lost_or_doubled_while_workers_are_replaced(cluster: Cluster) -> None:
-    with feed(cluster, "replaced") as fed, tail(cluster, "replaced", "--json", "--last", "500") as following:
+    with (
+        Publisher(f"http://127.0.0.1:{cluster.port}", KEY) as publisher,
+        feed(cluster, "replaced", lambda number: publisher.publish("through-nginx", number)) as fed,
+        tail(cluster, "replaced", "--json", "--last", "500") as following,
+    ):
         until(lambda: following.lines)
         assert run(cluster, "restart")[0] == 0
         pid = cluster.worker(1).pid
@@ -265,6 +289,8 @@ def test_no_message_is_lost_or_doubled_while_workers_are_replaced(cluster: Clust
         until(lambda: len(following.lines) >= count)
         assert following.data == list(range(count))
         assert following.end(signal.SIGINT) == 0
+        newest = [message["data"] for message in publisher.history("through-nginx", limit=500, reverse=True).messages]
+        assert newest == list(reversed(range(count)))[:500]
     cluster.wait_until_healthy()
 
 
