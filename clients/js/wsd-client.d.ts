@@ -50,10 +50,10 @@ export interface PresenceEvent {
   left_count: number;
 }
 
-/** The hub has refused a channel when the client came back. The client is no longer in it. */
+/** The client is no longer in a channel: the hub has taken it out, or refused it when the client came back. */
 export interface Left {
   channel: string;
-  /** An error code of the hub. */
+  /** An error code of the hub, or its reason: `server`, `forbidden` or `token_needed` (docs/protocol.md). */
   code: string;
   message: string;
 }
@@ -90,6 +90,8 @@ export interface Welcome {
   worker_id: string;
   node_id: string;
   resumed: boolean;
+  /** For how many seconds the client's token is valid. */
+  token_expires_in?: number;
   [name: string]: unknown;
 }
 
@@ -149,9 +151,17 @@ export interface CallOptions {
   signal?: AbortSignal | null;
 }
 
+/** A text, or a function that is asked for one and may be asynchronous. */
+export type Token = string | null | (() => string | null | undefined | PromiseLike<string | null | undefined>);
+
 export interface SubscribeOptions extends CallOptions {
   /** The newest messages of the history that come first. Of effect where the client is not in the channel yet. */
   last?: number;
+  /**
+   * A subscription token, or a function that returns one. It is called before each subscription: now, before the token
+   * ends, when the hub says that it has ended, and after a reconnect without the channel.
+   */
+  token?: Token;
 }
 
 export interface HistoryOptions extends CallOptions {
@@ -181,8 +191,8 @@ export type WebSocketClass = new (url: string, protocols: string[]) => {
 };
 
 export interface Options {
-  /** A JSON Web Token, or a function that returns one, which is called before each connection. */
-  token?: string | null | (() => string | null | undefined | PromiseLike<string | null | undefined>);
+  /** A JSON Web Token, or a function that returns one. It is called before each connection, and before the token ends. */
+  token?: Token;
   /** Who the client is, where the hub does not authenticate. Without it, the hub makes up a guest. */
   user_id?: string;
   username?: string;
@@ -204,7 +214,7 @@ export interface Options {
  * A call that was not carried out, or of which the client does not know whether it was.
  *
  * `code` is one of the hub's error codes (docs/protocol.md), or `timeout`, `closed`, `cancelled`, `queue_full`,
- * `too_big`, `not_encodable` or `unanswered` (docs/clients.md).
+ * `too_big`, `not_encodable`, `unanswered` or `no_token` (docs/clients.md).
  */
 export class WsdError extends Error {
   constructor(code: string, message: string, options?: { cause?: unknown });

@@ -84,6 +84,7 @@ const QUEUE_FULL = "queue_full";
 const TOO_BIG = "too_big";
 const NOT_ENCODABLE = "not_encodable";
 const UNANSWERED = "unanswered";
+const NO_TOKEN = "no_token";
 const INVALID_CHANNEL = "invalid_channel"; // the hub has this code, too
 
 /**
@@ -121,6 +122,12 @@ function newState(name, { reason = "", code = null, status = null, retryIn = nul
 /** Ask the application for a token, and report it with `tokenReady` or `tokenFailed`. */
 const askToken = (attempt) => ({ type: "AskToken", attempt });
 
+/** Ask the application for a token that replaces the one of the open connection. Reported as for `askToken`. */
+const askNewToken = (attempt) => ({ type: "AskNewToken", attempt });
+
+/** Ask `source` for a token of a channel, and report it with `channelTokenReady` or `channelTokenFailed`. */
+const askChannelToken = (request, channel, source) => ({ type: "AskChannelToken", request, channel, source });
+
 /** Open a WebSocket, and report `opened` or `ended`. `query` is added to the URL. */
 const connect = (attempt, query, token) => ({ type: "Connect", attempt, query, token });
 
@@ -145,143 +152,11 @@ const gap = (channel, reason) => ({ type: "Gap", channel, reason });
 /** Others have joined or left a channel. */
 const presenceChanged = (event) => ({ type: "PresenceChanged", event });
 
-/** The client is no longer in a channel, because the hub refused it when the client came back. */
+/** The client is no longer in a channel: the hub has taken it out, or refused it when the client came back. */
 const left = (channel, code, message) => ({ type: "Left", channel, code, message });
 
 /** The client has another state now. */
 const stateChanged = (state) => ({ type: "StateChanged", state });
-
-// ---- membership.js ----
-
-// The membership of a client in one channel: what the application wants, and where the hub has the client.
-
-/**
- * Membership is what the application said last, whatever the hub remembers of the session.
- *
- * Requests are answered in the order in which they are sent. Where `settled` and `inside` would differ in the end, the
- * client sends one more request by itself: `repair` says which.
- */
-class Membership {
-  settled = false; // the client belongs in the channel, as the last call has it that was answered
-  settledBy = 0; // the id of that call; answers to earlier ones settle nothing any more
-  inside = false; // the hub has the client in the channel, or may have it there
-  isKept = false; // the hub does not let the client go, until the next connection at least
-  heard; // messages are delivered: from the answer to the last `subscribe` to the next `unsubscribe`
-  pending = new Map(); // by id, in the order of sending: `joins`, and `isCall` while the application waits for the answer
-
-  constructor(heard) {
-    this.heard = heard;
-  }
-
-  /** True if the application wants to be in the channel, as it said last. */
-  get wanted() {
-    let last = 0;
-    for (const [id, { isCall }] of this.pending) if (isCall) last = Math.max(last, id);
-    return last > this.settledBy ? this.pending.get(last).joins : this.settled;
-  }
-
-  /** True if nothing is left to remember. */
-  get isOver() {
-    return !(this.pending.size || this.settled || this.inside);
-  }
-
-  /** Note a call of the application. */
-  called(id, joins) {
-    this.pending.set(id, { joins, isCall: true });
-    this.#look();
-  }
-
-  /** Note a request that the client sends for itself. */
-  asked(id, joins) {
-    this.pending.set(id, { joins, isCall: false });
-  }
-
-  /** Note that the hub has made the client a member. What comes from now on belongs to this membership. */
-  entered() {
-    this.heard = true;
-    this.#look();
-  }
-
-  /** Note that the hub has carried out a request. */
-  done(id) {
-    const { joins, isCall } = this.#take(id);
-    this.inside = joins;
-    this.isKept &&= joins;
-    if (isCall) this.#settle(id, joins);
-    if (joins) this.heard = true;
-    this.#look();
-  }
-
-  /**
-   * Note that the hub has refused a request. Return whether the client has lost its place in the channel by that.
-   *
-   * Whoever wanted to leave has left, whatever the hub says.
-   */
-  refused(id) {
-    const { joins, isCall } = this.#take(id);
-    if (!joins) this.isKept = true;
-    if (isCall && !joins) this.#settle(id, false);
-    const isLost = joins && !isCall && this.settled && !this.inside && !this.pending.size;
-    if (isLost) this.settled = false;
-    this.#look();
-    return isLost;
-  }
-
-  /**
-   * Note that nobody waits any more for the answer to a request, which is answered only if `isOnItsWay`.
-   *
-   * A subscription that is given up never was. Whoever wanted to leave has left, also after earlier calls to join that
-   * have no answer yet.
-   */
-  givenUp(id, { wasSent, isOnItsWay }) {
-    const given = this.pending.get(id);
-    if (given.isCall && !given.joins) this.#settle(id, false);
-    given.isCall = false;
-    if (!isOnItsWay) {
-      this.pending.delete(id);
-      this.inside ||= given.joins && wasSent;
-    }
-    this.#look();
-  }
-
-  /** Note whether a new connection is in the channel. */
-  welcomed(inside) {
-    this.inside = inside;
-    this.isKept = false;
-    this.heard ||= this.settled;
-    this.#look();
-  }
-
-  /** Return the request that brings the client where it belongs, or null if nothing is to do now. */
-  repair() {
-    if (this.isKept && !this.settled) return null;
-    let { inside } = this;
-    for (const { joins, isCall } of this.pending.values()) {
-      if (isCall) return null;
-      inside = joins; // the hub is expected to carry it out
-    }
-    if (inside === this.settled) return null;
-    return this.settled ? "subscribe" : "unsubscribe";
-  }
-
-  #take(id) {
-    const given = this.pending.get(id);
-    this.pending.delete(id);
-    return given;
-  }
-
-  #settle(id, joins) {
-    if (id > this.settledBy) {
-      this.settled = joins;
-      this.settledBy = id;
-    }
-  }
-
-  /** Stop hearing a channel that is not wanted, or left before it is entered again. */
-  #look() {
-    this.heard = this.heard && this.wanted && ![...this.pending.values()].some(({ joins }) => !joins);
-  }
-}
 
 // ---- settings.js ----
 
@@ -289,6 +164,16 @@ class Membership {
 
 /** How long the application's token function may take. */
 const TOKEN_SECONDS = 30;
+
+/**
+ * The part of a token's time after which the client asks for the next one, and the part over which that is spread at
+ * random: tokens of many clients may have been made together.
+ */
+const REFRESH_FROM = 0.75;
+const REFRESH_SPREAD = 0.15;
+
+/** A token that expires sooner is not replaced. The function may give one token again and again, until it expires. */
+const SHORTEST_TOKEN_SECONDS = 1;
 
 /** How long the opening handshake may take, with the look-up of the name and TLS. */
 const HANDSHAKE_SECONDS = 15;
@@ -352,6 +237,319 @@ const SETTINGS = Object.freeze({
   tokenIsFixed: true, // no function can give a new token, so an expired one ends the client
   hasName: false, // the application names the user, so the hub makes up no guest
 });
+
+// ---- own_token.js ----
+
+// When the application is asked for the next token: before the one that the client has expires. No I/O.
+
+/** A token that is valid for longer does not expire. */
+const LARGEST_SECONDS = 1e9;
+
+/**
+ * Return when the application is asked for the next token, or null if not at all.
+ *
+ * `seconds`: for how long the token is valid, as the hub says. Anything but a number: it does not say so.
+ */
+function timeToAsk(now, seconds, random) {
+  if (typeof seconds !== "number" || seconds < SHORTEST_TOKEN_SECONDS || seconds > LARGEST_SECONDS) return null;
+  return now + seconds * (REFRESH_FROM + REFRESH_SPREAD * random());
+}
+
+/**
+ * The token of an open connection, which the client replaces before it expires.
+ *
+ * If that fails, the hub ends the connection with the token, and the client comes back with another one.
+ */
+class OwnToken {
+  askAt = null; // the application is asked for the next token then
+  #isAsked = false;
+  #random;
+  #isFixed;
+
+  /** `isFixed`: no function can give another token. `random` returns numbers from 0 to below 1. */
+  constructor(random, isFixed) {
+    this.#random = random;
+    this.#isFixed = isFixed;
+  }
+
+  /** Note for how many seconds the token is valid, see `timeToAsk`. */
+  expiresIn(now, seconds) {
+    this.forget();
+    if (!this.#isFixed) this.askAt = timeToAsk(now, seconds, this.#random);
+  }
+
+  /** Note that there is no connection any more. What the application answers is of no use then. */
+  forget() {
+    this.askAt = null;
+    this.#isAsked = false;
+  }
+
+  /** Return whether the application is to be asked now. That is said once. */
+  isDue(now) {
+    if (this.askAt === null || now < this.askAt) return false;
+    this.askAt = null;
+    this.#isAsked = true;
+    return true;
+  }
+
+  /** Note that the application has answered. Return whether it was asked. */
+  answered() {
+    const wasAsked = this.#isAsked;
+    this.#isAsked = false;
+    return wasAsked;
+  }
+}
+
+// ---- times.js ----
+
+// Times in seconds, some of which are not known.
+
+/** Return the earliest of some times, or null. */
+function earliest(times) {
+  const known = times.filter((each) => each !== null);
+  return known.length ? Math.min(...known) : null;
+}
+
+// ---- channel_tokens.js ----
+
+// The tokens of channels: when the application is asked for one. No I/O.
+
+/**
+ * The subscriptions that wait for a token, and the channels whose token is to be replaced.
+ *
+ * The application is asked while there is a connection.
+ */
+class ChannelTokens {
+  #random;
+  #emit;
+  // By the id of the request: `askAt` (null: at once, or the application has been asked already), `givesUpAt` (it has
+  // been asked, and must have answered by then), and `failures` in a row.
+  #questions = new Map();
+  #renewAt = new Map(); // by channel
+
+  constructor(random, emit) {
+    this.#random = random;
+    this.#emit = emit;
+  }
+
+  /** Have the application asked for the token of a subscription, by its `source`. */
+  add(request) {
+    this.#questions.set(request.id, { request, askAt: null, givesUpAt: null, failures: 0 });
+  }
+
+  /** Return the subscription with this id if it waits for a token, or null, and wait no longer. */
+  take(id) {
+    const request = this.#questions.get(id)?.request ?? null;
+    this.#questions.delete(id);
+    return request;
+  }
+
+  /** Note for how many seconds the token of a channel is valid, see `timeToAsk`. */
+  expiresIn(now, channel, seconds) {
+    const at = timeToAsk(now, seconds, this.#random);
+    if (at === null) this.#renewAt.delete(channel);
+    else this.#renewAt.set(channel, at);
+  }
+
+  /** Return the channels that are to be subscribed to with another token now. Each is returned once. */
+  toRenew(now) {
+    const due = [...this.#renewAt].filter(([, at]) => now >= at).map(([channel]) => channel);
+    for (const channel of due) this.#renewAt.delete(channel);
+    return due;
+  }
+
+  /** Note that the connection has ended. On the next one, the application is asked anew. */
+  hangUp() {
+    for (const question of this.#questions.values()) question.askAt = question.givesUpAt = null;
+  }
+
+  /** Return when `act` must be called again, or null. `graceUntil`: the application may answer until then. */
+  deadline(graceUntil) {
+    let found = earliest([...this.#renewAt.values()]);
+    for (const { askAt, givesUpAt } of this.#questions.values()) {
+      const at = givesUpAt === null ? askAt : Math.max(givesUpAt, graceUntil);
+      found = earliest([found, at]);
+    }
+    return found;
+  }
+
+  /** Ask for the tokens that are to be asked for. Return the ids of those for which no answer came in time. */
+  act(now, graceUntil) {
+    const late = [];
+    for (const [id, question] of this.#questions) {
+      if (question.givesUpAt !== null) {
+        if (now >= Math.max(question.givesUpAt, graceUntil)) late.push(id);
+      } else if (question.askAt === null || now >= question.askAt) {
+        question.askAt = null;
+        question.givesUpAt = now + TOKEN_SECONDS;
+        this.#emit(askChannelToken(id, question.request.channel, question.request.source));
+      }
+    }
+    return late;
+  }
+
+  /**
+   * Note that the application gave no token. Return the call that is to be rejected.
+   *
+   * null: no call waits. For a subscription that the client makes by itself, the application is asked again.
+   */
+  failed(now, id) {
+    const question = this.#questions.get(id);
+    if (question === undefined) return null;
+    if (!question.request.internal) return this.take(id);
+    const longest = Math.min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** Math.min(question.failures, 10));
+    question.failures += 1;
+    question.askAt = now + longest * (0.5 + 0.5 * this.#random());
+    question.givesUpAt = null;
+    return null;
+  }
+}
+
+// ---- membership.js ----
+
+// The membership of a client in one channel: what the application wants, and where the hub has the client.
+
+/**
+ * Membership is what the application said last, whatever the hub remembers of the session.
+ *
+ * Requests are answered in the order in which they are sent. Where `settled` and `inside` would differ in the end, the
+ * client sends one more request by itself: `repair` says which.
+ */
+class Membership {
+  settled = false; // the client belongs in the channel, as the last call has it that was answered
+  settledBy = 0; // the id of that call; answers to earlier ones settle nothing any more
+  inside = false; // the hub has the client in the channel, or may have it there
+  isKept = false; // the hub does not let the client go, until the next connection at least
+  token = null; // that the application gave to `subscribe`: a text, or what it is asked with for one
+  heard; // messages are delivered: from the answer to the last `subscribe` to the next `unsubscribe`
+  pending = new Map(); // by id, in the order of sending: `joins`, and `isCall` while the application waits for the answer
+
+  constructor(heard) {
+    this.heard = heard;
+  }
+
+  /** True if the application wants to be in the channel, as it said last. */
+  get wanted() {
+    let last = 0;
+    for (const [id, { isCall }] of this.pending) if (isCall) last = Math.max(last, id);
+    return last > this.settledBy ? this.pending.get(last).joins : this.settled;
+  }
+
+  /** True if nothing is left to remember. */
+  get isOver() {
+    return !(this.pending.size || this.settled || this.inside);
+  }
+
+  /** Note a call of the application. */
+  called(id, joins) {
+    this.pending.set(id, { joins, isCall: true });
+    this.#look();
+  }
+
+  /** Note a request that the client sends for itself. */
+  asked(id, joins) {
+    this.pending.set(id, { joins, isCall: false });
+  }
+
+  /** Note that the hub has made the client a member. What comes from now on belongs to this membership. */
+  entered() {
+    this.heard = true;
+    this.#look();
+  }
+
+  /** Note that the hub has carried out a request. */
+  done(id) {
+    const { joins, isCall } = this.#take(id);
+    this.inside = joins;
+    this.isKept &&= joins;
+    if (isCall) this.#settle(id, joins);
+    if (joins) this.heard = true;
+    this.#look();
+  }
+
+  /**
+   * Note that the hub has refused a request. Return whether the client has lost its place in the channel by that.
+   *
+   * Whoever wanted to leave has left, whatever the hub says.
+   */
+  refused(id) {
+    const { joins, isCall } = this.#take(id);
+    if (!joins) this.isKept = true;
+    if (isCall && !joins) this.#settle(id, false);
+    const isLost = joins && !isCall && this.settled && !this.inside && !this.pending.size;
+    if (isLost) this.settled = false;
+    this.#look();
+    return isLost;
+  }
+
+  /**
+   * Note that the hub has taken the client out of the channel. Return whether the client has lost its place so.
+   *
+   * `forGood`: false where the client may come in again with another token.
+   */
+  takenOut(forGood) {
+    this.inside = false;
+    const isLost = forGood && this.settled && ![...this.pending.values()].some(({ isCall }) => isCall);
+    this.settled &&= !forGood;
+    this.#look();
+    return isLost;
+  }
+
+  /**
+   * Note that nobody waits any more for the answer to a request, which is answered only if `isOnItsWay`.
+   *
+   * A subscription that is given up never was. Whoever wanted to leave has left, also after earlier calls to join that
+   * have no answer yet.
+   */
+  givenUp(id, { wasSent, isOnItsWay }) {
+    const given = this.pending.get(id);
+    if (given.isCall && !given.joins) this.#settle(id, false);
+    given.isCall = false;
+    if (!isOnItsWay) {
+      this.pending.delete(id);
+      this.inside ||= given.joins && wasSent;
+    }
+    this.#look();
+  }
+
+  /** Note whether a new connection is in the channel. */
+  welcomed(inside) {
+    this.inside = inside;
+    this.isKept = false;
+    this.heard ||= this.settled;
+    this.#look();
+  }
+
+  /** Return the request that brings the client where it belongs, or null if nothing is to do now. */
+  repair() {
+    if (this.isKept && !this.settled) return null;
+    let { inside } = this;
+    for (const { joins, isCall } of this.pending.values()) {
+      if (isCall) return null;
+      inside = joins; // the hub is expected to carry it out
+    }
+    if (inside === this.settled) return null;
+    return this.settled ? "subscribe" : "unsubscribe";
+  }
+
+  #take(id) {
+    const given = this.pending.get(id);
+    this.pending.delete(id);
+    return given;
+  }
+
+  #settle(id, joins) {
+    if (id > this.settledBy) {
+      this.settled = joins;
+      this.settledBy = id;
+    }
+  }
+
+  /** Stop hearing a channel that is not wanted, or left before it is entered again. */
+  #look() {
+    this.heard = this.heard && this.wanted && ![...this.pending.values()].some(({ joins }) => !joins);
+  }
+}
 
 // ---- texts.js ----
 
@@ -470,6 +668,17 @@ class Channels {
       }
     }
     return gaps;
+  }
+
+  /**
+   * Note that the hub has taken the client out of a channel. Return whether the application is to be told.
+   *
+   * `forGood`: see `takenOut` of a membership.
+   */
+  takenOut(channel, forGood) {
+    if (this.memberships.has(channel)) return this.change(channel, (membership) => membership.takenOut(forGood));
+    this.#forget(channel); // the hub had put the client into it
+    return true;
   }
 
   /** Forget what was heard. Who enters the channel again with the last messages wants all of them. */
@@ -662,12 +871,13 @@ class Pacing {
 // The requests of a client that have no answer yet, in the order of the calls.
 
 /**
- * How far a request has come: WAITING -> SENT -> (ACCEPTED ->) answered.
+ * How far a request has come: (PREPARING ->) WAITING -> SENT -> (ACCEPTED ->) answered.
  *
- * ACCEPTED: the hub has the message, and says later that it is stored. A request that the hub could not carry out, or
- * whose connection ended, is WAITING again.
+ * PREPARING: the application is asked for the token of the channel, once there is a connection. ACCEPTED: the hub has
+ * the message, and says later that it is stored. A request that the hub could not carry out, or whose connection ended,
+ * is WAITING or PREPARING again.
  */
-const Progress = Object.freeze({ WAITING: "waiting", SENT: "sent", ACCEPTED: "accepted" });
+const Progress = Object.freeze({ PREPARING: "preparing", WAITING: "waiting", SENT: "sent", ACCEPTED: "accepted" });
 
 const PUBLISHING = new Set(["publish", "broadcast", "direct"]);
 
@@ -686,6 +896,8 @@ class Request {
     this.size = size; // of the text
     this.channel = "";
     this.last = 0; // of a subscription: the messages wanted from the history
+    this.token = ""; // of a subscription
+    this.source = null; // what the application is asked with for a token, on each connection anew
     this.positions = new Map(); // of a ping: what the application has read
     this.deadline = null;
     this.internal = false; // no call waits for the answer
@@ -767,10 +979,18 @@ class Requests {
       this.#bytes += request.size;
     }
     this.#all.set(request.id, request);
-    (request.internal ? this.#urgent : this.#toSend).push(request);
+    if (request.progress === Progress.WAITING) (request.internal ? this.#urgent : this.#toSend).push(request);
     if (request.deadline !== null) {
       this.#firstDeadline = Math.min(this.#firstDeadline ?? request.deadline, request.deadline);
     }
+  }
+
+  /** Note the token of a subscription, which may now be sent in its turn. */
+  prepared(request, token) {
+    this.#setToken(request, token);
+    request.progress = Progress.WAITING;
+    if (request.internal) this.#urgent.push(request);
+    else this.#toSend = this.#inOrder(Progress.WAITING);
   }
 
   /**
@@ -884,7 +1104,10 @@ class Requests {
     this.#inFlightBytes = 0;
     const dropped = [...this.#all.values()].filter((one) => one.internal);
     for (const request of dropped) this.remove(request);
-    for (const request of this.#all.values()) request.progress = Progress.WAITING;
+    for (const request of this.#all.values()) {
+      request.progress = request.source === null ? Progress.WAITING : Progress.PREPARING;
+      if (request.source !== null) this.#setToken(request, "");
+    }
     this.#toSend = this.#inOrder(Progress.WAITING);
     this.#urgent = [];
     const isSuspect = suspect !== null && !suspect.internal && suspect.lost >= MAX_TRIES;
@@ -913,9 +1136,21 @@ class Requests {
     return found;
   }
 
+  /** Return the subscriptions for which the application is asked for a token. */
+  preparing() {
+    return [...this.#all.values()].filter((one) => one.progress === Progress.PREPARING);
+  }
+
   /** Return the calls that were never sent, in their order. */
   neverSent() {
     return [...this.#all.values()].filter((one) => !one.wasSent && !one.internal);
+  }
+
+  #setToken(request, token) {
+    const change = byteLength(token) - byteLength(request.token);
+    request.token = token;
+    request.size += change;
+    if (!request.internal) this.#bytes += change;
   }
 
   #nextQueue() {
@@ -956,6 +1191,9 @@ const RETRIED = new Set(["rate_limited", "byte_rate_limited", "not_stored", "una
 
 const ANSWERS = new Set(["ack", "pong", "presence", "history", "delivered"]);
 
+/** The reason why a client is out of a channel that it may enter again with another token. */
+const TOKEN_NEEDED = "token_needed";
+
 /** About the size of a subscription without the channel's name. Its text is made when it is sent. */
 const SUBSCRIBE_BYTES = 300;
 
@@ -963,6 +1201,8 @@ const SUBSCRIBE_BYTES = 300;
 class Conversation {
   requests;
   channels = new Channels();
+  #ownToken;
+  #channelTokens;
   #random;
   #emit;
   #runId;
@@ -983,6 +1223,8 @@ class Conversation {
   /** `runId` makes idempotency keys unique among all clients. `random` returns numbers from 0 to below 1. */
   constructor(settings, runId, random, emit) {
     this.requests = new Requests(settings);
+    this.#ownToken = new OwnToken(random, settings.tokenIsFixed);
+    this.#channelTokens = new ChannelTokens(random, emit);
     this.#random = random;
     this.#emit = emit;
     this.#runId = runId;
@@ -1013,21 +1255,19 @@ class Conversation {
   }
 
   /**
-   * Queue a request to join a channel. `last`: how many of the newest messages the application wants first.
+   * Queue a request to join a channel. `last`: how many of the newest messages the application wants first. `token`: a
+   * text, or what the application is asked with for one; null for that of an earlier call, if there is one.
    *
    * Throws WsdError for a name that no channel can have, and if too much waits already.
    */
-  subscribe(now, channel, last, timeout) {
+  subscribe(now, channel, last, timeout, token = null) {
     checkJoinable(channel);
-    const [, size] = encoded({ channel });
-    const request = new Request(this.#nextId, "subscribe", "", SUBSCRIBE_BYTES + size, {
-      channel,
-      last,
-      deadline: deadlineOf(now, timeout),
+    const { id } = this.#join(channel, token, { last, deadline: deadlineOf(now, timeout) });
+    this.channels.change(channel, (membership) => {
+      membership.called(id, true);
+      membership.token = token ?? membership.token;
     });
-    this.#add(request);
-    this.channels.change(channel, (membership) => membership.called(request.id, true));
-    return request.id;
+    return id;
   }
 
   /**
@@ -1089,6 +1329,25 @@ class Conversation {
     return passedBy.some((channel) => this.channels.positions.has(channel));
   }
 
+  /** Show the hub another token of the client itself, if the application was asked for one. */
+  refresh(token) {
+    if (!this.#ownToken.answered() || !isText(token)) return;
+    const [text, size] = encoded({ type: "refresh", token, id: this.#nextId });
+    this.#add(new Request(this.#nextId, "refresh", text, size, { internal: true }));
+  }
+
+  /** Note the token of a channel, or null if it has none. */
+  channelTokenReady(id, token) {
+    const request = this.#channelTokens.take(id);
+    if (request !== null) this.requests.prepared(request, token ?? "");
+  }
+
+  /** Note that the application gave no token of a channel. */
+  channelTokenFailed(now, id, problem) {
+    const request = this.#channelTokens.failed(now, id);
+    if (request !== null) this.#refused(request, NO_TOKEN, `no token: ${problem}`);
+  }
+
   // The connection
 
   /** Begin to talk over a new connection: enter the channels, and send what waits. */
@@ -1099,7 +1358,12 @@ class Conversation {
     this.#heldUntil = null;
     const states = new Map(Object.entries(welcome.channels).filter(([, state]) => isObject(state)));
     for (const each of this.channels.welcomed(states)) this.#emit(each);
+    for (const [channel, reason] of Object.entries(isObject(welcome.refused) ? welcome.refused : {})) {
+      const isHeard = this.channels.positions.has(channel) && !this.channels.memberships.has(channel);
+      if (isHeard) this.#takenOut(channel, textIn(reason));
+    }
     for (const channel of [...this.channels.memberships.keys()]) this.#repair(channel);
+    this.#ownToken.expiresIn(now, welcome.token_expires_in);
     if (this.#read.size) this.#readAt = now;
   }
 
@@ -1116,7 +1380,11 @@ class Conversation {
       this.#refused(largest, TOO_BIG, "the hub has closed the connection because the message is too big");
     }
     const { suspect, dropped } = this.requests.connectionLost(blame);
-    for (const request of dropped) this.#giveUpMembership(request, false);
+    for (const request of dropped) {
+      this.#channelTokens.take(request.id);
+      this.#giveUpMembership(request, false);
+    }
+    for (const request of this.requests.preparing()) this.#channelTokens.add(request);
     if (suspect !== null) {
       this.#giveUp(suspect, UNANSWERED, `the connection was lost ${MAX_TRIES} times before an answer came`);
     }
@@ -1126,6 +1394,7 @@ class Conversation {
   over(reason) {
     this.#hangUp();
     for (const request of this.requests.takeAll()) {
+      this.#channelTokens.take(request.id);
       this.#giveUpMembership(request, false);
       if (!request.internal) this.#emit(reject(request.id, CLOSED, reason));
     }
@@ -1133,6 +1402,8 @@ class Conversation {
 
   #hangUp() {
     this.#attempt = this.#sendAt = this.#heldUntil = null;
+    this.#ownToken.forget();
+    this.#channelTokens.hangUp();
     this.#tellingRead = false;
   }
 
@@ -1141,7 +1412,8 @@ class Conversation {
   /** Return when `act` must be called again, or null. `graceUntil`: no call expires before. */
   deadline(graceUntil) {
     const readAt = this.#tellingRead ? null : this.#readAt;
-    const times = this.#attempt === null ? [] : [this.#sendAt, this.#heldUntil, readAt];
+    const askAt = [this.#ownToken.askAt, this.#channelTokens.deadline(graceUntil)];
+    const times = this.#attempt === null ? [] : [this.#sendAt, this.#heldUntil, readAt, ...askAt];
     return earliest([...times, this.expiry(graceUntil)]);
   }
 
@@ -1160,6 +1432,11 @@ class Conversation {
       }
     }
     if (this.#attempt === null) return;
+    for (const channel of this.#channelTokens.toRenew(now)) this.#renew(channel);
+    if (this.#ownToken.isDue(now)) this.#emit(askNewToken(this.#attempt));
+    for (const id of this.#channelTokens.act(now, graceUntil)) {
+      this.channelTokenFailed(now, id, "the function did not return in time");
+    }
     if (this.#heldUntil !== null && now >= this.#heldUntil) this.#heldUntil = null;
     if (this.#readAt !== null && now >= this.#readAt && !this.#tellingRead) this.#tellRead(now);
     if (this.#heldUntil === null) this.#sendWaiting(now);
@@ -1191,6 +1468,8 @@ class Conversation {
       if (this.channels.isNew(message)) this.#emit(deliver(message));
     } else if (type === "subscribed") {
       this.#entered(channel, message);
+    } else if (type === "unsubscribed") {
+      this.#takenOut(channel, textIn(message.reason));
     } else if (!this.channels.hears(channel)) {
       return;
     } else if (type === "gap" || type === "position") {
@@ -1213,9 +1492,18 @@ class Conversation {
     if (found) this.#emit(found);
   }
 
+  /** Note that the hub has taken the client out of a channel. It goes in again where another token helps. */
+  #takenOut(channel, reason) {
+    this.#passedBy.delete(channel);
+    if (this.channels.takenOut(channel, reason !== TOKEN_NEEDED)) {
+      this.#emit(left(channel, reason, "the server has taken the client out of the channel"));
+    }
+    this.#repair(channel);
+  }
+
   #answered(now, message) {
     const request = this.requests.get(message.id);
-    if (request === null || request.progress === Progress.WAITING) return;
+    if (request === null || request.progress === Progress.PREPARING || request.progress === Progress.WAITING) return;
     if (message.type === "error") {
       const code = textIn(message.code);
       const isUndone = request.isAbandoned && request.kind === "subscribe"; // by not being carried out
@@ -1232,9 +1520,11 @@ class Conversation {
     this.#finish(request);
     let answer = message;
     if (request.kind === "subscribe") {
+      if (request.source !== null) this.#channelTokens.expiresIn(now, request.channel, message.token_expires_in);
       answer = this.#subscribed.get(request.channel) ?? message;
       this.#subscribed.delete(request.channel);
     }
+    if (request.kind === "refresh") this.#ownToken.expiresIn(now, message.token_expires_in);
     if (request.isMembership) {
       this.channels.change(request.channel, (membership) => membership.done(request.id));
       this.#repair(request.channel);
@@ -1285,13 +1575,26 @@ class Conversation {
     if (kind === null) return;
     const id = this.#nextId;
     membership.asked(id, kind === "subscribe");
+    if (kind === "subscribe") {
+      this.#join(channel, null, { internal: true });
+      return;
+    }
     const [text, size] = encoded({ type: kind, channel, id });
     this.#add(new Request(id, kind, text, size, { channel, internal: true }));
+  }
+
+  /** Subscribe to a channel again, with another token. If that fails, the hub takes the client out of it later. */
+  #renew(channel) {
+    const membership = this.channels.memberships.get(channel);
+    if (!membership?.inside || !membership.settled || membership.pending.size) return;
+    membership.asked(this.#nextId, true);
+    this.#join(channel, null, { internal: true });
   }
 
   /** Remove a request. */
   #finish(request) {
     this.requests.remove(request);
+    this.#channelTokens.take(request.id);
     if (request.positions.size) this.#forgetRead(request);
   }
 
@@ -1309,6 +1612,24 @@ class Conversation {
   #add(request) {
     this.requests.add(request);
     this.#nextId += 1;
+  }
+
+  /** Queue a subscription with a token, or with that of an earlier call for the channel. Throws WsdError. */
+  #join(channel, token, options) {
+    const given = token ?? this.channels.memberships.get(channel)?.token ?? null;
+    const text = typeof given === "string" ? given : "";
+    const source = typeof given === "string" ? null : given;
+    const [, size] = encoded({ channel, token: text });
+    const request = new Request(this.#nextId, "subscribe", "", SUBSCRIBE_BYTES + size, {
+      channel,
+      token: text,
+      source,
+      progress: source === null ? Progress.WAITING : Progress.PREPARING,
+      ...options,
+    });
+    this.#add(request);
+    if (source !== null) this.#channelTokens.add(request);
+    return request;
   }
 
   #tellRead(now) {
@@ -1347,11 +1668,12 @@ class Conversation {
   }
 
   /** Return a subscription as it is to be sent now: after the position that the client knows, if it knows one. */
-  #subscription({ channel, id, last }) {
+  #subscription({ channel, id, last, token }) {
     const fields = { type: "subscribe", channel, id };
     const since = this.channels.positions.get(channel);
     if (since !== undefined) fields.since = since;
     else if (last) fields.last = last;
+    if (token) fields.token = token;
     return fields;
   }
 
@@ -1361,12 +1683,6 @@ class Conversation {
       throw new WsdError(TOO_BIG, `the message has ${size} bytes, the hub takes ${limit}`);
     }
   }
-}
-
-/** Return the earliest of some times, or null. */
-function earliest(times) {
-  const known = times.filter((each) => each !== null);
-  return known.length ? Math.min(...known) : null;
 }
 
 function isObject(value) {
@@ -1505,13 +1821,14 @@ class Machine {
   }
 
   /**
-   * Join a channel, with the `last` messages of its history. Return the number with which the answer comes.
+   * Join a channel, with the `last` messages of its history. Return the number with which the answer comes. `token`: a
+   * text, or anything else that the effects AskChannelToken then have as `source`.
    *
    * Throws WsdError.
    */
-  subscribe(now, channel, last, timeout) {
+  subscribe(now, channel, last, timeout, token = null) {
     this.#checkOpen();
-    const request = this.#conversation.subscribe(now, channel, last, timeout);
+    const request = this.#conversation.subscribe(now, channel, last, timeout, token);
     this.#goOn(now);
     return request;
   }
@@ -1593,7 +1910,12 @@ class Machine {
 
   /** The application has given a token, or null for a client without one. */
   tokenReady(now, attempt, token) {
-    if (attempt !== this.#attempt || this.#phase !== Phase.TOKEN) return;
+    if (attempt !== this.#attempt) return;
+    if (this.#phase === Phase.OPEN) {
+      this.#conversation.refresh(token);
+      this.#goOn(now);
+    }
+    if (this.#phase !== Phase.TOKEN) return;
     this.#sentToken = token !== null;
     this.#enter(now, Phase.HANDSHAKE, HANDSHAKE_SECONDS);
     const query = token === null ? { ...this.#guest } : {};
@@ -1601,11 +1923,23 @@ class Machine {
     this.#effects.push(connect(attempt, query, token));
   }
 
-  /** The application's token function has failed. */
+  /** The application's token function has failed. An open connection goes on with the token that it has. */
   tokenFailed(now, attempt, problem) {
     if (attempt === this.#attempt && this.#phase === Phase.TOKEN) {
       this.#lost(now, new End({ reason: `no token: ${problem}` }));
     }
+  }
+
+  /** The application has given the token of a channel, or null for a channel without one. */
+  channelTokenReady(now, request, token) {
+    this.#conversation.channelTokenReady(request, token);
+    this.#goOn(now);
+  }
+
+  /** The application's function for the token of a channel has failed. */
+  channelTokenFailed(now, request, problem) {
+    this.#conversation.channelTokenFailed(now, request, problem);
+    this.#goOn(now);
   }
 
   /** The opening handshake is done. */
@@ -1901,16 +2235,21 @@ class WsdClient {
 
   /**
    * Join a channel. `handler` is a function for its messages, or an object with `onmessage`, `ongap` and `onpresence`.
-   * `last`: the newest messages of the history that come first.
+   * `last`: the newest messages of the history that come first. `token`: a subscription token, or a function that
+   * returns one, which is called before each subscription: now, after each reconnect without the channel, and when the
+   * hub says that the token has ended. Without it, that of an earlier call for the channel counts.
    */
   subscribe(channel, handler = null, options = null) {
-    const { last = 0, ...others } = options ?? {};
+    const { last = 0, token = null, ...others } = options ?? {};
     const handlers = this.#handlers.get(channel);
     const isNew = handler !== null && !handlers?.has(handler);
     const answer = this.#ask(others, (now, timeout) => {
       checkHandler(handler);
       if (!Number.isSafeInteger(last) || last < 0) throw new TypeError(`last must be a whole number, not ${last}`);
-      const id = this.#machine.subscribe(now, channel, last, timeout);
+      if (token !== null && typeof token !== "function" && (typeof token !== "string" || !token)) {
+        throw new TypeError(`the token of a channel is a text or a function, not ${typeof token}`);
+      }
+      const id = this.#machine.subscribe(now, channel, last, timeout, token);
       if (isNew) this.#addHandler(channel, handler);
       return id;
     });
@@ -2073,7 +2412,10 @@ class WsdClient {
   #perform(effect) {
     switch (effect.type) {
       case "AskToken":
+      case "AskNewToken":
         return this.#askToken(effect.attempt);
+      case "AskChannelToken":
+        return this.#askChannelToken(effect);
       case "Connect":
         return this.#open(effect);
       case "Send":
@@ -2139,17 +2481,23 @@ class WsdClient {
   // The transport
 
   #askToken(attempt) {
-    const failed = (error) => this.#event((now) => this.#machine.tokenFailed(now, attempt, reasonOf(error)));
-    const ready = (given) => {
-      const token = given === null || given === undefined || given === "" ? null : given;
-      if (token !== null && typeof token !== "string") failed(`it is no text, but ${typeof token}`);
-      else this.#event((now) => this.#machine.tokenReady(now, attempt, token));
-    };
     if (typeof this.#token !== "function") {
-      ready(this.#token);
+      this.#event((now) => this.#machine.tokenReady(now, attempt, this.#token || null));
       return;
     }
-    new Promise((resolve) => resolve(this.#token())).then(ready, failed);
+    askFor(
+      this.#token,
+      (token) => this.#event((now) => this.#machine.tokenReady(now, attempt, token)),
+      (problem) => this.#event((now) => this.#machine.tokenFailed(now, attempt, problem)),
+    );
+  }
+
+  #askChannelToken({ request, source }) {
+    askFor(
+      source,
+      (token) => this.#event((now) => this.#machine.channelTokenReady(now, request, token)),
+      (problem) => this.#event((now) => this.#machine.channelTokenFailed(now, request, problem)),
+    );
   }
 
   #open({ attempt, query, token }) {
@@ -2251,6 +2599,16 @@ class WsdClient {
       log(another);
     }
   }
+}
+
+/** Ask the application for a token. `ready` gets a text, or null for none; `failed` why it could not be had. */
+function askFor(source, ready, failed) {
+  const given = (token) => {
+    if (token === null || token === undefined || token === "") ready(null);
+    else if (typeof token === "string") ready(token);
+    else failed(`it is no text, but ${typeof token}`);
+  };
+  new Promise((resolve) => resolve(source())).then(given, (error) => failed(reasonOf(error)));
 }
 
 function callHandler(handler, name, event) {

@@ -21,6 +21,7 @@ from wsd.client.link import Connector
 from wsd.client.machine import Machine
 from wsd.client.records import Position
 from wsd.client.settings import Settings
+from wsd.client.texts import is_text
 
 
 class WsdClient:
@@ -71,10 +72,11 @@ class WsdClient:
         """Create a client. It begins to connect in `async with`, or with `start`.
 
         `token`: a JSON Web Token, or a function that returns one, which is called before each connection. With a fixed
-        token, the client ends when the token has expired.
+        token, the client ends when the token has expired. A function is also called before the hub's connection ends
+        with its token, so that the connection goes on with the next one.
         `request_timeout`, `ping_interval`: in seconds. `max_waiting`, `max_waiting_bytes`: calls without an answer.
-        `on_state` is told each new state, also while a function for messages waits. `on_left` is told when the hub does
-        not let the client into a channel again. `query` is added to the URL.
+        `on_state` is told each new state, also while a function for messages waits. `on_left` is told when the hub
+        takes the client out of a channel, or does not let it in again. `query` is added to the URL.
         `proxy`: by default, the one that the environment names (`https_proxy`, `no_proxy` and so on). None for none.
 
         Raises ValueError for a URL, a token or a number that cannot be used.
@@ -173,15 +175,19 @@ class WsdClient:
         on_gap: Handler | None = None,
         on_presence: Handler | None = None,
         last: int = 0,
+        token: Token | None = None,
         timeout: float | None = None,
     ) -> records.Subscribed:
         """Join a channel, and stay in it over all connections. Return the position at which the client is in it.
 
         `last`: how many of the newest messages come first. The functions get messages, gaps and changes of presence.
-        They replace those of an earlier call for the channel.
+        They replace those of an earlier call for the channel. `token`: a subscription token, or a function that returns
+        one, which is called before each subscription: now, after each reconnect without the channel, and when the hub
+        says that the token has ended. Without it, that of an earlier call for the channel counts.
 
         Raises RequestError.
         """
+        check_channel_token(token)
         if type(last) is not int or last < 0:
             raise ValueError(f"last must be a whole number, not {last!r}")
         handlers = Handlers(handler, on_gap, on_presence)
@@ -189,7 +195,7 @@ class WsdClient:
 
         def queue(now: float) -> int:
             nonlocal before
-            number = self._machine.subscribe(now, channel, last, self._timeout(timeout))
+            number = self._machine.subscribe(now, channel, last, self._timeout(timeout), token)
             before = self._inbox.handle(channel, handlers)
             return number
 
@@ -335,6 +341,12 @@ class Messages(Reader):
     def put(self, event: Message) -> None:
         """Add an event behind those that wait."""
         self._engine.inbox.put(event)
+
+
+def check_channel_token(token: Token | None) -> None:
+    """Raises ValueError for what is neither a token nor a function."""
+    if token is not None and not callable(token) and not (is_text(token) and token):
+        raise ValueError(f"the token of a channel is a text or a function, not {token!r}")
 
 
 def check_above_zero(**options: float) -> None:

@@ -11,8 +11,9 @@ from wsd.client.effects import Left, State
 
 logger = logging.getLogger("wsd.client")
 
-Token = str | Callable[[], str | Awaitable[str | None] | None]
-"""A token, or a function that is asked for one before each connection."""
+TokenFunction = Callable[[], str | Awaitable[str | None] | None]
+Token = str | TokenFunction
+"""A token, or a function that is asked for one: before each connection, or before each subscription to a channel."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Callbacks:
             await self._report(exc)
 
     async def left(self, left: Left) -> None:
-        """Tell the application that the hub does not let the client into a channel again."""
+        """Tell the application that the client is no longer in a channel."""
         if self.on_left is not None:
             await self.call(self.on_left, left)
         else:
@@ -54,8 +55,23 @@ class Callbacks:
             logger.exception("a function of the application failed")
 
 
+async def token_of(function: TokenFunction) -> tuple[str | None, str]:
+    """Ask the application for a token. Return the token, None for none, and why it could not be had, "" if it could."""
+    try:
+        found = function()
+        token = await found if inspect.isawaitable(found) else found
+    except asyncio.CancelledError:
+        if is_being_cancelled():
+            raise
+        return None, "the function was cancelled"
+    except Exception as exc:  # noqa: BLE001 - of the application
+        # A KeyError says the key alone.
+        return None, repr(exc) if isinstance(exc, KeyError) else str(exc) or type(exc).__name__
+    return token or None, ""
+
+
 def log_left(left: Left) -> None:
-    logger.warning("the hub does not let the client into %s again: %s: %s", *astuple(left))
+    logger.warning("the client is no longer in %s: %s: %s", *astuple(left))
 
 
 def is_being_cancelled() -> bool:

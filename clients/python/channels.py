@@ -65,6 +65,17 @@ class Channels:
                 gaps.append(Gap(channel, "expired" if at["epoch"] == before["epoch"] else "epoch_changed"))
         return gaps
 
+    def taken_out(self, channel: str, *, for_good: bool) -> bool:
+        """Note that the hub has taken the client out of a channel. Return True if the application is to be told.
+
+        `for_good`: see `Membership.taken_out`.
+        """
+        if channel not in self.memberships:  # the hub had put the client into it
+            self._forget(channel)
+            return True
+        with self.changing(channel) as membership:
+            return membership.taken_out(for_good=for_good)
+
     def _forget(self, channel: str) -> None:
         """Forget what was heard. Who enters the channel again with the last messages wants all of them."""
         self.positions.pop(channel, None)

@@ -1,20 +1,35 @@
 """The client's side of the conversation with the hub: calls and their answers, channels and their messages. No I/O."""
 
 from collections.abc import Callable
+from typing import Any
 
+from wsd.client.channel_tokens import ChannelTokens
 from wsd.client.channels import OWN_CHANNELS, Channels, position_in
-from wsd.client.effects import Deliver, Effect, Gap, Left, Message, PresenceChanged, Reject, Resolve, Send
+from wsd.client.effects import (
+    AskNewToken,
+    Deliver,
+    Effect,
+    Gap,
+    Left,
+    Message,
+    PresenceChanged,
+    Reject,
+    Resolve,
+    Send,
+)
 from wsd.client.ends import TOO_BIG_CODE, End
 from wsd.client.errors import (
     CANCELLED,
     CLOSED,
     INVALID_CHANNEL,
+    NO_TOKEN,
     NOT_ENCODABLE,
     TIMEOUT,
     TOO_BIG,
     UNANSWERED,
     RequestError,
 )
+from wsd.client.own_token import OwnToken
 from wsd.client.pacing import Pacing
 from wsd.client.requests import Progress, Request, Requests
 from wsd.client.settings import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, MAX_TRIES, READ_SECONDS, Settings
@@ -27,6 +42,9 @@ RETRIED = ("rate_limited", "byte_rate_limited", "not_stored", "unavailable")
 """Error codes of a hub that can carry out the same request later."""
 
 ANSWERS = ("ack", "pong", "presence", "history", "delivered")
+
+TOKEN_NEEDED = "token_needed"  # noqa: S105 - no password
+"""The reason why a client is out of a channel that it may enter again with another token."""
 
 SUBSCRIBE_BYTES = 300
 """About the size of a subscription without the channel's name. Its text is made when it is sent."""
@@ -41,6 +59,8 @@ class Conversation:
         """`run_id` makes idempotency keys unique among all clients. `random` returns numbers from 0 to below 1."""
         self.requests = Requests(settings)
         self.channels = Channels()
+        self.own_token = OwnToken(random, is_fixed=settings.token_is_fixed)
+        self._channel_tokens = ChannelTokens(random, emit)
         self._random = random
         self._emit = emit
         self._run_id = run_id
@@ -81,25 +101,18 @@ class Conversation:
         self._add(Request(request_id, kind, text, size, channel, deadline=_deadline(now, timeout)))
         return request_id
 
-    def subscribe(self, now: float, channel: str, last: int, timeout: float | None) -> int:
+    def subscribe(self, now: float, channel: str, last: int, timeout: float | None, token: object = None) -> int:
         """Queue a request to join a channel. `last`: how many of the newest messages the application wants first.
+
+        `token`: a text, or what the application is asked with for one. None: that of an earlier call, if there is one.
 
         Raises RequestError for a name that no channel can have, and if too much waits already.
         """
         _check_joinable(channel)
-        _, size = encoded({"channel": channel})
-        request = Request(
-            self._next_id,
-            "subscribe",
-            "",
-            SUBSCRIBE_BYTES + size,
-            channel,
-            last=last,
-            deadline=_deadline(now, timeout),
-        )
-        self._add(request)
+        request = self._joining(channel, token, last=last, deadline=_deadline(now, timeout))
         with self.channels.changing(channel) as membership:
             membership.called(request.id, joins=True)
+            membership.token = membership.token if token is None else token
         return request.id
 
     def unsubscribe(self, now: float, channel: str, timeout: float | None) -> int:
@@ -156,6 +169,24 @@ class Conversation:
             self._emit(Gap(channel, "slow_consumer"))
         return not passed_by.isdisjoint(self.channels.positions)
 
+    def refresh(self, token: str | None) -> None:
+        """Show the hub another token of the client itself, if the application was asked for one."""
+        if self.own_token.answered() and is_text(token):
+            text, size = encoded({"type": "refresh", "token": token, "id": self._next_id})
+            self._add(Request(self._next_id, "refresh", text, size, internal=True))
+
+    def channel_token_ready(self, request_id: int, token: str | None) -> None:
+        """Note the token of a channel, or None if it has none."""
+        request = self._channel_tokens.take(request_id)
+        if request is not None:
+            self.requests.prepared(request, token or "")
+
+    def channel_token_failed(self, now: float, request_id: int, problem: str) -> None:
+        """Note that the application gave no token of a channel."""
+        request = self._channel_tokens.failed(now, request_id)
+        if request is not None:
+            self._refused(request, NO_TOKEN, f"no token: {problem}")
+
     # The connection
 
     def welcomed(self, now: float, attempt: int, welcome: Message) -> None:
@@ -168,8 +199,13 @@ class Conversation:
         states = {channel: state for channel, state in welcome["channels"].items() if isinstance(state, dict)}
         for gap in self.channels.welcomed(states):
             self._emit(gap)
+        refused = welcome.get("refused")
+        for channel, reason in (refused if isinstance(refused, dict) else {}).items():
+            if channel in self.channels.positions and channel not in self.channels.memberships:
+                self._taken_out(channel, str(reason))
         for channel in list(self.channels.memberships):
             self._repair(channel)
+        self.own_token.expires_in(now, welcome.get("token_expires_in"))
         if self._read:
             self._read_at = now
 
@@ -185,7 +221,10 @@ class Conversation:
             self._refused(largest, TOO_BIG, "the hub has closed the connection because the message is too big")
         suspect, dropped = self.requests.connection_lost(blame=blame)
         for request in dropped:
+            self._channel_tokens.take(request.id)
             self._give_up_membership(request, is_on_its_way=False)
+        for request in self.requests.preparing():
+            self._channel_tokens.add(request)
         if suspect is not None:
             problem = f"the connection was lost {MAX_TRIES} times before an answer came"
             self._give_up(suspect, UNANSWERED, problem)
@@ -194,12 +233,15 @@ class Conversation:
         """Reject all calls: the client is closed."""
         self._hang_up()
         for request in self.requests.take_all():
+            self._channel_tokens.take(request.id)
             self._give_up_membership(request, is_on_its_way=False)
             if not request.internal:
                 self._emit(Reject(request.id, CLOSED, reason))
 
     def _hang_up(self) -> None:
         self._attempt = self._send_at = self._held_until = None
+        self.own_token.forget()
+        self._channel_tokens.hang_up()
         self._telling_read = False
 
     # Time
@@ -209,6 +251,7 @@ class Conversation:
         times: list[float | None] = []
         if self._attempt is not None:
             times = [self._send_at, self._held_until, None if self._telling_read else self._read_at]
+            times += [self.own_token.ask_at, self._channel_tokens.deadline(grace_until)]
         times.append(self.expiry(grace_until))
         return min((each for each in times if each is not None), default=None)
 
@@ -225,6 +268,12 @@ class Conversation:
                 self._give_up(request, TIMEOUT, f"no answer came in time{hint}")
         if self._attempt is None:
             return
+        for channel in self._channel_tokens.to_renew(now):
+            self._renew(channel)
+        if self.own_token.is_due(now):
+            self._emit(AskNewToken(self._attempt))
+        for number in self._channel_tokens.act(now, grace_until):
+            self.channel_token_failed(now, number, "the function did not return in time")
         if self._held_until is not None and now >= self._held_until:
             self._held_until = None
         if self._read_at is not None and now >= self._read_at and not self._telling_read:
@@ -259,6 +308,8 @@ class Conversation:
                 self._emit(Deliver(message))
         elif kind == "subscribed":
             self._entered(channel, message)
+        elif kind == "unsubscribed":
+            self._taken_out(channel, str(message.get("reason", "")))
         elif not self.channels.hears(channel):
             return
         elif kind in ("gap", "position"):
@@ -278,9 +329,16 @@ class Conversation:
         if gap := self.channels.placed(channel, state):
             self._emit(gap)
 
+    def _taken_out(self, channel: str, reason: str) -> None:
+        """Note that the hub has taken the client out of a channel. It goes in again where another token helps."""
+        self._passed_by.discard(channel)
+        if self.channels.taken_out(channel, for_good=reason != TOKEN_NEEDED):
+            self._emit(Left(channel, reason, "the server has taken the client out of the channel"))
+        self._repair(channel)
+
     def _answered(self, now: float, message: Message) -> None:
         request = self.requests.get(message.get("id"))
-        if request is None or request.progress is Progress.WAITING:
+        if request is None or request.progress in (Progress.PREPARING, Progress.WAITING):
             return
         if message["type"] == "error":
             code, text = str(message.get("code", "")), str(message.get("message", ""))
@@ -299,7 +357,11 @@ class Conversation:
         self._finish(request)
         answer = message
         if request.kind == "subscribe":
+            if request.source is not None:
+                self._channel_tokens.expires_in(now, request.channel, message.get("token_expires_in"))
             answer = self._subscribed.pop(request.channel, message)
+        if request.kind == "refresh":
+            self.own_token.expires_in(now, message.get("token_expires_in"))
         if request.is_membership:
             with self.channels.changing(request.channel) as membership:
                 membership.done(request.id)
@@ -348,12 +410,23 @@ class Conversation:
         membership = self.channels.memberships.get(channel)
         if self._attempt is not None and membership is not None and (kind := membership.repair()):
             membership.asked(self._next_id, joins=kind == "subscribe")
+            if kind == "subscribe":
+                self._joining(channel, None, internal=True)
+                return
             text, size = encoded({"type": kind, "channel": channel, "id": self._next_id})
             self._add(Request(self._next_id, kind, text, size, channel, internal=True))
+
+    def _renew(self, channel: str) -> None:
+        """Subscribe to a channel again, with another token. If that fails, the hub takes the client out of it later."""
+        membership = self.channels.memberships.get(channel)
+        if membership is not None and membership.inside and membership.settled and not membership.pending:
+            membership.asked(self._next_id, joins=True)
+            self._joining(channel, None, internal=True)
 
     def _finish(self, request: Request) -> None:
         """Remove a request."""
         self.requests.remove(request)
+        self._channel_tokens.take(request.id)
         if request.positions:
             self._telling_read = False
             self._read = {one: at for one, at in self._read.items() if request.positions.get(one) != at}
@@ -363,6 +436,29 @@ class Conversation:
     def _add(self, request: Request) -> None:
         self.requests.add(request)
         self._next_id += 1
+
+    def _joining(self, channel: str, token: object, **options: Any) -> Request:
+        """Queue a subscription with a token, or with that of an earlier call for the channel. Raises RequestError."""
+        membership = self.channels.memberships.get(channel)
+        if token is None and membership is not None:
+            token = membership.token
+        text = token if isinstance(token, str) else ""
+        asks = token is not None and not isinstance(token, str)
+        request = Request(
+            self._next_id,
+            "subscribe",
+            "",  # it is made when it is sent
+            SUBSCRIBE_BYTES + encoded({"channel": channel, "token": text})[1],
+            channel,
+            token=text,
+            source=token if asks else None,
+            progress=Progress.PREPARING if asks else Progress.WAITING,
+            **options,
+        )
+        self._add(request)
+        if asks:
+            self._channel_tokens.add(request)
+        return request
 
     def _tell_read(self, now: float) -> None:
         self._read_at = None
@@ -405,6 +501,8 @@ class Conversation:
             fields["since"] = self.channels.positions[channel]
         elif request.last:
             fields["last"] = request.last
+        if request.token:
+            fields["token"] = request.token
         return fields
 
     def _check_size(self, size: int) -> None:

@@ -33,6 +33,22 @@ class AskToken:
 
 
 @dataclass(frozen=True)
+class AskNewToken:
+    """Ask the application for a token that replaces the one of the open connection. Reported as for AskToken."""
+
+    attempt: int
+
+
+@dataclass(frozen=True)
+class AskChannelToken:
+    """Ask `source` for a token of a channel, and report it with `channel_token_ready` or `channel_token_failed`."""
+
+    request: int
+    channel: str
+    source: Any  # what the application gave to `subscribe`
+
+
+@dataclass(frozen=True)
 class Connect:
     """Open a WebSocket, and report `opened` or `ended`. `query` is added to the URL."""
 
@@ -98,7 +114,7 @@ class PresenceChanged:
 
 @dataclass(frozen=True)
 class Left:
-    """The client is no longer in a channel, because the hub refused it when the client came back."""
+    """The client is no longer in a channel: the hub has taken it out, or refused it when the client came back."""
 
     channel: str
     code: str
@@ -113,5 +129,17 @@ class StateChanged:
 
 
 Effect = (
-    AskToken | Connect | Send | Disconnect | Resolve | Reject | Deliver | Gap | PresenceChanged | Left | StateChanged
+    AskToken
+    | AskNewToken
+    | AskChannelToken
+    | Connect
+    | Send
+    | Disconnect
+    | Resolve
+    | Reject
+    | Deliver
+    | Gap
+    | PresenceChanged
+    | Left
+    | StateChanged
 )

@@ -1,15 +1,16 @@
 """What runs a client: its state machine with a clock, WebSockets and the functions of the application."""
 
 import asyncio
-import inspect
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from wsd.client.address import impossible, problem_with_token
-from wsd.client.callbacks import Callbacks, Token, is_being_cancelled
+from wsd.client.callbacks import Callbacks, Token, TokenFunction, token_of
 from wsd.client.effects import (
+    AskChannelToken,
+    AskNewToken,
     AskToken,
     Connect,
     Deliver,
@@ -30,6 +31,7 @@ from wsd.client.inbox import Departure, Inbox, event_of_gap
 from wsd.client.link import CLOSE_SECONDS, Connector, Link
 from wsd.client.machine import Machine
 from wsd.client.records import Position, position_of
+from wsd.client.texts import is_text
 
 logger = logging.getLogger("wsd.client")
 
@@ -145,8 +147,10 @@ class Engine:
             case Reject(request, code, text):
                 if (waiting := self._answers.pop(request, None)) and not waiting.done():
                     waiting.set_exception(RequestError(code, text))
-            case AskToken(attempt):
+            case AskToken(attempt) | AskNewToken(attempt):
                 self._ask_for_token(attempt)
+            case AskChannelToken(request, _, source):
+                self._spawn(self._call_for_channel_token(request, source))
             case Connect(attempt, query, token):
                 self._connect(attempt, query, token)
             case Disconnect(attempt, code):
@@ -224,20 +228,21 @@ class Engine:
         else:
             self.machine.token_ready(self._now(), attempt, self._token)
 
-    async def _call_for_token(self, attempt: int, function: Callable[[], str | Awaitable[str | None] | None]) -> None:
-        try:
-            found = function()
-            token = await found if inspect.isawaitable(found) else found
-        except asyncio.CancelledError:
-            if is_being_cancelled():
-                raise
-            self.do(lambda now: self.machine.token_failed(now, attempt, "the function was cancelled"))
-        except Exception as exc:  # noqa: BLE001 - of the application
-            # A KeyError says the key alone.
-            problem = repr(exc) if isinstance(exc, KeyError) else str(exc) or type(exc).__name__
+    async def _call_for_token(self, attempt: int, function: TokenFunction) -> None:
+        token, problem = await token_of(function)
+        if problem:
             self.do(lambda now: self.machine.token_failed(now, attempt, problem))
         else:
-            self.do(lambda now: self.machine.token_ready(now, attempt, token or None))
+            self.do(lambda now: self.machine.token_ready(now, attempt, token))
+
+    async def _call_for_channel_token(self, request: int, function: TokenFunction) -> None:
+        token, problem = await token_of(function)
+        if not problem and token is not None and not is_text(token):
+            problem = f"it is no text, but {type(token).__name__}"
+        if problem:
+            self.do(lambda now: self.machine.channel_token_failed(now, request, problem))
+        else:
+            self.do(lambda now: self.machine.channel_token_ready(now, request, token))
 
     # The functions of the application
 

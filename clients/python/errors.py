@@ -11,6 +11,7 @@ QUEUE_FULL: Final = "queue_full"
 TOO_BIG: Final = "too_big"
 NOT_ENCODABLE: Final = "not_encodable"
 UNANSWERED: Final = "unanswered"
+NO_TOKEN: Final = "no_token"  # noqa: S105 - no password
 INVALID_CHANNEL: Final = "invalid_channel"  # the hub has this code, too
 
 

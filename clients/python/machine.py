@@ -124,13 +124,15 @@ class Machine:
         self._go_on(now)
         return request
 
-    def subscribe(self, now: float, channel: str, last: int, timeout: float | None) -> int:
+    def subscribe(self, now: float, channel: str, last: int, timeout: float | None, token: object = None) -> int:
         """Join a channel, with the `last` messages of its history. Return the number with which the answer comes.
+
+        `token`: a text, or anything else that the effects AskChannelToken then have as `source`.
 
         Raises RequestError.
         """
         self._check_open()
-        request = self._conversation.subscribe(now, channel, last, timeout)
+        request = self._conversation.subscribe(now, channel, last, timeout, token)
         self._go_on(now)
         return request
 
@@ -207,7 +209,12 @@ class Machine:
 
     def token_ready(self, now: float, attempt: int, token: str | None) -> None:
         """The application has given a token, or None for a client without one."""
-        if attempt != self._attempt or self._phase is not Phase.TOKEN:
+        if attempt != self._attempt:
+            return
+        if self._phase is Phase.OPEN:
+            self._conversation.refresh(token)
+            self._go_on(now)
+        if self._phase is not Phase.TOKEN:
             return
         self._sent_token = token is not None
         self._enter(now, Phase.HANDSHAKE, HANDSHAKE_SECONDS)
@@ -217,9 +224,19 @@ class Machine:
         self._effects.append(Connect(attempt, query, token))
 
     def token_failed(self, now: float, attempt: int, problem: str) -> None:
-        """The application's token function has failed."""
+        """The application's token function has failed. An open connection goes on with the token that it has."""
         if attempt == self._attempt and self._phase is Phase.TOKEN:
             self._lost(now, End(reason=f"no token: {problem}"))
+
+    def channel_token_ready(self, now: float, request: int, token: str | None) -> None:
+        """The application has given the token of a channel, or None for a channel without one."""
+        self._conversation.channel_token_ready(request, token)
+        self._go_on(now)
+
+    def channel_token_failed(self, now: float, request: int, problem: str) -> None:
+        """The application's function for the token of a channel has failed."""
+        self._conversation.channel_token_failed(now, request, problem)
+        self._go_on(now)
 
     def opened(self, now: float, attempt: int) -> None:
         """The opening handshake is done."""

@@ -24,6 +24,7 @@ class Membership:
     settled_by: int = 0  # the id of that call; answers to earlier ones settle nothing any more
     inside: bool = False  # the hub has the client in the channel, or may have it there
     is_kept: bool = False  # the hub does not let the client go, until the next connection at least
+    token: object = None  # that the application gave to `subscribe`: a text, or what it is asked with for one
     heard: bool = False  # messages are delivered: from the answer to the last `subscribe` to the next `unsubscribe`
     pending: dict[int, Pending] = field(default_factory=dict)  # by the id of the request, in the order of sending
 
@@ -77,6 +78,17 @@ class Membership:
         is_lost = given.joins and not given.is_call and self.settled and not self.inside and not self.pending
         if is_lost:
             self.settled = False
+        self._look()
+        return is_lost
+
+    def taken_out(self, *, for_good: bool) -> bool:
+        """Note that the hub has taken the client out of the channel. Return True if the client has lost its place so.
+
+        `for_good`: False where the client may come in again with another token.
+        """
+        self.inside = False
+        is_lost = for_good and self.settled and not any(each.is_call for each in self.pending.values())
+        self.settled = self.settled and not for_good
         self._look()
         return is_lost
 

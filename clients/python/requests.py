@@ -18,12 +18,14 @@ MANY = 100
 
 
 class Progress(Enum):
-    """How far a request has come: WAITING -> SENT -> (ACCEPTED ->) answered.
+    """How far a request has come: (PREPARING ->) WAITING -> SENT -> (ACCEPTED ->) answered.
 
-    ACCEPTED: the hub has the message, and says later that it is stored. A request that the hub could not carry out, or
-    whose connection ended, is WAITING again.
+    PREPARING: the application is asked for the token of the channel, once there is a connection. ACCEPTED: the hub has
+    the message, and says later that it is stored. A request that the hub could not carry out, or whose connection
+    ended, is WAITING or PREPARING again.
     """
 
+    PREPARING = auto()
     WAITING = auto()
     SENT = auto()
     ACCEPTED = auto()
@@ -39,6 +41,8 @@ class Request:
     size: int  # of the text
     channel: str = ""
     last: int = 0  # of a subscription: the messages wanted from the history
+    token: str = ""  # of a subscription
+    source: object = None  # what the application is asked with for a token, on each connection anew
     positions: Message = field(default_factory=dict)  # of a ping: what the application has read
     deadline: float | None = None
     internal: bool = False  # no call waits for the answer
@@ -115,10 +119,20 @@ class Requests:
             self._calls += 1
             self._bytes += request.size
         self._all[request.id] = request
-        (self._urgent if request.internal else self._to_send).append(request)
+        if request.progress is Progress.WAITING:
+            (self._urgent if request.internal else self._to_send).append(request)
         if request.deadline is not None:
             earliest = self._first_deadline
             self._first_deadline = request.deadline if earliest is None else min(earliest, request.deadline)
+
+    def prepared(self, request: Request, token: str) -> None:
+        """Note the token of a subscription, which may now be sent in its turn."""
+        self._set_token(request, token)
+        request.progress = Progress.WAITING
+        if request.internal:
+            self._urgent.append(request)
+        else:
+            self._to_send = self._in_order(Progress.WAITING)
 
     def next(self, window: int, window_bytes: float, cost: Callable[[Request], int]) -> Request | None:
         """Return the request to send next, or None if there is none, or the window is full.
@@ -221,6 +235,9 @@ class Requests:
             self.remove(request)
         for request in self._all.values():
             request.progress = Progress.WAITING
+            if request.source is not None:
+                self._set_token(request, "")
+                request.progress = Progress.PREPARING
         self._to_send = self._in_order(Progress.WAITING)
         self._urgent.clear()
         is_suspect = first is not None and not first.internal and first.lost >= MAX_TRIES
@@ -241,9 +258,20 @@ class Requests:
         self._first_deadline = None
         return found
 
+    def preparing(self) -> list[Request]:
+        """Return the subscriptions for which the application is asked for a token."""
+        return [one for one in self._all.values() if one.progress is Progress.PREPARING]
+
     def never_sent(self) -> list[Request]:
         """Return the calls that were never sent, in their order."""
         return [one for one in self._all.values() if not one.was_sent and not one.internal]
+
+    def _set_token(self, request: Request, token: str) -> None:
+        change = len(token.encode()) - len(request.token.encode())
+        request.token = token
+        request.size += change
+        if not request.internal:
+            self._bytes += change
 
     def _next_queue(self) -> deque[Request] | None:
         for queue in (self._urgent, self._to_send):

@@ -6,6 +6,14 @@ from typing import Final
 TOKEN_SECONDS: Final = 30.0
 """How long the application's token function may take."""
 
+REFRESH_FROM: Final = 0.75
+REFRESH_SPREAD: Final = 0.15
+"""The part of a token's time after which the client asks for the next one, and the part over which that is spread at
+random: tokens of many clients may have been made together."""
+
+SHORTEST_TOKEN_SECONDS: Final = 1.0
+"""A token that expires sooner is not replaced. The function may give one token again and again, until it expires."""
+
 HANDSHAKE_SECONDS: Final = 15.0
 """How long the opening handshake may take, with the look-up of the name and TLS."""
 

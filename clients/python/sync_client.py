@@ -150,19 +150,25 @@ class SyncWsdClient:
         on_gap: Handler | None = None,
         on_presence: Handler | None = None,
         last: int = 0,
+        token: Token | None = None,
         timeout: float | None = None,
     ) -> records.Subscribed:
-        """Join a channel, and stay in it over all connections. See WsdClient.subscribe. Raises RequestError."""
+        """Join a channel, and stay in it over all connections. See WsdClient.subscribe. Raises RequestError.
+
+        A function for tokens is called in a thread of its own, and may block.
+        """
         check_no_coroutines(handler, on_gap, on_presence)
-        return self._wait(self._subscribe(channel, Handlers(handler, on_gap, on_presence), last, timeout))
+        if callable(token):
+            token = functools.partial(ask_for_token, token)
+        return self._wait(self._subscribe(channel, Handlers(handler, on_gap, on_presence), last, token, timeout))
 
     async def _subscribe(
-        self, channel: str, handlers: Handlers, last: int, timeout: float | None
+        self, channel: str, handlers: Handlers, last: int, token: Token | None, timeout: float | None
     ) -> records.Subscribed:
         before = self._mailbox.handlers_of(channel)
         self._mailbox.handle(channel, handlers)
         try:
-            return await self._client.subscribe(channel, last=last, timeout=timeout)
+            return await self._client.subscribe(channel, last=last, token=token, timeout=timeout)
         except BaseException:
             if handlers and self._mailbox.handlers_of(channel) is handlers:
                 self._mailbox.handle(channel, before)

@@ -67,6 +67,17 @@ export class Channels {
     return gaps;
   }
 
+  /**
+   * Note that the hub has taken the client out of a channel. Return whether the application is to be told.
+   *
+   * `forGood`: see `takenOut` of a membership.
+   */
+  takenOut(channel, forGood) {
+    if (this.memberships.has(channel)) return this.change(channel, (membership) => membership.takenOut(forGood));
+    this.#forget(channel); // the hub had put the client into it
+    return true;
+  }
+
   /** Forget what was heard. Who enters the channel again with the last messages wants all of them. */
   #forget(channel) {
     this.positions.delete(channel);

@@ -113,16 +113,21 @@ export class WsdClient {
 
   /**
    * Join a channel. `handler` is a function for its messages, or an object with `onmessage`, `ongap` and `onpresence`.
-   * `last`: the newest messages of the history that come first.
+   * `last`: the newest messages of the history that come first. `token`: a subscription token, or a function that
+   * returns one, which is called before each subscription: now, after each reconnect without the channel, and when the
+   * hub says that the token has ended. Without it, that of an earlier call for the channel counts.
    */
   subscribe(channel, handler = null, options = null) {
-    const { last = 0, ...others } = options ?? {};
+    const { last = 0, token = null, ...others } = options ?? {};
     const handlers = this.#handlers.get(channel);
     const isNew = handler !== null && !handlers?.has(handler);
     const answer = this.#ask(others, (now, timeout) => {
       checkHandler(handler);
       if (!Number.isSafeInteger(last) || last < 0) throw new TypeError(`last must be a whole number, not ${last}`);
-      const id = this.#machine.subscribe(now, channel, last, timeout);
+      if (token !== null && typeof token !== "function" && (typeof token !== "string" || !token)) {
+        throw new TypeError(`the token of a channel is a text or a function, not ${typeof token}`);
+      }
+      const id = this.#machine.subscribe(now, channel, last, timeout, token);
       if (isNew) this.#addHandler(channel, handler);
       return id;
     });
@@ -285,7 +290,10 @@ export class WsdClient {
   #perform(effect) {
     switch (effect.type) {
       case "AskToken":
+      case "AskNewToken":
         return this.#askToken(effect.attempt);
+      case "AskChannelToken":
+        return this.#askChannelToken(effect);
       case "Connect":
         return this.#open(effect);
       case "Send":
@@ -351,17 +359,23 @@ export class WsdClient {
   // The transport
 
   #askToken(attempt) {
-    const failed = (error) => this.#event((now) => this.#machine.tokenFailed(now, attempt, reasonOf(error)));
-    const ready = (given) => {
-      const token = given === null || given === undefined || given === "" ? null : given;
-      if (token !== null && typeof token !== "string") failed(`it is no text, but ${typeof token}`);
-      else this.#event((now) => this.#machine.tokenReady(now, attempt, token));
-    };
     if (typeof this.#token !== "function") {
-      ready(this.#token);
+      this.#event((now) => this.#machine.tokenReady(now, attempt, this.#token || null));
       return;
     }
-    new Promise((resolve) => resolve(this.#token())).then(ready, failed);
+    askFor(
+      this.#token,
+      (token) => this.#event((now) => this.#machine.tokenReady(now, attempt, token)),
+      (problem) => this.#event((now) => this.#machine.tokenFailed(now, attempt, problem)),
+    );
+  }
+
+  #askChannelToken({ request, source }) {
+    askFor(
+      source,
+      (token) => this.#event((now) => this.#machine.channelTokenReady(now, request, token)),
+      (problem) => this.#event((now) => this.#machine.channelTokenFailed(now, request, problem)),
+    );
   }
 
   #open({ attempt, query, token }) {
@@ -463,6 +477,16 @@ export class WsdClient {
       log(another);
     }
   }
+}
+
+/** Ask the application for a token. `ready` gets a text, or null for none; `failed` why it could not be had. */
+function askFor(source, ready, failed) {
+  const given = (token) => {
+    if (token === null || token === undefined || token === "") ready(null);
+    else if (typeof token === "string") ready(token);
+    else failed(`it is no text, but ${typeof token}`);
+  };
+  new Promise((resolve) => resolve(source())).then(given, (error) => failed(reasonOf(error)));
 }
 
 function callHandler(handler, name, event) {

@@ -1,22 +1,26 @@
 // The client's side of the conversation with the hub: calls and their answers, channels and their messages. No I/O.
 
+import { ChannelTokens } from "./channel_tokens.js";
 import { Channels, OWN_CHANNELS, positionIn } from "./channels.js";
-import { deliver, gap, left, presenceChanged, reject, resolve, send } from "./effects.js";
+import { askNewToken, deliver, gap, left, presenceChanged, reject, resolve, send } from "./effects.js";
 import { TOO_BIG_CODE } from "./ends.js";
 import {
   CANCELLED,
   CLOSED,
   INVALID_CHANNEL,
+  NO_TOKEN,
   NOT_ENCODABLE,
   TIMEOUT,
   TOO_BIG,
   UNANSWERED,
   WsdError,
 } from "./errors.js";
+import { OwnToken } from "./own_token.js";
 import { Pacing } from "./pacing.js";
 import { Progress, Request, Requests } from "./requests.js";
 import { FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, MAX_TRIES, READ_SECONDS } from "./settings.js";
 import { byteLength, encoded, isText } from "./texts.js";
+import { earliest } from "./times.js";
 
 /** Requests that are sent with an idempotency key, so that the hub carries them out once. */
 const KEYED = new Set(["publish", "broadcast", "direct"]);
@@ -26,6 +30,9 @@ const RETRIED = new Set(["rate_limited", "byte_rate_limited", "not_stored", "una
 
 const ANSWERS = new Set(["ack", "pong", "presence", "history", "delivered"]);
 
+/** The reason why a client is out of a channel that it may enter again with another token. */
+const TOKEN_NEEDED = "token_needed";
+
 /** About the size of a subscription without the channel's name. Its text is made when it is sent. */
 const SUBSCRIBE_BYTES = 300;
 
@@ -33,6 +40,8 @@ const SUBSCRIBE_BYTES = 300;
 export class Conversation {
   requests;
   channels = new Channels();
+  #ownToken;
+  #channelTokens;
   #random;
   #emit;
   #runId;
@@ -53,6 +62,8 @@ export class Conversation {
   /** `runId` makes idempotency keys unique among all clients. `random` returns numbers from 0 to below 1. */
   constructor(settings, runId, random, emit) {
     this.requests = new Requests(settings);
+    this.#ownToken = new OwnToken(random, settings.tokenIsFixed);
+    this.#channelTokens = new ChannelTokens(random, emit);
     this.#random = random;
     this.#emit = emit;
     this.#runId = runId;
@@ -83,21 +94,19 @@ export class Conversation {
   }
 
   /**
-   * Queue a request to join a channel. `last`: how many of the newest messages the application wants first.
+   * Queue a request to join a channel. `last`: how many of the newest messages the application wants first. `token`: a
+   * text, or what the application is asked with for one; null for that of an earlier call, if there is one.
    *
    * Throws WsdError for a name that no channel can have, and if too much waits already.
    */
-  subscribe(now, channel, last, timeout) {
+  subscribe(now, channel, last, timeout, token = null) {
     checkJoinable(channel);
-    const [, size] = encoded({ channel });
-    const request = new Request(this.#nextId, "subscribe", "", SUBSCRIBE_BYTES + size, {
-      channel,
-      last,
-      deadline: deadlineOf(now, timeout),
+    const { id } = this.#join(channel, token, { last, deadline: deadlineOf(now, timeout) });
+    this.channels.change(channel, (membership) => {
+      membership.called(id, true);
+      membership.token = token ?? membership.token;
     });
-    this.#add(request);
-    this.channels.change(channel, (membership) => membership.called(request.id, true));
-    return request.id;
+    return id;
   }
 
   /**
@@ -159,6 +168,25 @@ export class Conversation {
     return passedBy.some((channel) => this.channels.positions.has(channel));
   }
 
+  /** Show the hub another token of the client itself, if the application was asked for one. */
+  refresh(token) {
+    if (!this.#ownToken.answered() || !isText(token)) return;
+    const [text, size] = encoded({ type: "refresh", token, id: this.#nextId });
+    this.#add(new Request(this.#nextId, "refresh", text, size, { internal: true }));
+  }
+
+  /** Note the token of a channel, or null if it has none. */
+  channelTokenReady(id, token) {
+    const request = this.#channelTokens.take(id);
+    if (request !== null) this.requests.prepared(request, token ?? "");
+  }
+
+  /** Note that the application gave no token of a channel. */
+  channelTokenFailed(now, id, problem) {
+    const request = this.#channelTokens.failed(now, id);
+    if (request !== null) this.#refused(request, NO_TOKEN, `no token: ${problem}`);
+  }
+
   // The connection
 
   /** Begin to talk over a new connection: enter the channels, and send what waits. */
@@ -169,7 +197,12 @@ export class Conversation {
     this.#heldUntil = null;
     const states = new Map(Object.entries(welcome.channels).filter(([, state]) => isObject(state)));
     for (const each of this.channels.welcomed(states)) this.#emit(each);
+    for (const [channel, reason] of Object.entries(isObject(welcome.refused) ? welcome.refused : {})) {
+      const isHeard = this.channels.positions.has(channel) && !this.channels.memberships.has(channel);
+      if (isHeard) this.#takenOut(channel, textIn(reason));
+    }
     for (const channel of [...this.channels.memberships.keys()]) this.#repair(channel);
+    this.#ownToken.expiresIn(now, welcome.token_expires_in);
     if (this.#read.size) this.#readAt = now;
   }
 
@@ -186,7 +219,11 @@ export class Conversation {
       this.#refused(largest, TOO_BIG, "the hub has closed the connection because the message is too big");
     }
     const { suspect, dropped } = this.requests.connectionLost(blame);
-    for (const request of dropped) this.#giveUpMembership(request, false);
+    for (const request of dropped) {
+      this.#channelTokens.take(request.id);
+      this.#giveUpMembership(request, false);
+    }
+    for (const request of this.requests.preparing()) this.#channelTokens.add(request);
     if (suspect !== null) {
       this.#giveUp(suspect, UNANSWERED, `the connection was lost ${MAX_TRIES} times before an answer came`);
     }
@@ -196,6 +233,7 @@ export class Conversation {
   over(reason) {
     this.#hangUp();
     for (const request of this.requests.takeAll()) {
+      this.#channelTokens.take(request.id);
       this.#giveUpMembership(request, false);
       if (!request.internal) this.#emit(reject(request.id, CLOSED, reason));
     }
@@ -203,6 +241,8 @@ export class Conversation {
 
   #hangUp() {
     this.#attempt = this.#sendAt = this.#heldUntil = null;
+    this.#ownToken.forget();
+    this.#channelTokens.hangUp();
     this.#tellingRead = false;
   }
 
@@ -211,7 +251,8 @@ export class Conversation {
   /** Return when `act` must be called again, or null. `graceUntil`: no call expires before. */
   deadline(graceUntil) {
     const readAt = this.#tellingRead ? null : this.#readAt;
-    const times = this.#attempt === null ? [] : [this.#sendAt, this.#heldUntil, readAt];
+    const askAt = [this.#ownToken.askAt, this.#channelTokens.deadline(graceUntil)];
+    const times = this.#attempt === null ? [] : [this.#sendAt, this.#heldUntil, readAt, ...askAt];
     return earliest([...times, this.expiry(graceUntil)]);
   }
 
@@ -230,6 +271,11 @@ export class Conversation {
       }
     }
     if (this.#attempt === null) return;
+    for (const channel of this.#channelTokens.toRenew(now)) this.#renew(channel);
+    if (this.#ownToken.isDue(now)) this.#emit(askNewToken(this.#attempt));
+    for (const id of this.#channelTokens.act(now, graceUntil)) {
+      this.channelTokenFailed(now, id, "the function did not return in time");
+    }
     if (this.#heldUntil !== null && now >= this.#heldUntil) this.#heldUntil = null;
     if (this.#readAt !== null && now >= this.#readAt && !this.#tellingRead) this.#tellRead(now);
     if (this.#heldUntil === null) this.#sendWaiting(now);
@@ -261,6 +307,8 @@ export class Conversation {
       if (this.channels.isNew(message)) this.#emit(deliver(message));
     } else if (type === "subscribed") {
       this.#entered(channel, message);
+    } else if (type === "unsubscribed") {
+      this.#takenOut(channel, textIn(message.reason));
     } else if (!this.channels.hears(channel)) {
       return;
     } else if (type === "gap" || type === "position") {
@@ -283,9 +331,18 @@ export class Conversation {
     if (found) this.#emit(found);
   }
 
+  /** Note that the hub has taken the client out of a channel. It goes in again where another token helps. */
+  #takenOut(channel, reason) {
+    this.#passedBy.delete(channel);
+    if (this.channels.takenOut(channel, reason !== TOKEN_NEEDED)) {
+      this.#emit(left(channel, reason, "the server has taken the client out of the channel"));
+    }
+    this.#repair(channel);
+  }
+
   #answered(now, message) {
     const request = this.requests.get(message.id);
-    if (request === null || request.progress === Progress.WAITING) return;
+    if (request === null || request.progress === Progress.PREPARING || request.progress === Progress.WAITING) return;
     if (message.type === "error") {
       const code = textIn(message.code);
       const isUndone = request.isAbandoned && request.kind === "subscribe"; // by not being carried out
@@ -302,9 +359,11 @@ export class Conversation {
     this.#finish(request);
     let answer = message;
     if (request.kind === "subscribe") {
+      if (request.source !== null) this.#channelTokens.expiresIn(now, request.channel, message.token_expires_in);
       answer = this.#subscribed.get(request.channel) ?? message;
       this.#subscribed.delete(request.channel);
     }
+    if (request.kind === "refresh") this.#ownToken.expiresIn(now, message.token_expires_in);
     if (request.isMembership) {
       this.channels.change(request.channel, (membership) => membership.done(request.id));
       this.#repair(request.channel);
@@ -355,13 +414,26 @@ export class Conversation {
     if (kind === null) return;
     const id = this.#nextId;
     membership.asked(id, kind === "subscribe");
+    if (kind === "subscribe") {
+      this.#join(channel, null, { internal: true });
+      return;
+    }
     const [text, size] = encoded({ type: kind, channel, id });
     this.#add(new Request(id, kind, text, size, { channel, internal: true }));
+  }
+
+  /** Subscribe to a channel again, with another token. If that fails, the hub takes the client out of it later. */
+  #renew(channel) {
+    const membership = this.channels.memberships.get(channel);
+    if (!membership?.inside || !membership.settled || membership.pending.size) return;
+    membership.asked(this.#nextId, true);
+    this.#join(channel, null, { internal: true });
   }
 
   /** Remove a request. */
   #finish(request) {
     this.requests.remove(request);
+    this.#channelTokens.take(request.id);
     if (request.positions.size) this.#forgetRead(request);
   }
 
@@ -379,6 +451,24 @@ export class Conversation {
   #add(request) {
     this.requests.add(request);
     this.#nextId += 1;
+  }
+
+  /** Queue a subscription with a token, or with that of an earlier call for the channel. Throws WsdError. */
+  #join(channel, token, options) {
+    const given = token ?? this.channels.memberships.get(channel)?.token ?? null;
+    const text = typeof given === "string" ? given : "";
+    const source = typeof given === "string" ? null : given;
+    const [, size] = encoded({ channel, token: text });
+    const request = new Request(this.#nextId, "subscribe", "", SUBSCRIBE_BYTES + size, {
+      channel,
+      token: text,
+      source,
+      progress: source === null ? Progress.WAITING : Progress.PREPARING,
+      ...options,
+    });
+    this.#add(request);
+    if (source !== null) this.#channelTokens.add(request);
+    return request;
   }
 
   #tellRead(now) {
@@ -417,11 +507,12 @@ export class Conversation {
   }
 
   /** Return a subscription as it is to be sent now: after the position that the client knows, if it knows one. */
-  #subscription({ channel, id, last }) {
+  #subscription({ channel, id, last, token }) {
     const fields = { type: "subscribe", channel, id };
     const since = this.channels.positions.get(channel);
     if (since !== undefined) fields.since = since;
     else if (last) fields.last = last;
+    if (token) fields.token = token;
     return fields;
   }
 
@@ -431,12 +522,6 @@ export class Conversation {
       throw new WsdError(TOO_BIG, `the message has ${size} bytes, the hub takes ${limit}`);
     }
   }
-}
-
-/** Return the earliest of some times, or null. */
-export function earliest(times) {
-  const known = times.filter((each) => each !== null);
-  return known.length ? Math.min(...known) : null;
 }
 
 export function isObject(value) {

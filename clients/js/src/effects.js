@@ -17,6 +17,12 @@ export function newState(name, { reason = "", code = null, status = null, retryI
 /** Ask the application for a token, and report it with `tokenReady` or `tokenFailed`. */
 export const askToken = (attempt) => ({ type: "AskToken", attempt });
 
+/** Ask the application for a token that replaces the one of the open connection. Reported as for `askToken`. */
+export const askNewToken = (attempt) => ({ type: "AskNewToken", attempt });
+
+/** Ask `source` for a token of a channel, and report it with `channelTokenReady` or `channelTokenFailed`. */
+export const askChannelToken = (request, channel, source) => ({ type: "AskChannelToken", request, channel, source });
+
 /** Open a WebSocket, and report `opened` or `ended`. `query` is added to the URL. */
 export const connect = (attempt, query, token) => ({ type: "Connect", attempt, query, token });
 
@@ -41,7 +47,7 @@ export const gap = (channel, reason) => ({ type: "Gap", channel, reason });
 /** Others have joined or left a channel. */
 export const presenceChanged = (event) => ({ type: "PresenceChanged", event });
 
-/** The client is no longer in a channel, because the hub refused it when the client came back. */
+/** The client is no longer in a channel: the hub has taken it out, or refused it when the client came back. */
 export const left = (channel, code, message) => ({ type: "Left", channel, code, message });
 
 /** The client has another state now. */

@@ -7,6 +7,7 @@ export const QUEUE_FULL = "queue_full";
 export const TOO_BIG = "too_big";
 export const NOT_ENCODABLE = "not_encodable";
 export const UNANSWERED = "unanswered";
+export const NO_TOKEN = "no_token";
 export const INVALID_CHANNEL = "invalid_channel"; // the hub has this code, too
 
 /**

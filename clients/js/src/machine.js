@@ -13,7 +13,7 @@
 // are taken afterwards with `takeEffects`. Each attempt to connect has a number. Events of an earlier attempt are
 // ignored.
 
-import { Conversation, earliest, isObject } from "./conversation.js";
+import { Conversation, isObject } from "./conversation.js";
 import { askToken, connect, disconnect, newState, send, stateChanged } from "./effects.js";
 import { End, Sequel, TOO_BIG_CODE, sequel } from "./ends.js";
 import { CLOSED, WsdError } from "./errors.js";
@@ -33,6 +33,7 @@ import {
   WELCOME_SECONDS,
 } from "./settings.js";
 import { encoded, isText } from "./texts.js";
+import { earliest } from "./times.js";
 
 /** The close code that ends the session, too. */
 const GOODBYE = 1000;
@@ -130,13 +131,14 @@ export class Machine {
   }
 
   /**
-   * Join a channel, with the `last` messages of its history. Return the number with which the answer comes.
+   * Join a channel, with the `last` messages of its history. Return the number with which the answer comes. `token`: a
+   * text, or anything else that the effects AskChannelToken then have as `source`.
    *
    * Throws WsdError.
    */
-  subscribe(now, channel, last, timeout) {
+  subscribe(now, channel, last, timeout, token = null) {
     this.#checkOpen();
-    const request = this.#conversation.subscribe(now, channel, last, timeout);
+    const request = this.#conversation.subscribe(now, channel, last, timeout, token);
     this.#goOn(now);
     return request;
   }
@@ -218,7 +220,12 @@ export class Machine {
 
   /** The application has given a token, or null for a client without one. */
   tokenReady(now, attempt, token) {
-    if (attempt !== this.#attempt || this.#phase !== Phase.TOKEN) return;
+    if (attempt !== this.#attempt) return;
+    if (this.#phase === Phase.OPEN) {
+      this.#conversation.refresh(token);
+      this.#goOn(now);
+    }
+    if (this.#phase !== Phase.TOKEN) return;
     this.#sentToken = token !== null;
     this.#enter(now, Phase.HANDSHAKE, HANDSHAKE_SECONDS);
     const query = token === null ? { ...this.#guest } : {};
@@ -226,11 +233,23 @@ export class Machine {
     this.#effects.push(connect(attempt, query, token));
   }
 
-  /** The application's token function has failed. */
+  /** The application's token function has failed. An open connection goes on with the token that it has. */
   tokenFailed(now, attempt, problem) {
     if (attempt === this.#attempt && this.#phase === Phase.TOKEN) {
       this.#lost(now, new End({ reason: `no token: ${problem}` }));
     }
+  }
+
+  /** The application has given the token of a channel, or null for a channel without one. */
+  channelTokenReady(now, request, token) {
+    this.#conversation.channelTokenReady(request, token);
+    this.#goOn(now);
+  }
+
+  /** The application's function for the token of a channel has failed. */
+  channelTokenFailed(now, request, problem) {
+    this.#conversation.channelTokenFailed(now, request, problem);
+    this.#goOn(now);
   }
 
   /** The opening handshake is done. */

@@ -11,6 +11,7 @@ export class Membership {
   settledBy = 0; // the id of that call; answers to earlier ones settle nothing any more
   inside = false; // the hub has the client in the channel, or may have it there
   isKept = false; // the hub does not let the client go, until the next connection at least
+  token = null; // that the application gave to `subscribe`: a text, or what it is asked with for one
   heard; // messages are delivered: from the answer to the last `subscribe` to the next `unsubscribe`
   pending = new Map(); // by id, in the order of sending: `joins`, and `isCall` while the application waits for the answer
 
@@ -68,6 +69,19 @@ export class Membership {
     if (isCall && !joins) this.#settle(id, false);
     const isLost = joins && !isCall && this.settled && !this.inside && !this.pending.size;
     if (isLost) this.settled = false;
+    this.#look();
+    return isLost;
+  }
+
+  /**
+   * Note that the hub has taken the client out of the channel. Return whether the client has lost its place so.
+   *
+   * `forGood`: false where the client may come in again with another token.
+   */
+  takenOut(forGood) {
+    this.inside = false;
+    const isLost = forGood && this.settled && ![...this.pending.values()].some(({ isCall }) => isCall);
+    this.settled &&= !forGood;
     this.#look();
     return isLost;
   }

@@ -2,14 +2,16 @@
 
 import { QUEUE_FULL, WsdError } from "./errors.js";
 import { MAX_TRIES } from "./settings.js";
+import { byteLength } from "./texts.js";
 
 /**
- * How far a request has come: WAITING -> SENT -> (ACCEPTED ->) answered.
+ * How far a request has come: (PREPARING ->) WAITING -> SENT -> (ACCEPTED ->) answered.
  *
- * ACCEPTED: the hub has the message, and says later that it is stored. A request that the hub could not carry out, or
- * whose connection ended, is WAITING again.
+ * PREPARING: the application is asked for the token of the channel, once there is a connection. ACCEPTED: the hub has
+ * the message, and says later that it is stored. A request that the hub could not carry out, or whose connection ended,
+ * is WAITING or PREPARING again.
  */
-export const Progress = Object.freeze({ WAITING: "waiting", SENT: "sent", ACCEPTED: "accepted" });
+export const Progress = Object.freeze({ PREPARING: "preparing", WAITING: "waiting", SENT: "sent", ACCEPTED: "accepted" });
 
 const PUBLISHING = new Set(["publish", "broadcast", "direct"]);
 
@@ -28,6 +30,8 @@ export class Request {
     this.size = size; // of the text
     this.channel = "";
     this.last = 0; // of a subscription: the messages wanted from the history
+    this.token = ""; // of a subscription
+    this.source = null; // what the application is asked with for a token, on each connection anew
     this.positions = new Map(); // of a ping: what the application has read
     this.deadline = null;
     this.internal = false; // no call waits for the answer
@@ -109,10 +113,18 @@ export class Requests {
       this.#bytes += request.size;
     }
     this.#all.set(request.id, request);
-    (request.internal ? this.#urgent : this.#toSend).push(request);
+    if (request.progress === Progress.WAITING) (request.internal ? this.#urgent : this.#toSend).push(request);
     if (request.deadline !== null) {
       this.#firstDeadline = Math.min(this.#firstDeadline ?? request.deadline, request.deadline);
     }
+  }
+
+  /** Note the token of a subscription, which may now be sent in its turn. */
+  prepared(request, token) {
+    this.#setToken(request, token);
+    request.progress = Progress.WAITING;
+    if (request.internal) this.#urgent.push(request);
+    else this.#toSend = this.#inOrder(Progress.WAITING);
   }
 
   /**
@@ -226,7 +238,10 @@ export class Requests {
     this.#inFlightBytes = 0;
     const dropped = [...this.#all.values()].filter((one) => one.internal);
     for (const request of dropped) this.remove(request);
-    for (const request of this.#all.values()) request.progress = Progress.WAITING;
+    for (const request of this.#all.values()) {
+      request.progress = request.source === null ? Progress.WAITING : Progress.PREPARING;
+      if (request.source !== null) this.#setToken(request, "");
+    }
     this.#toSend = this.#inOrder(Progress.WAITING);
     this.#urgent = [];
     const isSuspect = suspect !== null && !suspect.internal && suspect.lost >= MAX_TRIES;
@@ -255,9 +270,21 @@ export class Requests {
     return found;
   }
 
+  /** Return the subscriptions for which the application is asked for a token. */
+  preparing() {
+    return [...this.#all.values()].filter((one) => one.progress === Progress.PREPARING);
+  }
+
   /** Return the calls that were never sent, in their order. */
   neverSent() {
     return [...this.#all.values()].filter((one) => !one.wasSent && !one.internal);
+  }
+
+  #setToken(request, token) {
+    const change = byteLength(token) - byteLength(request.token);
+    request.token = token;
+    request.size += change;
+    if (!request.internal) this.#bytes += change;
   }
 
   #nextQueue() {

@@ -3,6 +3,16 @@
 /** How long the application's token function may take. */
 export const TOKEN_SECONDS = 30;
 
+/**
+ * The part of a token's time after which the client asks for the next one, and the part over which that is spread at
+ * random: tokens of many clients may have been made together.
+ */
+export const REFRESH_FROM = 0.75;
+export const REFRESH_SPREAD = 0.15;
+
+/** A token that expires sooner is not replaced. The function may give one token again and again, until it expires. */
+export const SHORTEST_TOKEN_SECONDS = 1;
+
 /** How long the opening handshake may take, with the look-up of the name and TLS. */
 export const HANDSHAKE_SECONDS = 15;
 

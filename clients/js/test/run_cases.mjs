@@ -45,7 +45,7 @@ class Run {
       case "call":
         return machine.call(now, first, second, third ?? null);
       case "subscribe":
-        return machine.subscribe(now, first, second?.last ?? 0, second?.timeout ?? null);
+        return machine.subscribe(now, first, second?.last ?? 0, second?.timeout ?? null, second?.token ?? null);
       case "unsubscribe":
         return machine.unsubscribe(now, first, second?.timeout ?? null);
       case "cancel":
@@ -58,6 +58,10 @@ class Run {
         return machine.tokenReady(now, attempt(second), first);
       case "token_failed":
         return machine.tokenFailed(now, attempt(second), first);
+      case "channel_token":
+        return machine.channelTokenReady(now, first, second);
+      case "channel_token_failed":
+        return machine.channelTokenFailed(now, first, second);
       case "opened":
         return machine.opened(now, attempt(first));
       case "welcome": {
@@ -91,6 +95,10 @@ class Run {
     switch (effect.type) {
       case "AskToken":
         return ["ask_token"];
+      case "AskNewToken":
+        return ["ask_new_token"];
+      case "AskChannelToken":
+        return ["ask_channel_token", effect.request, effect.channel, effect.source];
       case "Connect":
         return ["connect", effect.query, effect.token];
       case "Send":

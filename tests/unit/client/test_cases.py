@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from wsd.client.effects import (
+    AskChannelToken,
+    AskNewToken,
     AskToken,
     Connect,
     Deliver,
@@ -75,7 +77,9 @@ class Run:
 
     def _subscribe(self, now: float, channel: str, options: dict[str, Any] | None = None) -> int:
         options = options or {}
-        return self.machine.subscribe(now, channel, options.get("last", 0), options.get("timeout"))
+        return self.machine.subscribe(
+            now, channel, options.get("last", 0), options.get("timeout"), options.get("token")
+        )
 
     def _unsubscribe(self, now: float, channel: str, options: dict[str, Any] | None = None) -> int:
         return self.machine.unsubscribe(now, channel, (options or {}).get("timeout"))
@@ -112,6 +116,12 @@ class Run:
     def _token_failed(self, now: float, problem: str, attempt: int = 0) -> None:
         self.machine.token_failed(now, attempt or self._begun, problem)
 
+    def _channel_token(self, now: float, request: int, token: str | None) -> None:
+        self.machine.channel_token_ready(now, request, token)
+
+    def _channel_token_failed(self, now: float, request: int, problem: str) -> None:
+        self.machine.channel_token_failed(now, request, problem)
+
     def _opened(self, now: float, attempt: int = 0) -> None:
         self.machine.opened(now, attempt or self._begun)
 
@@ -136,9 +146,13 @@ class Run:
             assert effect.attempt == self._begun + 1, "attempts are counted"
             self._begun += 1
             return ["ask_token"]
-        if isinstance(effect, Connect | Send | Disconnect):
+        if isinstance(effect, AskNewToken | Connect | Send | Disconnect):
             assert effect.attempt == self._begun, "nothing is done with an earlier attempt"
         match effect:
+            case AskNewToken():
+                return ["ask_new_token"]
+            case AskChannelToken():
+                return ["ask_channel_token", effect.request, effect.channel, effect.source]
             case Connect():
                 return ["connect", effect.query, effect.token]
             case Send():
