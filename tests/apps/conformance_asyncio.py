@@ -41,7 +41,7 @@ class Program:
             case "connect":
                 self.connect(command)
             case "subscribe":
-                return await self.client.subscribe(channel, **say.handlers(), **given(command, "last"))
+                return await self.client.subscribe(channel, **say.subscribe_options(command))
             case "unsubscribe":
                 await self.client.unsubscribe(channel, **given(command))
             case "publish":

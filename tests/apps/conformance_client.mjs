@@ -92,6 +92,10 @@ async function publishUnencodable({ channel }) {
   return { codes: await Promise.all(calls.map((one) => one.then(() => "none", ({ code }) => code))) };
 }
 
+function defined(fields) {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
+}
+
 function picked(answer, names) {
   return Object.fromEntries(names.filter((name) => answer?.[name] !== undefined).map((name) => [name, answer[name]]));
 }
@@ -104,7 +108,7 @@ function call(command) {
   const options = { ...timeout, ...signalOf(command) };
   switch (command.do) {
     case "subscribe":
-      return client.subscribe(channel, null, last === undefined ? options : { ...options, last })
+      return client.subscribe(channel, null, { ...options, ...defined({ last, token: tokenOf(command) }) })
         .then((answer) => picked(answer, [...POSITION, "recovered", "count", "reason"]));
     case "unsubscribe": return client.unsubscribe(channel, null, options).then(() => ({}));
     case "publish": return client.publish(channel, data, options).then((answer) => picked(answer, POSITION));

@@ -7,7 +7,7 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -114,17 +114,27 @@ def client_options(command: Command, never: Callable[[], object]) -> Command:
     Careless.how = options.pop("careless", "")
     Careless.is_quiet = options.pop("quiet", False)
     options.pop("echo", None)
-    tokens = list(options.pop("tokens", ()))
+    token = token_option(options.pop("tokens", ()), never)
+    return {**options, **token, "on_state": report_state, "on_left": report_left, "on_error": report_error}
+
+
+def token_option(tokens: Iterable[str | None], never: Callable[[], object] = lambda: None) -> Command:
+    """Return the option `token`: a function that returns one of the tokens after the other, or nothing for none."""
+    left = list(tokens)
 
     def next_token() -> object:
-        token = tokens.pop(0) if len(tokens) > 1 else tokens[0]
+        token = left.pop(0) if len(left) > 1 else left[0]
         report("token_asked", token=token)
         if token is None:
             raise LookupError("no token today")
         return never() if token == "never" else str(token)
 
-    token: dict[str, Callable[[], object]] = {"token": next_token} if tokens else {}
-    return {**options, **token, "on_state": report_state, "on_left": report_left, "on_error": report_error}
+    return {"token": next_token} if left else {}
+
+
+def subscribe_options(command: Command) -> Command:
+    """Return the functions and arguments of `subscribe`."""
+    return {**handlers(), **given(command, "last", "token"), **token_option(command.get("tokens", ()))}
 
 
 def given(command: Command, *names: str) -> Command:

@@ -49,7 +49,7 @@ class Program:
         channel, given = command.get("channel", ""), say.given
         match command["do"]:
             case "subscribe":
-                return self.client.subscribe(channel, **say.handlers(), **given(command, "last"))
+                return self.client.subscribe(channel, **say.subscribe_options(command))
             case "unsubscribe":
                 self.client.unsubscribe(channel, **given(command))
             case "publish":
