@@ -2,11 +2,13 @@
 
 import contextlib
 import errno
+import json
 import os
 import random
 import re
 from collections.abc import Iterator
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 
 from wsd.publisher import Publisher, PublishError
 from wsd.publisher.address import URL_VARIABLE
@@ -18,7 +20,7 @@ from wsd.supervisor.errors import CommandError, ConfigError
 from wsd.supervisor.machine.private_files import read_secret
 from wsd.supervisor.state_dir.directory import StateDir
 from wsd.supervisor.unix_http import UnixConnection
-from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER
+from wsd.worker.contract.http_paths import HEALTH_PATH, OPERATOR_KEY_HEADER
 
 WRONG_REQUEST = frozenset({400, 401, 403, 404, 413})
 """HTTP statuses of a request that would be refused again."""
@@ -28,7 +30,7 @@ class LocalPublisher(Publisher):
     """A publisher for the operator of a local cluster. It needs no API key, and asks the workers on their sockets."""
 
     def __init__(self, state_dir: StateDir, *, retry_for: float) -> None:
-        """Raise NotRunningError or CommandError if no worker serves."""
+        """Raise NotRunningError or CommandError if no worker serves, or each stands alone."""
         headers = {OPERATOR_KEY_HEADER: _key(state_dir)}
         connections = Connections(lambda: _connect(state_dir), "", headers)
         name = f"the cluster in {state_dir.root}"
@@ -75,18 +77,31 @@ def mapped_errors() -> Iterator[None]:
 
 
 def _key(state_dir: StateDir) -> str:
-    """Return the operator's key. Raises NotRunningError or CommandError if no worker serves."""
+    """Return the operator's key. Raises NotRunningError or CommandError if no worker serves, or each stands alone."""
     try:
-        _connect(state_dir).close()
+        if _mode(state_dir) == "memory" and len(_sockets(state_dir)) > 1:
+            raise CommandError("without Redis every worker stands alone, and none knows the channels of the others")
         return read_secret(state_dir.operator_key_path)
-    except OSError as exc:
+    except (OSError, HTTPException) as exc:
         ControlClient(state_dir).call("GET", "/v1/status")  # says better what is wrong
-        raise CommandError(f"{exc.strerror} in {state_dir.root}; see `wsd status`") from None
+        raise CommandError(f"no worker answers in {state_dir.root} ({exc}); see `wsd status`") from None
+
+
+def _sockets(state_dir: StateDir) -> list[Path]:
+    """Return the sockets of the workers that serve, or have served."""
+    return [path for path in state_dir.sockets.glob("worker-*.sock") if re.fullmatch(r"worker-\d+\.sock", path.name)]
+
+
+def _mode(state_dir: StateDir) -> str:
+    """Return by which way a worker reaches the others. Raises OSError or HTTPException."""
+    with contextlib.closing(_connect(state_dir)) as connection:
+        connection.request("GET", HEALTH_PATH)
+        return str(json.loads(connection.getresponse().read())["websocket"]["mode"])
 
 
 def _connect(state_dir: StateDir) -> HTTPConnection:
     """Return a connection to one of the workers that serve. Raises OSError if there is none."""
-    sockets = [path for path in state_dir.sockets.glob("worker-*.sock") if re.fullmatch(r"worker-\d+\.sock", path.name)]
+    sockets = _sockets(state_dir)
     for path in random.sample(sockets, len(sockets)):
         connection = UnixConnection(path, TIMEOUT_SECONDS)
         with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):

@@ -90,8 +90,9 @@ async def test_workers_answer_operator_requests_only_with_the_key(tmp_path: Path
         assert (cluster.state_dir.root / "operator.key").stat().st_mode & 0o077 == 0
 
 
-async def test_without_redis_there_is_no_list_of_sessions(tmp_path: Path) -> None:
-    with Cluster(tmp_path, "--workers", "1", config="[redis]\nembedded = false\n") as cluster:
-        result = cluster.wsd("sessions")
-        assert (result.returncode, result.stderr.count("\n")) == (1, 1)
-        assert "without Redis every worker stands alone" in result.stderr
+async def test_without_redis_there_is_no_list_of_sessions_and_no_common_channel(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--workers", "2", config="[redis]\nembedded = false\n") as cluster:
+        for arguments in (["sessions"], ["publish", "news", "1"]):
+            result = cluster.wsd(*arguments)
+            assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+            assert "without Redis every worker stands alone" in result.stderr
