@@ -20,6 +20,7 @@ from wsd.worker.contract.redis_keys import (
     worker_sessions_key,
 )
 from wsd.worker.redis_client import Redis, open_redis
+from wsd.worker.security.channel_access import BY_APPLICATION, Grant
 from wsd.worker.sessions.memory_store import InMemorySessionStore
 from wsd.worker.sessions.redis_store import BATCH, RedisSessionStore
 from wsd.worker.sessions.session_store import Claim, SessionInfo, SessionState, SessionStore
@@ -142,6 +143,19 @@ async def test_many_are_created_detached_and_deleted_at_once(store: SessionStore
     assert await store.count() == 0
     assert await store.list_by_user("user-1") == []
     assert await store.list_by_worker("worker-a") == []
+
+
+async def test_what_a_member_was_given_is_kept_with_its_channel(store: SessionStore) -> None:
+    by_token = Grant(actions=("subscribe", "publish"), expires_at=1e10)
+    await store.create(session(1, channels=frozenset({"a", "b"}), grants={"a": by_token}))
+    await store.update_channels({"session-1": {"b": BY_APPLICATION, "c": True, "d": by_token, "e": False}})
+    found = (await store.list_by_user("ann"))[0]
+    assert found.channels == {"a", "b", "c", "d"}
+    assert found.grants == {"a": by_token, "b": BY_APPLICATION, "d": by_token}
+    await store.update_channels({"session-1": {"a": False, "b": True, "d": BY_APPLICATION}})
+    found = (await store.list_by_user("ann"))[0]
+    assert found.channels == {"b", "c", "d"}
+    assert found.grants == {"d": BY_APPLICATION}
 
 
 async def test_metadata_is_merged(store: SessionStore) -> None:

@@ -132,6 +132,7 @@ class ConnectionManager:
         connection = await worker.manager.connect(
             identity.user_id or worker.manager.guest_name(),
             identity.username or username,
+            identity=identity if identity.user_id else None,
             welcome=welcomes.append,
             outbox=handle.outbox if handle is not None else None,
         )

@@ -30,6 +30,7 @@ class Channels:
         """`timeout`: seconds that a client that joins, or reads a history, may wait for Redis."""
         self._rules = rules
         self.access = rules.access
+        self.open_to_publish = rules.open_to_publish
         self._channels: dict[str, Channel] = {}
         self._members = MemberMessages(fanout)
         self._catch_up = CatchUp(broker, self._channels, self._members, timeout)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from wsd.worker.contract.channel_rules import Allowed, ChannelPattern
 from wsd.worker.delivery.batch import SlowReaders
 from wsd.worker.security.channel_access import OPEN, ChannelAccess
-from wsd.worker.wire.channel_names import BROADCAST, DIRECT
+from wsd.worker.wire.channel_names import BROADCAST, DIRECT, is_channel
 
 UNNUMBERED_PREFIX = "~"
 """The beginning of the names of channels whose applications have a protocol of their own. Nothing is added to their
@@ -58,9 +58,10 @@ class ChannelRules:
         rules = [_Rule(ChannelPattern(pattern), chosen, _access(chosen)) for pattern, chosen in options.items()]
         self._rules = sorted(rules, key=lambda rule: rule.pattern.precision, reverse=True)
         self._closed = {BROADCAST: not client_broadcasts, DIRECT: not client_directs}
-        # Both are asked for every message.
+        # The first and the last are asked for every message.
         self.of = lru_cache(maxsize=10_000)(self._of)
         self.access = lru_cache(maxsize=10_000)(self._access_to)
+        self.open_to_publish = lru_cache(maxsize=10_000)(self._open_to_publish)
 
     def _of(self, channel: str) -> ChannelOptions:
         if channel.startswith(UNNUMBERED_PREFIX):
@@ -76,6 +77,13 @@ class ChannelRules:
             # These two belong to no user, whatever name a user has.
             access = replace(access, owner="" if channel in self._closed else owner)
         return replace(access, publish="server") if self._closed.get(channel) else access
+
+    def _open_to_publish(self, channel: str) -> bool:
+        """Return whether clients may use a channel of this name, and each of them may publish in it.
+
+        The name must have MAX_CHANNEL_LENGTH characters at most, since the answer is kept.
+        """
+        return is_channel(channel) and self.access(channel).is_open("publish")
 
     def _rule(self, channel: str) -> "_Rule | None":
         return next((rule for rule in self._rules if rule.pattern.matches(channel)), None)

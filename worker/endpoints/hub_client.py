@@ -29,7 +29,7 @@ from wsd.worker.manager.publisher import Published
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.security.credentials import Credentials
 from wsd.worker.wire import messages as wire
-from wsd.worker.wire.channel_names import BROADCAST, user_channel
+from wsd.worker.wire.channel_names import BROADCAST, MAX_CHANNEL_LENGTH, user_channel
 from wsd.worker.wire.close_codes import CloseCode
 from wsd.worker.wire.messages import WireError
 from wsd.worker.wire.position import Position
@@ -195,10 +195,12 @@ class Client:
                 return None
             self._active_at = now
             if isinstance(request, Publishing):
-                channel = published_in(request)
-                access = manager.access(channel)
-                if access.publish != "anyone" or access.owner is not None:  # `is_open`, without a call
-                    check_rules(manager, connection, "publish", channel, request.id)
+                if not (
+                    type(request) is wire.Publish  # the plain message: one look-up says that nothing speaks against it
+                    and len(request.channel) <= MAX_CHANNEL_LENGTH
+                    and manager.open_to_publish(request.channel)
+                ):
+                    check_rules(manager, connection, "publish", published_in(request), request.id)
                 full = self._under_way >= MAX_UNDER_WAY or self._under_way_bytes > MAX_UNDER_WAY_BYTES
                 if full or manager.authorize is not None:
                     return self._answer(request)

@@ -52,7 +52,7 @@ class DistributedWebSocketManager:
         self._peers = parts.peers
         self._statistics = parts.statistics
         self._fanout = parts.messages.fanout
-        self.access = parts.messages.channels.access  # the rules of a channel by its name; asked for every message
+        self.open_to_publish = self._channels.open_to_publish
 
     # Connections
 

@@ -16,7 +16,8 @@ DIRECT = "direct"
 USER_PREFIX = "!"
 """The first character of the name of a user's channel. No client can name a channel that begins with it."""
 
-CHANNEL_NAME = re.compile(r"[A-Za-z0-9_.:@/#-]{1,255}")
+MAX_CHANNEL_LENGTH = 255
+CHANNEL_NAME = re.compile(rf"[A-Za-z0-9_.:@/#-]{{1,{MAX_CHANNEL_LENGTH}}}")
 
 
 def user_channel(user_id: str) -> str:
