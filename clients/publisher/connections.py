@@ -30,9 +30,9 @@ class Connections:
     """
 
     def __init__(
-        self, connect: Callable[[], http.client.HTTPConnection], prefix: str, headers: Mapping[str, str]
+        self, connect: Callable[[], http.client.HTTPConnection], prefix: str, headers: Callable[[], Mapping[str, str]]
     ) -> None:
-        """`prefix` goes before all paths, and `headers` go with all requests."""
+        """`prefix` goes before all paths. `headers` returns those that go with a request."""
         self._connect = connect
         self._prefix = prefix
         self._headers = headers
@@ -66,9 +66,9 @@ class Connections:
         return None
 
     def _exchange(self, connection: http.client.HTTPConnection, method: str, target: str, body: bytes | None) -> Answer:
-        headers = {"Content-Type": "application/json"} if body is not None else {}
+        content_type = {"Content-Type": "application/json"} if body is not None else {}
         try:
-            connection.request(method, self._prefix + target, body, {**self._headers, **headers})
+            connection.request(method, self._prefix + target, body, {**self._headers(), **content_type})
             response = connection.getresponse()
             answer = Answer(
                 response.status,
@@ -97,7 +97,7 @@ def connections_to(address: Address, timeout: float, context: ssl.SSLContext | N
             return http.client.HTTPSConnection(address.host, address.port, timeout=timeout, context=context)
         return http.client.HTTPConnection(address.host, address.port, timeout=timeout)
 
-    return Connections(connect, address.prefix, headers)
+    return Connections(connect, address.prefix, lambda: headers)
 
 
 def _close_all(kept: deque[tuple[int, http.client.HTTPConnection]]) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
@@ -31,8 +31,8 @@ class LocalPublisher(Publisher):
 
     def __init__(self, state_dir: StateDir, *, retry_for: float) -> None:
         """Raise NotRunningError or CommandError if no worker serves, or each stands alone."""
-        headers = {OPERATOR_KEY_HEADER: _key(state_dir)}
-        connections = Connections(lambda: _connect(state_dir), "", headers)
+        _check(state_dir)
+        connections = Connections(lambda: _connect(state_dir), "", lambda: _headers(state_dir))
         name = f"the cluster in {state_dir.root}"
         self._sender = Sender(connections, name, "; see `wsd status`", timeout=TIMEOUT_SECONDS, retry_for=retry_for)
 
@@ -76,15 +76,20 @@ def mapped_errors() -> Iterator[None]:
         raise ConfigError(str(exc)) from None
 
 
-def _key(state_dir: StateDir) -> str:
-    """Return the operator's key. Raises NotRunningError or CommandError if no worker serves, or each stands alone."""
+def _headers(state_dir: StateDir) -> Mapping[str, str]:
+    """Return the header with the operator's key. A cluster that is started again has another one."""
+    return {OPERATOR_KEY_HEADER: read_secret(state_dir.operator_key_path)}
+
+
+def _check(state_dir: StateDir) -> None:
+    """Raise NotRunningError or CommandError if no worker serves, or each stands alone."""
     try:
-        if _mode(state_dir) == "memory" and len(_sockets(state_dir)) > 1:
-            raise CommandError("without Redis every worker stands alone, and none knows the channels of the others")
-        return read_secret(state_dir.operator_key_path)
+        mode = _mode(state_dir)
     except (OSError, HTTPException) as exc:
         ControlClient(state_dir).call("GET", "/v1/status")  # says better what is wrong
         raise CommandError(f"no worker answers in {state_dir.root} ({exc}); see `wsd status`") from None
+    if mode == "memory" and len(_sockets(state_dir)) > 1:
+        raise CommandError("without Redis every worker stands alone, and none knows the channels of the others")
 
 
 def _sockets(state_dir: StateDir) -> list[Path]:

@@ -294,6 +294,22 @@ def test_no_message_is_lost_or_doubled_while_workers_are_replaced(cluster: Clust
     cluster.wait_until_healthy()
 
 
+def test_a_channel_is_followed_across_a_stop_and_a_start_of_the_cluster(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--workers", "1") as stopped:
+        run(stopped, "publish", "room", "1")
+        with tail(stopped, "room", "--json") as following:
+            until(lambda: following.data == [1])
+            assert stopped.wsd("stop").returncode == 0
+            stopped.wait()
+            stopped.output_path.unlink()
+            stopped.launch()
+            stopped.wait_until_up()
+            run(stopped, "publish", "room", "2")
+            until(lambda: following.data == [1, 2])
+            assert following.end(signal.SIGINT) == 0
+        assert following.problems[0].startswith("wsd: waiting: the cluster in")
+
+
 def test_what_a_short_history_no_longer_has_is_told(cluster: Cluster) -> None:
     with tail(cluster, "short", "--json") as following:
         until(lambda: following.problems)
