@@ -10,13 +10,15 @@ import pytest
 
 from wsd.supervisor.cli.app import COMMANDS
 from wsd.supervisor.config.keys import REMOVED_KEYS, SECTIONS, all_keys
+from wsd.worker.application.cluster import Cluster
 from wsd.worker.wire.close_codes import CloseCode
 from wsd.worker.wire.messages import ErrorCode
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOT_SETTINGS = {"nginx.conf", "dashboard.key", "websocket.mode", "websocket.breaker", "websocket.send"}
-"""Other names that look like settings: files, fields of /health, a function of Starlette."""
+NOT_SETTINGS |= {f"cluster.{name}" for name in dir(Cluster)}
+"""Other names that look like settings: files, fields of /health, a function of Starlette, methods of applications."""
 
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 

@@ -1,0 +1,83 @@
+"""The applications in docs/applications.md, as they stand there: under Starlette's TestClient and under `wsd start`."""
+
+import importlib.util
+import json
+import re
+import shutil
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+from websockets.asyncio.client import connect
+
+from tests.support.cluster import ROOT, Cluster
+from tests.support.server import get
+from tests.support.waiting import eventually
+
+EXAMPLES = ROOT / "examples"
+DOCUMENT = (ROOT / "docs" / "applications.md").read_text("utf-8")
+SHOWN = dict(re.findall(r"```python\n# (\w+)\.py\n(.*?)```", DOCUMENT, re.DOTALL))
+
+
+def example(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module: ModuleType = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["rooms", "numbered_rooms"])
+def test_what_the_document_shows_is_the_example(name: str) -> None:
+    assert SHOWN[name] == (EXAMPLES / f"{name}.py").read_text("utf-8")
+
+
+def test_rooms() -> None:
+    with TestClient(example("rooms").app) as client:
+        with client.websocket_connect("/rooms/a?name=ann") as ann:
+            ann.send_text("hello")
+            assert ann.receive_json() == {"from": "ann", "text": "hello"}
+            with client.websocket_connect("/rooms/a?name=bob") as bob:
+                assert bob.receive_json() == {"from": "ann", "text": "hello"}, "the newest messages come first"
+                assert sorted(client.get("/rooms/a/members").json()) == ["ann", "bob"]
+                assert client.post("/rooms/a?text=tea").json() == {"everywhere": True}
+                assert ann.receive_json() == bob.receive_json() == {"from": "the server", "text": "tea"}
+
+
+def test_rooms_whose_clients_come_back() -> None:
+    with TestClient(example("numbered_rooms").app) as client:
+        with client.websocket_connect("/rooms/a?name=ann") as ann:
+            with client.websocket_connect("/rooms/a?name=bob") as bob:
+                token = bob.receive_json()["token"]
+                ann.receive_json()
+                ann.send_text("one")
+                at = bob.receive_json()["at"]
+                bob.close(4000)  # not 1000, which would end its session
+            ann.send_text("two")
+            assert [ann.receive_json()["data"] for _ in range(2)] == ["one", "two"]
+            with client.websocket_connect(f"/rooms/a?name=bob&token={token}&at={at}") as bob:
+                frames = [bob.receive_json(), bob.receive_json()]
+                assert [one["data"] for one in frames if "data" in one] == ["two"]
+            with client.websocket_connect(f"/rooms/a?name=cem&at={at}") as cem:
+                frames = [cem.receive_json(), cem.receive_json()]
+                assert [one["data"] for one in frames if "data" in one] == ["two"]
+
+
+@pytest.mark.anyio
+async def test_rooms_under_wsd_start(tmp_path: Path) -> None:
+    shutil.copy(EXAMPLES / "rooms.py", tmp_path)
+    with Cluster(tmp_path, "--workers", "2", "--app", "rooms:app") as cluster:
+        async with AsyncExitStack() as stack:
+            url = f"ws://127.0.0.1:{cluster.port}/rooms/a?name="
+            members = [await stack.enter_async_context(connect(url + name)) for name in ("ann", "bob", "cem", "dan")]
+            await eventually(lambda: all(worker.connections for worker in cluster.status().workers))
+            await members[0].send("hello")
+            for member in members:
+                assert json.loads(await member.recv()) == {"from": "ann", "text": "hello"}
+            assert sorted(json.loads(get(cluster.port, "/rooms/a/members")[2])) == ["ann", "bob", "cem", "dan"]
