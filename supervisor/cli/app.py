@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wsd.supervisor.cli import bench, chaos, config, doctor, logs, messages, operations, sessions, start, status
+from wsd.supervisor.cli import bench, chaos, config, doctor, logs, messages, operations, sessions, start, status, token
 from wsd.supervisor.errors import CommandError, ExitCode
 from wsd.supervisor.machine.standard_streams import (
     encode_everything,
@@ -42,6 +42,7 @@ COMMANDS = (
     messages.history,
     messages.presence,
     messages.tail,
+    token.token,
     logs.events,
     logs.logs,
     doctor.doctor,

@@ -38,6 +38,16 @@ async def test_a_client_with_one_token_gives_up_when_it_has_expired(cluster: Clu
             await client.publish("numbers", 1)
 
 
+async def test_the_command_makes_tokens_that_the_workers_accept(cluster: Cluster) -> None:
+    made = cluster.wsd("token", "--user", "42", "--name", "Ann", "--ttl", "60")
+    assert made.returncode == 0
+    async with WsdClient(cluster.url, token=made.stdout.strip()) as client:
+        await client.publish("room", 1)
+        assert client.user is not None
+        assert (client.user.user_id, client.user.username) == ("42", "Ann")
+        assert 0 < client.welcome["token_expires_in"] <= 60
+
+
 async def test_a_function_without_a_token_is_asked_again(cluster: Cluster) -> None:
     asked: list[int] = []
 
