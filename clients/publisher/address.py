@@ -1,4 +1,4 @@
-"""Where a publisher finds the cluster: its URL and the API key."""
+"""The address of a cluster: its URL, and the API key."""
 
 import os
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What an HTTP answer of the cluster means, and why there is none."""
+"""The meaning of HTTP answers, and of errors in the place of an answer."""
 
 import http.client
 import json
@@ -29,7 +29,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a request was not carried out.
+    """The reason for which a request was not carried out.
 
     `wait`: the pause in seconds that the server asks for. `answer`: the JSON in the answer, or None.
     """

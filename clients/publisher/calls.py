@@ -1,4 +1,4 @@
-"""What each method of a publisher sends, and how the answer is read."""
+"""The requests of a publisher, and the functions that read their answers."""
 
 import json
 import secrets

@@ -1,4 +1,4 @@
-"""What the methods of a publisher take and return."""
+"""Arguments and results of the methods of a publisher."""
 
 from dataclasses import dataclass
 from typing import Any, NotRequired, TypedDict
@@ -21,7 +21,7 @@ class OutgoingMessage(TypedDict):
 
 @dataclass(frozen=True)
 class PublishResult:
-    """What became of a message in one channel.
+    """The result of publishing a message in one channel.
 
     `channel` is "direct" for a message to a user, and "broadcast" for a message to everybody. `everywhere` is False
     while Redis is away: the clients of other nodes get the message later. `durable` tells whether Redis has stored the
@@ -60,7 +60,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Presence:
-    """Who is in a channel. `count` counts all members, `members` lists at most 1000."""
+    """The members of a channel. `count` counts all members, `members` lists at most 1000."""
 
     channel: str
     count: int

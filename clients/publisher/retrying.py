@@ -1,4 +1,4 @@
-"""When a request is sent again. All times are in seconds."""
+"""The rules by which a request is sent again. All times are in seconds."""
 
 from typing import Final
 
@@ -11,7 +11,10 @@ REMEMBERED_SECONDS: Final = 120.0
 
 
 def check_times(timeout: float, retry_for: float) -> None:
-    """Raise ValueError for times with which a message could be published twice, or never."""
+    """Check the times that an application has given.
+
+    Raises ValueError for times with which a message could be published twice, or never.
+    """
     if not 0 < timeout < REMEMBERED_SECONDS:
         raise ValueError(f"timeout must be above 0 and below {REMEMBERED_SECONDS:g} s, got {timeout!r}")
     if not 0 <= retry_for <= REMEMBERED_SECONDS - timeout:

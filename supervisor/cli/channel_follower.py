@@ -1,4 +1,4 @@
-"""How `wsd tail` follows a channel: what it has shown, and what it asks for next."""
+"""The way of `wsd tail` through the history of a channel: each message once, and every gap told."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What `wsd publish`, `wsd history`, `wsd presence` and `wsd tail` print."""
+"""The output of `wsd publish`, `wsd history`, `wsd presence` and `wsd tail`."""
 
 import json
 from collections.abc import Iterable

@@ -30,7 +30,7 @@ class LocalPublisher(Publisher):
     """A publisher for the operator of a local cluster. It needs no API key, and asks the workers on their sockets."""
 
     def __init__(self, state_dir: StateDir, *, retry_for: float) -> None:
-        """Raise NotRunningError or CommandError if no worker serves, or each stands alone."""
+        """Look for a worker that serves. Raises NotRunningError or CommandError if there is none."""
         _check(state_dir)
         connections = Connections(lambda: _connect(state_dir), "", lambda: _headers(state_dir))
         name = f"the cluster in {state_dir.root}"
@@ -82,7 +82,7 @@ def _headers(state_dir: StateDir) -> Mapping[str, str]:
 
 
 def _check(state_dir: StateDir) -> None:
-    """Raise NotRunningError or CommandError if no worker serves, or each stands alone."""
+    """Check that a worker serves, and that it knows the others. Raises NotRunningError or CommandError."""
     try:
         mode = _mode(state_dir)
     except (OSError, HTTPException) as exc:
