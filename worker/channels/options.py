@@ -70,7 +70,12 @@ class ChannelRules:
         return rule.options if rule is not None else DEFAULT
 
     def _access_to(self, channel: str) -> ChannelAccess:
-        """Return who may do what in a channel. A broadcast is published in BROADCAST, a direct message in DIRECT."""
+        """Return who may do what in a channel. A broadcast is published in BROADCAST, a direct message in DIRECT.
+
+        A channel that no client of the hub can name is the application's, and has no rules.
+        """
+        if not is_channel(channel) and channel not in self._closed:
+            return OPEN
         rule = self._rule(channel)
         access = rule.access if rule is not None else OPEN
         if rule is not None and (owner := rule.pattern.owner(channel)) is not None:

@@ -96,6 +96,8 @@ class Membership:
         if limit and channel not in outbox.channels and len(self._fanout.members(channel)) >= limit:
             raise ChannelFullError(f"{channel} may have {limit} members on a worker")
         with self._channels.holding(channel):
+            if channel in outbox.channels and grant is not None:
+                self._give(outbox, channel, identity, grant)  # now, so that no earlier token ends meanwhile
             if channel not in outbox.channels or grant is not None:
                 member = self._with(grant, outbox, channel) or True
                 await self._keeper.set_membership(outbox.session_id, channel, member)
@@ -104,8 +106,8 @@ class Membership:
 
     async def renew(self, outbox: Outbox, channel: str, identity: Identity, grant: Grant) -> None:
         """Give a member a grant in place of an earlier one."""
+        self._give(outbox, channel, identity, grant)  # first, so that the earlier token does not end meanwhile
         await self._keeper.set_membership(outbox.session_id, channel, self._with(grant, outbox, channel) or True)
-        self._give(outbox, channel, identity, grant)
 
     async def leave(self, outbox: Outbox, channel: str) -> None:
         """Take a connection out of a channel that it is in, and forget it in the session."""

@@ -71,8 +71,8 @@ def test_a_pattern_with_a_user_matches_what_it_matches_with_a_star(pattern: str,
 @example(pattern="user:{user_id}:*", one="ann", other="an", text="x")
 def test_no_two_users_may_use_one_channel(pattern: str, one: str, other: str, text: str) -> None:
     channel = filled(pattern, one, text)
-    access = ChannelRules(f'{{"{pattern}": {{}}}}').access(channel)
     assert ChannelPattern(pattern).matches(channel)
+    access = ChannelAccess(owner=ChannelPattern(pattern).owner(channel))
     assert len([user for user in {one, other} if refusal(access, Identity(user), "subscribe") is None]) <= 1
 
 
@@ -135,3 +135,10 @@ def test_clients_may_be_kept_from_broadcasts_and_from_direct_messages() -> None:
     assert (rules.access("broadcast").publish, rules.access("direct").publish) == ("server", "anyone")
     rules = ChannelRules('{"direct": {"allow_publish": "anyone"}}', client_directs=False)
     assert (rules.access("broadcast").publish, rules.access("direct").publish) == ("anyone", "server")
+
+
+@pytest.mark.parametrize("channel", ["~chat", "=chat", "!ann", "room 1", ""])
+def test_a_channel_that_no_client_can_name_has_no_rules(channel: str) -> None:
+    rules = ChannelRules('{"*": {"allow_publish": "server", "allow_subscribe": "nobody"}}')
+    assert rules.access(channel) == ChannelAccess()
+    assert not rules.open_to_publish(channel)

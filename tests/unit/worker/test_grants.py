@@ -109,6 +109,26 @@ async def test_the_end_of_a_token_takes_only_what_the_token_gave() -> None:
         assert ann.channels == {"by-token"}, "the application has put the client there"
 
 
+@pytest.mark.parametrize("way", ["renew", "join"])
+async def test_a_token_that_is_replaced_does_not_end_while_the_new_one_is_stored(way: str) -> None:
+    async with running() as one:
+        ann = await one.manager.connect("ann")
+        await one.manager.join(ann, "by-token", grant=token(0.1))
+        replacing = (
+            one.manager.renew(ann, "by-token", token(600))
+            if way == "renew"
+            else one.manager.join(ann, "by-token", last=1, grant=token(600))
+        )
+        task = asyncio.ensure_future(replacing)
+        asyncio.get_running_loop().call_soon(time.sleep, 0.15)  # the first token ends before the store answers
+        await task
+        assert ann.channels == {"by-token"}
+        session = await one.store.get(ann.session_id)
+        assert session is not None
+        assert session.channels == {"by-token"}
+        assert session.grants["by-token"].expires_at > time.time() + 500
+
+
 async def test_nothing_is_kept_of_a_connection_that_has_ended_or_of_one_without_a_grant() -> None:
     async with running() as one:
         ann, bob = await one.manager.connect("ann"), await one.manager.connect("bob")
