@@ -13,6 +13,7 @@ from wsd.worker.health import WorkerHealth, judge
 from wsd.worker.heartbeat import HeartbeatTask, Load
 from wsd.worker.logs import get_logger
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
+from wsd.worker.security.api_keys import ApiKeys
 
 logger = get_logger(__name__)
 
@@ -28,9 +29,11 @@ class Worker:
 
         `memory`: shared with other workers of this process, in place of a Redis.
 
-        Raises ValueError for a malformed Redis URL, and for an authorization that cannot be loaded.
+        Raises ValueError for a malformed Redis URL, for API keys that cannot be read, and for an authorization that
+        cannot be loaded.
         """
         self.env = env
+        self.api_keys = ApiKeys(env.api_key, env.api_keys)
         self.pid = os.getpid()
         self.loop: asyncio.AbstractEventLoop | None = None  # the one that the worker was started on
         roster = Roster(env.heartbeat_interval, grace=env.heartbeat_ttl)

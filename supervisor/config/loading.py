@@ -17,10 +17,20 @@ import msgspec
 from msgspec import inspect as types
 
 from wsd.supervisor.config.environment import read_environ
-from wsd.supervisor.config.keys import PATH_KEYS, RULE_PREFIX, SECRET_KEYS, SECTIONS, Key, channels_section, pattern_of
+from wsd.supervisor.config.keys import (
+    PATH_KEYS,
+    RULE_PREFIX,
+    SECTIONS,
+    Key,
+    api_key_of,
+    channels_section,
+    is_secret,
+    kind_of,
+    pattern_of,
+)
 from wsd.supervisor.config.layers import Layer, Setting
 from wsd.supervisor.config.rules import check_rules
-from wsd.supervisor.config.settings import ChannelConfig, Config, Section
+from wsd.supervisor.config.settings import ApiKeyConfig, ChannelConfig, Config, Section
 from wsd.supervisor.config.toml_file import read_toml
 from wsd.supervisor.config.wording import brief, describe_type
 from wsd.supervisor.errors import ConfigError
@@ -127,11 +137,15 @@ def build(settings: Mapping[Key, Setting]) -> Config:
         }
         sections[name] = kind(**values)
     given: dict[str, dict[str, Any]] = {"*": {}}
+    keys: dict[str, dict[str, Any]] = {}
     for (section, key), setting in settings.items():
         if (pattern := pattern_of(section)) is not None:
             given.setdefault(pattern, {})[key] = _convert(section, key, setting)
+        elif (name := api_key_of(section)) is not None:
+            keys.setdefault(name, {})[key] = _convert(section, key, setting)
     channels = {pattern: ChannelConfig(**values) for pattern, values in given.items()}
-    config = Config(**sections, channels=channels)  # type: ignore[arg-type]
+    api_keys = {name: ApiKeyConfig(**values) for name, values in keys.items()}
+    config = Config(**sections, channels=channels, api_keys=api_keys)  # type: ignore[arg-type]
     check_rules(config, settings)
     return config
 
@@ -141,7 +155,7 @@ def _convert(section: str, key: str, setting: Setting) -> Any:
 
     Raises ConfigError.
     """
-    fields = msgspec.structs.fields(SECTIONS.get(section, ChannelConfig))
+    fields = msgspec.structs.fields(kind_of(section))
     wanted = next(field.type for field in fields if field.name == key)
     value = setting.value
     if setting.is_text:
@@ -153,7 +167,7 @@ def _convert(section: str, key: str, setting: Setting) -> Any:
     try:
         return msgspec.convert(value, wanted, strict=not setting.is_text)
     except (msgspec.ValidationError, UnicodeError):  # UnicodeError: bytes of the environment that are not UTF-8
-        is_secret = (section, key) in {*SECRET_KEYS, ("redis", "url")}
-        shown = "something else" if is_secret else brief(value)
+        hidden = is_secret((section, key)) or (section, key) == ("redis", "url")
+        shown = "something else" if hidden else brief(value)
         problem = f"{section}.{key} must be {describe_type(wanted, value)}, got {shown}"
         raise ConfigError(f"{setting.source}: {problem}") from None

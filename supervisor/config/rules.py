@@ -5,18 +5,22 @@ import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
-from wsd.supervisor.config.keys import BYTE_KEYS, RULE_PREFIX, Key, all_keys, channels_section
+from wsd.supervisor.config.keys import BYTE_KEYS, RULE_PREFIX, Key, all_keys, api_key_section, channels_section
 from wsd.supervisor.config.layers import Setting
 from wsd.supervisor.config.redis_url import redacted, redis_url_problem
 from wsd.supervisor.config.settings import Config
 from wsd.supervisor.config.wording import brief
 from wsd.supervisor.errors import ConfigError
+from wsd.worker.contract.channel_rules import pattern_problem
 
 MAX_TEXT_LENGTH = 32_768
 """The most characters of a setting. Workers get settings in their environment, where Linux limits one to 128 KB."""
 
 MAX_NODE_ID_LENGTH = 255
 """The most characters of a node id, which is a part of many keys in Redis. A host name is not longer."""
+
+MAX_KEY_LENGTH = 512
+"""The most characters of an API key. A request carries it in one header."""
 
 WILDCARDS = ("", "0.0.0.0", "::")
 """Values of cluster.host that mean every address, so that none can be sent to clients."""
@@ -31,7 +35,7 @@ def check_rules(config: Config, settings: Mapping[Key, Setting]) -> None:
 
     Raises ConfigError for the first rule that is broken.
     """
-    for find in (_in_texts, _in_cluster, _in_redis, _in_nginx, _in_security, _in_channels, _in_health):
+    for find in (_in_texts, _in_cluster, _in_redis, _in_nginx, _in_security, _in_channels, _in_api_keys, _in_health):
         for section, key, problem in find(config):
             source = settings[section, key].source if (section, key) in settings else "default"
             raise ConfigError(f"{source}: {section}.{key} {problem}")
@@ -116,6 +120,24 @@ def _in_channels(config: Config) -> Iterator[Problem]:
             if key.startswith(RULE_PREFIX) and getattr(options, key) == "token":
                 problem = f'is "token", which needs one of security.{", ".join(keys)}'
                 yield channels_section(pattern), key, problem
+
+
+def _in_api_keys(config: Config) -> Iterator[Problem]:
+    owners = {config.security.api_key: "security.api_key"} if config.security.api_key else {}
+    for name, chosen in config.api_keys.items():
+        section = api_key_section(name)
+        if not re.fullmatch(rf"[!-~]{{1,{MAX_KEY_LENGTH}}}", chosen.key):
+            yield section, "key", f"must be 1 to {MAX_KEY_LENGTH} visible characters of ASCII, as a header carries them"
+        if chosen.key in owners:
+            yield section, "key", f"is the key of {owners[chosen.key]}, too: each needs one of its own"
+        owners[chosen.key] = section
+        if not chosen.rights:
+            yield section, "rights", "must name at least one right, or the key could do nothing"
+        if not chosen.channels:
+            yield section, "channels", 'must hold at least one pattern, such as "*" for all channels'
+        for pattern in chosen.channels:
+            if problem := pattern_problem(pattern):
+                yield section, "channels", f"holds {brief(pattern)}, which {problem}"
 
 
 def _in_health(config: Config) -> Iterator[Problem]:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from wsd.worker.contract.api_keys import ALL_CHANNELS, Right
 from wsd.worker.contract.channel_rules import Allowed
 from wsd.worker.contract.environment import ADMIN_ALLOW, SENSITIVE_FIELDS
 
@@ -159,6 +160,14 @@ class ChannelConfig(Section, frozen=True):
     allow_presence: Allowed = "anyone"
 
 
+class ApiKeyConfig(Section, frozen=True):
+    """An API key that may do some kinds of requests in some channels."""
+
+    key: str = ""
+    rights: tuple[Right, ...] = ()
+    channels: tuple[str, ...] = (ALL_CHANNELS,)
+
+
 class LogConfig(Section, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["text", "json"] = "text"
@@ -179,6 +188,7 @@ class Config(Section, frozen=True):
     dashboard: DashboardConfig = DashboardConfig()
     log: LogConfig = LogConfig()
     channels: dict[str, ChannelConfig] = msgspec.field(default_factory=lambda: {"*": ChannelConfig()})  # by pattern
+    api_keys: dict[str, ApiKeyConfig] = {}  # by name
 
 
 def with_workers(config: Config, workers: int) -> Config:

@@ -7,10 +7,19 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from wsd.supervisor.config.keys import CHANNELS, PATH_KEYS, REMOVED_KEYS, SECTIONS, all_keys, channels_section
+from wsd.supervisor.config.keys import (
+    API_KEYS,
+    CHANNELS,
+    PATH_KEYS,
+    REMOVED_KEYS,
+    SECTIONS,
+    all_keys,
+    api_key_section,
+    channels_section,
+)
 from wsd.supervisor.config.layers import Layer, Setting
-from wsd.supervisor.config.settings import ChannelConfig
-from wsd.supervisor.config.wording import did_you_mean
+from wsd.supervisor.config.settings import ApiKeyConfig, ChannelConfig
+from wsd.supervisor.config.wording import brief, did_you_mean
 from wsd.supervisor.errors import ConfigError
 from wsd.worker.contract.channel_rules import pattern_problem
 
@@ -36,14 +45,17 @@ def read_toml(path: Path, name: str = "") -> Layer:
         raise ConfigError(f"{name} is not valid TOML: {exc}") from None
     layer: Layer = {}
     for section, content in document.items():
-        if section not in SECTIONS and section != CHANNELS:
-            hint = did_you_mean(section, [*SECTIONS, CHANNELS])
+        if section not in SECTIONS and section not in (CHANNELS, API_KEYS):
+            hint = did_you_mean(section, [*SECTIONS, CHANNELS, API_KEYS])
             raise ConfigError(f"{_place(path, text, section)}: unknown section [{section}]{hint}")
         if not isinstance(content, dict):
             wanted = f"[{section}] in single brackets" if isinstance(content, list) else f"[{section}]"
             raise ConfigError(f"{_place(path, text, section)}: {section} must be a section, {wanted}")
         if section == CHANNELS:
             layer.update(_read_channels(path, text, content))
+            continue
+        if section == API_KEYS:
+            layer.update(_read_api_keys(path, text, content))
             continue
         for key, value in content.items():
             source = _place(path, text, section, key)
@@ -93,6 +105,29 @@ def _read_channels(path: Path, text: str, content: dict[str, Any]) -> Layer:
                 hint = did_you_mean(key, ChannelConfig.__struct_fields__)
                 raise ConfigError(f"{source}: unknown key {section}.{key}{hint}")
             layer[section, key] = Setting(value, source)
+    return layer
+
+
+def _read_api_keys(path: Path, text: str, content: dict[str, Any]) -> Layer:
+    """Read the sections of API keys, whose `content` is by name. A value is not shown: it may be a secret.
+
+    Raises ConfigError.
+    """
+    layer: Layer = {}
+    for name, values in content.items():
+        section = api_key_section(name)
+        written = section if _line_of(text, section, None) else f'{API_KEYS}."{name}"'
+        source = _place(path, text, written if _line_of(text, written, None) else API_KEYS)
+        if not isinstance(values, dict):
+            raise ConfigError(f"{source}: {section} must be a section, such as [{API_KEYS}.orders]")
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
+            problem = "must be named with 1 to 64 of A-Z a-z 0-9 _ -"
+            raise ConfigError(f"{source}: [{API_KEYS}.{brief(name)}] {problem}")
+        for key, value in {"key": "", **values}.items():  # a section without a key is an error, not no section
+            if key not in ApiKeyConfig.__struct_fields__:
+                hint = did_you_mean(key, ApiKeyConfig.__struct_fields__)
+                raise ConfigError(f"{_place(path, text, written, key)}: unknown key {section}.{key}{hint}")
+            layer[section, key] = Setting(value, _place(path, text, written, key))
     return layer
 
 

@@ -28,6 +28,8 @@ def describe_type(wanted: Any, value: Any) -> str:
         case types.LiteralType():
             return "one of " + ", ".join(f'"{value}"' for value in info.values)
         case types.VarTupleType():
+            if isinstance(info.item_type, types.LiteralType):
+                return "a list of " + ", ".join(f'"{value}"' for value in info.item_type.values)
             return "a list of strings"
         case types.IntType() | types.FloatType():
             noun = "an integer" if isinstance(info, types.IntType) else "a number"

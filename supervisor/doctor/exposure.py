@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from wsd.supervisor.config.keys import SECRET_KEYS
+from wsd.supervisor.config.keys import SECRET_KEYS, api_key_section
 from wsd.supervisor.config.loading import Loaded
 from wsd.supervisor.config.settings import Config
 from wsd.supervisor.monitoring.finding import Finding, ok, warning
@@ -83,11 +83,12 @@ def risks(config: Config) -> Iterator[Finding]:
 
 def _weak_secrets(config: Config) -> Iterator[Finding]:
     security = config.security
-    secrets = (
+    secrets = [
         ("security.jwt_secret", security.jwt_secret, JWT_SECRET_BYTES),
         ("security.api_key", security.api_key, TOKEN_BYTES),
         ("dashboard.token", config.dashboard.token, TOKEN_BYTES),
-    )
+        *((f"{api_key_section(name)}.key", each.key, TOKEN_BYTES) for name, each in config.api_keys.items()),
+    ]
     for name, secret, least in secrets:
         if secret and (len(secret.encode()) < least or len(set(secret)) < least // 3):
             yield warning(
@@ -134,6 +135,7 @@ def readable(path: Path) -> Iterator[Finding]:
 def _secret_files(loaded: Loaded) -> Iterator[Path]:
     """Yield the files that hold a secret: wsd.toml if a secret is set in it, and the TLS key."""
     secrets = [(section, key) for section, key in SECRET_KEYS if getattr(getattr(loaded.config, section), key)]
+    secrets += [(api_key_section(name), "key") for name in loaded.config.api_keys]
     given = [loaded.sources[key] for key in secrets if key in loaded.sources]
     if urlsplit(loaded.config.redis.url).password:
         given.append(loaded.sources.get(("redis", "url"), ""))

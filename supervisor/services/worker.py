@@ -143,6 +143,7 @@ class WorkerService(Service):
             handshake_burst=nginx.handshake_burst / share,
             operator_key=self._state_dir.operator_key(),
             channels=msgspec.json.encode(config.channels).decode(),
+            api_keys=msgspec.json.encode(config.api_keys).decode() if config.api_keys else "",
             jwt_public_key_digest=self._public_key_digest,
             events_path=str(self._state_dir.events),
         )

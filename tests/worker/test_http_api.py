@@ -123,7 +123,11 @@ async def test_others_publish_with_the_key(tmp_path: Path) -> None:
         await ask(ann, type="subscribe", channel="room")
         target = "/api/websocket/publish"
         answer = serving.request("POST", target, {"channel": "room", "data": {"n": 1}}, KEY)
-        assert answer == (200, {"published": 1, "distributed": True})
+        assert answer[0] == 200
+        [result] = answer[1].pop("results")
+        assert answer[1] == {"published": 1, "distributed": True}
+        assert result.pop("epoch")
+        assert result == {"channel": "room", "everywhere": True, "offset": 1, "durable": True}
         assert said(await receive(ann)) == {"type": "message", "channel": "room", "data": {"n": 1}}
         batch = [{"broadcast": True, "data": [2]}, {"user_id": "bob", "data": "three"}]
         status, body = serving.request("POST", target, batch, {"Authorization": "Bearer sesame"})
@@ -138,9 +142,14 @@ async def test_others_publish_with_the_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
-        ({"data": 1}, "message 0: needs one of channel, user_id, broadcast"),
+        ({"data": 1}, "message 0: needs one of channel, channels, user_id, broadcast"),
         ({"data": 1, "channel": "a", "broadcast": True}, "message 0: needs one of"),
         ([{"channel": "a", "data": 1}, {"user_id": "b"}], "missing required field `data`"),
+        ({"channel": "a", "channels": ["b"], "data": 1}, "message 0: needs one of"),
+        ({"channels": [], "data": 1}, "message 0: needs one of"),
+        ({"channels": ["a", "b", "a"], "data": 1}, "message 0: channels holds a channel twice"),
+        ({"channels": ["a", "no name!"], "data": 1}, "a channel name has"),
+        ([{"channels": ["a", "b"], "data": 1}] * 501, "a request may have 1000 messages, got 1002"),
         ({"channel": "no name!", "data": 1}, "a channel name has"),
         ({"channel": "a", "data": 1, "from": "me"}, "unknown field `from`"),
         ({"channel": "a", "data": "x" * 70_000}, "data may have 65536 bytes, got 70002"),
@@ -198,6 +207,40 @@ def test_publishing_over_http_needs_the_key(tmp_path: Path) -> None:
         status, _ = serving.request("POST", target, {"broadcast": True, "data": "x" * 1_100_000}, KEY)
         assert status == 413
         assert serving.request("POST", "/health")[0] == 405
+
+
+KEYS = json.dumps({"orders": {"key": "open", "rights": ["publish"], "channels": ["orders:*"]}})
+
+
+async def test_a_message_to_several_channels_counts_once_in_each_with_its_idempotency_key(tmp_path: Path) -> None:
+    with worker(tmp_path, api_key="sesame") as serving:
+        message = {"channels": ["a", "b"], "data": 1, "idempotency_key": "k"}
+        first, second = (serving.request("POST", "/api/websocket/publish", message, KEY)[1] for _ in range(2))
+        assert [(each["channel"], each["offset"]) for each in first["results"]] == [("a", 1), ("b", 1)]
+        assert second == first
+        status, page = serving.request("GET", "/api/websocket/history/a", None, KEY)
+        assert (status, page["offset"]) == (200, 1)
+
+
+def test_a_key_with_few_rights_may_do_nothing_else(tmp_path: Path) -> None:
+    key = {"Authorization": "Bearer open"}
+    target = "/api/websocket/publish"
+    refused = "the API key 'orders' has no right 'publish' in the channel "
+    with worker(tmp_path, api_keys=KEYS) as serving:
+        allowed = {"channel": "orders:1", "data": 1}
+        assert serving.request("POST", target, allowed, key)[0] == 200
+        for other, name in (
+            ({"channel": "room"}, "room"),
+            ({"channels": ["orders:2", "room"]}, "room"),
+            ({"user_id": "ann"}, "direct"),
+            ({"broadcast": True}, "broadcast"),
+        ):
+            answer = serving.request("POST", target, [allowed, {**other, "data": 1}], key)
+            assert answer == (403, {"error": f"{refused}'{name}'"})
+        status, answer = serving.request("GET", "/api/websocket/history/orders:1", None, key)
+        assert (status, answer) == (403, {"error": "the API key 'orders' has no right 'history'"})
+        assert serving.request("POST", target, allowed, KEY)[0] == 401
+        assert metrics_of(serving)["wsd_broker_published_total", ""] == 1
 
 
 def test_without_a_key_publishing_is_off(tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ class WorkerEnv:
     client_broadcasts: bool = _env("WSD_WORKER_CLIENT_BROADCASTS", True, "security.client_broadcasts")
     client_directs: bool = _env("WSD_WORKER_CLIENT_DIRECTS", True, "security.client_directs")
     api_key: str = _env("WSD_WORKER_API_KEY", "", "security.api_key")
+    api_keys: str = _env("WSD_WORKER_API_KEYS", "")  # the [api_keys] sections as JSON, by name
     authorize: str = _env("WSD_WORKER_AUTHORIZE", "", "security.authorize")
     authenticate: str = _env("WSD_WORKER_AUTHENTICATE", "", "security.authenticate")
     jwt_secret: str = _env("WSD_WORKER_JWT_SECRET", "", "security.jwt_secret")

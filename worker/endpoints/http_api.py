@@ -18,8 +18,9 @@ from wsd.worker.contract.http_paths import (
 )
 from wsd.worker.endpoints import operator_api
 from wsd.worker.endpoints.http_publishing import publish
-from wsd.worker.endpoints.responses import check_api_key, error_response, json_response
+from wsd.worker.endpoints.responses import error_response, json_response, key_of
 from wsd.worker.errors import RedisUnavailableError
+from wsd.worker.security.api_keys import refusal
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.channel_names import BROADCAST, check_channel
 from wsd.worker.wire.position import MAX_OFFSET
@@ -74,12 +75,13 @@ async def metrics(worker: Worker, request: Request) -> Response:
 
 
 async def history(worker: Worker, request: Request) -> Response:
-    """Answer with a page of a history, for a program that has the API key.
+    """Answer with a page of a history, for a program that has an API key.
 
     `?since=&limit=&reverse=` mean the same as in a client's request.
     """
-    if (refusal := check_api_key(request, worker.env.api_key, worker.env.operator_key)) is not None:
-        return refusal
+    key = key_of(worker, request, "history")
+    if isinstance(key, Response):
+        return key
     channel = request.scope["path"].removeprefix(HISTORY_PATH)
     try:
         since = _number(request, "since", 0, MAX_OFFSET)
@@ -88,6 +90,8 @@ async def history(worker: Worker, request: Request) -> Response:
             check_channel(channel, None)
     except (ValueError, wire.WireError) as exc:
         return error_response(400, str(exc))
+    if (problem := refusal(key, "history", [channel])) is not None:
+        return error_response(403, problem)
     reverse = request.query_params.get("reverse", "").lower() in ("1", "true")
     try:
         return json_response(await worker.manager.history(channel, since, max(1, limit), reverse=reverse))

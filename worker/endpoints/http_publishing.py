@@ -5,29 +5,50 @@ from msgspec import Raw, Struct
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from wsd.worker.endpoints.responses import check_api_key, error_response, json_response
+from wsd.worker.endpoints.responses import error_response, json_response, key_of
 from wsd.worker.errors import NotStoredError
 from wsd.worker.manager.publisher import Published
+from wsd.worker.security.api_keys import refusal
 from wsd.worker.wire import messages as wire
-from wsd.worker.wire.channel_names import check_channel
+from wsd.worker.wire.channel_names import BROADCAST, DIRECT, check_channel
 from wsd.worker.wire.redaction import PayloadFilter
 from wsd.worker.worker import Worker
 
 MAX_BATCH = 1000
-"""Messages in one request to publish."""
+"""Messages in one request to publish. A message to several channels counts once for each."""
 
 MAX_BODY_BYTES = 1_048_576
 """Bytes in the body of a request to publish."""
 
 
 class Outgoing(Struct, forbid_unknown_fields=True):
-    """A message from another program: to a channel, to a user, or to all clients with `broadcast`."""
+    """A message from another program: to one or several channels, to a user, or to all clients with `broadcast`."""
 
     data: Raw
     channel: str = ""
+    channels: list[str] = []
     user_id: str = ""
     broadcast: bool = False
     idempotency_key: wire.IdempotencyKey | None = None
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of the channels that the message goes to, as clients know them."""
+        if self.broadcast:
+            return [BROADCAST]
+        if self.user_id:
+            return [DIRECT]
+        return self.channels or [self.channel]
+
+
+class Result(Struct, frozen=True, omit_defaults=True):
+    """What became of a message in one channel. The position and `durable` are as in an ack of the protocol."""
+
+    channel: str
+    everywhere: bool
+    offset: int | None = None
+    epoch: str | None = None
+    durable: bool | None = None
 
 
 _one = msgspec.json.Decoder(Outgoing)
@@ -38,9 +59,10 @@ _bounded = PayloadFilter(())
 
 
 async def publish(worker: Worker, request: Request) -> Response:
-    """Publish one message or a list of them, for a program that has the API key."""
-    if (refusal := check_api_key(request, worker.env.api_key, worker.env.operator_key)) is not None:
-        return refusal
+    """Publish one message or a list of them, for a program that has an API key."""
+    key = key_of(worker, request, "publish")
+    if isinstance(key, Response):
+        return key
     body = bytearray()
     try:
         async for chunk in request.stream():
@@ -54,24 +76,39 @@ async def publish(worker: Worker, request: Request) -> Response:
         messages = [_checked(worker, message, number) for number, message in enumerate(messages)]
     except (msgspec.DecodeError, wire.WireError, UnicodeDecodeError, RecursionError) as exc:
         return error_response(400, str(exc))
-    if len(messages) > MAX_BATCH:
-        return error_response(400, f"a request may have {MAX_BATCH} messages, got {len(messages)}")
-    done: list[Published] = []
-    for message in messages:
-        try:
-            done.append(await _send(worker, message))
-        except NotStoredError as exc:
-            return error_response(503, f"message {len(done)} is not stored, those before it are published: {exc}")
-    return json_response({"published": len(done), "distributed": all(published.everywhere for published in done)})
+    count = sum(len(message.labels) for message in messages)
+    if count > MAX_BATCH:
+        return error_response(400, f"a request may have {MAX_BATCH} messages, got {count}")
+    if (problem := refusal(key, "publish", (label for message in messages for label in message.labels))) is not None:
+        return error_response(403, problem)
+    return await _publish_all(worker, messages)
+
+
+async def _publish_all(worker: Worker, messages: list[Outgoing]) -> Response:
+    """Publish messages in order, up to the first that is not stored. Answer with one result for each and channel."""
+    results: list[Result] = []
+    for number, message in enumerate(messages):
+        for label in message.labels:
+            try:
+                results.append(_result(label, await _send(worker, message, label)))
+            except NotStoredError as exc:
+                where = f"message {number}" + (f" in {label}" if message.channels else "")
+                error = f"{where} is not stored, those before it are published: {exc}"
+                return json_response({"error": error, "results": results}, 503)
+    everywhere = all(result.everywhere for result in results)
+    return json_response({"published": len(results), "distributed": everywhere, "results": results})
 
 
 def _checked(worker: Worker, message: Outgoing, number: int) -> Outgoing:
     """Return a message as it may be published. Raises WireError or UnicodeDecodeError for one that may not."""
-    targets = [bool(message.channel), bool(message.user_id), message.broadcast]
+    targets = [bool(message.channel), bool(message.channels), bool(message.user_id), message.broadcast]
     if sum(targets) != 1:
-        raise wire.WireError("invalid_request", f"message {number}: needs one of channel, user_id, broadcast")
-    if message.channel:
-        check_channel(message.channel, None)
+        raise wire.WireError("invalid_request", f"message {number}: needs one of channel, channels, user_id, broadcast")
+    if message.channel or message.channels:
+        for channel in message.labels:
+            check_channel(channel, None)
+        if len(set(message.labels)) < len(message.labels):
+            raise wire.WireError("invalid_request", f"message {number}: channels holds a channel twice")
     if message.user_id:
         wire.check_user(message.user_id, None)
     size = len(bytes(message.data))
@@ -82,11 +119,15 @@ def _checked(worker: Worker, message: Outgoing, number: int) -> Outgoing:
     return msgspec.structs.replace(message, data=_bounded(message.data))
 
 
-async def _send(worker: Worker, message: Outgoing) -> Published:
-    """Publish a message. Raises NotStoredError."""
+async def _send(worker: Worker, message: Outgoing, label: str) -> Published:
+    """Publish a message in one of its channels. Raises NotStoredError."""
     manager, key = worker.manager, message.idempotency_key or ""
-    if message.channel:
-        return await manager.publish(message.channel, message.data, idempotency_key=key)
     if message.user_id:
         return await manager.send_to_user(message.user_id, message.data, idempotency_key=key)
-    return await manager.broadcast(message.data, idempotency_key=key)
+    return await manager.publish(label, message.data, idempotency_key=key)
+
+
+def _result(label: str, done: Published) -> Result:
+    at = done.position
+    durable = bool(at) if done.kept else None
+    return Result(label, done.everywhere, at.offset if at else None, at.epoch if at else None, durable)

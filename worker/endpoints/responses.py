@@ -6,7 +6,12 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from wsd.worker.contract.api_keys import Right
 from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER
+from wsd.worker.security.api_keys import ApiKey, refusal, unlimited
+from wsd.worker.worker import Worker
+
+OPERATOR = unlimited("operator")
 
 
 def json_response(body: object, status: int = 200) -> Response:
@@ -24,15 +29,19 @@ def is_key(given: str, key: str) -> bool:
     return bool(key) and hmac.compare_digest(given.encode(), key.encode())
 
 
-def check_api_key(request: Request, key: str, operator_key: str) -> Response | None:
-    """Return the refusal of a request without the API key, or None.
+def key_of(worker: Worker, request: Request, right: Right) -> ApiKey | Response:
+    """Return the API key of a request that has a right somewhere, or the refusal of the request.
 
-    A request has the key in `Authorization: Bearer` or `X-API-Key`. If `key` is empty, the API is off. The operator of
-    this node needs no API key; nginx removes the header with the operator's key from the requests of its clients.
+    A request has the key in `Authorization: Bearer` or `X-API-Key`. Without any key in the settings, the API is off.
+    The operator of this node needs no API key; nginx removes the header with the operator's key from the requests of
+    its clients.
     """
-    if is_key(request.headers.get(OPERATOR_KEY_HEADER, ""), operator_key):
-        return None
-    if not key:
+    if is_key(request.headers.get(OPERATOR_KEY_HEADER, ""), worker.env.operator_key):
+        return OPERATOR
+    if not worker.api_keys:
         return error_response(404, "the API is off: set security.api_key")
     given = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
-    return None if is_key(given, key) else error_response(401, "wrong or missing API key")
+    key = worker.api_keys.find(given)
+    if key is None:
+        return error_response(401, "wrong or missing API key")
+    return key if (problem := refusal(key, right)) is None else error_response(403, problem)

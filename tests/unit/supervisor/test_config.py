@@ -9,14 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from wsd.supervisor.config.display import describe
+from wsd.supervisor.config.display import changes, describe
 from wsd.supervisor.config.environment import env_name
 from wsd.supervisor.config.keys import BYTE_KEYS, SECRET_KEYS, all_keys
 from wsd.supervisor.config.layers import Setting
 from wsd.supervisor.config.loading import build, current_directory, load
 from wsd.supervisor.config.redis_url import redacted, redis_url_problem
 from wsd.supervisor.config.rules import host_problem
-from wsd.supervisor.config.settings import ChannelConfig, Config
+from wsd.supervisor.config.settings import ApiKeyConfig, ChannelConfig, Config
 from wsd.supervisor.config.toml_file import MAX_FILE_BYTES
 from wsd.supervisor.config.wording import MAX_SHOWN_LENGTH
 from wsd.supervisor.errors import ConfigError
@@ -108,6 +108,26 @@ def test_the_configuration_describes_itself_as_toml_with_sources() -> None:
             '[channels."room:*"]\n\nhistory_size = -1\n',
             'wsd.toml line 3: channels."room:*".history_size must be an integer from 0 to 100000, got -1',
         ),
+        (
+            '[api_keys.a]\nrights = ["publish"]\n',
+            "wsd.toml line 1: api_keys.a.key must be 1 to 512 visible characters of ASCII, as a header carries them",
+        ),
+        ('[api_keys.a]\nkey = "k"\n', "api_keys.a.rights must name at least one right, or the key could do nothing"),
+        (
+            '[api_keys.a]\nkey = "k"\nrights = ["publsh"]\n',
+            'wsd.toml line 3: api_keys.a.rights must be a list of "channels", "disconnect", "history", "presence", ',
+        ),
+        (
+            '[api_keys.a]\nkey = "k"\nrights = ["publish"]\nchannels = ["a b"]\n',
+            'wsd.toml line 4: api_keys.a.channels holds "a b", which may hold only ',
+        ),
+        (
+            '[api_keys.a]\nkey = "k"\nrights = ["publish"]\n[api_keys.b]\nkey = "k"\nrights = ["publish"]\n',
+            "wsd.toml line 5: api_keys.b.key is the key of api_keys.a, too: each needs one of its own",
+        ),
+        ('[api_keys."a b"]\nkey = "k"\n', 'wsd.toml line 1: [api_keys."a b"] must be named with 1 to 64 of '),
+        ('[api_keys]\nkey = "k"\n', "api_keys.key must be a section, such as [api_keys.orders]"),
+        ("[api_keys.a]\nkeys = 1\n", "wsd.toml line 2: unknown key api_keys.a.keys, did you mean key?"),
         ("[clutser]\n", "wsd.toml line 1: unknown section [clutser], did you mean cluster?"),
         ("[cluster]\n\nwokers = 1\n", "wsd.toml line 3: unknown key cluster.wokers, did you mean workers?"),
         ("[cluster]\naffinity = 1\n", "wsd.toml line 2: unknown key cluster.affinity, did you mean nginx.affinity?"),
@@ -473,6 +493,19 @@ def test_every_setting_takes_or_refuses_every_text_of_the_environment(text: str)
         else:
             is_path = (section, key) in BYTE_KEYS
             assert is_path or "\n".join(describe(loaded)).encode()
+
+
+def test_the_values_of_api_keys_are_never_shown() -> None:
+    write('[api_keys.orders]\nkey = "sesame"\nrights = ["publish"]\n')
+    loaded = load({}, {}, None)
+    assert loaded.config.api_keys == {"orders": ApiKeyConfig(key="sesame", rights=("publish",), channels=("*",))}
+    shown = "\n".join(describe(loaded))
+    assert '[api_keys.orders]\nkey = "***"  # wsd.toml line 2\nrights = ["publish"]  # wsd.toml line 3\n' in shown
+    told = [text for _, text in changes(Config(), loaded.config)]
+    assert told == ["api_keys.orders.key: *** -> ***", 'api_keys.orders.rights: [] -> ["publish"]']
+    with pytest.raises(ConfigError) as refused:
+        build({("api_keys.orders", "key"): Setting(4711, "wsd.toml")})
+    assert "4711" not in str(refused.value)
 
 
 def test_the_tree_is_frozen() -> None:

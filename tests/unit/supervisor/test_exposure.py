@@ -33,6 +33,7 @@ def found(directory: Path, text: str) -> set[str]:
         ("0f1e2d3c4b5a69788796a5b4c3d2e1f0", "secret", {"security.jwt_secret"}),
         ("0f1e2d3c4b5a69788796a5b4c3d2e1f0", "a" * 64, {"security.jwt_secret"}),
         ("[security]", '[security]\napi_key = "key"', {"security.api_key"}),
+        ("[security]", '[api_keys.a]\nkey = "key"\nrights = ["publish"]\n[security]', {"api_keys.a.key"}),
         ("[security]", '[dashboard]\ntoken = "1234"\n[security]', {"dashboard.token"}),
         ("[security]", '[security]\nallowed_origins = ["https://a.example", "*"]', {"security.allowed_origins"}),
         ("[security]", '[security]\nallowed_origins = ["null"]', {"security.allowed_origins"}),
