@@ -141,8 +141,8 @@ def build(settings: Mapping[Key, Setting]) -> Config:
     for (section, key), setting in settings.items():
         if (pattern := pattern_of(section)) is not None:
             given.setdefault(pattern, {})[key] = _convert(section, key, setting)
-        elif (name := api_key_of(section)) is not None:
-            keys.setdefault(name, {})[key] = _convert(section, key, setting)
+        elif (owner := api_key_of(section)) is not None:
+            keys.setdefault(owner, {})[key] = _convert(section, key, setting)
     channels = {pattern: ChannelConfig(**values) for pattern, values in given.items()}
     api_keys = {name: ApiKeyConfig(**values) for name, values in keys.items()}
     config = Config(**sections, channels=channels, api_keys=api_keys)  # type: ignore[arg-type]
