@@ -54,7 +54,7 @@ def start_crowds(stack: ExitStack, site: Site, directory: Path, kinds: tuple[str
 
 
 def test_clients_of_all_kinds_lose_nothing(tmp_path: Path) -> None:
-    """Two tokens of each client end meanwhile, and no token is in a log."""
+    """Two tokens of each client are replaced meanwhile, and no token is in a log."""
     with site_of(tmp_path, 4, 8) as site:
         for name, fault in FAULTS.items():
             try_it(site, name, fault)

@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -48,9 +48,10 @@ def key_server(**keys: RSAPrivateKey) -> Iterator[KeyServer]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             status, body = served.answer()
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(body)
+            with suppress(OSError):  # the client has given up
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(body)
 
         def log_message(self, *arguments: object) -> None: ...
 

@@ -90,10 +90,11 @@ async def test_refreshes_count_as_other_requests_do(tmp_path: Path) -> None:
         await connection.close()
 
 
-@pytest.mark.parametrize("place", ["query", "header"])
-async def test_an_applications_own_function_checks_the_new_token(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize(("place", "protocol"), [("query", "wsd"), ("header", "uvicorn")])
+async def test_an_applications_own_function_checks_the_new_token(tmp_path: Path, place: str, protocol: str) -> None:
     copy_app("token_names", tmp_path)
-    with worker(tmp_path, authenticate="token_names:authenticate", handshake_timeout=0.5) as serving:
+    settings = {"authenticate": "token_names:authenticate", "handshake_timeout": 0.5, "protocol": protocol}
+    with worker(tmp_path, **settings) as serving:
 
         async def opened(text: str) -> Any:
             if place == "query":

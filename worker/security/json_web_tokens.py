@@ -20,7 +20,7 @@ from wsd.worker.security.authentication import (
     NewTokenNeededError,
     TokenExpiredError,
 )
-from wsd.worker.security.jwks_url import JWKSURL
+from wsd.worker.security.jwks_url import keys_behind
 
 if TYPE_CHECKING:
     import jwt
@@ -105,7 +105,7 @@ class JWTAuthenticator:
         if settings.jwks_file:
             self._keys = JWKSFile(Path(settings.jwks_file), clock).key
         elif settings.jwks_url:
-            self._keys = JWKSURL(settings.jwks_url, clock).key
+            self._keys = keys_behind(settings.jwks_url, clock).key
         else:
             key = settings.secret or _read(Path(settings.public_key_file), "security.jwt_public_key_file")
             for algorithm in settings.algorithms:

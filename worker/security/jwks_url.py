@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from enum import Enum, auto
+from functools import lru_cache
 from typing import Any
 
 from wsd.worker.logs import get_logger
@@ -44,13 +45,19 @@ def first_step(*, known: bool, age: float, rested: float, answers: bool) -> Step
     return Step.FETCH if known and not answers else Step.FETCH_AND_WAIT
 
 
+@lru_cache(maxsize=8)
+def keys_behind(url: str, clock: Callable[[], float] = time.monotonic) -> "JWKSURL":
+    """Return the keys behind a URL: one object for tokens of connections and of channels, so that both ask once."""
+    return JWKSURL(url, clock)
+
+
 class JWKSURL:
     """The keys of the set that a URL answers with, by id. One request is under way at most, in a thread.
 
     While the URL does not answer, the keys of the last answer hold.
     """
 
-    def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, url: str, clock: Callable[[], float]) -> None:
         """Nothing is fetched before the first token comes."""
         import jwt  # noqa: PLC0415 - 5 MB that only this kind of authentication needs
 

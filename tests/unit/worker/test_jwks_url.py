@@ -81,6 +81,15 @@ async def test_the_set_is_fetched_once_for_many_tokens_that_come_together(
     assert server.requests == 1
 
 
+async def test_tokens_of_connections_and_of_channels_share_one_set(
+    server: KeyServer, tokens: JWTAuthenticator, clock: Clock
+) -> None:
+    others = JWTAuthenticator(JWTSettings(jwks_url=server.url, algorithms=("RS256",)), clock)
+    await tokens.claims(OF_FIRST)
+    await others.claims(OF_FIRST)
+    assert server.requests == 1
+
+
 async def test_a_new_key_is_found_when_a_token_names_it_but_the_url_is_not_asked_for_every_token(
     server: KeyServer, tokens: JWTAuthenticator, clock: Clock
 ) -> None:
