@@ -1,5 +1,6 @@
 """How a block of `Cluster.serve` ends: by the application, by an exception, by the client, and by the worker."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 
@@ -34,6 +35,15 @@ async def received(connection: ClientConnection) -> str:
 async def test_a_block_that_is_done_closes_behind_all_that_was_sent(serving: Worker) -> None:
     async with open_at(serving, "returns") as connection:
         assert [await received(connection), await received(connection)] == ["x" * 100_000, "last"]
+        assert await close_of(connection) == (1000, "")
+
+
+async def test_a_client_has_some_seconds_to_read_what_was_sent_last(serving: Worker) -> None:
+    async with open_at(serving, "returns-much") as connection:
+        connection.transport.pause_reading()
+        await asyncio.sleep(1.5)  # the server's protocol alone gives it one second
+        connection.transport.resume_reading()
+        assert len(await received(connection)) == 4_000_000
         assert await close_of(connection) == (1000, "")
 
 

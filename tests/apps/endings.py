@@ -24,6 +24,12 @@ async def returns(websocket: WebSocket) -> None:
         await client.send("last")
 
 
+@app.websocket("/returns-much")
+async def returns_much(websocket: WebSocket) -> None:
+    async with cluster.serve(websocket) as client:
+        await client.send("x" * 4_000_000)
+
+
 @app.websocket("/raises/{what}")
 async def raises(websocket: WebSocket, what: str) -> None:
     async with cluster.serve(websocket) as client:

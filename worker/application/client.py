@@ -2,17 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Self
 
 import msgspec
-from starlette.types import Message
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket, WebSocketState
 
 from wsd.worker.application.errors import InvalidChannelError, InvalidDataError, InvalidPositionError
 from wsd.worker.application.formats import frame_of, text_of
 from wsd.worker.application.records import Joined
 from wsd.worker.application.running import publish_everywhere
+from wsd.worker.application.servers import Socket
 from wsd.worker.channels.joining import Joined as Place
 from wsd.worker.delivery.translation import Translator
 from wsd.worker.manager.connection import Connection
@@ -39,9 +39,8 @@ class Client(AsyncIterator[str | bytes]):
         identity: Identity,
         welcome: wire.Welcome,
         translator: Translator,
-        receive: Callable[[], Awaitable[Message | None]],
+        socket: Socket,
     ) -> None:
-        """`receive`: returns the client's next message, or None when this worker ends the connection."""
         self.websocket = websocket
         self.connection = connection
         """The client, for the methods of the manager (`get_websocket_manager`)."""
@@ -50,7 +49,7 @@ class Client(AsyncIterator[str | bytes]):
         """The secret with which the client continues its session: `serve(..., resume=token)`."""
         self._worker = worker
         self._translator = translator
-        self._receive = receive
+        self._socket = socket
 
     @property
     def user_id(self) -> str:
@@ -141,12 +140,7 @@ class Client(AsyncIterator[str | bytes]):
         """
         frame = frame_of(data if isinstance(data, bytes | bytearray | memoryview) else text_of(data))
         assert frame is not None
-        outbox = self.connection.outbox
-        if outbox.blocked:
-            await outbox.until_drained()
-        if outbox.ended is not None:
-            raise WebSocketDisconnect(outbox.ended.code, outbox.ended.reason)
-        outbox.put(frame)
+        await self._socket.send(frame)
 
     async def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """Close the connection with a close frame, behind what was sent before. A second call changes nothing.
@@ -164,7 +158,7 @@ class Client(AsyncIterator[str | bytes]):
         """Return what the client sends next: str or bytes."""
         if self.websocket.client_state is WebSocketState.DISCONNECTED:
             raise StopAsyncIteration
-        message = await self._receive()
+        message = await self._socket.receive()
         if message is None or message["type"] == "websocket.disconnect":
             raise StopAsyncIteration
         self._worker.manager.counts.messages_in += 1

@@ -14,6 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from wsd.worker.application.client import Client, note_start
 from wsd.worker.application.formats import Encode, data_format, format_of, frame_of
+from wsd.worker.application.servers import QueuedSocket
 from wsd.worker.channels.joining import Joined
 from wsd.worker.channels.options import NUMBERED_PREFIX, UNNUMBERED_PREFIX
 from wsd.worker.delivery import batch
@@ -144,7 +145,8 @@ class ConnectionManager:
             await websocket.accept(subprotocol)
         self._connections[websocket] = connection
         self._start_sending(websocket, connection, translator if self._history else None)
-        return Client(websocket, worker, connection, identity, welcomes[0], translator, websocket.receive)
+        socket = QueuedSocket(websocket, connection.outbox)
+        return Client(websocket, worker, connection, identity, welcomes[0], translator, socket)
 
     async def _join(
         self,

@@ -134,7 +134,7 @@ def message_of(payload: Raw) -> Message:
     return _message(_published.decode(payload))
 
 
-def frame_of(content: str | bytes | bytearray | memoryview | None) -> Frame | None:
+def frame_of(content: str | bytes | bytearray | memoryview | None) -> OwnMessage | None:
     """Return what a client is sent: a text or a binary message, or nothing. Raises TypeError for anything else."""
     if content is None:
         return None

@@ -1,9 +1,8 @@
 """Serving a client of an application's own protocol: it is admitted and connected, and taken out at the end."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -15,10 +14,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from wsd.worker.application.client import Client, check_position, note_start
 from wsd.worker.application.errors import CLIENT_MISTAKES, ClientRefusedError, InvalidPositionError
 from wsd.worker.application.formats import Encode, format_of
-from wsd.worker.application.other_server import OtherServer
+from wsd.worker.application.servers import OtherServer, OwnServer, Server
 from wsd.worker.delivery.handle import handle_of
 from wsd.worker.delivery.outbox import Outbox
-from wsd.worker.delivery.translation import TranslatingWriter, Translator
+from wsd.worker.delivery.translation import Translator
 from wsd.worker.errors import ConnectionEndedError, TooManyConnectionsError
 from wsd.worker.logs import get_logger
 from wsd.worker.process_workers import serving_worker
@@ -34,9 +33,6 @@ from wsd.worker.wire.position import Position
 from wsd.worker.worker import Worker
 
 logger = get_logger(__name__)
-
-LAST_SECONDS = 5.0
-"""How long a client may take, at the end of its block, to read what it was sent before."""
 
 _admissions: "WeakKeyDictionary[Worker, Admission]" = WeakKeyDictionary()
 
@@ -73,7 +69,7 @@ async def serve(websocket: WebSocket, terms: Terms) -> AsyncIterator[Client]:
     elif terms.accept:
         await websocket.accept(terms.subprotocol)
     identity = _identity(websocket, worker, terms)
-    client, other = await _connect(websocket, worker, terms, identity)
+    client, server = await _connect(websocket, worker, terms, identity)
     if (admitted_here or terms.identity is not None) and (seconds := identity.seconds_left(time.time())) is not None:
         client.connection.outbox.close_in(seconds, CloseCode.TOKEN_EXPIRED, EXPIRED)
     end = End()
@@ -84,7 +80,7 @@ async def serve(websocket: WebSocket, terms: Terms) -> AsyncIterator[Client]:
         if not end.quiet:
             raise
     finally:
-        await _leave(client, worker, end, other)
+        await _leave(client, worker, end, server)
 
 
 async def _admit(websocket: WebSocket, worker: Worker, terms: Terms) -> None:
@@ -115,10 +111,8 @@ def _identity(websocket: WebSocket, worker: Worker, terms: Terms) -> Identity:
     return identity
 
 
-async def _connect(
-    websocket: WebSocket, worker: Worker, terms: Terms, identity: Identity
-) -> tuple[Client, OtherServer | None]:
-    """Connect a client that is accepted. Return it, and what sends to it under a server with another protocol.
+async def _connect(websocket: WebSocket, worker: Worker, terms: Terms, identity: Identity) -> tuple[Client, Server]:
+    """Connect a client that is accepted. Return it, and the way to its socket.
 
     Raises ClientRefusedError.
     """
@@ -146,14 +140,9 @@ async def _connect(
     translator = Translator(format_of(terms.encode))
     for channel, state in welcomes[0].channels.items():
         note_start(translator, channel, state, terms.since.get(channel))
-    outbox = connection.outbox
-    other = OtherServer(websocket, outbox, translator) if handle is None else None
-    receive = websocket.receive if other is None else other.receive
-    client = Client(websocket, worker, connection, identity, welcomes[0], translator, receive)
-    if other is None:
-        outbox.write_through(lambda writer: TranslatingWriter(writer, translator))
-        outbox.release()
-    return client, other
+    make = OwnServer if handle is not None else OtherServer
+    server = make(websocket, connection.outbox, translator)
+    return Client(websocket, worker, connection, identity, welcomes[0], translator, server), server
 
 
 def end_of(exc: BaseException) -> End:
@@ -174,23 +163,20 @@ def _only_disconnects(exc: BaseException) -> bool:
     return isinstance(exc, BaseExceptionGroup) and exc.split(WebSocketDisconnect)[1] is None
 
 
-async def _leave(client: Client, worker: Worker, end: End, other: OtherServer | None) -> None:
+async def _leave(client: Client, worker: Worker, end: End, server: Server) -> None:
     """End the connection, unless it has ended, and take the client out."""
     outbox = client.connection.outbox
     try:
-        if other is None and end.quiet:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LAST_SECONDS):
-                    await outbox.until_drained()
-        if outbox.ended is None and not (end.gone and other is not None):
+        if outbox.ended is None and not (end.gone and isinstance(server, OtherServer)):
+            if end.quiet:
+                await server.until_sent()
             _close(outbox, end)
-        if other is not None:
-            await other.stop(LAST_SECONDS)
     finally:
-        ended = outbox.ended or Ending(Side.UNKNOWN, CloseCode.ABNORMAL, "")
-        worker.manager.disconnect(client.connection, ended.code, ended.reason)
-        if other is not None:
-            outbox.gone()
+        try:
+            await server.stop()
+        finally:
+            ended = outbox.ended or Ending(Side.UNKNOWN, CloseCode.ABNORMAL, "")
+            worker.manager.disconnect(client.connection, ended.code, ended.reason)
 
 
 def _close(outbox: Outbox, end: End) -> None:
