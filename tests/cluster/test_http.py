@@ -68,7 +68,9 @@ async def test_another_process_publishes_to_clients_of_any_worker(cluster: Clust
         await client.ask(type="subscribe", channel="news")
     message = {"channel": "news", "data": {"headline": "hi"}}
     status, text = ask(cluster, "POST", "/api/websocket/publish", message, X_API_Key="sesame")
-    assert (status, json.loads(text)) == (200, {"published": 1, "distributed": True})
+    answer = json.loads(text)
+    assert (status, answer["published"], answer["distributed"]) == (200, 1, True)
+    assert [(each["channel"], each["offset"], each["durable"]) for each in answer["results"]] == [("news", 1, True)]
     for client in clients:
         assert await client.next_message() == {"type": "message", "channel": "news", "data": {"headline": "hi"}}
     status, _ = ask(cluster, "POST", "/api/websocket/publish", {"user_id": "user-2", "data": 1}, X_API_Key="sesame")
