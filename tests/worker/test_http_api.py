@@ -41,6 +41,20 @@ def metrics_of(serving: Worker) -> dict[tuple[str, str], float]:
     return samples(text)
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """A worker with the settings by default. The tests that share it publish nothing."""
+    with worker(tmp_path_factory.mktemp("plain")) as serving:
+        yield serving
+
+
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """A worker with an API key. The tests that share it publish nothing."""
+    with worker(tmp_path_factory.mktemp("keyed"), api_key="sesame") as serving:
+        yield serving
+
+
 async def test_statistics_are_of_all_workers_and_paged(tmp_path: Path) -> None:
     with valkey(tmp_path / "redis", unused_port()) as url, workers(tmp_path, 2, redis_url=url) as (one, two):
         connections = [await one.connect("ann"), await one.connect("bob"), await two.connect("ann")]
@@ -65,11 +79,10 @@ async def test_statistics_are_of_all_workers_and_paged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("query", ["limit=x", "limit=101", "offset=-1", "limit=1.5"])
-def test_a_wrong_page_is_named(tmp_path: Path, query: str) -> None:
-    with worker(tmp_path) as serving:
-        status, body = serving.request("GET", f"/api/websocket/stats?{query}")
-        assert status == 400
-        assert "must be an integer from 0 to" in body["error"]
+def test_a_wrong_page_is_named(plain: Worker, query: str) -> None:
+    status, body = plain.request("GET", f"/api/websocket/stats?{query}")
+    assert status == 400
+    assert "must be an integer from 0 to" in body["error"]
 
 
 async def test_metrics_count_connections_messages_and_why_connections_ended(tmp_path: Path) -> None:
@@ -165,23 +178,21 @@ async def test_others_publish_with_the_key(tmp_path: Path) -> None:
     ],
 )
 def test_an_item_that_cannot_be_published_is_named_and_nothing_is_sent(
-    tmp_path: Path, body: object, problem: str
+    keyed: Worker, body: object, problem: str
 ) -> None:
-    with worker(tmp_path, api_key="sesame") as serving:
-        status, answer = serving.request("POST", "/api/websocket/publish", body, KEY)
-        assert status == 400
-        assert problem in answer["error"]
-        assert metrics_of(serving)["wsd_broker_published_total", ""] == 0
+    status, answer = keyed.request("POST", "/api/websocket/publish", body, KEY)
+    assert status == 400
+    assert problem in answer["error"]
+    assert metrics_of(keyed)["wsd_broker_published_total", ""] == 0
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
-def test_a_request_that_ends_before_its_body_is_no_fault(tmp_path: Path, framing: str) -> None:
-    with worker(tmp_path, api_key="sesame") as serving:
-        with RawSocket(serving.path) as raw:
-            head = f"POST /api/websocket/publish HTTP/1.1\r\nHost: test\r\nX-API-Key: sesame\r\n{framing}\r\n\r\n"
-            raw.send(head.encode(), b'5\r\n{"da')
-        assert serving.health()[0] == 200
-        assert "Traceback" not in serving.log.read_text()
+def test_a_request_that_ends_before_its_body_is_no_fault(keyed: Worker, framing: str) -> None:
+    with RawSocket(keyed.path) as raw:
+        head = f"POST /api/websocket/publish HTTP/1.1\r\nHost: test\r\nX-API-Key: sesame\r\n{framing}\r\n\r\n"
+        raw.send(head.encode(), b'5\r\n{"da')
+    assert keyed.health()[0] == 200
+    assert "Traceback" not in keyed.log.read_text()
 
 
 @pytest.mark.parametrize("name", ["since", "limit"])
@@ -197,16 +208,15 @@ def test_no_number_of_a_query_is_beyond_what_redis_takes(tmp_path: Path, name: s
         assert status == 200
 
 
-def test_publishing_over_http_needs_the_key(tmp_path: Path) -> None:
+def test_publishing_over_http_needs_the_key(keyed: Worker) -> None:
     message = {"broadcast": True, "data": 1}
     target = "/api/websocket/publish"
-    with worker(tmp_path, api_key="sesame") as serving:
-        for headers in ({}, {"X-API-Key": "wrong"}, {"Authorization": "Bearer "}, {"X-API-Key": "s\xe9same"}):
-            assert serving.request("POST", target, message, headers)[0] == 401
-        assert serving.request("GET", target, None, KEY)[0] == 405
-        status, _ = serving.request("POST", target, {"broadcast": True, "data": "x" * 1_100_000}, KEY)
-        assert status == 413
-        assert serving.request("POST", "/health")[0] == 405
+    for headers in ({}, {"X-API-Key": "wrong"}, {"Authorization": "Bearer "}, {"X-API-Key": "s\xe9same"}):
+        assert keyed.request("POST", target, message, headers)[0] == 401
+    assert keyed.request("GET", target, None, KEY)[0] == 405
+    status, _ = keyed.request("POST", target, {"broadcast": True, "data": "x" * 1_100_000}, KEY)
+    assert status == 413
+    assert keyed.request("POST", "/health")[0] == 405
 
 
 KEYS = json.dumps({"orders": {"key": "open", "rights": ["publish"], "channels": ["orders:*"]}})
@@ -243,19 +253,15 @@ def test_a_key_with_few_rights_may_do_nothing_else(tmp_path: Path) -> None:
         assert metrics_of(serving)["wsd_broker_published_total", ""] == 1
 
 
-def test_without_a_key_publishing_is_off(tmp_path: Path) -> None:
-    with worker(tmp_path) as serving:
-        status, body = serving.request(
-            "POST", "/api/websocket/publish", {"broadcast": True, "data": 1}, {"X-API-Key": ""}
-        )
-        assert status == 404
-        assert "set security.api_key" in body["error"]
+def test_without_a_key_publishing_is_off(plain: Worker) -> None:
+    status, body = plain.request("POST", "/api/websocket/publish", {"broadcast": True, "data": 1}, {"X-API-Key": ""})
+    assert status == 404
+    assert "set security.api_key" in body["error"]
 
 
-def test_a_worker_without_a_supervisor_answers_no_operator_requests(tmp_path: Path) -> None:
-    with worker(tmp_path) as serving:
-        for headers in ({}, {"X-WSD-Operator-Key": ""}):
-            assert serving.request("GET", "/_wsd/sessions", None, headers)[0] == 404
+def test_a_worker_without_a_supervisor_answers_no_operator_requests(plain: Worker) -> None:
+    for headers in ({}, {"X-WSD-Operator-Key": ""}):
+        assert plain.request("GET", "/_wsd/sessions", None, headers)[0] == 404
 
 
 def test_statistics_and_metrics_are_not_for_strangers(tmp_path: Path) -> None:
@@ -313,8 +319,7 @@ def looked_at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
         yield serving
 
 
-def test_health_is_json_for_people_and_programs(tmp_path: Path) -> None:
-    with worker(tmp_path) as serving:
-        status, body = serving.request("GET", "/health")
-        assert (status, body["websocket"]["mode"]) == (200, "memory")
-        assert json.dumps(body)
+def test_health_is_json_for_people_and_programs(plain: Worker) -> None:
+    status, body = plain.request("GET", "/health")
+    assert (status, body["websocket"]["mode"]) == (200, "memory")
+    assert json.dumps(body)
