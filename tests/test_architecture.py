@@ -4,7 +4,8 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
@@ -15,12 +16,16 @@ ROOT = Path(__file__).parent.parent
 STDLIB = sys.stdlib_module_names
 
 
-def imports(path: Path) -> Iterator[str]:
+@cache
+def imports(path: Path) -> tuple[str, ...]:
+    """Return the names that a module imports. Many tests ask for the same module, and parsing it is expensive."""
+    names: list[str] = []
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names += (f"{node.module}.{alias.name}" for alias in node.names)
+    return tuple(names)
 
 
 def modules(folder: str) -> list[Path]:
@@ -123,9 +128,13 @@ def test_the_worker_has_loggers_that_no_application_configures(path: Path) -> No
 @pytest.mark.parametrize("folder", ["public", "supervisor", "worker", "clients", "tests"])
 def test_modules_are_imported_by_their_full_names(folder: str) -> None:
     """The other tests of imports do not see relative ones."""
-    trees = {path: ast.parse(path.read_text("utf-8")) for path in modules(folder)}
-    nodes = [(path, node) for path, tree in trees.items() for node in ast.walk(tree)]
-    assert [str(path) for path, node in nodes if isinstance(node, ast.ImportFrom) and node.level] == []
+    relative = [
+        str(path)
+        for path in modules(folder)
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.level
+    ]
+    assert relative == []
 
 
 @pytest.mark.parametrize("path", modules("supervisor") + modules("worker"), ids=lambda path: path.name)
