@@ -2236,8 +2236,8 @@ class WsdClient {
   /**
    * Join a channel. `handler` is a function for its messages, or an object with `onmessage`, `ongap` and `onpresence`.
    * `last`: the newest messages of the history that come first. `token`: a subscription token, or a function that
-   * returns one, which is called before each subscription: now, after each reconnect without the channel, and when the
-   * hub says that the token has ended. Without it, that of an earlier call for the channel counts.
+   * returns one, which is called before each subscription: now, before the token ends, when the hub says that it has
+   * ended, and after a reconnect without the channel. Without it, that of an earlier call for the channel counts.
    */
   subscribe(channel, handler = null, options = null) {
     const { last = 0, token = null, ...others } = options ?? {};

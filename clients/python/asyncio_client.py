@@ -182,8 +182,8 @@ class WsdClient:
 
         `last`: how many of the newest messages come first. The functions get messages, gaps and changes of presence.
         They replace those of an earlier call for the channel. `token`: a subscription token, or a function that returns
-        one, which is called before each subscription: now, after each reconnect without the channel, and when the hub
-        says that the token has ended. Without it, that of an earlier call for the channel counts.
+        one, which is called before each subscription: now, before the token ends, when the hub says that it has ended,
+        and after a reconnect without the channel. Without it, that of an earlier call for the channel counts.
 
         Raises RequestError.
         """

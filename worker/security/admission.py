@@ -213,14 +213,17 @@ class _Closing:
             await self._send(message)
 
     def close_in(self, seconds: float | None, code: int, reason: str) -> None:
-        self.stop()
-        if seconds is not None:
-            self._task = asyncio.create_task(self._close(seconds, code, reason))
-
-    def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
             self._task = None
+        if seconds is not None and not self._over:
+            self._task = asyncio.create_task(self._close(seconds, code, reason))
+
+    def stop(self) -> None:
+        """Note that the application has ended: nothing is to be closed any more."""
+        self._over = True
+        if self._task is not None:
+            self._task.cancel()
 
     async def _close(self, seconds: float, code: int, reason: str) -> None:
         await asyncio.sleep(seconds)
