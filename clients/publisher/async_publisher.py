@@ -69,9 +69,9 @@ class AsyncPublisher:
         `idempotency_key`: of messages with the same key, in one channel and within two minutes, only the first counts.
         `exclude`: the id of a session that does not get the message.
         """
-        names = [channel] if isinstance(channel, str) else channel
-        found = await self.publish_many(calls.message(data, idempotency_key, exclude, channel=name) for name in names)
-        return found[0] if isinstance(channel, str) else found
+        if isinstance(channel, str):
+            return (await self.publish_many([calls.message(data, idempotency_key, exclude, channel=channel)]))[0]
+        return await self.publish_many(calls.to_channels(channel, data, idempotency_key, exclude))
 
     async def broadcast(self, data: Any, *, idempotency_key: str = "", exclude: str = "") -> PublishResult:
         """Publish a message to all clients."""
@@ -86,8 +86,8 @@ class AsyncPublisher:
     async def publish_many(self, messages: Iterable[OutgoingMessage]) -> list[PublishResult]:
         """Publish messages in their order, and return a result for each message and channel.
 
-        They are sent in as many requests as they need. If one of them is refused, the error has the results of those
-        before it.
+        They are sent in as many requests as they need. If one cannot be published, the error has the results of those
+        that were.
         """
         done: list[PublishResult] = []
         for call in calls.publish(messages):

@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, Generic, TypeVar, cast
 from urllib.parse import quote, urlencode
@@ -12,7 +12,7 @@ from wsd.publisher.records import History, Member, OutgoingMessage, Presence, Pu
 T = TypeVar("T")
 
 MAX_MESSAGES: Final = 1000
-"""Messages in one request to publish."""
+"""Messages in one request to publish. A message to several channels counts once for each."""
 
 MAX_BODY_BYTES: Final = 1_048_576
 """Bytes in the body of a request to publish."""
@@ -46,12 +46,19 @@ def message(data: object, idempotency_key: str, exclude: str, **target: object) 
     return cast("OutgoingMessage", {"data": data, **target, **given})
 
 
+def to_channels(names: Sequence[str], data: object, idempotency_key: str, exclude: str) -> list[OutgoingMessage]:
+    """Return a message to several channels, as often as no request can hold all their names."""
+    parts = [list(names[first : first + MAX_MESSAGES]) for first in range(0, len(names), MAX_MESSAGES)]
+    return [message(data, idempotency_key, exclude, channels=part) for part in parts]
+
+
 def publish(messages: Iterable[OutgoingMessage]) -> list[Call[list[PublishResult]]]:
     """Return the requests that publish these messages, in their order.
 
     Raises TypeError or ValueError for a message that JSON cannot hold, or that is larger than a request.
     """
-    return [_publish_batch(batch) for batch in _batches([_encoded(each) for each in messages])]
+    encoded = [(_encoded(each), len(each.get("channels") or [""])) for each in messages]
+    return [Call("POST", PUBLISH_PATH, b"[" + b",".join(batch) + b"]", results) for batch in _batches(encoded)]
 
 
 def _json(value: object) -> bytes:
@@ -67,37 +74,27 @@ def _encoded(outgoing: OutgoingMessage) -> bytes:
     return body
 
 
-def _batches(messages: Sequence[bytes]) -> Iterable[list[bytes]]:
-    """Divide messages into requests that the cluster takes."""
+def _batches(messages: Iterable[tuple[bytes, int]]) -> Iterator[list[bytes]]:
+    """Divide messages into requests that the cluster takes. Each comes with the number of its channels."""
     batch: list[bytes] = []
-    size = 2  # the brackets
-    for each in messages:
-        if batch and (len(batch) == MAX_MESSAGES or size + len(each) > MAX_BODY_BYTES):
+    size, total = 2, 0  # the brackets
+    for body, channels in messages:
+        if batch and (total + channels > MAX_MESSAGES or size + len(body) > MAX_BODY_BYTES):
             yield batch
-            batch, size = [], 2
-        batch.append(each)
-        size += len(each) + 1  # the comma
+            batch, size, total = [], 2, 0
+        batch.append(body)
+        size += len(body) + 1  # the comma
+        total += channels
     if batch:
         yield batch
 
 
-def _publish_batch(batch: list[bytes]) -> Call[list[PublishResult]]:
-    def read(answer: Any) -> list[PublishResult]:
-        if "results" in answer:
-            return results(answer["results"])
-        labels = [
-            each.get("channel") or ("direct" if "user_id" in each else "broadcast") for each in map(json.loads, batch)
-        ]
-        return [PublishResult(label, answer["distributed"]) for label in labels]
-
-    return Call("POST", PUBLISH_PATH, b"[" + b",".join(batch) + b"]", read)
-
-
-def results(found: Iterable[Any]) -> list[PublishResult]:
-    """Return the results in an answer. Raises KeyError or TypeError for anything else."""
+def results(answer: Any) -> list[PublishResult]:
+    """Return the results of what was published. Raises KeyError or TypeError for an answer without them."""
     return [
         PublishResult(each["channel"], each["everywhere"], each.get("offset"), each.get("epoch"), each.get("durable"))
-        for each in found
+        for each in answer["results"]
+        if "error" not in each
     ]
 
 

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 class PublishError(WsdError):
     """The cluster could not be asked, or has refused. The text says what to do.
 
-    `status` is that of the HTTP answer, or None without an answer. `results` are those of the messages that were
-    published before the one that was not. `temporary` tells whether the same call may succeed later.
+    `status` is that of the HTTP answer, or None without an answer. `results` are those of the messages of the same
+    call that were published. `temporary` tells whether the same call may succeed later.
     """
 
     def __init__(

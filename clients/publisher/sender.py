@@ -98,6 +98,6 @@ def add_earlier(error: PublishError, earlier: Sequence[PublishResult]) -> None:
 def _published_before(answer: Any) -> tuple[PublishResult, ...]:
     """Return the results in the answer to a request of which only a part was carried out."""
     try:
-        return tuple(results(answer["results"]))
+        return tuple(results(answer))
     except (KeyError, TypeError):
         return ()

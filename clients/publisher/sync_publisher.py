@@ -69,9 +69,9 @@ class Publisher:
         `idempotency_key`: of messages with the same key, in one channel and within two minutes, only the first counts.
         `exclude`: the id of a session that does not get the message.
         """
-        names = [channel] if isinstance(channel, str) else channel
-        found = self.publish_many(calls.message(data, idempotency_key, exclude, channel=name) for name in names)
-        return found[0] if isinstance(channel, str) else found
+        if isinstance(channel, str):
+            return self.publish_many([calls.message(data, idempotency_key, exclude, channel=channel)])[0]
+        return self.publish_many(calls.to_channels(channel, data, idempotency_key, exclude))
 
     def broadcast(self, data: Any, *, idempotency_key: str = "", exclude: str = "") -> PublishResult:
         """Publish a message to all clients."""
@@ -84,8 +84,8 @@ class Publisher:
     def publish_many(self, messages: Iterable[OutgoingMessage]) -> list[PublishResult]:
         """Publish messages in their order, and return a result for each message and channel.
 
-        They are sent in as many requests as they need. If one of them is refused, the error has the results of those
-        before it.
+        They are sent in as many requests as they need. If one cannot be published, the error has the results of those
+        that were.
         """
         done: list[PublishResult] = []
         for call in calls.publish(messages):

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -145,7 +146,7 @@ def feed(cluster: Cluster, channel: str, also: Callable[[int], object]) -> Itera
 def test_messages_are_published_without_a_key_and_shown(cluster: Cluster) -> None:
     code, output, problem = run(cluster, "publish", "by-hand", '{"headline": "hi"}')
     assert (code, problem) == (0, "")
-    assert output.startswith("published in by-hand")
+    assert re.fullmatch(r"published in by-hand at offset 1 of epoch \w+\n", output)
     assert run(cluster, "publish", "by-hand", "two words")[0] == 0
     assert run(cluster, "publish", "by-hand", "[1]", "--text")[0] == 0
     assert data_in(cluster, "by-hand") == [{"headline": "hi"}, "two words", "[1]"]
@@ -185,6 +186,14 @@ def test_lines_are_published_as_soon_as_they_come(cluster: Cluster) -> None:
         assert process.stdout.readline().startswith(b"published in soon")
         process.stdin.close()
     assert process.returncode == 0
+
+
+def test_positions_are_printed_for_programs(cluster: Cluster) -> None:
+    code, output, _ = run(cluster, "publish", "positions", "-", "--json", given=b"1\n2\n")
+    assert code == 0
+    first, second = (json.loads(line) for line in output.splitlines())
+    assert first == {**second, "offset": 1}
+    assert (second["channel"], second["offset"], second["durable"]) == ("positions", 2, True)
 
 
 def test_a_key_publishes_once(cluster: Cluster) -> None:

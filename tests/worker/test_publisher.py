@@ -61,9 +61,11 @@ def end(running: Worker) -> None:
 
 def test_messages_reach_channels_users_and_everybody(publisher: Publisher) -> None:
     first = publisher.publish("reach:1", {"text": "hällo"})
-    assert (first.channel, first.everywhere) == ("reach:1", True)
+    epoch = publisher.history("reach:1").epoch
+    assert first == PublishResult("reach:1", everywhere=True, offset=1, epoch=epoch, durable=True)
     both = publisher.publish(["reach:1", "reach:2"], "two")
-    assert [each.channel for each in both] == ["reach:1", "reach:2"]
+    assert [(each.channel, each.offset) for each in both] == [("reach:1", 2), ("reach:2", 1)]
+    assert publisher.publish("live", 1) == PublishResult("live", everywhere=True)
     assert data_in(publisher, "reach:1") == [{"text": "hällo"}, "two"]
     assert data_in(publisher, "reach:2") == ["two"]
     assert publisher.broadcast([1]).channel == "broadcast"
@@ -90,8 +92,7 @@ def test_a_batch_that_is_larger_than_a_request_keeps_its_order(publisher: Publis
 
 
 def test_a_key_counts_once(publisher: Publisher) -> None:
-    for _ in range(2):
-        publisher.publish("once", 1, idempotency_key="order-17")
+    assert [publisher.publish("once", 1, idempotency_key="order-17").offset for _ in range(2)] == [1, 1]
     assert data_in(publisher, "once") == [1]
 
 
@@ -219,7 +220,9 @@ def test_an_answer_that_is_none_is_refused(body: bytes) -> None:
 
 
 def test_a_message_that_is_not_stored_is_told_with_those_that_are() -> None:
-    refused = Reply(503, b'{"error": "message 1 is not stored", "results": [{"channel": "a", "everywhere": true}]}')
+    stored, failed = {"channel": "a", "everywhere": True}, {"channel": "b", "error": "Redis is full"}
+    answer = {"error": "message 1 is not stored", "published": 1, "results": [stored, failed]}
+    refused = Reply(503, json.dumps(answer).encode())
     with ScriptedServer(refused) as scripted, Publisher(scripted.url, KEY, retry_for=0) as publisher:
         with pytest.raises(PublishError, match="message 1 is not stored") as caught:
             publisher.publish(["a", "b"], 1)
@@ -302,8 +305,7 @@ def test_while_redis_is_away_messages_are_accepted_and_kept(tmp_path: Path) -> N
                 redis.kill()
                 until(lambda: serving.health()[1]["websocket"]["mode"] == "local")
                 accepted = publisher.publish("outage", 2)
-                assert not accepted.everywhere
-                assert accepted.offset is None
+                assert accepted == PublishResult("outage", everywhere=False, durable=False)
                 with pytest.raises(PublishError, match="HTTP 503: the history cannot be read now") as caught:
                     publisher.history("outage")
                 assert caught.value.temporary

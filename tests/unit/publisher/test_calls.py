@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from wsd.publisher import calls
-from wsd.publisher.records import OutgoingMessage
+from wsd.publisher.records import OutgoingMessage, PublishResult
 
 
 def bodies(messages: list[OutgoingMessage]) -> list[bytes]:
@@ -39,6 +39,27 @@ def test_a_thousand_messages_are_one_request() -> None:
     divided = [json.loads(body) for body in bodies([{"channel": "a", "data": number} for number in range(2001)])]
     assert [len(each) for each in divided] == [1000, 1000, 1]
     assert [one["data"] for each in divided for one in each] == list(range(2001))
+
+
+def test_a_message_counts_once_for_each_of_its_channels() -> None:
+    several = calls.message(1, "", "", channels=[f"c{number}" for number in range(400)])
+    divided = [json.loads(body) for body in bodies([several, several, several, {"channel": "a", "data": 2}])]
+    assert [len(each) for each in divided] == [2, 2]
+
+
+def test_a_message_to_thousands_of_channels_is_several() -> None:
+    names = [f"c{number}" for number in range(2500)]
+    messages = calls.to_channels(names, 1, "key", "")
+    assert [len(each["channels"]) for each in messages] == [1000, 1000, 500]
+    assert [name for each in messages for name in each["channels"]] == names
+    assert calls.to_channels([], 1, "", "") == []
+
+
+def test_results_are_of_what_was_published() -> None:
+    failed = {"channel": "b", "error": "Redis is full"}
+    assert calls.results({"results": [{"channel": "a", "everywhere": False, "durable": False}, failed]}) == [
+        PublishResult("a", everywhere=False, durable=False)
+    ]
 
 
 def test_a_request_has_at_most_a_mebibyte() -> None:
