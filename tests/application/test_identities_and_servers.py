@@ -72,6 +72,7 @@ async def test_the_settings_admit_clients_with_and_without_the_middleware(
         token = jwt.encode({"sub": "ann", "name": "Ann", "role": "admin", "exp": time.time() + 600}, SECRET, "HS256")
         bearer = {"Authorization": f"Bearer {token}"}
         assert await told(stack, port, "tell/nothing", **bearer) == ["ann", "Ann", "ann", "admin"]
+        assert await told(stack, port, "tell/name", **bearer) == ["ann", "Renamed", "ann", "admin"]
         assert await told(stack, port, "tell/user", **bearer) == ["given", "Given", "given", None]
         assert (await refused(stack, port, "tell/nothing"))[0] == 1008
         assert (await refused(stack, port, "live/ws?user_id=x"))[0] == 1008

@@ -30,6 +30,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "nothing": {},
     "number": {"user_id": 7},
     "user": {"user_id": "given", "username": "Given"},
+    "name": {"username": "Renamed"},
     "identity": {"identity": Identity("given", "Given", {"role": "admin"})},
     "expired": {"identity": Identity("given", expires_at=1.0)},
 }

@@ -85,23 +85,24 @@ class Cluster(Operations):
         """Serve a client of the application's own protocol for as long as the block of `async with` runs.
 
         `user_id` and `username`, or `identity`: who the client is. Otherwise it is the user that wsd's or Starlette's
-        authentication has found, or a guest. `resume`: the resume token of an earlier connection of the same user. The
-        client is then in the channels of that connection again. `since`: the positions that it has reached in them, by
-        channel, for what it missed. `encode`: a function of a Message, Gap or PresenceChanged that returns what the
-        client is sent: text, bytes, or None for nothing. `accept`: whether the WebSocket is to be accepted, with
-        `subprotocol`; False if it is accepted already.
+        authentication has found, or a guest; `username` alone is the name of either. `resume`: the resume token of an
+        earlier connection of the same user. The client is then in the channels of that connection again. `since`: the
+        positions that it has reached in them, by channel, for what it missed. `encode`: a function of a Message, Gap or
+        PresenceChanged that returns what the client is sent: text, bytes, or None for nothing. `accept`: whether the
+        WebSocket is to be accepted, with `subprotocol`; False if it is accepted already.
 
         At the end of the block the connection is closed: with 1000, or with 1011 if an exception leaves the block. The
         end of the connection is no error: WebSocketDisconnect does not leave the block. WebSocketException closes with
-        its code, ChannelFullError with 4429, InvalidChannelError with 1008 and InvalidDataError with 1007. They do not
-        leave the block either.
+        its code, ChannelFullError with 4429, InvalidChannelError and InvalidPositionError with 1008, InvalidDataError
+        with 1007. They do not leave the block either.
 
         Raises ClientRefusedError before the block begins, see there; ValueError for a wrong value in the environment.
         """
-        if identity is None and (user_id is not None or username):
-            identity = Identity("" if user_id is None else str(user_id), username)
+        if identity is None and user_id is not None:
+            identity = Identity(str(user_id), username)
         terms = Terms(
             identity=identity,
+            username=username,
             resume=resume,
             since=since or {},
             encode=encode,

@@ -46,7 +46,10 @@ class Joined(Struct, frozen=True, kw_only=True):
 
     channel: str
     position: Position | None = None
-    """The newest position of the channel. None without a history, or while Redis is away."""
+    """The newest position of the channel; that of the client, if it was in the channel already.
+
+    None without a history, or while Redis is away.
+    """
 
     recovered: bool | None = None
     """Whether all that the client missed follows. None if it did not ask for earlier messages."""

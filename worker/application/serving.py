@@ -42,6 +42,7 @@ class Terms:
     """How one client is served, see `Cluster.serve`."""
 
     identity: Identity | None
+    username: str
     resume: str
     since: Mapping[str, Position]
     encode: Encode
@@ -68,10 +69,11 @@ async def serve(websocket: WebSocket, terms: Terms) -> AsyncIterator[Client]:
         await _admit(websocket, worker, terms)
     elif terms.accept:
         await websocket.accept(terms.subprotocol)
+    ends_in = _seconds_left(identity_in(websocket.scope), terms.identity)
     identity = _identity(websocket, worker, terms)
     client, server = await _connect(websocket, worker, terms, identity)
-    if (admitted_here or terms.identity is not None) and (seconds := identity.seconds_left(time.time())) is not None:
-        client.connection.outbox.close_in(seconds, CloseCode.TOKEN_EXPIRED, EXPIRED)
+    if ends_in is not None and (admitted_here or terms.identity is not None):  # otherwise the middleware has seen to it
+        client.connection.outbox.close_in(ends_in, CloseCode.TOKEN_EXPIRED, EXPIRED)
     end = End()
     try:
         yield client
@@ -81,6 +83,13 @@ async def serve(websocket: WebSocket, terms: Terms) -> AsyncIterator[Client]:
             raise
     finally:
         await _leave(client, worker, end, server)
+
+
+def _seconds_left(*identities: Identity | None) -> float | None:
+    """Return how long all of these identities are valid, None if they do not end."""
+    now = time.time()
+    left = [identity.seconds_left(now) for identity in identities if identity is not None]
+    return min((seconds for seconds in left if seconds is not None), default=None)
 
 
 async def _admit(websocket: WebSocket, worker: Worker, terms: Terms) -> None:
@@ -102,7 +111,8 @@ def _identity(websocket: WebSocket, worker: Worker, terms: Terms) -> Identity:
     """Return who a client is, and note it in `websocket.state`. Raises ClientRefusedError for an invalid name."""
     found = terms.identity or identity_in(websocket.scope) or GUEST
     user_id = found.user_id or worker.manager.guest_name()
-    identity = msgspec.structs.replace(found, user_id=user_id, username=found.username or user_id)
+    username = terms.username or found.username or user_id
+    identity = msgspec.structs.replace(found, user_id=user_id, username=username)
     for field in ("user_id", "username"):
         if problem := name_problem(getattr(identity, field)):
             worker.manager.counts.refusals["name"] += 1
