@@ -164,6 +164,7 @@ LAYERS = {
         manager
         backend
         channels sessions server
+        hooks
         origin security broker delivery
         wire
         background

@@ -6,6 +6,8 @@ from wsd.worker.backend.roster import Roster
 from wsd.worker.channels.options import ChannelRules
 from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.delivery.outlet import Outlet
+from wsd.worker.hooks.functions import HookFunctions
+from wsd.worker.hooks.webhooks import WebhookSettings
 from wsd.worker.manager.connection import ClientRules, ConnectionLimits
 from wsd.worker.manager.parts import ManagerParts
 from wsd.worker.security.authentication import load_hook
@@ -21,13 +23,13 @@ def build_backend(env: WorkerEnv, roster: Roster) -> Backend:
     """
     if env.distributed and env.redis_url:
         return redis_backend(env, roster)
-    return memory_backend(session_ttl=env.session_ttl, trace_ttl=env.trace_ttl)
+    return memory_backend(session_ttl=env.session_ttl, trace_ttl=env.trace_ttl, max_events=env.webhook_max_waiting)
 
 
 def build_parts(env: WorkerEnv, backend: Backend) -> ManagerParts:
     """Build the parts of the manager.
 
-    Raises ValueError for an authorization of the application that cannot be loaded, for keys of tokens that cannot be
+    Raises ValueError for an function of the application that cannot be loaded, for keys of tokens that cannot be
     read, and for rules of channels that are none.
     """
     for_tokens = settings_for_tokens(env)
@@ -47,6 +49,8 @@ def build_parts(env: WorkerEnv, backend: Backend) -> ManagerParts:
             ),
             payload_filter=PayloadFilter(env.sensitive_fields.split(",")),
             authorize=load_hook("security.authorize", env.authorize) if env.authorize else None,
+            hooks=HookFunctions.load(env),
+            webhooks=WebhookSettings.of(env),
             subscription_tokens=SubscriptionTokens(for_tokens) if for_tokens.configured else None,
         ),
         channel_rules=ChannelRules(

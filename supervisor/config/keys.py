@@ -34,7 +34,12 @@ PATH_KEYS = {
 """Settings that hold a path. In wsd.toml a relative path starts from the file's directory, elsewhere from the current
 one."""
 
-SECRET_KEYS = {("security", "api_key"), ("security", "jwt_secret"), ("dashboard", "token")}
+SECRET_KEYS = {
+    ("security", "api_key"),
+    ("security", "jwt_secret"),
+    ("webhooks", "secret"),
+    ("dashboard", "token"),
+}
 """Settings whose values are never shown, beside those of API keys. `is_secret` knows both."""
 
 BYTE_KEYS = PATH_KEYS | {("nginx", "binary")}

@@ -12,6 +12,7 @@ from wsd.supervisor.config.settings import Config
 from wsd.supervisor.config.wording import brief
 from wsd.supervisor.errors import ConfigError
 from wsd.worker.contract.channel_rules import pattern_problem
+from wsd.worker.contract.webhook_rules import signing_key, url_problem
 
 MAX_TEXT_LENGTH = 32_768
 """The most characters of a setting. Workers get settings in their environment, where Linux limits one to 128 KB."""
@@ -35,7 +36,18 @@ def check_rules(config: Config, settings: Mapping[Key, Setting]) -> None:
 
     Raises ConfigError for the first rule that is broken.
     """
-    for find in (_in_texts, _in_cluster, _in_redis, _in_nginx, _in_security, _in_channels, _in_api_keys, _in_health):
+    for find in (
+        _in_texts,
+        _in_cluster,
+        _in_redis,
+        _in_nginx,
+        _in_security,
+        _in_hooks,
+        _in_webhooks,
+        _in_channels,
+        _in_api_keys,
+        _in_health,
+    ):
         for section, key, problem in find(config):
             source = settings[section, key].source if (section, key) in settings else "default"
             raise ConfigError(f"{source}: {section}.{key} {problem}")
@@ -108,6 +120,26 @@ def _in_security(config: Config) -> Iterator[Problem]:
     for field in security.sensitive_fields:
         if not field or "," in field:
             yield "security", "sensitive_fields", f"must hold names without a comma, got {brief(field)}"
+
+
+def _in_hooks(config: Config) -> Iterator[Problem]:
+    for key in config.hooks.__struct_fields__:
+        if (hook := getattr(config.hooks, key)) and not re.fullmatch(r"[\w.]+:[\w.]+", hook):
+            yield "hooks", key, f"must have the form module:function, got {brief(hook)}"
+
+
+def _in_webhooks(config: Config) -> Iterator[Problem]:
+    webhooks = config.webhooks
+    if not webhooks.url:
+        return
+    if problem := url_problem(webhooks.url):
+        yield "webhooks", "url", problem
+    try:
+        signing_key(webhooks.secret)
+    except ValueError as exc:
+        yield "webhooks", "secret", str(exc)
+    if not webhooks.events:
+        yield "webhooks", "events", "must name at least one event"
 
 
 def _in_channels(config: Config) -> Iterator[Problem]:

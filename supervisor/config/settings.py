@@ -140,6 +140,27 @@ class SecurityConfig(Section, frozen=True):
     authorize: str = ""
 
 
+class HooksConfig(Section, frozen=True):
+    on_connect: str = ""
+    on_disconnect: str = ""
+    on_subscribe: str = ""
+    on_unsubscribe: str = ""
+    on_message: str = ""
+
+
+class WebhooksConfig(Section, frozen=True):
+    url: str = ""
+    secret: str = ""
+    events: tuple[Literal["connected", "disconnected", "subscribed", "unsubscribed"], ...] = (
+        "connected",
+        "disconnected",
+        "subscribed",
+        "unsubscribed",
+    )
+    timeout: Seconds = 10.0
+    max_waiting: Annotated[int, Meta(ge=100, le=10_000_000)] = 100_000
+
+
 class DashboardConfig(Section, frozen=True):
     enabled: bool = True
     token: str = ""
@@ -185,6 +206,8 @@ class Config(Section, frozen=True):
     restart: RestartConfig = RestartConfig()
     websocket: WebSocketConfig = WebSocketConfig()
     security: SecurityConfig = SecurityConfig()
+    hooks: HooksConfig = HooksConfig()
+    webhooks: WebhooksConfig = WebhooksConfig()
     dashboard: DashboardConfig = DashboardConfig()
     log: LogConfig = LogConfig()
     channels: dict[str, ChannelConfig] = msgspec.field(default_factory=lambda: {"*": ChannelConfig()})  # by pattern

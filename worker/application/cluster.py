@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cached_property
+from typing import TypeVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -13,10 +14,13 @@ from wsd.worker.application.operations import Operations
 from wsd.worker.application.serving import Terms, serve
 from wsd.worker.application.sync import SyncOperations
 from wsd.worker.endpoints import hub
+from wsd.worker.hooks.functions import Hook, register
 from wsd.worker.process_workers import serving_worker
 from wsd.worker.security.authentication import Identity
 from wsd.worker.websocket_middleware import WebSocketMiddleware
 from wsd.worker.wire.position import Position
+
+F = TypeVar("F", bound=Hook)
 
 
 class Cluster(Operations):
@@ -68,6 +72,44 @@ class Cluster(Operations):
     def sync(self) -> SyncOperations:
         """The methods of the cluster for threads other than that of the event loop."""
         return SyncOperations(self)
+
+    # Hooks
+
+    def on_connect(self, function: F) -> F:
+        """Have a function called with a Connected when a session has begun.
+
+        `@cluster.on_connect` stands above the function, plain or async, in a module that is loaded before the worker
+        starts. A process has one function for each hook. For each event, the function is called on one worker of the
+        cluster, soon after the event; docs/hooks.md tells the rest.
+
+        Raises ValueError if the application has another function for this hook.
+        """
+        register("on_connect", function)
+        return function
+
+    def on_disconnect(self, function: F) -> F:
+        """Have a function called with a Disconnected when a session is over for good. See `on_connect`."""
+        register("on_disconnect", function)
+        return function
+
+    def on_subscribe(self, function: F) -> F:
+        """Have a function called with a Subscribed when a session has entered a channel. See `on_connect`."""
+        register("on_subscribe", function)
+        return function
+
+    def on_unsubscribe(self, function: F) -> F:
+        """Have a function called with an Unsubscribed when a session has left a channel. See `on_connect`."""
+        register("on_unsubscribe", function)
+        return function
+
+    def on_message(self, function: F) -> F:
+        """Have a function called with a ClientMessage before a message of a client of the hub is published.
+
+        It returns None to let the message pass as it is, or `message.with_data(...)` to change what is published. It
+        raises MessageRefusedError to refuse the message. It is called on the worker of the client. See `on_connect`.
+        """
+        register("on_message", function)
+        return function
 
     def serve(
         self,

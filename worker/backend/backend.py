@@ -7,6 +7,8 @@ from wsd.worker.broker.memory_broker import InMemoryMessageBroker
 from wsd.worker.broker.message_broker import MessageBroker
 from wsd.worker.channels.presence import InMemoryPresence, Presence
 from wsd.worker.channels.receipts import Receipts
+from wsd.worker.hooks.memory_events import MAX_EVENTS, MemoryEventLog
+from wsd.worker.hooks.redis_events import RedisEventLog
 from wsd.worker.redis_client import Redis
 from wsd.worker.sessions.ended_connections import EndedConnections
 from wsd.worker.sessions.memory_store import InMemorySessionStore
@@ -23,6 +25,7 @@ class Backend:
     presence: Presence
     receipts: Receipts
     ended_connections: EndedConnections
+    events: RedisEventLog | MemoryEventLog
     user_connections: UserConnections | None = None  # None: no other worker has connections that count
     heartbeat_redis: Redis | None = None  # where heartbeats go; None without Redis
     clients: Sequence[Redis] = ()  # everything that is to be closed in the end
@@ -38,16 +41,18 @@ class Backend:
             await client.aclose()
 
 
-def memory_backend(*, session_ttl: float, trace_ttl: float) -> Backend:
+def memory_backend(*, session_ttl: float, trace_ttl: float, max_events: int = MAX_EVENTS) -> Backend:
     """Make the backend of a worker that is alone: in development, in tests, and with `WSD_WORKER_DISTRIBUTED=0`.
 
     `session_ttl`: seconds that a session outlives its connection. `trace_ttl`: seconds that the records of ended
-    connections are kept.
+    connections are kept. `max_events`: events that may wait for hooks, and for webhooks.
     """
+    events = MemoryEventLog(max_events)
     return Backend(
         broker=InMemoryMessageBroker(),
-        sessions=InMemorySessionStore(session_ttl),
+        sessions=InMemorySessionStore(session_ttl, events=events),
         presence=InMemoryPresence(),
         receipts=Receipts(None),
         ended_connections=EndedConnections(None, trace_ttl),
+        events=events,
     )

@@ -8,6 +8,7 @@ from wsd.worker.backend.roster import Roster
 from wsd.worker.channels.presence import RedisPresence
 from wsd.worker.channels.receipts import Receipts
 from wsd.worker.contract.environment import WorkerEnv
+from wsd.worker.hooks.redis_events import RedisEventLog
 from wsd.worker.sessions.ended_connections import EndedConnections
 from wsd.worker.sessions.redis_store import RedisSessionStore
 from wsd.worker.sessions.user_connections import UserConnections
@@ -23,14 +24,16 @@ def redis_backend(env: WorkerEnv, roster: Roster) -> Backend:
     user_connections = None
     if env.max_connections_per_user:
         user_connections = UserConnections(commands, env.worker_id, lambda: roster.live)
+    events = RedisEventLog(commands, env.session_ttl, env.webhook_max_waiting)
     return Backend(
         broker=open_broker(env, clients, expected_workers=lambda: len(roster.live)),
         sessions=RedisSessionStore(
-            commands, env.worker_id, env.session_ttl, judges=lambda: roster.judges(time.monotonic())
+            commands, env.worker_id, env.session_ttl, judges=lambda: roster.judges(time.monotonic()), events=events
         ),
         presence=RedisPresence(commands, env.worker_id),
         receipts=Receipts(commands),
         ended_connections=EndedConnections(commands, env.trace_ttl),
+        events=events,
         user_connections=user_connections,
         heartbeat_redis=clients.open(env.redis_url, env.heartbeat_interval),
         clients=clients.opened,

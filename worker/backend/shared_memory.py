@@ -14,6 +14,7 @@ from wsd.worker.broker.memory_history import MemoryHistory
 from wsd.worker.channels.presence import InMemoryPresence
 from wsd.worker.channels.receipts import Receipts
 from wsd.worker.contract.redis_keys import worker_channel
+from wsd.worker.hooks.memory_events import MAX_EVENTS, MemoryEventLog
 from wsd.worker.sessions.ended_connections import EndedConnections
 from wsd.worker.sessions.memory_store import InMemorySessionStore
 from wsd.worker.sessions.session_store import SessionChanged, SessionInfo
@@ -30,6 +31,7 @@ class SharedMemory:
         self.members: defaultdict[str, dict[str, dict[str, Member]]] = defaultdict(dict)  # by channel and worker id
         self._rosters: dict[str, Roster] = {}  # by worker id
         self._sessions = InMemorySessionStore(session_ttl)
+        self.events = MemoryEventLog(MAX_EVENTS)
         self._receipts = Receipts(None)
 
     def enter(self, worker_id: str, roster: Roster) -> Backend:
@@ -39,10 +41,11 @@ class SharedMemory:
         self._tell_rosters()
         return Backend(
             broker=broker,
-            sessions=SharedSessions(self._sessions, self.session_changed, worker_id),
+            sessions=SharedSessions(self._sessions, self.session_changed, worker_id, self.events),
             presence=SharedPresence(self, worker_id),
             receipts=self._receipts,
             ended_connections=EndedConnections(None, 0),
+            events=self.events,
         )
 
     def leave(self, worker_id: str) -> None:
@@ -86,9 +89,15 @@ class SharedBroker(InMemoryMessageBroker):
 class SharedSessions(InMemorySessionStore):
     """The sessions of all of the workers, as one of them sees them."""
 
-    def __init__(self, store: InMemorySessionStore, on_changed: Callable[[SessionInfo], None], worker_id: str) -> None:
+    def __init__(
+        self,
+        store: InMemorySessionStore,
+        on_changed: Callable[[SessionInfo], None],
+        worker_id: str,
+        events: MemoryEventLog,
+    ) -> None:
         """`store`: the store whose sessions the workers share. `on_changed`: see InMemorySessionStore."""
-        super().__init__(store.ttl, on_changed=on_changed)
+        super().__init__(store.ttl, on_changed=on_changed, events=events)
         self._sessions, self._by_user, self._ends_at = store._sessions, store._by_user, store._ends_at
         self._worker_id = worker_id
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
+from wsd.worker.contract.webhook_rules import EVENT_TYPES
+
 SENSITIVE_FIELDS = ("password", "token", "secret", "api_key", "authorization", "cookie")
 """Names of fields that are removed from what clients send to each other, unless the configuration names others."""
 
@@ -113,6 +115,18 @@ class WorkerEnv:
     jwt_issuer: str = _env("WSD_WORKER_JWT_ISSUER", "", "security.jwt_issuer")
     jwt_user_claim: str = _env("WSD_WORKER_JWT_USER_CLAIM", "sub", "security.jwt_user_claim")
     jwt_username_claim: str = _env("WSD_WORKER_JWT_USERNAME_CLAIM", "name", "security.jwt_username_claim")
+
+    # Functions of the application, as module:function
+    hook_on_connect: str = _env("WSD_WORKER_HOOK_ON_CONNECT", "", "hooks.on_connect")
+    hook_on_disconnect: str = _env("WSD_WORKER_HOOK_ON_DISCONNECT", "", "hooks.on_disconnect")
+    hook_on_subscribe: str = _env("WSD_WORKER_HOOK_ON_SUBSCRIBE", "", "hooks.on_subscribe")
+    hook_on_unsubscribe: str = _env("WSD_WORKER_HOOK_ON_UNSUBSCRIBE", "", "hooks.on_unsubscribe")
+    hook_on_message: str = _env("WSD_WORKER_HOOK_ON_MESSAGE", "", "hooks.on_message")
+    webhook_url: str = _env("WSD_WORKER_WEBHOOK_URL", "", "webhooks.url")
+    webhook_secret: str = _env("WSD_WORKER_WEBHOOK_SECRET", "", "webhooks.secret")
+    webhook_events: str = _env("WSD_WORKER_WEBHOOK_EVENTS", ",".join(EVENT_TYPES), "webhooks.events")
+    webhook_timeout: float = _env("WSD_WORKER_WEBHOOK_TIMEOUT", 10.0, "webhooks.timeout")
+    webhook_max_waiting: int = _env("WSD_WORKER_WEBHOOK_MAX_WAITING", 100_000, "webhooks.max_waiting")
 
     log_level: str = _env("WSD_WORKER_LOG_LEVEL", "info", "log.level")
     log_format: str = _env("WSD_WORKER_LOG_FORMAT", "text", "log.format")

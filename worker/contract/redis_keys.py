@@ -34,6 +34,33 @@ CLEANUP_KEY = "{wsd}:session_cleanup"
 """Lease: the worker that removes expired sessions now."""
 
 
+EVENT_SESSIONS_KEY = "{wsd}:event_sessions"
+"""Sorted set: the ids of the sessions whose end is still to be told, by the time when to look whether each has expired.
+
+The time is in seconds since the epoch. All keys of events share a hash tag, since one script changes them together.
+"""
+
+
+def event_session_key(session_id: str) -> str:
+    """Name the hash with what the events of a session say about it, and the channels that it is in."""
+    return "{wsd}:event_session:" + session_id
+
+
+def events_key(reader: str) -> str:
+    """Name the stream of the events that a reader (`functions` or `webhooks`) has not handled yet."""
+    return "{wsd}:events:" + reader
+
+
+def dropped_events_key(reader: str) -> str:
+    """Name the counter of events that were dropped, because too many waited for a reader."""
+    return "{wsd}:events_dropped:" + reader
+
+
+def events_lease_key(reader: str) -> str:
+    """Name the lease of the worker that handles the events of a reader now."""
+    return "{wsd}:events_lease:" + reader
+
+
 def session_key(session_id: str) -> str:
     """Name the hash with the fields of a session."""
     return "ws_session:" + session_id

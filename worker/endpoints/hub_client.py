@@ -22,7 +22,15 @@ from typing import Any, NoReturn
 
 from wsd.worker.background.containment import contained, report
 from wsd.worker.delivery.handle import LAST_WORDS_SECONDS, WebSocketHandle
-from wsd.worker.endpoints.hub_requests import Publishing, ask_to_publish, carry_out, check_rules, published_in, refresh
+from wsd.worker.endpoints.hub_requests import (
+    Publishing,
+    ask_to_publish,
+    carry_out,
+    check_rules,
+    filtered,
+    published_in,
+    refresh,
+)
 from wsd.worker.errors import NotStoredError
 from wsd.worker.manager.connection import Connection
 from wsd.worker.manager.publisher import Published
@@ -62,6 +70,7 @@ class Client:
 
     __slots__ = (
         "_active_at",
+        "_asks",
         "_credentials",
         "_end",
         "_handle",
@@ -90,6 +99,7 @@ class Client:
         self.connection = connection
         self._credentials = credentials
         self._manager = manager
+        self._asks = manager.authorize is not None or manager.hooks.on_message is not None  # about each message
         self._handle = handle
         self._active_at = time.monotonic()  # when the client last sent something else than a ping
         self._task: asyncio.Task[None] | None = None
@@ -202,7 +212,7 @@ class Client:
                 ):
                     check_rules(manager, connection, "publish", published_in(request), request.id)
                 full = self._under_way >= MAX_UNDER_WAY or self._under_way_bytes > MAX_UNDER_WAY_BYTES
-                if full or manager.authorize is not None:
+                if full or self._asks:
                     return self._answer(request)
                 self._publish(request, now)
                 return None
@@ -226,7 +236,7 @@ class Client:
             if isinstance(request, Publishing):
                 await self._until_under_way(MAX_UNDER_WAY - 1)
                 await ask_to_publish(self._manager, self.connection, request)
-                self._publish(request, time.monotonic())
+                self._publish(await filtered(self._manager, self.connection, request), time.monotonic())
             else:
                 await self._until_under_way(0)
                 if isinstance(request, wire.Refresh):

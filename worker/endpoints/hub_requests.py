@@ -7,6 +7,8 @@ import msgspec
 from wsd.worker.broker.message_broker import HISTORY_UNAVAILABLE
 from wsd.worker.channels.joining import Joined
 from wsd.worker.errors import ChannelFullError, RedisUnavailableError
+from wsd.worker.hooks.functions import filtered_data
+from wsd.worker.hooks.records import ClientMessage, MessageRefusedError
 from wsd.worker.manager.connection import Connection
 from wsd.worker.manager.membership import MAX_CHANNELS
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
@@ -51,6 +53,24 @@ async def ask_to_publish(manager: DistributedWebSocketManager, connection: Conne
     if type(request) is wire.Direct:
         wire.check_user(request.user_id, request.id)
     await _ask_application(manager, connection, "publish", published_in(request), request.id)
+
+
+async def filtered(manager: DistributedWebSocketManager, connection: Connection, request: Publishing) -> Publishing:
+    """Return what the application's `on_message` makes of a message. Raises WireError if it refuses the message."""
+    if manager.hooks.on_message is None:
+        return request
+    message = ClientMessage(
+        channel=published_in(request),
+        data=msgspec.json.decode(manager.payload_filter(request.data, request.id)),
+        identity=connection.identity,
+        session_id=connection.session_id,
+        to_user_id=request.user_id if isinstance(request, wire.Direct) else "",
+    )
+    try:
+        data = await filtered_data(manager.hooks, message)
+    except MessageRefusedError as exc:
+        raise WireError(exc.code, str(exc), request.id) from None
+    return msgspec.structs.replace(request, data=data)
 
 
 async def carry_out(manager: DistributedWebSocketManager, connection: Connection, request: wire.Request) -> None:

@@ -1,5 +1,6 @@
 """Metrics for Prometheus: the plain counters of the worker, in its text format when it scrapes them."""
 
+import time
 from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -8,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from wsd.worker.background.containment import faults
 from wsd.worker.broker.circuit_breaker import BreakerState
+from wsd.worker.hooks.event_queue import Waiting
 from wsd.worker.worker import Worker
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -66,6 +68,17 @@ class WorkerCollector(Collector):
         yield self._counter("broker_refused", "Messages that Redis rejected", broker.refused)
         yield self._gauge("spool_messages", "Messages that wait for Redis now", broker.spooled)
         yield self._gauge("spool_bytes", "Bytes of the messages that wait for Redis now", broker.spool_bytes)
+        readers = worker.parts.event_readers
+        waiting_events: dict[str, Waiting] = {name: delivery.waiting for name, delivery in readers.deliveries.items()}
+        counts = {name: waiting.count for name, waiting in waiting_events.items()}
+        yield self._gauges("events_waiting", "Events that this worker is to hand out, by reader", "reader", counts)
+        ages = {name: waiting.age(time.time()) for name, waiting in waiting_events.items()}
+        yield self._gauges("events_oldest_age_seconds", "Age of the oldest of these events", "reader", ages)
+        dropped = {name: waiting.dropped for name, waiting in waiting_events.items()}
+        yield self._gauges("events_dropped", "Events dropped, since too many waited", "reader", dropped)
+        sender = readers.sender
+        yield self._counter("webhook_events_sent", "Events that the receiver has taken", sender.sent if sender else 0)
+        yield self._counter("webhook_failures", "Webhooks that could not be posted", sender.failed if sender else 0)
         yield self._gauge("cluster_workers", "Live workers of all nodes", totals.workers)
         yield self._gauge("cluster_sessions", "Sessions on all nodes", totals.sessions)
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from wsd.worker.delivery.outbox import Outbox, SendText
+from wsd.worker.hooks.functions import NO_HOOKS, HookFunctions
+from wsd.worker.hooks.webhooks import WebhookSettings
 from wsd.worker.security.authentication import Identity, unauthenticated
 from wsd.worker.security.authorization import Authorize
 from wsd.worker.security.limits import TokenBucket
@@ -61,6 +63,8 @@ class ClientRules:
     limits: ConnectionLimits
     payload_filter: PayloadFilter
     authorize: Authorize | None = None
+    hooks: HookFunctions = NO_HOOKS
+    webhooks: WebhookSettings | None = None  # None: events are not posted
     subscription_tokens: SubscriptionTokens | None = None  # None: there are no keys to verify them with
 
 

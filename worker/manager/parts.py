@@ -7,6 +7,7 @@ from wsd.worker.backend.backend import Backend
 from wsd.worker.background.containment import run_repeatedly
 from wsd.worker.channels.options import ChannelRules
 from wsd.worker.delivery.outlet import Outlet
+from wsd.worker.hooks.readers import EventReaders
 from wsd.worker.manager.connection import ClientRules
 from wsd.worker.manager.connection_parts import ConnectionParts
 from wsd.worker.manager.counts import StatisticsSource
@@ -57,6 +58,7 @@ class ManagerParts:
             backend, fanout, outlet, self.sessions, self.members.membership, redis, rules.limits
         )
         self.counts = self.connections.counts
+        self.event_readers = EventReaders(backend.events, rules.hooks, rules.webhooks)
         self.statistics = StatisticsSource(
             worker_id, node_id, counts=self.counts, broker=backend.broker, fanout=fanout, channels=channels
         )
@@ -90,6 +92,7 @@ class ManagerParts:
                 self.members.start(tasks)
                 self.messages.start(tasks)
                 self.connections.start(tasks)
+                self.event_readers.start(tasks)
                 tasks.create_task(run_repeatedly(self.peers.run, "answers to workers"), name="answers")
 
     async def wait_until_ready(self) -> None:

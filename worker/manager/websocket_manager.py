@@ -40,6 +40,7 @@ class DistributedWebSocketManager:
         self._announced_limits = self.limits.announced()
         self.payload_filter = parts.rules.payload_filter
         self.authorize = parts.rules.authorize
+        self.hooks = parts.rules.hooks
         self.subscription_tokens = parts.rules.subscription_tokens
         self.counts = parts.counts
         self._sessions = parts.sessions.client_sessions

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from wsd.worker.hooks.memory_events import MemoryEventLog
 from wsd.worker.sessions.session_store import (
     Claim,
     Clock,
@@ -23,22 +24,30 @@ class InMemorySessionStore(SessionStore):
     """The store of a worker without any Redis, for development and tests."""
 
     def __init__(
-        self, ttl: float, clock: Clock = time.time, *, on_changed: Callable[[SessionInfo], None] | None = None
+        self,
+        ttl: float,
+        clock: Clock = time.time,
+        *,
+        on_changed: Callable[[SessionInfo], None] | None = None,
+        events: MemoryEventLog | None = None,
     ) -> None:
         """`on_changed`: called with a session, as it was, when it is deleted or goes on at another worker. Where
-        workers share this store, the worker that served the session must be told."""
+        workers share this store, the worker that served the session must be told. `events`: what is
+        written about sessions, for hooks and webhooks."""
         super().__init__(ttl)
         self._clock = clock
         self._on_changed = on_changed
+        self._events = events or MemoryEventLog(0)
         self._sessions: dict[str, SessionInfo] = {}
         self._by_user: dict[str, set[str]] = {}
         self._ends_at: dict[str, float] = {}  # of the sessions that are kept for less than `ttl`
 
     async def create_many(self, sessions: Sequence[SessionInfo]) -> None:
-        await self.delete_many([session.session_id for session in sessions])
+        self._remove([session.session_id for session in sessions])
         for session in sessions:
             self._sessions[session.session_id] = session
             self._by_user.setdefault(session.user_id, set()).add(session.session_id)
+            self._events.opened(session.facts, session.channels)
 
     async def get(self, session_id: str) -> SessionInfo | None:
         session = self._sessions.get(session_id)
@@ -63,6 +72,7 @@ class InMemorySessionStore(SessionStore):
         for session_id, channels in changes.items():
             if (session := await self.get(session_id)) is not None:
                 self._sessions[session_id] = with_channels(session, channels)
+                self._events.moved(session_id, {channel: bool(member) for channel, member in channels.items()})
 
     async def claim(self, claim: Claim) -> SessionInfo | None:
         session = await self.get(claim.session_id)
@@ -86,6 +96,11 @@ class InMemorySessionStore(SessionStore):
                 self._ends_at[session_id] = now + keep_seconds
 
     async def delete_many(self, session_ids: Sequence[str]) -> None:
+        self._remove(session_ids)
+        for session_id in session_ids:
+            self._events.ended(session_id)
+
+    def _remove(self, session_ids: Iterable[str]) -> None:
         for session_id in session_ids:
             self._ends_at.pop(session_id, None)
             if (session := self._sessions.pop(session_id, None)) is not None:

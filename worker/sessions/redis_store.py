@@ -20,6 +20,7 @@ from wsd.worker.contract.redis_keys import (
     session_key,
     worker_sessions_key,
 )
+from wsd.worker.hooks.redis_events import RedisEventLog
 from wsd.worker.logs import get_logger
 from wsd.worker.redis_client import Redis, redis_errors
 from wsd.worker.sessions import redis_scripts as scripts
@@ -63,14 +64,17 @@ class RedisSessionStore(SessionStore):
         ttl: float,
         clock: Clock = time.time,
         judges: Callable[[], bool] = lambda: True,
+        events: RedisEventLog | None = None,
     ) -> None:
-        """`judges`: whether a worker without a heartbeat may be taken for dead now, see `Roster`."""
+        """`judges`: whether a worker without a heartbeat may be taken for dead now, see `Roster`. `events`: what is
+        written about sessions, for hooks and webhooks."""
         super().__init__(ttl)
         self._judges = judges
         self._redis = redis
         self._worker_id = worker_id
         self._clock = clock
         self._indexes = SessionIndexes(redis, ttl, clock)
+        self._events = events or RedisEventLog(redis, ttl, 0)
         self._own: dict[str, SessionInfo] = {}
         self._touched: set[str] = set()
 
@@ -80,6 +84,7 @@ class RedisSessionStore(SessionStore):
         for group in _batches(sessions):
             async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
                 for session in group:
+                    self._events.opened(pipe, session.facts, session.channels)
                     fields = chain.from_iterable(to_fields(session).items())
                     pipe.eval(scripts.CREATE_SCRIPT, 1, session_key(session.session_id), self._ttl_ms, *fields)
                 self._indexes.add(pipe, group)
@@ -130,6 +135,7 @@ class RedisSessionStore(SessionStore):
                 for session_id, channels in group:
                     arguments = [self._worker_id, *channel_fields(channels)]
                     pipe.eval(scripts.CHANNELS_SCRIPT, 1, session_key(session_id), *arguments)
+                    self._events.moved(pipe, session_id, channels)
                 await pipe.execute()
 
     async def claim(self, claim: Claim) -> SessionInfo | None:
@@ -149,6 +155,7 @@ class RedisSessionStore(SessionStore):
                 if previous_worker != self._worker_id:
                     pipe.zrem(worker_sessions_key(previous_worker), session.session_id)
                 self._indexes.add(pipe, [session])
+                self._events.opened(pipe, session.facts, session.channels, told=False)
                 await pipe.execute()
         return msgspec.structs.replace(session, previous_worker=previous_worker)
 
@@ -161,6 +168,7 @@ class RedisSessionStore(SessionStore):
             for sessions in _batches(own):
                 async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
                     self._indexes.shorten(pipe, sessions, keep_ms / 1000)
+                    self._events.shortened(pipe, [session.session_id for session in sessions], keep_ms / 1000)
                     await pipe.execute()
 
     async def delete_many(self, session_ids: Sequence[str]) -> None:
@@ -171,11 +179,13 @@ class RedisSessionStore(SessionStore):
                 async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
                     pipe.delete(*map(session_key, group))
                     self._indexes.remove(pipe, group, owners)
+                    self._events.ended(pipe, group)
                     await pipe.execute()
                 continue
             results = await self._run_on_each(group, scripts.DELETE_SCRIPT, [self._worker_id], notify=True)
             async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
                 self._indexes.remove(pipe, group, [(as_text(user), as_text(worker)) for user, worker in results])
+                self._events.ended(pipe, group)
                 await pipe.execute()
 
     async def list_by_user(self, user_id: str) -> list[SessionInfo]:
@@ -217,6 +227,7 @@ class RedisSessionStore(SessionStore):
                 return 0
             try:
                 expired = await self._indexes.drop_expired()
+                await self._events.end_expired()
                 dead = await self._dead_workers() if self._judges() else []
                 return expired + sum([await self._detach_all_of(worker) for worker in dead])
             finally:

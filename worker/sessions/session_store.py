@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import msgspec
 
+from wsd.worker.hooks.records import SessionFacts
 from wsd.worker.security.channel_access import Grant
 
 Clock = Callable[[], float]
@@ -42,6 +43,16 @@ class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
     token: str = ""  # digest of the resume token's secret
     last_token: str = ""  # digest of the secret before it, valid until the client has shown that it got the new one
     previous_worker: str = ""  # in the answer to a claim only: the worker that served the session before
+
+    @property
+    def facts(self) -> SessionFacts:
+        """What every event of the session says about it."""
+        return SessionFacts(
+            session_id=self.session_id,
+            user_id=self.user_id,
+            username=self.username,
+            connected_at=self.connected_at,
+        )
 
     def to_json(self) -> bytes:
         """Encode the session as JSON.

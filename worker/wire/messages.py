@@ -32,6 +32,7 @@ ErrorCode = Literal[
     "no_receipts",
     "not_stored",
     "rate_limited",
+    "refused",
     "token_needed",
     "too_big",
     "too_deep",
@@ -61,7 +62,7 @@ MAX_TOKEN_LENGTH = 8192
 class WireError(WorkerError):
     """A request that cannot be served. `code` is for programs, the text is for people: both are sent to the client."""
 
-    def __init__(self, code: ErrorCode, message: str, request_id: RequestId = None) -> None:
+    def __init__(self, code: ErrorCode | str, message: str, request_id: RequestId = None) -> None:
         super().__init__(shortened(message))
         self.code = code
         self.request_id = request_id
