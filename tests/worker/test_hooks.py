@@ -81,7 +81,7 @@ async def test_a_message_may_be_changed_or_refused(serving: tuple[list[Worker], 
     def refused(answer: dict[str, Any]) -> tuple[str, str]:
         return answer["code"], answer["message"]
 
-    async def publish(data: Any) -> dict[str, Any]:
+    async def publish(data: object) -> dict[str, Any]:
         return await ask(ann, type="publish", channel="room", data=data)
 
     assert refused(await publish("rude")) == ("too_rude", "no such words here")
