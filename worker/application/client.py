@@ -66,7 +66,7 @@ class Client(AsyncIterator[str | bytes]):
 
     @property
     def resumed(self) -> bool:
-        """Whether the client continues an earlier session, and is in the channels of that session again."""
+        """True if the client continues an earlier session. It is in the channels of that session again."""
         return self.connection.resumed
 
     @property

@@ -7,7 +7,7 @@ from wsd.worker.wire.close_codes import CloseCode
 
 
 class WorkerNotRunningError(WorkerError):
-    """No worker runs in this process, so that nothing can be published from it."""
+    """The error in a process without a running worker: nothing can be published from it."""
 
     def __init__(self) -> None:
         super().__init__(

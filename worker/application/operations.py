@@ -1,4 +1,4 @@
-"""What an application asks of the cluster, from any event loop of its process."""
+"""Messages and questions of an application to the cluster, from any event loop of its process."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar

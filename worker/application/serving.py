@@ -39,7 +39,7 @@ _admissions: "WeakKeyDictionary[Worker, Admission]" = WeakKeyDictionary()
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """How one client is served, see `Cluster.serve`."""
+    """The terms on which one client is served, see `Cluster.serve`."""
 
     identity: Identity | None
     username: str
