@@ -95,6 +95,10 @@ class InMemoryMessageBroker(MessageBroker):
     async def renew_epoch(self, channel: str, epoch: str) -> None:
         raise NotImplementedError("memory loses nothing that it has sent")
 
+    async def delete_history(self, channel: str) -> None:
+        if channel in self._histories:
+            self._histories[channel].clear()
+
     def _history(self, channel: str) -> MemoryHistory:
         history = self._histories.get(channel)
         if history is None:

@@ -186,6 +186,13 @@ class MessageBroker(ABC):
         Raises RedisUnavailableError.
         """
 
+    @abstractmethod
+    async def delete_history(self, channel: str) -> None:
+        """Delete the messages of a channel. Its epoch and its offsets go on.
+
+        Raises RedisUnavailableError.
+        """
+
     def suspect(self, reason: str) -> None:  # noqa: B027 - a broker without a server has nothing to suspect
         """Note that another part of the worker found that the server does not answer."""
 

@@ -152,6 +152,11 @@ class RedisMessageBroker(MessageBroker):
     async def renew_epoch(self, channel: str, epoch: str) -> None:
         await self.primary.history.renew_epoch(channel, epoch)
 
+    async def delete_history(self, channel: str) -> None:
+        if not self._recovery.distributed:
+            raise RedisUnavailableError(self._breaker.reason or "not connected yet")
+        await self.primary.history.delete(channel)
+
     def suspect(self, reason: str) -> None:
         if self._breaker.failed(time.monotonic(), reason):
             logger.warning("Redis is away, %s: %s", self._consequence, reason)

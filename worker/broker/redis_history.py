@@ -66,6 +66,14 @@ class RedisHistory:
         async with redis_errors(self._timeout):
             await self._client.eval(RENEW_SCRIPT, 1, history_meta_key(channel_of(channel)), epoch, new_epoch())
 
+    async def delete(self, channel: str) -> None:
+        """Delete the entries of a channel. What the channel's next message gets is its next offset all the same.
+
+        Raises RedisUnavailableError.
+        """
+        async with redis_errors(self._timeout):
+            await self._client.delete(history_key(channel_of(channel)))
+
     async def _ask(self, questions: Iterable[list[Any]]) -> list[Any]:
         async with self._client.pipeline(transaction=False) as pipe:
             for arguments in questions:

@@ -41,6 +41,7 @@ class Channels:
         # for `publish_soon`: every message of a channel with a history comes through it.
         self.publish_soon = histories.publish_soon
         self.history = histories.read
+        self.delete_history = histories.delete
         self.has_handed_out = histories.has_handed_out
         self.join = self._joining.join
         self.holding = self._open.holding

@@ -63,6 +63,11 @@ class ChannelHistories:
         check_readable(page)
         return page
 
+    async def delete(self, name: str) -> None:
+        """Delete the messages of a channel. Raises RedisUnavailableError."""
+        async with redis_errors(self._timeout):
+            await self._broker.delete_history(channel_key(name))
+
     def has_handed_out(self, name: str, at: Position) -> bool:
         """Tell whether members here can have seen all up to a position."""
         channel = self._channels.get(name)

@@ -50,6 +50,10 @@ class Fanout:
     def remove_from_user(self, outbox: Outbox) -> None:
         _discard(self._of_user, outbox.user_id, outbox)
 
+    def of_user(self, user_id: str) -> list[Outbox]:
+        """Return the connections of a user on this worker."""
+        return [outbox for outbox in self._of_user.get(user_id, ()) if outbox in self]
+
     def join(self, outbox: Outbox, channel: str) -> None:
         self._seal(channel)
         self._members.setdefault(channel, set()).add(outbox)

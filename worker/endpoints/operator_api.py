@@ -90,13 +90,9 @@ async def trace(worker: Worker, request: Request) -> object:
 async def kick(worker: Worker, request: Request) -> object:
     """End sessions, and close their connections. Answer with the sessions."""
     wanted = msgspec.json.decode(await request.body(), type=Kick)
-    store = worker.backend.sessions
-    found = await store.get(wanted.who)
-    ended = [found] if found is not None else await store.list_by_user(wanted.who)
-    await store.delete_many([session.session_id for session in ended])
-    for session in ended:
-        if session.worker_id == worker.manager.worker_id:
-            worker.parts.sessions.keeper.changed(session.session_id)  # the store tells other workers only
+    ended = await worker.manager.end_sessions(session_id=wanted.who) if wanted.who else []
+    if wanted.who and not ended:
+        ended = await worker.manager.end_sessions(user_id=wanted.who)
     return {"sessions": [shown(session) for session in ended]}
 
 

@@ -35,6 +35,10 @@ class Histories:
         messages = [msgspec.Raw(entry_payload(entry, channel)) for entry in page.entries]
         return HistoryPage(channel, page.top.offset, page.top.epoch, messages)
 
+    async def delete(self, channel: str) -> None:
+        """Delete the messages of a channel, see `DistributedWebSocketManager.delete_history`."""
+        await self._channels.delete_history(channel)
+
     def confirm(self, connection: Connection, channel: str, at: Position) -> None:
         """Note that a client has read a channel up to a position, where the channel has receipts.
 

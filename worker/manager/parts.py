@@ -17,6 +17,7 @@ from wsd.worker.manager.message_parts import MessageParts
 from wsd.worker.manager.peers import Peers, publish_to_workers
 from wsd.worker.manager.redis_steps import RedisSteps
 from wsd.worker.manager.session_parts import SessionParts
+from wsd.worker.manager.user_operations import UserOperations
 from wsd.worker.wire.channel_names import BROADCAST
 
 
@@ -62,12 +63,21 @@ class ManagerParts:
         self.statistics = StatisticsSource(
             worker_id, node_id, counts=self.counts, broker=backend.broker, fanout=fanout, channels=channels
         )
+        self.users = UserOperations(
+            worker_id,
+            publish=publish,
+            fanout=fanout,
+            keeper=keeper,
+            membership=self.members.membership,
+            redis=redis,
+        )
         self.peers = Peers(
             worker_id,
             publish=publish,
             keeper=keeper,
             tracer=tracer,
             statistics=self.statistics.statistics,
+            users=self.users,
             worker_came=self.worker_came,
         )
         self.dispatcher = Dispatcher(
@@ -94,6 +104,7 @@ class ManagerParts:
                 self.connections.start(tasks)
                 self.event_readers.start(tasks)
                 tasks.create_task(run_repeatedly(self.peers.run, "answers to workers"), name="answers")
+                tasks.create_task(run_repeatedly(self.users.run, "channels of users"), name="users")
 
     async def wait_until_ready(self) -> None:
         """Wait until this worker receives the messages of the others, or knows that it cannot at present."""

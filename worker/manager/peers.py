@@ -18,6 +18,7 @@ from wsd.worker.manager.statistics import (
     WorkerStatistics,
     merge,
 )
+from wsd.worker.manager.user_operations import ChangeMembership, CloseSession, MembershipChanged, UserOperations
 from wsd.worker.sessions.connection_trace import AskRecord, RecordAnswer, Tracer
 from wsd.worker.sessions.keeper import SessionKeeper
 from wsd.worker.sessions.session_store import SessionChanged
@@ -42,7 +43,17 @@ class WorkerCame(Struct, frozen=True, tag="came"):
     """The announcement to all workers that a worker sends heartbeats for the first time, or again."""
 
 
-WorkerMessage = SessionChanged | WorkerCame | AskStatistics | Answer | AskRecord | RecordAnswer
+WorkerMessage = (
+    SessionChanged
+    | WorkerCame
+    | AskStatistics
+    | Answer
+    | AskRecord
+    | RecordAnswer
+    | ChangeMembership
+    | MembershipChanged
+    | CloseSession
+)
 
 _decoder: msgspec.json.Decoder[WorkerMessage] = msgspec.json.Decoder(WorkerMessage)
 
@@ -61,6 +72,7 @@ class Peers:
         keeper: SessionKeeper,
         tracer: Tracer,
         statistics: Callable[[int], WorkerStatistics],
+        users: UserOperations,
         worker_came: asyncio.Event,
     ) -> None:
         """`statistics` returns those of this worker, with as many of its largest users and channels as it is given.
@@ -71,6 +83,7 @@ class Peers:
         self._keeper = keeper
         self._tracer = tracer
         self._statistics = statistics
+        self._users = users
         self._worker_came = worker_came
         self._asked: Questions[WorkerStatistics] = Questions()
         self._questions: asyncio.Queue[AskStatistics | AskRecord] = asyncio.Queue(MAX_QUESTIONS)
@@ -91,6 +104,12 @@ class Peers:
                 self._asked.add_answer(question, statistics)
             case RecordAnswer():
                 self._tracer.answered(message)
+            case ChangeMembership():
+                self._users.wants_change(message)
+            case MembershipChanged():
+                self._users.answered(message)
+            case CloseSession():
+                self._users.close_session(message)
             case WorkerCame():
                 self._worker_came.set()
 

@@ -18,6 +18,7 @@ from wsd.worker.manager.statistics import ClusterStatistics, WorkerStatistics
 from wsd.worker.security.authentication import Identity, unauthenticated
 from wsd.worker.security.authorization import Action
 from wsd.worker.security.channel_access import BY_APPLICATION, Grant, Refusal
+from wsd.worker.sessions.session_store import SessionInfo
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.channel_names import BROADCAST
 from wsd.worker.wire.close_codes import CloseCode
@@ -51,6 +52,7 @@ class DistributedWebSocketManager:
         self._channels = parts.messages.channels
         self._histories = parts.messages.histories
         self._peers = parts.peers
+        self._users = parts.users
         self._statistics = parts.statistics
         self._fanout = parts.messages.fanout
         self.open_to_publish = self._channels.open_to_publish
@@ -197,6 +199,53 @@ class DistributedWebSocketManager:
         """Return the options of a channel, from the settings."""
         return self._channels.options(channel)
 
+    # Users and sessions, on all workers
+
+    async def sessions(self, user_id: str = "", *, offset: int = 0, limit: int = 100) -> tuple[int, list[SessionInfo]]:
+        """Return the number of sessions on all workers, and a page of them; only those of a user, if one is named.
+
+        Raises RedisUnavailableError while Redis is away.
+        """
+        return await self._users.sessions(user_id, offset, limit)
+
+    async def end_sessions(
+        self,
+        *,
+        user_id: str = "",
+        session_id: str = "",
+        code: int = CloseCode.SESSION_ENDED,
+        reason: str = "session ended",
+    ) -> list[SessionInfo]:
+        """End all sessions of a user, or one session, on whatever worker, and close their connections.
+
+        By default they are closed with 4500, after which clients stay away. Return the sessions that have ended.
+
+        Raises ValueError for neither a user nor a session, and for a code or a reason that no close frame can carry;
+        RedisUnavailableError while Redis is away.
+        """
+        if not (user_id or session_id):
+            raise ValueError("end_sessions needs user_id or session_id")
+        return await self._users.end_sessions(user_id=user_id, session_id=session_id, code=code, reason=reason)
+
+    async def subscribe_user(self, user_id: str, channel: str, *, workers: int = 1) -> int:
+        """Let all connections of a user join a channel, on all workers. Return how many have joined.
+
+        A client of the hub is told with `subscribed`. Sessions of the user that have no connection now join, too, and
+        are not counted. `workers`: how many workers there are, whose answers are waited for: one second at most.
+
+        Raises ValueError for a user id that no user can have, and for a name that UTF-8 cannot encode.
+        """
+        channel.encode()
+        return await self._users.change_membership(user_id, channel, member=True, workers=workers)
+
+    async def unsubscribe_user(self, user_id: str, channel: str, *, workers: int = 1) -> int:
+        """Let all connections of a user leave a channel, on all workers. Return how many have left.
+
+        A client of the hub is told with `unsubscribed`. Everything else is as for `subscribe_user`.
+        """
+        channel.encode()
+        return await self._users.change_membership(user_id, channel, member=False, workers=workers)
+
     # Messages
 
     async def broadcast(
@@ -323,6 +372,14 @@ class DistributedWebSocketManager:
         Raises RedisUnavailableError while Redis is away.
         """
         return await self._histories.read_by(channel, user_id, epoch)
+
+    async def delete_history(self, channel: str) -> None:
+        """Forget the messages of a channel. Offsets go on, and a client that had missed some is told of a gap.
+
+        Raises RedisUnavailableError while Redis is away; ValueError for a name that UTF-8 cannot encode.
+        """
+        channel.encode()
+        await self._histories.delete(channel)
 
     # Statistics
 

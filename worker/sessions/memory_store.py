@@ -68,7 +68,7 @@ class InMemorySessionStore(SessionStore):
         self._sessions[session_id] = with_metadata(session, changes)
         return True
 
-    async def update_channels(self, changes: Mapping[str, Mapping[str, Member]]) -> None:
+    async def update_channels(self, changes: Mapping[str, Mapping[str, Member]], worker_id: str = "") -> None:
         for session_id, channels in changes.items():
             if (session := await self.get(session_id)) is not None:
                 self._sessions[session_id] = with_channels(session, channels)

@@ -126,14 +126,14 @@ class RedisSessionStore(SessionStore):
             found = await self._redis.eval(scripts.METADATA_SCRIPT, 1, session_key(session_id), *arguments)
         return bool(found)
 
-    async def update_channels(self, changes: Mapping[str, Mapping[str, Member]]) -> None:
+    async def update_channels(self, changes: Mapping[str, Mapping[str, Member]], worker_id: str = "") -> None:
         for session_id, channels in changes.items():
             if (own := self._own.get(session_id)) is not None:
                 self._own[session_id] = with_channels(own, channels)
         for group in _batches(list(changes.items())):
             async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
                 for session_id, channels in group:
-                    arguments = [self._worker_id, *channel_fields(channels)]
+                    arguments = [worker_id or self._worker_id, *channel_fields(channels)]
                     pipe.eval(scripts.CHANNELS_SCRIPT, 1, session_key(session_id), *arguments)
                     self._events.moved(pipe, session_id, channels)
                 await pipe.execute()

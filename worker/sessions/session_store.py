@@ -148,10 +148,11 @@ class SessionStore(ABC):
         """
 
     @abstractmethod
-    async def update_channels(self, changes: Mapping[str, Mapping[str, Member]]) -> None:
-        """Note which channels sessions of this worker have joined (True, or a grant) and left (False).
+    async def update_channels(self, changes: Mapping[str, Mapping[str, Member]], worker_id: str = "") -> None:
+        """Note which channels sessions have joined (True, or a grant) and left (False).
 
-        `changes`: by session id, then by channel.
+        `changes`: by session id, then by channel. `worker_id`: the worker whose sessions they are, by default this one.
+        A session that another worker serves by now stays as it is.
         """
 
     @abstractmethod
