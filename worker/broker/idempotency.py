@@ -7,6 +7,8 @@ the message by a stored key. While Redis is away nobody can ask it, so workers a
 import hashlib
 from collections import OrderedDict
 
+from wsd.worker.wire.exclusion import without_mark
+
 UID_SECONDS = 60
 """How long a uid is used for the messages of one key.
 
@@ -39,7 +41,7 @@ def attempt_of(payload: bytes) -> tuple[bytes, int] | None:
     `payload` is an encoded `wire.Message`, whose last field is the uid.
     """
     at = payload.rfind(_UID)
-    uid = payload[at + len(_UID) : -2]
+    uid = without_mark(payload[at + len(_UID) : -2])
     if at < 0 or uid[_NAME_LENGTH : _NAME_LENGTH + 1] != b"-":
         return None
     try:

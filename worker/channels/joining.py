@@ -10,13 +10,14 @@ from wsd.worker.background.containment import Containment
 from wsd.worker.broker.history import Entry, Page, offset_of
 from wsd.worker.channels.channel import Channel
 from wsd.worker.channels.feed import Loss
-from wsd.worker.channels.member_messages import MemberMessages, entry_message
+from wsd.worker.channels.member_messages import MemberMessages, entry_message, position_message
 from wsd.worker.channels.open_channels import OpenChannels
 from wsd.worker.channels.recovery import RETRY_SECONDS, Missed, Recovery, Wanted
 from wsd.worker.delivery.batch import Batch, Message
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.wire import messages as wire
+from wsd.worker.wire.exclusion import mark_in, mark_of
 from wsd.worker.wire.position import Position
 
 PATIENCE_SECONDS = 20.0
@@ -117,6 +118,11 @@ class Joining:
                 self._send_missed(channel, early, outbox)
 
     def _send_missed(self, channel: Channel, entries: Sequence[Entry], outbox: Outbox) -> None:
+        own = mark_of(outbox.session_id)
+        if any(mark_in(entry.payload) == own for entry in entries):
+            if messages := _messages_without(channel, entries, own):
+                outbox.send_missed(Batch(channel.label, "close_and_resume", messages))
+            return
         outbox.send_missed(channel.shared.batch(entries, lambda: _encode(channel, entries)))
 
     def _send_first_page(self, channel: Channel, entries: Sequence[Entry], outbox: Outbox) -> bool:
@@ -190,6 +196,17 @@ def _not_beyond(reading: object, since: Position, entries: tuple[Entry, ...]) ->
     if isinstance(reading, _Reading) and reading.since.epoch == since.epoch and reading.since.offset < since.offset:
         return reading.since, ()
     return since, entries
+
+
+def _messages_without(channel: Channel, entries: Sequence[Entry], mark: str) -> list[Message]:
+    """Return the messages for the session with a mark: of an entry that it does not get, only the position."""
+    made = (
+        position_message(entry, channel.label)
+        if mark_in(entry.payload) == mark
+        else entry_message(entry, channel.label)
+        for entry in entries
+    )
+    return [message for message in made if message is not None]
 
 
 def _encode(channel: Channel, entries: Sequence[Entry]) -> Batch:

@@ -12,6 +12,7 @@ from wsd.worker.delivery.batch import Message
 from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.logs import get_logger
 from wsd.worker.wire import messages as wire
+from wsd.worker.wire.exclusion import mark_in
 
 logger = get_logger(__name__)
 
@@ -30,7 +31,11 @@ class MemberMessages:
                 case Deliver(entry):
                     policy = channel.options.slow_readers
                     message = entry_message(entry, channel.label)
-                    self._fanout.send_to_members(channel.name, channel.label, message, policy)
+                    if mark := mark_in(entry.payload):
+                        notice = position_message(entry, channel.label)
+                        self._fanout.send_to_others(channel.name, channel.label, message, mark, policy, notice)
+                    else:
+                        self._fanout.send_to_members(channel.name, channel.label, message, policy)
                 case Advance(entry):
                     if number + 1 < len(steps) and isinstance(steps[number + 1], Advance):
                         continue  # the last position counts
@@ -45,6 +50,12 @@ class MemberMessages:
     def _send_notice(self, channel: Channel, notice: Struct) -> bool:
         """Send a notice to all members. Return whether there are any."""
         return self._fanout.send_to_members(channel.name, channel.label, Message(wire.encode(notice)))
+
+
+def position_message(entry: Entry, label: str) -> Message | None:
+    """Return the notice of the position of an entry, for a member that does not get the entry itself."""
+    at = entry.position
+    return Message(wire.encode(wire.PositionNotice(label, at.offset, at.epoch)), at) if at is not None else None
 
 
 def entry_message(entry: Entry, label: str) -> Message:

@@ -7,6 +7,7 @@ from wsd.worker.delivery.batch import Batch, Message, SlowReaders
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.delivery.outlet import Outlet
 from wsd.worker.wire.channel_names import BROADCAST, USER_PREFIX
+from wsd.worker.wire.exclusion import mark_of
 
 
 class Fanout:
@@ -19,6 +20,7 @@ class Fanout:
         self._of_user: dict[str, set[Outbox]] = {}
         self._members: dict[str, set[Outbox]] = {}
         self._batches: dict[str, Batch] = {}  # the newest of each channel, in this turn of the event loop
+        self._by_mark: dict[str, Outbox] | None = None  # by the mark of the session, once one was looked for
 
     def __len__(self) -> int:
         return len(self._outboxes)
@@ -35,11 +37,15 @@ class Fanout:
     def add(self, outbox: Outbox) -> None:
         self._seal(BROADCAST)
         self._outboxes[outbox.session_id] = outbox
+        if self._by_mark is not None:
+            self._by_mark[mark_of(outbox.session_id)] = outbox
 
     def remove(self, outbox: Outbox) -> None:
         if outbox in self:
             self._seal(BROADCAST)
             del self._outboxes[outbox.session_id]
+            if self._by_mark is not None:
+                self._by_mark.pop(mark_of(outbox.session_id), None)
 
     def add_to_user(self, outbox: Outbox) -> int:
         """Add an outbox to its user. Return how many connections the user now has on this worker."""
@@ -114,6 +120,43 @@ class Fanout:
                 idle.append(outbox)
         self._outlet.touch_all(idle)
         return True
+
+    def send_to_others(
+        self,
+        channel: str,
+        label: str,
+        message: Message,
+        mark: str,
+        policy: SlowReaders = "close_and_resume",
+        instead: Message | None = None,
+    ) -> bool:
+        """Send to every member of a channel but one, see `wire.exclusion`. Return False if it has no members here.
+
+        `mark`: that of the session which does not get the message. It gets another one `instead`.
+        """
+        excluded = self._marked(mark)
+        members = self._outboxes.values() if channel == BROADCAST else self._members.get(channel, ())
+        if excluded is None or excluded not in members:
+            return self.send_to_members(channel, label, message, policy)
+        self._seal(channel)
+        batch = Batch(label, policy, [message])
+        batch.open = False
+        for outbox in members:
+            if outbox is not excluded:
+                outbox.put(batch)
+        self.sent += len(members) - 1
+        if instead is not None:
+            notice = Batch(label, policy, [instead])
+            notice.open = False
+            excluded.put(notice)
+            self.sent += 1
+        return True
+
+    def _marked(self, mark: str) -> Outbox | None:
+        """Return the connection of the session with a mark, if it is here."""
+        if self._by_mark is None:
+            self._by_mark = {mark_of(session_id): outbox for session_id, outbox in self._outboxes.items()}
+        return self._by_mark.get(mark)
 
     def _seal(self, channel: str) -> None:
         """Close the channel's batch, because its members are about to change."""

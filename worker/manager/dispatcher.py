@@ -9,9 +9,9 @@ from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.logs import get_logger
 from wsd.worker.manager.member_lists import MemberLists
 from wsd.worker.manager.peers import Peers
-from wsd.worker.manager.publisher import BINARY_MARK
+from wsd.worker.manager.publisher import parse_unnumbered
 from wsd.worker.sessions.keeper import SessionKeeper
-from wsd.worker.wire.frames import BINARY
+from wsd.worker.wire.exclusion import mark_in
 
 logger = get_logger(__name__)
 
@@ -49,14 +49,19 @@ class Dispatcher:
             return
         name = channel_of(channel)
         try:
-            payload.decode()
-            message = Message(payload)
+            if name.startswith(UNNUMBERED_PREFIX):
+                mark, opcode, content = parse_unnumbered(payload)
+                message = Message(content, opcode=opcode)
+            else:
+                payload.decode()
+                mark, message = mark_in(payload), Message(payload)
         except UnicodeDecodeError:
-            if not (payload.startswith(BINARY_MARK) and name.startswith(UNNUMBERED_PREFIX)):
-                logger.warning("dropped a message on %s that is not UTF-8", channel)
-                return
-            message = Message(payload[len(BINARY_MARK) :], opcode=BINARY)
-        self._fanout.send_to_members(name, name, message)
+            logger.warning("dropped a message on %s that is not UTF-8", channel)
+            return
+        if mark:
+            self._fanout.send_to_others(name, name, message, mark)
+        else:
+            self._fanout.send_to_members(name, name, message)
 
     def redis_restored(self) -> None:
         """Write sessions and presence again: Redis was away, or has lost something. Check the positions of channels."""

@@ -17,11 +17,33 @@ from wsd.worker.errors import NotStoredError
 from wsd.worker.manager.connection import Connection
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.channel_names import DIRECT, USER_PREFIX, user_channel
+from wsd.worker.wire.exclusion import LENGTH as MARK_LENGTH
+from wsd.worker.wire.exclusion import mark_of, with_mark
+from wsd.worker.wire.frames import BINARY, TEXT
 from wsd.worker.wire.names import name_problem
 from wsd.worker.wire.position import Position
 
 BINARY_MARK = b"\xff"
 """The beginning of a binary message in a channel without the hub's protocol. No text begins with it, being UTF-8."""
+
+
+EXCLUDE_MARK = b"\xfe"
+"""The beginning of such a message that one connection does not get. The mark of its session follows, see
+`wire.exclusion`, and then the message."""
+
+
+def parse_unnumbered(payload: bytes) -> tuple[str, int, bytes]:
+    """Return the mark of the session that does not get a message, the opcode and the content.
+
+    Raises UnicodeDecodeError for a text that is not UTF-8.
+    """
+    mark = ""
+    if payload.startswith(EXCLUDE_MARK):
+        mark, payload = payload[1 : 1 + MARK_LENGTH].decode(), payload[1 + MARK_LENGTH :]
+    if payload.startswith(BINARY_MARK):
+        return mark, BINARY, payload[1:]
+    payload.decode()
+    return mark, TEXT, payload
 
 
 class Published(Struct, frozen=True):
@@ -62,23 +84,34 @@ class Publisher:
         sender: Connection | None = None,
         *,
         idempotency_key: str = "",
+        exclude: str = "",
         on_stored: Callable[[Position], None] | None = None,
     ) -> Published:
         """Publish a message, see `DistributedWebSocketManager.publish`. Raises NotStoredError."""
         if (home := self._another_home()) is not None:
-            message = self.publish(channel, data, sender, idempotency_key=idempotency_key, on_stored=on_stored)
+            message = self.publish(
+                channel, data, sender, idempotency_key=idempotency_key, exclude=exclude, on_stored=on_stored
+            )
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(message, home))
         answer: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
         self.publish_soon(
-            channel, data, resolve_into(answer), sender, idempotency_key=idempotency_key, on_stored=on_stored
+            channel,
+            data,
+            resolve_into(answer),
+            sender,
+            idempotency_key=idempotency_key,
+            exclude=exclude,
+            on_stored=on_stored,
         )
         return await answer
 
-    async def publish_text(self, channel: str, content: str | bytes) -> bool:
+    async def publish_text(self, channel: str, content: str | bytes, *, exclude: str = "") -> bool:
         """Publish a text, or bytes as a binary message, as it is. Return whether it went to all workers."""
         payload = content.encode() if isinstance(content, str) else BINARY_MARK + content
+        if exclude:
+            payload = EXCLUDE_MARK + mark_of(exclude).encode() + payload
         if (home := self._another_home()) is not None:
-            message = self.publish_text(channel, content)
+            message = self.publish_text(channel, content, exclude=exclude)
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(message, home))
         return await self._broker.publish(channel_key(channel), payload)
 
@@ -95,19 +128,22 @@ class Publisher:
         sender: Connection | None = None,
         *,
         idempotency_key: str = "",
+        exclude: str = "",
         on_stored: Callable[[Position], None] | None = None,
     ) -> None:
         """Publish a message without waiting, see `DistributedWebSocketManager.publish_soon`."""
         label = DIRECT if channel.startswith(USER_PREFIX) else channel
         if not self._channels.options(channel).history_size:
-            message = wire.Message(channel=label, data=data, sender=self.sender(sender))
+            uid = with_mark(self._new_uid(), exclude) if exclude else ""
+            message = wire.Message(channel=label, data=data, sender=self.sender(sender), uid=uid)
             self._broker.publish_soon(
                 channel_key(channel), wire.encode(message), lambda everywhere: on_result(Published(everywhere))
             )
             return
         key = stored_key(sender.user_id if sender is not None else None, idempotency_key) if idempotency_key else ""
-        self._uids += 1
-        uid = uid_of(channel, key, time.time()) if key else f"{self._uid_prefix}-{self._uids}"
+        uid = uid_of(channel, key, time.time()) if key else self._new_uid()
+        if exclude:
+            uid = with_mark(uid, exclude)
         message = wire.Message(channel=label, data=data, sender=self.sender(sender), uid=uid)
 
         def appended(result: AppendResult | NotStoredError | None) -> None:
@@ -117,6 +153,10 @@ class Publisher:
                 on_result(Published(result is not None, result.position if result is not None else None, kept=True))
 
         self._channels.publish_soon(channel, wire.encode(message), key, appended, on_stored)
+
+    def _new_uid(self) -> str:
+        self._uids += 1
+        return f"{self._uid_prefix}-{self._uids}"
 
     @staticmethod
     def channel_of_user(user_id: str) -> str:

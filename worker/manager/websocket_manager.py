@@ -254,10 +254,13 @@ class DistributedWebSocketManager:
         sender: Connection | None = None,
         *,
         idempotency_key: str = "",
+        exclude: str = "",
         on_stored: Callable[[Position], None] | None = None,
     ) -> Published:
         """Send a message to every client of every worker. Everything else is as for `publish`."""
-        return await self.publish(BROADCAST, data, sender, idempotency_key=idempotency_key, on_stored=on_stored)
+        return await self.publish(
+            BROADCAST, data, sender, idempotency_key=idempotency_key, exclude=exclude, on_stored=on_stored
+        )
 
     async def send_to_user(
         self,
@@ -266,6 +269,7 @@ class DistributedWebSocketManager:
         sender: Connection | None = None,
         *,
         idempotency_key: str = "",
+        exclude: str = "",
         on_stored: Callable[[Position], None] | None = None,
     ) -> Published:
         """Send a message to all connections of a user, on all workers and nodes.
@@ -276,7 +280,9 @@ class DistributedWebSocketManager:
         Raises NotStoredError; ValueError for a user id that no user can have.
         """
         channel = self._publisher.channel_of_user(user_id)
-        return await self.publish(channel, data, sender, idempotency_key=idempotency_key, on_stored=on_stored)
+        return await self.publish(
+            channel, data, sender, idempotency_key=idempotency_key, exclude=exclude, on_stored=on_stored
+        )
 
     async def publish(
         self,
@@ -285,20 +291,22 @@ class DistributedWebSocketManager:
         sender: Connection | None = None,
         *,
         idempotency_key: str = "",
+        exclude: str = "",
         on_stored: Callable[[Position], None] | None = None,
     ) -> Published:
         """Send a message to all members of a channel, on all workers. May be called on any event loop.
 
         `data`: anything that JSON can express. `sender`: the client that the message is `from`; None for a message of
         the application itself. `idempotency_key`: of messages with the same key, from one sender and within two
-        minutes, only the first is sent. `on_stored`: called with the position once the message is stored, if the
+        minutes, only the first is sent. `exclude`: the id of a session whose connection does not get the message,
+        neither now nor after a resume. `on_stored`: called with the position once the message is stored, if the
         channel has a history and Redis is away now.
 
         Raises NotStoredError when Redis rejects the message, which nobody has received then; TypeError or ValueError
         for data that JSON cannot express.
         """
         return await self._publisher.publish(
-            channel, data, sender, idempotency_key=idempotency_key, on_stored=on_stored
+            channel, data, sender, idempotency_key=idempotency_key, exclude=exclude, on_stored=on_stored
         )
 
     def publish_soon(
@@ -309,6 +317,7 @@ class DistributedWebSocketManager:
         sender: Connection | None = None,
         *,
         idempotency_key: str = "",
+        exclude: str = "",
         on_stored: Callable[[Position], None] | None = None,
     ) -> None:
         """Send a message as `publish` does, without waiting. Messages keep the order of the calls.
@@ -319,13 +328,14 @@ class DistributedWebSocketManager:
         Raises TypeError or ValueError for data that JSON cannot express. `on_result` is not called then.
         """
         self._publisher.publish_soon(
-            channel, data, on_result, sender, idempotency_key=idempotency_key, on_stored=on_stored
+            channel, data, on_result, sender, idempotency_key=idempotency_key, exclude=exclude, on_stored=on_stored
         )
 
-    async def publish_text(self, channel: str, content: str | bytes) -> bool:
+    async def publish_text(self, channel: str, content: str | bytes, *, exclude: str = "") -> bool:
         """Send a text to all members of a channel as it is: neither in the hub's protocol nor stored in a history.
 
-        Bytes are sent as a binary message. That is for channels whose names begin with UNNUMBERED_PREFIX.
+        Bytes are sent as a binary message. `exclude`: the id of a session that does not get it. Both are for channels
+        whose names begin with UNNUMBERED_PREFIX.
 
         Return False if Redis is away: members on other workers get it once Redis is back. May be called on any event
         loop.
@@ -333,7 +343,7 @@ class DistributedWebSocketManager:
         Raises ValueError for a channel or a text that UTF-8 cannot encode.
         """
         channel.encode()
-        return await self._publisher.publish_text(channel, content)
+        return await self._publisher.publish_text(channel, content, exclude=exclude)
 
     def send_to_connection(self, connection: Connection, data: Any, sender: Connection | None = None) -> None:
         """Send a message to one connection of this worker, as `publish` would. Does not block."""
