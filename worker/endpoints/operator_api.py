@@ -13,8 +13,9 @@ from starlette.responses import Response
 
 from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER, OPERATOR_PREFIX
 from wsd.worker.delivery import connection_record
-from wsd.worker.endpoints.responses import error_response, is_key, json_response
+from wsd.worker.endpoints.responses import error_response, json_response
 from wsd.worker.errors import RedisUnavailableError
+from wsd.worker.security.api_keys import is_key
 from wsd.worker.sessions.session_store import SessionInfo
 from wsd.worker.worker import Worker
 
@@ -69,9 +70,14 @@ async def sessions(worker: Worker, request: Request) -> object:
 async def channels(worker: Worker, request: Request) -> object:
     """Answer with a page of the largest channels, and the workers that did not say which they have."""
     page = _page(request)
+    return await largest_channels(worker, page.offset, page.limit)
+
+
+async def largest_channels(worker: Worker, offset: int, limit: int) -> dict[str, Any]:
+    """Return a page of the largest channels, and the workers that did not say which they have."""
     await worker.heartbeat.beat_now()  # so that a worker that has just started counts
     workers = worker.heartbeat.totals.workers
-    found = await worker.manager.cluster_statistics(workers, offset=page.offset, limit=page.limit)
+    found = await worker.manager.cluster_statistics(workers, offset=offset, limit=limit)
     total = sum(each.channels for each in found.workers)
     silent = worker.heartbeat.live_workers - {each.worker_id for each in found.workers} if not found.complete else ()
     return {"complete": found.complete, "silent": sorted(silent), "total": total, "channels": found.channels}
