@@ -1,4 +1,4 @@
-"""The HTTP API of a worker beside its application: /health, statistics, metrics, publishing and histories."""
+"""The HTTP API of a worker beside its application: what is answered where, health, statistics and metrics."""
 
 import ipaddress
 from collections.abc import Awaitable, Callable
@@ -6,24 +6,25 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wsd.worker.broker.message_broker import HISTORY_UNAVAILABLE
 from wsd.worker.contract.host_header import WRONG_HOST, is_own_host
 from wsd.worker.contract.http_paths import (
+    CHANNELS_PATH,
+    DISCONNECT_PATH,
     HEALTH_PATH,
     HISTORY_PATH,
     METRICS_PATH,
     OPERATOR_PREFIX,
+    PRESENCE_PATH,
     PUBLISH_PATH,
+    SESSIONS_PATH,
     STATS_PATH,
+    SUBSCRIBE_PATH,
+    UNSUBSCRIBE_PATH,
 )
+from wsd.worker.endpoints import http_management as management
 from wsd.worker.endpoints import operator_api
 from wsd.worker.endpoints.http_publishing import publish
-from wsd.worker.endpoints.responses import error_response, json_response, key_of
-from wsd.worker.errors import RedisUnavailableError
-from wsd.worker.security.api_keys import refusal
-from wsd.worker.wire import messages as wire
-from wsd.worker.wire.channel_names import BROADCAST, check_channel
-from wsd.worker.wire.position import MAX_OFFSET
+from wsd.worker.endpoints.responses import ApiError, error_response, json_response, number
 from wsd.worker.worker import Worker
 
 MAX_PAGE = 100
@@ -31,9 +32,6 @@ MAX_PAGE = 100
 
 MAX_OFFSET_LISTED = 10_000
 """Users and channels before the last page of statistics."""
-
-MAX_DIGITS = 20
-"""Digits of a number in a query."""
 
 Endpoint = Callable[[Worker, Request], Awaitable[Response]]
 
@@ -55,11 +53,8 @@ async def stats(worker: Worker, request: Request) -> Response:
 
     `?limit=` (10): how many of the largest users and channels to list, beginning at `?offset=` (0).
     """
-    try:
-        limit = _number(request, "limit", 10, MAX_PAGE)
-        offset = _number(request, "offset", 0, MAX_OFFSET_LISTED)
-    except ValueError as exc:
-        return error_response(400, str(exc))
+    limit = number(request, "limit", 10, MAX_PAGE)
+    offset = number(request, "offset", 0, MAX_OFFSET_LISTED)
     if request.query_params.get("scope") == "worker":
         return json_response(worker.manager.statistics(limit))
     await worker.heartbeat.beat_now()  # so that a worker that has just started counts
@@ -72,31 +67,6 @@ async def metrics(worker: Worker, request: Request) -> Response:
     from wsd.worker.endpoints.metrics import CONTENT_TYPE, render  # noqa: PLC0415 - takes 2 MB, and few ask for it
 
     return Response(render(worker), media_type=CONTENT_TYPE)
-
-
-async def history(worker: Worker, request: Request) -> Response:
-    """Answer with a page of a history, for a program that has an API key.
-
-    `?since=&limit=&reverse=` mean the same as in a client's request.
-    """
-    key = key_of(worker, request, "history")
-    if isinstance(key, Response):
-        return key
-    channel = request.scope["path"].removeprefix(HISTORY_PATH)
-    try:
-        since = _number(request, "since", 0, MAX_OFFSET)
-        limit = _number(request, "limit", 100, wire.MAX_HISTORY_PAGE)
-        if channel != BROADCAST:
-            check_channel(channel, None)
-    except (ValueError, wire.WireError) as exc:
-        return error_response(400, str(exc))
-    if (problem := refusal(key, "history", [channel])) is not None:
-        return error_response(403, problem)
-    reverse = request.query_params.get("reverse", "").lower() in ("1", "true")
-    try:
-        return json_response(await worker.manager.history(channel, since, max(1, limit), reverse=reverse))
-    except RedisUnavailableError:
-        return error_response(503, HISTORY_UNAVAILABLE)
 
 
 def _may_not_look(worker: Worker, request: Request) -> str | None:
@@ -118,28 +88,30 @@ def _may_not_look(worker: Worker, request: Request) -> str | None:
     return None
 
 
-def _number(request: Request, name: str, default: int, highest: int) -> int:
-    """Return a number of the query. Raises ValueError for one that is not between 0 and `highest`."""
-    text = request.query_params.get(name, str(default))
-    if not text.isascii() or not text.isdigit() or len(text) > MAX_DIGITS or int(text) > highest:
-        raise ValueError(f"{name} must be an integer from 0 to {highest}, got {text[:MAX_DIGITS]!r}")
-    return int(text)
-
-
 ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("GET", HEALTH_PATH): health,
     ("HEAD", HEALTH_PATH): health,
     ("GET", STATS_PATH): stats,
     ("GET", METRICS_PATH): metrics,
     ("POST", PUBLISH_PATH): publish,
-    ("GET", HISTORY_PATH): history,
+    ("GET", HISTORY_PATH): management.history,
+    ("DELETE", HISTORY_PATH): management.delete_history,
+    ("GET", PRESENCE_PATH): management.presence,
+    ("GET", CHANNELS_PATH): management.channels,
+    ("GET", SESSIONS_PATH): management.sessions,
+    ("POST", DISCONNECT_PATH): management.disconnect,
+    ("POST", SUBSCRIBE_PATH): management.subscribe,
+    ("POST", UNSUBSCRIBE_PATH): management.unsubscribe,
 }
 PATHS = frozenset(path for _, path in ENDPOINTS)
+
+OF_CHANNELS = (HISTORY_PATH, PRESENCE_PATH)
+"""The paths that are followed by the name of a channel."""
 
 
 def answers(path: str) -> bool:
     """Return whether a request for this path is answered here, not by the application."""
-    return path in PATHS or path.startswith((HISTORY_PATH, OPERATOR_PREFIX))
+    return path in PATHS or path.startswith((*OF_CHANNELS, OPERATOR_PREFIX))
 
 
 async def answer(worker: Worker, request: Request) -> Response:
@@ -147,9 +119,10 @@ async def answer(worker: Worker, request: Request) -> Response:
 
     This is not Starlette's Router: its routes would answer HEAD wherever GET is answered, and errors in plain text.
     """
-    if request.scope["path"].startswith(OPERATOR_PREFIX):
+    path = request.scope["path"]
+    if path.startswith(OPERATOR_PREFIX):
         return await operator_api.answer(worker, request)
-    path = HISTORY_PATH if request.scope["path"].startswith(HISTORY_PATH) else request.scope["path"]
+    path = next((prefix for prefix in OF_CHANNELS if path.startswith(prefix)), path)
     if path in (STATS_PATH, METRICS_PATH) and (problem := _may_not_look(worker, request)) is not None:
         return error_response(403, problem)
     endpoint = ENDPOINTS.get((request.method, path))
@@ -158,4 +131,7 @@ async def answer(worker: Worker, request: Request) -> Response:
         response = error_response(405, f"{request.method} is not for {path}")
         response.headers["Allow"] = allowed
         return response
-    return await endpoint(worker, request)
+    try:
+        return await endpoint(worker, request)
+    except ApiError as exc:
+        return error_response(exc.status, str(exc))

@@ -1,14 +1,16 @@
 """Publishing over HTTP, for programs that are no clients: a cron job, another service."""
 
+import asyncio
+from typing import Annotated
+
 import msgspec
-from msgspec import Raw, Struct
-from starlette.requests import ClientDisconnect, Request
+from msgspec import Meta, Raw, Struct
+from starlette.requests import Request
 from starlette.responses import Response
 
-from wsd.worker.endpoints.responses import error_response, json_response, key_of
+from wsd.worker.endpoints.responses import ApiError, body_of, check_key, json_response
 from wsd.worker.errors import NotStoredError
 from wsd.worker.manager.publisher import Published
-from wsd.worker.security.api_keys import refusal
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.channel_names import BROADCAST, DIRECT, check_channel
 from wsd.worker.wire.redaction import PayloadFilter
@@ -16,9 +18,6 @@ from wsd.worker.worker import Worker
 
 MAX_BATCH = 1000
 """Messages in one request to publish. A message to several channels counts once for each."""
-
-MAX_BODY_BYTES = 1_048_576
-"""Bytes in the body of a request to publish."""
 
 
 class Outgoing(Struct, forbid_unknown_fields=True):
@@ -30,6 +29,7 @@ class Outgoing(Struct, forbid_unknown_fields=True):
     user_id: str = ""
     broadcast: bool = False
     idempotency_key: wire.IdempotencyKey | None = None
+    exclude: Annotated[str, Meta(max_length=128)] = ""  # the id of a session whose connection does not get it
 
     @property
     def labels(self) -> list[str]:
@@ -42,13 +42,17 @@ class Outgoing(Struct, forbid_unknown_fields=True):
 
 
 class Result(Struct, frozen=True, omit_defaults=True):
-    """What became of a message in one channel. The position and `durable` are as in an ack of the protocol."""
+    """What became of a message in one channel. The position and `durable` are as in an ack of the protocol.
+
+    A message that is not stored has an `error` and nothing else.
+    """
 
     channel: str
-    everywhere: bool
+    everywhere: bool | None
     offset: int | None = None
     epoch: str | None = None
     durable: bool | None = None
+    error: str = ""
 
 
 _one = msgspec.json.Decoder(Outgoing)
@@ -59,44 +63,42 @@ _bounded = PayloadFilter(())
 
 
 async def publish(worker: Worker, request: Request) -> Response:
-    """Publish one message or a list of them, for a program that has an API key."""
-    key = key_of(worker, request, "publish")
-    if isinstance(key, Response):
-        return key
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                return error_response(413, f"a request may have {MAX_BODY_BYTES} bytes")
-    except ClientDisconnect:
-        return error_response(400, "the request has ended before its body")
+    """Publish one message or a list of them, for a program that has an API key. Raises ApiError."""
+    check_key(worker, request, "publish")
+    body = await body_of(request)
     try:
         messages = _several.decode(body) if body.lstrip().startswith(b"[") else [_one.decode(body)]
         messages = [_checked(worker, message, number) for number, message in enumerate(messages)]
     except (msgspec.DecodeError, wire.WireError, UnicodeDecodeError, RecursionError) as exc:
-        return error_response(400, str(exc))
+        raise ApiError(400, str(exc)) from None
     count = sum(len(message.labels) for message in messages)
     if count > MAX_BATCH:
-        return error_response(400, f"a request may have {MAX_BATCH} messages, got {count}")
-    if (problem := refusal(key, "publish", (label for message in messages for label in message.labels))) is not None:
-        return error_response(403, problem)
-    return await _publish_all(worker, messages)
+        raise ApiError(400, f"a request may have {MAX_BATCH} messages, got {count}")
+    check_key(worker, request, "publish", (label for message in messages for label in message.labels))
+    # All messages are on their way side by side, and keep their order.
+    results = await asyncio.gather(*(_sent(worker, message, label) for message in messages for label in message.labels))
+    stored = [result for result in results if not result.error]
+    answer = {
+        "published": len(stored),
+        "distributed": all(result.everywhere for result in stored),
+        "results": results,
+    }
+    if len(stored) == len(results):
+        return json_response(answer)
+    number, first = next((number, result) for number, result in enumerate(results) if result.error)
+    error = f"{len(results) - len(stored)} of {count} messages are not stored, the first is {number}: {first.error}"
+    return json_response({"error": error, **answer}, 503)
 
 
-async def _publish_all(worker: Worker, messages: list[Outgoing]) -> Response:
-    """Publish messages in order, up to the first that is not stored. Answer with one result for each and channel."""
-    results: list[Result] = []
-    for number, message in enumerate(messages):
-        for label in message.labels:
-            try:
-                results.append(_result(label, await _send(worker, message, label)))
-            except NotStoredError as exc:
-                where = f"message {number}" + (f" in {label}" if message.channels else "")
-                error = f"{where} is not stored, those before it are published: {exc}"
-                return json_response({"error": error, "results": results}, 503)
-    everywhere = all(result.everywhere for result in results)
-    return json_response({"published": len(results), "distributed": everywhere, "results": results})
+async def _sent(worker: Worker, message: Outgoing, label: str) -> Result:
+    """Publish a message in one of its channels."""
+    try:
+        done = await _send(worker, message, label)
+    except NotStoredError as exc:
+        return Result(label, everywhere=None, error=str(exc))
+    at = done.position
+    durable = bool(at) if done.kept else None
+    return Result(label, done.everywhere, at.offset if at else None, at.epoch if at else None, durable)
 
 
 def _checked(worker: Worker, message: Outgoing, number: int) -> Outgoing:
@@ -123,11 +125,5 @@ async def _send(worker: Worker, message: Outgoing, label: str) -> Published:
     """Publish a message in one of its channels. Raises NotStoredError."""
     manager, key = worker.manager, message.idempotency_key or ""
     if message.user_id:
-        return await manager.send_to_user(message.user_id, message.data, idempotency_key=key)
-    return await manager.publish(label, message.data, idempotency_key=key)
-
-
-def _result(label: str, done: Published) -> Result:
-    at = done.position
-    durable = bool(at) if done.kept else None
-    return Result(label, done.everywhere, at.offset if at else None, at.epoch if at else None, durable)
+        return await manager.send_to_user(message.user_id, message.data, idempotency_key=key, exclude=message.exclude)
+    return await manager.publish(label, message.data, idempotency_key=key, exclude=message.exclude)

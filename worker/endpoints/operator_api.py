@@ -13,9 +13,8 @@ from starlette.responses import Response
 
 from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER, OPERATOR_PREFIX
 from wsd.worker.delivery import connection_record
-from wsd.worker.endpoints.responses import error_response, json_response
+from wsd.worker.endpoints.responses import error_response, is_key, json_response
 from wsd.worker.errors import RedisUnavailableError
-from wsd.worker.security.api_keys import is_key
 from wsd.worker.sessions.session_store import SessionInfo
 from wsd.worker.worker import Worker
 

@@ -1,17 +1,26 @@
-"""JSON responses and the check of keys, for the HTTP API and for the requests of the supervisor."""
+"""What endpoints share: JSON responses, the check of keys, and what they read from requests."""
 
 import hmac
+from collections.abc import Iterable
+from typing import TypeVar
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from wsd.worker.contract.api_keys import Right
 from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER
-from wsd.worker.security.api_keys import ApiKey, refusal, unlimited
+from wsd.worker.errors import WorkerError
+from wsd.worker.security.api_keys import refusal
 from wsd.worker.worker import Worker
 
-OPERATOR = unlimited("operator")
+T = TypeVar("T")
+
+MAX_BODY_BYTES = 1_048_576
+"""Bytes in the body of a request."""
+
+MAX_DIGITS = 20
+"""Digits of a number in a query."""
 
 
 def json_response(body: object, status: int = 200) -> Response:
@@ -29,19 +38,59 @@ def is_key(given: str, key: str) -> bool:
     return bool(key) and hmac.compare_digest(given.encode(), key.encode())
 
 
-def key_of(worker: Worker, request: Request, right: Right) -> ApiKey | Response:
-    """Return the API key of a request that has a right somewhere, or the refusal of the request.
+class ApiError(WorkerError):
+    """A request is answered with an error. The text is one line for the program that asked."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def check_key(worker: Worker, request: Request, right: Right, channels: Iterable[str] = ()) -> None:
+    """Check that the API key of a request has a right, in the channels that the request concerns.
 
     A request has the key in `Authorization: Bearer` or `X-API-Key`. Without any key in the settings, the API is off.
     The operator of this node needs no API key; nginx removes the header with the operator's key from the requests of
     its clients.
+
+    Raises ApiError.
     """
     if is_key(request.headers.get(OPERATOR_KEY_HEADER, ""), worker.env.operator_key):
-        return OPERATOR
+        return
     if not worker.api_keys:
-        return error_response(404, "the API is off: set security.api_key")
+        raise ApiError(404, "the API is off: set security.api_key, or a key in [api_keys.NAME]")
     given = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
     key = worker.api_keys.find(given)
     if key is None:
-        return error_response(401, "wrong or missing API key")
-    return key if (problem := refusal(key, right)) is None else error_response(403, problem)
+        raise ApiError(401, "wrong or missing API key")
+    if (problem := refusal(key, right) or refusal(key, right, channels)) is not None:
+        raise ApiError(403, problem)
+
+
+async def body_of(request: Request) -> bytes:
+    """Return the body of a request. Raises ApiError for one that is too large or incomplete."""
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                raise ApiError(413, f"a request may have {MAX_BODY_BYTES} bytes")
+    except ClientDisconnect:
+        raise ApiError(400, "the request has ended before its body") from None
+    return bytes(body)
+
+
+async def decoded(request: Request, kind: type[T]) -> T:
+    """Return the body of a request, decoded from JSON. Raises ApiError for one of another form."""
+    try:
+        return msgspec.json.decode(await body_of(request), type=kind)
+    except (msgspec.DecodeError, RecursionError) as exc:
+        raise ApiError(400, str(exc)) from None
+
+
+def number(request: Request, name: str, default: int, highest: int) -> int:
+    """Return a number of the query. Raises ApiError for one that is not between 0 and `highest`."""
+    text = request.query_params.get(name, str(default))
+    if not text.isascii() or not text.isdigit() or len(text) > MAX_DIGITS or int(text) > highest:
+        raise ApiError(400, f"{name} must be an integer from 0 to {highest}, got {text[:MAX_DIGITS]!r}")
+    return int(text)

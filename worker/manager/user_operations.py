@@ -129,10 +129,10 @@ class UserOperations:
             raise ValueError(f"user_id {problem}")
         with suppress(RedisUnavailableError):
             async with self._redis.step("sessions without a connection were not changed"):
-                found = await self._keeper.store.list_by_user(user_id)
-                away = [session.session_id for session in found if session.state is SessionState.DETACHED]
                 change = {channel: BY_APPLICATION if member else False}
-                await self._keeper.store.update_channels(dict.fromkeys(away, change))
+                for session in await self._keeper.store.list_by_user(user_id):
+                    if session.state is SessionState.DETACHED:
+                        await self._keeper.store.update_channels({session.session_id: change}, session.worker_id)
         answers = await self._asked.ask(
             lambda question: self._publish(
                 EVERY_WORKER, ChangeMembership(self._worker_id, question, user_id, channel, member)

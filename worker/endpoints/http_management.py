@@ -1,0 +1,144 @@
+"""Channels, sessions and users over HTTP, for programs of the application: its backend, an administrator's script."""
+
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response
+
+from wsd.worker.broker.message_broker import HISTORY_UNAVAILABLE
+from wsd.worker.contract.http_paths import HISTORY_PATH, PRESENCE_PATH
+from wsd.worker.endpoints import operator_api
+from wsd.worker.endpoints.responses import ApiError, check_key, decoded, json_response, number
+from wsd.worker.errors import RedisUnavailableError
+from wsd.worker.wire import messages as wire
+from wsd.worker.wire.channel_names import BROADCAST, check_channel
+from wsd.worker.wire.close_codes import CloseCode
+from wsd.worker.wire.position import MAX_OFFSET
+from wsd.worker.worker import Worker
+
+MAX_MEMBERS = 1000
+"""Members in one answer."""
+
+MAX_PAGE = 1000
+"""Sessions or channels in one page."""
+
+MAX_PAGE_OFFSET = 1_000_000_000
+
+UNAVAILABLE = "Redis is away, and only it knows the sessions"
+
+
+class Disconnect(Struct, frozen=True, forbid_unknown_fields=True):
+    """The request to end the sessions of a user, or one session, and to close their connections."""
+
+    user_id: str = ""
+    session_id: str = ""
+    code: int = CloseCode.SESSION_ENDED
+    reason: str = "session ended"
+
+
+class ChangeUser(Struct, frozen=True, forbid_unknown_fields=True):
+    """The request to let all connections of a user join or leave a channel."""
+
+    user_id: str
+    channel: str
+
+
+async def history(worker: Worker, request: Request) -> Response:
+    """Answer with a page of a history. `?since=&limit=&reverse=` mean the same as in a client's request."""
+    channel = _named(request, HISTORY_PATH)
+    check_key(worker, request, "history", [channel])
+    since = number(request, "since", 0, MAX_OFFSET)
+    limit = number(request, "limit", 100, wire.MAX_HISTORY_PAGE)
+    reverse = request.query_params.get("reverse", "").lower() in ("1", "true")
+    try:
+        return json_response(await worker.manager.history(channel, since, max(1, limit), reverse=reverse))
+    except RedisUnavailableError:
+        raise ApiError(503, HISTORY_UNAVAILABLE) from None
+
+
+async def delete_history(worker: Worker, request: Request) -> Response:
+    """Delete the messages of a channel."""
+    channel = _named(request, HISTORY_PATH)
+    check_key(worker, request, "history", [channel])
+    try:
+        await worker.manager.delete_history(channel)
+    except RedisUnavailableError:
+        raise ApiError(503, HISTORY_UNAVAILABLE) from None
+    return json_response({"deleted": True})
+
+
+async def presence(worker: Worker, request: Request) -> Response:
+    """Answer with the members of a channel, up to `?limit=` of them."""
+    channel = _named(request, PRESENCE_PATH)
+    check_key(worker, request, "presence", [channel])
+    count, members = await worker.manager.presence(channel, number(request, "limit", 100, MAX_MEMBERS))
+    return json_response({"channel": channel, "count": count, "members": members})
+
+
+async def channels(worker: Worker, request: Request) -> Response:
+    """Answer with a page of the largest channels (`?offset=&limit=`)."""
+    check_key(worker, request, "channels")
+    offset, limit = number(request, "offset", 0, MAX_PAGE_OFFSET), number(request, "limit", 100, MAX_PAGE)
+    return json_response(await operator_api.largest_channels(worker, offset, limit))
+
+
+async def sessions(worker: Worker, request: Request) -> Response:
+    """Answer with a page of all sessions, or of those of a user (`?user_id=&offset=&limit=`)."""
+    check_key(worker, request, "sessions")
+    offset, limit = number(request, "offset", 0, MAX_PAGE_OFFSET), number(request, "limit", 100, MAX_PAGE)
+    user_id = request.query_params.get("user_id", "")
+    try:
+        total, found = await worker.manager.sessions(user_id, offset=offset, limit=limit)
+    except RedisUnavailableError:
+        raise ApiError(503, UNAVAILABLE) from None
+    return json_response({"total": total, "sessions": [operator_api.shown(session) for session in found]})
+
+
+async def disconnect(worker: Worker, request: Request) -> Response:
+    """End sessions, and close their connections. Answer with the sessions."""
+    check_key(worker, request, "disconnect")
+    wanted = await decoded(request, Disconnect)
+    try:
+        ended = await worker.manager.end_sessions(
+            user_id=wanted.user_id, session_id=wanted.session_id, code=wanted.code, reason=wanted.reason
+        )
+    except ValueError as exc:
+        raise ApiError(400, str(exc)) from None
+    except RedisUnavailableError:
+        raise ApiError(503, UNAVAILABLE) from None
+    return json_response({"sessions": [operator_api.shown(session) for session in ended]})
+
+
+async def subscribe(worker: Worker, request: Request) -> Response:
+    """Let all connections of a user join a channel. Answer with how many have joined."""
+    return await _change(worker, request, member=True)
+
+
+async def unsubscribe(worker: Worker, request: Request) -> Response:
+    """Let all connections of a user leave a channel. Answer with how many have left."""
+    return await _change(worker, request, member=False)
+
+
+async def _change(worker: Worker, request: Request, *, member: bool) -> Response:
+    check_key(worker, request, "subscribe")
+    wanted = await decoded(request, ChangeUser)
+    try:
+        check_channel(wanted.channel, None)
+        wire.check_user(wanted.user_id, None)
+    except wire.WireError as exc:
+        raise ApiError(400, str(exc)) from None
+    check_key(worker, request, "subscribe", [wanted.channel])
+    await worker.heartbeat.beat_now()  # so that a worker that has just started counts
+    change = worker.manager.subscribe_user if member else worker.manager.unsubscribe_user
+    changed = await change(wanted.user_id, wanted.channel, workers=worker.heartbeat.totals.workers)
+    return json_response({"connections": changed})
+
+
+def _named(request: Request, prefix: str) -> str:
+    """Return the channel that the path of a request names. Raises ApiError."""
+    channel: str = request.scope["path"].removeprefix(prefix)
+    if channel != BROADCAST:
+        try:
+            check_channel(channel, None)
+        except wire.WireError as exc:
+            raise ApiError(400, str(exc)) from None
+    return channel
