@@ -48,6 +48,11 @@ def ask(at: Worker, method: str, path: str, body: object = None) -> Any:
     return answer
 
 
+def sessions_of(at: Worker, user_id: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = ask(at, "GET", f"sessions?user_id={user_id}")["sessions"]
+    return found
+
+
 async def joined(at: Worker, user_id: str) -> tuple[ClientConnection, Any]:
     """Connect a client. Return it with its welcome."""
     connection = await at.open(f"user_id={user_id}")
@@ -89,8 +94,7 @@ async def test_a_user_is_let_into_a_channel_and_out_on_all_workers(two: list[Wor
 async def test_a_client_that_is_away_is_in_the_channel_when_it_comes_back(two: list[Worker]) -> None:
     ann, welcome = await joined(two[0], "away")
     ann.transport.abort()
-    detached = lambda: [s["state"] for s in ask(two[0], "GET", "sessions?user_id=away")["sessions"]]  # noqa: E731
-    await eventually(lambda: detached() == ["detached"])
+    await eventually(lambda: [s["state"] for s in sessions_of(two[0], "away")] == ["detached"])
     assert ask(two[1], "POST", "subscribe", {"user_id": "away", "channel": "closed:b"}) == {"connections": 0}
     back = await two[1].open(f"user_id=away&session={quote(welcome['resume_token'])}")
     await back.send('{"type": "resume"}')
