@@ -177,6 +177,7 @@ LAYERS = {
         cli
         doctor new_files bench chaos
         launch
+        alerts
         control supervisor
         watches redis_startup
         deploys

@@ -13,7 +13,20 @@ from typing import Annotated, Any
 
 import typer
 
-from wsd.supervisor.cli import bench, chaos, config, doctor, logs, messages, operations, sessions, start, status, token
+from wsd.supervisor.cli import (
+    alerts,
+    bench,
+    chaos,
+    config,
+    doctor,
+    logs,
+    messages,
+    operations,
+    sessions,
+    start,
+    status,
+    token,
+)
 from wsd.supervisor.errors import CommandError, ExitCode
 from wsd.supervisor.machine.standard_streams import (
     encode_everything,
@@ -46,6 +59,7 @@ COMMANDS = (
     logs.events,
     logs.logs,
     doctor.doctor,
+    alerts.alerts,
     bench.bench,
     chaos.chaos,
     config.init,

@@ -39,6 +39,7 @@ SECRET_KEYS = {
     ("security", "jwt_secret"),
     ("webhooks", "secret"),
     ("dashboard", "token"),
+    ("alerts", "url"),
 }
 """Settings whose values are never shown, beside those of API keys. `is_secret` knows both."""
 

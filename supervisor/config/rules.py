@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
@@ -47,6 +48,7 @@ def check_rules(config: Config, settings: Mapping[Key, Setting]) -> None:
         _in_channels,
         _in_api_keys,
         _in_health,
+        _in_alerts,
     ):
         for section, key, problem in find(config):
             source = settings[section, key].source if (section, key) in settings else "default"
@@ -175,6 +177,26 @@ def _in_api_keys(config: Config) -> Iterator[Problem]:
 def _in_health(config: Config) -> Iterator[Problem]:
     if config.health.heartbeat_timeout < 2 * config.health.heartbeat_interval:
         yield "health", "heartbeat_timeout", "must be at least twice health.heartbeat_interval"
+
+
+def _in_alerts(config: Config) -> Iterator[Problem]:
+    alerts = config.alerts
+    try:
+        shlex.split(alerts.command)
+    except ValueError:
+        yield "alerts", "command", f"has a quotation mark without its partner, got {brief(alerts.command)}"
+    # The address may hold a secret, so it is not shown.
+    problem = "must be a URL like https://alerts.example.com/hook"
+    try:
+        parts = urlsplit(alerts.url)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        yield "alerts", "url", problem
+        return
+    if alerts.url and not (is_url and re.fullmatch(r"[!-~]+", alerts.url)):
+        yield "alerts", "url", problem
+    elif parts.username is not None:
+        yield "alerts", "url", "must hold no user and no password"
 
 
 def _texts(config: Config) -> Iterator[tuple[str, str, str]]:

@@ -189,6 +189,13 @@ class ApiKeyConfig(Section, frozen=True):
     channels: tuple[str, ...] = (ALL_CHANNELS,)
 
 
+class AlertsConfig(Section, frozen=True):
+    command: str = ""
+    url: str = ""
+    delay_seconds: SecondsOrZero = 10.0
+    timeout: Seconds = 10.0
+
+
 class LogConfig(Section, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["text", "json"] = "text"
@@ -209,6 +216,7 @@ class Config(Section, frozen=True):
     hooks: HooksConfig = HooksConfig()
     webhooks: WebhooksConfig = WebhooksConfig()
     dashboard: DashboardConfig = DashboardConfig()
+    alerts: AlertsConfig = AlertsConfig()
     log: LogConfig = LogConfig()
     channels: dict[str, ChannelConfig] = msgspec.field(default_factory=lambda: {"*": ChannelConfig()})  # by pattern
     api_keys: dict[str, ApiKeyConfig] = {}  # by name

@@ -23,7 +23,7 @@ from wsd.worker.contract.heartbeat import Heartbeat
 
 def report(cluster: Cluster, operations: Operations) -> ClusterStatus:
     """Return the state of the cluster as `wsd status` shows it."""
-    found = list(problems(cluster))
+    found = [problem.text for problem in problems(cluster)]
     if cluster.stopping:
         state = "stopping"
     elif not cluster.up:
@@ -37,7 +37,7 @@ def report(cluster: Cluster, operations: Operations) -> ClusterStatus:
     return ClusterStatus(
         state=state,
         problems=found,
-        warnings=list(warnings(cluster)),
+        warnings=[problem.text for problem in warnings(cluster)],
         operation=f"{operation.name}: {operation.last}" if operation is not None and not operation.done else None,
         node_id=cluster.loaded.node_id,
         url=cluster.url,

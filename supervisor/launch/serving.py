@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 
+from wsd.supervisor.alerts.watch import AlertWatch
 from wsd.supervisor.cluster import Cluster
 from wsd.supervisor.control.server import ControlServer
 from wsd.supervisor.control.status_report import report, summary
@@ -49,12 +50,14 @@ async def serve(cluster: Cluster, saved: SavedState, console: Console) -> None:
         elif not writes_to(log):
             background.append(asyncio.create_task(follow_logs(cluster.state_dir, cluster.children, console)))
 
+    alerts = AlertWatch(cluster, operations)
     signals.handle()
     background.append(asyncio.create_task(signals.reload_on_hangup()))
     try:
         async with ControlServer(cluster, operations, supervisor) as control:
             await supervisor.run(on_ready, control.restore)
     finally:
+        await alerts.close()
         if cluster.handing_over:
             signals.leave_to_next()
         for task in background:

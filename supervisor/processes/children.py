@@ -107,6 +107,7 @@ class Children:
         self._children: dict[str, Child[Service]] = {}
         self.workers = 0  # the number of worker slots that is recorded for the next supervisor
         self.drained: set[str] = set()  # names of the slots that stay empty until `wsd resume`
+        self.helpers: set[int] = set()  # pids of other programs that are waited for elsewhere
         self.unclaimed: list[ProcessRecord] = []  # processes of the previous supervisor that no slot has adopted yet
         self.is_recorded = True  # False while state.json cannot be written
         self._changed = asyncio.Event()
@@ -175,7 +176,8 @@ class Children:
 
     def reap_orphans(self) -> None:
         """Wait for ended processes that became our children when their own parent ended."""
-        reap_others({process.pid for child in self for process in child.processes.values()})
+        own = {process.pid for child in self for process in child.processes.values()}
+        reap_others(own | self.helpers)
 
     def post(self, child: Child[Service], fact: Fact) -> None:
         """Queue a fact about a slot."""
