@@ -188,6 +188,20 @@ def test_lines_are_published_as_soon_as_they_come(cluster: Cluster) -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.anyio
+async def test_members_of_a_channel_are_listed(cluster: Cluster) -> None:
+    assert (await cluster.run("presence", "nobody-here")).endswith("0 members\n")
+    ann = await cluster.client("ann")
+    await ann.ask(type="subscribe", channel="members")
+    header, row, total = (await cluster.run("presence", "members")).splitlines()
+    assert header.split() == ["USER", "NAME", "WORKER", "NODE"]
+    assert row.split()[:3] == ["ann", "ann", ann.worker_id]
+    assert total == "1 member"
+    found = json.loads(await cluster.run("presence", "members", "--json"))
+    assert (found["channel"], found["count"], found["members"][0]["user_id"]) == ("members", 1, "ann")
+    await ann.close()
+
+
 def test_positions_are_printed_for_programs(cluster: Cluster) -> None:
     code, output, _ = run(cluster, "publish", "positions", "-", "--json", given=b"1\n2\n")
     assert code == 0
