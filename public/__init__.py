@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         WorkerNotRunningError,
     )
     from wsd.worker.application.formats import Encode, data_format, hub_format
-    from wsd.worker.application.records import Gap, History, Joined, Message, Presence, Record
+    from wsd.worker.application.records import Gap, History, Joined, Message, Presence, Record, Session, Sessions
     from wsd.worker.contract.errors import WsdError
     from wsd.worker.errors import (
         ChannelFullError,
@@ -92,6 +92,8 @@ __all__ = [
     "Record",
     "RedisUnavailableError",
     "Sender",
+    "Session",
+    "Sessions",
     "Subscribed",
     "SyncTimeoutError",
     "TooManyConnectionsError",
@@ -145,6 +147,8 @@ _MODULES = {
     "Record": "wsd.worker.application.records",
     "RedisUnavailableError": "wsd.worker.errors",
     "Sender": "wsd.worker.wire.messages",
+    "Session": "wsd.worker.application.records",
+    "Sessions": "wsd.worker.application.records",
     "Subscribed": "wsd.worker.hooks.records",
     "SyncTimeoutError": "wsd.worker.application.errors",
     "TooManyConnectionsError": "wsd.worker.errors",

@@ -122,14 +122,15 @@ class Client(AsyncIterator[str | bytes]):
 
     # Messages
 
-    async def publish(self, channel: str, data: Any, *, idempotency_key: str = "") -> Published:
+    async def publish(self, channel: str, data: Any, *, idempotency_key: str = "", exclude: str = "") -> Published:
         """Publish a message in a channel, as `Cluster.publish` does, with this client as its sender.
 
-        The client need not be in the channel. If it is, it is sent the message, too.
+        The client need not be in the channel. If it is, it is sent the message, too, unless `exclude` is its own
+        `session_id`.
         """
         check_name(channel)
         return await publish_everywhere(
-            self._worker, channel, publishable(data), self.connection, idempotency_key=idempotency_key
+            self._worker, channel, publishable(data), self.connection, idempotency_key=idempotency_key, exclude=exclude
         )
 
     async def send(self, data: Any) -> None:

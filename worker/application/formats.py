@@ -37,7 +37,10 @@ class _Published(Struct, frozen=True, kw_only=True, tag="message", rename={"send
         return None if self.offset is UNSET else Position(self.offset, self.epoch)
 
 
-_decoder = msgspec.json.Decoder(_Published | wire.Gap | wire.PresenceChanged | wire.PositionNotice)
+Notice = wire.PositionNotice | wire.Subscribed | wire.Unsubscribed
+"""What only clients of the hub are told."""
+
+_decoder = msgspec.json.Decoder(_Published | wire.Gap | wire.PresenceChanged | Notice)
 
 
 def data_format(record: Record) -> str | bytes | None:
@@ -78,25 +81,17 @@ class Format:
             found = _decoder.decode(message.payload)
         except (msgspec.DecodeError, RecursionError):
             return Translation(OwnMessage(message.payload))
-        if isinstance(found, wire.PresenceChanged):
-            position = None
-        elif isinstance(found, wire.Gap | wire.PositionNotice):
-            position = Position(found.offset, found.epoch)
-        else:
-            position = found.position
         try:
             item = self._frame(message, found)
         except Exception as exc:  # noqa: BLE001 - the function is the application's
             report("a format of the application", exc)
             item = None
-        return Translation(item, found.channel, position)
+        return Translation(item, found.channel, _position(found))
 
-    def _frame(
-        self, message: Frame, found: _Published | wire.Gap | wire.PresenceChanged | wire.PositionNotice
-    ) -> Frame | None:
+    def _frame(self, message: Frame, found: _Published | wire.Gap | wire.PresenceChanged | Notice) -> Frame | None:
         if self._encode is hub_format:
             return OwnMessage(message.payload)
-        if isinstance(found, wire.PositionNotice):
+        if isinstance(found, Notice):
             return None
         if self._encode is data_format:  # as `data_format` does it, without decoding what need not be decoded
             if not isinstance(found, _Published):
@@ -104,6 +99,19 @@ class Format:
             data = bytes(found.data)
             return OwnMessage(msgspec.json.decode(data, type=str).encode() if data.startswith(b'"') else data)
         return frame_of(self._encode(_record(found)))
+
+
+def _position(found: _Published | wire.Gap | wire.PresenceChanged | Notice) -> Position | None:
+    """Return the position that a client has reached with a message."""
+    match found:
+        case _Published():
+            return found.position
+        case wire.PresenceChanged() | wire.Unsubscribed():
+            return None
+        case wire.Subscribed(offset=offset, epoch=epoch):
+            return Position(offset, epoch) if offset is not None and epoch is not None else None
+        case wire.Gap(offset=offset, epoch=epoch) | wire.PositionNotice(offset=offset, epoch=epoch):
+            return Position(offset, epoch)
 
 
 def _record(found: _Published | wire.Gap | wire.PresenceChanged) -> Record:

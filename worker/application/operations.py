@@ -5,12 +5,14 @@ from typing import Any, TypeVar
 
 from wsd.worker.application.client import check_name, publishable
 from wsd.worker.application.formats import message_of
-from wsd.worker.application.records import History, Presence
+from wsd.worker.application.records import History, Presence, Session, Sessions
 from wsd.worker.application.running import call, publish_everywhere, running_worker
 from wsd.worker.health import WorkerHealth
 from wsd.worker.manager.publisher import Published, Publisher
 from wsd.worker.manager.statistics import ClusterStatistics
+from wsd.worker.sessions.session_store import SessionInfo
 from wsd.worker.wire.channel_names import BROADCAST
+from wsd.worker.wire.close_codes import CloseCode
 from wsd.worker.wire.position import Position
 from wsd.worker.worker import Worker
 
@@ -26,29 +28,31 @@ class Operations:
 
     # Messages
 
-    async def publish(self, channel: str, data: Any, *, idempotency_key: str = "") -> Published:
+    async def publish(self, channel: str, data: Any, *, idempotency_key: str = "", exclude: str = "") -> Published:
         """Send a message to all members of a channel, on all workers.
 
         `data`: anything that JSON can express; bytes must be UTF-8 text. `idempotency_key`: of messages with the same
-        key, within two minutes, only the first is sent. While Redis is away the message waits for it, see `Published`.
+        key, within two minutes, only the first is sent. `exclude`: the id of a session that does not get the message.
+        While Redis is away the message waits for it, see `Published`.
 
         Raises InvalidChannelError, InvalidDataError; NotStoredError when Redis rejects the message, which nobody has
         received then; TypeError or ValueError for data that JSON cannot express.
         """
         check_name(channel)
-        return await publish_everywhere(running_worker(), channel, publishable(data), idempotency_key=idempotency_key)
+        return await _publish(channel, data, idempotency_key, exclude)
 
-    async def broadcast(self, data: Any, *, idempotency_key: str = "") -> Published:
+    async def broadcast(self, data: Any, *, idempotency_key: str = "", exclude: str = "") -> Published:
         """Send a message to every client of every worker. Everything else is as for `publish`."""
-        return await publish_everywhere(running_worker(), BROADCAST, publishable(data), idempotency_key=idempotency_key)
+        return await _publish(BROADCAST, data, idempotency_key, exclude)
 
-    async def send_to_user(self, user_id: str | int, data: Any, *, idempotency_key: str = "") -> Published:
+    async def send_to_user(
+        self, user_id: str | int, data: Any, *, idempotency_key: str = "", exclude: str = ""
+    ) -> Published:
         """Send a message to all connections of a user, on all workers. Everything else is as for `publish`.
 
         Raises ValueError for a user id that no user can have.
         """
-        channel = Publisher.channel_of_user(str(user_id))
-        return await publish_everywhere(running_worker(), channel, publishable(data), idempotency_key=idempotency_key)
+        return await _publish(Publisher.channel_of_user(str(user_id)), data, idempotency_key, exclude)
 
     async def history(self, channel: str, since: int = 0, limit: int = 100, *, reverse: bool = False) -> History:
         """Return messages of a channel: those after offset `since`, the oldest first.
@@ -63,6 +67,14 @@ class Operations:
         messages = [message_of(message) for message in page.messages]
         return History(channel, Position(page.offset, page.epoch), messages)
 
+    async def delete_history(self, channel: str) -> None:
+        """Forget the messages of a channel. Positions go on, and a client that had missed some is told of a gap.
+
+        Raises InvalidChannelError; RedisUnavailableError while Redis is away.
+        """
+        check_name(channel)
+        await _run(lambda one: one.manager.delete_history(channel))
+
     # Who is there
 
     async def presence(self, channel: str, limit: int = 1000) -> Presence:
@@ -74,12 +86,57 @@ class Operations:
         count, members = await _run(lambda one: one.manager.presence(channel, limit))
         return Presence(channel, count, members)
 
+    async def sessions(self, user_id: str | int = "", *, offset: int = 0, limit: int = 100) -> Sessions:
+        """Return a page of the sessions on all workers; only those of a user, if one is named.
+
+        Raises RedisUnavailableError while Redis is away.
+        """
+        total, found = await _run(lambda one: one.manager.sessions(str(user_id), offset=offset, limit=limit))
+        return Sessions(total, [session_of(info) for info in found])
+
+    async def disconnect(
+        self,
+        *,
+        user_id: str | int = "",
+        session_id: str = "",
+        code: int = CloseCode.SESSION_ENDED,
+        reason: str = "session ended",
+    ) -> list[Session]:
+        """End all sessions of a user, or one session, on whatever worker, and close their connections.
+
+        By default they are closed with 4500, after which clients stay away. Return the sessions that have ended.
+
+        Raises ValueError for neither a user nor a session, and for a code or a reason that no close frame can carry;
+        RedisUnavailableError while Redis is away.
+        """
+        ended = await _run(
+            lambda one: one.manager.end_sessions(user_id=str(user_id), session_id=session_id, code=code, reason=reason)
+        )
+        return [session_of(info) for info in ended]
+
+    async def subscribe(self, user_id: str | int, channel: str) -> int:
+        """Let all connections of a user join a channel, on all workers. Return how many have joined.
+
+        Sessions of the user whose clients are away join, too, and are not counted. Takes up to one second.
+
+        Raises InvalidChannelError; ValueError for a user id that no user can have.
+        """
+        check_name(channel)
+        return await _run(lambda one: one.manager.subscribe_user(str(user_id), channel, workers=_workers(one)))
+
+    async def unsubscribe(self, user_id: str | int, channel: str) -> int:
+        """Let all connections of a user leave a channel, on all workers. Return how many have left.
+
+        Everything else is as for `subscribe`.
+        """
+        check_name(channel)
+        return await _run(lambda one: one.manager.unsubscribe_user(str(user_id), channel, workers=_workers(one)))
+
     async def stats(self, *, offset: int = 0, limit: int = 10) -> ClusterStatistics:
         """Return statistics of all workers, with a page of the largest users and channels. Takes up to one second."""
 
         async def collect(worker: Worker) -> ClusterStatistics:
-            workers = worker.heartbeat.totals.workers
-            return await worker.manager.cluster_statistics(workers, offset=offset, limit=limit)
+            return await worker.manager.cluster_statistics(_workers(worker), offset=offset, limit=limit)
 
         return await _run(collect)
 
@@ -90,6 +147,32 @@ class Operations:
             return worker.health()
 
         return await _run(judge)
+
+
+def session_of(info: SessionInfo) -> Session:
+    """Return a session as applications see it, without its secrets."""
+    return Session(
+        session_id=info.session_id,
+        user_id=info.user_id,
+        username=info.username,
+        node_id=info.node_id,
+        worker_id=info.worker_id,
+        state=info.state.value,
+        connected_at=info.connected_at,
+        last_seen=info.last_seen,
+        channels=info.channels,
+    )
+
+
+def _workers(worker: Worker) -> int:
+    """Return how many workers there are, as one of them knows."""
+    return worker.heartbeat.totals.workers
+
+
+async def _publish(channel: str, data: Any, idempotency_key: str, exclude: str) -> Published:
+    return await publish_everywhere(
+        running_worker(), channel, publishable(data), idempotency_key=idempotency_key, exclude=exclude
+    )
 
 
 async def _run(make: Callable[[Worker], Coroutine[Any, Any, T]]) -> T:

@@ -79,3 +79,30 @@ class History(Struct, frozen=True):
     """The newest position of the channel, not that of the last message here."""
 
     messages: list[Message]
+
+
+class Session(Struct, frozen=True, kw_only=True):
+    """A session of a client. Times are in seconds since the epoch."""
+
+    session_id: str
+    user_id: str
+    username: str
+    node_id: str
+    worker_id: str
+    """The worker that serves the session, or served it last."""
+
+    state: str
+    """`connected`, or `detached`: the client is away, and may come back."""
+
+    connected_at: float
+    last_seen: float
+    channels: frozenset[str]
+
+
+class Sessions(Struct, frozen=True):
+    """A page of sessions."""
+
+    total: int
+    """The number of all sessions, of which this page has a part."""
+
+    sessions: list[Session]

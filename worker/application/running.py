@@ -36,6 +36,7 @@ async def publish_everywhere(
     sender: Connection | None = None,
     *,
     idempotency_key: str = "",
+    exclude: str = "",
 ) -> Published:
     """Publish a message to the members of a channel on all workers.
 
@@ -44,7 +45,7 @@ async def publish_everywhere(
     """
 
     def publish(one: Worker) -> Coroutine[Any, Any, Published]:
-        return one.manager.publish(channel, data, sender, idempotency_key=idempotency_key)
+        return one.manager.publish(channel, data, sender, idempotency_key=idempotency_key, exclude=exclude)
 
     try:
         published = await call(worker, lambda: publish(worker))

@@ -6,11 +6,12 @@ from typing import Any, TypeVar
 
 from wsd.worker.application.errors import EventLoopBlockedError, SyncTimeoutError
 from wsd.worker.application.operations import Operations
-from wsd.worker.application.records import History, Presence
+from wsd.worker.application.records import History, Presence, Session, Sessions
 from wsd.worker.application.running import is_loop_of, running_worker
 from wsd.worker.health import WorkerHealth
 from wsd.worker.manager.publisher import Published
 from wsd.worker.manager.statistics import ClusterStatistics
+from wsd.worker.wire.close_codes import CloseCode
 
 T = TypeVar("T")
 
@@ -29,24 +30,33 @@ class SyncOperations:
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
 
-    def publish(self, channel: str, data: Any, *, idempotency_key: str = "", timeout: float = TIMEOUT) -> Published:
+    def publish(
+        self, channel: str, data: Any, *, idempotency_key: str = "", exclude: str = "", timeout: float = TIMEOUT
+    ) -> Published:
         """Send a message to all members of a channel, see `Cluster.publish`."""
-        return _wait(
-            "publish", lambda: self._operations.publish(channel, data, idempotency_key=idempotency_key), timeout
-        )
+        send = self._operations.publish
+        return _wait("publish", lambda: send(channel, data, idempotency_key=idempotency_key, exclude=exclude), timeout)
 
-    def broadcast(self, data: Any, *, idempotency_key: str = "", timeout: float = TIMEOUT) -> Published:
+    def broadcast(
+        self, data: Any, *, idempotency_key: str = "", exclude: str = "", timeout: float = TIMEOUT
+    ) -> Published:
         """Send a message to every client of every worker, see `Cluster.broadcast`."""
-        return _wait("broadcast", lambda: self._operations.broadcast(data, idempotency_key=idempotency_key), timeout)
+        send = self._operations.broadcast
+        return _wait("broadcast", lambda: send(data, idempotency_key=idempotency_key, exclude=exclude), timeout)
 
     def send_to_user(
-        self, user_id: str | int, data: Any, *, idempotency_key: str = "", timeout: float = TIMEOUT
+        self,
+        user_id: str | int,
+        data: Any,
+        *,
+        idempotency_key: str = "",
+        exclude: str = "",
+        timeout: float = TIMEOUT,
     ) -> Published:
         """Send a message to all connections of a user, see `Cluster.send_to_user`."""
+        send = self._operations.send_to_user
         return _wait(
-            "send_to_user",
-            lambda: self._operations.send_to_user(user_id, data, idempotency_key=idempotency_key),
-            timeout,
+            "send_to_user", lambda: send(user_id, data, idempotency_key=idempotency_key, exclude=exclude), timeout
         )
 
     def history(
@@ -55,9 +65,42 @@ class SyncOperations:
         """Return messages of a channel, see `Cluster.history`."""
         return _wait("history", lambda: self._operations.history(channel, since, limit, reverse=reverse), timeout)
 
+    def delete_history(self, channel: str, *, timeout: float = TIMEOUT) -> None:
+        """Forget the messages of a channel, see `Cluster.delete_history`."""
+        _wait("delete_history", lambda: self._operations.delete_history(channel), timeout)
+
     def presence(self, channel: str, limit: int = 1000, *, timeout: float = TIMEOUT) -> Presence:
         """Return the members of a channel, see `Cluster.presence`."""
         return _wait("presence", lambda: self._operations.presence(channel, limit), timeout)
+
+    def sessions(
+        self, user_id: str | int = "", *, offset: int = 0, limit: int = 100, timeout: float = TIMEOUT
+    ) -> Sessions:
+        """Return a page of sessions, see `Cluster.sessions`."""
+        return _wait("sessions", lambda: self._operations.sessions(user_id, offset=offset, limit=limit), timeout)
+
+    def disconnect(
+        self,
+        *,
+        user_id: str | int = "",
+        session_id: str = "",
+        code: int = CloseCode.SESSION_ENDED,
+        reason: str = "session ended",
+        timeout: float = TIMEOUT,
+    ) -> list[Session]:
+        """End all sessions of a user, or one session, see `Cluster.disconnect`."""
+        end = self._operations.disconnect
+        return _wait(
+            "disconnect", lambda: end(user_id=user_id, session_id=session_id, code=code, reason=reason), timeout
+        )
+
+    def subscribe(self, user_id: str | int, channel: str, *, timeout: float = TIMEOUT) -> int:
+        """Let all connections of a user join a channel, see `Cluster.subscribe`."""
+        return _wait("subscribe", lambda: self._operations.subscribe(user_id, channel), timeout)
+
+    def unsubscribe(self, user_id: str | int, channel: str, *, timeout: float = TIMEOUT) -> int:
+        """Let all connections of a user leave a channel, see `Cluster.unsubscribe`."""
+        return _wait("unsubscribe", lambda: self._operations.unsubscribe(user_id, channel), timeout)
 
     def stats(self, *, offset: int = 0, limit: int = 10, timeout: float = TIMEOUT) -> ClusterStatistics:
         """Return statistics of all workers, see `Cluster.stats`."""
