@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 
 from tests.support.apps import copy_app
-from tests.support.hub_client import HubClient, ask, receive
+from tests.support.hub_client import HubClient, ask, close_of, receive
 from tests.support.ports import unused_port
 from tests.support.valkey import server
 from tests.support.waiting import eventually
 from tests.support.worker import Worker, close_opened, worker, workers
+from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER, OPERATOR_PREFIX
 
 pytestmark = pytest.mark.anyio
 
+KEY = "0123456789abcdef0123456789abcdef"
 HOOKS = ("on_connect", "on_disconnect", "on_subscribe", "on_unsubscribe", "on_message")
 SETTINGS: dict[str, Any] = {f"hook_{name}": f"event_hooks:{name}" for name in HOOKS}
 
@@ -56,7 +58,7 @@ def serving(
 ) -> Iterator[tuple[list[Worker], Events]]:
     """Two workers with hooks. In memory there is only one, which comes twice."""
     directory = tmp_path_factory.mktemp("hooks")
-    environ, values = settings(directory, session_ttl=2.0)
+    environ, values = settings(directory, session_ttl=2.0, operator_key=KEY)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EVENTS_FILE", environ["EVENTS_FILE"])
         if request.param == "memory":
@@ -140,6 +142,16 @@ async def test_a_session_that_expires_is_told_of(serving: tuple[list[Worker], Ev
     told = events.of("dan")
     assert told[-1]["id"] == f"{session}:disconnected"
     assert told[-1]["at"] - told[-1]["connected_at"] >= 2
+
+
+async def test_a_session_that_an_operator_ends_is_told_of_at_once(serving: tuple[list[Worker], Events]) -> None:
+    (first, second), events = serving
+    eve, session = await first.join("eve")
+    status, answer = second.request("POST", f"{OPERATOR_PREFIX}kick", {"who": "eve"}, {OPERATOR_KEY_HEADER: KEY})
+    assert (status, [each["session_id"] for each in answer["sessions"]]) == (200, [session])
+    assert await close_of(eve) == (4500, "session ended")
+    await eventually(lambda: events.types("eve") == ["connected", "disconnected"])
+    assert events.of("eve")[-1]["at"] - events.of("eve")[0]["at"] < 2
 
 
 async def test_sessions_of_a_worker_that_is_killed_are_told_of_once_on_one_worker(
