@@ -109,6 +109,19 @@ def test_the_configuration_describes_itself_as_toml_with_sources() -> None:
             'wsd.toml line 3: channels."room:*".history_size must be an integer from 0 to 100000, got -1',
         ),
         (
+            '[hooks]\non_message = "chat"\n',
+            'wsd.toml line 2: hooks.on_message must have the form module:function, got "chat"',
+        ),
+        ('[webhooks]\nurl = "example.com"\n', 'wsd.toml line 2: webhooks.url must be a URL like "https://example.com/'),
+        (
+            '[webhooks]\nurl = "https://example.com"\nsecret = "s"\n',
+            'wsd.toml line 3: webhooks.secret must be "whsec_" and 24 to 64 bytes in base64, as echo ',
+        ),
+        (
+            '[webhooks]\nevents = ["connectd"]\n',
+            'wsd.toml line 2: webhooks.events must be a list of "connected", "disconnected", "subscribed", ',
+        ),
+        (
             '[api_keys.a]\nrights = ["publish"]\n',
             "wsd.toml line 1: api_keys.a.key must be 1 to 512 visible characters of ASCII, as a header carries them",
         ),
