@@ -67,6 +67,7 @@ class Admission:
         Raises ValueError if the settings contradict each other.
         """
         self._authenticate = authenticate or authenticator(env)
+        self._is_own = authenticate is not None or bool(env.authenticate)  # it may look at the whole handshake
         self._timeout = env.handshake_timeout
         self._origins = frozenset(filter(None, env.allowed_origins.split(",")))
         self._bucket: TokenBucket | None = None
@@ -82,7 +83,8 @@ class Admission:
         if found is None and self._authenticate is not None:
             try:
                 identity = await identify(scope, self._authenticate, self._timeout)
-                scope["state"][CREDENTIALS_KEY] = Credentials(identity, scope, self._authenticate, self._timeout)
+                kept = scope if self._is_own else None
+                scope["state"][CREDENTIALS_KEY] = Credentials(identity, kept, self._authenticate, self._timeout)
                 scope["state"][IDENTITY_KEY] = identity
             except TokenExpiredError as exc:
                 found = Refusal("expired", str(exc), code=CloseCode.TOKEN_EXPIRED)

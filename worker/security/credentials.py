@@ -15,6 +15,9 @@ CREDENTIALS_KEY = "credentials"
 
 EXPIRED = "the token has expired"
 
+TOKEN_ALONE: Scope = {"type": "websocket", "query_string": b"", "headers": [], "subprotocols": [], "state": {}}
+"""A handshake with nothing in it, to which a token is added. Never changed."""
+
 CloseIn = Callable[[float | None, int, str], None]
 """Closes a connection after some seconds, with a close code and a reason. A later call replaces the time.
 
@@ -27,11 +30,12 @@ class Credentials:
 
     __slots__ = ("_authenticate", "_close_in", "_scope", "_spread_seconds", "_timeout", "identity")
 
-    def __init__(self, identity: Identity, scope: Scope, authenticate: Authenticate, timeout: float) -> None:
-        """`scope` is that of the handshake. `timeout`: how many seconds `authenticate` may take for another token."""
+    def __init__(self, identity: Identity, scope: Scope | None, authenticate: Authenticate, timeout: float) -> None:
+        """`scope` is that of the handshake, None if `authenticate` looks at nothing but the token: a scope is some
+        kilobytes for each connection. `timeout`: how many seconds `authenticate` may take for another token."""
         self.identity = identity
         # A copy, because applications change a scope, and without the extensions, which lead back to this object.
-        self._scope = {**scope, "state": {**scope["state"]}, "extensions": {}}
+        self._scope = TOKEN_ALONE if scope is None else {**scope, "state": {**scope["state"]}, "extensions": {}}
         self._authenticate = authenticate
         self._timeout = timeout
         self._close_in: CloseIn | None = None
