@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,18 +14,26 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from wsd import ConnectionManager, Message, Position
+from tests.support.cluster import ROOT
+from tests.support.server import uvicorn
+from wsd import ConnectionManager, Gap, Message, Record
 from wsd.testing import TestCluster
 
 app = FastAPI()
 rooms = ConnectionManager()
 pictures = ConnectionManager()
 private = ConnectionManager()
+numbers = ConnectionManager()
 
 
-def with_position(record: object) -> str | None:
+def with_position(record: Record) -> str | None:
     """Return what clients of `kept` are sent: the text, and the position with which they come back."""
-    return json.dumps([record.data, str(record.position)]) if isinstance(record, Message) else None
+    match record:
+        case Message(data=data, position=position):
+            return json.dumps([data, str(position)])
+        case Gap(reason=reason, position=position):
+            return json.dumps([{"missed": reason}, str(position)])
+    return None
 
 
 kept = ConnectionManager(history=True, encode=with_position)
@@ -43,6 +52,8 @@ async def talk(websocket: WebSocket, room: str) -> None:
                     await rooms.leave(websocket, other)
                 case ["/all", text]:
                     await rooms.broadcast(text)
+                case ["/others", text]:
+                    await rooms.broadcast(text, room, exclude=websocket)
                 case ["/json", text]:
                     await rooms.broadcast({"room": room, "text": text}, room)
                 case words:
@@ -75,10 +86,10 @@ async def whisper(websocket: WebSocket) -> None:
 
 @app.websocket("/kept/{room}")
 async def keep(websocket: WebSocket, room: str, at: str = "") -> None:
-    place: dict[str, Any] = {"since": Position.parse(at)} if at else {"last": 2}
+    place: dict[str, Any] = {"since": at} if at else {"last": 2}
     await kept.connect(websocket, room, **place)
     async for text in websocket.iter_text():
-        await kept.broadcast(text, room)
+        await kept.broadcast(text, room, exclude=websocket if text.startswith("others:") else None)
 
 
 @app.websocket("/plain")
@@ -87,6 +98,14 @@ async def keep_plainly(websocket: WebSocket) -> None:
     async for text in websocket.iter_text():
         await plain.broadcast({"text": text})
         await plain.send_personal_message('{"type": "message", "data": "mine"}', websocket)
+
+
+@app.websocket("/numbers/{room}")
+async def count(websocket: WebSocket, room: int) -> None:
+    await numbers.connect(websocket, room)
+    await numbers.broadcast("somebody came", room, exclude=websocket)
+    async for text in websocket.iter_text():
+        await numbers.broadcast(text, room)
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +155,54 @@ def test_a_message_to_a_room_reaches_the_clients_in_it_on_all_workers(cluster: T
     assert hear(cas) == "still here", "the rooms that cas has left sent it nothing"
 
 
+def test_everyone_but_one_gets_a_message(cluster: TestCluster, opened: ExitStack) -> None:
+    ann, bob, cas = [client(cluster, opened, "/rooms/but") for _ in range(3)]
+    for text in ("one", "two"):
+        say(ann, f"/others {text}")
+        assert hear(bob) == hear(cas) == text
+    kept_by = [client(cluster, opened, "/kept/but") for _ in range(3)]
+    for text in ("others: one", "two"):
+        kept_by[0].send(text)
+    assert json.loads(hear(kept_by[0]))[0] == "two"
+    for other in kept_by[1:]:
+        assert [json.loads(hear(other))[0] for _ in range(2)] == ["others: one", "two"]
+
+
+def test_everyone_but_one_gets_a_message_under_uvicorn(tmp_path: Path, opened: ExitStack) -> None:
+    (tmp_path / "served.py").write_text(f"from {__name__} import app\napp.get('/health')(lambda: 'ok')\n")
+    port = opened.enter_context(uvicorn(tmp_path, "served:app", PYTHONPATH=str(ROOT)))
+    ann, bob = [opened.enter_context(connect(f"ws://127.0.0.1:{port}/rooms/but")) for _ in range(2)]
+    say(ann, "/others one")
+    ann.send("two")
+    assert {hear(ann), hear(ann)} == {"two", "done"}
+    assert [hear(bob), hear(bob)] == ["one", "two"]
+    ann, bob = [opened.enter_context(connect(f"ws://127.0.0.1:{port}/kept/but")) for _ in range(2)]
+    ann.send("others: one")
+    ann.send("two")
+    assert json.loads(hear(ann))[0] == "two"
+    assert [json.loads(hear(bob))[0] for _ in range(2)] == ["others: one", "two"]
+
+
+def test_a_room_may_be_a_number(cluster: TestCluster, opened: ExitStack) -> None:
+    ann = client(cluster, opened, "/numbers/0")
+    client(cluster, opened, "/numbers/1").send("nobody in room 0 hears it")
+    bob = client(cluster, opened, "/numbers/0")
+    assert hear(ann) == "somebody came"
+    bob.send("hello")
+    assert hear(ann) == hear(bob) == "hello"
+
+
+def test_a_room_in_the_place_of_the_message_is_an_error() -> None:
+    async def ask() -> None:
+        wrong: Any = {"text": "hello"}
+        with pytest.raises(TypeError, match=r"not dict: .* as in manager.broadcast\(message, room\)"):
+            await rooms.broadcast("lobby", wrong)
+        with pytest.raises(TypeError, match="a room is a str or an int, not NoneType"):
+            await rooms.connect(WebSocket({"type": "websocket"}, receive=None, send=None), room=None)  # type: ignore[arg-type]
+
+    asyncio.run(ask())
+
+
 def test_bytes_are_binary_messages_and_a_subprotocol_is_accepted(cluster: TestCluster, opened: ExitStack) -> None:
     one, two = [client(cluster, opened, "/pictures", subprotocols=[Subprotocol("drawing")]) for _ in range(2)]
     assert one.subprotocol == "drawing"
@@ -169,6 +236,20 @@ def test_a_manager_with_a_history_sends_what_a_client_missed(cluster: TestCluste
     assert [json.loads(hear(back)) for _ in range(2)] == heard[1:]
     ann.send("four")
     assert [json.loads(hear(one))[0] for one in (ann, bob, back)] == ["four"] * 3
+
+
+def test_a_client_that_missed_what_is_not_kept_is_told(cluster: TestCluster, opened: ExitStack) -> None:
+    back = client(cluster, opened, "/kept/gone?at=7:anotherepoch")
+    missed, at = json.loads(hear(back))
+    assert missed == {"missed": "epoch_changed"}
+    back.send("hello")
+    assert json.loads(hear(client(cluster, opened, f"/kept/gone?at={at}")))[0] == "hello"
+
+
+@pytest.mark.parametrize("at", ["somewhere", "-1:x", "1:%20", "99999999999999999999:x", "%00"])
+def test_a_client_with_a_position_that_is_none_is_refused(cluster: TestCluster, opened: ExitStack, at: str) -> None:
+    with pytest.raises(ConnectionClosedError, match=r"1008.* is no position"):
+        hear(client(cluster, opened, f"/kept/a?at={at}"))
 
 
 def test_without_a_format_clients_get_the_message_alone(cluster: TestCluster, opened: ExitStack) -> None:

@@ -6,13 +6,15 @@ and a broadcast reaches the clients of every worker.
 
 import asyncio
 import json
+import reprlib
 import weakref
 from typing import Any
 
 from starlette.exceptions import WebSocketException
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from wsd.worker.application.client import Client, note_start
+from wsd.worker.application.client import Client, check_position, note_start
+from wsd.worker.application.errors import InvalidPositionError
 from wsd.worker.application.formats import Encode, data_format, format_of, frame_of
 from wsd.worker.application.servers import QueuedSocket
 from wsd.worker.channels.joining import Joined
@@ -30,7 +32,7 @@ from wsd.worker.security.authentication import Identity
 from wsd.worker.server.other_protocols import note_messages
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.close_codes import CloseCode
-from wsd.worker.wire.frames import BINARY
+from wsd.worker.wire.frames import BINARY, close_reason
 from wsd.worker.wire.names import name_problem
 from wsd.worker.wire.position import Position
 from wsd.worker.worker import Worker
@@ -72,11 +74,19 @@ class ConnectionManager:
         """The name that the manager shares with those on other workers. It is found when it is first used."""
         return str(self._name)
 
-    def _channel(self, worker: Worker, room: str = "") -> str:
-        """Return the channel of all clients, or of those in a room. Raises AmbiguousNameError."""
+    def _channel(self, worker: Worker, room: str | int = "") -> str:
+        """Return the channel of all clients, or of those in a room.
+
+        Raises AmbiguousNameError; TypeError for a room that is no text and no number.
+        """
+        if not isinstance(room, str | int):
+            raise TypeError(
+                f"a room is a str or an int, not {type(room).__name__}: {reprlib.repr(room)}; "
+                "a message stands before its room, as in manager.broadcast(message, room)"
+            )
         prefix = NUMBERED_PREFIX if self._history else UNNUMBERED_PREFIX
         name = self._name.claim(worker)
-        return f"{prefix}{name}/{room}" if room else prefix + name
+        return f"{prefix}{name}/{room}" if room != "" else prefix + name
 
     @property
     def active_connections(self) -> list[WebSocket]:
@@ -88,14 +98,14 @@ class ConnectionManager:
     async def connect(
         self,
         websocket: WebSocket,
-        room: str = "",
+        room: str | int = "",
         *,
         user_id: str | int | None = None,
         username: str = "",
         identity: Identity | None = None,
         accept: bool = True,
         subprotocol: str | None = None,
-        since: Position | None = None,
+        since: Position | str | None = None,
         last: int | None = None,
     ) -> Client:
         """Register a client and accept its WebSocket. Once it is accepted, it receives all broadcasts.
@@ -106,19 +116,29 @@ class ConnectionManager:
         an authentication by the first message for example; `subprotocol`: the one to accept.
 
         With a history: `last` is how many of the newest messages the client is sent first, and `since` the position
-        that it has reached, after which it gets all messages. Both are about the room, if there is one.
+        that it has reached, after which it gets all messages. Both are about the room, if there is one. A position may
+        be the text that `str(position)` made, as a client sends it back; an empty text is none. If the history does not
+        have all messages after `since`, `encode` gets a Gap.
 
         Return the client: `client.positions` has the position that it has reached, by channel.
 
         Raises TooManyConnectionsError, before the WebSocket is accepted; ValueError for `since` or `last` without a
-        history, and for both; Starlette's WebSocketException for a user id or name that nobody may have: Starlette and
-        FastAPI then close the WebSocket with 1008; AmbiguousNameError, see `__init__`.
+        history, and for both; Starlette's WebSocketException for a user id or name that nobody may have, and for a
+        `since` that is no position: Starlette and FastAPI then close the WebSocket with 1008; TypeError for a room that
+        is no text and no number; AmbiguousNameError, see `__init__`.
         """
         if not self._history and (since is not None or last is not None):
             raise ValueError("since and last need a history: ConnectionManager(history=True)")
         worker = serving_worker()
         channel = self._channel(worker)
+        channel_of_room = self._channel(worker, room)
         await worker.start()
+        try:
+            reached = _position(since)
+        except InvalidPositionError as exc:
+            if accept:
+                await websocket.accept(subprotocol)
+            raise WebSocketException(CloseCode.POLICY, close_reason(str(exc))) from exc
         if identity is None:
             found = identity_in(websocket.scope) or GUEST
             identity = Identity(str(user_id), username) if user_id is not None else found
@@ -138,9 +158,9 @@ class ConnectionManager:
             outbox=handle.outbox if handle is not None else None,
         )
         translator = Translator(format_of(self._encode))
-        if room:
+        if channel_of_room != channel:
             await self._join(worker, connection, channel, translator)
-        await self._join(worker, connection, self._channel(worker, room), translator, since=since, last=last)
+        await self._join(worker, connection, channel_of_room, translator, since=reached, last=last)
         if accept:
             await websocket.accept(subprotocol)
         self._connections[websocket] = connection
@@ -160,6 +180,9 @@ class ConnectionManager:
     ) -> None:
         def announce(joined: Joined) -> None:
             note_start(translator, channel, joined.state(), since)
+            if since is not None and joined.loss is not None:
+                at = joined.position or since  # without Redis nobody knows the newest: it asks for the same next time
+                connection.outbox.send(wire.encode(wire.Gap(channel, joined.loss.value, at.offset, at.epoch)))
 
         await worker.manager.join(connection, channel, since, announce, last=last)
 
@@ -175,7 +198,7 @@ class ConnectionManager:
         self._senders[connection.session_id] = sender
         sender.add_done_callback(lambda _, key=connection.session_id: self._senders.pop(key, None))  # type: ignore[misc]
 
-    def disconnect(self, websocket: WebSocket, room: str = "") -> None:
+    def disconnect(self, websocket: WebSocket, room: str | int = "") -> None:
         """Take out a client that is gone. One that was not connected, or is out already, is ignored.
 
         The client leaves all its rooms: `room` is for code that passes it along, and changes nothing. A client that is
@@ -187,13 +210,13 @@ class ConnectionManager:
             if (sender := self._senders.get(connection.session_id)) is not None:
                 sender.cancel()
 
-    async def join(self, websocket: WebSocket, room: str) -> None:
+    async def join(self, websocket: WebSocket, room: str | int) -> None:
         """Let a client enter a room. It stays in its other rooms. Does nothing if it is gone."""
         if (connection := self._connections.get(websocket)) is not None:
             worker = current_worker()
             await worker.manager.join(connection, self._channel(worker, room))
 
-    async def leave(self, websocket: WebSocket, room: str) -> None:
+    async def leave(self, websocket: WebSocket, room: str | int) -> None:
         """Let a client leave a room. Does nothing if it is not in the room, or gone."""
         if (connection := self._connections.get(websocket)) is not None:
             worker = current_worker()
@@ -211,26 +234,32 @@ class ConnectionManager:
             assert frame is not None
             connection.outbox.put(frame)
 
-    async def broadcast(self, message: Any, room: str = "") -> None:
+    async def broadcast(self, message: Any, room: str | int = "", *, exclude: WebSocket | None = None) -> None:
         """Send a message to all clients of this manager, on all workers, or to those in a room.
+
+        `exclude`: the client that does not get it, such as the one that the message came from. One that is gone changes
+        nothing.
 
         Bytes are sent as a binary message, which a manager with a history cannot do. A text is sent as it is, anything
         else as JSON.
 
         May be called on any event loop. Raises AmbiguousNameError, see `__init__`; TypeError or ValueError for data
-        that JSON cannot express, and for bytes where there is a history.
+        that JSON cannot express, and for bytes where there is a history; TypeError for a room that is no text and no
+        number.
         """
         if self._history and isinstance(message, bytes):
             raise TypeError("a manager with a history sends text and JSON, not bytes")
         content = message if isinstance(message, bytes) else _text(message)
         here = current_worker()
         channel = self._channel(here, room)
+        excluded = self._connections.get(exclude) if exclude is not None else None
+        session_id = excluded.session_id if excluded is not None else ""
 
         async def publish(worker: Worker) -> None:
             if self._history:
-                await worker.manager.publish(channel, message)
+                await worker.manager.publish(channel, message, exclude=session_id)
             else:
-                await worker.manager.publish_text(channel, content)
+                await worker.manager.publish_text(channel, content, exclude=session_id)
 
         await publish(here)
         for other in separate_workers(here):
@@ -268,6 +297,18 @@ async def _send(websocket: "weakref.ref[WebSocket]", outbox: Outbox, translator:
             await target.close(code, reason)
         except (RuntimeError, WebSocketDisconnect):
             return  # the client closed it first
+
+
+def _position(since: Position | str | None) -> Position | None:
+    """Return a position as it was given, or in the form of a text. Raises InvalidPositionError."""
+    if isinstance(since, str):
+        try:
+            since = Position.parse(since) if since else None
+        except ValueError:
+            raise InvalidPositionError(f"{reprlib.repr(since)} is no position") from None
+    if since is not None:
+        check_position(since)
+    return since
 
 
 def _text(message: Any) -> str:
