@@ -10,13 +10,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import httpx2
 import pytest
 from starlette.testclient import TestClient
 from websockets.asyncio.client import connect
+from websockets.sync.client import connect as connect_in_thread
 
 from tests.support.cluster import ROOT, Cluster
 from tests.support.server import get
 from tests.support.waiting import eventually
+from wsd.testing import TestCluster
 
 EXAMPLES = ROOT / "examples"
 DOCUMENT = (ROOT / "docs" / "applications.md").read_text("utf-8")
@@ -33,7 +36,7 @@ def example(name: str) -> Any:
     return module
 
 
-@pytest.mark.parametrize("name", ["rooms", "numbered_rooms"])
+@pytest.mark.parametrize("name", ["rooms", "numbered_rooms", "direct_messages", "reports"])
 def test_what_the_document_shows_is_the_example(name: str) -> None:
     assert SHOWN[name] == (EXAMPLES / f"{name}.py").read_text("utf-8")
 
@@ -67,6 +70,27 @@ def test_rooms_whose_clients_come_back() -> None:
             with client.websocket_connect(f"/rooms/a?name=cem&at={at}") as cem:
                 frames = [cem.receive_json(), cem.receive_json()]
                 assert [one["data"] for one in frames if "data" in one] == ["two"]
+
+
+def test_direct_messages() -> None:
+    with TestCluster(example("direct_messages").app) as cluster:
+        urls = [cluster.url(f"/direct?name={name}").replace("http", "ws") for name in ("ann", "bob", "bob")]
+        with connect_in_thread(urls[0]) as ann, connect_in_thread(urls[1]) as bob, connect_in_thread(urls[2]) as bobs:
+            ann.send("bob hello there")
+            for connection in (bob, bobs):
+                assert json.loads(connection.recv(10)) == {"from": "ann", "text": "hello there"}
+            ann.send("")
+            assert "user_id must" in json.loads(ann.recv(10))["error"]
+
+
+def test_reports() -> None:
+    with TestCluster(example("reports").app) as cluster:
+        watching = cluster.url("/reports/sales").replace("http", "ws")
+        with connect_in_thread(watching) as early:
+            assert httpx2.post(cluster.url("/reports/sales")).status_code == 200
+            assert [json.loads(early.recv(10))["percent"] for _ in range(3)] == [0, 50, 100]
+        with connect_in_thread(watching) as late:
+            assert json.loads(late.recv(10))["percent"] == 100
 
 
 @pytest.mark.anyio
