@@ -50,10 +50,13 @@ export interface PresenceEvent {
   left_count: number;
 }
 
-/** The client is no longer in a channel: the hub has taken it out, or refused it when the client came back. */
+/** The client is no longer in a channel: the hub has taken it out, or not let it in when the client came back. */
 export interface Left {
   channel: string;
-  /** An error code of the hub, or its reason: `server`, `forbidden` or `token_needed` (docs/protocol.md). */
+  /**
+   * An error code of the hub, its reason `server`, `forbidden` or `token_needed` (docs/protocol.md), or `session_lost`:
+   * the server had put the client into the channel, and the new session is not in it.
+   */
   code: string;
   message: string;
 }

@@ -416,7 +416,8 @@ class ChannelTokens {
  * client sends one more request by itself: `repair` says which.
  */
 class Membership {
-  settled = false; // the client belongs in the channel, as the last call has it that was answered
+  settled = false; // the client belongs in the channel, as the last call has it that was answered, or as the hub
+  byHub = false; // it was the hub that settled it: no call of the application has asked for the channel
   settledBy = 0; // the id of that call; answers to earlier ones settle nothing any more
   inside = false; // the hub has the client in the channel, or may have it there
   isKept = false; // the hub does not let the client go, until the next connection at least
@@ -457,6 +458,13 @@ class Membership {
     this.#look();
   }
 
+  /** Note that the hub has made the client a member by itself. A request to leave that waits comes after that. */
+  putIn() {
+    this.inside = this.heard = true;
+    if (!this.settled && [...this.pending.values()].every(({ joins }) => joins)) this.settled = this.byHub = true;
+    this.#look();
+  }
+
   /** Note that the hub has carried out a request. */
   done(id) {
     const { joins, isCall } = this.#take(id);
@@ -485,14 +493,12 @@ class Membership {
   /**
    * Note that the hub has taken the client out of the channel. Return whether the client has lost its place so.
    *
-   * `forGood`: false where the client may come in again with another token.
+   * `forGood`: false where the client may come in again with another token. The application must have asked for the
+   * channel then.
    */
   takenOut(forGood) {
     this.inside = false;
-    const isLost = forGood && this.settled && ![...this.pending.values()].some(({ isCall }) => isCall);
-    this.settled &&= !forGood;
-    this.#look();
-    return isLost;
+    return forGood || this.byHub ? this.#lost() : false;
   }
 
   /**
@@ -512,12 +518,18 @@ class Membership {
     this.#look();
   }
 
-  /** Note whether a new connection is in the channel. */
+  /**
+   * Note whether a new connection is in the channel. Return whether the client has lost its place so.
+   *
+   * Only the hub can put the client again where the application has not asked to be.
+   */
   welcomed(inside) {
     this.inside = inside;
     this.isKept = false;
+    const isLost = this.byHub && !inside ? this.#lost() : false;
     this.heard ||= this.settled;
     this.#look();
+    return isLost;
   }
 
   /** Return the request that brings the client where it belongs, or null if nothing is to do now. */
@@ -542,7 +554,16 @@ class Membership {
     if (id > this.settledBy) {
       this.settled = joins;
       this.settledBy = id;
+      this.byHub = false;
     }
+  }
+
+  /** Settle that the client does not belong in the channel. Return true unless that is so already, or calls wait. */
+  #lost() {
+    const isLost = this.settled && ![...this.pending.values()].some(({ isCall }) => isCall);
+    this.settled = this.byHub = false;
+    this.#look();
+    return isLost;
   }
 
   /** Stop hearing a channel that is not wanted, or left before it is entered again. */
@@ -617,8 +638,8 @@ const KEYED_UID_LENGTH = 32;
 /**
  * The memberships of a client, its positions, and the uids of the latest messages.
  *
- * A channel without a membership is one that the hub has put the client into: it is heard, and keeps its position.
- * What is not heard has no position, because showing a position to the hub subscribes to its channel.
+ * A channel without a membership is one of which the hub sends messages without having said why: it is heard, and keeps
+ * its position. What is not heard has no position, because showing a position to the hub subscribes to its channel.
  *
  * Names of channels such as `__proto__` are no keys of plain objects here.
  */
@@ -646,17 +667,28 @@ class Channels {
     return result;
   }
 
+  /** Return whether the client hears a channel that the application has not asked for. */
+  isByHub(channel) {
+    return this.memberships.get(channel)?.byHub ?? this.positions.has(channel);
+  }
+
+  /** Note that the hub has made the client a member of a channel by itself. */
+  putIn(channel) {
+    if (!OWN_CHANNELS.has(channel)) this.change(channel, (membership) => membership.putIn());
+  }
+
   /**
-   * Take over the channels of a welcome. Return the gaps before the positions in them.
+   * Take over the channels of a welcome. Return the channels that are `lost`, and the `gaps` before the positions.
    *
    * `states`: by channel, its position and whether what was missed follows.
    */
   welcomed(states) {
-    for (const channel of [...this.memberships.keys()]) {
-      this.change(channel, (membership) => membership.welcomed(states.has(channel)));
-    }
+    const lost = [...this.memberships.keys()].filter((channel) =>
+      this.change(channel, (membership) => membership.welcomed(states.has(channel))),
+    );
     const gaps = [];
     for (const [channel, state] of states) {
+      if (!this.memberships.has(channel)) this.putIn(channel);
       const before = this.positions.get(channel);
       const found = this.placed(channel, state);
       const at = this.positions.get(channel);
@@ -667,7 +699,7 @@ class Channels {
         gaps.push(gap(channel, at.epoch === before.epoch ? "expired" : "epoch_changed"));
       }
     }
-    return gaps;
+    return { lost, gaps };
   }
 
   /**
@@ -677,7 +709,7 @@ class Channels {
    */
   takenOut(channel, forGood) {
     if (this.memberships.has(channel)) return this.change(channel, (membership) => membership.takenOut(forGood));
-    this.#forget(channel); // the hub had put the client into it
+    this.#forget(channel);
     return true;
   }
 
@@ -1194,6 +1226,14 @@ const ANSWERS = new Set(["ack", "pong", "presence", "history", "delivered"]);
 /** The reason why a client is out of a channel that it may enter again with another token. */
 const TOKEN_NEEDED = "token_needed";
 
+/** The reason why a client is out of a channel from which the application of the hub has taken it. */
+const TAKEN_OUT = "server";
+
+const TAKEN_OUT_TEXT = "the server has taken the client out of the channel";
+
+/** The reason why a client is out of a channel that the hub had put it into, and that its new session does not have. */
+const SESSION_LOST = "session_lost";
+
 /** About the size of a subscription without the channel's name. Its text is made when it is sent. */
 const SUBSCRIBE_BYTES = 300;
 
@@ -1357,11 +1397,16 @@ class Conversation {
     this.#maxMessageBytes = this.#pacing.maxMessageBytes;
     this.#heldUntil = null;
     const states = new Map(Object.entries(welcome.channels).filter(([, state]) => isObject(state)));
-    for (const each of this.channels.welcomed(states)) this.#emit(each);
     for (const [channel, reason] of Object.entries(isObject(welcome.refused) ? welcome.refused : {})) {
-      const isHeard = this.channels.positions.has(channel) && !this.channels.memberships.has(channel);
-      if (isHeard) this.#takenOut(channel, textIn(reason));
+      if (this.channels.isByHub(channel)) this.#takenOut(channel, textIn(reason));
     }
+    const { lost, gaps } = this.channels.welcomed(states);
+    for (const channel of lost) {
+      this.#passedBy.delete(channel);
+      if (welcome.resumed === true) this.#emit(left(channel, TAKEN_OUT, TAKEN_OUT_TEXT));
+      else this.#emit(left(channel, SESSION_LOST, "the new session is not in the channel, unlike the one before"));
+    }
+    for (const each of gaps) this.#emit(each);
     for (const channel of [...this.channels.memberships.keys()]) this.#repair(channel);
     this.#ownToken.expiresIn(now, welcome.token_expires_in);
     if (this.#read.size) this.#readAt = now;
@@ -1480,13 +1525,14 @@ class Conversation {
     }
   }
 
-  /** Note the answer to a subscription, whose ack follows. */
+  /** Note the answer to a subscription, whose ack follows, or that the hub has put the client into a channel. */
   #entered(channel, state) {
-    if (this.channels.memberships.has(channel)) {
-      this.channels.change(channel, (membership) => {
-        if ([...membership.pending.values()].some(({ joins }) => joins)) this.#subscribed.set(channel, state);
-        membership.entered();
-      });
+    const pending = [...(this.channels.memberships.get(channel)?.pending.values() ?? [])];
+    if (pending.some(({ joins }) => joins)) {
+      this.#subscribed.set(channel, state);
+      this.channels.change(channel, (membership) => membership.entered());
+    } else {
+      this.channels.putIn(channel);
     }
     const found = this.channels.placed(channel, state);
     if (found) this.#emit(found);
@@ -1496,7 +1542,7 @@ class Conversation {
   #takenOut(channel, reason) {
     this.#passedBy.delete(channel);
     if (this.channels.takenOut(channel, reason !== TOKEN_NEEDED)) {
-      this.#emit(left(channel, reason, "the server has taken the client out of the channel"));
+      this.#emit(left(channel, reason, TAKEN_OUT_TEXT));
     }
     this.#repair(channel);
   }
@@ -1547,7 +1593,11 @@ class Conversation {
     this.#retries = 0;
     this.#finish(request);
     if (request.isMembership) {
-      const isLost = this.channels.change(request.channel, (membership) => membership.refused(request.id));
+      const isLost = this.channels.change(request.channel, (membership) => {
+        const wasSaid = request.kind === "subscribe" && this.#subscribed.delete(request.channel);
+        if (wasSaid) membership.putIn(); // what the hub said was no answer to this request
+        return membership.refused(request.id);
+      });
       if (isLost) this.#emit(left(request.channel, code, text));
       this.#repair(request.channel);
     }

@@ -20,8 +20,8 @@ KEYED_UID = re.compile("([^-]{32})-([0-9a-f]+)")
 class Channels:
     """The memberships of a client, its positions, and the uids of the latest messages.
 
-    A channel without a membership is one that the hub has put the client into: it is heard, and keeps its position.
-    What is not heard has no position, because showing a position to the hub subscribes to its channel.
+    A channel without a membership is one of which the hub sends messages without having said why: it is heard, and keeps
+    its position. What is not heard has no position, because showing a position to the hub subscribes to its channel.
     """
 
     def __init__(self) -> None:
@@ -47,30 +47,45 @@ class Channels:
         if membership.is_over:
             del self.memberships[channel]
 
-    def welcomed(self, states: dict[str, Message]) -> list[Gap]:
-        """Take over the channels of a welcome. Return the gaps before the positions in them.
+    def is_by_hub(self, channel: str) -> bool:
+        """Return whether the client hears a channel that the application has not asked for."""
+        membership = self.memberships.get(channel)
+        return channel in self.positions if membership is None else membership.by_hub
+
+    def put_in(self, channel: str) -> None:
+        """Note that the hub has made the client a member of a channel by itself."""
+        if channel not in OWN_CHANNELS:
+            with self.changing(channel) as membership:
+                membership.put_in()
+
+    def welcomed(self, states: dict[str, Message]) -> tuple[list[str], list[Gap]]:
+        """Take over the channels of a welcome. Return the channels that are lost, and the gaps before the positions.
 
         `states`: by channel, its position and whether what was missed follows.
         """
+        lost = []
         for channel in list(self.memberships):
             with self.changing(channel) as membership:
-                membership.welcomed(inside=channel in states)
+                if membership.welcomed(inside=channel in states):
+                    lost.append(channel)
         gaps = []
         for channel, state in states.items():
+            if channel not in self.memberships:
+                self.put_in(channel)
             before = self.positions.get(channel)
             if gap := self.placed(channel, state):
                 gaps.append(gap)
             elif before is not None and "recovered" not in state and (at := self.positions[channel]) != before:
                 # The client could not say where it was.
                 gaps.append(Gap(channel, "expired" if at["epoch"] == before["epoch"] else "epoch_changed"))
-        return gaps
+        return lost, gaps
 
     def taken_out(self, channel: str, *, for_good: bool) -> bool:
         """Note that the hub has taken the client out of a channel. Return True if the application is to be told.
 
         `for_good`: see `Membership.taken_out`.
         """
-        if channel not in self.memberships:  # the hub had put the client into it
+        if channel not in self.memberships:
             self._forget(channel)
             return True
         with self.changing(channel) as membership:

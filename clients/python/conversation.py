@@ -46,6 +46,14 @@ ANSWERS = ("ack", "pong", "presence", "history", "delivered")
 TOKEN_NEEDED = "token_needed"  # noqa: S105 - no password
 """The reason why a client is out of a channel that it may enter again with another token."""
 
+TAKEN_OUT = "server"
+"""The reason why a client is out of a channel from which the application of the hub has taken it."""
+
+TAKEN_OUT_TEXT = "the server has taken the client out of the channel"
+
+SESSION_LOST = "session_lost"
+"""The reason why a client is out of a channel that the hub had put it into, and that its new session does not have."""
+
 SUBSCRIBE_BYTES = 300
 """About the size of a subscription without the channel's name. Its text is made when it is sent."""
 
@@ -197,12 +205,19 @@ class Conversation:
         self._max_message_bytes = self._pacing.max_message_bytes
         self._held_until = None
         states = {channel: state for channel, state in welcome["channels"].items() if isinstance(state, dict)}
-        for gap in self.channels.welcomed(states):
-            self._emit(gap)
         refused = welcome.get("refused")
         for channel, reason in (refused if isinstance(refused, dict) else {}).items():
-            if channel in self.channels.positions and channel not in self.channels.memberships:
+            if self.channels.is_by_hub(channel):
                 self._taken_out(channel, str(reason))
+        lost, gaps = self.channels.welcomed(states)
+        for channel in lost:
+            self._passed_by.discard(channel)
+            if welcome.get("resumed") is True:
+                self._emit(Left(channel, TAKEN_OUT, TAKEN_OUT_TEXT))
+            else:
+                self._emit(Left(channel, SESSION_LOST, "the new session is not in the channel, unlike the one before"))
+        for gap in gaps:
+            self._emit(gap)
         for channel in list(self.channels.memberships):
             self._repair(channel)
         self.own_token.expires_in(now, welcome.get("token_expires_in"))
@@ -320,12 +335,14 @@ class Conversation:
             self._emit(PresenceChanged(message))
 
     def _entered(self, channel: str, state: Message) -> None:
-        """Note the answer to a subscription, whose ack follows."""
-        if channel in self.channels.memberships:
-            with self.channels.changing(channel) as membership:
-                if any(each.joins for each in membership.pending.values()):
-                    self._subscribed[channel] = state
+        """Note the answer to a subscription, whose ack follows, or that the hub has put the client into a channel."""
+        membership = self.channels.memberships.get(channel)
+        if membership is not None and any(each.joins for each in membership.pending.values()):
+            self._subscribed[channel] = state
+            with self.channels.changing(channel):
                 membership.entered()
+        else:
+            self.channels.put_in(channel)
         if gap := self.channels.placed(channel, state):
             self._emit(gap)
 
@@ -333,7 +350,7 @@ class Conversation:
         """Note that the hub has taken the client out of a channel. It goes in again where another token helps."""
         self._passed_by.discard(channel)
         if self.channels.taken_out(channel, for_good=reason != TOKEN_NEEDED):
-            self._emit(Left(channel, reason, "the server has taken the client out of the channel"))
+            self._emit(Left(channel, reason, TAKEN_OUT_TEXT))
         self._repair(channel)
 
     def _answered(self, now: float, message: Message) -> None:
@@ -382,6 +399,8 @@ class Conversation:
         self._finish(request)
         if request.is_membership:
             with self.channels.changing(request.channel) as membership:
+                if request.kind == "subscribe" and self._subscribed.pop(request.channel, None) is not None:
+                    membership.put_in()  # what the hub said was no answer to this request
                 is_lost = membership.refused(request.id)
             if is_lost:
                 self._emit(Left(request.channel, code, text))

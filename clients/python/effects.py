@@ -114,7 +114,11 @@ class PresenceChanged:
 
 @dataclass(frozen=True)
 class Left:
-    """The client is no longer in a channel: the hub has taken it out, or refused it when the client came back."""
+    """The client is no longer in a channel: the hub has taken it out, or not let it in when the client came back.
+
+    `code`: an error code of the hub, its reason `server`, `forbidden` or `token_needed` (docs/protocol.md), or
+    `session_lost`: the server had put the client into the channel, and the new session is not in it.
+    """
 
     channel: str
     code: str

@@ -20,7 +20,8 @@ class Membership:
     client sends one more request by itself: `repair` says which.
     """
 
-    settled: bool = False  # the client belongs in the channel, as the last call has it that was answered
+    settled: bool = False  # the client belongs in the channel, as the last call has it that was answered, or as the hub
+    by_hub: bool = False  # it was the hub that settled it: no call of the application has asked for the channel
     settled_by: int = 0  # the id of that call; answers to earlier ones settle nothing any more
     inside: bool = False  # the hub has the client in the channel, or may have it there
     is_kept: bool = False  # the hub does not let the client go, until the next connection at least
@@ -54,6 +55,13 @@ class Membership:
         self.heard = True
         self._look()
 
+    def put_in(self) -> None:
+        """Note that the hub has made the client a member by itself. A request to leave that waits comes after that."""
+        self.inside = self.heard = True
+        if all(each.joins for each in self.pending.values()) and not self.settled:
+            self.settled = self.by_hub = True
+        self._look()
+
     def done(self, request: int) -> None:
         """Note that the hub has carried out a request."""
         given = self.pending.pop(request)
@@ -84,13 +92,11 @@ class Membership:
     def taken_out(self, *, for_good: bool) -> bool:
         """Note that the hub has taken the client out of the channel. Return True if the client has lost its place so.
 
-        `for_good`: False where the client may come in again with another token.
+        `for_good`: False where the client may come in again with another token. The application must have asked for the
+        channel then.
         """
         self.inside = False
-        is_lost = for_good and self.settled and not any(each.is_call for each in self.pending.values())
-        self.settled = self.settled and not for_good
-        self._look()
-        return is_lost
+        return self._lost() if for_good or self.by_hub else False
 
     def given_up(self, request: int, *, was_sent: bool, is_on_its_way: bool) -> None:
         """Note that nobody waits any more for the answer to a request, which is answered only if `is_on_its_way`.
@@ -107,11 +113,16 @@ class Membership:
             self.inside = self.inside or (given.joins and was_sent)
         self._look()
 
-    def welcomed(self, *, inside: bool) -> None:
-        """Note whether a new connection is in the channel."""
+    def welcomed(self, *, inside: bool) -> bool:
+        """Note whether a new connection is in the channel. Return True if the client has lost its place so.
+
+        Only the hub can put the client again where the application has not asked to be.
+        """
         self.inside, self.is_kept = inside, False
+        is_lost = self._lost() if self.by_hub and not inside else False
         self.heard = self.heard or self.settled
         self._look()
+        return is_lost
 
     def repair(self) -> Literal["subscribe", "unsubscribe"] | None:
         """Return the request that brings the client where it belongs, or None if nothing is to do now."""
@@ -128,7 +139,14 @@ class Membership:
 
     def _settle(self, request: int, joins: bool) -> None:
         if request > self.settled_by:
-            self.settled, self.settled_by = joins, request
+            self.settled, self.settled_by, self.by_hub = joins, request, False
+
+    def _lost(self) -> bool:
+        """Settle that the client does not belong in the channel. Return True unless that is so already, or calls wait."""
+        is_lost = self.settled and not any(each.is_call for each in self.pending.values())
+        self.settled = self.by_hub = False
+        self._look()
+        return is_lost
 
     def _look(self) -> None:
         """Stop hearing a channel that is not wanted, or left before it is entered again."""

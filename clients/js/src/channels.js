@@ -14,8 +14,8 @@ const KEYED_UID_LENGTH = 32;
 /**
  * The memberships of a client, its positions, and the uids of the latest messages.
  *
- * A channel without a membership is one that the hub has put the client into: it is heard, and keeps its position.
- * What is not heard has no position, because showing a position to the hub subscribes to its channel.
+ * A channel without a membership is one of which the hub sends messages without having said why: it is heard, and keeps
+ * its position. What is not heard has no position, because showing a position to the hub subscribes to its channel.
  *
  * Names of channels such as `__proto__` are no keys of plain objects here.
  */
@@ -43,17 +43,28 @@ export class Channels {
     return result;
   }
 
+  /** Return whether the client hears a channel that the application has not asked for. */
+  isByHub(channel) {
+    return this.memberships.get(channel)?.byHub ?? this.positions.has(channel);
+  }
+
+  /** Note that the hub has made the client a member of a channel by itself. */
+  putIn(channel) {
+    if (!OWN_CHANNELS.has(channel)) this.change(channel, (membership) => membership.putIn());
+  }
+
   /**
-   * Take over the channels of a welcome. Return the gaps before the positions in them.
+   * Take over the channels of a welcome. Return the channels that are `lost`, and the `gaps` before the positions.
    *
    * `states`: by channel, its position and whether what was missed follows.
    */
   welcomed(states) {
-    for (const channel of [...this.memberships.keys()]) {
-      this.change(channel, (membership) => membership.welcomed(states.has(channel)));
-    }
+    const lost = [...this.memberships.keys()].filter((channel) =>
+      this.change(channel, (membership) => membership.welcomed(states.has(channel))),
+    );
     const gaps = [];
     for (const [channel, state] of states) {
+      if (!this.memberships.has(channel)) this.putIn(channel);
       const before = this.positions.get(channel);
       const found = this.placed(channel, state);
       const at = this.positions.get(channel);
@@ -64,7 +75,7 @@ export class Channels {
         gaps.push(gap(channel, at.epoch === before.epoch ? "expired" : "epoch_changed"));
       }
     }
-    return gaps;
+    return { lost, gaps };
   }
 
   /**
@@ -74,7 +85,7 @@ export class Channels {
    */
   takenOut(channel, forGood) {
     if (this.memberships.has(channel)) return this.change(channel, (membership) => membership.takenOut(forGood));
-    this.#forget(channel); // the hub had put the client into it
+    this.#forget(channel);
     return true;
   }
 

@@ -33,6 +33,14 @@ const ANSWERS = new Set(["ack", "pong", "presence", "history", "delivered"]);
 /** The reason why a client is out of a channel that it may enter again with another token. */
 const TOKEN_NEEDED = "token_needed";
 
+/** The reason why a client is out of a channel from which the application of the hub has taken it. */
+const TAKEN_OUT = "server";
+
+const TAKEN_OUT_TEXT = "the server has taken the client out of the channel";
+
+/** The reason why a client is out of a channel that the hub had put it into, and that its new session does not have. */
+const SESSION_LOST = "session_lost";
+
 /** About the size of a subscription without the channel's name. Its text is made when it is sent. */
 const SUBSCRIBE_BYTES = 300;
 
@@ -196,11 +204,16 @@ export class Conversation {
     this.#maxMessageBytes = this.#pacing.maxMessageBytes;
     this.#heldUntil = null;
     const states = new Map(Object.entries(welcome.channels).filter(([, state]) => isObject(state)));
-    for (const each of this.channels.welcomed(states)) this.#emit(each);
     for (const [channel, reason] of Object.entries(isObject(welcome.refused) ? welcome.refused : {})) {
-      const isHeard = this.channels.positions.has(channel) && !this.channels.memberships.has(channel);
-      if (isHeard) this.#takenOut(channel, textIn(reason));
+      if (this.channels.isByHub(channel)) this.#takenOut(channel, textIn(reason));
     }
+    const { lost, gaps } = this.channels.welcomed(states);
+    for (const channel of lost) {
+      this.#passedBy.delete(channel);
+      if (welcome.resumed === true) this.#emit(left(channel, TAKEN_OUT, TAKEN_OUT_TEXT));
+      else this.#emit(left(channel, SESSION_LOST, "the new session is not in the channel, unlike the one before"));
+    }
+    for (const each of gaps) this.#emit(each);
     for (const channel of [...this.channels.memberships.keys()]) this.#repair(channel);
     this.#ownToken.expiresIn(now, welcome.token_expires_in);
     if (this.#read.size) this.#readAt = now;
@@ -319,13 +332,14 @@ export class Conversation {
     }
   }
 
-  /** Note the answer to a subscription, whose ack follows. */
+  /** Note the answer to a subscription, whose ack follows, or that the hub has put the client into a channel. */
   #entered(channel, state) {
-    if (this.channels.memberships.has(channel)) {
-      this.channels.change(channel, (membership) => {
-        if ([...membership.pending.values()].some(({ joins }) => joins)) this.#subscribed.set(channel, state);
-        membership.entered();
-      });
+    const pending = [...(this.channels.memberships.get(channel)?.pending.values() ?? [])];
+    if (pending.some(({ joins }) => joins)) {
+      this.#subscribed.set(channel, state);
+      this.channels.change(channel, (membership) => membership.entered());
+    } else {
+      this.channels.putIn(channel);
     }
     const found = this.channels.placed(channel, state);
     if (found) this.#emit(found);
@@ -335,7 +349,7 @@ export class Conversation {
   #takenOut(channel, reason) {
     this.#passedBy.delete(channel);
     if (this.channels.takenOut(channel, reason !== TOKEN_NEEDED)) {
-      this.#emit(left(channel, reason, "the server has taken the client out of the channel"));
+      this.#emit(left(channel, reason, TAKEN_OUT_TEXT));
     }
     this.#repair(channel);
   }
@@ -386,7 +400,11 @@ export class Conversation {
     this.#retries = 0;
     this.#finish(request);
     if (request.isMembership) {
-      const isLost = this.channels.change(request.channel, (membership) => membership.refused(request.id));
+      const isLost = this.channels.change(request.channel, (membership) => {
+        const wasSaid = request.kind === "subscribe" && this.#subscribed.delete(request.channel);
+        if (wasSaid) membership.putIn(); // what the hub said was no answer to this request
+        return membership.refused(request.id);
+      });
       if (isLost) this.#emit(left(request.channel, code, text));
       this.#repair(request.channel);
     }

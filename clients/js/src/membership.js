@@ -7,7 +7,8 @@
  * client sends one more request by itself: `repair` says which.
  */
 export class Membership {
-  settled = false; // the client belongs in the channel, as the last call has it that was answered
+  settled = false; // the client belongs in the channel, as the last call has it that was answered, or as the hub
+  byHub = false; // it was the hub that settled it: no call of the application has asked for the channel
   settledBy = 0; // the id of that call; answers to earlier ones settle nothing any more
   inside = false; // the hub has the client in the channel, or may have it there
   isKept = false; // the hub does not let the client go, until the next connection at least
@@ -48,6 +49,13 @@ export class Membership {
     this.#look();
   }
 
+  /** Note that the hub has made the client a member by itself. A request to leave that waits comes after that. */
+  putIn() {
+    this.inside = this.heard = true;
+    if (!this.settled && [...this.pending.values()].every(({ joins }) => joins)) this.settled = this.byHub = true;
+    this.#look();
+  }
+
   /** Note that the hub has carried out a request. */
   done(id) {
     const { joins, isCall } = this.#take(id);
@@ -76,14 +84,12 @@ export class Membership {
   /**
    * Note that the hub has taken the client out of the channel. Return whether the client has lost its place so.
    *
-   * `forGood`: false where the client may come in again with another token.
+   * `forGood`: false where the client may come in again with another token. The application must have asked for the
+   * channel then.
    */
   takenOut(forGood) {
     this.inside = false;
-    const isLost = forGood && this.settled && ![...this.pending.values()].some(({ isCall }) => isCall);
-    this.settled &&= !forGood;
-    this.#look();
-    return isLost;
+    return forGood || this.byHub ? this.#lost() : false;
   }
 
   /**
@@ -103,12 +109,18 @@ export class Membership {
     this.#look();
   }
 
-  /** Note whether a new connection is in the channel. */
+  /**
+   * Note whether a new connection is in the channel. Return whether the client has lost its place so.
+   *
+   * Only the hub can put the client again where the application has not asked to be.
+   */
   welcomed(inside) {
     this.inside = inside;
     this.isKept = false;
+    const isLost = this.byHub && !inside ? this.#lost() : false;
     this.heard ||= this.settled;
     this.#look();
+    return isLost;
   }
 
   /** Return the request that brings the client where it belongs, or null if nothing is to do now. */
@@ -133,7 +145,16 @@ export class Membership {
     if (id > this.settledBy) {
       this.settled = joins;
       this.settledBy = id;
+      this.byHub = false;
     }
+  }
+
+  /** Settle that the client does not belong in the channel. Return true unless that is so already, or calls wait. */
+  #lost() {
+    const isLost = this.settled && ![...this.pending.values()].some(({ isCall }) => isCall);
+    this.settled = this.byHub = false;
+    this.#look();
+    return isLost;
   }
 
   /** Stop hearing a channel that is not wanted, or left before it is entered again. */

@@ -41,6 +41,8 @@ async function main(): Promise<void> {
   const say = ({ data }: Message<{ text: string }>) => console.log(data.text);
   const { offset } = await client.subscribe("room", say, { last: 5 });
   await client.subscribe("room", { ongap: async ({ reason }) => console.log(reason) });
+  await client.subscribe("orders", null, { token: "text" });
+  await client.subscribe("orders", say, { token: async () => (offset ? "text" : null), timeout: 500 });
   await client.publish("room", { text: "hi", at: offset }, { timeout: 500, signal: AbortSignal.timeout(100) });
   const { messages } = await client.history<string>("room", { since: 5, reverse: true });
   const last = messages[0];
@@ -59,6 +61,8 @@ WRONG = [
     'client.history("room", { limit: "5" });',
     "new WsdClient(5);",
     'new WsdClient("ws://x", { token: 5 });',
+    'client.subscribe("room", null, { token: 5 });',
+    'client.subscribe("room", null, { token: async () => 5 });',
     'client.markRead("room", { offset: "5", epoch: "e" });',
 ]
 
