@@ -142,7 +142,7 @@ class Membership:
             self.settled, self.settled_by, self.by_hub = joins, request, False
 
     def _lost(self) -> bool:
-        """Settle that the client does not belong in the channel. Return True unless that is so already, or calls wait."""
+        """Settle that the client is not to be in the channel. Return True unless that is so already, or calls wait."""
         is_lost = self.settled and not any(each.is_call for each in self.pending.values())
         self.settled = self.by_hub = False
         self._look()

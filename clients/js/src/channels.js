@@ -14,7 +14,7 @@ const KEYED_UID_LENGTH = 32;
 /**
  * The memberships of a client, its positions, and the uids of the latest messages.
  *
- * A channel without a membership is one of which the hub sends messages without having said why: it is heard, and keeps
+ * A channel without a membership is one of which the hub sends messages, and has not said why: it is heard, and keeps
  * its position. What is not heard has no position, because showing a position to the hub subscribes to its channel.
  *
  * Names of channels such as `__proto__` are no keys of plain objects here.

@@ -149,7 +149,7 @@ export class Membership {
     }
   }
 
-  /** Settle that the client does not belong in the channel. Return true unless that is so already, or calls wait. */
+  /** Settle that the client is not to be in the channel. Return true unless that is so already, or calls wait. */
   #lost() {
     const isLost = this.settled && ![...this.pending.values()].some(({ isCall }) => isCall);
     this.settled = this.byHub = false;
