@@ -43,7 +43,14 @@ SECRET_KEYS = {
 }
 """Settings whose values are never shown, beside those of API keys. `is_secret` knows both."""
 
-BYTE_KEYS = PATH_KEYS | {("nginx", "binary")}
+PROGRAM_KEYS = {
+    ("nginx", "binary"),
+    ("alerts", "command"),
+}
+"""Settings that hold a program, or a program with its arguments. A program whose name has no slash is found on PATH. A
+relative path starts where those of PATH_KEYS do."""
+
+BYTE_KEYS = PATH_KEYS | PROGRAM_KEYS
 """Settings that may hold any byte, because they are paths. All other text must be UTF-8."""
 
 REMOVED_KEYS = {

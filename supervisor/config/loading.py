@@ -18,7 +18,6 @@ from msgspec import inspect as types
 
 from wsd.supervisor.config.environment import read_environ
 from wsd.supervisor.config.keys import (
-    PATH_KEYS,
     RULE_PREFIX,
     SECTIONS,
     Key,
@@ -29,6 +28,7 @@ from wsd.supervisor.config.keys import (
     pattern_of,
 )
 from wsd.supervisor.config.layers import Layer, Setting
+from wsd.supervisor.config.paths import absolute
 from wsd.supervisor.config.rules import check_rules
 from wsd.supervisor.config.settings import ApiKeyConfig, ChannelConfig, Config, Section
 from wsd.supervisor.config.toml_file import read_toml
@@ -78,9 +78,9 @@ def load(
         toml_layer = read_toml(path, name)
     env_layer, warnings = read_environ(environ)
     settings = {**toml_layer, **env_layer, **options}
-    for key in PATH_KEYS & settings.keys():
-        if isinstance(value := settings[key].value, str) and value:
-            settings[key] = replace(settings[key], value=str(here / value))  # paths of wsd.toml are absolute already
+    for key, setting in settings.items():
+        if isinstance(setting.value, str):  # paths of wsd.toml are absolute already
+            settings[key] = replace(setting, value=absolute(key, setting.value, here))
     settings = _with_rules_for_all(settings)
     return Loaded(
         build(settings),

@@ -10,7 +10,6 @@ from typing import Any
 from wsd.supervisor.config.keys import (
     API_KEYS,
     CHANNELS,
-    PATH_KEYS,
     REMOVED_KEYS,
     SECTIONS,
     all_keys,
@@ -18,6 +17,7 @@ from wsd.supervisor.config.keys import (
     channels_section,
 )
 from wsd.supervisor.config.layers import Layer, Setting
+from wsd.supervisor.config.paths import absolute
 from wsd.supervisor.config.settings import ApiKeyConfig, ChannelConfig
 from wsd.supervisor.config.wording import brief, did_you_mean
 from wsd.supervisor.errors import ConfigError
@@ -63,8 +63,8 @@ def read_toml(path: Path, name: str = "") -> Layer:
                 hint = _removal(section, key) or did_you_mean(key, SECTIONS[section].__struct_fields__)
                 hint = hint or _section_hint(key)
                 raise ConfigError(f"{source}: unknown key {section}.{key}{hint}")
-            if (section, key) in PATH_KEYS and isinstance(value, str) and value:
-                value = str(path.parent / value)  # noqa: PLW2901
+            if isinstance(value, str):
+                value = absolute((section, key), value, path.parent)  # noqa: PLW2901
             layer[section, key] = Setting(value, source)
     return layer
 

@@ -2,17 +2,23 @@
 
 import re
 import resource
+import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
+from wsd.supervisor import quoting
 from wsd.supervisor.cluster import Cluster
 from wsd.supervisor.logs.follow import tail
 from wsd.supervisor.monitoring.capacity import (
     connections_possible,
     connections_warning,
-    redis_warning,
+    disk_space,
+    redis_disk_warning,
+    redis_memory_warning,
     refusals_warning,
 )
+from wsd.supervisor.monitoring.finding import Grade
 from wsd.supervisor.monitoring.redis_errors import RedisUnusableError
 from wsd.supervisor.processes.children import Child
 from wsd.supervisor.processes.service import LifeSign, Service
@@ -22,7 +28,7 @@ from wsd.supervisor.services.nginx_config import worker_processes
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is wrong, as a line for people, with a key that stays the same while figures in the line change.
+    """Something that is wrong, as a line for people, with a key that stays the same while the line changes.
 
     `crashes` says how many times a process has just ended. An urgent problem does not end by itself.
     """
@@ -31,17 +37,16 @@ class Problem:
     text: str
     crashes: int = 0
     is_urgent: bool = False
-    is_planned_in_operations: bool = False
 
 
-def _by_text(text: str) -> Problem:
-    """Return a problem whose key is its text without figures."""
-    return Problem(re.sub(r"[0-9]+", "#", text), text)
+def by_text(text: str) -> Problem:
+    """Return a problem whose key is its text without figures. `1 day` and `2 days` make the same key."""
+    return Problem(re.sub(r"[0-9]+", "#", re.sub(r"\b1 (\w+)", r"1 \1s", text)), text)
 
 
 def problems(cluster: Cluster) -> Iterator[Problem]:
     """Yield why the cluster is not healthy."""
-    yield from map(_by_text, cluster.notices)
+    yield from map(by_text, cluster.notices)
     watch = cluster.redis_watch
     if watch is not None and watch.error is not None:
         yield Problem("redis", redis_problem(watch.error, has_fallback=bool(cluster.fallback_url)))
@@ -59,10 +64,7 @@ def problems(cluster: Cluster) -> Iterator[Problem]:
             if slot.state is SlotState.FAILED:
                 lines = tail(cluster.state_dir.log(slot.name), child.log_start, 1)
                 text += f"; its log ends with: {lines[0]}" if lines else ""
-            if slot.state is SlotState.FAILED:
-                yield Problem(f"{slot.name} failed", text, is_urgent=True)
-            else:
-                yield Problem(slot.name, text, is_planned_in_operations=True)
+            yield Problem(slot.name, text, is_urgent=slot.state is SlotState.FAILED)
         elif (silence := _silence(child, cluster)) is not None:
             text = f"{slot.name} has sent no heartbeat for {silence:.0f} s: `wsd restart {slot.name.partition('-')[2]}`"
             yield Problem(slot.name, text)
@@ -90,15 +92,45 @@ def warnings(cluster: Cluster) -> Iterator[Problem]:
     beats = [child.pulse.beat for child in cluster.workers if child.pulse is not None]
     connections = sum(beat.connections for beat in beats if beat is not None)
     if cluster.up and (text := connections_warning(connections, connections_possible_now(cluster))):
-        yield _by_text(text)
+        yield Problem("connections", text)
     pulses = [child.pulse for child in cluster.workers if child.pulse is not None]
     if text := refusals_warning((pulse.refused_at for pulse in pulses), cluster.clock.now()):
-        yield _by_text(text)
+        yield by_text(text)
     if cluster.certificates is not None:
-        yield from map(_by_text, cluster.certificates.warnings())
+        yield from map(by_text, cluster.certificates.warnings())
     watch = cluster.redis_watch
-    if watch is not None and (text := redis_warning(watch.info, embedded=not cluster.config.redis.url)):
-        yield _by_text(text)
+    if watch is not None:
+        if text := redis_disk_warning(watch.info):
+            yield Problem("redis disk", text)
+        if text := redis_memory_warning(watch.info, embedded=not cluster.config.redis.url):
+            yield Problem("redis memory", text)
+    root = cluster.state_dir.root
+    with suppress(OSError):  # somebody has removed the directory, which is made again
+        disk = disk_space(shutil.disk_usage(root).free, quoting.encodable(root))
+        if disk.grade is not Grade.OK:
+            yield Problem("disk", f"{disk.found}: {disk.remedy}")
+
+
+def unknown(cluster: Cluster, *, is_busy: bool) -> Iterator[str]:
+    """Yield the keys of problems of which nothing can be said at present: whether they are there or not.
+
+    `is_busy` tells that an operation is under way, which leaves slots unready on purpose.
+    """
+    watch = cluster.redis_watch
+    is_redis_away = watch is not None and watch.error is not None
+    for child in cluster.children:
+        slot = child.slot
+        if slot.state is SlotState.STOPPED and slot.name in cluster.children.drained:
+            continue  # `wsd drain` has emptied it, and its problems with it
+        if is_busy and not slot.ready:
+            yield slot.name
+        has_beat = child.pulse is not None and child.pulse.beat is not None
+        if is_redis_away or not (slot.ready and has_beat) or _silence(child, cluster) is not None:
+            yield f"{slot.name} redis"
+    if is_redis_away:
+        yield from ("redis disk", "redis memory")
+    if is_busy:
+        yield "connections"
 
 
 def connections_possible_now(cluster: Cluster) -> int:

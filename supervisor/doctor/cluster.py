@@ -15,11 +15,11 @@ from wsd.supervisor.control.status import ClusterStatus
 from wsd.supervisor.counts import count
 from wsd.supervisor.errors import CommandError
 from wsd.supervisor.machine.ports import check_port, listen_address
-from wsd.supervisor.monitoring.finding import Finding, failure, ok, warning
+from wsd.supervisor.monitoring.capacity import disk_space
+from wsd.supervisor.monitoring.finding import Finding, failure, ok
 from wsd.supervisor.processes.recorded import is_alive
 from wsd.supervisor.state_dir.directory import StateDir
 
-LOW_DISK_BYTES = 500_000_000
 ANSWER_SECONDS = 5.0
 
 
@@ -37,11 +37,7 @@ def state_directory(state_dir: StateDir) -> Iterator[Finding]:
     if not os.access(there, os.W_OK | os.X_OK):
         yield failure("state directory", f"{there} is not writable", "choose another with --state-dir, or chown it")
         return
-    free = shutil.disk_usage(there).free
-    if free < LOW_DISK_BYTES:
-        yield warning("disk", f"{free // 1_000_000} MB free in {there}", "free some space for data and logs")
-    else:
-        yield ok("disk", f"{free // 1_000_000} MB free in {there}")
+    yield disk_space(shutil.disk_usage(there).free, str(there))
     alive = [record for record in state_dir.read_state().processes if is_alive(record, root)]
     if alive and state_dir.lock.holder() is None:
         names = ", ".join(record.name for record in alive)

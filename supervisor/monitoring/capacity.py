@@ -1,9 +1,10 @@
-"""Warnings before a node refuses connections or its Redis refuses messages. Pure."""
+"""Warnings before a node refuses connections, its Redis refuses messages, or its disk is full. Pure."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from wsd.supervisor.counts import count
+from wsd.supervisor.monitoring.finding import Finding, ok, warning
 
 WARN_CONNECTIONS = 0.8
 """The share of the possible connections from which on there is a warning."""
@@ -13,6 +14,9 @@ WARN_MEMORY = 0.9
 
 REFUSALS_SECONDS = 15.0
 """How long the warning stays after the last message that Redis refused."""
+
+LOW_DISK_BYTES = 500_000_000
+"""The free space in the state directory below which there is a warning."""
 
 WRITE_STATUSES = ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
 """Fields of INFO persistence that are `ok` or `err`."""
@@ -58,13 +62,21 @@ def refusals_warning(refused_at: Iterable[float | None], now: float) -> str | No
     )
 
 
-def redis_warning(info: Mapping[str, Any], *, embedded: bool) -> str | None:
-    """Return a warning when Redis refuses messages or soon will, or None.
+def redis_disk_warning(info: Mapping[str, Any]) -> str | None:
+    """Return a warning when a write of Redis to its disk has failed, or None.
 
-    `info` is what Redis reports about itself (INFO memory and persistence). `embedded`: it is the Valkey of this node.
+    `info` is what Redis reports about itself (INFO persistence).
     """
     if "err" in [info.get(name) for name in WRITE_STATUSES]:
         return "Redis cannot write to its disk, and may refuse messages: make room there, then it continues by itself"
+    return None
+
+
+def redis_memory_warning(info: Mapping[str, Any], *, embedded: bool) -> str | None:
+    """Return a warning when the memory of Redis is nearly full, or None.
+
+    `info` is what Redis reports about itself (INFO memory). `embedded`: it is the Valkey of this node.
+    """
     used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     if not most or used < most * WARN_MEMORY:
         return None
@@ -74,3 +86,9 @@ def redis_warning(info: Mapping[str, Any], *, embedded: bool) -> str | None:
         f"Redis has {megabytes} in use, and will refuse messages when it is full: "
         f"{remedy}, or shorten channel histories"
     )
+
+
+def disk_space(free: int, directory: str) -> Finding:
+    """Judge the free space of the disk on which a directory is, in bytes."""
+    found = f"{free // 1_000_000} MB free in {directory}"
+    return ok("disk", found) if free >= LOW_DISK_BYTES else warning("disk", found, "free some space for data and logs")

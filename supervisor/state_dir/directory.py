@@ -27,6 +27,7 @@ class StateDir:
         self.valkey_socket = self.sockets / "valkey.sock"
         self.events = self.logs / "events.jsonl"
         self.operator_key_path = root / "operator.key"
+        self.open_alerts = root / "open_alerts.json"
         self._directories = (self.logs, self.nginx, self.valkey, self.sockets)
         self._state_path = root / "state.json"
         self._operator_key = ""

@@ -7,9 +7,12 @@ import pytest
 from wsd.supervisor.monitoring.capacity import (
     connections_possible,
     connections_warning,
-    redis_warning,
+    disk_space,
+    redis_disk_warning,
+    redis_memory_warning,
     refusals_warning,
 )
+from wsd.supervisor.monitoring.finding import Grade
 
 
 @pytest.mark.parametrize(
@@ -50,7 +53,7 @@ def test_there_is_a_warning_from_four_fifths_of_the_connections_on(connections: 
     ],
 )
 def test_warnings_about_the_memory_and_the_disk_of_redis(info: dict[str, Any], expected: str | None) -> None:
-    text = redis_warning(info, embedded=True)
+    text = redis_disk_warning(info) or redis_memory_warning(info, embedded=True)
     assert (text or "").startswith(expected or "")
     assert (text is None) == (expected is None)
 
@@ -73,5 +76,17 @@ def test_there_is_a_warning_while_redis_refuses_messages(refused_at: list[float 
 
 def test_the_warning_names_the_setting_that_helps() -> None:
     info = {"used_memory": 95, "maxmemory": 100}
-    assert "raise redis.max_memory and restart the cluster" in (redis_warning(info, embedded=True) or "")
-    assert "raise its maxmemory" in (redis_warning(info, embedded=False) or "")
+    assert "raise redis.max_memory and restart the cluster" in (redis_memory_warning(info, embedded=True) or "")
+    assert "raise its maxmemory" in (redis_memory_warning(info, embedded=False) or "")
+
+
+@pytest.mark.parametrize(
+    ("free", "grade", "found"),
+    [
+        (499_999_999, Grade.WARNING, "499 MB free in /srv/wsd"),
+        (500_000_000, Grade.OK, "500 MB free in /srv/wsd"),
+    ],
+)
+def test_there_is_a_warning_while_the_disk_has_little_space_left(free: int, grade: Grade, found: str) -> None:
+    finding = disk_space(free, "/srv/wsd")
+    assert (finding.grade, finding.found) == (grade, found)

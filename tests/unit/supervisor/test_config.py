@@ -1,6 +1,7 @@
 """The configuration: four layers, one tree, and errors that name the value, the place and the way out."""
 
 import os
+import shlex
 import shutil
 import tomllib
 from pathlib import Path
@@ -262,6 +263,22 @@ def test_relative_paths_of_the_file_start_from_its_directory(tmp_path: Path) -> 
     assert load({}, {}, None).state_dir == tmp_path / ".wsd"
     write("", "sub/empty.toml")
     assert load({}, {}, "sub/empty.toml").state_dir == tmp_path / "sub" / ".wsd"
+
+
+def test_a_relative_program_starts_from_the_directory_of_the_file(tmp_path: Path) -> None:
+    write('[alerts]\ncommand = "./my\\\\ alert.sh --to \'a b\'"\n[nginx]\nbinary = "bin/nginx"\n', "sub/my.toml")
+    config = load({}, {}, "sub/my.toml").config
+    assert shlex.split(config.alerts.command) == [str(tmp_path / "sub" / "my alert.sh"), "--to", "a b"]
+    assert config.nginx.binary == str(tmp_path / "sub" / "bin" / "nginx")
+    in_environment = load({}, {"WSD_CONFIG": "sub/my.toml", "WSD_ALERTS_COMMAND": "bin/alert x"}, None).config
+    assert in_environment.alerts.command == f"{tmp_path}/bin/alert x"
+
+
+@pytest.mark.parametrize("command", ["mail -s 'a  b' ./file", "/bin/alert ./file", ""])
+def test_a_program_on_path_and_an_absolute_one_stay_as_they_are(command: str) -> None:
+    write(f'[alerts]\ncommand = "{command}"\n[nginx]\nbinary = "nginx"\n', "sub/my.toml")
+    config = load({}, {}, "sub/my.toml").config
+    assert (config.alerts.command, config.nginx.binary) == (command, "nginx")
 
 
 def test_a_file_that_was_named_must_be_there() -> None:
