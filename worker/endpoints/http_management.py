@@ -7,7 +7,16 @@ from starlette.responses import Response
 from wsd.worker.broker.message_broker import HISTORY_UNAVAILABLE
 from wsd.worker.contract.http_paths import HISTORY_PATH, PRESENCE_PATH
 from wsd.worker.endpoints import operator_api
-from wsd.worker.endpoints.responses import ApiError, check_key, decoded, json_response, number
+from wsd.worker.endpoints.answers import (
+    ConnectionsAnswer,
+    DeletedAnswer,
+    EndedAnswer,
+    PresenceAnswer,
+    SessionsAnswer,
+    ShownSession,
+)
+from wsd.worker.endpoints.parameters import Flag, Number, Text
+from wsd.worker.endpoints.responses import ApiError, check_key, decoded, json_response
 from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.channel_names import BROADCAST, check_channel
@@ -22,6 +31,14 @@ MAX_PAGE = 1000
 """Sessions or channels in one page."""
 
 MAX_PAGE_OFFSET = 1_000_000_000
+
+SINCE = Number("since", "The offset after which the page begins.", 0, MAX_OFFSET)
+HISTORY_LIMIT = Number("limit", "The maximum number of messages. 0 means 1.", 100, wire.MAX_HISTORY_PAGE)
+REVERSE = Flag("reverse", "Whether the page has the messages before `since`, the newest first.")
+MEMBERS_LIMIT = Number("limit", "The maximum number of members in the answer.", 100, MAX_MEMBERS)
+PAGE_OFFSET = Number("offset", "The number of items before the page.", 0, MAX_PAGE_OFFSET)
+PAGE_LIMIT = Number("limit", "The maximum number of items in the page.", 100, MAX_PAGE)
+OF_USER = Text("user_id", "The user whose sessions are listed. Without it, all sessions are.")
 
 UNAVAILABLE = "Redis is away, and only it knows the sessions"
 
@@ -43,12 +60,10 @@ class ChangeUser(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 async def history(worker: Worker, request: Request) -> Response:
-    """Answer with a page of a history. `?since=&limit=&reverse=` mean the same as in a client's request."""
+    """Answer with a page of a history, as a client's request `history` is answered."""
     channel = _named(request, HISTORY_PATH)
     check_key(worker, request, "history", [channel])
-    since = number(request, "since", 0, MAX_OFFSET)
-    limit = number(request, "limit", 100, wire.MAX_HISTORY_PAGE)
-    reverse = request.query_params.get("reverse", "").lower() in ("1", "true")
+    since, limit, reverse = SINCE.of(request), HISTORY_LIMIT.of(request), REVERSE.of(request)
     try:
         return json_response(await worker.manager.history(channel, since, max(1, limit), reverse=reverse))
     except RedisUnavailableError:
@@ -63,39 +78,35 @@ async def delete_history(worker: Worker, request: Request) -> Response:
         await worker.manager.delete_history(channel)
     except RedisUnavailableError:
         raise ApiError(503, HISTORY_UNAVAILABLE) from None
-    return json_response({"deleted": True})
+    return json_response(DeletedAnswer(deleted=True))
 
 
 async def presence(worker: Worker, request: Request) -> Response:
-    """Answer with the members of a channel, up to `?limit=` of them."""
+    """Answer with the members of a channel."""
     channel = _named(request, PRESENCE_PATH)
     check_key(worker, request, "presence", [channel])
-    count, members = await worker.manager.presence(channel, number(request, "limit", 100, MAX_MEMBERS))
-    return json_response({"channel": channel, "count": count, "members": members})
+    count, members = await worker.manager.presence(channel, MEMBERS_LIMIT.of(request))
+    return json_response(PresenceAnswer(channel, count, members))
 
 
 async def channels(worker: Worker, request: Request) -> Response:
-    """Answer with a page of the largest channels (`?offset=&limit=`)."""
-    check_key(worker, request, "channels")
-    offset, limit = number(request, "offset", 0, MAX_PAGE_OFFSET), number(request, "limit", 100, MAX_PAGE)
-    return json_response(await operator_api.largest_channels(worker, offset, limit))
+    """Answer with a page of the largest channels."""
+    found = await operator_api.largest_channels(worker, PAGE_OFFSET.of(request), PAGE_LIMIT.of(request))
+    return json_response(found)
 
 
 async def sessions(worker: Worker, request: Request) -> Response:
-    """Answer with a page of all sessions, or of those of a user (`?user_id=&offset=&limit=`)."""
-    check_key(worker, request, "sessions")
-    offset, limit = number(request, "offset", 0, MAX_PAGE_OFFSET), number(request, "limit", 100, MAX_PAGE)
-    user_id = request.query_params.get("user_id", "")
+    """Answer with a page of all sessions, or of those of a user."""
+    offset, limit, user_id = PAGE_OFFSET.of(request), PAGE_LIMIT.of(request), OF_USER.of(request)
     try:
         total, found = await worker.manager.sessions(user_id, offset=offset, limit=limit)
     except RedisUnavailableError:
         raise ApiError(503, UNAVAILABLE) from None
-    return json_response({"total": total, "sessions": [operator_api.shown(session) for session in found]})
+    return json_response(SessionsAnswer(total, [ShownSession.of(session) for session in found]))
 
 
 async def disconnect(worker: Worker, request: Request) -> Response:
     """End sessions, and close their connections. Answer with the sessions."""
-    check_key(worker, request, "disconnect")
     wanted = await decoded(request, Disconnect)
     try:
         ended = await worker.manager.end_sessions(
@@ -105,7 +116,7 @@ async def disconnect(worker: Worker, request: Request) -> Response:
         raise ApiError(400, str(exc)) from None
     except RedisUnavailableError:
         raise ApiError(503, UNAVAILABLE) from None
-    return json_response({"sessions": [operator_api.shown(session) for session in ended]})
+    return json_response(EndedAnswer([ShownSession.of(session) for session in ended]))
 
 
 async def subscribe(worker: Worker, request: Request) -> Response:
@@ -119,7 +130,6 @@ async def unsubscribe(worker: Worker, request: Request) -> Response:
 
 
 async def _change(worker: Worker, request: Request, *, member: bool) -> Response:
-    check_key(worker, request, "subscribe")
     wanted = await decoded(request, ChangeUser)
     try:
         check_channel(wanted.channel, None)
@@ -130,7 +140,7 @@ async def _change(worker: Worker, request: Request, *, member: bool) -> Response
     await worker.heartbeat.beat_now()  # so that a worker that has just started counts
     change = worker.manager.subscribe_user if member else worker.manager.unsubscribe_user
     changed = await change(wanted.user_id, wanted.channel, workers=worker.heartbeat.totals.workers)
-    return json_response({"connections": changed})
+    return json_response(ConnectionsAnswer(changed))
 
 
 def _named(request: Request, prefix: str) -> str:

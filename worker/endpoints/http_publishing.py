@@ -8,6 +8,7 @@ from msgspec import Meta, Raw, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
+from wsd.worker.endpoints.answers import PublishAnswer, Result
 from wsd.worker.endpoints.responses import ApiError, body_of, check_key, json_response
 from wsd.worker.errors import NotStoredError
 from wsd.worker.manager.publisher import Published
@@ -41,20 +42,6 @@ class Outgoing(Struct, forbid_unknown_fields=True):
         return self.channels or [self.channel]
 
 
-class Result(Struct, frozen=True, omit_defaults=True):
-    """What became of a message in one channel. The position and `durable` are as in an ack of the protocol.
-
-    A message that is not stored has an `error` and nothing else.
-    """
-
-    channel: str
-    everywhere: bool | None
-    offset: int | None = None
-    epoch: str | None = None
-    durable: bool | None = None
-    error: str = ""
-
-
 _one = msgspec.json.Decoder(Outgoing)
 _several = msgspec.json.Decoder(list[Outgoing])
 
@@ -63,8 +50,7 @@ _bounded = PayloadFilter(())
 
 
 async def publish(worker: Worker, request: Request) -> Response:
-    """Publish one message or a list of them, for a program that has an API key. Raises ApiError."""
-    check_key(worker, request, "publish")
+    """Publish one message or a list of them, for a program that has an API key."""
     body = await body_of(request)
     try:
         messages = _several.decode(body) if body.lstrip().startswith(b"[") else [_one.decode(body)]
@@ -78,16 +64,13 @@ async def publish(worker: Worker, request: Request) -> Response:
     # All messages are on their way side by side, and keep their order.
     results = await asyncio.gather(*(_sent(worker, message, label) for message in messages for label in message.labels))
     stored = [result for result in results if not result.error]
-    answer = {
-        "published": len(stored),
-        "distributed": all(result.everywhere for result in stored),
-        "results": results,
-    }
+    everywhere = all(result.everywhere for result in stored)
+    answer = PublishAnswer(published=len(stored), distributed=everywhere, results=results)
     if len(stored) == len(results):
         return json_response(answer)
     number, first = next((number, result) for number, result in enumerate(results) if result.error)
     error = f"{len(results) - len(stored)} of {count} messages are not stored, the first is {number}: {first.error}"
-    return json_response({"error": error, **answer}, 503)
+    return json_response(msgspec.structs.replace(answer, error=error), 503)
 
 
 async def _sent(worker: Worker, message: Outgoing, label: str) -> Result:

@@ -4,7 +4,7 @@ They need a key that only the cluster knows, and nginx forwards none of them.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
@@ -13,9 +13,9 @@ from starlette.responses import Response
 
 from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER, OPERATOR_PREFIX
 from wsd.worker.delivery import connection_record
+from wsd.worker.endpoints.answers import ChannelsAnswer, EndedAnswer, SessionsAnswer, ShownSession
 from wsd.worker.endpoints.responses import error_response, is_key, json_response
 from wsd.worker.errors import RedisUnavailableError
-from wsd.worker.sessions.session_store import SessionInfo
 from wsd.worker.worker import Worker
 
 MAX_PAGE = 1000
@@ -46,14 +46,6 @@ class Rebalance(Struct, frozen=True, forbid_unknown_fields=True):
     connections: Annotated[int, Meta(ge=1)]
 
 
-SHOWN = ("session_id", "user_id", "username", "node_id", "worker_id", "state", "connected_at", "last_seen")
-
-
-def shown(session: SessionInfo) -> dict[str, Any]:
-    """Return a session without its secrets, which would let somebody take it over."""
-    return {**{name: getattr(session, name) for name in SHOWN}, "channels": sorted(session.channels)}
-
-
 async def sessions(worker: Worker, request: Request) -> object:
     """Answer with a page of the sessions on all workers."""
     page = _page(request)
@@ -63,7 +55,7 @@ async def sessions(worker: Worker, request: Request) -> object:
         total, found = len(found), found[page.offset : page.offset + page.limit]
     else:
         total, found = await store.count(), await store.list_all(page.offset, page.limit)
-    return {"total": total, "sessions": [shown(session) for session in found]}
+    return SessionsAnswer(total, [ShownSession.of(session) for session in found])
 
 
 async def channels(worker: Worker, request: Request) -> object:
@@ -72,14 +64,14 @@ async def channels(worker: Worker, request: Request) -> object:
     return await largest_channels(worker, page.offset, page.limit)
 
 
-async def largest_channels(worker: Worker, offset: int, limit: int) -> dict[str, Any]:
+async def largest_channels(worker: Worker, offset: int, limit: int) -> ChannelsAnswer:
     """Return a page of the largest channels, and the workers that did not say which they have."""
     await worker.heartbeat.beat_now()  # so that a worker that has just started counts
     workers = worker.heartbeat.totals.workers
     found = await worker.manager.cluster_statistics(workers, offset=offset, limit=limit)
     total = sum(each.channels for each in found.workers)
     silent = worker.heartbeat.live_workers - {each.worker_id for each in found.workers} if not found.complete else ()
-    return {"complete": found.complete, "silent": sorted(silent), "total": total, "channels": found.channels}
+    return ChannelsAnswer(complete=found.complete, silent=sorted(silent), total=total, channels=found.channels)
 
 
 async def trace(worker: Worker, request: Request) -> object:
@@ -98,7 +90,7 @@ async def kick(worker: Worker, request: Request) -> object:
     ended = await worker.manager.end_sessions(session_id=wanted.who) if wanted.who else []
     if wanted.who and not ended:
         ended = await worker.manager.end_sessions(user_id=wanted.who)
-    return {"sessions": [shown(session) for session in ended]}
+    return EndedAnswer([ShownSession.of(session) for session in ended])
 
 
 async def rebalance(worker: Worker, request: Request) -> object:

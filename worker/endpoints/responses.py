@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from wsd.worker.contract.api_keys import Right
 from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER
+from wsd.worker.endpoints.answers import ErrorAnswer
 from wsd.worker.errors import WorkerError
 from wsd.worker.security.api_keys import refusal
 from wsd.worker.worker import Worker
@@ -19,9 +20,6 @@ T = TypeVar("T")
 MAX_BODY_BYTES = 1_048_576
 """Bytes in the body of a request."""
 
-MAX_DIGITS = 20
-"""Digits of a number in a query."""
-
 
 def json_response(body: object, status: int = 200) -> Response:
     """Return a response with a body of JSON."""
@@ -30,7 +28,7 @@ def json_response(body: object, status: int = 200) -> Response:
 
 def error_response(status: int, message: str) -> Response:
     """Return a response that says in JSON what is wrong."""
-    return json_response({"error": message}, status)
+    return json_response(ErrorAnswer(message), status)
 
 
 def is_key(given: str, key: str) -> bool:
@@ -86,11 +84,3 @@ async def decoded(request: Request, kind: type[T]) -> T:
         return msgspec.json.decode(await body_of(request), type=kind)
     except (msgspec.DecodeError, RecursionError) as exc:
         raise ApiError(400, str(exc)) from None
-
-
-def number(request: Request, name: str, default: int, highest: int) -> int:
-    """Return a number of the query. Raises ApiError for one that is not between 0 and `highest`."""
-    text = request.query_params.get(name, str(default))
-    if not text.isascii() or not text.isdigit() or len(text) > MAX_DIGITS or int(text) > highest:
-        raise ApiError(400, f"{name} must be an integer from 0 to {highest}, got {text[:MAX_DIGITS]!r}")
-    return int(text)
