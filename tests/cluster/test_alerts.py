@@ -102,8 +102,8 @@ def test_a_killed_worker_and_an_outage_of_redis_reach_operators(
         assert sorted(seen(posted)[len(expected) :]) == [("ended", "redis"), ("ended", "worker-1")]
         assert not cluster.state_dir.open_alerts.exists()
 
-        lines = (tmp_path / "alert.sh.jsonl").read_text().splitlines
-        until(lambda: [json.loads(line) for line in lines()] == posted, "the same alerts by the command")
+        log = tmp_path / "alert.sh.jsonl"
+        until(lambda: list(map(json.loads, log.read_text().splitlines())) == posted, "the same alerts by the command")
 
         # A stop waits for neither a command nor a server that hangs, and leaves nothing behind.
         may_answer.clear()
