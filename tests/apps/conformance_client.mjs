@@ -108,7 +108,7 @@ function call(command) {
   const options = { ...timeout, ...signalOf(command) };
   switch (command.do) {
     case "subscribe":
-      return client.subscribe(channel, null, { ...options, ...defined({ last, token: tokenOf(command) }) })
+      return client.subscribe(channel, command.handled ? (message) => report("handled", { message }) : null, { ...options, ...defined({ last, token: tokenOf(command) }) })
         .then((answer) => picked(answer, [...POSITION, "recovered", "count", "reason"]));
     case "unsubscribe": return client.unsubscribe(channel, null, options).then(() => ({}));
     case "publish": return client.publish(channel, data, options).then((answer) => picked(answer, POSITION));

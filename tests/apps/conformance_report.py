@@ -73,6 +73,12 @@ def handlers() -> dict[str, Any]:
     return dict.fromkeys(names, handle_event)
 
 
+def handle_message(message: Command) -> None:
+    """Report a message that a function of its channel gets."""
+    report("handled", message=message)
+    report_event(message)
+
+
 def report_event(event: Command) -> None:
     """Report what an iteration over the client yields."""
     Careless.heard += event["type"] == "message"
@@ -134,7 +140,8 @@ def token_option(tokens: Iterable[str | None], never: Callable[[], object] = lam
 
 def subscribe_options(command: Command) -> Command:
     """Return the functions and arguments of `subscribe`."""
-    return {**handlers(), **given(command, "last", "token"), **token_option(command.get("tokens", ()))}
+    functions = {"handler": handle_message} if command.get("handled") else handlers()
+    return {**functions, **given(command, "last", "token"), **token_option(command.get("tokens", ()))}
 
 
 def given(command: Command, *names: str) -> Command:

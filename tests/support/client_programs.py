@@ -11,7 +11,7 @@ A command is an object with `do` and `call`, the number of the call. Seconds are
 | do | fields |
 |---|---|
 | connect | url, options: user_id, username, token or tokens, request_timeout, ping_interval, max_waiting, query .. |
-| subscribe, unsubscribe, presence | channel, timeout?; subscribe: last?, token? or tokens? |
+| subscribe, unsubscribe, presence | channel, timeout?; subscribe: last?, token? or tokens?, handled? |
 | publish, publish_many | channel, data, timeout?; the data of publish_many is a list, its calls are "7.0", "7.1" .. |
 | broadcast, direct | data, timeout?; direct: user_id |
 | history | channel, since?, limit?, reverse?, timeout? |
@@ -32,6 +32,7 @@ An event is an object with `event` and `at`, in seconds since 1970.
 | ready | |
 | state | name, reason, code, status, retry_in, failures |
 | message | message |
+| handled | message: the function of a channel has it, which was subscribed to with `handled` |
 | gap | channel, reason |
 | presence | change |
 | left | channel, code |

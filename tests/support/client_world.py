@@ -7,6 +7,7 @@ keys, and it counts what a client sends by the real rule.
 import heapq
 import json
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -129,6 +130,25 @@ class Hub:
                 self._world.down(session.connection, message)
         return at
 
+    def put_in(self, channel: str) -> None:
+        """Make the client a member of a channel by itself, whether it is connected or not."""
+        self._world.chosen_by_hub.add(channel)
+        for session in self.sessions.values():
+            if channel not in session.channels:
+                session.channels.add(channel)
+                if session.connection is not None:
+                    self._world.down(
+                        session.connection, {"type": "subscribed", "channel": channel, **self._state(channel, None)}
+                    )
+
+    def take_out(self, channel: str) -> None:
+        """Take the client out of a channel, if it is connected."""
+        for session in self.sessions.values():
+            if channel in session.channels and session.connection is not None:
+                session.channels.discard(channel)
+                notice = {"type": "unsubscribed", "channel": channel, "reason": "server"}
+                self._world.down(session.connection, notice)
+
     def store_later(self) -> None:
         """Redis is back."""
         self.is_local = False
@@ -237,10 +257,12 @@ class World:
         self.calls: dict[int, Message] = {}  # without an answer, by number
         self.settled: dict[int, str] = {}  # "" or the error code, by number
         self.by_channel: dict[str, list[int]] = {}  # calls that join a channel, and negative ones that leave it
+        self.chosen_by_hub: set[str] = set()  # channels into which the hub has put the client at some time
         self.delivered: list[Message] = []
         self.gaps: list[Gap] = []
         self.reached: dict[str, int] = {}  # the offset of the last message, by channel
         self.states: list[str] = []
+        self.sent: Counter[str] = Counter()  # texts of the client, by type
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
         self._attempt = 0
@@ -419,14 +441,15 @@ class World:
                 case Gap():
                     self.gaps.append(effect)
                 case Left(channel, _, _):
-                    self.by_channel[channel].append(LEFT)
+                    self.by_channel.setdefault(channel, []).append(LEFT)
                     self.reached.pop(channel, None)
                 case StateChanged(state):
                     self.states.append(state.name)
 
     def _delivered(self, message: Message) -> None:
         channel, offset = message["channel"], message["offset"]
-        assert channel in OWN or self._may_hear(channel), f"nothing is heard of {channel} after it was left"
+        is_free = channel in OWN or channel in self.chosen_by_hub
+        assert is_free or self._may_hear(channel), f"nothing is heard of {channel} after it was left"
         if channel in self.reached:
             assert offset == self.reached[channel] + 1, f"message {offset} of {channel} follows {self.reached[channel]}"
         self.reached[channel] = offset
@@ -467,6 +490,7 @@ class World:
         assert attempt == connection.attempt == self._attempt, "nothing is sent for an earlier attempt"
         assert connection.is_heard, "nothing is sent on a connection that has ended"
         message = json.loads(text)
+        self.sent[message["type"]] += 1
         if "id" in message:
             connection.unanswered.add(message["id"])
             assert len(connection.unanswered) <= self._window(), "no more than the window is on its way"

@@ -92,6 +92,18 @@ class MisbehavingHub(LoopServer):
         return self._requests.publish(channel, channel, data, None, key)
 
     @from_any_thread
+    def put_in(self, channel: str) -> None:
+        """Make all clients members of a channel."""
+        for number in self.connections:
+            self._requests.put_in(self.peers[number], channel)
+
+    @from_any_thread
+    def take_out(self, channel: str) -> None:
+        """Take all clients out of a channel."""
+        for number in self.connections:
+            self._requests.take_out(self.peers[number], channel)
+
+    @from_any_thread
     def forget_sessions(self) -> None:
         """End all sessions, as a hub whose sessions were lost: the tokens are worth nothing any more."""
         self.memory.forget_all_sessions()

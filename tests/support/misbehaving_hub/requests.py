@@ -178,6 +178,18 @@ class Requests:
         messages = history.page(since, limit, reverse=bool(request.get("reverse", False)))
         return {"type": "history", "channel": channel, **history.position, "messages": messages}
 
+    def put_in(self, peer: Peer, channel: str) -> None:
+        """Make a client a member of a channel as the server itself."""
+        assert peer.session is not None
+        peer.channels.add(channel)
+        peer.send({"type": "subscribed", "channel": channel, **self._state(peer, peer.session, channel, None)[0]})
+
+    @staticmethod
+    def take_out(peer: Peer, channel: str) -> None:
+        """Take a client out of a channel as the server itself."""
+        peer.channels.discard(channel)
+        peer.send({"type": "unsubscribed", "channel": channel, "reason": "server"})
+
     # Messages
 
     def publish(self, name: str, label: str, data: object, sender: Session | None, key: str) -> Message:

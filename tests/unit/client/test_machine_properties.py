@@ -37,6 +37,10 @@ def act(world: World, name: str) -> None:
         case "another publishes":
             for _ in range(dice.randint(1, 5)):
                 world.hub.publish(dice.choice((*CHANNELS, "broadcast")), data="another")
+        case "put in":
+            world.hub.put_in(channel)
+        case "take out":
+            world.hub.take_out(channel)
         case "mark read":
             machine.mark_read(world.now, channel)
             world.do("wake")
@@ -143,6 +147,28 @@ def check_membership(world: World) -> None:
     for channel in ("broadcast", *CHANNELS):
         heard = world.reached.get(channel) == world.hub.channels[channel].offset
         assert heard == (channel in OWN or world.is_in(channel)), f"all of {channel} has come, if the client is in it"
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(seeds, scenario((*MEMBERSHIP, "put in", "take out", "reconnect", "the session ends", "slow")))
+def test_a_client_is_where_the_hub_has_it_and_misses_nothing(seed: int, names: list[str]) -> None:
+    world = World(seed)
+    world.run(1)
+    for name in names:
+        act(world, name)
+    world.settle()
+    assert world.gaps == []
+    (session,) = [each for each in world.hub.sessions.values() if each.connection is not None]
+    memberships = world.machine._conversation.channels.memberships
+    assert {channel for channel, each in memberships.items() if each.inside} == session.channels
+    for channel in CHANNELS:
+        world.hub.publish(channel, data="the last one")
+    world.run(5)
+    for channel in session.channels:
+        assert world.reached[channel] == world.hub.channels[channel].offset
+    subscribed = sum(name == "subscribe" for name in names)
+    if not subscribed:
+        assert world.sent["subscribe"] == 0, "the client asks for nothing by itself"
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
