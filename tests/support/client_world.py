@@ -7,7 +7,6 @@ keys, and it counts what a client sends by the real rule.
 import heapq
 import json
 import random
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -95,6 +94,7 @@ class Hub:
         self.refused_by_rate = 0
         self.refuses: dict[str, float] = {}  # by error code: how often a request is refused
         self.is_local = False  # messages are stored later
+        self.closed: set[str] = set()  # channels that only the hub lets the client join
         self._later: list[tuple[Connection, Message]] = []
         self._world = world
         self._tokens = count(1)
@@ -159,7 +159,8 @@ class Hub:
     def _welcome(self, connection: Connection, session: Session, since: Message, *, resumed: bool) -> None:
         connection.session, session.connection = session, connection
         self.sessions[session.token] = session
-        session.channels |= since.keys() - set(OWN)
+        refused = self.closed & since.keys() - session.channels
+        session.channels |= since.keys() - refused - set(OWN)
         limits, now = self.limits, self._world.now
         if limits.get("messages_per_second"):
             connection.messages = TokenBucket(limits["messages_per_second"], limits["message_burst"], now)
@@ -167,6 +168,7 @@ class Hub:
             connection.bytes = TokenBucket(limits["bytes_per_second"], limits["byte_burst"], now)
         states = {channel: self._state(channel, since.get(channel)) for channel in sorted({*OWN, *session.channels})}
         welcome = {"type": "welcome", "user_id": connection.user, "resumed": resumed, "resume_token": session.token}
+        welcome["refused"] = dict.fromkeys(refused, "forbidden")
         self._world.down(connection, {**welcome, "channels": states, "limits": limits})
         for channel in states:
             self._catch_up(connection, channel, since.get(channel))
@@ -205,6 +207,8 @@ class Hub:
                 self._world.down(connection, {"type": "ack", "id": message["id"], "durable": False})
             else:
                 self._acknowledge(connection, message)
+        elif kind == "subscribe" and channel in self.closed - session.channels:
+            self._refuse(connection, message, "forbidden")
         elif kind == "subscribe":
             since = message.get("since")
             if "last" in message:
@@ -262,7 +266,6 @@ class World:
         self.gaps: list[Gap] = []
         self.reached: dict[str, int] = {}  # the offset of the last message, by channel
         self.states: list[str] = []
-        self.sent: Counter[str] = Counter()  # texts of the client, by type
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
         self._attempt = 0
@@ -490,7 +493,6 @@ class World:
         assert attempt == connection.attempt == self._attempt, "nothing is sent for an earlier attempt"
         assert connection.is_heard, "nothing is sent on a connection that has ended"
         message = json.loads(text)
-        self.sent[message["type"]] += 1
         if "id" in message:
             connection.unanswered.add(message["id"])
             assert len(connection.unanswered) <= self._window(), "no more than the window is on its way"

@@ -153,22 +153,37 @@ def check_membership(world: World) -> None:
 @given(seeds, scenario((*MEMBERSHIP, "put in", "take out", "reconnect", "the session ends", "slow")))
 def test_a_client_is_where_the_hub_has_it_and_misses_nothing(seed: int, names: list[str]) -> None:
     world = World(seed)
+    world.hub.closed = {"b"}
     world.run(1)
     for name in names:
         act(world, name)
     world.settle()
     assert world.gaps == []
-    (session,) = [each for each in world.hub.sessions.values() if each.connection is not None]
-    memberships = world.machine._conversation.channels.memberships
-    assert {channel for channel, each in memberships.items() if each.inside} == session.channels
+    check_membership_at_the_hub(world)
     for channel in CHANNELS:
         world.hub.publish(channel, data="the last one")
     world.run(5)
-    for channel in session.channels:
+    for channel in channels_of(world):
         assert world.reached[channel] == world.hub.channels[channel].offset
-    subscribed = sum(name == "subscribe" for name in names)
-    if not subscribed:
-        assert world.sent["subscribe"] == 0, "the client asks for nothing by itself"
+    for channel in CHANNELS:
+        world.hub.take_out(channel)
+    for _ in range(2):
+        world.run(5)
+        check_membership_at_the_hub(world)
+        assert channels_of(world) == set(), "a client that was taken out does not come back"
+        world.do("reconnect")
+
+
+def channels_of(world: World) -> set[str]:
+    """Return the channels that the session of the client has at the hub."""
+    (session,) = [each for each in world.hub.sessions.values() if each.connection is not None]
+    return session.channels
+
+
+def check_membership_at_the_hub(world: World) -> None:
+    """Check that the client knows in which channels the hub has it."""
+    memberships = world.machine._conversation.channels.memberships
+    assert {channel for channel, each in memberships.items() if each.inside} == channels_of(world)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
