@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import os
+import secrets
 import select
 import ssl
 import weakref
@@ -12,6 +13,9 @@ from typing import Final
 
 from wsd.publisher.address import Address
 from wsd.publisher.answers import Answer
+
+PUBLISHER_HEADER: Final = "X-WSD-Publisher"
+"""Names the publisher, so that nginx passes all its messages to one worker: they stay in order while Redis is away."""
 
 MAX_KEPT: Final = 10
 """Connections that are kept for the next request."""
@@ -88,7 +92,9 @@ class Connections:
 
 def connections_to(address: Address, timeout: float, context: ssl.SSLContext | None) -> Connections:
     """Return connections to an address. `timeout` in seconds, for each step. `context`: for TLS."""
-    headers = {"Authorization": f"Bearer {address.api_key}"} if address.api_key else {}
+    headers = {PUBLISHER_HEADER: secrets.token_hex(8)}
+    if address.api_key:
+        headers["Authorization"] = f"Bearer {address.api_key}"
     if address.is_tls:
         context = context or ssl.create_default_context()
 

@@ -172,6 +172,19 @@ async def test_least_conn_spreads_evenly(nginx_binary: Path, tmp_path: Path) -> 
             writer.close()
 
 
+async def test_messages_of_one_publisher_go_to_one_worker(nginx_binary: Path, tmp_path: Path) -> None:
+    async with front(nginx_binary, tmp_path, upstreams=4) as nginx:
+        for _ in range(12):
+            assert (await nginx.ask("/api/websocket/publish", "X-WSD-Publisher: a")).status == 200
+        assert sorted(len(up.requests) for up in nginx.upstreams) == [0, 0, 0, 12]
+        (busy,) = [up for up in nginx.upstreams if up.requests]
+        refuse_connections(busy, absent=True)
+        assert (await nginx.ask("/api/websocket/publish", "X-WSD-Publisher: a")).status == 200
+        for _ in range(40):
+            await nginx.ask("/api/websocket/publish")
+        assert all(up.requests for up in nginx.upstreams), "programs that name no publisher use all workers"
+
+
 async def test_ip_affinity_keeps_an_address_on_its_worker(nginx_binary: Path, tmp_path: Path) -> None:
     async with front(nginx_binary, tmp_path, upstreams=4, affinity="ip") as nginx:
         writers = [(await nginx.handshake())[1] for _ in range(12)]
