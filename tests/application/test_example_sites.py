@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.test_documented_chat import web_server
 from tests.support.browser import CHROMIUM, Tab, chromium, open_tab
 from tests.support.cluster import FAST_HEALTH, ROOT, Cluster, clean_env
 from tests.support.ports import unused_port
 from tests.support.waiting import until
+from tests.support.web_server import web_server
 
 EXAMPLES = ROOT / "examples"
 SHOWN = re.findall(
@@ -40,7 +40,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 def running(*arguments: str, cwd: Path, env: dict[str, str]) -> Iterator[None]:
     """Run a Python program during the block."""
     with (cwd / "programs.txt").open("ab") as output:
-        process = subprocess.Popen([sys.executable, *arguments], cwd=cwd, env=env, stdout=output, stderr=output)
+        process = subprocess.Popen([sys.executable, "-u", *arguments], cwd=cwd, env=env, stdout=output, stderr=output)
     try:
         yield
         assert process.poll() is None, (cwd / "programs.txt").read_text()
@@ -58,12 +58,12 @@ def test_what_the_document_shows_is_the_example(name: str, shown: str) -> None:
     assert shown == (EXAMPLES / name).read_text("utf-8")
 
 
-def numbers(tab: Tab) -> list[int]:
-    return list(json.loads(tab.run("JSON.stringify([...prices.rows].map((row) => +row.cells[0].textContent))")))
-
-
 def test_the_document_shows_the_examples() -> None:
     assert len(SHOWN) == 10
+
+
+def numbers(tab: Tab) -> list[int]:
+    return list(json.loads(tab.run("JSON.stringify([...prices.rows].map((row) => +row.cells[0].textContent))")))
 
 
 @needs_browser
@@ -111,9 +111,13 @@ def test_the_shop_tells_browsers_of_orders_beside_django_and_within_wsd(tmp_path
     env |= {"WSD_API_KEY": env["WSD_SECURITY_API_KEY"], "WSD_URL": f"http://127.0.0.1:{port}", "SHOP_HUB": "/live"}
     change(shop / "wsd.toml", "8080", str(django_port))
     change(shop / "wsd.toml", "localhost:8000", f"localhost:{port}")
-    users = "from django.contrib.auth.models import User; User.objects.create_user('ann', password='sesame')"
-    for command in (["migrate"], ["shell", "-c", users]):
-        subprocess.run([sys.executable, "manage.py", *command], cwd=shop, env=env, check=True, capture_output=True)
+    prepare = """
+from django.contrib.auth.models import User
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+User.objects.create_user("ann", password="sesame")
+"""
+    subprocess.run([sys.executable, "manage.py", "shell", "-c", prepare], cwd=shop, env=env, check=True)
     with (
         Cluster(shop, "--workers", "2", "--app", "shop.asgi:application", env=env, port=port),
         running("manage.py", "ship_orders", cwd=shop, env=env),

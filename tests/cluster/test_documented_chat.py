@@ -4,12 +4,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
@@ -17,6 +13,7 @@ from tests.support.browser import CHROMIUM, Tab, chromium, open_tab
 from tests.support.cluster import ROOT, Cluster
 from tests.support.node_programs import NODE, node_options
 from tests.support.waiting import until
+from tests.support.web_server import web_server
 
 PAGE = (ROOT / "docs" / "clients.md").read_text("utf-8")
 
@@ -84,17 +81,6 @@ class Page:
 
     def text(self) -> str:
         return self._tab.text("#messages")
-
-
-@contextmanager
-def web_server(directory: Path) -> Iterator[int]:
-    """Serve a folder as `python3 -m http.server` does."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(directory))) as server:
-        Thread(target=server.serve_forever).start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
 
 
 def test_the_chats_of_the_page_talk_to_each_other(tmp_path: Path) -> None:
