@@ -9,7 +9,9 @@ WORKERS ?= 4
 start: $(VENV)/.installed
 	@exec $(BIN)/wsd start --workers $(WORKERS)
 
+# The processes that tests start compile nothing again, even where PYTHONDONTWRITEBYTECODE is set.
 test: $(VENV)/.installed-dev
+	$(BIN)/python -m compileall -q public supervisor worker templates clients/python clients/publisher
 	$(BIN)/pytest -q -n 4 --dist worksteal tests
 
 # Tests with uvicorn's own WebSocket protocol instead of ours, as applications under other servers use it.

@@ -1,9 +1,14 @@
 import os
+import sys
 
 import pytest
 
 # Whoever runs the tests may have set it; what is started by hand has it not.
 os.environ.pop("PYTHONUNBUFFERED", None)
+
+# Compiling all tests takes 12 seconds in each process that runs some of them. Only this process writes what it
+# compiled: an application that a test changes within a second keeps its size and its time of change.
+sys.dont_write_bytecode = False
 
 
 @pytest.fixture(scope="session")
