@@ -61,6 +61,7 @@ def test_the_contract_needs_only_the_standard_library() -> None:
     ("module", "unwanted"),
     [
         ("wsd.supervisor.cli.app", "starlette uvicorn redis jinja2 psutil msgspec rich.console"),
+        ("wsd.worker.endpoints.http_api", "wsd.worker.endpoints.openapi wsd.worker.endpoints.asyncapi"),
         ("wsd.worker.contract.environment", "starlette uvicorn redis msgspec"),
         ("wsd.client", "starlette uvicorn redis msgspec jinja2 typer psutil"),
         ("wsd.publisher", "starlette uvicorn redis msgspec jinja2 typer psutil websockets wsd.client"),

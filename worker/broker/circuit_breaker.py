@@ -13,7 +13,7 @@ from enum import StrEnum
 
 
 class BreakerState(StrEnum):
-    """The state of a breaker, as it is drawn above."""
+    """The state of a breaker. While it is open, Redis is not asked."""
 
     CLOSED = "closed"
     OPEN = "open"

@@ -51,7 +51,7 @@ NEVER_SENT = (CloseCode.NO_STATUS, CloseCode.ABNORMAL)
 
 CLOSES = """The ends of a connection, by close code.
 
-Clients come back after 4000 to 4499, and stay away after 4500 to 4999."""
+Clients come back after 4000 to 4499, and stay away after 4500 to 4999. The application may have codes of its own."""
 
 
 class Query(Struct):

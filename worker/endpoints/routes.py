@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from wsd.worker.contract.api_keys import Right
-from wsd.worker.endpoints.parameters import Parameter
+from wsd.worker.endpoints.parameters import Number, Parameter
 from wsd.worker.worker import Worker
 
 Endpoint = Callable[[Worker, Request], Awaitable[Response]]
@@ -52,10 +52,10 @@ class Route:
             found |= {401, 403, 404}
         if self.for_administrators:
             found.add(403)
-        if self.body or self.of_channel:
+        if self.of_channel:
             found.add(400)
         if self.body:
-            found.add(413)
-        if any(hasattr(parameter, "highest") for parameter in self.parameters):
+            found |= {400, 413}
+        if any(isinstance(parameter, Number) for parameter in self.parameters):
             found.add(400)
         return sorted(found)

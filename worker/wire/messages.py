@@ -99,7 +99,7 @@ class Limits(Struct, frozen=True, kw_only=True):
 class Welcome(Struct, frozen=True, kw_only=True, tag="welcome", omit_defaults=True):
     """The first message of the server. `refused`: channels that the client may not be in any more, and why.
 
-    `token_expires_in`: for how many seconds the client's token is valid. None if it does not expire, or there is none.
+    `token_expires_in`: for how many seconds the client's token is valid. Absent if it does not expire, or there is none.
     """
 
     session_id: str
@@ -187,9 +187,9 @@ class PresenceChanged(Struct, frozen=True, tag="presence_changed"):
 
 
 class Ack(Struct, frozen=True, tag="ack", omit_defaults=True):
-    """The answer to a request that was carried out. `durable` is None if the message is not kept in a history.
+    """The answer to a request that was carried out. `durable` is absent if nothing is kept in a history.
 
-    `token_expires_in`: for how many seconds a new token is valid. None if it does not expire.
+    `token_expires_in`: for how many seconds a new token is valid. Absent if it does not expire.
     """
 
     id: RequestId
@@ -226,7 +226,7 @@ class Pong(Struct, frozen=True, tag="pong", omit_defaults=True):
 
 
 class Error(Struct, frozen=True, tag="error", omit_defaults=True):
-    """The answer to a request that was not carried out. `code` is an ErrorCode."""
+    """The answer to a request that was not carried out. `code` is for programs, `message` for people."""
 
     code: str
     message: str

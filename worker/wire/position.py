@@ -14,13 +14,13 @@ Offset = Annotated[int, Meta(ge=0, le=MAX_OFFSET)]
 Epoch = Annotated[str, Meta(max_length=MAX_EPOCH_LENGTH, pattern=r"\A[0-9A-Za-z_-]*\Z")]
 
 
-class Position(Struct, frozen=True, gc=False):
+class Position(Struct, frozen=True, gc=False):  # constructing one checks nothing
     """A place in the history of a channel. A position does not say of which channel.
 
     Offsets count the messages of a channel from 1; 0 is the place before the first. The epoch changes when the history
     is lost and offsets begin again, so positions of different epochs cannot be compared.
 
-    Positions from clients are checked when they are decoded. Constructing a Position checks nothing.
+    Positions from clients are checked when they are decoded.
     """
 
     offset: Offset
