@@ -99,7 +99,7 @@ class Limits(Struct, frozen=True, kw_only=True):
 class Welcome(Struct, frozen=True, kw_only=True, tag="welcome", omit_defaults=True):
     """The first message of the server. `refused`: channels that the client may not be in any more, and why.
 
-    `token_expires_in`: for how many seconds the client's token is valid. Absent if it does not expire, or there is none.
+    `token_expires_in`: the seconds for which the token is valid. Absent if it does not expire, or there is none.
     """
 
     session_id: str
