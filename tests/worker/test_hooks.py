@@ -90,6 +90,8 @@ async def test_a_message_may_be_changed_or_refused(serving: tuple[list[Worker], 
     assert refused(await publish("off-topic")) == ("refused", "this is not the topic")
     for fault in ("broken", "wrong", "unspeakable"):
         assert refused(await publish(fault)) == ("internal_error", "the server could not do it")
+    await ann.send('{"type": "publish", "id": 1, "channel": "room", "data": 1e400}')
+    assert refused(await receive(ann)) == ("invalid_request", "Number out of range")
     assert (await publish({"as": "it is"}))["type"] == "ack"
     assert (await receive(bob))["data"] == {"as": "it is"}
 

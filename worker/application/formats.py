@@ -3,6 +3,7 @@
 Channels carry messages of the hub's protocol. A format turns each into a frame, or into none.
 """
 
+import json
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -80,7 +81,7 @@ class Format:
         try:
             found = _decoder.decode(message.payload)
         except (msgspec.DecodeError, RecursionError):
-            return Translation(OwnMessage(message.payload))
+            return Translation(OwnMessage(message.payload, opcode=message.opcode))
         try:
             item = self._frame(message, found)
         except Exception as exc:  # noqa: BLE001 - the function is the application's
@@ -127,11 +128,19 @@ def _record(found: _Published | wire.Gap | wire.PresenceChanged) -> Record:
 def _message(found: _Published) -> Message:
     return Message(
         channel=found.channel,
-        data=msgspec.json.decode(found.data),
+        data=_decoded(found.data),
         sender=found.sender,
         position=found.position,
         uid=found.uid,
     )
+
+
+def _decoded(data: Raw) -> Any:
+    """Decode what was published. A client may send a number that no float can hold, which is then infinite."""
+    try:
+        return msgspec.json.decode(data)
+    except msgspec.ValidationError:
+        return json.loads(bytes(data))
 
 
 _published = msgspec.json.Decoder(_Published)

@@ -59,9 +59,13 @@ async def filtered(manager: DistributedWebSocketManager, connection: Connection,
     """Return what the application's `on_message` makes of a message. Raises WireError if it refuses the message."""
     if manager.hooks.on_message is None:
         return request
+    try:
+        decoded = msgspec.json.decode(manager.payload_filter(request.data, request.id))
+    except msgspec.ValidationError as exc:  # a number that no float can hold
+        raise WireError("invalid_request", str(exc), request.id) from None
     message = ClientMessage(
         channel=published_in(request),
-        data=msgspec.json.decode(manager.payload_filter(request.data, request.id)),
+        data=decoded,
         identity=connection.identity,
         session_id=connection.session_id,
         to_user_id=request.user_id if isinstance(request, wire.Direct) else "",

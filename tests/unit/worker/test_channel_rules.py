@@ -1,5 +1,7 @@
 """Patterns of channel names, and the user to whom a channel belongs."""
 
+from fnmatch import fnmatchcase
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -46,6 +48,21 @@ names = st.lists(pieces, min_size=1, max_size=9).map("".join)
 def test_a_channel_belongs_to_the_user_that_its_name_says(pattern: str, channel: str, owner: str | None) -> None:
     assert ChannelPattern(pattern).matches(channel)
     assert ChannelPattern(pattern).owner(channel) == owner
+
+
+@pytest.mark.parametrize("stars", [1, 5, 50])
+def test_a_name_that_nearly_matches_is_compared_at_once(stars: int) -> None:
+    nearly = ChannelPattern("*:" * stars + "*x")
+    assert not nearly.matches(":" * 255)
+    assert nearly.matches(":" * 254 + "x")
+
+
+@given(
+    pattern=st.text("ab*", min_size=1, max_size=8).filter(lambda text: pattern_problem(text) is None),
+    name=st.text("ab", max_size=8),
+)
+def test_a_star_stands_for_any_text(pattern: str, name: str) -> None:
+    assert ChannelPattern(pattern).matches(name) == fnmatchcase(name, pattern)
 
 
 def filled(pattern: str, user_id: str, text: str) -> str:

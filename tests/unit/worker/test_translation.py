@@ -1,12 +1,14 @@
 """Messages of channels in an application's own format: translated once, where they are written."""
 
 import json
+import math
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.support.outbox_socket import Socket, turn
-from wsd.worker.application.formats import Encode, Format, data_format, format_of, hub_format
+from wsd.worker.application.formats import Encode, Format, data_format, format_of, hub_format, message_of
 from wsd.worker.application.records import Gap, Message, Record
 from wsd.worker.delivery import batch
 from wsd.worker.delivery.fanout import Fanout
@@ -54,6 +56,14 @@ def own(outlet: Outlet, encode: Encode, name: str = "s") -> tuple[Socket, Transl
 )
 def test_by_default_the_data_alone_is_sent(data: Any, expected: bytes) -> None:
     assert translated(data_format, message(data)) == (1, expected)
+
+
+def test_a_number_that_no_float_can_hold_is_infinite() -> None:
+    payload = b'{"type":"message","channel":"c","data":{"n":[1e400,-1e400]}}'
+    found: list[Record] = []
+    translated(lambda record: found.append(record), batch.Message(payload))  # type: ignore[func-returns-value]
+    assert found == [message_of(msgspec.Raw(payload))]
+    assert message_of(msgspec.Raw(payload)).data == {"n": [math.inf, -math.inf]}
 
 
 def test_the_default_is_what_its_function_says() -> None:
