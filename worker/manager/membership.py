@@ -1,8 +1,8 @@
 """The channels that connections are in: joining, leaving, and entering them again after a reconnect."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import NamedTuple
 
 from wsd.worker.channels.channels import Channels
@@ -62,6 +62,7 @@ class Membership:
         self._keeper = keeper
         self._authorize = authorize
         self._grants = Grants(self._token_ended)
+        self._joining: dict[str, set[Outbox]] = {}  # by channel, where the members are limited
 
     def refusal(
         self, outbox: Outbox, identity: Identity, action: Action, channel: str, token: Grant | None = None
@@ -92,10 +93,7 @@ class Membership:
 
         Raises ChannelFullError.
         """
-        limit = self._channels.options(channel).max_members
-        if limit and channel not in outbox.channels and len(self._fanout.members(channel)) >= limit:
-            raise ChannelFullError(f"{channel} may have {limit} members on a worker")
-        with self._channels.holding(channel):
+        with self._place(outbox, channel), self._channels.holding(channel):
             if channel in outbox.channels and grant is not None:
                 self._give(outbox, channel, identity, grant)  # now, so that no earlier token ends meanwhile
             if channel not in outbox.channels or grant is not None:
@@ -103,6 +101,24 @@ class Membership:
                 await self._keeper.set_membership(outbox.session_id, channel, member)
             add = self._adder(outbox, channel, identity, grant)
             await self._channels.join(channel, wanted, add, announce, outbox)
+
+    @contextmanager
+    def _place(self, outbox: Outbox, channel: str) -> Iterator[None]:
+        """Keep a place in a channel for a connection that joins. Raises ChannelFullError."""
+        limit = self._channels.options(channel).max_members
+        if not limit or channel in outbox.channels:
+            yield
+            return
+        members, joining = self._fanout.members(channel), self._joining.setdefault(channel, set())
+        try:
+            if len(members) + len(joining - members) >= limit:
+                raise ChannelFullError(f"{channel} may have {limit} members on a worker")
+            joining.add(outbox)
+            yield
+        finally:
+            joining.discard(outbox)
+            if not joining:
+                self._joining.pop(channel, None)
 
     async def renew(self, outbox: Outbox, channel: str, identity: Identity, grant: Grant) -> None:
         """Give a member a grant in place of an earlier one."""

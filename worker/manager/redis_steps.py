@@ -23,8 +23,11 @@ class RedisSteps:
         self._broker = broker
 
     @asynccontextmanager
-    async def step(self, consequence: str) -> AsyncIterator[None]:
+    async def step(self, consequence: str, seconds: float = 0.0) -> AsyncIterator[None]:
         """Run a block that asks Redis. `consequence` says in the log what a missing answer means.
+
+        `seconds`: how long a block may take that has many requests one after the other. The connection then limits each
+        of them.
 
         When Redis does not answer, the broker is told, and checks the connection by itself. A Redis that is known to be
         away is not asked at all.
@@ -34,7 +37,7 @@ class RedisSteps:
         if not self._broker.healthy:
             raise RedisUnavailableError("Redis is away")
         try:
-            async with redis_errors(self.timeout):
+            async with redis_errors(seconds or self.timeout):
                 yield
         except RedisUnavailableError as exc:
             reason = f"{consequence}: {exc}"

@@ -1,11 +1,13 @@
 """What the application does with the sessions and the channels of users, on whatever workers their clients are."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
 from msgspec import Struct
 
+from wsd.worker.background.containment import report
 from wsd.worker.broker.questions import Questions
 from wsd.worker.channels.joining import Joined
 from wsd.worker.contract.redis_keys import EVERY_WORKER, worker_channel
@@ -18,7 +20,7 @@ from wsd.worker.manager.redis_steps import RedisSteps
 from wsd.worker.security.authentication import Identity
 from wsd.worker.security.channel_access import BY_APPLICATION
 from wsd.worker.sessions.keeper import SessionKeeper
-from wsd.worker.sessions.session_store import SessionInfo, SessionState
+from wsd.worker.sessions.session_store import Member, SessionInfo, SessionState
 from wsd.worker.wire import frames
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.close_codes import CloseCode
@@ -28,6 +30,12 @@ logger = get_logger(__name__)
 
 MAX_WAITING = 1000
 """Changes of membership that may wait on one worker. Further ones are dropped, and logged."""
+
+ALL_SESSIONS_SECONDS = 30.0
+"""How long it may take to read, or to end, all sessions of a user: there may be thousands."""
+
+SIDE_BY_SIDE = 500
+"""Connections that join or leave a channel side by side, so that their sessions are written together."""
 
 REASON = "session ended"
 
@@ -89,7 +97,7 @@ class UserOperations:
     async def sessions(self, user_id: str, offset: int, limit: int) -> tuple[int, list[SessionInfo]]:
         """Return the number of sessions, and a page of them, see `DistributedWebSocketManager.sessions`."""
         store = self._keeper.store
-        async with self._redis.step("sessions were not listed"):
+        async with self._redis.step("sessions were not listed", ALL_SESSIONS_SECONDS if user_id else 0.0):
             if user_id:
                 found = await store.list_by_user(user_id)
                 return len(found), found[offset : offset + limit]
@@ -99,17 +107,19 @@ class UserOperations:
         """End the sessions of a user, or one session, see `DistributedWebSocketManager.end_sessions`."""
         frames.encode_close(code, reason)
         store = self._keeper.store
-        async with self._redis.step("sessions were not ended"):
+        async with self._redis.step("sessions were not ended", ALL_SESSIONS_SECONDS):
             if session_id:
                 found = await store.get(session_id)
                 ended = [found] if found is not None and user_id in ("", found.user_id) else []
             else:
                 ended = await store.list_by_user(user_id)
             if (code, reason) != (CloseCode.SESSION_ENDED, REASON):
-                for session in ended:
-                    await self._publish(
-                        worker_channel(session.worker_id), CloseSession(session.session_id, code, reason)
+                await asyncio.gather(
+                    *(
+                        self._publish(worker_channel(session.worker_id), CloseSession(session.session_id, code, reason))
+                        for session in ended
                     )
+                )
             await store.delete_many([session.session_id for session in ended])
         for session in ended:
             if session.worker_id == self._worker_id:
@@ -128,11 +138,14 @@ class UserOperations:
         if problem := name_problem(user_id):
             raise ValueError(f"user_id {problem}")
         with suppress(RedisUnavailableError):
-            async with self._redis.step("sessions without a connection were not changed"):
-                change = {channel: BY_APPLICATION if member else False}
+            async with self._redis.step("sessions without a connection were not changed", ALL_SESSIONS_SECONDS):
+                change: dict[str, Member] = {channel: BY_APPLICATION if member else False}
+                workers_of: defaultdict[str, dict[str, dict[str, Member]]] = defaultdict(dict)
                 for session in await self._keeper.store.list_by_user(user_id):
                     if session.state is SessionState.DETACHED:
-                        await self._keeper.store.update_channels({session.session_id: change}, session.worker_id)
+                        workers_of[session.worker_id][session.session_id] = change
+                for worker_id, changes in workers_of.items():
+                    await self._keeper.store.update_channels(changes, worker_id)
         answers = await self._asked.ask(
             lambda question: self._publish(
                 EVERY_WORKER, ChangeMembership(self._worker_id, question, user_id, channel, member)
@@ -164,10 +177,16 @@ class UserOperations:
 
     async def _change(self, connections: Iterable[Outbox], channel: str, *, member: bool) -> int:
         """Let connections of this worker join or leave a channel. Return how many did."""
+        changing = [outbox for outbox in connections if member != (channel in outbox.channels)]
+        change = self._join if member else self._leave
         changed = 0
-        for outbox in list(connections):
-            if member != (channel in outbox.channels):
-                changed += await (self._join(outbox, channel) if member else self._leave(outbox, channel))
+        for start in range(0, len(changing), SIDE_BY_SIDE):
+            group = changing[start : start + SIDE_BY_SIDE]
+            for result in await asyncio.gather(*(change(each, channel) for each in group), return_exceptions=True):
+                if isinstance(result, Exception):
+                    report("a change of the channels of a user", result)
+                elif result is True:
+                    changed += 1
         return changed
 
     async def _join(self, outbox: Outbox, channel: str) -> bool:

@@ -1,0 +1,64 @@
+"""What the application does with a user who has many connections, called as an application calls it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from wsd import DistributedWebSocketManager
+from wsd.worker.contract.environment import WorkerEnv
+from wsd.worker.errors import ChannelFullError
+from wsd.worker.manager.connection import Connection
+from wsd.worker.sessions.session_store import SessionInfo
+from wsd.worker.worker import Worker
+
+pytestmark = pytest.mark.anyio
+
+MANY = 20
+CHANNELS = json.dumps({"small": {"max_members": 3}})
+
+
+@pytest.fixture
+async def worker() -> AsyncIterator[Worker]:
+    running = Worker(WorkerEnv(worker_id="w", node_id="n", redis_timeout=0.2, channels=CHANNELS))
+    await running.start()
+    yield running
+    await running.stop()
+
+
+async def connected(manager: DistributedWebSocketManager) -> list[Connection]:
+    return [await manager.connect("ann") for _ in range(MANY)]
+
+
+async def test_sessions_that_take_long_to_read_are_listed_and_ended(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections = await connected(worker.manager)
+    store = worker.backend.sessions
+    at_once = store.list_by_user
+
+    async def slowly(user_id: str) -> list[SessionInfo]:
+        await asyncio.sleep(2 * worker.env.redis_timeout)  # as thousands of sessions in Redis do
+        return await at_once(user_id)
+
+    monkeypatch.setattr(store, "list_by_user", slowly)
+    assert (await worker.manager.sessions("ann"))[0] == MANY
+    assert len(await worker.manager.end_sessions(user_id="ann", code=4001, reason="bye")) == MANY
+    assert {one.outbox.closed for one in connections} == {(4001, "bye")}
+
+
+async def test_a_user_joins_a_channel_with_as_many_connections_as_it_has_places_for(worker: Worker) -> None:
+    connections = await connected(worker.manager)
+    assert await worker.manager.subscribe_user("ann", "small") == 3
+    assert sum("small" in one.channels for one in connections) == 3
+    assert await worker.manager.unsubscribe_user("ann", "small") == 3
+
+
+async def test_clients_that_join_together_do_not_overfill_a_channel(worker: Worker) -> None:
+    connections = await connected(worker.manager)
+    together = (worker.manager.join(one, "small") for one in connections)
+    results = await asyncio.gather(*together, return_exceptions=True)
+    assert [type(result) for result in results] == [type(None)] * 3 + [ChannelFullError] * (MANY - 3)
+    await worker.manager.leave(connections[0], "small")
+    await worker.manager.join(connections[-1], "small")
