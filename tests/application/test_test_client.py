@@ -1,10 +1,13 @@
 """An application with a `Cluster`, tested with Starlette's TestClient as its authors do it."""
 
 import pytest
+from fastapi import FastAPI, WebSocket
 from starlette.testclient import TestClient
 
 from tests.apps.rooms import app, cluster
-from wsd import WorkerNotRunningError
+from wsd import Cluster, WorkerNotRunningError
+from wsd.worker.application.client import Client
+from wsd.worker.application.records import Record
 
 
 @pytest.mark.parametrize("time", ["the first", "the second"])
@@ -56,3 +59,41 @@ def test_the_hub_is_mounted_anywhere() -> None:
             message = hub.receive_json()
             assert (message["from"]["user_id"], message["data"]) == ("eve", {"text": "hi"})
         assert client.get("/live/").status_code == client.get("/live/client.js").status_code == 200
+
+
+class Unhashable:
+    """An `encode` that `serve` cannot take, because formats are kept by their function."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __call__(self, record: Record) -> str:
+        return repr(record)
+
+
+def test_a_client_that_cannot_be_served_is_not_kept() -> None:
+    own = Cluster()
+    serving = FastAPI(lifespan=own.lifespan)
+
+    @serving.websocket("/own")
+    async def endpoint(websocket: WebSocket) -> None:
+        async with own.serve(websocket, encode=Unhashable()):
+            pass
+
+    with TestClient(serving) as client:
+        with pytest.raises(TypeError, match="unhashable"), client.websocket_connect("/own") as connection:
+            connection.receive_text()
+        assert own.sync.stats().connections == 0
+
+
+def test_the_rate_of_bytes_is_that_of_the_text_in_utf8(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+
+    async def count(self: Client, size: int) -> None:
+        counted.append(size)
+
+    monkeypatch.setattr(Client, "_keep_to_rates", count)
+    with TestClient(app) as client, client.websocket_connect("/rooms/a") as connection:
+        connection.receive_json()
+        connection.send_text("\u00fc\U0001f642")
+        assert connection.receive_text() == "\u00fc\U0001f642"
+    assert counted == [6]

@@ -204,5 +204,7 @@ async def test_an_entry_that_is_no_event_holds_up_nothing(redis: Redis) -> None:
     log = InRedis(redis)
     await redis.xadd("{wsd}:events:webhooks", {"type": "nonsense"})
     await log.opened("s")
+    found = await log.webhooks().waiting()  # as a reader looks before it reads
+    assert (found.count, found.oldest_at) == (2, None)
     assert told(await events(log)) == [("Connected", None)]
     assert (await log.webhooks().waiting()).count == 1

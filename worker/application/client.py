@@ -15,6 +15,7 @@ from wsd.worker.application.running import publish_everywhere
 from wsd.worker.application.servers import Socket
 from wsd.worker.channels.joining import Joined as Place
 from wsd.worker.delivery.translation import Translator
+from wsd.worker.endpoints.hub_client import size_of
 from wsd.worker.manager.connection import Connection
 from wsd.worker.manager.publisher import Published
 from wsd.worker.security.authentication import Identity
@@ -165,7 +166,7 @@ class Client(AsyncIterator[str | bytes]):
         self._worker.manager.counts.messages_in += 1
         text: str | None = message.get("text")
         content: str | bytes = message["bytes"] if text is None else text
-        await self._keep_to_rates(len(content))
+        await self._keep_to_rates(size_of(content))
         return content
 
     async def _keep_to_rates(self, size: int) -> None:

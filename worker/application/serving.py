@@ -128,6 +128,7 @@ async def _connect(websocket: WebSocket, worker: Worker, terms: Terms, identity:
     """
     welcomes: list[wire.Welcome] = []
     handle = handle_of(websocket.scope)
+    translator = Translator(format_of(terms.encode))  # first, since a function that cannot be hashed raises TypeError
     try:
         for position in terms.since.values():
             check_position(position)
@@ -147,7 +148,6 @@ async def _connect(websocket: WebSocket, worker: Worker, terms: Terms, identity:
         raise ClientRefusedError(CloseCode.TOO_MANY, frames.close_reason(str(exc))) from exc
     except ConnectionEndedError as exc:
         raise ClientRefusedError(CloseCode.ABNORMAL, str(exc)) from exc
-    translator = Translator(format_of(terms.encode))
     for channel, state in welcomes[0].channels.items():
         note_start(translator, channel, state, terms.since.get(channel))
     make = OwnServer if handle is not None else OtherServer

@@ -262,7 +262,7 @@ class Client:
         connection, limits = self.connection, self._manager.limits
         if connection.bucket is not None and not connection.bucket.take(now):
             self._exceeded("rate_limited", f"{limits.messages_per_second:g} messages a second", content)
-        if connection.byte_bucket is not None and not connection.byte_bucket.take(now, _size(content)):
+        if connection.byte_bucket is not None and not connection.byte_bucket.take(now, size_of(content)):
             self._exceeded("byte_rate_limited", f"{limits.bytes_per_second:.0f} bytes a second", content)
         connection.refused_in_a_row = 0
 
@@ -334,7 +334,7 @@ def _is_bare_ping(content: str | bytes) -> bool:
     return type(request) is wire.Ping and not request.positions
 
 
-def _size(content: str | bytes) -> int:
+def size_of(content: str | bytes) -> int:
     """Return the bytes of a message, as the client sent it before compression."""
     return len(content) if isinstance(content, bytes) or content.isascii() else len(content.encode())
 

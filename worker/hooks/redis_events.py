@@ -8,6 +8,7 @@ next cleanup finds a register without a session (`unregistered`), and ends it.
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -167,7 +168,10 @@ class RedisEventQueue(EventQueue):
             pipe.xrange(self._stream, count=1)
             pipe.get(self._dropped)
             count, first, dropped = await pipe.execute()
-        oldest_at = float(first[0][1][b"at"]) if first else None
+        oldest_at = None
+        if first:
+            with suppress(KeyError, ValueError):  # `read` removes what is no event
+                oldest_at = float(first[0][1][b"at"])
         return Waiting(count, oldest_at, int(dropped or 0))
 
 

@@ -37,6 +37,7 @@ def claims(security: SecurityConfig = UNSET, **changes: Any) -> dict[str, Any]:
             {"sub": "42", "role": "admin", "level": 3, "ids": [1], "x": ""},
         ),
         ({"more": ["a=b=c"]}, {"sub": "42", "a": "b=c"}),
+        ({"more": [f"deep={'[' * 20_000}"]}, {"sub": "42", "deep": "[" * 20_000}),
     ],
 )
 def test_the_claims_are_those_that_were_asked_for(changes: dict[str, Any], expected: dict[str, Any]) -> None:
