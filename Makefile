@@ -23,7 +23,7 @@ check: $(VENV)/.installed-dev .types/wsd
 	$(BIN)/ruff check .
 	MYPYPATH=.types $(BIN)/mypy -p wsd
 	MYPYPATH=.types $(BIN)/mypy tests benchmarks deploy --exclude benchmarks/fanout/servers
-	MYPYPATH=.types:examples:examples/django_shop $(BIN)/mypy examples
+	MYPYPATH=.types:examples:examples/django_shop:examples/chat_rooms $(BIN)/mypy examples
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
