@@ -1,14 +1,10 @@
 """The applications in docs/applications.md, as they stand there: under Starlette's TestClient and under `wsd start`."""
 
-import importlib.util
 import json
 import re
 import shutil
-import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import httpx2
 import pytest
@@ -16,24 +12,13 @@ from starlette.testclient import TestClient
 from websockets.asyncio.client import connect
 from websockets.sync.client import connect as connect_in_thread
 
-from tests.support.cluster import ROOT, Cluster
+from tests.support.cluster import Cluster
+from tests.support.examples import DOCUMENT, EXAMPLES, example
 from tests.support.server import get
 from tests.support.waiting import eventually
 from wsd.testing import TestCluster
 
-EXAMPLES = ROOT / "examples"
-DOCUMENT = (ROOT / "docs" / "applications.md").read_text("utf-8")
 SHOWN = dict(re.findall(r"```python\n# (\w+)\.py\n(.*?)```", DOCUMENT, re.DOTALL))
-
-
-def example(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module: ModuleType = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("name", ["rooms", "numbered_rooms", "direct_messages", "reports"])

@@ -12,8 +12,7 @@ import pytest
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import ClientConnection, connect
 
-from tests.application.test_documented_applications import DOCUMENT, EXAMPLES, example
-from tests.support.cluster import ROOT
+from tests.support.examples import DOCUMENT, EXAMPLES, example
 from wsd.testing import TestCluster
 
 CHANGES = re.findall(r"^```diff\n(.*?)^```$", DOCUMENT, re.DOTALL | re.MULTILINE)
@@ -57,7 +56,7 @@ def test_every_change_leads_to_the_example_and_is_python() -> None:
 
 def test_the_script_of_the_page_is_that_of_the_patch() -> None:
     [script] = re.findall(r"```js\n(.*?)```", DOCUMENT, re.DOTALL)
-    patch = (ROOT / "examples" / "chat_rooms" / "2-nothing-missed.patch").read_text("utf-8")
+    patch = (EXAMPLES / "chat_rooms" / "2-nothing-missed.patch").read_text("utf-8")
     assert textwrap.indent(script, "+") in patch
 
 
