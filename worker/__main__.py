@@ -16,6 +16,7 @@ from wsd.worker.endpoints import hub
 from wsd.worker.logs import log_as, yield_to_application
 from wsd.worker.server.draining_server import WorkerServer, bind_shared, bind_unix
 from wsd.worker.server.http_protocol import http_protocol
+from wsd.worker.server.lifespan import startup_failure_line
 from wsd.worker.server.websocket_protocol import fanout_protocol
 from wsd.worker.websocket_middleware import WebSocketMiddleware
 
@@ -93,7 +94,8 @@ def main() -> int:
     except SystemExit:
         if app.startup_failure is None:
             raise
-        return _fail(f"the application failed to start: {app.startup_failure.splitlines()[-1]}", EXIT_STARTUP_FAILED)
+        reason = startup_failure_line(app.startup_failure)
+        return _fail(f"the application failed to start: {reason}", EXIT_STARTUP_FAILED)
     return 0
 
 

@@ -20,7 +20,7 @@ from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.endpoints import hub
 from wsd.worker.errors import WorkerError
 from wsd.worker.process_workers import choose_worker
-from wsd.worker.server.lifespan import Lifespan
+from wsd.worker.server.lifespan import Lifespan, startup_failure_line
 
 PATIENCE_SECONDS = 30.0
 """How long the start or the end of a cluster in another thread may take."""
@@ -156,7 +156,7 @@ class AsyncTestCluster:
         elif answer.result()["type"] == "lifespan.startup.failed":
             [cause] = await asyncio.gather(self._lifespan, return_exceptions=True)
             self._lifespan = None
-            reason = (answer.result().get("message") or "no reason given").strip().splitlines()[-1]
+            reason = startup_failure_line(answer.result().get("message", ""))
             raise StartupFailedError(f"the application failed to start: {reason}") from cause
 
 

@@ -9,6 +9,8 @@ from wsd.worker.logs import get_logger
 
 logger = get_logger(__name__)
 
+TRACEBACK = "Traceback (most recent call last):"
+
 
 class Lifespan:
     """One lifespan of an application. The server always gets an answer to both of its events.
@@ -100,3 +102,15 @@ class Lifespan:
             await self._ask()
         if not self._shutdown_answered:
             await self._answer(self._early_answer or {"type": "lifespan.shutdown.complete"})
+
+
+def startup_failure_line(message: str) -> str:
+    """Return the line of an application's message that says why it failed.
+
+    In a traceback it is the line that names the exception, which may have more lines. Otherwise it is the last line.
+    """
+    lines = message.strip().splitlines() or ["no reason given"]
+    if TRACEBACK in lines:
+        last = len(lines) - lines[::-1].index(TRACEBACK)
+        return next((line for line in lines[last:] if not line.startswith(" ")), lines[-1])
+    return lines[-1]
