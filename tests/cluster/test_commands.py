@@ -13,10 +13,11 @@ from tests.support.waiting import until
 
 
 def test_status_shows_every_process(cluster: Cluster) -> None:
-    def beats_are_known() -> bool:
-        return all(worker.messages_in_per_second is not None for worker in cluster.status().workers)
+    def nothing_happens() -> bool:
+        workers = cluster.status().workers
+        return all((w.connections, w.messages_in_per_second, w.messages_out_per_second) == (0, 0, 0) for w in workers)
 
-    until(beats_are_known)
+    until(nothing_happens, "workers that have told that they have no clients and no messages")
     result = cluster.wsd("status")
     assert (result.returncode, result.stderr) == (0, "")
     lines = {line.split()[0]: line.split() for line in result.stdout.splitlines()}
@@ -25,7 +26,7 @@ def test_status_shows_every_process(cluster: Cluster) -> None:
     for worker in status.workers:
         cells = lines[worker.name]
         assert cells[1:4] == [worker.worker_id, str(worker.pid), "READY"]
-        assert re.fullmatch(r"\d+s", cells[4])
+        assert re.fullmatch(r"(\d+m)?\d+s", cells[4])
         assert cells[5] == "0"
         assert float(cells[6]) >= 0
         assert (cells[8], cells[9], cells[10]) == ("MB", "0", "0/0")

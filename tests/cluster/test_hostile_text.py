@@ -76,6 +76,12 @@ def test_every_command_has_a_case() -> None:
 
 
 @pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with Cluster(tmp_path_factory.mktemp("hostile"), "--workers", "2") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
 def hostile(cluster: Cluster) -> Iterator[Cluster]:
     """The cluster after strangers have written into everything that they can reach."""
     url = f"ws://127.0.0.1:{cluster.port}/ws?user_id="
