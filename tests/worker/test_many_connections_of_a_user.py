@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.errors import ChannelFullError
 from wsd.worker.manager.connection import Connection
 from wsd.worker.sessions.session_store import SessionInfo
+from wsd.worker.wire.messages import Welcome
 from wsd.worker.worker import Worker
 
 pytestmark = pytest.mark.anyio
@@ -62,3 +64,26 @@ async def test_clients_that_join_together_do_not_overfill_a_channel(worker: Work
     assert [type(result) for result in results] == [type(None)] * 3 + [ChannelFullError] * (MANY - 3)
     await worker.manager.leave(connections[0], "small")
     await worker.manager.join(connections[-1], "small")
+
+
+async def test_a_client_that_is_coming_back_leaves_the_channel_too(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    welcomes: list[Welcome] = []
+    first = await worker.manager.connect("ann", welcome=welcomes.append)
+    await worker.manager.join(first, "secret")
+    worker.manager.disconnect(first, 1006)
+    membership = worker.parts.members.membership
+    at_once, is_entering = membership._refused, asyncio.Event()
+
+    async def slowly(*arguments: Any) -> Any:
+        is_entering.set()
+        await asyncio.sleep(0.05)
+        return await at_once(*arguments)
+
+    monkeypatch.setattr(membership, "_refused", slowly)
+    coming = asyncio.create_task(worker.manager.connect("ann", resume_token=welcomes[0].resume_token))
+    await is_entering.wait()
+    assert await worker.manager.unsubscribe_user("ann", "secret") == 1
+    assert (await coming).resumed
+    assert not (await coming).channels

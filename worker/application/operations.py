@@ -127,7 +127,8 @@ class Operations:
     async def unsubscribe(self, user_id: str | int, channel: str) -> int:
         """Let all connections of a user leave a channel, on all workers. Return how many have left.
 
-        Everything else is as for `subscribe`.
+        Clients that come back meanwhile leave, too, which may take three seconds more. Everything else is as for
+        `subscribe`.
         """
         check_name(channel)
         return await _run(lambda one: one.manager.unsubscribe_user(str(user_id), channel, workers=_workers(one)))

@@ -34,6 +34,9 @@ MAX_WAITING = 1000
 ALL_SESSIONS_SECONDS = 30.0
 """How long it may take to read, or to end, all sessions of a user: there may be thousands."""
 
+AGAIN_SECONDS = (0.1, 0.5)
+"""The pauses before a user is taken out of a channel once more, while a client that came back is still in it."""
+
 SIDE_BY_SIDE = 500
 """Connections that join or leave a channel side by side, so that their sessions are written together."""
 
@@ -137,15 +140,18 @@ class UserOperations:
         """Let all clients of a user join or leave a channel, see `DistributedWebSocketManager.subscribe_user`."""
         if problem := name_problem(user_id):
             raise ValueError(f"user_id {problem}")
-        with suppress(RedisUnavailableError):
-            async with self._redis.step("sessions without a connection were not changed", ALL_SESSIONS_SECONDS):
-                change: dict[str, Member] = {channel: BY_APPLICATION if member else False}
-                workers_of: defaultdict[str, dict[str, dict[str, Member]]] = defaultdict(dict)
-                for session in await self._keeper.store.list_by_user(user_id):
-                    if session.state is SessionState.DETACHED:
-                        workers_of[session.worker_id][session.session_id] = change
-                for worker_id, changes in workers_of.items():
-                    await self._keeper.store.update_channels(changes, worker_id)
+        changed = 0
+        for pause in (0.0, *AGAIN_SECONDS):
+            await asyncio.sleep(pause)
+            await self._change_stored(user_id, channel, member=member)
+            changed += await self._change_connected(user_id, channel, member=member, workers=workers)
+            if member or not await self._is_stored(user_id, channel):
+                return changed
+        await self._change_stored(user_id, channel, member=False, all_sessions=True)  # their worker may have died
+        return changed
+
+    async def _change_connected(self, user_id: str, channel: str, *, member: bool, workers: int) -> int:
+        """Let the connections of a user join or leave a channel. Return how many did, as far as workers answered."""
         answers = await self._asked.ask(
             lambda question: self._publish(
                 EVERY_WORKER, ChangeMembership(self._worker_id, question, user_id, channel, member)
@@ -153,6 +159,25 @@ class UserOperations:
             lambda answers: len({answer.worker_id for answer in answers}) >= workers,
         )
         return sum({answer.worker_id: answer.connections for answer in answers}.values())
+
+    async def _change_stored(self, user_id: str, channel: str, *, member: bool, all_sessions: bool = False) -> None:
+        """Let the sessions of a user without a connection, or all of them, join or leave a channel in the store."""
+        change: dict[str, Member] = {channel: BY_APPLICATION if member else False}
+        changes_of: defaultdict[str, dict[str, dict[str, Member]]] = defaultdict(dict)  # by worker id
+        with suppress(RedisUnavailableError):
+            async with self._redis.step("stored sessions were not changed", ALL_SESSIONS_SECONDS):
+                for session in await self._keeper.store.list_by_user(user_id):
+                    if all_sessions or session.state is SessionState.DETACHED:
+                        changes_of[session.worker_id][session.session_id] = change
+                for worker_id, changes in changes_of.items():
+                    await self._keeper.store.update_channels(changes, worker_id)
+
+    async def _is_stored(self, user_id: str, channel: str) -> bool:
+        """Return whether some session of a user is in a channel, as far as the store can say."""
+        with suppress(RedisUnavailableError):
+            async with self._redis.step("sessions were not read", ALL_SESSIONS_SECONDS):
+                return any(channel in session.channels for session in await self._keeper.store.list_by_user(user_id))
+        return False
 
     def wants_change(self, request: ChangeMembership) -> None:
         """Take the request of a worker. Does not block."""
