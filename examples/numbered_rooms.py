@@ -3,7 +3,7 @@
 import json
 
 from fastapi import FastAPI, WebSocket
-from wsd import Cluster, Gap, Message, Position, Record
+from wsd import Cluster, Gap, Message, Record
 
 cluster = Cluster()
 app = FastAPI(lifespan=cluster.lifespan)
@@ -22,10 +22,9 @@ def frame(record: Record) -> str | None:
 async def talk(websocket: WebSocket, room: str, name: str, token: str = "", at: str = "") -> None:
     """`token` and `at`: what the client got last from an earlier connection."""
     channel = f"room:{room}"
-    since = {channel: Position.parse(at)} if at else {}
-    async with cluster.serve(websocket, user_id=name, resume=token, since=since, encode=frame) as client:
+    async with cluster.serve(websocket, user_id=name, resume=token, since={channel: at}, encode=frame) as client:
         if not client.resumed:  # a client that resumes its session is in its channels already
-            await client.join(channel, since.get(channel))
+            await client.join(channel, at)
         await client.send({"token": client.resume_token, "at": str(client.positions.get(channel, ""))})
         async for text in client:
             await client.publish(channel, text)

@@ -8,6 +8,7 @@ from typing import get_args
 
 import pytest
 
+import wsd
 from wsd.supervisor.cli.app import COMMANDS
 from wsd.supervisor.config.keys import REMOVED_KEYS, SECTIONS, all_keys
 from wsd.worker.application.cluster import Cluster
@@ -88,6 +89,13 @@ def test_commands_that_are_named_exist(document: Path) -> None:
         name for code in _code(document) for name in re.findall(r"(?<!from )\bwsd ([a-z][a-z-]+)(?![\w.:/])", code)
     }
     assert named - commands == set()
+
+
+def test_every_name_that_applications_import_is_explained() -> None:
+    explained = {
+        name for page in (ROOT / "docs").glob("*.md") for code in _code(page) for name in re.findall(r"\w+", code)
+    }
+    assert set(wsd.__all__) - explained == set()
 
 
 def test_every_error_code_is_explained() -> None:

@@ -78,10 +78,10 @@ class AsyncPublisher:
         return (await self.publish_many([calls.message(data, idempotency_key, exclude, broadcast=True)]))[0]
 
     async def send_to_user(
-        self, user_id: str, data: Any, *, idempotency_key: str = "", exclude: str = ""
+        self, user_id: str | int, data: Any, *, idempotency_key: str = "", exclude: str = ""
     ) -> PublishResult:
         """Publish a message to all connections of a user."""
-        return (await self.publish_many([calls.message(data, idempotency_key, exclude, user_id=user_id)]))[0]
+        return (await self.publish_many([calls.message(data, idempotency_key, exclude, user_id=str(user_id))]))[0]
 
     async def publish_many(self, messages: Iterable[OutgoingMessage]) -> list[PublishResult]:
         """Publish messages in their order, and return a result for each message and channel.
@@ -114,23 +114,23 @@ class AsyncPublisher:
         """Tell who is in a channel, and list `limit` members at most."""
         return await self._run(calls.presence(channel, limit))
 
-    async def sessions(self, user_id: str = "", *, offset: int = 0, limit: int = 100) -> Sessions:
+    async def sessions(self, user_id: str | int = "", *, offset: int = 0, limit: int = 100) -> Sessions:
         """List the sessions of a user, or of everybody, the one that was seen last first."""
-        return await self._run(calls.sessions(user_id, offset, limit))
+        return await self._run(calls.sessions(str(user_id), offset, limit))
 
     async def disconnect(
-        self, *, user_id: str = "", session_id: str = "", code: int | None = None, reason: str = ""
+        self, *, user_id: str | int = "", session_id: str = "", code: int | None = None, reason: str = ""
     ) -> tuple[Session, ...]:
         """End the sessions of a user, or one session, and return them. `code` and `reason` are those of the close."""
-        return await self._run(calls.disconnect(user_id, session_id, code, reason))
+        return await self._run(calls.disconnect(str(user_id), session_id, code, reason))
 
-    async def subscribe(self, user_id: str, channel: str) -> int:
+    async def subscribe(self, user_id: str | int, channel: str) -> int:
         """Let all connections of a user join a channel, and return how many joined."""
-        return await self._run(calls.subscription(calls.SUBSCRIBE_PATH, user_id, channel))
+        return await self._run(calls.subscription(calls.SUBSCRIBE_PATH, str(user_id), channel))
 
-    async def unsubscribe(self, user_id: str, channel: str) -> int:
+    async def unsubscribe(self, user_id: str | int, channel: str) -> int:
         """Let all connections of a user leave a channel, and return how many left."""
-        return await self._run(calls.subscription(calls.UNSUBSCRIBE_PATH, user_id, channel))
+        return await self._run(calls.subscription(calls.UNSUBSCRIBE_PATH, str(user_id), channel))
 
     async def _run(self, call: Call[T]) -> T:
         attempts = self._sender.attempts()

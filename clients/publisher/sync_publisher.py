@@ -77,9 +77,11 @@ class Publisher:
         """Publish a message to all clients."""
         return self.publish_many([calls.message(data, idempotency_key, exclude, broadcast=True)])[0]
 
-    def send_to_user(self, user_id: str, data: Any, *, idempotency_key: str = "", exclude: str = "") -> PublishResult:
+    def send_to_user(
+        self, user_id: str | int, data: Any, *, idempotency_key: str = "", exclude: str = ""
+    ) -> PublishResult:
         """Publish a message to all connections of a user."""
-        return self.publish_many([calls.message(data, idempotency_key, exclude, user_id=user_id)])[0]
+        return self.publish_many([calls.message(data, idempotency_key, exclude, user_id=str(user_id))])[0]
 
     def publish_many(self, messages: Iterable[OutgoingMessage]) -> list[PublishResult]:
         """Publish messages in their order, and return a result for each message and channel.
@@ -112,23 +114,23 @@ class Publisher:
         """Tell who is in a channel, and list `limit` members at most."""
         return self._run(calls.presence(channel, limit))
 
-    def sessions(self, user_id: str = "", *, offset: int = 0, limit: int = 100) -> Sessions:
+    def sessions(self, user_id: str | int = "", *, offset: int = 0, limit: int = 100) -> Sessions:
         """List the sessions of a user, or of everybody, the one that was seen last first."""
-        return self._run(calls.sessions(user_id, offset, limit))
+        return self._run(calls.sessions(str(user_id), offset, limit))
 
     def disconnect(
-        self, *, user_id: str = "", session_id: str = "", code: int | None = None, reason: str = ""
+        self, *, user_id: str | int = "", session_id: str = "", code: int | None = None, reason: str = ""
     ) -> tuple[Session, ...]:
         """End the sessions of a user, or one session, and return them. `code` and `reason` are those of the close."""
-        return self._run(calls.disconnect(user_id, session_id, code, reason))
+        return self._run(calls.disconnect(str(user_id), session_id, code, reason))
 
-    def subscribe(self, user_id: str, channel: str) -> int:
+    def subscribe(self, user_id: str | int, channel: str) -> int:
         """Let all connections of a user join a channel, and return how many joined."""
-        return self._run(calls.subscription(calls.SUBSCRIBE_PATH, user_id, channel))
+        return self._run(calls.subscription(calls.SUBSCRIBE_PATH, str(user_id), channel))
 
-    def unsubscribe(self, user_id: str, channel: str) -> int:
+    def unsubscribe(self, user_id: str | int, channel: str) -> int:
         """Let all connections of a user leave a channel, and return how many left."""
-        return self._run(calls.subscription(calls.UNSUBSCRIBE_PATH, user_id, channel))
+        return self._run(calls.subscription(calls.UNSUBSCRIBE_PATH, str(user_id), channel))
 
     def _run(self, call: Call[T]) -> T:
         return self._sender.run(call)

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 from websockets.asyncio.client import connect
 from websockets.sync.client import connect as connect_in_thread
 
@@ -55,6 +56,10 @@ def test_rooms_whose_clients_come_back() -> None:
             with client.websocket_connect(f"/rooms/a?name=cem&at={at}") as cem:
                 frames = [cem.receive_json(), cem.receive_json()]
                 assert [one["data"] for one in frames if "data" in one] == ["two"]
+            with client.websocket_connect("/rooms/a?name=cem&at=nowhere") as cem:
+                with pytest.raises(WebSocketDisconnect) as refused:
+                    cem.receive_json()
+                assert (refused.value.code, refused.value.reason) == (1008, "'nowhere' is no position")
 
 
 def test_direct_messages() -> None:

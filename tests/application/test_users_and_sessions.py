@@ -132,7 +132,7 @@ def test_a_history_is_deleted(ask: Callable[..., Any]) -> None:
 
 def test_nobody_and_wrong_names_are_refused(serving: TestCluster) -> None:
     for action, body, problem in (
-        ("disconnect", {}, "needs user_id or session_id"),
+        ("disconnect", {}, "a user_id or a session_id is needed"),
         ("disconnect", {"user_id": "a", "code": 1006}, "1006"),
         ("subscribe", {"user_id": "", "channel": "room"}, "user_id"),
         ("unsubscribe", {"user_id": "a", "channel": "two words"}, "channel name"),

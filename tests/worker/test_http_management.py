@@ -181,7 +181,7 @@ async def test_the_largest_channels_are_listed(two: list[Worker]) -> None:
         ("GET", "presence/a b", None, "a channel name has"),
         ("GET", "presence/room?limit=5000", None, "limit must be an integer from 0 to 1000, got '5000'"),
         ("GET", "sessions?limit=-1", None, "limit must be an integer"),
-        ("POST", "disconnect", {}, "end_sessions needs user_id or session_id"),
+        ("POST", "disconnect", {}, "a user_id or a session_id is needed, and not both"),
         ("POST", "disconnect", {"user_id": "a", "code": 1005}, "1005"),
         ("POST", "disconnect", {"user": "a"}, "unknown field `user`"),
         ("POST", "subscribe", {"user_id": "a"}, "missing required field `channel`"),

@@ -72,6 +72,17 @@ def test_users_join_and_leave_and_are_disconnected(publisher: Publisher, hub: st
         assert publisher.disconnect(user_id="dora") == ()
 
 
+def test_the_id_of_a_user_may_be_a_number(publisher: Publisher, hub: str) -> None:
+    with SyncWsdClient(hub, "42") as client:
+        until(lambda: client.state.name == "open")
+        assert publisher.sessions(42).total == 1
+        assert publisher.subscribe(42, "numbers") == 1
+        publisher.send_to_user(42, "hello")
+        assert client.receive(timeout=5)["data"] == "hello"
+        assert publisher.unsubscribe(42, "numbers") == 1
+        assert len(publisher.disconnect(user_id=42)) == 1
+
+
 def test_a_session_can_be_left_out(publisher: Publisher, hub: str) -> None:
     with SyncWsdClient(hub, "ann") as ann, SyncWsdClient(hub, "bob") as bob:
         for client in (ann, bob):

@@ -1,6 +1,7 @@
 """One client of an application's own WebSocket protocol."""
 
 import asyncio
+import reprlib
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Self
@@ -85,28 +86,27 @@ class Client(AsyncIterator[str | bytes]):
 
     # Channels
 
-    async def join(self, channel: str, since: Position | None = None, *, last: int | None = None) -> Joined:
+    async def join(self, channel: str, since: Position | str | None = None, *, last: int | None = None) -> Joined:
         """Make the client a member of a channel. From now on it is sent what is published there.
 
-        `since`: the position that the client has reached, for what it missed. `last`: how many of the newest messages
-        it is sent first. Without both, a client that is in the channel already, after a resume for example, stays as it
-        is.
+        `since`: the position that the client has reached, or its text, see `position_of`. The client is sent what came
+        after. `last`: how many of the newest messages the client is sent first. Without both, a client that is in the
+        channel already, after a resume for example, stays as it is.
 
         Raises InvalidChannelError, InvalidPositionError, ChannelFullError; ValueError for both `since` and `last`, and
         for a `last` below 1.
         """
         check_name(channel)
-        if since is not None:
-            check_position(since)
-        if channel in self.connection.channels and since is None and last is None:
+        reached = position_of(since)
+        if channel in self.connection.channels and reached is None and last is None:
             return Joined(channel=channel, position=self._translator.positions.get(channel))
         places: list[Place] = []
 
         def announce(place: Place) -> None:
             places.append(place)
-            note_start(self._translator, channel, place.state(), since)
+            note_start(self._translator, channel, place.state(), reached)
 
-        await self._worker.manager.join(self.connection, channel, since, announce, last=last)
+        await self._worker.manager.join(self.connection, channel, reached, announce, last=last)
         state = places[0].state()
         return Joined(
             channel=channel,
@@ -198,12 +198,21 @@ def check_name(channel: str) -> None:
         raise InvalidChannelError(f"{wire.shortened(channel, 80)!r}: {exc}") from None
 
 
-def check_position(position: Position) -> None:
-    """Check the fields of a position that may come from a client. Raises InvalidPositionError."""
+def position_of(since: Position | str | None) -> Position | None:
+    """Return the position that a client says it has reached. Its fields or its text may be made up.
+
+    `since`: a position, or the text that `str(position)` has made; an empty text is no position.
+
+    Raises InvalidPositionError.
+    """
+    if not since:
+        return None
     try:
-        msgspec.convert({"offset": position.offset, "epoch": position.epoch}, Position)
-    except msgspec.ValidationError as exc:
-        raise InvalidPositionError(f"{position!r} is no position: {exc}") from None
+        found = Position.parse(since) if isinstance(since, str) else since
+        msgspec.convert({"offset": found.offset, "epoch": found.epoch}, Position)
+    except (ValueError, msgspec.ValidationError):
+        raise InvalidPositionError(f"{reprlib.repr(since)} is no position") from None
+    return found
 
 
 def publishable(data: Any) -> Any:

@@ -119,7 +119,7 @@ class Cluster(Operations):
         username: str = "",
         identity: Identity | None = None,
         resume: str = "",
-        since: Mapping[str, Position] | None = None,
+        since: Mapping[str, Position | str] | None = None,
         encode: Encode = data_format,
         accept: bool = True,
         subprotocol: str | None = None,
@@ -128,10 +128,11 @@ class Cluster(Operations):
 
         `user_id` and `username`, or `identity`: who the client is. Otherwise it is the user that wsd's or Starlette's
         authentication has found, or a guest; `username` alone is the name of either. `resume`: the resume token of an
-        earlier connection of the same user. The client is then in the channels of that connection again. `since`: the
-        positions that it has reached in them, by channel, for what it missed. `encode`: a function of a Message, Gap or
-        PresenceChanged that returns what the client is sent: text, bytes, or None for nothing. `accept`: whether the
-        WebSocket is to be accepted, with `subprotocol`; False if it is accepted already.
+        earlier connection of the same user. The client is then in the channels of that connection again. `since`: by
+        channel, the positions that the client has reached in them, or the texts of these positions (`str(position)`);
+        it is sent what it missed. `encode`: a function of a Message, Gap or PresenceChanged that returns what the
+        client is sent: text, bytes, or None for nothing. `accept`: whether the WebSocket is to be accepted, with
+        `subprotocol`; False if it is accepted already.
 
         At the end of the block the connection is closed: with 1000, or with 1011 if an exception leaves the block. The
         end of the connection is no error: WebSocketDisconnect does not leave the block. WebSocketException closes with

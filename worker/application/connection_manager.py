@@ -13,7 +13,7 @@ from typing import Any
 from starlette.exceptions import WebSocketException
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from wsd.worker.application.client import Client, check_position, note_start
+from wsd.worker.application.client import Client, note_start, position_of
 from wsd.worker.application.errors import InvalidPositionError
 from wsd.worker.application.formats import Encode, data_format, format_of, frame_of
 from wsd.worker.application.servers import QueuedSocket
@@ -134,7 +134,7 @@ class ConnectionManager:
         channel_of_room = self._channel(worker, room)
         await worker.start()
         try:
-            reached = _position(since)
+            reached = position_of(since)
         except InvalidPositionError as exc:
             if accept:
                 await websocket.accept(subprotocol)
@@ -297,18 +297,6 @@ async def _send(websocket: "weakref.ref[WebSocket]", outbox: Outbox, translator:
             await target.close(code, reason)
         except (RuntimeError, WebSocketDisconnect):
             return  # the client closed it first
-
-
-def _position(since: Position | str | None) -> Position | None:
-    """Return a position as it was given, or in the form of a text. Raises InvalidPositionError."""
-    if isinstance(since, str):
-        try:
-            since = Position.parse(since) if since else None
-        except ValueError:
-            raise InvalidPositionError(f"{reprlib.repr(since)} is no position") from None
-    if since is not None:
-        check_position(since)
-    return since
 
 
 def _text(message: Any) -> str:

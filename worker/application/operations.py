@@ -54,7 +54,7 @@ class Operations:
         """
         return await _publish(Publisher.channel_of_user(str(user_id)), data, idempotency_key, exclude)
 
-    async def history(self, channel: str, since: int = 0, limit: int = 100, *, reverse: bool = False) -> History:
+    async def history(self, channel: str, *, since: int = 0, limit: int = 100, reverse: bool = False) -> History:
         """Return messages of a channel: those after offset `since`, the oldest first.
 
         `reverse`: those before offset `since`, the newest first. `limit`: how many at most. Large messages make a page
@@ -77,7 +77,7 @@ class Operations:
 
     # Who is there
 
-    async def presence(self, channel: str, limit: int = 1000) -> Presence:
+    async def presence(self, channel: str, *, limit: int = 1000) -> Presence:
         """Return the number of clients in a channel, on all workers, and up to `limit` of them.
 
         While Redis is away: only those of this worker. Raises InvalidChannelError.
@@ -106,8 +106,8 @@ class Operations:
 
         By default they are closed with 4500, after which clients stay away. Return the sessions that have ended.
 
-        Raises ValueError for neither a user nor a session, and for a code or a reason that no close frame can carry;
-        RedisUnavailableError while Redis is away.
+        Raises ValueError unless either a user or a session is named, and for a code or a reason that no close frame can
+        carry; RedisUnavailableError while Redis is away.
         """
         ended = await _run(
             lambda one: one.manager.end_sessions(user_id=str(user_id), session_id=session_id, code=code, reason=reason)

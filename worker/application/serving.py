@@ -11,7 +11,7 @@ import msgspec
 from starlette.exceptions import WebSocketException
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from wsd.worker.application.client import Client, check_position, note_start
+from wsd.worker.application.client import Client, note_start, position_of
 from wsd.worker.application.errors import CLIENT_MISTAKES, ClientRefusedError, InvalidPositionError
 from wsd.worker.application.formats import Encode, format_of
 from wsd.worker.application.servers import OtherServer, OwnServer, Server
@@ -44,7 +44,7 @@ class Terms:
     identity: Identity | None
     username: str
     resume: str
-    since: Mapping[str, Position]
+    since: Mapping[str, Position | str]
     encode: Encode
     accept: bool
     subprotocol: str | None
@@ -130,15 +130,15 @@ async def _connect(websocket: WebSocket, worker: Worker, terms: Terms, identity:
     handle = handle_of(websocket.scope)
     translator = Translator(format_of(terms.encode))  # first, since a function that cannot be hashed raises TypeError
     try:
-        for position in terms.since.values():
-            check_position(position)
+        reached = {channel: position_of(at) for channel, at in terms.since.items()}
+        since = {channel: position for channel, position in reached.items() if position is not None}
         connection = await worker.manager.connect(
             identity.user_id,
             identity.username,
             identity=identity,
             welcome=welcomes.append,
             resume_token=terms.resume,
-            since=terms.since,
+            since=since,
             outbox=handle.outbox if handle is not None else None,
             trusted=True,
         )
@@ -149,7 +149,7 @@ async def _connect(websocket: WebSocket, worker: Worker, terms: Terms, identity:
     except ConnectionEndedError as exc:
         raise ClientRefusedError(CloseCode.ABNORMAL, str(exc)) from exc
     for channel, state in welcomes[0].channels.items():
-        note_start(translator, channel, state, terms.since.get(channel))
+        note_start(translator, channel, state, since.get(channel))
     make = OwnServer if handle is not None else OtherServer
     server = make(websocket, connection.outbox, translator)
     return Client(websocket, worker, connection, identity, welcomes[0], translator, server), server

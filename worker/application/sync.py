@@ -60,18 +60,19 @@ class SyncOperations:
         )
 
     def history(
-        self, channel: str, since: int = 0, limit: int = 100, *, reverse: bool = False, timeout: float = TIMEOUT
+        self, channel: str, *, since: int = 0, limit: int = 100, reverse: bool = False, timeout: float = TIMEOUT
     ) -> History:
         """Return messages of a channel, see `Cluster.history`."""
-        return _wait("history", lambda: self._operations.history(channel, since, limit, reverse=reverse), timeout)
+        read = self._operations.history
+        return _wait("history", lambda: read(channel, since=since, limit=limit, reverse=reverse), timeout)
 
     def delete_history(self, channel: str, *, timeout: float = TIMEOUT) -> None:
         """Forget the messages of a channel, see `Cluster.delete_history`."""
         _wait("delete_history", lambda: self._operations.delete_history(channel), timeout)
 
-    def presence(self, channel: str, limit: int = 1000, *, timeout: float = TIMEOUT) -> Presence:
+    def presence(self, channel: str, *, limit: int = 1000, timeout: float = TIMEOUT) -> Presence:
         """Return the members of a channel, see `Cluster.presence`."""
-        return _wait("presence", lambda: self._operations.presence(channel, limit), timeout)
+        return _wait("presence", lambda: self._operations.presence(channel, limit=limit), timeout)
 
     def sessions(
         self, user_id: str | int = "", *, offset: int = 0, limit: int = 100, timeout: float = TIMEOUT

@@ -113,7 +113,7 @@ class UserOperations:
         async with self._redis.step("sessions were not ended", ALL_SESSIONS_SECONDS):
             if session_id:
                 found = await store.get(session_id)
-                ended = [found] if found is not None and user_id in ("", found.user_id) else []
+                ended = [found] if found is not None else []
             else:
                 ended = await store.list_by_user(user_id)
             if (code, reason) != (CloseCode.SESSION_ENDED, REASON):

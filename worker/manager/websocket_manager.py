@@ -220,11 +220,11 @@ class DistributedWebSocketManager:
 
         By default they are closed with 4500, after which clients stay away. Return the sessions that have ended.
 
-        Raises ValueError for neither a user nor a session, and for a code or a reason that no close frame can carry;
-        RedisUnavailableError while Redis is away.
+        Raises ValueError unless either a user or a session is named, and for a code or a reason that no close frame can
+        carry; RedisUnavailableError while Redis is away.
         """
-        if not (user_id or session_id):
-            raise ValueError("end_sessions needs user_id or session_id")
+        if bool(user_id) == bool(session_id):
+            raise ValueError("a user_id or a session_id is needed, and not both")
         return await self._users.end_sessions(user_id=user_id, session_id=session_id, code=code, reason=reason)
 
     async def subscribe_user(self, user_id: str, channel: str, *, workers: int = 1) -> int:
