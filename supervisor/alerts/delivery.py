@@ -32,6 +32,13 @@ async def run_command(
 
     `children` holds the pid of the command while it runs. `say` gets what the command prints. Raises DeliveryError.
     """
+    try:
+        await _run(command, alert, timeout, children, say)
+    except OSError as exc:  # a full disk, for example, which may be what the alert is about
+        raise DeliveryError(f"alerts.command cannot be run: {exc}") from None
+
+
+async def _run(command: str, alert: Alert, timeout: float, children: set[int], say: Callable[[str], None]) -> None:
     fields = {"EVENT": alert.event, "PROBLEM": alert.problem, "TEXT": alert.text, "NODE_ID": alert.node_id}
     environment = os.environ | {f"WSD_ALERT_{name}": value.replace("\0", "") for name, value in fields.items()}
     # Files in place of pipes: neither a full pipe nor a grandchild that keeps one open can hold up the supervisor.
@@ -47,7 +54,7 @@ async def run_command(
                 env=environment,
                 start_new_session=True,
             )
-        except (OSError, ValueError) as exc:
+        except ValueError as exc:
             raise DeliveryError(f"alerts.command cannot be run: {exc}") from None
         children.add(process.pid)
         try:
