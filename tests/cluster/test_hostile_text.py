@@ -62,6 +62,12 @@ CASES: dict[str, list[list[str]]] = {
     "kick": [[HOSTILE], ["kicked [/x]"], [HOSTILE, "--json"]],
     "events": [["-n", "0"], ["-n", "0", "--json"], ["--since", HOSTILE]],
     "logs": [["-n", "0"], ["-n", "0", "1"], ["--grep", "owned"], ["--grep", f"({HOSTILE}"], [HOSTILE]],
+    "publish": [["room", HOSTILE, "--text"], [HOSTILE, "1"], ["room", "{" + HOSTILE]],
+    "history": [["room"], ["room", "--json"], [HOSTILE]],
+    "presence": [["room"], [HOSTILE]],
+    "tail": [["room", "--last", HOSTILE], [HOSTILE]],
+    "token": [["--user", HOSTILE], ["--user", "ann", "--ttl", HOSTILE], ["--user", "ann", "--claim", HOSTILE]],
+    "alerts": [["test"], [HOSTILE]],
     "doctor": [[], ["--json"]],
     "bench": [["--connections", "4", "--duration", "0.3"], ["--connections", HOSTILE]],
     "chaos": [["--faults", HOSTILE], ["--state-dir", OTHER_STATE]],
@@ -97,6 +103,7 @@ def hostile(cluster: Cluster) -> Iterator[Cluster]:
     event = Event(at=time.time(), source="worker-1", level="warning", text=f"closed user {HOSTILE}")
     with cluster.state_dir.events.open("a") as events:
         events.write(event.to_json() + "\n")
+    assert cluster.wsd("publish", "room", HOSTILE, "--text").returncode == 0
     until(lambda: cluster.wsd("trace", "closer").returncode == 0, "the trace of a connection that is over")
     with clients:
         yield cluster
