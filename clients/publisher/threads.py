@@ -27,7 +27,7 @@ class Threads:
         )
 
     async def call(self, function: Callable[[], T]) -> T:
-        """Return what a function returns that blocks. If the caller is cancelled, the function runs on to its end."""
+        """Call a function that blocks, and return its result. A caller that is cancelled does not stop the function."""
         free = self._free.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(MAX_THREADS))
         async with free:
             answer: concurrent.futures.Future[T] = concurrent.futures.Future()

@@ -43,7 +43,7 @@ class Credentials:
 
     @property
     def seconds_left(self) -> float | None:
-        """For how many seconds the identity is valid. None: nothing ends it."""
+        """Return for how many seconds the identity is valid. None: nothing ends it."""
         return self.identity.seconds_left(time.time())
 
     def end_by(self, close_in: CloseIn, spread_seconds: float) -> None:

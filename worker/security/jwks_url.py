@@ -58,7 +58,7 @@ class JWKSURL:
     """
 
     def __init__(self, url: str, clock: Callable[[], float]) -> None:
-        """Nothing is fetched before the first token comes."""
+        """Note the URL. The set is fetched when the first token comes."""
         import jwt  # noqa: PLC0415 - 5 MB that only this kind of authentication needs
 
         self._jwt = jwt
