@@ -54,7 +54,7 @@ export interface PresenceEvent {
 export interface Left {
   channel: string;
   /**
-   * An error code of the hub, its reason `server`, `forbidden` or `token_needed` (docs/protocol.md), or `session_lost`:
+   * An error code of the hub, its reason `server`, `forbidden`, `channel_full` or `token_needed` (docs/protocol.md), or `session_lost`:
    * the server had put the client into the channel, and the new session is not in it.
    */
   code: string;

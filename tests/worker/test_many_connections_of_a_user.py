@@ -13,6 +13,7 @@ from wsd.worker.errors import ChannelFullError
 from wsd.worker.manager.connection import Connection
 from wsd.worker.sessions.session_store import SessionInfo
 from wsd.worker.wire.messages import Welcome
+from wsd.worker.wire.position import Position
 from wsd.worker.worker import Worker
 
 pytestmark = pytest.mark.anyio
@@ -64,6 +65,24 @@ async def test_clients_that_join_together_do_not_overfill_a_channel(worker: Work
     assert [type(result) for result in results] == [type(None)] * 3 + [ChannelFullError] * (MANY - 3)
     await worker.manager.leave(connections[0], "small")
     await worker.manager.join(connections[-1], "small")
+
+
+async def test_a_client_that_names_a_full_channel_when_it_comes_is_told_that_it_is_full(worker: Worker) -> None:
+    welcomes: list[Welcome] = []
+
+    async def come(**options: Any) -> Connection:
+        return await worker.manager.connect("ann", welcome=welcomes.append, **options)
+
+    first = await come(since={"small": Position(0, "")})
+    resume_token = welcomes[-1].resume_token
+    worker.manager.disconnect(first, 1006)
+    together = (come(since={"small": Position(0, ""), "large": Position(0, "")}) for _ in range(MANY))
+    connections = await asyncio.gather(*together)
+    assert sum("small" in one.channels for one in connections) == 3
+    assert all("large" in one.channels for one in connections)
+    assert [welcome.refused for welcome in welcomes if welcome.refused] == [{"small": "channel_full"}] * (MANY - 3)
+    back = await come(resume_token=resume_token)
+    assert "small" in back.channels, "a session keeps its place"
 
 
 async def test_a_client_that_is_coming_back_leaves_the_channel_too(

@@ -148,7 +148,8 @@ class Membership:
         """Make a new connection a member of BROADCAST, of its user's channel, and of those that it was in before.
 
         `since`: the position that the client has reached, by channel. The connection enters these channels and those of
-        its session. Channels that the client may not be in any more are removed from its session.
+        its session. Channels that the client may not be in any more are removed from its session. A channel that only
+        `since` names may be full, a channel of the session never is.
 
         `trusted`: the connection enters exactly the channels of its session, and neither the rules nor the application
         are asked.
@@ -181,6 +182,12 @@ class Membership:
             refused = await self._refused(named, identity, grants)
             allowed = [name for name in named if name not in refused]
         with ExitStack() as stack:
+            for name in [name for name in allowed if name not in before]:
+                try:
+                    stack.enter_context(self._place(outbox, name))
+                except ChannelFullError:
+                    refused[name] = "channel_full"
+                    allowed.remove(name)
             for name in allowed:
                 stack.enter_context(self._channels.holding(name))
             for name in before ^ set(allowed):

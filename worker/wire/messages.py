@@ -42,7 +42,7 @@ ErrorCode = Literal[
 ]
 """The codes of errors, which docs/protocol.md explains."""
 
-LeaveReason = Literal["forbidden", "server", "token_needed"]
+LeaveReason = Literal["channel_full", "forbidden", "server", "token_needed"]
 """The reasons why a client is no longer in a channel, which docs/protocol.md explains."""
 
 MAX_ERROR_LENGTH = 300
