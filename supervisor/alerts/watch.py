@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 
+BEGIN_SECONDS = 0.1
+"""How often the watch looks whether the cluster is up. A process that ends before that is not noticed as a crash."""
+
 SETTLE_SECONDS = 3.0
 """How long a new supervisor takes to see what the previous one saw, beside health.heartbeat_timeout."""
 
@@ -58,7 +61,7 @@ class AlertWatch:
                     has_begun = True
                 self._look()
                 self._keep()
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS if has_begun else BEGIN_SECONDS)
 
     def _inherit(self) -> None:
         """Go on with the open problems of the previous supervisor."""

@@ -140,5 +140,5 @@ async def test_a_retry_on_another_worker_while_redis_is_away_is_one_message(tmp_
         async with asyncio.timeout(10):
             while "end" not in kept:  # what was said while Redis was away is stored a moment after its return
                 page = await ask(readers[0], type="history", channel="room")
-                kept = [message["data"] for message in page["messages"]]
+                kept = [message["data"] for message in page.get("messages", ())]  # it may be unavailable for a moment
         assert kept == ["said before", "said meanwhile", "end"]

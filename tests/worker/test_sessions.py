@@ -94,7 +94,9 @@ async def test_the_session_of_a_short_visit_is_kept_for_a_short_time(tmp_path: P
             hasty, session_id = await serving.join("hasty")
             hasty.transport.abort()
             assert 0 < await kept_ms(session_id, b"detached") <= EARLY_KEEP_SECONDS * 1000
-            assert await redis.pttl(user_sessions_key("hasty")) <= EARLY_KEEP_SECONDS * 1000
+            async with asyncio.timeout(10):  # the index is changed a moment after the session
+                while await redis.pttl(user_sessions_key("hasty")) > EARLY_KEEP_SECONDS * 1000:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
             # Whoever comes back has a session like any other.
             first = await serving.open("user_id=ann")
             welcome = json.loads(await first.recv())
