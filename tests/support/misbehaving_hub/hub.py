@@ -127,7 +127,9 @@ class MisbehavingHub(LoopServer):
             reset_at_close(connection)
             connection.close()
             return
-        self.spawn(self._serve(Peer(self, number, self.limits.max_message_bytes), connection))
+        serving = self.spawn(self._serve(Peer(self, number, self.limits.max_message_bytes), connection))
+        # A task that is cancelled before it has begun runs nothing of its own.
+        serving.add_done_callback(lambda task: connection.close() if task.cancelled() else None)
 
     async def _serve(self, peer: Peer, connection: socket.socket) -> None:
         try:
