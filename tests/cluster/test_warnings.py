@@ -39,7 +39,7 @@ async def test_status_warns_when_valkey_is_nearly_full(tmp_path: Path) -> None:
     with Cluster(tmp_path, "--workers", "1", config=QUICK + "[redis]\nmax_memory = 20000000\n") as cluster:
         async with Redis.from_url(f"unix://{cluster.state_dir.valkey_socket}") as redis:
             number = 0
-            while (await redis.info("memory"))["used_memory"] < 18_200_000:
+            while (await redis.info("memory"))["used_memory"] < 19_000_000:  # some of it is freed again
                 await redis.set(f"large-{number}", b"x" * 100_000)
                 number += 1
             await eventually(lambda: any("of 20 MB in use" in text for text in cluster.status().warnings))
