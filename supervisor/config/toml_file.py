@@ -15,10 +15,11 @@ from wsd.supervisor.config.keys import (
     all_keys,
     api_key_section,
     channels_section,
+    kind_of,
 )
 from wsd.supervisor.config.layers import Layer, Setting
 from wsd.supervisor.config.paths import absolute
-from wsd.supervisor.config.settings import ApiKeyConfig, ChannelConfig
+from wsd.supervisor.config.settings import ChannelConfig
 from wsd.supervisor.config.wording import brief, did_you_mean
 from wsd.supervisor.errors import ConfigError
 from wsd.worker.contract.channel_rules import pattern_problem
@@ -100,11 +101,7 @@ def _read_channels(path: Path, text: str, content: dict[str, Any]) -> Layer:
         if not options and pattern != "*":  # its pattern applies nevertheless, and may say whose the channels are
             options = {"history_size": ChannelConfig().history_size}  # noqa: PLW2901
         for key, value in options.items():
-            source = _place(path, text, written, key)
-            if key not in ChannelConfig.__struct_fields__:
-                hint = did_you_mean(key, ChannelConfig.__struct_fields__)
-                raise ConfigError(f"{source}: unknown key {section}.{key}{hint}")
-            layer[section, key] = Setting(value, source)
+            layer[section, key] = Setting(value, _place_of_key(path, text, written, section, key))
     return layer
 
 
@@ -124,11 +121,19 @@ def _read_api_keys(path: Path, text: str, content: dict[str, Any]) -> Layer:
             problem = "must be named with 1 to 64 of A-Z a-z 0-9 _ -"
             raise ConfigError(f"{source}: [{API_KEYS}.{brief(name)}] {problem}")
         for key, value in {"key": "", **values}.items():  # a section without a key is an error, not no section
-            if key not in ApiKeyConfig.__struct_fields__:
-                hint = did_you_mean(key, ApiKeyConfig.__struct_fields__)
-                raise ConfigError(f"{_place(path, text, written, key)}: unknown key {section}.{key}{hint}")
-            layer[section, key] = Setting(value, _place(path, text, written, key))
+            layer[section, key] = Setting(value, _place_of_key(path, text, written, section, key))
     return layer
+
+
+def _place_of_key(path: Path, text: str, written: str, section: str, key: str) -> str:
+    """Name the place of a key in a section of a family. `written`: the section as the file writes it.
+
+    Raises ConfigError for a key that the section does not have.
+    """
+    place, known = _place(path, text, written, key), kind_of(section).__struct_fields__
+    if key not in known:
+        raise ConfigError(f"{place}: unknown key {section}.{key}{did_you_mean(key, known)}")
+    return place
 
 
 def _place(path: Path, text: str, section: str, key: str | None = None) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+import msgspec
+
 from wsd.worker.application.client import check_name, publishable
 from wsd.worker.application.formats import message_of
 from wsd.worker.application.records import History, Presence, Session, Sessions
@@ -152,17 +154,7 @@ class Operations:
 
 def session_of(info: SessionInfo) -> Session:
     """Return a session as applications see it, without its secrets."""
-    return Session(
-        session_id=info.session_id,
-        user_id=info.user_id,
-        username=info.username,
-        node_id=info.node_id,
-        worker_id=info.worker_id,
-        state=info.state.value,
-        connected_at=info.connected_at,
-        last_seen=info.last_seen,
-        channels=info.channels,
-    )
+    return msgspec.convert(info, Session, from_attributes=True)
 
 
 def _workers(worker: Worker) -> int:

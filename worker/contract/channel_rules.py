@@ -28,7 +28,7 @@ class ChannelPattern:
     """A pattern of channel names. `*` and `{user_id}` stand for any text, and all other characters for themselves."""
 
     def __init__(self, text: str) -> None:
-        """Raises ValueError for a text that is no pattern."""
+        """Compile a pattern. Raises ValueError for a text that is none."""
         if problem := pattern_problem(text):
             raise ValueError(f'channels."{text}" {problem}')
         self.text = text

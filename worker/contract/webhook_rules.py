@@ -1,4 +1,4 @@
-"""What the settings of webhooks may be. Pure."""
+"""The rules for the settings of webhooks. Pure."""
 
 import base64
 import binascii

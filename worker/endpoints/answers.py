@@ -12,13 +12,13 @@ from wsd.worker.wire import messages as wire
 
 
 class ErrorAnswer(Struct, frozen=True):
-    """What is wrong with a request, in one line."""
+    """The answer to a request that was not carried out: one line that says why."""
 
     error: str
 
 
 class PublicMode(Struct, frozen=True):
-    """How far messages reach at this time."""
+    """The mode of a worker, which says how far messages reach at this time."""
 
     mode: Mode
 
@@ -31,7 +31,7 @@ class PublicHealth(Struct, frozen=True):
 
 
 class Result(Struct, frozen=True, omit_defaults=True):
-    """What became of a message in one channel. The position and `durable` are as in an ack of the protocol.
+    """The fate of a message in one channel. The position and `durable` are as in an ack of the protocol.
 
     A message that is not stored has an `error`, and `everywhere` is null.
     """
@@ -45,7 +45,7 @@ class Result(Struct, frozen=True, omit_defaults=True):
 
 
 class PublishAnswer(Struct, frozen=True, kw_only=True):
-    """What became of messages: one result for each message and channel, in their order.
+    """The answer to publishing: one result for each message and channel, in their order.
 
     `published` is the number of those that are stored; `error` names the first one that is not.
     """

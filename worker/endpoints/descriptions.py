@@ -1,4 +1,4 @@
-"""What the descriptions of the HTTP API and of the hub's protocol share: JSON Schemas of the records in use."""
+"""JSON Schemas of the records in use, for the descriptions of the HTTP API and of the hub's protocol."""
 
 import inspect
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""What endpoints share: JSON responses, the check of keys, and what they read from requests."""
+"""Functions that endpoints share: they make JSON responses, check keys and read requests."""
 
 import hmac
 from collections.abc import Iterable

@@ -32,7 +32,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Waiting:
-    """What is in a queue."""
+    """The state of a queue: how many events wait in it, and for how long."""
 
     count: int = 0
     oldest_at: float | None = None

@@ -13,7 +13,7 @@ from wsd.worker.hooks.webhooks import WebhookSender, WebhookSettings
 
 
 class EventReaders:
-    """What this worker does about events. Without functions and webhooks nothing runs, and no events are written."""
+    """The readers of this worker. Without functions and webhooks nothing runs, and no events are written."""
 
     def __init__(
         self, log: RedisEventLog | MemoryEventLog, functions: HookFunctions, webhooks: WebhookSettings | None

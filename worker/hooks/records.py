@@ -81,7 +81,7 @@ class MessageRefusedError(WorkerError):
 
 
 class SessionFacts(Struct, frozen=True, kw_only=True):
-    """What every event of a session says about the session."""
+    """The facts about a session that each of its events has."""
 
     session_id: str
     user_id: str

@@ -20,7 +20,7 @@ logger = get_logger(__name__)
 
 @dataclass(frozen=True)
 class WebhookSettings:
-    """Where events are posted, and which."""
+    """The URL that events are posted to, and the types of these events."""
 
     url: str
     key: bytes

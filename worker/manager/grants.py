@@ -1,4 +1,4 @@
-"""What members were given beyond the rules of their channels, by subscription tokens and by the application."""
+"""The grants of members: rights beyond the rules, from subscription tokens and from the application."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""What the application does with the sessions and the channels of users, on whatever workers their clients are."""
+"""Operations on the sessions and the channels of users, on whatever workers their clients are."""
 
 import asyncio
 from collections import defaultdict

@@ -18,7 +18,7 @@ class _Section(Struct, frozen=True):
 
 
 class ApiKey(Struct, frozen=True):
-    """What the holder of a key may do: some kinds of requests, in the channels that one of the patterns matches."""
+    """The rights of the holder of a key: some kinds of requests, in the channels that one of the patterns matches."""
 
     name: str
     rights: frozenset[Right]

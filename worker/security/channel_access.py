@@ -1,4 +1,4 @@
-"""Who may do what in a channel, as the settings say: one decision, without I/O and without a clock.
+"""The rules on who may do what in a channel: one decision, without I/O and without a clock.
 
 The rules bind the clients of the hub. The application and the HTTP API may do everything.
 """
@@ -39,7 +39,7 @@ OPEN = ChannelAccess()
 
 
 class Grant(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a member of a channel was given beyond the rules: by a subscription token, by the application, or by both.
+    """The rights of a member beyond the rules of a channel, from a subscription token, the application, or both.
 
     It is stored in the session with the channel, and holds while the client is a member.
     """

@@ -27,7 +27,7 @@ UNREADABLE = "the keys of tokens cannot be read at this time"
 
 
 class Step(Enum):
-    """What comes before a key is looked up in the set."""
+    """The step before a key is looked up in the set."""
 
     NOTHING = auto()
     FETCH = auto()  # the set that is there serves until the new one is

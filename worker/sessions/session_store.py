@@ -46,7 +46,7 @@ class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def facts(self) -> SessionFacts:
-        """What every event of the session says about it."""
+        """The facts about the session that each of its events has."""
         return SessionFacts(
             session_id=self.session_id,
             user_id=self.user_id,
