@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from tests.support.apps import copy_app
 from tests.support.hub_client import HubClient, ask, close_of, receive
@@ -16,6 +17,7 @@ from tests.support.valkey import server
 from tests.support.waiting import eventually
 from tests.support.worker import Worker, close_opened, worker, workers
 from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER, OPERATOR_PREFIX
+from wsd.worker.contract.redis_keys import events_key
 
 pytestmark = pytest.mark.anyio
 
@@ -174,6 +176,9 @@ async def test_sessions_of_a_worker_that_is_killed_are_told_of_once_on_one_worke
             return [event for event in events.all() if event["type"] == "disconnected"]
 
         await eventually(lambda: len(ended()) >= 30)
+        # A worker that dies between the call of a function and the removal of the event leaves it to another worker.
+        with Redis.from_url(redis_url) as redis:
+            await eventually(lambda: redis.xlen(events_key("functions")) == 0)
         third.process.kill()  # whichever had the lease, the last one has it now
         third.process.wait()
         await stays.close()
