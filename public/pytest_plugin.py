@@ -1,4 +1,4 @@
-"""The plugin for pytest: the fixtures `wsd_cluster` and `wsd_app`.
+"""The plugin for pytest: the fixtures `wsd_cluster`, `wsd_app` and `wsd_settings`.
 
 pytest loads this module in every project where wsd is installed, so it imports nothing heavy by itself.
 """

@@ -20,7 +20,7 @@ class Publisher:
     keeps connections for the next ones.
 
     A request that gets no answer, or that the cluster cannot carry out now, is sent again for `retry_for` seconds.
-    Every message has an idempotency key, so that it is published once.
+    Every message has an idempotency key, so that a channel with a history gets it once.
 
     All methods raise PublishError when the cluster cannot be reached or refuses, and TypeError or ValueError for data
     that JSON cannot hold.

@@ -33,7 +33,8 @@ def publish(
     """Publish messages in a channel.
 
     DATA that is JSON is published as JSON, and anything else as a text. Empty lines of standard input are left out.
-    What gets no answer is sent again for 30 s, and is published once. Prints the position of each message.
+    What gets no answer is sent again for 30 s, and is published once where the channel has a history. Prints the
+    position of each message.
 
     The local cluster needs no key. For another one, set WSD_URL and WSD_API_KEY.
 
