@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 from wsd.worker.contract.api_keys import ALL_CHANNELS, Right
 from wsd.worker.contract.channel_rules import Allowed
 from wsd.worker.contract.environment import ADMIN_ALLOW, SENSITIVE_FIELDS
+from wsd.worker.contract.webhook_rules import EVENT_TYPES, EventType
 
 MAX_SECONDS = 315_360_000
 """The longest time that can be set, ten years. Timers of the event loop, nginx and Redis overflow beyond it."""
@@ -151,12 +152,7 @@ class HooksConfig(Section, frozen=True):
 class WebhooksConfig(Section, frozen=True):
     url: str = ""
     secret: str = ""
-    events: tuple[Literal["connected", "disconnected", "subscribed", "unsubscribed"], ...] = (
-        "connected",
-        "disconnected",
-        "subscribed",
-        "unsubscribed",
-    )
+    events: tuple[EventType, ...] = EVENT_TYPES
     timeout: Seconds = 10.0
     max_waiting: Annotated[int, Meta(ge=100, le=10_000_000)] = 100_000
 

@@ -110,7 +110,7 @@ class Client(AsyncIterator[str | bytes]):
         state = places[0].state()
         return Joined(
             channel=channel,
-            position=position_in(state),
+            position=state.position,
             recovered=state.recovered,
             count=state.count or 0,
             reason=state.reason or "",
@@ -178,14 +178,9 @@ class Client(AsyncIterator[str | bytes]):
                 await asyncio.sleep(bucket.wait(now))
 
 
-def position_in(state: wire.ChannelState) -> Position | None:
-    """Return the position of a channel, None if it has none."""
-    return Position(state.offset, state.epoch) if state.offset is not None and state.epoch is not None else None
-
-
 def note_start(translator: Translator, channel: str, state: wire.ChannelState, since: Position | None) -> None:
     """Note where a client begins in a channel. What it missed is noted when it is written."""
-    begins_at = since if state.count else position_in(state)
+    begins_at = since if state.count else state.position
     if begins_at is not None:
         translator.positions[channel] = begins_at
 

@@ -16,7 +16,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from wsd.worker.application.client import Client, note_start, position_of
 from wsd.worker.application.errors import InvalidPositionError
 from wsd.worker.application.formats import Encode, data_format, format_of, frame_of
-from wsd.worker.application.servers import QueuedSocket
+from wsd.worker.application.running import tell_others
+from wsd.worker.application.servers import QueuedSocket, write_to
 from wsd.worker.channels.joining import Joined
 from wsd.worker.channels.options import NUMBERED_PREFIX, UNNUMBERED_PREFIX
 from wsd.worker.delivery import batch
@@ -26,13 +27,13 @@ from wsd.worker.delivery.translation import TranslatingWriter, Translator
 from wsd.worker.manager.connection import Connection
 from wsd.worker.manager_name import ManagerName
 from wsd.worker.origin import Origin
-from wsd.worker.process_workers import current_worker, separate_workers, serving_worker
+from wsd.worker.process_workers import current_worker, serving_worker
 from wsd.worker.security.admission import GUEST, identity_in
 from wsd.worker.security.authentication import Identity
 from wsd.worker.server.other_protocols import note_messages
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.close_codes import CloseCode
-from wsd.worker.wire.frames import BINARY, close_reason
+from wsd.worker.wire.frames import close_reason
 from wsd.worker.wire.names import name_problem
 from wsd.worker.wire.position import Position
 from wsd.worker.worker import Worker
@@ -262,9 +263,7 @@ class ConnectionManager:
                 await worker.manager.publish_text(channel, content, exclude=session_id)
 
         await publish(here)
-        for other in separate_workers(here):
-            assert other.loop is not None
-            asyncio.run_coroutine_threadsafe(publish(other), other.loop)
+        tell_others(here, publish)
 
 
 async def _send(websocket: "weakref.ref[WebSocket]", outbox: Outbox, translator: Translator | None) -> None:
@@ -276,12 +275,8 @@ async def _send(websocket: "weakref.ref[WebSocket]", outbox: Outbox, translator:
     async def send(message: batch.Message) -> None:
         item = translator(message) if translator is not None else message
         target = websocket()
-        if target is None or not isinstance(item, batch.Message):
-            return
-        if item.opcode == BINARY:
-            await target.send_bytes(item.payload)
-        else:
-            await target.send_text(item.payload.decode())
+        if target is not None and isinstance(item, batch.Message):
+            await write_to(target, item)
 
     pump = asyncio.create_task(outbox.pump_messages(send))
     ends: set[asyncio.Future[Any]] = {pump, outbox.closing}

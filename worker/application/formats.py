@@ -109,8 +109,8 @@ def _position(found: _Published | wire.Gap | wire.PresenceChanged | Notice) -> P
             return found.position
         case wire.PresenceChanged() | wire.Unsubscribed():
             return None
-        case wire.Subscribed(offset=offset, epoch=epoch):
-            return Position(offset, epoch) if offset is not None and epoch is not None else None
+        case wire.Subscribed():
+            return found.position
         case wire.Gap(offset=offset, epoch=epoch) | wire.PositionNotice(offset=offset, epoch=epoch):
             return Position(offset, epoch)
 

@@ -14,7 +14,7 @@ from wsd.worker.manager.publisher import Published, Publisher
 from wsd.worker.manager.statistics import ClusterStatistics
 from wsd.worker.sessions.session_store import SessionInfo
 from wsd.worker.wire.channel_names import BROADCAST
-from wsd.worker.wire.close_codes import CloseCode
+from wsd.worker.wire.close_codes import SESSION_ENDED_REASON, CloseCode
 from wsd.worker.wire.position import Position
 from wsd.worker.worker import Worker
 
@@ -102,7 +102,7 @@ class Operations:
         user_id: str | int = "",
         session_id: str = "",
         code: int = CloseCode.SESSION_ENDED,
-        reason: str = "session ended",
+        reason: str = SESSION_ENDED_REASON,
     ) -> list[Session]:
         """End all sessions of a user, or one session, on whatever worker, and close their connections.
 

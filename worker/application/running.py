@@ -51,10 +51,15 @@ async def publish_everywhere(
         published = await call(worker, lambda: publish(worker))
     except UnicodeEncodeError as exc:
         raise InvalidDataError(f"UTF-8 cannot encode a text in the data: {exc}") from None
+    tell_others(worker, publish)
+    return published
+
+
+def tell_others(worker: Worker, publish: Callable[[Worker], Coroutine[Any, Any, object]]) -> None:
+    """Publish by the workers of this process that a message of `worker` does not reach, see `separate_workers`."""
     for other in separate_workers(worker):
         assert other.loop is not None
         asyncio.run_coroutine_threadsafe(publish(other), other.loop)
-    return published
 
 
 def _runs(worker: Worker) -> bool:

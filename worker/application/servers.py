@@ -109,7 +109,7 @@ class OtherServer:
         await outbox.until_drained()
         if outbox.ended is not None:
             raise WebSocketDisconnect(outbox.ended.code, outbox.ended.reason)
-        await self._write(message)
+        await write_to(self._websocket, message)
 
     async def until_sent(self) -> None:
         """Do nothing: `stop` waits."""
@@ -134,10 +134,12 @@ class OtherServer:
     async def _translate_and_write(self, message: batch.Message) -> None:
         item = self._translator(message)
         if isinstance(item, batch.Message):
-            await self._write(item)
+            await write_to(self._websocket, item)
 
-    async def _write(self, message: batch.Message) -> None:
-        if message.opcode == BINARY:
-            await self._websocket.send_bytes(message.payload)
-        else:
-            await self._websocket.send_text(message.payload.decode())
+
+async def write_to(websocket: WebSocket, message: batch.Message) -> None:
+    """Send a text or binary message by Starlette's WebSocket."""
+    if message.opcode == BINARY:
+        await websocket.send_bytes(message.payload)
+    else:
+        await websocket.send_text(message.payload.decode())

@@ -11,7 +11,7 @@ from wsd.worker.application.running import is_loop_of, running_worker
 from wsd.worker.health import WorkerHealth
 from wsd.worker.manager.publisher import Published
 from wsd.worker.manager.statistics import ClusterStatistics
-from wsd.worker.wire.close_codes import CloseCode
+from wsd.worker.wire.close_codes import SESSION_ENDED_REASON, CloseCode
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ class SyncOperations:
         user_id: str | int = "",
         session_id: str = "",
         code: int = CloseCode.SESSION_ENDED,
-        reason: str = "session ended",
+        reason: str = SESSION_ENDED_REASON,
         timeout: float = TIMEOUT,
     ) -> list[Session]:
         """End all sessions of a user, or one session, see `Cluster.disconnect`."""

@@ -7,7 +7,7 @@ the message by a stored key. While Redis is away nobody can ask it, so workers a
 import hashlib
 from collections import OrderedDict
 
-from wsd.worker.wire.exclusion import without_mark
+from wsd.worker.wire.exclusion import UID_FIELD, without_mark
 
 UID_SECONDS = 60
 """How long a uid is used for the messages of one key.
@@ -18,7 +18,6 @@ clocks of two nodes differ by a minute.
 
 _DIGEST_BYTES = 16
 _NAME_LENGTH = 2 * _DIGEST_BYTES
-_UID = b'"uid":"'
 
 
 def stored_key(sender: str | None, key: str) -> str:
@@ -40,8 +39,8 @@ def attempt_of(payload: bytes) -> tuple[bytes, int] | None:
 
     `payload` is an encoded `wire.Message`, whose last field is the uid.
     """
-    at = payload.rfind(_UID)
-    uid = without_mark(payload[at + len(_UID) : -2])
+    at = payload.rfind(UID_FIELD)
+    uid = without_mark(payload[at + len(UID_FIELD) : -2])
     if at < 0 or uid[_NAME_LENGTH : _NAME_LENGTH + 1] != b"-":
         return None
     try:

@@ -17,7 +17,7 @@ from wsd.worker.delivery.batch import Batch, Message
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.wire import messages as wire
-from wsd.worker.wire.exclusion import mark_in, mark_of
+from wsd.worker.wire.exclusion import mark_in, mark_of, tail_of
 from wsd.worker.wire.position import Position
 
 PATIENCE_SECONDS = 20.0
@@ -119,7 +119,8 @@ class Joining:
 
     def _send_missed(self, channel: Channel, entries: Sequence[Entry], outbox: Outbox) -> None:
         own = mark_of(outbox.session_id)
-        if any(mark_in(entry.payload) == own for entry in entries):
+        tail = tail_of(own)  # quick to look for; the mark itself counts
+        if any(entry.payload.endswith(tail) for entry in entries):
             if messages := _messages_without(channel, entries, own):
                 outbox.send_missed(Batch(channel.label, "close_and_resume", messages))
             return

@@ -2,9 +2,11 @@
 
 import base64
 import binascii
+from typing import Literal, get_args
 from urllib.parse import urlsplit
 
-EVENT_TYPES = ("connected", "disconnected", "subscribed", "unsubscribed")
+EventType = Literal["connected", "disconnected", "subscribed", "unsubscribed"]
+EVENT_TYPES: tuple[EventType, ...] = get_args(EventType)
 """The events that webhooks may carry."""
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the same for all

@@ -136,7 +136,7 @@ class Fanout:
         """
         excluded = self._marked(mark)
         members = self._outboxes.values() if channel == BROADCAST else self._members.get(channel, ())
-        if excluded is None or excluded not in members:
+        if excluded is None or (channel != BROADCAST and excluded not in members):  # all connections are in BROADCAST
             return self.send_to_members(channel, label, message, policy)
         self._seal(channel)
         batch = Batch(label, policy, [message])

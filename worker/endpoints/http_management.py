@@ -20,24 +20,19 @@ from wsd.worker.endpoints.responses import ApiError, check_key, decoded, json_re
 from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.channel_names import BROADCAST, check_channel
-from wsd.worker.wire.close_codes import CloseCode
+from wsd.worker.wire.close_codes import SESSION_ENDED_REASON, CloseCode
 from wsd.worker.wire.position import MAX_OFFSET
 from wsd.worker.worker import Worker
 
 MAX_MEMBERS = 1000
 """Members in one answer."""
 
-MAX_PAGE = 1000
-"""Sessions or channels in one page."""
-
-MAX_PAGE_OFFSET = 1_000_000_000
-
 SINCE = Number("since", "The offset after which the page begins.", 0, MAX_OFFSET)
 HISTORY_LIMIT = Number("limit", "The maximum number of messages. 0 means 1.", 100, wire.MAX_HISTORY_PAGE)
 REVERSE = Flag("reverse", "Whether the page has the messages before `since`, the newest first.")
 MEMBERS_LIMIT = Number("limit", "The maximum number of members in the answer.", MAX_MEMBERS, MAX_MEMBERS)
-PAGE_OFFSET = Number("offset", "The number of items before the page.", 0, MAX_PAGE_OFFSET)
-PAGE_LIMIT = Number("limit", "The maximum number of items in the page.", 100, MAX_PAGE)
+PAGE_OFFSET = Number("offset", "The number of items before the page.", 0, operator_api.MAX_PAGE_OFFSET)
+PAGE_LIMIT = Number("limit", "The maximum number of items in the page.", 100, operator_api.MAX_PAGE)
 OF_USER = Text("user_id", "The user whose sessions are listed. Without it, all sessions are.")
 
 UNAVAILABLE = "Redis is away, and only it knows the sessions"
@@ -49,7 +44,7 @@ class Disconnect(Struct, frozen=True, forbid_unknown_fields=True):
     user_id: str = ""
     session_id: str = ""
     code: int = CloseCode.SESSION_ENDED
-    reason: str = "session ended"
+    reason: str = SESSION_ENDED_REASON
 
 
 class ChangeUser(Struct, frozen=True, forbid_unknown_fields=True):

@@ -49,12 +49,7 @@ class Rebalance(Struct, frozen=True, forbid_unknown_fields=True):
 async def sessions(worker: Worker, request: Request) -> object:
     """Answer with a page of the sessions on all workers."""
     page = _page(request)
-    store = worker.backend.sessions
-    if page.user:
-        found = await store.list_by_user(page.user)
-        total, found = len(found), found[page.offset : page.offset + page.limit]
-    else:
-        total, found = await store.count(), await store.list_all(page.offset, page.limit)
+    total, found = await worker.manager.sessions(page.user, offset=page.offset, limit=page.limit)
     return SessionsAnswer(total, [ShownSession.of(session) for session in found])
 
 

@@ -61,7 +61,7 @@ def check_key(worker: Worker, request: Request, right: Right, channels: Iterable
     key = worker.api_keys.find(given)
     if key is None:
         raise ApiError(401, "wrong or missing API key")
-    if (problem := refusal(key, right) or refusal(key, right, channels)) is not None:
+    if (problem := refusal(key, right, channels)) is not None:
         raise ApiError(403, problem)
 
 

@@ -9,7 +9,8 @@ import msgspec
 
 from wsd.worker.background.waiting import raise_if_cancelled
 from wsd.worker.contract.environment import WorkerEnv
-from wsd.worker.hooks.records import ClientMessage, Event, EventType, MessageRefusedError
+from wsd.worker.contract.webhook_rules import EventType
+from wsd.worker.hooks.records import ClientMessage, Event, MessageRefusedError
 from wsd.worker.logs import get_logger
 from wsd.worker.security.authentication import load_hook
 

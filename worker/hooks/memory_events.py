@@ -3,10 +3,12 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import count, islice
 
+from wsd.worker.contract.webhook_rules import EventType
 from wsd.worker.hooks.event_queue import READERS, Entry, EventQueue, ReaderName, Waiting, Wanted
-from wsd.worker.hooks.records import EventType, SessionFacts, event_of
+from wsd.worker.hooks.records import SessionFacts, event_of
 
 MAX_EVENTS = 100_000
 """Events that may wait for one reader, unless the settings say otherwise."""
@@ -40,8 +42,8 @@ class MemoryEventLog:
             self._add("connected", facts, ())
             self.moved(facts.session_id, dict.fromkeys(channels, True))
 
-    def moved(self, session_id: str, changes: Mapping[str, bool]) -> None:
-        """Note which channels a session has entered (True) and left (False)."""
+    def moved(self, session_id: str, changes: Mapping[str, object]) -> None:
+        """Note which channels a session has entered (a true value) and left."""
         if (session := self._sessions.get(session_id)) is None:
             return
         for channel, member in changes.items():
@@ -97,10 +99,9 @@ class _Reader(EventQueue):
         return list(islice(self._queue.entries, limit))
 
     async def remove(self, entries: Sequence[Entry]) -> None:
-        gone = {entry.entry_id for entry in entries}
-        kept = [entry for entry in self._queue.entries if entry.entry_id not in gone]
-        self._queue.entries.clear()
-        self._queue.entries.extend(kept)
+        for entry in entries:
+            with suppress(ValueError):  # it was dropped meanwhile
+                self._queue.entries.remove(entry)  # found at once: entries are read from the front
 
     async def waiting(self) -> Waiting:
         entries = self._queue.entries

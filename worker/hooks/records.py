@@ -1,14 +1,12 @@
 """The records of events: what the application's functions get, and what webhooks carry. All of them are frozen."""
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from wsd.worker.errors import WorkerError
 from wsd.worker.security.authentication import Identity
-
-EventType = Literal["connected", "disconnected", "subscribed", "unsubscribed"]
 
 
 class Event(Struct, frozen=True, kw_only=True, tag_field="type"):

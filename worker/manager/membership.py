@@ -238,8 +238,7 @@ class Membership:
         self._leave(outbox, channel)
         outbox.note("left", f"{channel}: the subscription token has ended")
         self._keeper.note_membership(outbox.session_id, channel, False)
-        outbox.send(wire.encode(wire.Unsubscribed(channel, "token_needed")))
-        self._fanout.sent += 1
+        self._fanout.send([outbox], wire.encode(wire.Unsubscribed(channel, "token_needed")))
 
     def _adder(self, outbox: Outbox, channel: str, identity: Identity, grant: Grant | None) -> Callable[[], None]:
         def add() -> None:

@@ -18,7 +18,7 @@ from wsd.worker.manager.user_limit import UserLimit
 from wsd.worker.sessions.connection_trace import Tracer
 from wsd.worker.sessions.keeper import SessionKeeper
 from wsd.worker.wire import frames
-from wsd.worker.wire.close_codes import CLEAN_CODES, CloseCode, Ending, Side
+from wsd.worker.wire.close_codes import CLEAN_CODES, SESSION_ENDED_REASON, CloseCode, Ending, Side
 
 FORGOTTEN_SECONDS = 5.0
 """How long after the end of a WebSocket its application may take to call `disconnect`."""
@@ -158,7 +158,7 @@ class Registry:
 def end_session(fanout: Fanout, session_id: str) -> None:
     """Close the connection of a session that another worker ended or took over."""
     if (outbox := fanout.get(session_id)) is not None:
-        outbox.close(CloseCode.SESSION_ENDED, "session ended")
+        outbox.close(CloseCode.SESSION_ENDED, SESSION_ENDED_REASON)
 
 
 def fail_session(fanout: Fanout, session_id: str) -> None:

@@ -23,7 +23,7 @@ from wsd.worker.sessions.keeper import SessionKeeper
 from wsd.worker.sessions.session_store import Member, SessionInfo, SessionState
 from wsd.worker.wire import frames
 from wsd.worker.wire import messages as wire
-from wsd.worker.wire.close_codes import CloseCode
+from wsd.worker.wire.close_codes import SESSION_ENDED_REASON, CloseCode
 from wsd.worker.wire.names import name_problem
 
 logger = get_logger(__name__)
@@ -39,8 +39,6 @@ AGAIN_SECONDS = (0.1, 0.5)
 
 SIDE_BY_SIDE = 500
 """Connections that join or leave a channel side by side, so that their sessions are written together."""
-
-REASON = "session ended"
 
 
 class ChangeMembership(Struct, frozen=True, tag="change_membership"):
@@ -116,7 +114,7 @@ class UserOperations:
                 ended = [found] if found is not None else []
             else:
                 ended = await store.list_by_user(user_id)
-            if (code, reason) != (CloseCode.SESSION_ENDED, REASON):
+            if (code, reason) != (CloseCode.SESSION_ENDED, SESSION_ENDED_REASON):
                 await asyncio.gather(
                     *(
                         self._publish(worker_channel(session.worker_id), CloseSession(session.session_id, code, reason))
@@ -239,5 +237,4 @@ class UserOperations:
         return True
 
     def _tell(self, outbox: Outbox, notice: Struct) -> None:
-        outbox.send(wire.encode(notice))
-        self._fanout.sent += 1
+        self._fanout.send([outbox], wire.encode(notice))

@@ -21,7 +21,7 @@ from wsd.worker.security.channel_access import BY_APPLICATION, Grant, Refusal
 from wsd.worker.sessions.session_store import SessionInfo
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.channel_names import BROADCAST
-from wsd.worker.wire.close_codes import CloseCode
+from wsd.worker.wire.close_codes import SESSION_ENDED_REASON, CloseCode
 from wsd.worker.wire.position import Position
 
 
@@ -214,7 +214,7 @@ class DistributedWebSocketManager:
         user_id: str = "",
         session_id: str = "",
         code: int = CloseCode.SESSION_ENDED,
-        reason: str = "session ended",
+        reason: str = SESSION_ENDED_REASON,
     ) -> list[SessionInfo]:
         """End all sessions of a user, or one session, on whatever worker, and close their connections.
 

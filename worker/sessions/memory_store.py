@@ -72,7 +72,7 @@ class InMemorySessionStore(SessionStore):
         for session_id, channels in changes.items():
             if (session := await self.get(session_id)) is not None:
                 self._sessions[session_id] = with_channels(session, channels)
-                self._events.moved(session_id, {channel: bool(member) for channel, member in channels.items()})
+                self._events.moved(session_id, channels)
 
     async def claim(self, claim: Claim) -> SessionInfo | None:
         session = await self.get(claim.session_id)

@@ -28,6 +28,9 @@ class CloseCode(IntEnum):
     SESSION_ENDED = 4500
 
 
+SESSION_ENDED_REASON = "session ended"
+"""The reason in a close frame with SESSION_ENDED, unless the application names another one."""
+
 CLEAN_CODES = (CloseCode.NORMAL, CloseCode.GOING_AWAY)
 """Codes of a client that leaves on purpose: it is done, or its page was closed."""
 

@@ -13,7 +13,7 @@ LENGTH = 32
 
 _TAIL = LENGTH + 3
 _SEPARATOR = SEPARATOR.encode()
-_UID = b'"uid":"'
+UID_FIELD = b'"uid":"'
 
 
 def mark_of(session_id: str) -> str:
@@ -31,11 +31,16 @@ def without_mark(uid: bytes) -> bytes:
     return uid.partition(_SEPARATOR)[0]
 
 
+def tail_of(mark: str) -> bytes:
+    """Return the end of every encoded message that has a mark."""
+    return f'{SEPARATOR}{mark}"}}'.encode()
+
+
 def mark_in(payload: bytes) -> str:
     """Return the mark in an encoded `wire.Message`, whose last field is the uid; "" if there is none."""
     if payload[-_TAIL : 1 - _TAIL] != _SEPARATOR or not payload.endswith(b'"}'):
         return ""
-    start = payload.rfind(_UID, 0, -_TAIL)
-    if start < 0 or b'"' in payload[start + len(_UID) : -2]:
+    start = payload.rfind(UID_FIELD, 0, -_TAIL)
+    if start < 0 or b'"' in payload[start + len(UID_FIELD) : -2]:
         return ""
     return payload[1 - _TAIL : -2].decode()

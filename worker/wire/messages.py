@@ -85,6 +85,10 @@ class ChannelState(Struct, omit_defaults=True):
     count: int | None = None  # how many messages follow
     reason: str | None = None  # why not everything follows
 
+    @property
+    def position(self) -> Position | None:
+        return Position(self.offset, self.epoch) if self.offset is not None and self.epoch is not None else None
+
 
 class Limits(Struct, frozen=True, kw_only=True):
     """The limits for what one client sends, so that it can stay below them. 0 means no limit."""
