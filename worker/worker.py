@@ -113,6 +113,11 @@ class Worker:
         """Whether the background work has begun and has not ended."""
         return self._tasks is not None and not self._tasks.done()
 
+    async def count_workers(self) -> int:
+        """Return how many workers there are, also those that have just started. Asks Redis, if there is one."""
+        await self.heartbeat.beat_now()
+        return self.heartbeat.totals.workers
+
     def health(self) -> WorkerHealth:
         """Return what /health says. The worker serves while it is healthy or degraded."""
         totals = self.heartbeat.totals

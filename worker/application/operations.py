@@ -124,7 +124,11 @@ class Operations:
         Raises InvalidChannelError; ValueError for a user id that no user can have.
         """
         check_name(channel)
-        return await _run(lambda one: one.manager.subscribe_user(str(user_id), channel, workers=_workers(one)))
+
+        async def join(one: Worker) -> int:
+            return await one.manager.subscribe_user(str(user_id), channel, workers=await one.count_workers())
+
+        return await _run(join)
 
     async def unsubscribe(self, user_id: str | int, channel: str) -> int:
         """Let all connections of a user leave a channel, on all workers. Return how many have left.
@@ -133,13 +137,17 @@ class Operations:
         `subscribe`.
         """
         check_name(channel)
-        return await _run(lambda one: one.manager.unsubscribe_user(str(user_id), channel, workers=_workers(one)))
+
+        async def leave(one: Worker) -> int:
+            return await one.manager.unsubscribe_user(str(user_id), channel, workers=await one.count_workers())
+
+        return await _run(leave)
 
     async def stats(self, *, offset: int = 0, limit: int = 10) -> ClusterStatistics:
         """Return statistics of all workers, with a page of the largest users and channels. Takes up to one second."""
 
         async def collect(worker: Worker) -> ClusterStatistics:
-            return await worker.manager.cluster_statistics(_workers(worker), offset=offset, limit=limit)
+            return await worker.manager.cluster_statistics(await worker.count_workers(), offset=offset, limit=limit)
 
         return await _run(collect)
 
@@ -155,11 +163,6 @@ class Operations:
 def session_of(info: SessionInfo) -> Session:
     """Return a session as applications see it, without its secrets."""
     return msgspec.convert(info, Session, from_attributes=True)
-
-
-def _workers(worker: Worker) -> int:
-    """Return how many workers there are, as one of them knows."""
-    return worker.heartbeat.totals.workers
 
 
 async def _publish(channel: str, data: Any, idempotency_key: str, exclude: str) -> Published:

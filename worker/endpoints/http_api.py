@@ -72,8 +72,7 @@ async def stats(worker: Worker, request: Request) -> Response:
     limit, offset = LISTED_LIMIT.of(request), LISTED_OFFSET.of(request)
     if SCOPE.of(request) == "worker":
         return json_response(worker.manager.statistics(limit))
-    await worker.heartbeat.beat_now()  # so that a worker that has just started counts
-    workers = worker.heartbeat.totals.workers
+    workers = await worker.count_workers()
     return json_response(await worker.manager.cluster_statistics(workers, offset=offset, limit=limit))
 
 

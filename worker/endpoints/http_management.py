@@ -132,9 +132,8 @@ async def _change(worker: Worker, request: Request, *, member: bool) -> Response
     except wire.WireError as exc:
         raise ApiError(400, str(exc)) from None
     check_key(worker, request, "subscribe", [wanted.channel])
-    await worker.heartbeat.beat_now()  # so that a worker that has just started counts
     change = worker.manager.subscribe_user if member else worker.manager.unsubscribe_user
-    changed = await change(wanted.user_id, wanted.channel, workers=worker.heartbeat.totals.workers)
+    changed = await change(wanted.user_id, wanted.channel, workers=await worker.count_workers())
     return json_response(ConnectionsAnswer(changed))
 
 

@@ -61,8 +61,7 @@ async def channels(worker: Worker, request: Request) -> object:
 
 async def largest_channels(worker: Worker, offset: int, limit: int) -> ChannelsAnswer:
     """Return a page of the largest channels, and the workers that did not say which they have."""
-    await worker.heartbeat.beat_now()  # so that a worker that has just started counts
-    workers = worker.heartbeat.totals.workers
+    workers = await worker.count_workers()
     found = await worker.manager.cluster_statistics(workers, offset=offset, limit=limit)
     total = sum(each.channels for each in found.workers)
     silent = worker.heartbeat.live_workers - {each.worker_id for each in found.workers} if not found.complete else ()
