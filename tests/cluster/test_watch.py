@@ -92,6 +92,7 @@ async def test_watch_shows_the_cluster_and_reacts_to_keys(tmp_path: Path) -> Non
         terminal.sees("scale from 2 to 3 workers? y/n")
         terminal.type("y")
         terminal.sees("worker-3")
+        terminal.sees("scale is done")
         assert cluster.wsd("upgrade").returncode == 0  # it goes on with the next supervisor
         terminal.sees("of the previous supervisor")
         terminal.type("q")
