@@ -4,7 +4,7 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
@@ -34,27 +34,39 @@ def modules(folder: str) -> list[Path]:
     return found
 
 
-@pytest.mark.parametrize("path", modules("worker"), ids=lambda path: path.name)
-def test_the_worker_never_imports_the_supervisor(path: Path) -> None:
-    assert [name for name in imports(path) if name.startswith("wsd.supervisor")] == []
+def importers(paths: Iterable[Path], is_forbidden: Callable[[str], bool]) -> list[str]:
+    """Return a line for each import of these modules that is forbidden."""
+    return [f"{path.relative_to(ROOT)}: {name}" for path in paths for name in imports(path) if is_forbidden(name)]
 
 
-@pytest.mark.parametrize("path", modules("supervisor"), ids=lambda path: path.name)
-def test_the_supervisor_takes_only_the_contract_from_the_worker(path: Path) -> None:
-    taken = [name for name in imports(path) if name.startswith("wsd.worker")]
-    assert [name for name in taken if not name.startswith("wsd.worker.contract.")] == []
+def package(name: str) -> str:
+    """Return the top-level package of an imported name."""
+    return name.partition(".")[0]
 
 
-@pytest.mark.parametrize("path", modules("worker"), ids=lambda path: path.name)
-def test_redis_is_imported_in_one_place_that_turns_its_errors_into_ours(path: Path) -> None:
-    if path.name != "redis_client.py":
-        assert [name for name in imports(path) if name.partition(".")[0] == "redis"] == []
+def test_the_worker_never_imports_the_supervisor() -> None:
+    assert importers(modules("worker"), lambda name: name.startswith("wsd.supervisor")) == []
+
+
+def test_the_supervisor_takes_only_the_contract_from_the_worker() -> None:
+    def is_forbidden(name: str) -> bool:
+        return name.startswith("wsd.worker") and not name.startswith("wsd.worker.contract.")
+
+    assert importers(modules("supervisor"), is_forbidden) == []
+
+
+def test_redis_is_imported_in_one_place_that_turns_its_errors_into_ours() -> None:
+    others = [path for path in modules("worker") if path.name != "redis_client.py"]
+    assert importers(others, lambda name: package(name) == "redis") == []
+
+
+def is_foreign(own: str, *also: str) -> Callable[[str], bool]:
+    """Make a test of imported names: those of `own`, of `also` and of the standard library are not foreign."""
+    return lambda name: not name.startswith(own) and name not in also and package(name) not in STDLIB.union(also)
 
 
 def test_the_contract_needs_only_the_standard_library() -> None:
-    names = {name for path in modules("worker/contract") for name in imports(path)}
-    foreign = {name for name in names if not name.startswith("wsd.worker.contract.")}
-    assert {name.partition(".")[0] for name in foreign} <= STDLIB
+    assert importers(modules("worker/contract"), is_foreign("wsd.worker.contract.")) == []
 
 
 @pytest.mark.parametrize(
@@ -73,57 +85,50 @@ def test_imports_that_must_be_quick_load_nothing_heavy(module: str, unwanted: st
     assert result.stdout.split() == []
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in modules("supervisor") if path.name != "terminal.py"], ids=lambda p: p.name
-)
-def test_nothing_is_printed_but_through_the_terminal_module(path: Path) -> None:
-    text = path.read_text("utf-8")
+def test_nothing_is_printed_but_through_the_terminal_module() -> None:
     ways = ("typer.echo", "typer.secho", "click.echo", "sys.stdout.write", "sys.stderr.write", "rich.print")
-    assert [way for way in ways if way in text] == []
-    assert "rich.console.Console" not in imports(path)
-    calls = [node.func for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
-    assert not any(isinstance(func, ast.Name) and func.id == "print" for func in calls)
+    others = [path for path in modules("supervisor") if path.name != "terminal.py"]
+    assert importers(others, lambda name: name == "rich.console.Console") == []
+    printing = []
+    for path in others:
+        text = path.read_text("utf-8")
+        calls = [node.func for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+        names = {func.id for func in calls if isinstance(func, ast.Name)}
+        printing += [f"{path}: {way}" for way in (*ways, "print") if way in (names if way == "print" else text)]
+    assert printing == []
 
 
-@pytest.mark.parametrize("path", modules("clients/python"), ids=lambda path: path.name)
-def test_the_client_needs_only_websockets_and_the_root_of_the_errors(path: Path) -> None:
-    names = [name for name in imports(path) if not name.startswith("wsd.client.")]
-    foreign = {name for name in names if name.partition(".")[0] not in STDLIB | {"websockets"}}
-    assert foreign <= {"wsd.worker.contract.errors.WsdError"}
+def test_the_client_needs_only_websockets_and_the_root_of_the_errors() -> None:
+    is_forbidden = is_foreign("wsd.client.", "websockets", "wsd.worker.contract.errors.WsdError")
+    assert importers(modules("clients/python"), is_forbidden) == []
 
 
-@pytest.mark.parametrize("path", modules("clients/publisher"), ids=lambda path: path.name)
-def test_the_publisher_needs_only_the_standard_library_and_the_root_of_the_errors(path: Path) -> None:
-    names = {name for name in imports(path) if not name.startswith("wsd.publisher.")}
-    foreign = {name for name in names if name.partition(".")[0] not in STDLIB}
-    assert foreign <= {"wsd.worker.contract.errors.WsdError"}
+def test_the_publisher_needs_only_the_standard_library_and_the_root_of_the_errors() -> None:
+    is_forbidden = is_foreign("wsd.publisher.", "wsd.worker.contract.errors.WsdError")
+    assert importers(modules("clients/publisher"), is_forbidden) == []
 
 
 @pytest.mark.parametrize("name", ["answers", "calls", "records", "retrying"])
 def test_decisions_of_the_publisher_need_no_clock_and_no_network(name: str) -> None:
-    taken = {imported.partition(".")[0] for imported in imports(ROOT / "clients" / "publisher" / f"{name}.py")}
-    assert taken & {"asyncio", "random", "threading", "time"} == set()
+    io = {"asyncio", "random", "threading", "time"}
+    assert importers([ROOT / "clients" / "publisher" / f"{name}.py"], lambda taken: package(taken) in io) == []
 
 
 SHELLS = {"asyncio_client", "callbacks", "engine", "failures", "inbox", "link", "mailbox", "own_thread", "sync_client"}
 """The modules of the client in Python around its state machine."""
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in modules("clients/python") if path.stem not in {"__init__", *SHELLS}], ids=lambda p: p.name
-)
-def test_the_machine_of_the_client_does_no_io(path: Path) -> None:
-    taken = {name.partition(".")[0] for name in imports(path)}
-    assert (
-        taken & {"asyncio", "logging", "random", "secrets", "socket", "ssl", "threading", "time", "websockets"} == set()
-    )
-    shells = {f"wsd.client.{name}." for name in SHELLS}
-    assert [name for name in imports(path) if f"{name.rpartition('.')[0]}." in shells] == []
+def test_the_machine_of_the_client_does_no_io() -> None:
+    io = {"asyncio", "logging", "random", "secrets", "socket", "ssl", "threading", "time", "websockets"}
+    shells = {f"wsd.client.{name}" for name in SHELLS}
+    pure = [path for path in modules("clients/python") if path.stem not in {"__init__", *SHELLS}]
+    assert importers(pure, lambda name: package(name) in io or name.rpartition(".")[0] in shells) == []
 
 
-@pytest.mark.parametrize("path", modules("worker"), ids=lambda path: path.name)
-def test_the_worker_has_loggers_that_no_application_configures(path: Path) -> None:
-    assert "logging.getLogger(__name__)" not in path.read_text("utf-8"), "use wsd.worker.logs.get_logger"
+def test_the_worker_has_loggers_that_no_application_configures() -> None:
+    """`wsd.worker.logs.get_logger` makes such a logger."""
+    others = [path for path in modules("worker") if "logging.getLogger(__name__)" in path.read_text("utf-8")]
+    assert others == []
 
 
 @pytest.mark.parametrize("folder", ["public", "supervisor", "worker", "clients", "tests"])
@@ -138,16 +143,15 @@ def test_modules_are_imported_by_their_full_names(folder: str) -> None:
     assert relative == []
 
 
-@pytest.mark.parametrize("path", modules("supervisor") + modules("worker"), ids=lambda path: path.name)
-def test_no_house_imports_from_the_package_that_applications_import(path: Path) -> None:
+def test_no_house_imports_from_the_package_that_applications_import() -> None:
     """`wsd` loads its names from high rows of the worker, which the test of the rows would not see."""
     below = ("wsd.supervisor", "wsd.worker", "wsd.templates", "wsd.client", "wsd.publisher")
-    assert [name for name in imports(path) if name.partition(".")[0] == "wsd" and not name.startswith(below)] == []
+    paths = modules("supervisor") + modules("worker")
+    assert importers(paths, lambda name: package(name) == "wsd" and not name.startswith(below)) == []
 
 
-@pytest.mark.parametrize("path", modules("tests"), ids=lambda path: path.stem)
-def test_no_test_module_imports_from_another(path: Path) -> None:
-    assert [name for name in imports(path) if name.startswith("tests.") and ".test_" in name] == []
+def test_no_test_module_imports_from_another() -> None:
+    assert importers(modules("tests"), lambda name: name.startswith("tests.") and ".test_" in name) == []
 
 
 # Each row imports only from rows below it. Modules of one folder may import each other, without a circle.
@@ -215,8 +219,8 @@ def module_name(path: Path, house: str) -> str:
 
 def longest_known(target: str, house: str, names: Iterable[str]) -> str:
     """Return the module that an imported name belongs to, or "" if it is none of this house."""
-    package = PACKAGES.get(house, f"wsd.{house}")
-    name = target.removeprefix(f"{package}.") if target.startswith(f"{package}.") else ""
+    own = PACKAGES.get(house, f"wsd.{house}")
+    name = target.removeprefix(f"{own}.") if target.startswith(f"{own}.") else ""
     while name and name not in names:
         name = name.rpartition(".")[0]
     return name

@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import json
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from tests.support.apps import copy_app, source_of
 from tests.support.cluster import Cluster, wsd
 from tests.support.ports import unused_port
-from tests.support.waiting import until
+from tests.support.waiting import long_run, until
 
 FAILING = source_of("failing_startup")
 
@@ -100,17 +101,20 @@ def test_a_worker_whose_background_work_has_stopped_is_replaced(tmp_path: Path) 
         assert get(cluster.port, "/health")[0] == 200
 
 
+rare = partial(pytest.param, marks=long_run)
+
+
 @pytest.mark.parametrize(
     ("app", "source", "reason", "traceback_of"),
     [
         ("absent:app", None, 'app "absent:app" cannot be imported from', None),
-        ("mine:nothing", "app = 1", 'mine has no attribute "nothing"', None),
-        ("mine:app", "app = 1", 'app "mine:app" is not an ASGI application: it is a int', None),
+        rare("mine:nothing", "app = 1", 'mine has no attribute "nothing"', None),
+        rare("mine:app", "app = 1", 'app "mine:app" is not an ASGI application: it is a int', None),
         ("mine:app", "def app(request): ...", "it must take (scope, receive, send), not (request)", None),
         ("mine:app", "1 / 0", "raised while it was imported: ZeroDivisionError", "ZeroDivisionError: division by zero"),
-        ("mine:app", "import not_there", "No module named 'not_there'", "ModuleNotFoundError"),
-        ("mine:app", "def app(:", "SyntaxError", "SyntaxError"),
-        ("mine:app", "raise SystemExit(0)", "SystemExit(0)", "SystemExit"),
+        rare("mine:app", "import not_there", "No module named 'not_there'", "ModuleNotFoundError"),
+        rare("mine:app", "def app(:", "SyntaxError", "SyntaxError"),
+        rare("mine:app", "raise SystemExit(0)", "SystemExit(0)", "SystemExit"),
         ("mine:app", FAILING, "the application failed to start: RuntimeError: no database", "RuntimeError"),
     ],
 )

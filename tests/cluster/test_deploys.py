@@ -14,14 +14,21 @@ import pytest
 from tests.support.apps import copy_app
 from tests.support.cluster import Cluster
 from tests.support.handshakes import constant_handshakes
-from tests.support.waiting import eventually, until
+from tests.support.waiting import eventually, long_run, until
 from wsd.client import WsdClient
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize("workers", ["1", "3"])
-@pytest.mark.parametrize("way", ["--surge", "--one-by-one"])
+@pytest.mark.parametrize(
+    ("workers", "way"),
+    [
+        ("3", "--surge"),
+        ("1", "--one-by-one"),
+        pytest.param("1", "--surge", marks=long_run),
+        pytest.param("3", "--one-by-one", marks=long_run),
+    ],
+)
 async def test_a_restart_replaces_every_process_and_no_handshake_fails(tmp_path: Path, workers: str, way: str) -> None:
     with Cluster(tmp_path, "--workers", workers) as cluster:
         before = {worker.pid for worker in cluster.status().workers}
