@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 4
 
-.PHONY: start test test-fallback check format bench clean
+.PHONY: start test test-long test-fallback check format bench clean
 
 start: $(VENV)/.installed
 	@exec $(BIN)/wsd start --workers $(WORKERS)
@@ -13,6 +13,10 @@ start: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m compileall -q public supervisor worker templates clients/python clients/publisher
 	$(BIN)/pytest -q -n 4 --dist worksteal tests
+
+# The longest runs, and nothing else. Many of them need both cores, so that more at a time take no less time.
+test-long: $(VENV)/.installed-dev
+	WSD_LONG_TESTS=1 $(BIN)/pytest -q -n 2 --dist worksteal -m long_run tests
 
 # Tests with uvicorn's own WebSocket protocol instead of ours, as applications under other servers use it.
 test-fallback: $(VENV)/.installed-dev

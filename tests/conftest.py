@@ -11,6 +11,13 @@ os.environ.pop("PYTHONUNBUFFERED", None)
 sys.dont_write_bytecode = False
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not os.environ.get("WSD_LONG_TESTS"):
+        for item in items:
+            if item.get_closest_marker("long_run") is not None:
+                item.add_marker(pytest.mark.skip(reason="runs where WSD_LONG_TESTS is set"))
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"

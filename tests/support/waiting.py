@@ -13,8 +13,8 @@ import pytest
 
 T = TypeVar("T")
 
-long_run = pytest.mark.skipif(not os.environ.get("WSD_LONG_TESTS"), reason="runs where WSD_LONG_TESTS is set")
-"""Marks longer runs of what a shorter test tries already."""
+long_run = pytest.mark.long_run
+"""Marks longer runs of what a shorter test tries already. They run where WSD_LONG_TESTS is set (`make test-long`)."""
 
 all_clients = pytest.mark.skipif(not os.environ.get("WSD_ALL_CLIENTS"), reason="runs where WSD_ALL_CLIENTS is set")
 """Marks what is tried with every kind of client, and takes many minutes."""
