@@ -1,4 +1,4 @@
-"""A primary with a replica, and three Sentinels that watch them: real servers on loopback, which tests kill and freeze."""
+"""A primary, its replica and three Sentinels: real servers on loopback, which tests kill and freeze."""
 
 import signal
 import subprocess
