@@ -16,7 +16,7 @@ import typer.main
 from websockets.sync.client import connect
 
 from tests.support.cluster import WSD, Cluster
-from tests.support.waiting import until
+from tests.support.waiting import long_run, until
 from wsd.supervisor.cli.app import app
 from wsd.worker.contract.escaping import escape
 from wsd.worker.contract.events import Event
@@ -109,10 +109,16 @@ def hostile(cluster: Cluster) -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.mark.parametrize("command", sorted(CASES))
-def test_a_command_prints_no_character_that_acts_or_hides(hostile: Cluster, command: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "which"),
+    [(command, slice(2)) for command in sorted(CASES)]
+    + [pytest.param(command, slice(2, None), marks=long_run) for command in sorted(CASES) if CASES[command][2:]],
+)
+def test_a_command_prints_no_character_that_acts_or_hides(
+    hostile: Cluster, command: str, which: slice, tmp_path: Path
+) -> None:
     directory = tmp_path if command == "init" else hostile.directory
-    for arguments in CASES[command]:
+    for arguments in CASES[command][which]:
         left = on_a_terminal([command, *arguments], directory, hostile.env).replace("\n", "").replace("\t", "")
         assert escape(left) == left, arguments
         assert "Traceback" not in left

@@ -44,7 +44,7 @@ own_protocol = pytest.mark.skipif(PROTOCOL != "wsd", reason="uvicorn's own proto
 
 CHANNELS = json.dumps({"large": {"history_size": 1000}, "room": {"presence": "events", "receipts": True}})
 
-FUZZ_SECONDS = float(os.environ.get("WSD_FUZZ_SECONDS", "20"))
+FUZZ_SECONDS = float(os.environ.get("WSD_FUZZ_SECONDS", "10"))
 FUZZ_SEED = int(os.environ.get("WSD_FUZZ_SEED", "7"))
 
 COMPRESSING = (*HEADERS, "Sec-WebSocket-Extensions: permessage-deflate")
@@ -613,7 +613,7 @@ def dumped(message: object) -> bytes:
 
 @own_protocol
 def test_whatever_clients_send_the_worker_serves(redis_url: str, tmp_path: Path) -> None:
-    """The test runs for WSD_FUZZ_SECONDS (20), with the random seed WSD_FUZZ_SEED (7)."""
+    """The test runs for WSD_FUZZ_SECONDS (10), with the random seed WSD_FUZZ_SEED (7)."""
     fuzz, started, sent = Fuzz(FUZZ_SEED), time.monotonic(), 0
     with target(tmp_path, redis_url) as victim, ExitStack() as stack:
         reader = stack.enter_context(victim.client("reader"))
