@@ -9,7 +9,6 @@ from websockets.asyncio.client import connect
 from tests.support.cluster import Cluster
 from tests.support.waiting import eventually
 
-
 PAUSE_SECONDS = 0.01
 """The time between two handshakes. Without it they would take all the CPU that the cluster needs for its deploys."""
 
