@@ -106,7 +106,18 @@ class Postgres:
 
     def psql(self, sql: str, url: str = "") -> str:
         """Run SQL with psql, as a person would, and return what it prints. Any error of the SQL ends it."""
-        command = [_programs() / "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-", url or self.url()]
+        command = [
+            str(_programs() / "psql"),
+            "-X",
+            "-q",
+            "-A",
+            "-t",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-f",
+            "-",
+            url or self.url(),
+        ]
         done = subprocess.run(command, input=sql, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -124,7 +135,7 @@ class Postgres:
         with tempfile.TemporaryFile() as output:
             done = subprocess.run(command, cwd=self.directory, stdout=output, stderr=output, check=False, **other)
             output.seek(0)
-            assert not check or done.returncode == 0, output.read().decode()
+            assert not check or done.returncode == 0, output.read()
 
 
 @contextmanager
