@@ -1,19 +1,25 @@
 """The cluster on this node: what runs here, and by which settings. Commands, pages and deploys work on it."""
 
 import asyncio
+import os
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
+from wsd.supervisor import quoting
 from wsd.supervisor.config.file_contents import PUBLIC_KEY, Digests, digests
 from wsd.supervisor.config.loading import Loaded
 from wsd.supervisor.config.settings import Config, with_workers
 from wsd.supervisor.machine.ports import listen_address
+from wsd.supervisor.machine.procfs import boot_id
 from wsd.supervisor.monitoring.certificate_watch import CertificateWatch
 from wsd.supervisor.monitoring.health import Limits
 from wsd.supervisor.monitoring.health_watch import HealthWatch
 from wsd.supervisor.monitoring.redis_watch import RedisWatch
+from wsd.supervisor.nodes.records import NodeIdentity, NodeState
 from wsd.supervisor.processes.children import Child, Children
 from wsd.supervisor.processes.clock import AwakeClock
 from wsd.supervisor.processes.slot import RestartPolicy
@@ -29,7 +35,8 @@ class Cluster:
 
     `Supervisor` brings it up and down, and says in `up`, `stopping` and `handing_over` how far it is. `redis_watch`,
     `health_watch` and `certificates` are None until it has begun to watch. `notices` say what has been missing since
-    the start, one line each.
+    the start, one line each. `describe` tells the state of the node, for its record in Redis; until `launch` has set
+    it, the state is unknown.
     """
 
     def __init__(
@@ -55,6 +62,7 @@ class Cluster:
         self.notices = list(programs.notices)
         self.dashboard_secret = state_dir.dashboard_secret()
         self.started_at = time.monotonic()
+        self.describe: Callable[[], NodeState] = NodeState
         self.up = False
         self.stopping = False
         self.handing_over = False
@@ -154,6 +162,21 @@ class Cluster:
     @property
     def websocket_url(self) -> str:
         return self.url.replace("http", "ws", 1) + "ws"
+
+    @property
+    def identity(self) -> NodeIdentity:
+        """What this node tells the others about itself."""
+        host, root = socket.gethostname(), quoting.encodable(self.state_dir.root)
+        # The lock of the state directory admits one supervisor at a time, so a lease that a crash of ours left is ours.
+        return NodeIdentity(
+            owner=f"{host}:{boot_id()}:{root}",
+            host=host,
+            pid=os.getpid(),
+            boot_id=boot_id(),
+            state_dir=root,
+            version=version("wsd-cluster"),
+            websocket_url=self.config.cluster.advertise or self.websocket_url,
+        )
 
     @property
     def _address(self) -> tuple[str, int]:

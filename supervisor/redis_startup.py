@@ -1,5 +1,6 @@
 """The first contact with Redis when a cluster starts: what ends the start, and what the cluster does without."""
 
+import asyncio
 import logging
 from collections.abc import Callable
 
@@ -10,6 +11,8 @@ from wsd.supervisor.monitoring.redis_errors import RedisUnusableError
 from wsd.supervisor.monitoring.redis_watch import RedisWatch
 
 logger = logging.getLogger(__name__)
+
+LEASE_LOOK_SECONDS = 0.25
 
 
 async def connect_redis(cluster: Cluster, say: Callable[[str], None]) -> None:
@@ -27,7 +30,8 @@ async def connect_redis(cluster: Cluster, say: Callable[[str], None]) -> None:
             connect_timeout=config.redis.connect_timeout,
             timeout=config.redis.timeout,
             node_id=cluster.loaded.node_id,
-            state_dir=cluster.state_dir.root,
+            identity=cluster.identity,
+            describe=cluster.describe,
             lease_ttl=2 * config.health.heartbeat_timeout,
             clock=cluster.clock,
         )
@@ -47,9 +51,31 @@ async def connect_redis(cluster: Cluster, say: Callable[[str], None]) -> None:
         logger.warning("cannot reach %s: %s", shown, exc)
         return
     if watch.other_holder is not None:
+        await _wait_for_lease(cluster, watch, say)
+    if watch.other_holder is not None:
         raise StartError(
             f'node id "{cluster.loaded.node_id}" is live on {watch.other_holder} already; '
             "give this one another with --node-id"
         )
     if config.redis.url:
         say(f"{'Redis':<9} {shown}")
+
+
+async def _wait_for_lease(cluster: Cluster, watch: RedisWatch, say: Callable[[str], None]) -> None:
+    """Wait until the lease of the node id ends, unless its holder renews it.
+
+    A pod that was moved to another machine has the name of its predecessor, whose lease may still be there when the
+    predecessor was killed.
+    """
+    try:
+        left = await watch.lease_left()
+        held = f'node id "{cluster.loaded.node_id}" is held by {watch.other_holder}'
+        say(f"{held}: waiting up to {left:.0f} s for its lease to end")
+        while watch.other_holder is not None and not cluster.is_ending:
+            await asyncio.sleep(LEASE_LOOK_SECONDS)
+            before, left = left, await watch.lease_left()
+            if left > before:
+                return  # it lives, and has just renewed the lease
+            await watch.take_lease()
+    except RedisUnusableError as exc:
+        logger.warning("cannot wait for the lease of the node id: %s", exc)

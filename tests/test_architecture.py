@@ -188,6 +188,7 @@ LAYERS = {
         deploys
         cluster
         monitoring
+        nodes
         services
         processes
         logs

@@ -75,6 +75,8 @@ def _in_cluster(config: Config) -> Iterator[Problem]:
         yield "cluster", "node_id", f"must have at most {MAX_NODE_ID_LENGTH} characters"
     if problem := host_problem(cluster.host):
         yield "cluster", "host", problem
+    if cluster.advertise and not re.fullmatch(r"wss?://[^\s/@]+/\S*", cluster.advertise):
+        yield "cluster", "advertise", f"must be a URL like ws://10.0.0.7:8000/ws, got {brief(cluster.advertise)}"
 
 
 def _in_redis(config: Config) -> Iterator[Problem]:

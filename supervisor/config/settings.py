@@ -37,6 +37,7 @@ class ClusterConfig(Section, frozen=True):
     node_id: str = ""
     host: str = "127.0.0.1"
     port: Port = 8000
+    advertise: str = ""
     state_dir: str = ""
     drain: Literal["close", "wait"] = "close"
     drain_seconds: SecondsOrZero = 30.0

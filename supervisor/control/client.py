@@ -18,6 +18,11 @@ from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER
 UPGRADE_SECONDS = 60.0
 """How long the installed version may take to check its settings, and then to be up."""
 
+ALIVE_SECONDS = 5.0
+"""How long a supervisor may take to show that it lives."""
+
+ALIVE_PAUSE_SECONDS = 0.2
+
 
 class ControlClient:
     """A client of the control API of the supervisor that runs in `state_dir`."""
@@ -100,6 +105,28 @@ def _accepted(status: int, answer: bytes) -> bytes:
         text = answer.decode(errors="replace")
         reason = f"the supervisor does not know this command (HTTP {status}: {text}); is it of another version of wsd?"
     raise CommandError(reason)
+
+
+def wait_until_alive(state_dir: StateDir) -> None:
+    """Return once the supervisor answers.
+
+    A control socket that was removed is restored within seconds, and an upgrade opens a new one: both are waited for.
+
+    Raises NotRunningError when no supervisor runs, and CommandError when it does not answer for ALIVE_SECONDS.
+    """
+    gives_up_at = time.monotonic() + ALIVE_SECONDS
+    while True:
+        left = gives_up_at - time.monotonic()
+        try:
+            ControlClient(state_dir, timeout=max(0.1, left)).call("GET", "/v1/live")
+        except NotRunningError:
+            raise
+        except CommandError:
+            if left < ALIVE_PAUSE_SECONDS:
+                raise
+            time.sleep(ALIVE_PAUSE_SECONDS)
+        else:
+            return
 
 
 def upgrade_and_wait(state_dir: StateDir) -> int:

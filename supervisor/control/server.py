@@ -87,6 +87,7 @@ class ControlServer:
         app = Starlette(
             routes=[
                 Route("/v1/status", self._status),
+                Route("/v1/live", self._live),
                 Route(METRICS_PATH, self._metrics),
                 Route("/v1/stop", self._stop, methods=["POST"]),
                 Route("/v1/upgrade", self._upgrade, methods=["POST"]),
@@ -157,6 +158,9 @@ class ControlServer:
 
     async def _status(self, request: Request) -> Response:
         return Response(msgspec.json.encode(report(self._cluster, self._operations)), media_type="application/json")
+
+    async def _live(self, request: Request) -> Response:
+        return Response(b"{}", media_type="application/json")
 
     async def _metrics(self, request: Request) -> Response:
         hosts = self._cluster.config.nginx.admin_hosts

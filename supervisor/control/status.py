@@ -36,11 +36,25 @@ class RedisStatus(Struct, frozen=True, kw_only=True):
 
 
 class NodeStatus(Struct, frozen=True, kw_only=True):
-    """A node that shares the Redis with this one, as far as the heartbeats of its workers tell."""
+    """A node that shares the Redis with this one, as it described itself there `age_seconds` ago.
+
+    A node that did not end properly is listed as gone for ten minutes. Of a node of an earlier version, only the
+    heartbeats of its workers are known.
+    """
 
     node_id: str
-    workers: int
-    connections: int
+    state: str = "unknown"  # starting, healthy, degraded, stopping, gone, unknown
+    workers: int = 0
+    ready: int | None = None  # how many of its workers serve
+    connections: int = 0
+    problems: list[str] = []
+    version: str = ""
+    host: str = ""
+    websocket_url: str = ""
+    state_dir: str = ""
+    age_seconds: float | None = None  # since it wrote this; for a node that is gone, since then
+    is_this_node: bool = False
+    is_on_this_machine: bool = False
 
 
 class ClusterStatus(Struct, frozen=True, kw_only=True):

@@ -2,23 +2,28 @@
 
 import os
 import time
-from collections.abc import Iterable
 from typing import Any
+
+import msgspec
 
 from wsd.supervisor import quoting
 from wsd.supervisor.cluster import Cluster
 from wsd.supervisor.config.redis_url import redacted
 from wsd.supervisor.control.access import dashboard_url
+from wsd.supervisor.control.node_list import listed_nodes
 from wsd.supervisor.control.problems import connections_possible_now, problems, warnings
-from wsd.supervisor.control.status import ClusterStatus, NodeStatus, ProcessStatus, RedisStatus, WorkerStatus
+from wsd.supervisor.control.status import ClusterStatus, ProcessStatus, RedisStatus, WorkerStatus
 from wsd.supervisor.counts import count
 from wsd.supervisor.deploys.operations import Operations
+from wsd.supervisor.nodes.records import NodeState
 from wsd.supervisor.processes.children import Child
 from wsd.supervisor.processes.service import Service
 from wsd.supervisor.services.nginx import NginxService
 from wsd.supervisor.services.valkey import ValkeyService
 from wsd.supervisor.services.worker import WorkerService
-from wsd.worker.contract.heartbeat import Heartbeat
+
+MAX_PROBLEMS_LENGTH = 2000
+"""The most text about its problems that a node tells the others, in characters."""
 
 
 def report(cluster: Cluster, operations: Operations) -> ClusterStatus:
@@ -34,7 +39,7 @@ def report(cluster: Cluster, operations: Operations) -> ClusterStatus:
     health = cluster.health_watch
     operation = operations.current
     now = cluster.clock.now()
-    return ClusterStatus(
+    status = ClusterStatus(
         state=state,
         problems=found,
         warnings=[problem.text for problem in warnings(cluster)],
@@ -61,27 +66,38 @@ def report(cluster: Cluster, operations: Operations) -> ClusterStatus:
             reachable=watch is not None and watch.error is None,
             error=str(watch.error) if watch is not None and watch.error is not None else None,
         ),
-        nodes=_nodes(watch.beats) if watch is not None else [],
         connections_possible=connections_possible_now(cluster),
+    )
+    if watch is not None and watch.error is None:
+        nodes = listed_nodes(watch.nodes, watch.beats, status.node_id, cluster.identity, node_state(status))
+        return msgspec.structs.replace(status, nodes=nodes)
+    return status
+
+
+def node_state(status: ClusterStatus) -> NodeState:
+    """Return what this node tells the others about its state."""
+    return NodeState(
+        state=status.state,
+        workers=len(status.workers),
+        ready=_serving(status),
+        connections=_connections(status),
+        problems="\n".join(status.problems)[:MAX_PROBLEMS_LENGTH],
     )
 
 
 def summary(status: ClusterStatus) -> str:
     """Return the state of the cluster on one line."""
-    serving = sum(worker.state == "ready" for worker in status.workers)
-    connections = sum(worker.connections or 0 for worker in status.workers)
-    parts = [status.state, f"{serving} of {count(len(status.workers), 'worker')}", count(connections, "connection")]
+    serving = f"{_serving(status)} of {count(len(status.workers), 'worker')}"
+    parts = [status.state, serving, count(_connections(status), "connection")]
     return ", ".join([*parts, *status.problems, *status.warnings])
 
 
-def _nodes(beats: Iterable[Heartbeat]) -> list[NodeStatus]:
-    of_node: dict[str, list[Heartbeat]] = {}
-    for beat in beats:
-        of_node.setdefault(beat.node_id, []).append(beat)
-    return [
-        NodeStatus(node_id=node_id, workers=len(own), connections=sum(beat.connections for beat in own))
-        for node_id, own in sorted(of_node.items())
-    ]
+def _serving(status: ClusterStatus) -> int:
+    return sum(worker.state == "ready" for worker in status.workers)
+
+
+def _connections(status: ClusterStatus) -> int:
+    return sum(worker.connections or 0 for worker in status.workers)
 
 
 def _process(child: Child[Service] | None) -> ProcessStatus | None:

@@ -8,7 +8,7 @@ import os
 from wsd.supervisor.alerts.watch import AlertWatch
 from wsd.supervisor.cluster import Cluster
 from wsd.supervisor.control.server import ControlServer
-from wsd.supervisor.control.status_report import report, summary
+from wsd.supervisor.control.status_report import node_state, report, summary
 from wsd.supervisor.counts import count
 from wsd.supervisor.deploys.operations import Operations
 from wsd.supervisor.launch.banner import banner
@@ -34,6 +34,7 @@ async def serve(cluster: Cluster, saved: SavedState, console: Console) -> None:
     systemd = Systemd(os.environ)
     operations = Operations()
     supervisor = Supervisor(cluster, operations, saved, console.say)
+    cluster.describe = lambda: node_state(report(cluster, operations))
     signals = Signals(cluster, operations, supervisor.stop, systemd)
     log = cluster.state_dir.log("supervisor")
 

@@ -1,12 +1,8 @@
 """The supervisor's view of Redis: the heartbeats of its workers, and the lease that keeps a node id unique."""
 
-import json
 import logging
-import os
-import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
@@ -14,23 +10,27 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
-from wsd.supervisor import quoting
-from wsd.supervisor.machine.procfs import boot_id
 from wsd.supervisor.monitoring.redis_errors import RedisUnusableError, redis_errors, role_problem
+from wsd.supervisor.nodes.records import GONE_SECONDS, NodeIdentity, NodeRecord, NodeState, SeenNode, seen_nodes
 from wsd.supervisor.processes.clock import AwakeClock
 from wsd.worker.contract.heartbeat import Heartbeat
-from wsd.worker.contract.redis_keys import LIVE_WORKERS_KEY, heartbeat_key, node_key
+from wsd.worker.contract.redis_keys import LIVE_WORKERS_KEY, NODES_KEY, heartbeat_key, node_key
 
 logger = logging.getLogger(__name__)
 
-# Take or renew the lease and return nothing, or return the holder if another owner has it.
-# KEYS: the lease; ARGV: owner, holder (JSON), ttl in ms.
+# Take or renew the lease and return nothing, or return the record of the holder if another owner has it.
+# KEYS: the lease, the index of nodes. ARGV: owner, record (JSON), ttl in ms, node id, and how many ms a node that is
+# gone stays in the index.
 LEASE_SCRIPT = """
 local held = redis.call('GET', KEYS[1])
 if held and cjson.decode(held).owner ~= ARGV[1] then
     return held
 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', KEYS[2], now + ARGV[3], ARGV[4])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[5])
 return false
 """
 
@@ -42,6 +42,7 @@ class RedisWatch:
     - `answered_at`: when Redis last answered, also with an error, by the clock of the watch;
     - `other_holder`: the host and pid that hold the lease of our node id, or None while we hold it;
     - `beats`: the heartbeats of all workers of all nodes at the last `survey`;
+    - `nodes`: the nodes at the last `survey`, also those that have been gone for up to GONE_SECONDS;
     - `info`: what Redis reported about its memory and its disk (INFO) at the last `survey`.
     """
 
@@ -52,11 +53,14 @@ class RedisWatch:
         connect_timeout: float,
         timeout: float,
         node_id: str,
-        state_dir: Path,
+        identity: NodeIdentity,
+        describe: Callable[[], NodeState],
         lease_ttl: float,
         clock: AwakeClock,
     ) -> None:
         """Prepare the connection; `greet` opens it. Times are in seconds.
+
+        The record of the node consists of `identity` and of what `describe` returns at each look.
 
         Raises ValueError when the URL is malformed.
         """
@@ -65,6 +69,7 @@ class RedisWatch:
         self.answered_at = clock.now()
         self.other_holder: str | None = None
         self.beats: list[Heartbeat] = []
+        self.nodes: list[SeenNode] = []
         self.info: Mapping[str, Any] = {}
         self._node_id = node_id
         self._redis = Redis.from_url(
@@ -73,10 +78,8 @@ class RedisWatch:
         self._lease = self._redis.register_script(LEASE_SCRIPT)
         self._lease_ms = int(lease_ttl * 1000)
         self._node_key = node_key(node_id)
-        host = socket.gethostname()
-        # The lock of the state directory admits one supervisor at a time, so a lease that a crash of ours left is ours.
-        self._owner = f"{host}:{boot_id()}:{quoting.encodable(state_dir)}"
-        self._holder = json.dumps({"owner": self._owner, "host": host, "pid": os.getpid()})
+        self._identity = identity
+        self._describe = describe
 
     async def greet(self) -> None:
         """Connect for the first time, and take the lease of the node id unless there is an `other_holder`.
@@ -90,6 +93,16 @@ class RedisWatch:
         except RedisUnusableError as exc:
             self.error = exc
             raise
+
+    async def take_lease(self) -> None:
+        """Try once more to take the lease of the node id. Raises RedisUnusableError."""
+        with redis_errors():
+            await self._hold_lease()
+
+    async def lease_left(self) -> float:
+        """Return the seconds until the lease of the node id ends, 0 without a lease. Raises RedisUnusableError."""
+        with redis_errors():
+            return max(0.0, await self._redis.pttl(self._node_key) / 1000)
 
     async def _check_role(self) -> None:
         try:
@@ -130,14 +143,15 @@ class RedisWatch:
         return beats
 
     async def survey(self) -> None:
-        """Read `beats` and `info`: they change slowly, or concern other nodes. They are empty when Redis fails."""
+        """Read `beats`, `nodes` and `info`: they change slowly, or concern other nodes. Empty when Redis fails."""
         try:
             with redis_errors():
                 live: Any = await self._redis.zrange(LIVE_WORKERS_KEY, 0, -1)
                 self.beats = list((await self._heartbeats([worker_id.decode() for worker_id in live])).values())
+                self.nodes = await self._seen_nodes()
                 self.info = {**await self._redis.info("memory"), **await self._redis.info("persistence")}
         except RedisUnusableError:
-            self.beats, self.info = [], {}
+            self.beats, self.nodes, self.info = [], [], {}
 
     async def close(self, *, keep_lease: bool = False) -> None:
         """Return the lease, unless `keep_lease` or Redis does not answer, and disconnect."""
@@ -147,20 +161,37 @@ class RedisWatch:
                     await self._hold_lease()
                     if self.other_holder is None:
                         await self._redis.delete(self._node_key)
+                        await self._redis.zrem(NODES_KEY, self._node_id)
         except RedisUnusableError as exc:
             logger.info("the lease of the node id is left to expire: %s", exc)
         await self._redis.aclose()
 
     async def _hold_lease(self) -> None:
-        held = await self._lease(keys=[self._node_key], args=[self._owner, self._holder, self._lease_ms])
+        record = NodeRecord.of(self._identity, self._describe(), self._lease_ms)
+        arguments: list[str | int] = [self._identity.owner, record.to_json(), self._lease_ms, self._node_id, GONE_SECONDS * 1000]
+        held = await self._lease(keys=[self._node_key, NODES_KEY], args=arguments)
         if held is None:
             self.other_holder = None
             return
         try:
-            holder = json.loads(held)
-            self.other_holder = f"host {holder['host']} (pid {holder['pid']})"
-        except (ValueError, KeyError, TypeError, RecursionError):  # not written by wsd
+            holder = NodeRecord.from_json(held)
+            self.other_holder = f"host {holder.host} (pid {holder.pid})"
+        except ValueError:  # not written by wsd
             self.other_holder = "an unknown host"
+
+    async def _seen_nodes(self) -> list[SeenNode]:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.zrange(NODES_KEY, 0, -1, withscores=True)
+            (seconds, micros), found = await pipe.execute()
+        expiries = [(node_id.decode(errors="replace"), float(expires_ms)) for node_id, expires_ms in found]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for node_id, _ in expiries:
+                pipe.get(node_key(node_id))
+                pipe.pttl(node_key(node_id))
+            answers = await pipe.execute()
+        leases = zip(answers[::2], answers[1::2], strict=True)
+        return seen_nodes(seconds * 1000 + micros / 1000, expiries, leases)
 
     async def _heartbeats(self, worker_ids: Sequence[str]) -> dict[str, Heartbeat]:
         if not worker_ids:

@@ -47,7 +47,7 @@ CASES: dict[str, list[list[str]]] = {
         ["--no-such", HOSTILE],
         [HOSTILE],
     ],
-    "status": [[], ["--json"], ["--state-dir", OTHER_STATE]],
+    "status": [[], ["--json"], ["--nodes"], ["--live"], ["--state-dir", OTHER_STATE]],
     "stop": [["--state-dir", OTHER_STATE], ["--timeout", HOSTILE]],
     "restart": [["9"], [HOSTILE]],
     "scale": [[HOSTILE]],

@@ -1,5 +1,6 @@
 """Warnings come before a node or its Redis is full, and the status shows other nodes."""
 
+import json
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -109,4 +110,26 @@ async def test_all_nodes_that_share_a_redis_are_seen(tmp_path: Path) -> None:
         expected = [("one", 1, 0), ("two", 2, 1)]
         await eventually(lambda: [(n.node_id, n.workers, n.connections) for n in one.status().nodes] == expected)
         assert "two: 2 workers, 1 connection" in one.wsd("status").stdout
+        shown = one.wsd("status", "--nodes")
+        assert (shown.returncode, shown.stdout.count("HEALTHY")) == (0, 2)
+        assert "one (this one)" in shown.stdout
+        assert two.status().websocket_url in shown.stdout
+        listed = json.loads(one.wsd("status", "--nodes", "--json").stdout)
+        assert [(node["node_id"], node["is_this_node"]) for node in listed] == [("one", True), ("two", False)]
         await client.close()
+        two.kill()
+        await eventually(lambda: one.status().nodes[1].state == "gone")
+        shown = one.wsd("status", "--nodes")
+        assert (shown.returncode, shown.stdout.count("GONE")) == (1, 1)
+
+
+async def test_a_node_of_the_same_name_waits_for_the_lease_of_one_that_is_gone(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    arguments = ("--workers", "1", "--node-id", "pod-1", "--redis-url")
+    with valkey(tmp_path / "redis", unused_port()) as url:
+        with Cluster(tmp_path / "first", *arguments, url, config=QUICK) as first:
+            first.kill()
+        with Cluster(tmp_path / "second", *arguments, url, config=QUICK) as second:
+            assert "waiting up to" in second.output
+            assert [node.node_id for node in second.status().nodes] == ["pod-1"]

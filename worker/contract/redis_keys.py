@@ -20,8 +20,15 @@ def probe_key(channel: str) -> str:
 
 
 def node_key(node_id: str) -> str:
-    """Name the lease of a node, which keeps a second node from running with the same NODE_ID."""
+    """Name the lease of a node, which keeps a second node from running with the same NODE_ID.
+
+    Its value is what the node tells about itself.
+    """
     return "{wsd}:node:" + node_id
+
+
+NODES_KEY = "{wsd}:nodes"
+"""Sorted set: node ids by the time when the lease of each ends (milliseconds since the epoch)."""
 
 
 SESSIONS_KEY = "{wsd}:sessions"
