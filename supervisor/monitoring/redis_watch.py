@@ -168,7 +168,13 @@ class RedisWatch:
 
     async def _hold_lease(self) -> None:
         record = NodeRecord.of(self._identity, self._describe(), self._lease_ms)
-        arguments: list[str | int] = [self._identity.owner, record.to_json(), self._lease_ms, self._node_id, GONE_SECONDS * 1000]
+        arguments: list[str | int] = [
+            self._identity.owner,
+            record.to_json(),
+            self._lease_ms,
+            self._node_id,
+            GONE_SECONDS * 1000,
+        ]
         held = await self._lease(keys=[self._node_key, NODES_KEY], args=arguments)
         if held is None:
             self.other_holder = None
