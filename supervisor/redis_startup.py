@@ -7,8 +7,10 @@ from collections.abc import Callable
 from wsd.supervisor.cluster import Cluster
 from wsd.supervisor.config.redis_url import redacted
 from wsd.supervisor.errors import StartError
+from wsd.supervisor.monitoring.redis_client import sentinels_of
 from wsd.supervisor.monitoring.redis_errors import RedisUnusableError
 from wsd.supervisor.monitoring.redis_watch import RedisWatch
+from wsd.worker.contract.redis_address import shown as place
 
 logger = logging.getLogger(__name__)
 
@@ -34,15 +36,23 @@ async def connect_redis(cluster: Cluster, say: Callable[[str], None]) -> None:
             describe=cluster.describe,
             lease_ttl=2 * config.health.heartbeat_timeout,
             clock=cluster.clock,
+            sentinels=sentinels_of(config.redis, cluster.redis_url),
         )
     except ValueError as exc:
         raise StartError(f"redis.url {shown} is malformed: {exc}") from None
+    except OSError as exc:
+        raise StartError(f"redis.url {shown} names files of TLS that cannot be read: {exc}") from None
     cluster.redis_watch = watch
     try:
         await watch.greet()
     except RedisUnusableError as exc:
         if exc.wrong_server is not None:
             raise StartError(f"REDIS_URL {shown} {exc.wrong_server}") from None
+        if exc.is_auth_error and watch.sentinels is not None and watch.sentinels.current is None:
+            raise StartError(
+                f"{exc}; check redis.sentinel_username and redis.sentinel_password, "
+                "which are those of the Sentinels, and not of REDIS_URL"
+            ) from None
         if exc.is_auth_error:
             raise StartError(
                 f"{shown} refuses us: {exc}; check the user of REDIS_URL, its password and its permissions"
@@ -58,7 +68,9 @@ async def connect_redis(cluster: Cluster, say: Callable[[str], None]) -> None:
             "give this one another with --node-id"
         )
     if config.redis.url:
-        say(f"{'Redis':<9} {shown}")
+        sentinels = watch.sentinels
+        primary = f", primary {place(sentinels.current)}" if sentinels is not None and sentinels.current else ""
+        say(f"{'Redis':<9} {shown}{primary}")
 
 
 async def _wait_for_lease(cluster: Cluster, watch: RedisWatch, say: Callable[[str], None]) -> None:

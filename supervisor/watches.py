@@ -47,6 +47,8 @@ class Watches:
         """Replace processes that are not well."""
         cluster = self._cluster
         interval = cluster.config.health.heartbeat_interval
+        if cluster.redis_watch is not None and cluster.redis_watch.sentinels is not None:
+            self.start(cluster.redis_watch.sentinels.follow(), "sentinels")
         cluster.health_watch = HealthWatch(cluster.children, cluster.redis_watch, limits(cluster.config), interval)
         self.start(cluster.health_watch.run(), "health")
 

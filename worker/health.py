@@ -7,6 +7,7 @@ from msgspec import UNSET, Struct, UnsetType
 from wsd.worker.broker.circuit_breaker import BreakerState
 from wsd.worker.broker.message_broker import BrokerHealth, Mode
 from wsd.worker.contract.heartbeat import Heartbeat, WorkerState
+from wsd.worker.contract.redis_address import Place, shown
 
 CONSEQUENCES = {
     Mode.FALLBACK: "messages stay on this node",
@@ -34,6 +35,7 @@ class WebSocketHealth(Struct, frozen=True, kw_only=True):
     mode: Mode
     breaker: BreakerState
     loop_lag: float  # seconds, the worst since the last heartbeat
+    redis_primary: str | UnsetType = UNSET  # host:port that the Sentinels name
 
 
 class WorkerHealth(Struct, frozen=True, kw_only=True):
@@ -51,9 +53,19 @@ class WorkerHealth(Struct, frozen=True, kw_only=True):
 
 
 def judge(
-    beat: Heartbeat, broker: BrokerHealth, *, running: bool, store_healthy: bool, sessions: int, workers: int
+    beat: Heartbeat,
+    broker: BrokerHealth,
+    *,
+    running: bool,
+    store_healthy: bool,
+    sessions: int,
+    workers: int,
+    primary: Place | None = None,
 ) -> WorkerHealth:
-    """Judge a worker. `running`: whether its background work runs; `sessions`, `workers`: in the whole cluster."""
+    """Judge a worker. `running`: whether its background work runs; `sessions`, `workers`: in the whole cluster.
+
+    `primary`: the server that the Sentinels name, None without Sentinels.
+    """
     broker_healthy = broker.mode in (Mode.MEMORY, Mode.DISTRIBUTED)
     degraded = not (broker_healthy and store_healthy)
     reason: str | UnsetType = UNSET
@@ -83,6 +95,7 @@ def judge(
             mode=broker.mode,
             breaker=broker.breaker,
             loop_lag=beat.loop_lag,
+            redis_primary=shown(primary) if primary is not None else UNSET,
         ),
         heartbeat=beat,
         reason=reason,

@@ -25,6 +25,9 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from wsd.worker.contract.redis_address import sentinel_address
+from wsd.worker.contract.sentinels.primary_connection import leading_to_primary
+from wsd.worker.contract.sentinels.sentinels import Sentinels
 from wsd.worker.errors import RedisFailure, RedisUnavailableError
 
 __all__ = [
@@ -38,8 +41,10 @@ __all__ = [
 ]
 
 
-def open_redis(url: str, *, connect_timeout: float, timeout: float | None) -> Redis:
+def open_redis(url: str, *, connect_timeout: float, timeout: float | None, sentinels: Sentinels | None = None) -> Redis:
     """Make a client with a pool of its own. Nothing is connected yet. The timeouts are in seconds; None is no limit.
+
+    `sentinels`: those of a URL that names Sentinels, to share what they say. Without them the client has its own.
 
     The client never repeats a command by itself: a publish whose answer was lost may have been carried out, and would
     be delivered twice.
@@ -47,14 +52,21 @@ def open_redis(url: str, *, connect_timeout: float, timeout: float | None) -> Re
     A client without a timeout is for listening, and for callers that limit the time themselves. It speaks RESP2,
     with which redis-py takes 5 us for a message; with RESP3 it takes 11, since it formats each message for a log.
 
-    Raises ValueError for a malformed URL.
+    Raises ValueError for a malformed URL, OSError for files of TLS that Sentinels need and that cannot be read.
     """
+    address = sentinel_address(url)
+    if address is not None:
+        url = address.server_url(address.sentinels[0])  # in the place of the primary, which each connection asks for
+        sentinels = sentinels or Sentinels(address, timeout=connect_timeout)
     options: dict[str, Any] = {"protocol": 2} if timeout is None else {}
     redis: Redis = Redis.from_url(
         url, socket_connect_timeout=connect_timeout, socket_timeout=timeout, retry=Retry(NoBackoff(), 0), **options
     )
     pool = redis.connection_pool
-    pool.connection_class = _packing_in_c(pool.connection_class)  # type: ignore[arg-type]
+    connection_class = _packing_in_c(pool.connection_class)  # type: ignore[arg-type]
+    if address is not None and sentinels is not None:
+        connection_class = leading_to_primary(connection_class, sentinels)
+    pool.connection_class = connection_class
     return redis
 
 

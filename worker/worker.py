@@ -7,8 +7,11 @@ import signal
 from wsd.worker.assembly import build_backend, build_parts
 from wsd.worker.backend.roster import Roster
 from wsd.worker.backend.shared_memory import SharedMemory
+from wsd.worker.background.containment import run_repeatedly
 from wsd.worker.contract.environment import WorkerEnv
+from wsd.worker.contract.events import EVENT
 from wsd.worker.contract.heartbeat import WorkerState
+from wsd.worker.contract.redis_address import Place, shown
 from wsd.worker.health import WorkerHealth, judge
 from wsd.worker.heartbeat import HeartbeatTask, Load
 from wsd.worker.logs import get_logger
@@ -128,13 +131,22 @@ class Worker:
             store_healthy=self.parts.sessions.keeper.healthy and (self.heartbeat.redis_healthy or not self.distributed),
             sessions=totals.sessions,
             workers=totals.workers,
+            primary=self.backend.sentinels.current if self.backend.sentinels is not None else None,
         )
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.parts.run(), name="manager")
+            if (sentinels := self.backend.sentinels) is not None:
+                sentinels.on_switch = self._primary_switched
+                tasks.create_task(run_repeatedly(sentinels.follow, "news of the Sentinels"), name="sentinels")
             await self.parts.wait_until_ready()
             tasks.create_task(self.heartbeat.run(), name="heartbeat")
+
+    def _primary_switched(self, old: Place, new: Place) -> None:
+        """Treat the old primary as away, whatever it still answers. Its connections are dropped already."""
+        logger.warning("the Sentinels name another primary: %s in place of %s", shown(new), shown(old), extra=EVENT)
+        self.backend.broker.suspect(f"the Sentinels name another primary, {shown(new)}")
 
     def _ended(self, tasks: asyncio.Task[None]) -> None:
         """End the process if the background work has failed. Otherwise it would look alive and do nothing."""

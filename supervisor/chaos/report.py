@@ -18,7 +18,7 @@ from wsd.supervisor.state_dir.directory import StateDir
 
 def run_and_report(loaded: Loaded, settings: ChaosSettings, *, as_json: bool) -> ExitCode:
     """Run the faults, print the verdict and return the exit code. Raises CommandError."""
-    chaos = ChaosRun(StateDir(loaded.state_dir), loaded.config.redis.url, settings)
+    chaos = ChaosRun(StateDir(loaded.state_dir), loaded.config.redis, settings)
     verdict = asyncio.run(_run_with_progress(chaos, settings))
     if as_json:
         show_json(msgspec.to_builtins(verdict))

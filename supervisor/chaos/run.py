@@ -14,10 +14,12 @@ from wsd.supervisor.chaos.clients import ChaosClient, Publisher, Subscriber
 from wsd.supervisor.chaos.faults import Fault, Injector, Planned, pick, plan, possible
 from wsd.supervisor.chaos.survey import look
 from wsd.supervisor.chaos.verdict import ChaosVerdict, Ledger, discrepancies
+from wsd.supervisor.config.settings import RedisConfig
 from wsd.supervisor.control.client import ControlClient, upgrade_and_wait
 from wsd.supervisor.control.status import ClusterStatus
 from wsd.supervisor.errors import CommandError
 from wsd.supervisor.state_dir.directory import StateDir
+from wsd.worker.contract.sentinels.connection import SentinelError
 
 READY_SECONDS = 20.0
 """Time limit for all clients to connect and subscribe."""
@@ -59,8 +61,8 @@ class ChaosProgress:
 class ChaosRun:
     """One run against a running cluster."""
 
-    def __init__(self, state_dir: StateDir, redis_url: str, settings: ChaosSettings) -> None:
-        """Prepare a run.
+    def __init__(self, state_dir: StateDir, redis: RedisConfig, settings: ChaosSettings) -> None:
+        """Prepare a run. `redis` says how the cluster reaches its Redis.
 
         Raises NotRunningError without a running cluster, CommandError when the cluster is not healthy.
         """
@@ -72,7 +74,8 @@ class ChaosRun:
         status = self._status()
         if status.state != "healthy":
             raise CommandError(f"the cluster is {status.state} at the start: {'; '.join(status.problems)}")
-        self._redis_url = redis_url or (status.redis.url or "")
+        self._redis = redis
+        self._redis_url = redis.url or (status.redis.url or "")
         run = f"{time.time_ns() // 1_000_000:x}"  # keeps messages and users of an earlier run apart
         channels = [f"chaos:{run}:{number}" for number in range(settings.publishers)]
         readers = [f"chaos-{run}-s{number}" for number in range(settings.subscribers)]
@@ -219,12 +222,14 @@ class ChaosRun:
     def _kill_listeners(self) -> None:
         import redis  # noqa: PLC0415 - takes 40 ms, and only this fault needs it
 
+        from wsd.supervisor.monitoring.redis_client import server_url  # noqa: PLC0415
         from wsd.supervisor.monitoring.redis_errors import unusable  # noqa: PLC0415
 
         try:
-            with redis.Redis.from_url(self._redis_url, socket_timeout=2, socket_connect_timeout=2) as client:
+            url = asyncio.run(server_url(self._redis, self._redis_url))
+            with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
                 client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-        except redis.RedisError as exc:
+        except (redis.RedisError, SentinelError, OSError) as exc:
             error = unusable(exc)
             raise CommandError(f"{error.summary}: {error}") from None
 

@@ -45,7 +45,8 @@ def print_status(status: ClusterStatus) -> None:
     fitted_table.print_table(COLUMNS, rows)
     redis = status.redis
     reachable = "reachable" if redis.reachable else f"not reachable ({redis.error})"
-    _line(Text(shown(f"redis: {redis.url}, {reachable}" if redis.url else "redis: none")))
+    primary = f", primary {redis.primary}" if redis.primary else ""
+    _line(Text(shown(f"redis: {redis.url}{primary}, {reachable}" if redis.url else "redis: none")))
     if status.dashboard_url:
         _line(Text(shown(f"dashboard: {status.dashboard_url}")))
     if len(status.nodes) > 1:

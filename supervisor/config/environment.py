@@ -8,7 +8,12 @@ from wsd.supervisor.config.wording import did_you_mean
 from wsd.supervisor.machine.identity import MARK
 from wsd.worker.contract.environment import INTERNAL_ENV_NAMES
 
-FIXED_ENV_NAMES = {"REDIS_URL": ("redis", "url"), "NODE_ID": ("cluster", "node_id")}
+FIXED_ENV_NAMES = {
+    "REDIS_URL": ("redis", "url"),
+    "REDIS_SENTINEL_USERNAME": ("redis", "sentinel_username"),
+    "REDIS_SENTINEL_PASSWORD": ("redis", "sentinel_password"),
+    "NODE_ID": ("cluster", "node_id"),
+}
 """Variables that are read for a setting beside the name that `env_name` gives it."""
 
 PUBLISHER_ENV_NAMES = frozenset({"WSD_URL", "WSD_API_KEY"})

@@ -35,6 +35,7 @@ PATH_KEYS = {
 one."""
 
 SECRET_KEYS = {
+    ("redis", "sentinel_password"),
     ("security", "api_key"),
     ("security", "jwt_secret"),
     ("webhooks", "secret"),

@@ -3,6 +3,8 @@
 import re
 from urllib.parse import parse_qsl, urlsplit
 
+from wsd.worker.contract.redis_address import SCHEMES, leads_to_sentinels, sentinel_address
+
 _YES_OR_NO = r"(?i:0|1|f|t|false|true|n|y|no|yes)"
 _SECONDS = r"\d{1,9}(\.\d{1,9})?"
 _ANY = r"(?s:.+)"
@@ -42,8 +44,15 @@ def redis_url_problem(url: str) -> str | None:
 
     The text repeats no part of the URL, since each part may belong to a password.
     """
+    if leads_to_sentinels(url):
+        try:
+            found = sentinel_address(url)
+        except ValueError as exc:
+            return str(exc)
+        assert found is not None
+        return _option_problem(found.query.removeprefix("?"), OPTIONS | TLS_OPTIONS if found.tls else OPTIONS)
     if not re.match(r"(rediss?://|unix://)", url):
-        return "must begin with redis://, rediss:// or unix://"
+        return "must begin with redis://, rediss:// or unix://, or with redis+sentinel:// or rediss+sentinel://"
     address, _, query = url.partition("://")[2].partition("?")
     if not url.startswith("unix://") and "@" in re.sub(r"^[^/#]*", "", address):
         return "has a password with / or #: write them as %2F and %23"
@@ -86,7 +95,9 @@ def redacted(url: str) -> str:
         user, colon, _ = secret.partition(":")
         shown = f"{user}:***@" if colon else "***@"
     place, mark, query = rest.partition("?")
-    if not re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*)(:[0-9]*)?", re.split("[/#]", place, maxsplit=1)[0]):
+    hosts = re.split("[/#]", place, maxsplit=1)[0]
+    listed = hosts.split(",") if scheme in SCHEMES else [hosts]
+    if not all(re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*)(:[0-9]*)?", host) for host in listed):
         return f"{scheme}://***"  # the text in place of the port may be a password
     values = "&".join(
         re.sub(r"^(?!(?:db|protocol)=)([^=]*)=.*", r"\1=***", part, flags=re.DOTALL) for part in query.split("&")

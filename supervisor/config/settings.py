@@ -45,6 +45,8 @@ class ClusterConfig(Section, frozen=True):
 
 class RedisConfig(Section, frozen=True):
     url: str = ""
+    sentinel_username: str = ""
+    sentinel_password: str = ""
     embedded: bool = True
     max_memory: PositiveCount = 268_435_456
     connect_timeout: Seconds = 1.0

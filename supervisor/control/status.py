@@ -33,6 +33,7 @@ class RedisStatus(Struct, frozen=True, kw_only=True):
     embedded: bool
     reachable: bool
     error: str | None = None
+    primary: str | None = None  # host:port of the primary that the Sentinels name; null where the URL names none
 
 
 class NodeStatus(Struct, frozen=True, kw_only=True):

@@ -15,12 +15,14 @@ from wsd.supervisor.control.problems import connections_possible_now, problems, 
 from wsd.supervisor.control.status import ClusterStatus, ProcessStatus, RedisStatus, WorkerStatus
 from wsd.supervisor.counts import count
 from wsd.supervisor.deploys.operations import Operations
+from wsd.supervisor.monitoring.redis_watch import RedisWatch
 from wsd.supervisor.nodes.records import NodeState
 from wsd.supervisor.processes.children import Child
 from wsd.supervisor.processes.service import Service
 from wsd.supervisor.services.nginx import NginxService
 from wsd.supervisor.services.valkey import ValkeyService
 from wsd.supervisor.services.worker import WorkerService
+from wsd.worker.contract.redis_address import shown
 
 MAX_PROBLEMS_LENGTH = 2000
 """The most text about its problems that a node tells the others, in characters."""
@@ -65,6 +67,7 @@ def report(cluster: Cluster, operations: Operations) -> ClusterStatus:
             embedded=bool(cluster.redis_url) and not cluster.config.redis.url,
             reachable=watch is not None and watch.error is None,
             error=str(watch.error) if watch is not None and watch.error is not None else None,
+            primary=_primary(watch),
         ),
         connections_possible=connections_possible_now(cluster),
     )
@@ -83,6 +86,11 @@ def node_state(status: ClusterStatus) -> NodeState:
         connections=_connections(status),
         problems="\n".join(status.problems)[:MAX_PROBLEMS_LENGTH],
     )
+
+
+def _primary(watch: RedisWatch | None) -> str | None:
+    current = watch.sentinels.current if watch is not None and watch.sentinels is not None else None
+    return shown(current) if current is not None else None
 
 
 def summary(status: ClusterStatus) -> str:

@@ -14,6 +14,8 @@ def banner(cluster: Cluster, status: ClusterStatus, *, is_kept: bool) -> list[st
     kind = f"embedded Valkey ({redis.url})" if redis.embedded else redis.url or "none: every worker stands alone"
     if redis.url and not redis.reachable:
         kind = f"{redis.url} (not reachable yet)"
+    elif redis.primary:
+        kind = f"{redis.url}, primary {redis.primary}"
     option = (
         f" --state-dir {status.state_dir}"
         if cluster.loaded.state_dir != (cluster.loaded.here / ".wsd").resolve()

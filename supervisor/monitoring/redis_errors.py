@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from redis.exceptions import (
     AskError,
@@ -22,6 +23,8 @@ from redis.exceptions import (
 )
 
 from wsd.worker.contract.errors import WsdError
+from wsd.worker.contract.redis_address import SENTINEL_PORT, shown
+from wsd.worker.contract.sentinels.connection import SentinelError
 
 
 class RedisUnusableError(WsdError):
@@ -67,7 +70,7 @@ def redis_errors() -> Iterator[None]:
     failure = None
     try:
         yield
-    except (RedisError, OSError) as exc:  # TimeoutError is an OSError
+    except (RedisError, SentinelError, OSError) as exc:  # TimeoutError is an OSError
         failure = exc
     if task is not None and task.cancelling() > cancellations:
         raise asyncio.CancelledError
@@ -76,8 +79,11 @@ def redis_errors() -> Iterator[None]:
 
 
 def unusable(exc: Exception) -> RedisUnusableError:
-    """Say what an error of redis-py means."""
+    """Say what an error of redis-py means, or a SentinelError, which redis-py wraps in an error of its own."""
     text = str(exc) or type(exc).__name__
+    sentinels = exc if isinstance(exc, SentinelError) else exc.__cause__
+    if isinstance(sentinels, SentinelError):
+        return _of_sentinels(sentinels)
     problem = _wrong_server(exc)
     if problem is None and not _is_answer(exc):
         return RedisUnusableError(text, summary="Redis does not answer", has_answered=False)
@@ -95,16 +101,42 @@ def unusable(exc: Exception) -> RedisUnusableError:
     )
 
 
-def role_problem(info: Mapping[str, Any]) -> str | None:
-    """Say why a server cannot be the Redis of a cluster, given its INFO (sections server and replication), or None."""
+def _of_sentinels(error: SentinelError) -> RedisUnusableError:
+    if error.known is not None:
+        return RedisUnusableError(
+            str(error), summary="the Sentinels do not know the primary", wrong_server=f"names no primary: {error}"
+        )
+    if error.refused:
+        summary = "a Sentinel refuses us: redis.sentinel_username or redis.sentinel_password is missing or wrong"
+        return RedisUnusableError(str(error), summary=summary, is_auth_error=True)
+    return RedisUnusableError(str(error), summary="no Sentinel names a primary", has_answered=False)
+
+
+def role_problem(info: Mapping[str, Any], url: str = "") -> str | None:
+    """Say why a server cannot be the Redis of a cluster, or None.
+
+    `info` is its INFO, of the sections server and replication, and sentinel for a Sentinel. `url` leads to it.
+    """
     if info.get("redis_mode") == "cluster":
         return "leads to a Redis Cluster, which wsd does not support: name a single Redis or Valkey"
     if info.get("redis_mode") == "sentinel":
-        return "leads to a Sentinel: name the primary that it watches"
+        return f"leads to a Sentinel: name the primary that it watches, as {_sentinel_url(info, url)}"
     if info.get("role") in ("slave", "replica"):
         primary = f"{info.get('master_host')}:{info.get('master_port')}"
         return f"leads to a replica, which stores nothing: name its primary, {primary}"
     return None
+
+
+def _sentinel_url(info: Mapping[str, Any], url: str) -> str:
+    """Return the URL to use in place of one that leads to a Sentinel, without its password: that may be another one."""
+    names = [value["name"] for key, value in info.items() if re.fullmatch("master[0-9]+", key) and "name" in value]
+    try:
+        parts = urlsplit(url)
+        place = shown((parts.hostname or "HOST", parts.port or SENTINEL_PORT))
+    except ValueError:
+        place = "HOST:PORT"
+    scheme = "rediss" if url.startswith("rediss:") else "redis"
+    return " or ".join(f"{scheme}+sentinel://{place}/{name}" for name in names or ["NAME"])
 
 
 def _wrong_server(exc: Exception) -> str | None:

@@ -5,16 +5,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
+from wsd.supervisor.monitoring.redis_client import open_redis
 from wsd.supervisor.monitoring.redis_errors import RedisUnusableError, redis_errors, role_problem
 from wsd.supervisor.nodes.records import GONE_SECONDS, NodeIdentity, NodeRecord, NodeState, SeenNode, seen_nodes
 from wsd.supervisor.processes.clock import AwakeClock
+from wsd.worker.contract.events import EVENT
 from wsd.worker.contract.heartbeat import Heartbeat
+from wsd.worker.contract.redis_address import Place, shown
 from wsd.worker.contract.redis_keys import LIVE_WORKERS_KEY, NODES_KEY, heartbeat_key, node_key
+from wsd.worker.contract.sentinels.sentinels import Sentinels
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,8 @@ class RedisWatch:
     - `other_holder`: the host and pid that hold the lease of our node id, or None while we hold it;
     - `beats`: the heartbeats of all workers of all nodes at the last `survey`;
     - `nodes`: the nodes at the last `survey`, also those that have been gone for up to GONE_SECONDS;
-    - `info`: what Redis reported about its memory and its disk (INFO) at the last `survey`.
+    - `info`: what Redis reported about its memory and its disk (INFO) at the last `survey`;
+    - `sentinels`: those that name the primary, or None.
     """
 
     def __init__(
@@ -57,8 +59,9 @@ class RedisWatch:
         describe: Callable[[], NodeState],
         lease_ttl: float,
         clock: AwakeClock,
+        sentinels: Sentinels | None = None,
     ) -> None:
-        """Prepare the connection; `greet` opens it. Times are in seconds.
+        """Prepare the connection; `greet` opens it. Times are in seconds. `sentinels` are those of the URL.
 
         The record of the node consists of `identity` and of what `describe` returns at each look.
 
@@ -72,9 +75,11 @@ class RedisWatch:
         self.nodes: list[SeenNode] = []
         self.info: Mapping[str, Any] = {}
         self._node_id = node_id
-        self._redis = Redis.from_url(
-            url, socket_connect_timeout=connect_timeout, socket_timeout=timeout, retry=Retry(NoBackoff(), 0)
-        )
+        self.sentinels = sentinels
+        if sentinels is not None:
+            sentinels.on_switch = self._primary_switched
+        self._url = url
+        self._redis = open_redis(url, sentinels, connect_timeout=connect_timeout, timeout=timeout)
         self._lease = self._redis.register_script(LEASE_SCRIPT)
         self._lease_ms = int(lease_ttl * 1000)
         self._node_key = node_key(node_id)
@@ -107,10 +112,17 @@ class RedisWatch:
     async def _check_role(self) -> None:
         try:
             info = {**await self._redis.info("server"), **await self._redis.info("replication")}
+            if info.get("redis_mode") == "sentinel":
+                info |= await self._redis.info("sentinel")
         except ResponseError:
             return  # the Redis user may not call INFO; the first write will fail on a wrong server
-        if problem := role_problem(info):
+        if problem := role_problem(info, self._url):
             raise RedisUnusableError(problem, wrong_server=problem)
+
+    def _primary_switched(self, old: Place, new: Place) -> None:
+        """Note a failover. The connections to the old primary are dropped already."""
+        text = "the Sentinels name another primary: %s in place of %s"
+        logger.warning(text, shown(new), shown(old), extra=EVENT)
 
     async def look(self, worker_ids: Sequence[str]) -> dict[str, Heartbeat]:
         """Read the heartbeats of these workers, and renew the lease.

@@ -7,6 +7,7 @@ from wsd.worker.broker.memory_broker import InMemoryMessageBroker
 from wsd.worker.broker.message_broker import MessageBroker
 from wsd.worker.channels.presence import InMemoryPresence, Presence
 from wsd.worker.channels.receipts import Receipts
+from wsd.worker.contract.sentinels.sentinels import Sentinels
 from wsd.worker.hooks.memory_events import MAX_EVENTS, MemoryEventLog
 from wsd.worker.hooks.redis_events import RedisEventLog
 from wsd.worker.redis_client import Redis
@@ -29,6 +30,7 @@ class Backend:
     user_connections: UserConnections | None = None  # None: no other worker has connections that count
     heartbeat_redis: Redis | None = None  # where heartbeats go; None without Redis
     clients: Sequence[Redis] = ()  # everything that is to be closed in the end
+    sentinels: Sentinels | None = None  # that name the Redis; None where its URL names none
 
     @property
     def distributed(self) -> bool:

@@ -19,7 +19,7 @@ def redis_backend(env: WorkerEnv, roster: Roster) -> Backend:
 
     Raises ValueError for a malformed URL.
     """
-    clients = RedisClients(env.redis_connect_timeout)
+    clients = RedisClients(env)
     commands = clients.open(env.redis_url, env.redis_timeout)
     user_connections = None
     if env.max_connections_per_user:
@@ -37,4 +37,5 @@ def redis_backend(env: WorkerEnv, roster: Roster) -> Backend:
         user_connections=user_connections,
         heartbeat_redis=clients.open(env.redis_url, env.heartbeat_interval),
         clients=clients.opened,
+        sentinels=clients.sentinels,
     )

@@ -7,21 +7,37 @@ from wsd.worker.broker.redis_broker import RedisMessageBroker
 from wsd.worker.broker.redis_pubsub import RedisPubSub
 from wsd.worker.broker.spool import Spool
 from wsd.worker.contract.environment import WorkerEnv
+from wsd.worker.contract.redis_address import sentinel_address
 from wsd.worker.contract.redis_keys import worker_channel
+from wsd.worker.contract.sentinels.sentinels import Sentinels
 from wsd.worker.redis_client import Redis, open_redis
 
 
 class RedisClients:
-    """Opens clients, and remembers them so that they can be closed."""
+    """Opens clients, and remembers them so that they can be closed.
 
-    def __init__(self, connect_timeout: float) -> None:
-        """`connect_timeout`: seconds."""
+    `sentinels` are those that the URL of the Redis names, or None.
+    """
+
+    def __init__(self, env: WorkerEnv) -> None:
+        """Raises ValueError for a malformed URL, OSError for files of TLS that cannot be read."""
         self.opened: list[Redis] = []
-        self._connect_timeout = connect_timeout
+        self._connect_timeout = env.redis_connect_timeout
+        address = sentinel_address(env.redis_url)
+        self.sentinels = (
+            Sentinels(
+                address,
+                username=env.redis_sentinel_username,
+                password=env.redis_sentinel_password,
+                timeout=env.redis_connect_timeout,
+            )
+            if address is not None
+            else None
+        )
 
     def open(self, url: str, timeout: float | None) -> Redis:
         """Make a client. `timeout`: seconds to wait for an answer, None for no limit. Raises ValueError."""
-        client = open_redis(url, connect_timeout=self._connect_timeout, timeout=timeout)
+        client = open_redis(url, connect_timeout=self._connect_timeout, timeout=timeout, sentinels=self.sentinels)
         self.opened.append(client)
         return client
 

@@ -34,7 +34,8 @@ class WorkerEnv:
     """The configuration of one worker process, read from its environment. Times are in seconds, sizes in bytes.
 
     Every field has a default, so that an application also runs under a server without a supervisor. WORKER_ID, NODE_ID,
-    REDIS_URL, DISTRIBUTED_WEBSOCKET_ENABLED and WEBSOCKET_SESSION_TTL are public: people may set them by themselves.
+    REDIS_URL, REDIS_SENTINEL_USERNAME, REDIS_SENTINEL_PASSWORD, DISTRIBUTED_WEBSOCKET_ENABLED and WEBSOCKET_SESSION_TTL
+    are public: people may set them by themselves.
     """
 
     worker_id: str = _env(WORKER_ID, "")
@@ -75,6 +76,8 @@ class WorkerEnv:
 
     # Redis
     redis_url: str = _env("REDIS_URL", "")
+    redis_sentinel_username: str = _env("REDIS_SENTINEL_USERNAME", "", "redis.sentinel_username")
+    redis_sentinel_password: str = _env("REDIS_SENTINEL_PASSWORD", "", "redis.sentinel_password")
     distributed: bool = _env("DISTRIBUTED_WEBSOCKET_ENABLED", True)  # False: do not use redis_url
     fallback_url: str = _env("WSD_WORKER_FALLBACK_URL", "")  # the node's own Valkey, beside redis_url
     redis_connect_timeout: float = _env("WSD_WORKER_REDIS_CONNECT_TIMEOUT", 1.0, "redis.connect_timeout")

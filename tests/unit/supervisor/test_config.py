@@ -166,7 +166,10 @@ def test_the_configuration_describes_itself_as_toml_with_sources() -> None:
         ('[nginx]\ntrusted_proxies = ["any;"]\n', 'must hold addresses or networks, got "any;"'),
         ('[cluster]\nhost = "a; b"\n', 'cluster.host must be an address or a host name, got "a; b"'),
         ('[cluster]\nnode_id = "a b"\n', "cluster.node_id may hold letters, digits and . : _ - only"),
-        ('[redis]\nurl = "ftp://u:pw@h"\n', 'must begin with redis://, rediss:// or unix://, got "ftp://u:***@h"'),
+        (
+            '[redis]\nurl = "ftp://u:pw@h"\n',
+            "must begin with redis://, rediss:// or unix://, or with redis+sentinel://",
+        ),
         ("[health]\nheartbeat_timeout = 1.5\n", "must be at least twice health.heartbeat_interval"),
         ("[[cluster]]\nport = 1\n", "wsd.toml line 1: cluster must be a section, [cluster] in single brackets"),
         ("[[channels]]\n", "wsd.toml line 1: channels must be a section, [channels] in single brackets"),
