@@ -25,6 +25,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from wsd.worker.contract.host_names import looking_up_names
 from wsd.worker.contract.redis_address import sentinel_address
 from wsd.worker.contract.sentinels.primary_connection import leading_to_primary
 from wsd.worker.contract.sentinels.sentinels import Sentinels
@@ -63,7 +64,7 @@ def open_redis(url: str, *, connect_timeout: float, timeout: float | None, senti
         url, socket_connect_timeout=connect_timeout, socket_timeout=timeout, retry=Retry(NoBackoff(), 0), **options
     )
     pool = redis.connection_pool
-    connection_class = _packing_in_c(pool.connection_class)  # type: ignore[arg-type]
+    connection_class = _packing_in_c(looking_up_names(pool.connection_class))  # type: ignore[arg-type]
     if address is not None and sentinels is not None:
         connection_class = leading_to_primary(connection_class, sentinels)
     pool.connection_class = connection_class

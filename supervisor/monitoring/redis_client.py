@@ -8,6 +8,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from wsd.supervisor.config.settings import RedisConfig
+from wsd.worker.contract.host_names import looking_up_names
 from wsd.worker.contract.redis_address import sentinel_address
 from wsd.worker.contract.sentinels.primary_connection import leading_to_primary
 from wsd.worker.contract.sentinels.sentinels import Sentinels
@@ -42,8 +43,9 @@ def open_redis(url: str, sentinels: Sentinels | None, *, connect_timeout: float,
     redis: Redis = Redis.from_url(
         url, socket_connect_timeout=connect_timeout, socket_timeout=timeout, retry=Retry(NoBackoff(), 0)
     )
+    pool = redis.connection_pool
+    pool.connection_class = looking_up_names(pool.connection_class)
     if address is not None and sentinels is not None:
-        pool = redis.connection_pool
         pool.connection_class = leading_to_primary(pool.connection_class, sentinels)
     return redis
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wsd.worker.contract.errors import WsdError
+from wsd.worker.contract.host_names import open_stream
 from wsd.worker.contract.redis_address import Place
 from wsd.worker.contract.sentinels.words import Word
 
@@ -118,7 +119,7 @@ async def connected(place: Place, login: SentinelLogin) -> AsyncIterator[Sentine
     Raises OSError (TimeoutError is one), and ErrorAnswer for a wrong user or password.
     """
     async with asyncio.timeout(login.timeout):
-        reader, writer = await asyncio.open_connection(*place, ssl=login.tls)
+        reader, writer = await open_stream(*place, login.tls)
     try:
         connection = SentinelConnection(reader, writer)
         if login.password:
