@@ -78,12 +78,12 @@ async def open_stream(
     host: str, port: int, tls: ssl.SSLContext | None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Connect to the first address of a host that can be reached. `tls`: None without TLS. Raises OSError."""
-    server_name = {"server_hostname": host} if tls is not None else {}
+    name = host if tls is not None else None
     *others, last = await HOST_NAMES.addresses(host)
     for address in others:
         with suppress(OSError):
-            return await asyncio.open_connection(address, port, ssl=tls, **server_name)
-    return await asyncio.open_connection(last, port, ssl=tls, **server_name)
+            return await asyncio.open_connection(address, port, ssl=tls, server_hostname=name)
+    return await asyncio.open_connection(last, port, ssl=tls, server_hostname=name)
 
 
 def looking_up_names(connection_class: type[Any]) -> type[Any]:
