@@ -117,14 +117,20 @@ def role_problem(info: Mapping[str, Any], url: str = "") -> str | None:
 
     `info` is its INFO, of the sections server and replication, and sentinel for a Sentinel. `url` leads to it.
     """
-    if info.get("redis_mode") == "cluster":
+    mode = server_mode(info)
+    if mode == "cluster":
         return "leads to a Redis Cluster, which wsd does not support: name a single Redis or Valkey"
-    if info.get("redis_mode") == "sentinel":
+    if mode == "sentinel":
         return f"leads to a Sentinel: name the primary that it watches, as {_sentinel_url(info, url)}"
     if info.get("role") in ("slave", "replica"):
         primary = f"{info.get('master_host')}:{info.get('master_port')}"
         return f"leads to a replica, which stores nothing: name its primary, {primary}"
     return None
+
+
+def server_mode(info: Mapping[str, Any]) -> str:
+    """Return `standalone`, `cluster` or `sentinel`, given the section server of INFO. Valkey has its own name for it."""
+    return str(info.get("redis_mode") or info.get("server_mode") or "standalone")
 
 
 def _sentinel_url(info: Mapping[str, Any], url: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from wsd.supervisor.monitoring.redis_client import open_redis
-from wsd.supervisor.monitoring.redis_errors import RedisUnusableError, redis_errors, role_problem
+from wsd.supervisor.monitoring.redis_errors import RedisUnusableError, redis_errors, role_problem, server_mode
 from wsd.supervisor.nodes.records import GONE_SECONDS, NodeIdentity, NodeRecord, NodeState, SeenNode, seen_nodes
 from wsd.supervisor.processes.clock import AwakeClock
 from wsd.worker.contract.events import EVENT
@@ -112,7 +112,7 @@ class RedisWatch:
     async def _check_role(self) -> None:
         try:
             info = {**await self._redis.info("server"), **await self._redis.info("replication")}
-            if info.get("redis_mode") == "sentinel":
+            if server_mode(info) == "sentinel":
                 info |= await self._redis.info("sentinel")
         except ResponseError:
             return  # the Redis user may not call INFO; the first write will fail on a wrong server

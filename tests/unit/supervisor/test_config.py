@@ -407,6 +407,12 @@ def test_keys_of_tokens_come_by_https_or_from_this_machine(url: str, problem: st
         ("unix://u:pw@/run/x.sock", "unix://u:***@/run/x.sock"),
         ("unix:///home/a@b/x.sock?password=pw", "unix:///home/a@b/x.sock?password=***"),
         ("redis://[::1]:6379/0", "redis://[::1]:6379/0"),
+        ("redis+sentinel://:pw@h:1,i:2/chat", "redis+sentinel://:***@h:1,i:2/chat"),
+        ("rediss+sentinel://u:p@w@[::1]:1,i/chat/0?db=1", "rediss+sentinel://u:***@[::1]:1,i/chat/0?db=1"),
+        ("redis+sentinel://h:1,i:pw/chat", "redis+sentinel://***"),
+        ("redis+sentinel://:p/w@h:1,i:2/chat", "redis+sentinel://***"),
+        ("redis+sentinel://h:1/chat?password=pw", "redis+sentinel://h:1/chat?password=***"),
+        ("redis://h:1,i:2", "redis://***"),
         ("redis:/:pw@h", "***"),
         (":pw@h:6379", "***"),
         ("http://:pw@h", "http://:***@h"),
@@ -428,6 +434,10 @@ def test_passwords_are_masked(url: str, shown: str) -> None:
         "redis:/:pw1@h",
         ":pw1@h",
         "http://:pw1@h",
+        "redis+sentinel://:pw1@h",
+        "redis+sentinel://:pw1/pw2@h/chat",
+        "redis+sentinel://:pw1@h,/chat",
+        "redis+sentinel://:pw1@h:pw2/chat",
         "redis://:pw1@h:pw2",
         "redis://:pw1\0@h",
         ["redis://:pw1@h"],
@@ -448,7 +458,14 @@ def test_a_wrong_secret_is_not_shown(key: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://:p@w@h:1/0", "rediss://u:p%2Fw@[::1]:1", "unix:///a@b?db=1", "redis://h?password=a@b"]
+    "url",
+    [
+        "redis+sentinel://u:p@w@h:1,[::1]/chat/0?db=1",
+        "redis://:p@w@h:1/0",
+        "rediss://u:p%2Fw@[::1]:1",
+        "unix:///a@b?db=1",
+        "redis://h?password=a@b",
+    ],
 )
 def test_urls_of_redis_that_can_be_read_are_taken(url: str) -> None:
     assert redis_url_problem(url) is None
@@ -473,6 +490,11 @@ def test_urls_of_redis_that_can_be_read_are_taken(url: str) -> None:
         ("redis://h?pw=secret", "has an option that is none of db, "),
         ("redis://h?ssl_cert_reqs=none", "has ssl_cert_reqs, which needs rediss://"),
         ("rediss://h?ssl_cert_reqs=perhaps", "has a value of ssl_cert_reqs that"),
+        ("rediss+sentinel://h/chat?ssl_cert_reqs=none", None),
+        ("redis+sentinel://h/chat?ssl_cert_reqs=none", "has ssl_cert_reqs, which needs rediss://"),
+        ("redis+sentinel://h/chat?retry=5", "has an option that is none of db, "),
+        ("redis+sentinel://h", "must name the primary as the Sentinels know it"),
+        ("redis+sentinel://h,/chat", "has an empty host among its Sentinels"),
     ],
 )
 def test_options_of_a_url_of_redis_are_those_that_work(url: str, problem: str | None) -> None:

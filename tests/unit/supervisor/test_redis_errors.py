@@ -22,12 +22,32 @@ REPLICA = {"redis_mode": "standalone", "role": "slave", "master_host": "10.0.0.1
         ({}, None),
         (REPLICA, "leads to a replica, which stores nothing: name its primary, 10.0.0.1:6379"),
         ({"redis_mode": "cluster", "role": "master"}, "leads to a Redis Cluster, which wsd does not support"),
-        ({"redis_mode": "sentinel"}, "leads to a Sentinel: name the primary that it watches"),
+        ({"server_mode": "cluster", "role": "master"}, "leads to a Redis Cluster, which wsd does not support"),
+        (
+            {"redis_mode": "sentinel"},
+            "leads to a Sentinel: name the primary that it watches, as redis+sentinel://HOST:26",
+        ),
+        ({"server_mode": "sentinel"}, "leads to a Sentinel: name the primary that it watches"),
     ],
 )
 def test_a_server_whose_role_is_wrong_is_a_problem(info: dict[str, Any], problem: str | None) -> None:
     found = role_problem(info)
     assert found == problem or (found is not None and problem is not None and found.startswith(problem))
+
+
+@pytest.mark.parametrize(
+    ("url", "use"),
+    [
+        (
+            "redis://:pw@10.0.0.9:26380/0",
+            "redis+sentinel://10.0.0.9:26380/chat or redis+sentinel://10.0.0.9:26380/jobs",
+        ),
+        ("rediss://[::1]", "rediss+sentinel://[::1]:26379/chat or rediss+sentinel://[::1]:26379/jobs"),
+    ],
+)
+def test_a_url_that_leads_to_a_sentinel_is_answered_with_those_to_use(url: str, use: str) -> None:
+    masters = {"sentinel_masters": 2, "master0": {"name": "chat"}, "master1": {"name": "jobs"}}
+    assert str(role_problem({"redis_mode": "sentinel", **masters}, url)).endswith(f"as {use}")
 
 
 @pytest.mark.parametrize(
