@@ -146,7 +146,7 @@ class Worker:
     def _primary_switched(self, old: Place, new: Place) -> None:
         """Treat the old primary as away, whatever it still answers. Its connections are dropped already."""
         logger.warning("the Sentinels name another primary: %s in place of %s", shown(new), shown(old), extra=EVENT)
-        self.backend.broker.suspect(f"the Sentinels name another primary, {shown(new)}")
+        self.backend.broker.server_replaced(f"the Sentinels name another primary, {shown(new)}")
 
     def _ended(self, tasks: asyncio.Task[None]) -> None:
         """End the process if the background work has failed. Otherwise it would look alive and do nothing."""

@@ -8,8 +8,10 @@ from redis.asyncio import Redis
 
 from wsd.supervisor.config.redis_url import redacted
 from wsd.supervisor.config.settings import RedisConfig
+from wsd.supervisor.doctor.sentinels import examine_replication, examine_sentinels
 from wsd.supervisor.doctor.versions import version_numbers
 from wsd.supervisor.monitoring.finding import Finding, failure, ok, warning
+from wsd.supervisor.monitoring.redis_client import open_redis, sentinels_of
 from wsd.supervisor.monitoring.redis_errors import RedisUnusableError, redis_errors
 from wsd.supervisor.services import valkey
 from wsd.worker.contract.redis_keys import channel_key
@@ -40,11 +42,16 @@ async def examine(settings: RedisConfig, running_url: str | None) -> list[Findin
         return [_without_server(settings)]
     shown = redacted(url)
     try:
-        client = Redis.from_url(url, socket_connect_timeout=settings.connect_timeout, socket_timeout=ANSWER_SECONDS)
-    except ValueError as exc:
+        sentinels = sentinels_of(settings, url)
+        client = open_redis(url, sentinels, connect_timeout=settings.connect_timeout, timeout=ANSWER_SECONDS)
+    except (ValueError, OSError) as exc:
         return [failure("Redis", f"{shown}: {exc}", "REDIS_URL must look like redis://user:password@host:6379/0")]
     try:
-        return await _examine_server(client, shown)
+        found = await examine_sentinels(sentinels) if sentinels is not None else []
+        found += await _examine_server(client, shown)
+        if sentinels is not None:
+            found += await examine_replication(client)
+        return found
     finally:
         await client.aclose()
 

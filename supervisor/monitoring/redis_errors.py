@@ -129,7 +129,7 @@ def role_problem(info: Mapping[str, Any], url: str = "") -> str | None:
 
 
 def server_mode(info: Mapping[str, Any]) -> str:
-    """Return `standalone`, `cluster` or `sentinel`, given the section server of INFO. Valkey has its own name for it."""
+    """Return `standalone`, `cluster` or `sentinel`, given the section server of INFO. Valkey has a name of its own."""
     return str(info.get("redis_mode") or info.get("server_mode") or "standalone")
 
 

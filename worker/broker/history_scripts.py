@@ -26,11 +26,15 @@ local producer = 'p:' .. origin
 local epoch, offset, last = unpack(redis.call('HMGET', KEYS[1], 'epoch', 'offset', producer))
 if last and tonumber(number) <= tonumber(string.match(last, '^%d+')) then
     local head = origin .. ' ' .. number .. ' '
-    for _, entry in ipairs(redis.call('XREVRANGE', KEYS[2], '+', '-')) do
-        if string.sub(entry[2][2], 1, #head) == head then
-            return '=' .. string.match(entry[1], '^%d+') .. ':' .. epoch
+    local from = '+'
+    repeat
+        local found = redis.call('XREVRANGE', KEYS[2], from, '-', 'COUNT', {STEP_ENTRIES})
+        for _, entry in ipairs(found) do
+            from = string.match(entry[1], '^%d+')
+            if string.sub(entry[2][2], 1, #head) == head then return '=' .. from .. ':' .. epoch end
         end
-    end
+        from = string.format('%d', tonumber(from) and from - 1 or 0)
+    until #found < {STEP_ENTRIES} or from == '0'
     return '=0:' .. epoch
 end
 if KEYS[3] then

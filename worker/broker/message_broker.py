@@ -196,6 +196,9 @@ class MessageBroker(ABC):
     def suspect(self, reason: str) -> None:  # noqa: B027 - a broker without a server has nothing to suspect
         """Note that another part of the worker found that the server does not answer."""
 
+    def server_replaced(self, reason: str) -> None:  # noqa: B027 - see above
+        """Note that another server has taken the place of the one in use, and may lack what that took last."""
+
     @property
     @abstractmethod
     def health(self) -> BrokerHealth: ...

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from wsd.worker.background.containment import Containment
@@ -165,9 +165,27 @@ class Recovery:
             except RedisUnavailableError:
                 return
             self._spool.remove(batch)
+            lost: dict[str, str] = {}  # epochs by channel
             for outgoing, result in zip(batch, results, strict=True):
                 if isinstance(result, RedisUnavailableError):
                     self._on_rejected(outgoing.channel, result)
+                elif result is not None and outgoing.position is not None:
+                    if result[1] and result[0].epoch == outgoing.position.epoch:
+                        lost[outgoing.channel] = result[0].epoch
                 elif result is not None and outgoing.on_stored is not None:
                     with Containment("redis broker: telling of a stored message"):
                         outgoing.on_stored(result[0])
+            await self._end_epochs(lost)
+
+    async def _end_epochs(self, epochs: Mapping[str, str]) -> None:
+        """End the epochs of channels whose history has lost messages that were acknowledged, and are stored again now.
+
+        Such a history goes another way than that of the old server, even where both look alike at the end.
+        """
+        if epochs:
+            logger.warning(
+                "messages that were acknowledged are stored again: Redis lacked some of %d channels", len(epochs)
+            )
+        for channel, epoch in epochs.items():
+            with suppress(RedisUnavailableError):  # the feeds find most such histories, too
+                await self._redis.history.renew_epoch(channel, epoch)

@@ -161,9 +161,15 @@ class RedisMessageBroker(MessageBroker):
         if self._breaker.failed(time.monotonic(), reason):
             logger.warning("Redis is away, %s: %s", self._consequence, reason)
             self._recovery.redis_lost()
-            for outgoing in self.primary.publisher.just_sent(self.primary.subscriber.received_at):
+            for outgoing in self._just_sent:
                 self._send_again(outgoing)
             self.primary.publisher.give_up(reason)
+
+    def server_replaced(self, reason: str) -> None:
+        for outgoing in self._just_sent:
+            if outgoing.retention is not None:
+                self._spool.add(outgoing)
+        self.suspect(reason)
 
     @property
     def health(self) -> BrokerHealth:
@@ -218,6 +224,11 @@ class RedisMessageBroker(MessageBroker):
             self.suspect(reason)
 
     # Ways of a message
+
+    @property
+    def _just_sent(self) -> list[Outgoing]:
+        """What Redis took shortly before its last sign of life."""
+        return self.primary.publisher.just_sent(self.primary.subscriber.received_at)
 
     @property
     def _servers(self) -> list[RedisPubSub]:

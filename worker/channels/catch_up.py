@@ -51,6 +51,13 @@ class CatchUp:
                 self._behind[channel.name] = channel
         self._wake.set()
 
+    def connected_anew(self) -> None:
+        """Compare all positions before anything more is handed out: another server may lack what the old one had."""
+        for channel in self._channels.values():
+            if channel.feed is not None:
+                channel.feed.doubt()
+        self.check_all()
+
     def add(self, channel: Channel) -> None:
         """Bring a channel to its position. It is not ready until then."""
         channel.ready.clear()

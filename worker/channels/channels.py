@@ -47,6 +47,7 @@ class Channels:
         self.holding = self._open.holding
         self.left = self._open.left
         self.check_all = self._catch_up.check_all
+        self.connected_anew = self._catch_up.connected_anew
         self.wait_until_ready = self._catch_up.wait_until_all_are_ready
 
     async def run(self) -> None:

@@ -256,6 +256,14 @@ class ChannelFeed:
             self.live = False
         return steps
 
+    def doubt(self) -> None:
+        """Note that what is received from now on may come from another history, which has lost what was handed out.
+
+        Entries are held until a page was compared. An entry right after `position` would hide that those up to it are
+        others now.
+        """
+        self.live = False
+
     def renewed(self) -> None:
         """Note that the epoch that was rolled back has ended."""
         self.rolled_back = False

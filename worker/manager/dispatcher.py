@@ -34,7 +34,7 @@ class Dispatcher:
     ) -> None:
         # These two belong to the channels alone. They are attributes to spare a call for each message.
         self.entry_received = channels.entry_received
-        self.subscriptions_restored = channels.check_all
+        self.subscriptions_restored = channels.connected_anew
         self._fanout = fanout
         self._channels = channels
         self._peers = peers

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import hypothesis.strategies as st
 from hypothesis import example, given, settings
+from msgspec import structs
 
 from wsd.worker.broker.deduplication import SeenMessages
 from wsd.worker.broker.history import Entry, Page, offset_of
@@ -240,6 +241,7 @@ OPERATIONS: dict[str, Callable[[Worker], object]] = {
     "expire": lambda w: w.history.entries.clear(),
     "trim": lambda w: w.history.entries and w.history.entries.pop(0),
     "forget": lambda w: w.history.forget(),
+    "doubt": lambda w: w.feed.doubt(),
 }
 
 
@@ -338,3 +340,40 @@ def test_who_joins_a_channel_that_was_empty_gets_what_others_had_before_it_was_s
     assert after.receive(stored) == [Deliver(stored)]
     tried_again = tried(1, 11, origin=b"b", offset=2)  # Redis took the second try
     assert after.receive(tried_again) == [Deliver(tried_again)]
+
+
+def test_after_a_new_connection_nothing_is_handed_out_before_the_histories_were_compared() -> None:
+    """The server is another one now, which lacked the entries 2 and 3. Two others have their offsets."""
+    feed = live_feed()
+    had = [Entry(b"a", number, b"", Position(number, "e1")) for number in (1, 2, 3)]
+    others = [Entry(b"b", number - 1, b"", Position(number, "e1")) for number in (2, 3, 4)]
+    assert [feed.receive(entry) for entry in had] == [[Deliver(entry)] for entry in had]
+    feed.doubt()
+    assert feed.receive(others[2]) == [], "it would be next, by its offset"
+    feed.reading()
+    assert feed.read_since == 2
+    assert feed.page(Page(Position(4, "e1"), tuple(others[1:]))) == []
+    assert feed.rolled_back
+    feed.renewed()
+    feed.reading()
+    assert feed.page(Page(Position(4, "e2"))) == []
+    feed.reading()
+    in_new_epoch = [structs.replace(e, position=Position(offset_of(e), "e2")) for e in [had[0], *others]]
+    steps = feed.page(Page(Position(4, "e2"), tuple(in_new_epoch)))
+    assert steps == [
+        Jump(Position(0, "e2"), Loss.EPOCH_CHANGED),
+        Advance(in_new_epoch[0]),
+        *map(Deliver, in_new_epoch[1:]),
+    ]
+    assert feed.live
+
+
+def test_after_a_new_connection_to_the_same_history_the_feed_goes_on() -> None:
+    feed = live_feed()
+    first, second = (Entry(b"a", number, b"", Position(number, "e1")) for number in (1, 2))
+    assert feed.receive(first) == [Deliver(first)]
+    feed.doubt()
+    assert feed.receive(second) == []
+    feed.reading()
+    assert feed.page(Page(Position(2, "e1"), (first, second))) == [Deliver(second)]
+    assert feed.live

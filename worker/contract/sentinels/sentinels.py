@@ -75,7 +75,7 @@ class Sentinels:
         self.failures: dict[Place, SentinelError] = {}
         """The Sentinels that did not answer when they were asked last, and why."""
         options = dict(parse_qsl(address.query.removeprefix("?")))
-        self._login = SentinelLogin(username, password, tls_context(options) if address.tls else None, timeout)
+        self.login = SentinelLogin(username, password, tls_context(options) if address.tls else None, timeout)
         self._heard: dict[Place, Heard] = {}
         self._connections: WeakSet[Any] = WeakSet()
         self._asking: asyncio.Task[None] | None = None
@@ -123,7 +123,7 @@ class Sentinels:
     async def _ask(self, place: Place) -> bool:
         """Ask one Sentinel, and note its answer. Return whether it names a primary. Does not raise."""
         try:
-            async with asyncio.timeout(self._login.timeout), connected(place, self._login) as connection:
+            async with asyncio.timeout(self.login.timeout), connected(place, self.login) as connection:
                 word = await connection.word(self.name)
                 if word is None:
                     raise await self._unknown_name(connection)
@@ -166,7 +166,7 @@ class Sentinels:
         while True:
             began = time.monotonic()
             try:
-                async with connected(place, self._login) as connection:
+                async with connected(place, self.login) as connection:
                     await self._hear_news(place, connection)
             except (OSError, ValueError, ErrorAnswer) as exc:
                 self.failures[place] = _problem(place, exc)
@@ -181,7 +181,7 @@ class Sentinels:
 
         Raises OSError, ValueError and ErrorAnswer.
         """
-        async with asyncio.timeout(self._login.timeout):
+        async with asyncio.timeout(self.login.timeout):
             await connection.ask("SUBSCRIBE", *NEWS)
         reading = asyncio.create_task(connection.read())
         try:
@@ -206,7 +206,10 @@ class Sentinels:
 def _problem(place: Place, exc: Exception) -> SentinelError:
     if isinstance(exc, SentinelError):
         return exc
-    text = str(exc) or ("no answer in time" if isinstance(exc, TimeoutError) else type(exc).__name__)
+    if isinstance(exc, ConnectionRefusedError):
+        text = "connection refused"  # asyncio and uvloop have other words for it, which repeat the address
+    else:
+        text = str(exc) or ("no answer in time" if isinstance(exc, TimeoutError) else type(exc).__name__)
     codes = ("NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "ERR invalid password", "ERR Client sent AUTH")
     refused = isinstance(exc, ErrorAnswer) and text.startswith(codes)
     return SentinelError(f"Sentinel {shown(place)}: {text}", refused=refused)
