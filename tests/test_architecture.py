@@ -162,6 +162,7 @@ LAYERS = {
         application
         websocket_middleware
         endpoints
+        relay
         manager_name process_workers
         worker
         assembly health heartbeat

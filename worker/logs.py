@@ -41,22 +41,29 @@ class OwnLevel(int):
 
 
 def log_as(env: WorkerEnv) -> None:
-    """Log as the settings say, in a process that is a worker and nothing else.
+    """Log as the settings say, in a process that is a worker and nothing else."""
+    log_as_process(f"worker-{env.slot}", env.log_level, env.log_format, env.events_path, worker_id=env.worker_id)
+
+
+def log_as_process(source: str, level_name: str, log_format: str, events_path: str, **constant: str) -> None:
+    """Log to stderr, and the events to the node's file of events, in a process of the cluster.
+
+    `source` names the process in the events. `constant` are fields of each line in JSON.
 
     If the application configures no logging, its lines have the worker's format, too. If it does, its configuration
     alone counts: the root of the logging module gets no handler that the application would have to remove.
     """
     lines = logging.StreamHandler(sys.stderr)
     lines.setFormatter(
-        JsonFormatter(worker_id=env.worker_id)
-        if env.log_format == "json"
+        JsonFormatter(**constant)
+        if log_format == "json"
         else LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     )
-    level = logging.getLevelNamesMapping()[env.log_level.upper()]
+    level = logging.getLevelNamesMapping()[level_name.upper()]
     _root.setLevel(level)
     _root.handlers = [lines]
-    if env.events_path:
-        _root.addHandler(EventHandler(env.events_path, f"worker-{env.slot}"))
+    if events_path:
+        _root.addHandler(EventHandler(events_path, source))
     logging.root.setLevel(OwnLevel(level))
     logging.lastResort = lines
 

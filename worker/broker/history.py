@@ -52,6 +52,7 @@ class Retention(Struct, frozen=True, gc=False):
     size: int  # messages of the channel
     ttl: float  # seconds after the last message
     idempotency_key: str = ""  # a stored key, see `idempotency`
+    idempotency_seconds: int = IDEMPOTENCY_SECONDS  # how long that key is remembered
 
 
 class HistoryQuery(Struct, frozen=True, gc=False):

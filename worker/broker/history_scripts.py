@@ -2,8 +2,6 @@
 
 import hashlib
 
-from wsd.worker.broker.history import IDEMPOTENCY_SECONDS
-
 STEP_ENTRIES = 50
 """How many entries READ_SCRIPT fetches at a time, before it counts their bytes."""
 
@@ -15,7 +13,7 @@ PRODUCER_SECONDS = 86_400
 
 # KEYS meta, stream, and the idempotency key if there is one.
 # ARGV message (origin, number, payload), pub/sub channel, an epoch in case there is none, size of the history, lifetime
-# of the history in ms, the time in seconds, lifetime of the epoch in ms.
+# of the history in ms, the time in seconds, lifetime of the epoch in ms, that of the idempotency key in seconds.
 # Answer: the position, after a "=" if the message was stored already.
 # The first command that writes must be one that a full server rejects: after a write, it lets a script do anything.
 # The meta hash outlives the stream, so that a client that comes late learns that it missed something. If the hash was
@@ -57,10 +55,20 @@ redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[4], offset .. '-0', 'm', ARGV[1])
 redis.call('PEXPIRE', KEYS[2], ARGV[5])
 local position = string.format('%d', offset) .. ':' .. epoch
 redis.call('PUBLISH', ARGV[2], position .. ' ' .. ARGV[1])
-if KEYS[3] then redis.call('SET', KEYS[3], position, 'EX', {IDEMPOTENCY_SECONDS}) end
+if KEYS[3] then redis.call('SET', KEYS[3], position, 'EX', ARGV[8]) end
 return position
 """
 APPEND_SHA = hashlib.sha1(APPEND_SCRIPT.encode()).hexdigest()  # noqa: S324 - EVALSHA wants it
+
+# KEYS the idempotency key. ARGV message with what stands for its position, pub/sub channel, lifetime of the key in seconds.
+# Answer: 1, or 0 if the message was published already. For channels without a history.
+PUBLISH_ONCE_SCRIPT = """
+if redis.call('GET', KEYS[1]) then return 0 end
+redis.call('SET', KEYS[1], '-', 'EX', ARGV[3])
+redis.call('PUBLISH', ARGV[2], ARGV[1])
+return 1
+"""
+PUBLISH_ONCE_SHA = hashlib.sha1(PUBLISH_ONCE_SCRIPT.encode()).hexdigest()  # noqa: S324
 
 # KEYS meta, stream.
 # ARGV an epoch in case there is none, lifetime of the epoch in ms, offset to read after ('' for the position only),

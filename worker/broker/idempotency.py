@@ -28,6 +28,15 @@ def stored_key(sender: str | None, key: str) -> str:
     return _digest(f"server {key}" if sender is None else f"user {len(sender)} {sender}{key}")
 
 
+def row_key(table: str, row_id: int, inserted_at: int, channel: str, data: str) -> str:
+    """Return the name under which Redis stores the key of a row of an outbox. `inserted_at` is in microseconds.
+
+    All of the row is hashed. A database that was restored counts its ids from an earlier one, and another row with the
+    same id must not be taken for this one.
+    """
+    return _digest(f"outbox {len(table)} {table} {row_id} {inserted_at} {len(channel)} {channel}{data}")
+
+
 def uid_of(channel: str, stored_key: str, now: float) -> str:
     """Return the uid of a message with an idempotency key. `now` is in seconds since 1970."""
     # A stored key has a fixed length, so that no two pairs of key and channel give the same text.

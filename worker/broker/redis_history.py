@@ -101,7 +101,8 @@ def append_arguments(channel: str, message: bytes, retention: Retention) -> list
     if retention.idempotency_key:
         keys.append(idempotency_key(name, retention.idempotency_key))
     ttl_ms, epoch_ms = int(retention.ttl * 1000), int(epoch_seconds(retention.ttl) * 1000)
-    return [len(keys), *keys, message, channel, new_epoch(), retention.size, ttl_ms, int(time.time()), epoch_ms]
+    lifetimes = (ttl_ms, int(time.time()), epoch_ms, retention.idempotency_seconds)
+    return [len(keys), *keys, message, channel, new_epoch(), retention.size, *lifetimes]
 
 
 def read_arguments(query: HistoryQuery) -> list[Any]:

@@ -6,9 +6,11 @@ import secrets
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from dataclasses import dataclass, fields
+from typing import Self
 
+from wsd.worker.contract.variables import to_variables, values_in
+from wsd.worker.contract.variables import variable as _env
 from wsd.worker.contract.webhook_rules import EVENT_TYPES
 
 SENSITIVE_FIELDS = ("password", "token", "secret", "api_key", "authorization", "cookie")
@@ -19,14 +21,6 @@ ADMIN_ALLOW = ("127.0.0.1", "::1")
 
 WORKER_ID = "WORKER_ID"
 """The environment variable that holds a worker's name."""
-
-
-def _env(name: str, default: Any, setting: str = "") -> Any:
-    """Declare a field that is read from the environment variable `name`.
-
-    `setting` names the key of wsd.toml whose value the supervisor passes on unchanged. Fields without one are computed.
-    """
-    return field(default=default, metadata={"env": name, "setting": setting})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +136,7 @@ class WorkerEnv:
 
     def to_env(self) -> dict[str, str]:
         """Return the variables to start a worker with. `from_env` reads the same record from them."""
-        return {f.metadata["env"]: _to_text(getattr(self, f.name)) for f in fields(self)}
+        return to_variables(self)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
@@ -153,11 +147,7 @@ class WorkerEnv:
 
         Raises ValueError with the name of the variable and its value.
         """
-        values: dict[str, Any] = {}
-        for f in fields(cls):
-            name = f.metadata["env"]
-            if name in environ:
-                values[f.name] = _from_text(name, environ[name], type(f.default))
+        values = values_in(environ, cls)
         worker_id = values.get("worker_id")
         if not worker_id:
             worker_id = f"worker-{os.getpid()}-{secrets.token_hex(2)}"
@@ -174,23 +164,6 @@ def _is_one_of_many() -> bool:
     """Tell whether multiprocessing started this process. It then shares its environment with its siblings."""
     process = sys.modules.get("multiprocessing.process")  # such a process has loaded it; elsewhere loading it is slow
     return process is not None and process.parent_process() is not None
-
-
-def _to_text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _from_text(name: str, text: str, kind: type) -> Any:
-    if kind is bool:
-        if text.strip().lower() in ("1", "true", "yes", "on"):
-            return True
-        if text.strip().lower() in ("0", "false", "no", "off"):
-            return False
-        raise ValueError(f"{name} must be true or false, got {text!r}")
-    try:
-        return kind(text)
-    except ValueError:
-        raise ValueError(f"{name} must be a number, got {text!r}") from None
 
 
 INTERNAL_ENV_NAMES = frozenset(

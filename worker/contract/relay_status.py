@@ -1,0 +1,42 @@
+"""Define the record by which the relay tells the supervisor how it is."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Self
+
+from wsd.worker.contract.json_records import check_types, decode
+
+STATUS_PATH = "/status"
+"""The path at the relay's socket that answers with the record."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelayStatus:
+    """The state of a relay. Counters start at 0 with the process; all else is of the last look at the table."""
+
+    active: bool = False  # this relay publishes; the others of the cluster stand by
+    problem: str = ""  # why nothing can be published now, without a password
+    waiting: int = 0  # rows that wait, counted up to COUNTED_AT_MOST
+    oldest_seconds: float = 0.0  # how long ago the row that comes next was inserted
+    set_aside: int = 0  # rows that can never be published as they are, counted likewise
+    published: int = 0  # counter
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        """Read a record. Fields that only newer relays know are ignored.
+
+        Raises ValueError if the text is no such record.
+        """
+        raw = decode(text)
+        if not isinstance(raw, dict):
+            raise ValueError("not the status of a relay")
+        known = {f.name: raw[f.name] for f in fields(cls) if f.name in raw}
+        check_types(cls, known)
+        return cls(**known)
+
+
+COUNTED_AT_MOST = 100_000
+"""Rows are counted up to this number, so that a long queue does not make the count expensive."""
