@@ -22,9 +22,11 @@ from wsd.supervisor.monitoring.redis_watch import RedisWatch
 from wsd.supervisor.nodes.records import NodeIdentity, NodeState
 from wsd.supervisor.processes.children import Child, Children
 from wsd.supervisor.processes.clock import AwakeClock
+from wsd.supervisor.processes.service import Service
 from wsd.supervisor.processes.slot import RestartPolicy
 from wsd.supervisor.services.nginx import NginxService
 from wsd.supervisor.services.programs import Programs
+from wsd.supervisor.services.relay import RelayService
 from wsd.supervisor.services.worker import WorkerService
 from wsd.supervisor.state_dir.directory import StateDir
 from wsd.supervisor.state_dir.records import SavedState
@@ -91,14 +93,16 @@ class Cluster:
         for child in self.workers:
             child.service.configure(config, self.contents.get(PUBLIC_KEY, ""))
             child.slot = replace(child.slot, patience=child.service.patience)
+        if self.relay is not None:
+            self.relay.service.configure(config)
         if self.health_watch is not None:
             self.health_watch.configure(limits(config))
 
-    def outdated(self) -> list[Child[WorkerService]]:
-        """Return the workers whose process was started with other settings than those of now."""
+    def outdated(self) -> list[Child[Service]]:
+        """Return the workers, and the relay, whose process was started with other settings than those of now."""
         return [
             child
-            for child in self.workers
+            for child in self.children
             if child.slot.current is not None and child.service.is_outdated(child.slot.current.number)
         ]
 
@@ -126,6 +130,16 @@ class Cluster:
     @property
     def nginx(self) -> Child[NginxService] | None:
         return next(iter(self.children.of(NginxService)), None)
+
+    @property
+    def relay(self) -> Child[RelayService] | None:
+        return next(iter(self.children.of(RelayService)), None)
+
+    def relay_services(self) -> list[RelayService]:
+        """Return the service of the relay, if the settings ask for one. It needs a Redis to publish in."""
+        if not self.config.postgres.url or not self.redis_url:
+            return []
+        return [RelayService(self.config, self.state_dir, self.redis_url)]
 
     def worker_services(self) -> list[WorkerService]:
         """Return a service for each worker that the settings ask for."""

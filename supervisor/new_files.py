@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from wsd.supervisor import quoting, template
+from wsd.supervisor.config.postgres_rules import table_problem
 from wsd.supervisor.config.settings import ClusterConfig
+from wsd.supervisor.config.wording import brief
 from wsd.supervisor.control.stopping import STOP_MARGIN_SECONDS
-from wsd.supervisor.errors import CommandError
+from wsd.supervisor.errors import CommandError, ConfigError
 from wsd.supervisor.services.worker import DRAIN_MARGIN_SECONDS
 from wsd.templates import template_text
 
@@ -75,6 +77,25 @@ def _unit_name(directory: Path) -> str:
 def application(path: Path) -> str:
     """Return an example application, for the file `path`."""
     return template.render("app.py.j2", module=path.stem)
+
+
+def outbox_sql(table: str) -> str:
+    """Return the SQL that makes an outbox, for psql. `table` may have a schema before it.
+
+    Raises ConfigError for a name that is none.
+    """
+    if (problem := table_problem(table)) is not None:
+        raise ConfigError(f"--table {problem}, got {brief(table)}")
+    schema, _, name = table.rpartition(".")
+    place = f'"{schema}".' if schema else ""
+    return template.render(
+        "outbox.sql.j2",
+        table=table,
+        schema=schema,
+        name=name,
+        quoted=f'{place}"{name}"',
+        function=f'{place}"{name}_notify"',
+    )
 
 
 def command() -> list[str]:

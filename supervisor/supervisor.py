@@ -17,6 +17,7 @@ from wsd.supervisor.processes.service import Service
 from wsd.supervisor.processes.slot import KILL_AFTER_SECONDS, Start, Stop
 from wsd.supervisor.redis_startup import connect_redis
 from wsd.supervisor.services.nginx import NginxService
+from wsd.supervisor.services.relay import RelayService
 from wsd.supervisor.state_dir.records import SavedState
 from wsd.supervisor.watches import Watches
 from wsd.worker.contract.events import EVENT
@@ -106,7 +107,8 @@ class Supervisor:
             logger.warning(notice)
         services = cluster.worker_services()
         programs = [program for program in (cluster.programs.valkey, cluster.programs.nginx) if program is not None]
-        self._takeover.adopt([*programs, *services])
+        relays = cluster.relay_services()
+        self._takeover.adopt([*programs, *services, *relays])
         self._watches.watch_files(restore_control)
         # The workers take over the port of an nginx that is not wanted any more; nothing waits for the other leftovers.
         await self._takeover.end_nginx()
@@ -116,7 +118,7 @@ class Supervisor:
         if cluster.redis_url:
             await connect_redis(cluster, self._say)
         self._watches.watch_health()
-        await self._bring_up(services)
+        await self._bring_up([*services, *relays])
         if cluster.programs.nginx is not None:
             await self._bring_up_nginx(cluster.programs.nginx)
 
@@ -171,6 +173,7 @@ class Supervisor:
             # Workers first, while clients still reach them through nginx; Valkey last, which keeps their sessions.
             await self._bring_down(cluster.workers)
             await self._bring_down(cluster.children.of(NginxService))
+            await self._bring_down(cluster.children.of(RelayService))
         self._watches.cancel()
         if cluster.redis_watch is not None:
             await cluster.redis_watch.close(keep_lease=cluster.handing_over)

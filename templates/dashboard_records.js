@@ -41,7 +41,8 @@ function processOf(value) {
 
 export function statusOf(value) {
   const now = record(value);
-  const processes = [now.supervisor, ...list(now.workers), now.nginx, now.valkey].filter((each) => each != null);
+  const others = [now.nginx, now.valkey, now.relay];
+  const processes = [now.supervisor, ...list(now.workers), ...others].filter((each) => each != null);
   return {
     state: text(now.state) || "unknown",
     problems: [...list(now.problems), ...list(now.warnings)].map(text),

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from wsd.supervisor.cli.options import ConfigOption, StateDirOption, WorkersOption, load_settings, load_with_state_dir
-from wsd.supervisor.errors import CommandError
+from wsd.supervisor.errors import CommandError, ConfigError
 from wsd.supervisor.machine.terminal import say, show_file
 
 
@@ -27,16 +27,31 @@ def init(
         bool, typer.Option("--systemd", help="Also write systemd units: wsd.service, wsd.socket")
     ] = False,
     example: Annotated[bool, typer.Option("--example", help="Also write chat.py, an example application")] = False,
+    postgres: Annotated[
+        bool, typer.Option("--postgres", help="Write no file: print the SQL for an outbox in PostgreSQL")
+    ] = False,
+    table: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --postgres: the table (default: wsd_outbox)")
+    ] = None,
 ) -> None:
     """Write a wsd.toml with every setting and its default.
 
     Writes into the current directory, and never overwrites a file.
 
     Example: wsd init --example && wsd start --app chat:app
+    Example: wsd init --postgres | psql postgresql://owner@localhost/shop
     """
     from wsd.supervisor import new_files  # noqa: PLC0415
     from wsd.supervisor.config.loading import current_directory  # noqa: PLC0415
+    from wsd.supervisor.config.settings import PostgresConfig  # noqa: PLC0415
 
+    if table is not None and not postgres:
+        raise ConfigError("--table needs --postgres")
+    if postgres:
+        if systemd or example:
+            raise ConfigError("--postgres writes no file: use it without --systemd and --example")
+        show_file(new_files.outbox_sql(PostgresConfig().table if table is None else table))
+        return
     for path in new_files.write(current_directory(os.environ), systemd=systemd, example=example):
         say(f"wrote {path}")
 

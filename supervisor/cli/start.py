@@ -46,6 +46,7 @@ def start(
     """
     from wsd.supervisor.launch.detach import start_detached  # noqa: PLC0415
     from wsd.supervisor.launch.foreground import run_in_foreground  # noqa: PLC0415
+    from wsd.supervisor.services.relay import check_asyncpg  # noqa: PLC0415
 
     if target is not None and application is not None and target != application:
         raise ConfigError(f'two applications are given, "{target}" and --app "{application}": use one of them')
@@ -62,6 +63,7 @@ def start(
             "--no-nginx": (("nginx", "enabled"), "false" if no_nginx else None),
         },
     )
+    check_asyncpg(loaded.config)
     if check:
         say("configuration OK")
         return

@@ -7,7 +7,7 @@ from rich.text import Text
 from wsd.supervisor.cli import fitted_table
 from wsd.supervisor.cli.duration import duration
 from wsd.supervisor.cli.fitted_table import Column
-from wsd.supervisor.control.status import ClusterStatus, NodeStatus, ProcessStatus, WorkerStatus
+from wsd.supervisor.control.status import ClusterStatus, NodeStatus, ProcessStatus, RelayProcessStatus, WorkerStatus
 from wsd.supervisor.counts import count
 from wsd.supervisor.machine.terminal import console, shown
 
@@ -41,18 +41,27 @@ COLUMNS = (
 def print_status(status: ClusterStatus) -> None:
     _line(Text.assemble("wsd is ", _state(status.state), shown(f" on node {status.node_id}, {status.url}")))
     rows = [_process_cells(status.supervisor), *map(_worker_cells, status.workers)]
-    rows += [_process_cells(process) for process in (status.nginx, status.valkey) if process is not None]
+    others = (status.nginx, status.valkey, status.relay)
+    rows += [_process_cells(process) for process in others if process is not None]
     fitted_table.print_table(COLUMNS, rows)
     redis = status.redis
     reachable = "reachable" if redis.reachable else f"not reachable ({redis.error})"
     primary = f", primary {redis.primary}" if redis.primary else ""
     _line(Text(shown(f"redis: {redis.url}{primary}, {reachable}" if redis.url else "redis: none")))
+    if status.relay is not None:
+        _line(Text(shown(f"outbox: {_outbox(status.relay)}")))
     if status.dashboard_url:
         _line(Text(shown(f"dashboard: {status.dashboard_url}")))
     if len(status.nodes) > 1:
         _line(Text(shown("nodes: " + "; ".join(map(_node, status.nodes)))))
     for problem in [*status.problems, *status.warnings]:
         _line(Text(shown(f"! {problem}"), "yellow"))
+
+
+def _outbox(relay: RelayProcessStatus) -> str:
+    if relay.problem or not relay.active:
+        return relay.problem or "stands by, another node publishes"
+    return f"{count(relay.waiting, 'row')} waiting, {relay.published} published"
 
 
 def _node(node: NodeStatus) -> str:

@@ -81,7 +81,7 @@ def updated(screen: Screen, status: ClusterStatus) -> Screen:
 
 
 def _processes(status: ClusterStatus) -> list[ProcessStatus]:
-    others = (status.nginx, status.valkey)
+    others = (status.nginx, status.valkey, status.relay)
     return [status.supervisor, *status.workers, *(process for process in others if process is not None)]
 
 

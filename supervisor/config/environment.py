@@ -7,6 +7,7 @@ from wsd.supervisor.config.layers import Layer, Setting
 from wsd.supervisor.config.wording import did_you_mean
 from wsd.supervisor.machine.identity import MARK
 from wsd.worker.contract.environment import INTERNAL_ENV_NAMES
+from wsd.worker.contract.relay_environment import RELAY_NAMES
 
 FIXED_ENV_NAMES = {
     "REDIS_URL": ("redis", "url"),
@@ -19,8 +20,8 @@ FIXED_ENV_NAMES = {
 PUBLISHER_ENV_NAMES = frozenset({"WSD_URL", "WSD_API_KEY"})
 """Variables that say where programs, and commands like `wsd publish`, find a cluster."""
 
-OTHER_ENV_NAMES = (
-    frozenset({"WSD_CONFIG", "WSD_READY_FD", "WSD_LOCK_FD", MARK}) | INTERNAL_ENV_NAMES | PUBLISHER_ENV_NAMES
+OTHER_ENV_NAMES = frozenset({"WSD_CONFIG", "WSD_READY_FD", "WSD_LOCK_FD", MARK}).union(
+    INTERNAL_ENV_NAMES, RELAY_NAMES, PUBLISHER_ENV_NAMES
 )
 """Variables of wsd that are no settings."""
 

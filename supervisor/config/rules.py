@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from wsd.supervisor.config.keys import BYTE_KEYS, RULE_PREFIX, Key, all_keys, api_key_section, channels_section
 from wsd.supervisor.config.layers import Setting
+from wsd.supervisor.config.postgres_rules import postgres_url_problem, table_problem
 from wsd.supervisor.config.redis_url import redacted, redis_url_problem
 from wsd.supervisor.config.settings import Config
 from wsd.supervisor.config.wording import brief
@@ -43,6 +44,7 @@ def check_rules(config: Config, settings: Mapping[Key, Setting]) -> None:
         _in_redis,
         _in_nginx,
         _in_security,
+        _in_postgres,
         _in_hooks,
         _in_webhooks,
         _in_channels,
@@ -124,6 +126,17 @@ def _in_security(config: Config) -> Iterator[Problem]:
     for field in security.sensitive_fields:
         if not field or "," in field:
             yield "security", "sensitive_fields", f"must hold names without a comma, got {brief(field)}"
+
+
+def _in_postgres(config: Config) -> Iterator[Problem]:
+    postgres = config.postgres
+    for key, url in (("url", postgres.url), ("listen_url", postgres.listen_url)):
+        if url and (problem := postgres_url_problem(url)) is not None:
+            yield "postgres", key, f'{problem}, got "{redacted(url)}"'
+    if postgres.listen_url and not postgres.url:
+        yield "postgres", "listen_url", "needs postgres.url"
+    if (problem := table_problem(postgres.table)) is not None:
+        yield "postgres", "table", f"{problem}, got {brief(postgres.table)}"
 
 
 def _in_hooks(config: Config) -> Iterator[Problem]:

@@ -144,6 +144,12 @@ class SecurityConfig(Section, frozen=True):
     authorize: str = ""
 
 
+class PostgresConfig(Section, frozen=True):
+    url: str = ""
+    listen_url: str = ""
+    table: str = "wsd_outbox"
+
+
 class HooksConfig(Section, frozen=True):
     on_connect: str = ""
     on_disconnect: str = ""
@@ -212,6 +218,7 @@ class Config(Section, frozen=True):
     restart: RestartConfig = RestartConfig()
     websocket: WebSocketConfig = WebSocketConfig()
     security: SecurityConfig = SecurityConfig()
+    postgres: PostgresConfig = PostgresConfig()
     hooks: HooksConfig = HooksConfig()
     webhooks: WebhooksConfig = WebhooksConfig()
     dashboard: DashboardConfig = DashboardConfig()

@@ -64,11 +64,12 @@ def begin(cluster: Cluster, operations: Operations, name: str, body: bytes) -> O
 def begin_restart(
     cluster: Cluster, operations: Operations, slots: Sequence[int] = (), *, surge: bool | None = None
 ) -> Operation:
-    """Give these slots new processes, or all slots that are not drained. Raises CommandError."""
+    """Give these slots new processes, or all slots that are not drained and the relay. Raises CommandError."""
     children = cluster.children
-    targets = [_worker(cluster, slot) for slot in dict.fromkeys(slots)] or cluster.workers
+    relays = [cluster.relay] if cluster.relay is not None else []
+    targets = [_worker(cluster, slot) for slot in dict.fromkeys(slots)] or [*cluster.workers, *relays]
     running = [child for child in targets if child.slot.name not in children.drained]
-    if not running:
+    if not any(child in running for child in cluster.workers):
         raise CommandError("nothing to restart: these slots are drained; `wsd resume` puts them back into service")
     return operations.begin("restart", lambda say: restart_children(children, running, say, surge=surge))
 

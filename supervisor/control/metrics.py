@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from wsd.supervisor.cluster import Cluster
-from wsd.supervisor.control.status import ClusterStatus
+from wsd.supervisor.control.status import ClusterStatus, RelayProcessStatus
 from wsd.supervisor.control.status_report import report
 from wsd.supervisor.deploys.operations import Operations
 
@@ -55,7 +55,7 @@ class _NodeCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         status = self._status
-        others = (status.supervisor, status.nginx, status.valkey)
+        others = (status.supervisor, status.nginx, status.valkey, status.relay)
         processes = [*status.workers, *(process for process in others if process is not None)]
         labels = ["node", "process"]
         up = GaugeMetricFamily("wsd_process_up", "1 while the process is ready", labels=labels)
@@ -73,3 +73,22 @@ class _NodeCollector(Collector):
         connections = GaugeMetricFamily("wsd_node_connections", "WebSockets of all workers now", labels=["node"])
         connections.add_metric([status.node_id], sum(worker.connections or 0 for worker in status.workers))
         yield from (up, restarts, rss, cpu, healthy, connections)
+        if status.relay is not None:
+            yield from _outbox(status.node_id, status.relay)
+
+
+def _outbox(node_id: str, relay: RelayProcessStatus) -> Iterator[Metric]:
+    """Yield the metrics of the outbox. Those of its rows are 0 on nodes whose relay stands by."""
+    gauges = {
+        "active": ("1 while the relay of this node publishes the outbox, 0 while it stands by", relay.active),
+        "waiting": ("Rows of the outbox that wait, counted up to 100000", relay.waiting),
+        "oldest_seconds": ("How long ago the next row of the outbox was inserted", relay.oldest_seconds),
+        "failed": ("Rows of the outbox that cannot be published and are set aside", relay.set_aside),
+    }
+    for name, (text, value) in gauges.items():
+        gauge = GaugeMetricFamily(f"wsd_outbox_{name}", text, labels=["node"])
+        gauge.add_metric([node_id], float(value))
+        yield gauge
+    published = CounterMetricFamily("wsd_outbox_published", "Rows that were published", labels=["node"])
+    published.add_metric([node_id], relay.published)
+    yield published

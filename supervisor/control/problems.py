@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from wsd.supervisor import quoting
 from wsd.supervisor.cluster import Cluster
+from wsd.supervisor.counts import count
 from wsd.supervisor.logs.follow import tail
 from wsd.supervisor.monitoring.capacity import (
     connections_possible,
@@ -24,6 +25,9 @@ from wsd.supervisor.processes.children import Child
 from wsd.supervisor.processes.service import LifeSign, Service
 from wsd.supervisor.processes.slot import SlotState
 from wsd.supervisor.services.nginx_config import worker_processes
+
+OLD_SECONDS = 30.0
+"""How long a row of the outbox may wait. A long transaction of the application counts from its begin."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ def problems(cluster: Cluster) -> Iterator[Problem]:
         yield Problem("redis", redis_problem(watch.error, has_fallback=bool(cluster.fallback_url)))
     if watch is not None and watch.other_holder is not None:
         yield Problem("node id", f'node id "{cluster.loaded.node_id}" is live on {watch.other_holder}, too')
+    if (outbox := _outbox_problem(cluster)) is not None:
+        yield outbox
     for child in cluster.children:
         slot = child.slot
         beat = child.pulse.beat if child.pulse is not None else None
@@ -70,6 +76,19 @@ def problems(cluster: Cluster) -> Iterator[Problem]:
             yield Problem(slot.name, text)
         elif watch is not None and watch.error is None and beat is not None and not beat.redis:
             yield Problem(f"{slot.name} redis", f"{slot.name} cannot reach Redis")
+
+
+def _outbox_problem(cluster: Cluster) -> Problem | None:
+    """Say why the rows of the outbox are not published, or that they wait for too long."""
+    relay = cluster.relay
+    if relay is None or not relay.slot.ready or (status := relay.service.status) is None:
+        return None
+    if status.problem:
+        return Problem("outbox", f"the outbox is not published: {status.problem}")
+    if status.active and status.oldest_seconds > OLD_SECONDS:
+        waiting = f"{count(status.waiting, 'row')} of the outbox wait"
+        return Problem("outbox", f"{waiting}, the next one for {status.oldest_seconds:.0f} s")
+    return None
 
 
 def redis_problem(error: RedisUnusableError, *, has_fallback: bool) -> str:
@@ -98,6 +117,11 @@ def warnings(cluster: Cluster) -> Iterator[Problem]:
         yield by_text(text)
     if cluster.certificates is not None:
         yield from map(by_text, cluster.certificates.warnings())
+    relay = cluster.relay
+    if relay is not None and relay.service.status is not None and (failed := relay.service.status.set_aside):
+        table = cluster.config.postgres.table
+        text = f"{count(failed, 'row')} of {table} cannot be published: see the column error, and docs/postgres.md"
+        yield Problem("outbox rows", text)
     watch = cluster.redis_watch
     if watch is not None:
         if text := redis_disk_warning(watch.info):

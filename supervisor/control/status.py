@@ -26,6 +26,17 @@ class WorkerStatus(ProcessStatus, frozen=True, kw_only=True):
     loop_lag_seconds: float | None = None
 
 
+class RelayProcessStatus(ProcessStatus, frozen=True, kw_only=True):
+    """The relay, which publishes the outbox of PostgreSQL. One relay of the cluster is active, the others stand by."""
+
+    active: bool = False
+    problem: str = ""  # why it cannot publish
+    waiting: int = 0  # rows that wait, counted up to 100,000; 0 for a relay that stands by, like the next two
+    oldest_seconds: float = 0.0  # how long ago the row that comes next was inserted
+    set_aside: int = 0  # rows that cannot be published as they are
+    published: int = 0  # since the relay started
+
+
 class RedisStatus(Struct, frozen=True, kw_only=True):
     """The Redis that the workers share, as the supervisor sees it."""
 
@@ -73,6 +84,7 @@ class ClusterStatus(Struct, frozen=True, kw_only=True):
     workers: list[WorkerStatus]
     nginx: ProcessStatus | None
     valkey: ProcessStatus | None
+    relay: RelayProcessStatus | None = None  # null without postgres.url
     redis: RedisStatus
     nodes: list[NodeStatus] = []  # this node among them; empty while Redis does not answer
     connections_possible: int = 0

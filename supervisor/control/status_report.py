@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import asdict
 from typing import Any
 
 import msgspec
@@ -12,7 +13,13 @@ from wsd.supervisor.config.redis_url import redacted
 from wsd.supervisor.control.access import dashboard_url
 from wsd.supervisor.control.node_list import listed_nodes
 from wsd.supervisor.control.problems import connections_possible_now, problems, warnings
-from wsd.supervisor.control.status import ClusterStatus, ProcessStatus, RedisStatus, WorkerStatus
+from wsd.supervisor.control.status import (
+    ClusterStatus,
+    ProcessStatus,
+    RedisStatus,
+    RelayProcessStatus,
+    WorkerStatus,
+)
 from wsd.supervisor.counts import count
 from wsd.supervisor.deploys.operations import Operations
 from wsd.supervisor.monitoring.redis_watch import RedisWatch
@@ -20,6 +27,7 @@ from wsd.supervisor.nodes.records import NodeState
 from wsd.supervisor.processes.children import Child
 from wsd.supervisor.processes.service import Service
 from wsd.supervisor.services.nginx import NginxService
+from wsd.supervisor.services.relay import RelayService
 from wsd.supervisor.services.valkey import ValkeyService
 from wsd.supervisor.services.worker import WorkerService
 from wsd.worker.contract.redis_address import shown
@@ -62,6 +70,7 @@ def report(cluster: Cluster, operations: Operations) -> ClusterStatus:
         workers=[_worker(child, now, drained=child.slot.name in cluster.children.drained) for child in cluster.workers],
         nginx=_process(cluster.children.get(NginxService.name)),
         valkey=_process(cluster.children.get(ValkeyService.name)),
+        relay=_relay(cluster.relay),
         redis=RedisStatus(
             url=redacted(cluster.redis_url) or None,
             embedded=bool(cluster.redis_url) and not cluster.config.redis.url,
@@ -110,6 +119,13 @@ def _connections(status: ClusterStatus) -> int:
 
 def _process(child: Child[Service] | None) -> ProcessStatus | None:
     return ProcessStatus(**_common(child, child.slot.display_state)) if child is not None else None
+
+
+def _relay(child: Child[RelayService] | None) -> RelayProcessStatus | None:
+    if child is None:
+        return None
+    found = asdict(child.service.status) if child.service.status is not None else {}
+    return RelayProcessStatus(**_common(child, child.slot.display_state), **found)
 
 
 def _worker(child: Child[WorkerService], now: float, *, drained: bool) -> WorkerStatus:

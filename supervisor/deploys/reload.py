@@ -9,9 +9,11 @@ from wsd.supervisor.config.file_contents import Digests, changed, digests
 from wsd.supervisor.config.keys import Key
 from wsd.supervisor.config.settings import Config, with_workers
 from wsd.supervisor.deploys.operations import Say
+from wsd.supervisor.deploys.relaying import bring_relay
 from wsd.supervisor.deploys.restart import restart_children
 from wsd.supervisor.deploys.scaling import scale
 from wsd.supervisor.errors import CommandError, ConfigError
+from wsd.supervisor.services.relay import check_asyncpg
 
 FIXED: dict[Key, str] = {
     ("cluster", "node_id"): "workers and sessions are named after it",
@@ -41,6 +43,7 @@ async def reload(cluster: Cluster, say: Say) -> None:
     # A number of workers set by `wsd scale` stays, until the file has another number than it had.
     has_count = any(key == ("cluster", "workers") for key, _ in found)
     after = loaded.config if has_count else with_workers(loaded.config, before.cluster.workers)
+    check_asyncpg(after)
     contents = digests(after)
     found += changed(cluster.contents, contents, after)
     _refuse(found, with_nginx=cluster.nginx is not None)
@@ -62,6 +65,7 @@ async def _apply(cluster: Cluster, after: Config, before: Config, say: Say, cont
     cluster.configure(with_workers(after, count), contents)
     try:
         await cluster.update_nginx(say)
+        await bring_relay(cluster, say)
         if outdated := cluster.outdated():
             await restart_children(cluster.children, outdated, say)
         if after.cluster.workers != count:
@@ -70,6 +74,8 @@ async def _apply(cluster: Cluster, after: Config, before: Config, say: Say, cont
         cluster.configure(before, contents_before)
         with suppress(CommandError):  # if nginx refuses these as well, it keeps the configuration that it has
             await cluster.update_nginx(lambda text: None)
+        with suppress(CommandError):
+            await bring_relay(cluster, lambda text: None)
         if outdated := cluster.outdated():  # a restart one by one had changed some of them already
             await restart_children(cluster.children, outdated, say)
         raise CommandError(f"{exc}; the settings are as before") from None

@@ -51,8 +51,9 @@ class Takeover:
         await self._forget([child for child in self._unwanted if child.slot.name == NginxService.name])
 
     async def end_workers(self) -> None:
-        """Wait until the workers that are not wanted any more have drained."""
-        await self._forget([child for child in self._unwanted if child.slot.name.startswith("worker-")])
+        """Wait until the workers, and the relay, that are not wanted any more have ended."""
+        kept = (NginxService.name, ValkeyService.name)
+        await self._forget([child for child in self._unwanted if child.slot.name not in kept])
 
     async def end_valkey(self) -> None:
         """End a Valkey that is not wanted any more, as soon as no worker uses it."""

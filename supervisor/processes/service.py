@@ -79,6 +79,10 @@ class Service(ABC):
         """Take note of a process that the previous supervisor left running, and tell whether it was promoted."""
         return True
 
+    def is_outdated(self, incarnation: int) -> bool:
+        """Tell whether an incarnation was started with other settings than a new one would be."""
+        return False
+
     def has_lost_socket(self, incarnation: int) -> bool:
         """Tell whether the socket on which an incarnation accepts clients was removed."""
         return False

@@ -28,6 +28,7 @@ from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.contract.heartbeat import Heartbeat
 from wsd.worker.contract.http_paths import HEALTH_PATH, METRICS_PATH, OPERATOR_KEY_HEADER, OPERATOR_PREFIX
 from wsd.worker.contract.lifecycle import ACCEPT_GRACE_SECONDS
+from wsd.worker.contract.variables import variable_names
 
 DRAIN_MARGIN_SECONDS = 10.0 + ACCEPT_GRACE_SECONDS
 """How long a stop may take beyond the drain: for requests under way, and for the shutdown of the application."""
@@ -38,14 +39,14 @@ OPERATOR_SECONDS = 5.0
 ADDED_HEADER_BYTES = 8192
 """Space for the headers that nginx adds to a request."""
 
-WORKER_NAMES = frozenset(WorkerEnv().to_env())
+WORKER_NAMES = variable_names(WorkerEnv)
 """The environment variables of a worker."""
 
 
-def settings_for_worker(config: Config) -> dict[str, Any]:
-    """Return the values of those fields of WorkerEnv that name a setting. Lists are joined by commas."""
+def settings_for(record: type[Any], config: Config) -> dict[str, Any]:
+    """Return the values of those fields of WorkerEnv or RelayEnv that name a setting. Lists are joined by commas."""
     copied = {}
-    for field in fields(WorkerEnv):
+    for field in fields(record):
         if setting := field.metadata["setting"]:
             section, key = setting.split(".")
             value = getattr(getattr(config, section), key)
@@ -105,7 +106,6 @@ class WorkerService(Service):
         self.patience = config.cluster.drain_seconds + DRAIN_MARGIN_SECONDS
 
     def is_outdated(self, incarnation: int) -> bool:
-        """Tell whether an incarnation was started with other settings than a new one would be."""
         return self._environments.get(incarnation) != self._environment(incarnation)
 
     def worker_id(self, incarnation: int) -> str:
@@ -147,7 +147,7 @@ class WorkerService(Service):
             jwt_public_key_digest=self._public_key_digest,
             events_path=str(self._state_dir.events),
         )
-        return replace(env, **settings_for_worker(config)).to_env()
+        return replace(env, **settings_for(WorkerEnv, config)).to_env()
 
     def adopt(self, record: ProcessRecord) -> bool:
         self._worker_ids[record.incarnation] = record.worker_id

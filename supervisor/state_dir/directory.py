@@ -36,6 +36,10 @@ class StateDir:
         """Return the path that nginx knows, or the path that an incarnation binds until it is ready."""
         return self.sockets / (f"worker-{slot}.sock" if incarnation is None else f"worker-{slot}.{incarnation}.sock")
 
+    def relay_socket(self, incarnation: int | None = None) -> Path:
+        """Return the path where the relay that serves is asked, or the path that an incarnation binds until then."""
+        return self.sockets / ("relay.sock" if incarnation is None else f"relay.{incarnation}.sock")
+
     def log(self, name: str) -> Path:
         return self.logs / f"{name}.log"
 

@@ -205,7 +205,13 @@ class Cluster:
 
     def pids(self) -> list[int]:
         status = self.status()
-        seen: Sequence[ProcessStatus | None] = [status.supervisor, *status.workers, status.nginx, status.valkey]
+        seen: Sequence[ProcessStatus | None] = [
+            status.supervisor,
+            *status.workers,
+            status.nginx,
+            status.valkey,
+            status.relay,
+        ]
         found = [process.pid for process in seen if process is not None and process.pid is not None]
         return found + [child.pid for pid in found for child in psutil.Process(pid).children()]
 

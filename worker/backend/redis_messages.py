@@ -9,6 +9,7 @@ from wsd.worker.broker.spool import Spool
 from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.contract.redis_address import sentinel_address
 from wsd.worker.contract.redis_keys import worker_channel
+from wsd.worker.contract.relay_environment import RelayEnv
 from wsd.worker.contract.sentinels.sentinels import Sentinels
 from wsd.worker.redis_client import Redis, open_redis
 
@@ -19,7 +20,7 @@ class RedisClients:
     `sentinels` are those that the URL of the Redis names, or None.
     """
 
-    def __init__(self, env: WorkerEnv) -> None:
+    def __init__(self, env: WorkerEnv | RelayEnv) -> None:
         """Raises ValueError for a malformed URL, OSError for files of TLS that cannot be read."""
         self.opened: list[Redis] = []
         self._connect_timeout = env.redis_connect_timeout

@@ -60,7 +60,8 @@ return position
 """
 APPEND_SHA = hashlib.sha1(APPEND_SCRIPT.encode()).hexdigest()  # noqa: S324 - EVALSHA wants it
 
-# KEYS the idempotency key. ARGV message with what stands for its position, pub/sub channel, lifetime of the key in seconds.
+# KEYS the idempotency key.
+# ARGV message with what stands for its position, pub/sub channel, lifetime of the key in seconds.
 # Answer: 1, or 0 if the message was published already. For channels without a history.
 PUBLISH_ONCE_SCRIPT = """
 if redis.call('GET', KEYS[1]) then return 0 end

@@ -20,6 +20,8 @@ class RelayEnv:
 
     redis_url: str = variable("WSD_RELAY_REDIS_URL", "")
     redis_connect_timeout: float = variable("WSD_RELAY_REDIS_CONNECT_TIMEOUT", 1.0, "redis.connect_timeout")
+    redis_sentinel_username: str = variable("WSD_RELAY_REDIS_SENTINEL_USERNAME", "", "redis.sentinel_username")
+    redis_sentinel_password: str = variable("WSD_RELAY_REDIS_SENTINEL_PASSWORD", "", "redis.sentinel_password")
     redis_timeout: float = variable("WSD_RELAY_REDIS_TIMEOUT", 2.0, "redis.timeout")
 
     channels: str = variable("WSD_RELAY_CHANNELS", "")  # the [channels] sections as JSON: options by pattern

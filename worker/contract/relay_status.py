@@ -32,7 +32,7 @@ class RelayStatus:
         """
         raw = decode(text)
         if not isinstance(raw, dict):
-            raise ValueError("not the status of a relay")
+            raise ValueError("not the status of a relay")  # noqa: TRY004 - as for all other texts that are none
         known = {f.name: raw[f.name] for f in fields(cls) if f.name in raw}
         check_types(cls, known)
         return cls(**known)

@@ -61,7 +61,11 @@ class Outbox:
 
     async def _stand_by(self, session: Session) -> None:
         """Wait until this relay has the lock."""
+        is_first = True
         while not await session.try_lock(f"wsd outbox {self._table_name}"):
+            if is_first:
+                logger.info("stands by, another relay publishes the rows of %s", self._table_name)
+                is_first = False
             self._works(active=False)
             await asyncio.sleep(STAND_BY_SECONDS)
         logger.info("publishes the rows of %s", self._table_name, extra=EVENT)

@@ -30,8 +30,8 @@ class OutboxTable:
         name = quoted(table)
         # Data that is too large is never sent to the relay.
         self._next = f"""
-            SELECT id, (extract(epoch FROM created_at) * 1000000)::bigint, left(channel, {MAX_TEXT}), octet_length(text),
-                CASE WHEN octet_length(text) <= $2 THEN text END, left(idempotency_key, {MAX_TEXT})
+            SELECT id, (extract(epoch FROM created_at) * 1000000)::bigint, left(channel, {MAX_TEXT}),
+                octet_length(text), CASE WHEN octet_length(text) <= $2 THEN text END, left(idempotency_key, {MAX_TEXT})
             FROM (SELECT *, data::text AS text FROM {name} WHERE error IS NULL ORDER BY id LIMIT $1) AS waiting
             ORDER BY id"""  # noqa: S608 - the name is checked by the settings, and quoted
         self._delete = f"DELETE FROM {name} WHERE id = ANY($1::bigint[])"  # noqa: S608

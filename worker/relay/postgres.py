@@ -19,7 +19,7 @@ ANSWER_SECONDS = 10.0
 """How long PostgreSQL may take to answer."""
 
 KEEPALIVE = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2", "tcp_keepalives_count": "3"}
-"""Settings of the server by which it ends the session of a machine that has vanished, and its lock, after 11 seconds."""
+"""Settings of a session by which the server ends it, and its lock, 11 seconds after the other machine has vanished."""
 
 HEARING_SECONDS = 1.0
 """How long a notification may take when it is tested whether a connection receives any."""

@@ -5,10 +5,10 @@ import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from wsd.worker.backend.redis_messages import RedisClients
 from wsd.worker.background.containment import run_repeatedly
 from wsd.worker.channels.options import ChannelRules
 from wsd.worker.contract.relay_environment import RelayEnv
-from wsd.worker.redis_client import open_redis
 from wsd.worker.relay.outbox import Outbox
 from wsd.worker.relay.outbox_table import OutboxTable
 from wsd.worker.relay.redis_sender import RedisSender
@@ -23,17 +23,20 @@ class Relay:
         """Build the jobs. Nothing is connected yet.
 
         Raises ValueError for a malformed URL of Redis, and for rules of channels that are none.
+        Raises OSError for files of TLS that cannot be read.
         """
         self._env = env
-        self._redis = open_redis(env.redis_url, connect_timeout=env.redis_connect_timeout, timeout=env.redis_timeout)
+        self._clients = RedisClients(env)
         self._outbox = Outbox(
             env.session_url,
             env.table,
             OutboxTable(env.table, env.max_message_bytes),
             RowReader(env.table, ChannelRules(env.channels), env.max_message_bytes),
-            RedisSender(self._redis, env.redis_timeout),
+            RedisSender(self._clients.open(env.redis_url, None), env.redis_timeout),
         )
         self._jobs: dict[str, Callable[[], Awaitable[None]]] = {"outbox": self._outbox.run}
+        if self._clients.sentinels is not None:  # a primary that was replaced must not be published to
+            self._jobs["news of the Sentinels"] = self._clients.sentinels.follow
 
     async def run(self) -> None:
         """Work until SIGTERM or SIGINT. Raises OSError if the socket for the supervisor cannot be made."""
@@ -49,4 +52,5 @@ class Relay:
                 job.cancel()
             await asyncio.wait(jobs)
             server.close()
-            await self._redis.aclose()
+            for client in self._clients.opened:
+                await client.aclose()

@@ -61,7 +61,9 @@ class RowReader:
         Raises RowError.
         """
         if row.data is None:
-            raise RowError(f"data may have {self._max_message_bytes} bytes (websocket.max_message_bytes), has {row.size}")
+            raise RowError(
+                f"data may have {self._max_message_bytes} bytes (websocket.max_message_bytes), has {row.size}"
+            )
         try:
             label = _label(row.channel)
             data = _bounded(Raw(row.data.encode()))

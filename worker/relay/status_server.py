@@ -24,7 +24,4 @@ async def serve_status(path: Path, status: Callable[[], RelayStatus]) -> asyncio
                 await writer.drain()
         writer.close()
 
-    path.unlink(missing_ok=True)
-    server = await asyncio.start_unix_server(answer, path)
-    path.chmod(0o600)
-    return server
+    return await asyncio.start_unix_server(answer, path)  # a socket of an earlier process in its place is replaced

@@ -7,14 +7,14 @@ import pytest
 
 from wsd.supervisor.config.keys import all_keys
 from wsd.supervisor.config.settings import Config, SecurityConfig, WebSocketConfig
-from wsd.supervisor.services.worker import settings_for_worker
+from wsd.supervisor.services.worker import settings_for
 from wsd.worker.contract.environment import WorkerEnv
 
 COPIED = {field.name: field.metadata["setting"] for field in fields(WorkerEnv) if field.metadata["setting"]}
 
 
 def test_a_worker_without_a_supervisor_has_the_defaults_of_a_cluster() -> None:
-    assert replace(WorkerEnv(), **settings_for_worker(Config())) == WorkerEnv()
+    assert replace(WorkerEnv(), **settings_for(WorkerEnv, Config())) == WorkerEnv()
 
 
 @pytest.mark.parametrize("name", COPIED)
@@ -31,7 +31,7 @@ def test_numbers_are_passed_on_as_they_are_and_lists_by_commas() -> None:
         websocket=WebSocketConfig(ping_interval=7.5, compression=True),
         security=SecurityConfig(sensitive_fields=("pin", "iban"), allowed_origins=()),
     )
-    copied = settings_for_worker(config)
+    copied = settings_for(WorkerEnv, config)
     assert copied["ping_interval"] == 7.5
     assert copied["compression"] is True
     assert copied["sensitive_fields"] == "pin,iban"
