@@ -7,9 +7,10 @@ node can lose its Redis and keep its clients. Everything is named after the proc
 import ctypes
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
@@ -86,23 +87,31 @@ class Machine:
         finally:
             _run(*nft, "delete", "table", "inet", "loss")
 
+    @property
+    def pids(self) -> list[int]:
+        """The processes that run there."""
+        return [int(pid) for pid in _run("ip", "netns", "pids", self.namespace).split() if int(pid) != os.getpid()]
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop all processes of the machine for the time of the block, as a paused virtual machine does."""
+        pids = self.pids
+        _signal(pids, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            _signal(pids, signal.SIGCONT)
+
     def knows_neighbour(self, address: str) -> None:
         """Have the machine send packets to an address of the back network, whether somebody is there or not."""
         place = ("lladdr", "02:00:00:00:00:01", "dev", "back")
         _run("ip", "-n", self.namespace, "neighbour", "add", address, *place)
 
-    def take_address(self, address: str) -> None:
-        """Add an address in the back network, and tell the others that it is here now."""
-        _run("ip", "-n", self.namespace, "address", "add", f"{address}/24", "dev", "back")
-        # The others still know the old place of the address. Asked by its new one, they learn the new place.
-        for number in range(1, 10):
-            _run("ip", "-n", self.namespace, "neigh", "flush", "all")
-            other = f"{BACK}.{number}"
-            if other not in (self.back, address):
-                _run(*("ip", "netns", "exec", self.namespace, "ping", "-c1", "-W1", "-I", address, other), check=False)
 
-    def drop_address(self, address: str) -> None:
-        _run("ip", "-n", self.namespace, "address", "delete", f"{address}/24", "dev", "back")
+def _signal(pids: list[int], signum: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signum)
 
 
 def _enter(namespace: int) -> None:
@@ -122,6 +131,17 @@ class Machines:
 
     def __getitem__(self, name: str) -> Machine:
         return self._machines[name]
+
+    def add_address(self, address: str, name: str) -> None:
+        """Give a machine another address in the back network."""
+        _run("ip", "-n", self._machines[name].namespace, "address", "add", f"{address}/24", "dev", "back")
+
+    def move_address(self, address: str, old: str, new: str) -> None:
+        """Move an address of the back network from one machine to another, as keepalived does."""
+        _run("ip", "-n", self._machines[old].namespace, "address", "delete", f"{address}/24", "dev", "back")
+        self.add_address(address, new)
+        for machine in self._machines.values():  # which learn the new place when they ask, as from an announcement
+            _run("ip", "-n", machine.namespace, "neighbour", "flush", "dev", "back")
 
     def __enter__(self) -> Self:
         try:
