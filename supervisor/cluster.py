@@ -19,6 +19,7 @@ from wsd.supervisor.monitoring.certificate_watch import CertificateWatch
 from wsd.supervisor.monitoring.health import Limits
 from wsd.supervisor.monitoring.health_watch import HealthWatch
 from wsd.supervisor.monitoring.redis_watch import RedisWatch
+from wsd.supervisor.monitoring.scaling import ScalingPolicy
 from wsd.supervisor.nodes.records import NodeIdentity, NodeState
 from wsd.supervisor.processes.children import Child, Children
 from wsd.supervisor.processes.clock import AwakeClock
@@ -38,7 +39,7 @@ class Cluster:
     `Supervisor` brings it up and down, and says in `up`, `stopping` and `handing_over` how far it is. `redis_watch`,
     `health_watch` and `certificates` are None until it has begun to watch. `notices` say what has been missing since
     the start, one line each. `describe` tells the state of the node, for its record in Redis; until `launch` has set
-    it, the state is unknown.
+    it, the state is unknown. `scaling` decides how many workers there are, where scale.max is set.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Cluster:
         self.redis_watch: RedisWatch | None = None
         self.health_watch: HealthWatch | None = None
         self.certificates: CertificateWatch | None = None
+        self.scaling = ScalingPolicy()
         self.notices = list(programs.notices)
         self.dashboard_secret = state_dir.dashboard_secret()
         self.started_at = time.monotonic()

@@ -60,6 +60,7 @@ class Supervisor:
                     on_ready()
                     self._takeover.restart_outdated(self.operations)
                     self._watches.start(self._takeover.end_valkey(), "unwanted-valkey")
+                    self._watches.watch_load()
                 await cluster.children.until(lambda: cluster.is_ending)
             except (CommandError, OSError) as exc:
                 failure = exc if isinstance(exc, CommandError) else StartError(f"cannot start: {exc}")

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 
 from wsd.supervisor.cluster import Cluster, limits
+from wsd.supervisor.deploys.autoscaler import autoscale
 from wsd.supervisor.deploys.operations import Operations
 from wsd.supervisor.logs.rotation import rotate_logs
 from wsd.supervisor.monitoring.certificate_watch import CertificateWatch
@@ -51,6 +52,10 @@ class Watches:
             self.start(cluster.redis_watch.sentinels.follow(), "sentinels")
         cluster.health_watch = HealthWatch(cluster.children, cluster.redis_watch, limits(cluster.config), interval)
         self.start(cluster.health_watch.run(), "health")
+
+    def watch_load(self) -> None:
+        """Have as many workers as the load demands."""
+        self.start(autoscale(self._cluster, self._operations), "autoscaler")
 
     def watch_nginx(self, service: NginxService) -> None:
         """Restore the configuration of an nginx that runs, and let it serve renewed certificates."""

@@ -7,7 +7,14 @@ from rich.text import Text
 from wsd.supervisor.cli import fitted_table
 from wsd.supervisor.cli.duration import duration
 from wsd.supervisor.cli.fitted_table import Column
-from wsd.supervisor.control.status import ClusterStatus, NodeStatus, ProcessStatus, RelayProcessStatus, WorkerStatus
+from wsd.supervisor.control.status import (
+    AutoscalingStatus,
+    ClusterStatus,
+    NodeStatus,
+    ProcessStatus,
+    RelayProcessStatus,
+    WorkerStatus,
+)
 from wsd.supervisor.counts import count
 from wsd.supervisor.machine.terminal import console, shown
 
@@ -52,6 +59,8 @@ def print_status(status: ClusterStatus) -> None:
         _line(Text(shown(f"outbox: {_outbox(status.relay)}")))
     if status.dashboard_url:
         _line(Text(shown(f"dashboard: {status.dashboard_url}")))
+    if status.autoscaling is not None:
+        _line(Text(shown(f"autoscaling: {_autoscaling(status.autoscaling)}")))
     if len(status.nodes) > 1:
         _line(Text(shown("nodes: " + "; ".join(map(_node, status.nodes)))))
     for problem in [*status.problems, *status.warnings]:
@@ -66,6 +75,15 @@ def _outbox(relay: RelayProcessStatus) -> str:
 
 def _node(node: NodeStatus) -> str:
     return f"{node.node_id}: {count(node.workers, 'worker')}, {count(node.connections, 'connection')}"
+
+
+def _autoscaling(scaling: AutoscalingStatus) -> str:
+    parts = [f"{scaling.min} to {count(scaling.max, 'worker')}"]
+    if scaling.last is not None:
+        parts.append(f"the last change was {scaling.last}")
+    if scaling.waits_for is not None:
+        parts.append(f"waits because {scaling.waits_for}")
+    return "; ".join(parts)
 
 
 def _line(text: Text) -> None:

@@ -51,6 +51,7 @@ def check_rules(config: Config, settings: Mapping[Key, Setting]) -> None:
         _in_api_keys,
         _in_health,
         _in_alerts,
+        _in_scale,
     ):
         for section, key, problem in find(config):
             source = settings[section, key].source if (section, key) in settings else "default"
@@ -212,6 +213,21 @@ def _in_alerts(config: Config) -> Iterator[Problem]:
         yield "alerts", "url", problem
     elif parts.username is not None:
         yield "alerts", "url", "must hold no user and no password"
+
+
+def _in_scale(config: Config) -> Iterator[Problem]:
+    scale, workers = config.scale, config.cluster.workers
+    if not scale.max:
+        return
+    if scale.min > scale.max:
+        yield "scale", "min", f"must not be above scale.max, which is {scale.max}, got {scale.min}"
+    if not scale.connections_per_worker and not scale.cpu:
+        yield "scale", "max", "needs scale.connections_per_worker or scale.cpu, the load that a worker is meant to have"
+    if not config.redis.url and not config.redis.embedded:
+        yield "scale", "max", "needs a Redis, by which the clients of a worker that goes resume on another one"
+    if not scale.min <= workers <= scale.max:
+        limits = f"scale.min, which is {scale.min}, and scale.max, which is {scale.max}"
+        yield "cluster", "workers", f"must be between {limits}, got {workers}"
 
 
 def _texts(config: Config) -> Iterator[tuple[str, str, str]]:

@@ -201,6 +201,14 @@ class AlertsConfig(Section, frozen=True):
     timeout: Seconds = 10.0
 
 
+class ScaleConfig(Section, frozen=True):
+    min: Annotated[int, Meta(ge=1, le=256)] = 1
+    max: Annotated[int, Meta(ge=0, le=256)] = 0
+    connections_per_worker: Count = 0
+    cpu: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    down_after: Seconds = 300.0
+
+
 class LogConfig(Section, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["text", "json"] = "text"
@@ -223,6 +231,7 @@ class Config(Section, frozen=True):
     webhooks: WebhooksConfig = WebhooksConfig()
     dashboard: DashboardConfig = DashboardConfig()
     alerts: AlertsConfig = AlertsConfig()
+    scale: ScaleConfig = ScaleConfig()
     log: LogConfig = LogConfig()
     channels: dict[str, ChannelConfig] = msgspec.field(default_factory=lambda: {"*": ChannelConfig()})  # by pattern
     api_keys: dict[str, ApiKeyConfig] = {}  # by name

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from wsd.supervisor.cluster import Cluster
+from wsd.supervisor.counts import count
 from wsd.supervisor.deploys import rebalancing, scaling, upgrade
 from wsd.supervisor.deploys import reload as reloading
 from wsd.supervisor.deploys.operations import Operation, Operations, Say
@@ -19,7 +20,6 @@ from wsd.supervisor.errors import CommandError
 from wsd.supervisor.processes.children import Child
 from wsd.supervisor.processes.service import Service
 from wsd.supervisor.processes.slot import SlotState
-from wsd.supervisor.services import nginx_config
 
 
 class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,7 +75,14 @@ def begin_restart(
 
 
 def begin_scale(cluster: Cluster, operations: Operations, workers: int) -> Operation:
-    """Change the number of workers. Raises CommandError."""
+    """Change the number of workers. Raises CommandError, also for a number that autoscaling would not keep."""
+    limits = cluster.config.scale
+    if limits.max and not limits.min <= workers <= limits.max:
+        key = "min" if workers < limits.min else "max"
+        raise CommandError(
+            f"autoscaling keeps {limits.min} to {count(limits.max, 'worker')}: for {workers}, change scale.{key} in "
+            "wsd.toml, and `wsd reload`"
+        )
     return operations.begin("scale", lambda say: scaling.scale(cluster, workers, say))
 
 
@@ -113,14 +120,8 @@ def begin_resume(cluster: Cluster, operations: Operations, slot: int) -> Operati
 
 def begin_rebalance(cluster: Cluster, operations: Operations) -> Operation:
     """Let workers with too many connections close some, whose clients resume on others. Raises CommandError."""
-    config, watch = cluster.config, cluster.redis_watch
-    if nginx_config.affinity(config.nginx.affinity, config.cluster.host) == "ip" and cluster.nginx is not None:
-        raise CommandError(
-            'with nginx.affinity "ip" a client comes back to the worker that it was on: nothing would move'
-        )
-    if watch is None or watch.error is not None:
-        text = watch.error.summary if watch is not None and watch.error is not None else "there is no Redis"
-        raise CommandError(f"{text}, and without it clients could not resume on another worker")
+    if (reason := rebalancing.refusal(cluster)) is not None:
+        raise CommandError(reason)
     return operations.begin("rebalance", lambda say: rebalancing.rebalance(cluster.workers, say))
 
 

@@ -72,7 +72,15 @@ class _NodeCollector(Collector):
         healthy.add_metric([status.node_id], int(status.state == "healthy"))
         connections = GaugeMetricFamily("wsd_node_connections", "WebSockets of all workers now", labels=["node"])
         connections.add_metric([status.node_id], sum(worker.connections or 0 for worker in status.workers))
-        yield from (up, restarts, rss, cpu, healthy, connections)
+        workers = GaugeMetricFamily("wsd_node_workers", "Workers that the node has or starts", labels=["node"])
+        workers.add_metric([status.node_id], len(status.workers))
+        yield from (up, restarts, rss, cpu, healthy, connections, workers)
+        if status.autoscaling is not None:
+            for name, limit in (("min", status.autoscaling.min), ("max", status.autoscaling.max)):
+                text = f"The number of workers that scale.{name} allows"
+                family = GaugeMetricFamily(f"wsd_node_workers_{name}", text, labels=["node"])
+                family.add_metric([status.node_id], limit)
+                yield family
         if status.relay is not None:
             yield from _outbox(status.node_id, status.relay)
 

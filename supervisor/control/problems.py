@@ -122,6 +122,10 @@ def warnings(cluster: Cluster) -> Iterator[Problem]:
         table = cluster.config.postgres.table
         text = f"{count(failed, 'row')} of {table} cannot be published: see the column error, and docs/postgres.md"
         yield Problem("outbox rows", text)
+    scale = cluster.config.scale
+    if scale.max and cluster.scaling.is_overloaded:
+        text = f"the load needs more than {count(scale.max, 'worker')}, which is scale.max: raise it, or add a node"
+        yield Problem("autoscaling", text)
     watch = cluster.redis_watch
     if watch is not None:
         if text := redis_disk_warning(watch.info):
@@ -151,6 +155,8 @@ def unknown(cluster: Cluster, *, is_busy: bool) -> Iterator[str]:
         has_beat = child.pulse is not None and child.pulse.beat is not None
         if is_redis_away or not (slot.ready and has_beat) or _silence(child, cluster) is not None:
             yield f"{slot.name} redis"
+    if cluster.scaling.waits_for is not None:
+        yield "autoscaling"
     if is_redis_away:
         yield from ("redis disk", "redis memory")
     if is_busy:

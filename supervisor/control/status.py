@@ -69,6 +69,17 @@ class NodeStatus(Struct, frozen=True, kw_only=True):
     is_on_this_machine: bool = False
 
 
+class AutoscalingStatus(Struct, frozen=True, kw_only=True):
+    """The limits between which the number of workers follows their load, and what was decided last."""
+
+    min: int
+    max: int
+    connections_per_worker: int | None = None  # the load that a worker is meant to have
+    cpu: float | None = None
+    waits_for: str | None = None
+    last: str | None = None
+
+
 class ClusterStatus(Struct, frozen=True, kw_only=True):
     version: int = 1
     state: str  # starting, healthy, degraded, stopping
@@ -88,3 +99,4 @@ class ClusterStatus(Struct, frozen=True, kw_only=True):
     redis: RedisStatus
     nodes: list[NodeStatus] = []  # this node among them; empty while Redis does not answer
     connections_possible: int = 0
+    autoscaling: AutoscalingStatus | None = None  # null where scale.max is 0

@@ -14,6 +14,7 @@ from wsd.supervisor.control.access import dashboard_url
 from wsd.supervisor.control.node_list import listed_nodes
 from wsd.supervisor.control.problems import connections_possible_now, problems, warnings
 from wsd.supervisor.control.status import (
+    AutoscalingStatus,
     ClusterStatus,
     ProcessStatus,
     RedisStatus,
@@ -79,6 +80,7 @@ def report(cluster: Cluster, operations: Operations) -> ClusterStatus:
             primary=_primary(watch),
         ),
         connections_possible=connections_possible_now(cluster),
+        autoscaling=_autoscaling(cluster),
     )
     if watch is not None and watch.error is None:
         nodes = listed_nodes(watch.nodes, watch.beats, status.node_id, cluster.identity, node_state(status))
@@ -115,6 +117,20 @@ def _serving(status: ClusterStatus) -> int:
 
 def _connections(status: ClusterStatus) -> int:
     return sum(worker.connections or 0 for worker in status.workers)
+
+
+def _autoscaling(cluster: Cluster) -> AutoscalingStatus | None:
+    scale, policy = cluster.config.scale, cluster.scaling
+    if not scale.max:
+        return None
+    return AutoscalingStatus(
+        min=scale.min,
+        max=scale.max,
+        connections_per_worker=scale.connections_per_worker or None,
+        cpu=scale.cpu or None,
+        waits_for=policy.waits_for,
+        last=policy.last,
+    )
 
 
 def _process(child: Child[Service] | None) -> ProcessStatus | None:

@@ -15,9 +15,11 @@ from typing import Any
 
 import msgspec
 
+from wsd.supervisor.cluster import Cluster
 from wsd.supervisor.deploys.operations import Say
 from wsd.supervisor.errors import CommandError
 from wsd.supervisor.processes.children import Child
+from wsd.supervisor.services import nginx_config
 from wsd.supervisor.services.worker import WorkerService
 
 ROUNDS = 8
@@ -37,6 +39,17 @@ def surplus(connections: Mapping[str, int]) -> dict[str, int]:
     share = math.ceil(sum(connections.values()) / max(1, len(connections)))
     slack = math.floor(share * TOLERANCE)
     return {name: count - share for name, count in connections.items() if count > share + slack}
+
+
+def refusal(cluster: Cluster) -> str | None:
+    """Say why clients would not move to other workers, or return None."""
+    config, watch = cluster.config, cluster.redis_watch
+    if nginx_config.affinity(config.nginx.affinity, config.cluster.host) == "ip" and cluster.nginx is not None:
+        return 'with nginx.affinity "ip" a client comes back to the worker that it was on: nothing would move'
+    if watch is None or watch.error is not None:
+        text = watch.error.summary if watch is not None and watch.error is not None else "there is no Redis"
+        return f"{text}, and without it clients could not resume on another worker"
+    return None
 
 
 async def rebalance(workers: Sequence[Child[WorkerService]], say: Say) -> None:

@@ -170,6 +170,17 @@ def test_the_configuration_describes_itself_as_toml_with_sources() -> None:
             '[redis]\nurl = "ftp://u:pw@h"\n',
             "must begin with redis://, rediss:// or unix://, or with redis+sentinel://",
         ),
+        (
+            "[cluster]\nworkers = 2\n[scale]\nmin = 3\nmax = 2\ncpu = 0.5\n",
+            "wsd.toml line 4: scale.min must not be above scale.max, which is 2, got 3",
+        ),
+        ("[scale]\nmax = 4\n", "line 2: scale.max needs scale.connections_per_worker or scale.cpu"),
+        ("[redis]\nembedded = false\n[scale]\nmax = 4\ncpu = 0.5\n", "line 4: scale.max needs a Redis, by which"),
+        (
+            "[cluster]\nworkers = 5\n[scale]\nmax = 4\ncpu = 0.5\n",
+            "line 2: cluster.workers must be between scale.min, which is 1, and scale.max, which is 4, got 5",
+        ),
+        ("[scale]\ncpu = 1.5\n", "wsd.toml line 2: scale.cpu must be a number from 0 to 1, got 1.5"),
         ("[health]\nheartbeat_timeout = 1.5\n", "must be at least twice health.heartbeat_interval"),
         ("[[cluster]]\nport = 1\n", "wsd.toml line 1: cluster must be a section, [cluster] in single brackets"),
         ("[[channels]]\n", "wsd.toml line 1: channels must be a section, [channels] in single brackets"),
