@@ -10,13 +10,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from wsd.supervisor.config.addresses import host_problem
 from wsd.supervisor.config.display import changes, describe
 from wsd.supervisor.config.environment import env_name
 from wsd.supervisor.config.keys import BYTE_KEYS, SECRET_KEYS, all_keys
 from wsd.supervisor.config.layers import Setting
 from wsd.supervisor.config.loading import build, current_directory, load
 from wsd.supervisor.config.redis_url import redacted, redis_url_problem
-from wsd.supervisor.config.rules import host_problem
 from wsd.supervisor.config.settings import ApiKeyConfig, ChannelConfig, Config
 from wsd.supervisor.config.toml_file import MAX_FILE_BYTES
 from wsd.supervisor.config.wording import MAX_SHOWN_LENGTH

@@ -11,9 +11,9 @@ from redis.connection import parse_url
 
 from tests.support.nginx import CERTIFICATE_NAMES, Certificate, config
 from wsd.supervisor import new_files, quoting
+from wsd.supervisor.config.addresses import is_network
 from wsd.supervisor.config.layers import Setting
 from wsd.supervisor.config.loading import build, load
-from wsd.supervisor.config.rules import is_network
 from wsd.supervisor.errors import ConfigError
 from wsd.supervisor.services.nginx_config import render, render_for
 from wsd.supervisor.services.nginx_program import check, find_binary, own_user

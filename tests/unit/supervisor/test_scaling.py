@@ -23,11 +23,8 @@ def load(workers: int, connections: int = 0, cpu: float = 0.0, most: int | None 
 
 def observe(policy: ScalingPolicy, load: Load, config: ScaleConfig, begin: int, end: int) -> list[tuple[int, int]]:
     """Observe the same load once a second. Return when another number of workers was decided, and which."""
-    decided = []
-    for now in range(begin, end + 1):
-        if isinstance(decision := policy.decide(load, config, now), Resize):
-            decided.append((now, decision.workers))
-    return decided
+    decisions = ((now, policy.decide(load, config, now)) for now in range(begin, end + 1))
+    return [(now, decision.workers) for now, decision in decisions if isinstance(decision, Resize)]
 
 
 @pytest.mark.parametrize(
