@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import socket
 import time
 from collections.abc import Callable
@@ -39,7 +40,8 @@ class Cluster:
     `Supervisor` brings it up and down, and says in `up`, `stopping` and `handing_over` how far it is. `redis_watch`,
     `health_watch` and `certificates` are None until it has begun to watch. `notices` say what has been missing since
     the start, one line each. `describe` tells the state of the node, for its record in Redis; until `launch` has set
-    it, the state is unknown. `scaling` decides how many workers there are, where scale.max is set.
+    it, the state is unknown. `scaling` decides how many workers there are, where scale.max is set. `inbox` names where
+    this supervisor takes requests of other nodes; it is empty without a cluster key.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Cluster:
         self.scaling = ScalingPolicy()
         self.notices = list(programs.notices)
         self.dashboard_secret = state_dir.dashboard_secret()
+        self.inbox = secrets.token_hex(16) if config.cluster.cluster_key else ""
         self.started_at = time.monotonic()
         self.describe: Callable[[], NodeState] = NodeState
         self.up = False
@@ -192,6 +195,7 @@ class Cluster:
             state_dir=root,
             version=version("wsd-cluster"),
             websocket_url=self.config.cluster.advertise or self.websocket_url,
+            inbox=self.inbox,
         )
 
     @property

@@ -186,6 +186,7 @@ LAYERS = {
         alerts
         control supervisor
         watches redis_startup
+        peers
         deploys
         cluster
         monitoring

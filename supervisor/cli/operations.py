@@ -11,6 +11,10 @@ from wsd.supervisor.cli.options import ConfigOption, JsonOption, SlotArgument, S
 from wsd.supervisor.cli.requests import operate
 from wsd.supervisor.machine.terminal import say, show_json
 
+NodeOption = Annotated[
+    str | None, typer.Option("--node", metavar="NAME", help="Act on this node (needs cluster.cluster_key)")
+]
+
 
 def restart(
     slots: Annotated[
@@ -23,6 +27,7 @@ def restart(
             help="Start all new processes first, or replace slot after slot (default: --surge if memory allows it)",
         ),
     ] = None,
+    node: NodeOption = None,
     config: ConfigOption = None,
     state_dir: StateDirOption = None,
     as_json: JsonOption = False,
@@ -38,11 +43,12 @@ def restart(
     Example: wsd restart
     Example: wsd restart 2 3 --one-by-one
     """
-    operate(config, state_dir, "/v1/restart", {"slots": slots or [], "surge": surge}, as_json=as_json)
+    _operate(config, state_dir, "restart", {"slots": slots or [], "surge": surge}, node, as_json=as_json)
 
 
 def scale(
     workers: Annotated[int, typer.Argument(metavar="N", min=1, max=256, help="New number of workers")],
+    node: NodeOption = None,
     config: ConfigOption = None,
     state_dir: StateDirOption = None,
     as_json: JsonOption = False,
@@ -56,21 +62,40 @@ def scale(
 
     Example: wsd scale 6
     """
-    operate(config, state_dir, "/v1/scale", {"workers": workers}, as_json=as_json)
+    _operate(config, state_dir, "scale", {"workers": workers}, node, as_json=as_json)
 
 
-def rebalance(config: ConfigOption = None, state_dir: StateDirOption = None, as_json: JsonOption = False) -> None:
-    """Spread the connections evenly over this node's workers.
+def rebalance(
+    nodes: Annotated[
+        bool, typer.Option("--nodes", help="Spread the connections over all nodes (needs cluster.cluster_key)")
+    ] = False,
+    node: NodeOption = None,
+    config: ConfigOption = None,
+    state_dir: StateDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Spread the connections evenly over workers, or nodes.
 
     Workers with more than their share close their oldest connections with code 1012, and those clients resume on
     workers that have fewer. Not possible with nginx.affinity "ip", where a client's address decides its worker.
 
+    With --nodes, each node with more than its share of all connections closes the rest over cluster.drain_seconds, and
+    the load balancer sends those clients to the others.
+
     Example: wsd scale 8 && wsd rebalance
+    Example: wsd rebalance --nodes
     """
-    operate(config, state_dir, "/v1/rebalance", {}, as_json=as_json)
+    if nodes and node is not None:
+        raise typer.BadParameter("--nodes concerns all nodes, so it goes without --node")
+    _operate(config, state_dir, "rebalance-nodes" if nodes else "rebalance", {}, node, as_json=as_json)
 
 
-def reload(config: ConfigOption = None, state_dir: StateDirOption = None, as_json: JsonOption = False) -> None:
+def reload(
+    node: NodeOption = None,
+    config: ConfigOption = None,
+    state_dir: StateDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Apply changes in wsd.toml to the running cluster.
 
     nginx is reloaded and workers are replaced if a change concerns them; clients resume their sessions. If a change
@@ -80,11 +105,12 @@ def reload(config: ConfigOption = None, state_dir: StateDirOption = None, as_jso
 
     Example: wsd reload
     """
-    operate(config, state_dir, "/v1/reload", {}, as_json=as_json)
+    _operate(config, state_dir, "reload", {}, node, as_json=as_json)
 
 
 def drain(
     slot: SlotArgument,
+    node: NodeOption = None,
     config: ConfigOption = None,
     state_dir: StateDirOption = None,
     as_json: JsonOption = False,
@@ -95,11 +121,12 @@ def drain(
 
     Example: wsd drain 3
     """
-    operate(config, state_dir, "/v1/drain", {"slot": slot}, as_json=as_json)
+    _operate(config, state_dir, "drain", {"slot": slot}, node, as_json=as_json)
 
 
 def resume(
     slot: SlotArgument,
+    node: NodeOption = None,
     config: ConfigOption = None,
     state_dir: StateDirOption = None,
     as_json: JsonOption = False,
@@ -108,7 +135,7 @@ def resume(
 
     Example: wsd resume 3
     """
-    operate(config, state_dir, "/v1/resume", {"slot": slot}, as_json=as_json)
+    _operate(config, state_dir, "resume", {"slot": slot}, node, as_json=as_json)
 
 
 def upgrade(config: ConfigOption = None, state_dir: StateDirOption = None, as_json: JsonOption = False) -> None:
@@ -125,3 +152,13 @@ def upgrade(config: ConfigOption = None, state_dir: StateDirOption = None, as_js
         show_json({"pid": pid})
     else:
         say(f"the supervisor was replaced (pid {pid}); all other processes keep running")
+
+
+def _operate(
+    config: str | None, state_dir: str | None, action: str, body: object, node: str | None, *, as_json: bool
+) -> None:
+    """Carry out an action on this node, or on the one that is named. Raises CommandError when it fails."""
+    if node is None:
+        operate(config, state_dir, f"/v1/{action}", body, as_json=as_json)
+    else:
+        operate(config, state_dir, "/v1/on-node", {"node": node, "action": action, "body": body}, as_json=as_json)

@@ -35,6 +35,7 @@ PATH_KEYS = {
 one."""
 
 SECRET_KEYS = {
+    ("cluster", "cluster_key"),
     ("redis", "sentinel_password"),
     ("security", "api_key"),
     ("security", "jwt_secret"),

@@ -22,6 +22,9 @@ MAX_TEXT_LENGTH = 32_768
 MAX_NODE_ID_LENGTH = 255
 """The most characters of a node id, which is a part of many keys in Redis. A host name is not longer."""
 
+MIN_CLUSTER_KEY_LENGTH = 16
+"""The fewest characters of the key that nodes share. Whoever reads Redis can try keys without asking anybody."""
+
 MAX_KEY_LENGTH = 512
 """The most characters of an API key. A request carries it in one header."""
 
@@ -80,6 +83,9 @@ def _in_cluster(config: Config) -> Iterator[Problem]:
         yield "cluster", "host", problem
     if cluster.advertise and not re.fullmatch(r"wss?://[^\s/@]+/\S*", cluster.advertise):
         yield "cluster", "advertise", f"must be a URL like ws://10.0.0.7:8000/ws, got {brief(cluster.advertise)}"
+    if cluster.cluster_key and len(cluster.cluster_key) < MIN_CLUSTER_KEY_LENGTH:
+        problem = f"must have at least {MIN_CLUSTER_KEY_LENGTH} characters: `openssl rand -hex 32` makes a good one"
+        yield "cluster", "cluster_key", problem
 
 
 def _in_redis(config: Config) -> Iterator[Problem]:

@@ -38,6 +38,7 @@ class ClusterConfig(Section, frozen=True):
     host: str = "127.0.0.1"
     port: Port = 8000
     advertise: str = ""
+    cluster_key: str = ""
     state_dir: str = ""
     drain: Literal["close", "wait"] = "close"
     drain_seconds: SecondsOrZero = 30.0
@@ -207,6 +208,7 @@ class ScaleConfig(Section, frozen=True):
     connections_per_worker: Count = 0
     cpu: Annotated[float, Meta(ge=0, le=1)] = 0.0
     down_after: Seconds = 300.0
+    rebalance: bool = False
 
 
 class LogConfig(Section, frozen=True):

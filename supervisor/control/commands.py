@@ -17,6 +17,8 @@ from wsd.supervisor.deploys import reload as reloading
 from wsd.supervisor.deploys.operations import Operation, Operations, Say
 from wsd.supervisor.deploys.restart import restart_children, start_children, stop_children
 from wsd.supervisor.errors import CommandError
+from wsd.supervisor.peers import moving, sender
+from wsd.supervisor.peers.moving import SEND_AWAY
 from wsd.supervisor.processes.children import Child
 from wsd.supervisor.processes.service import Service
 from wsd.supervisor.processes.slot import SlotState
@@ -41,6 +43,18 @@ class OneSlot(Struct, frozen=True, forbid_unknown_fields=True):
     slot: Annotated[int, Meta(ge=1)]
 
 
+class SendAway(Struct, frozen=True, forbid_unknown_fields=True):
+    connections: Annotated[int, Meta(ge=1)]
+
+
+class OnNode(Struct, frozen=True, forbid_unknown_fields=True):
+    """An action on another node: one of ACTIONS, with the body that it takes."""
+
+    node: str
+    action: str
+    body: dict[str, Any] = {}
+
+
 OPERATIONS: dict[str, tuple[type[Struct], Callable[[Cluster, Operations, Any], Operation]]] = {
     "restart": (Restart, lambda c, ops, body: begin_restart(c, ops, body.slots, surge=body.surge)),
     "scale": (Scale, lambda c, ops, body: begin_scale(c, ops, body.workers)),
@@ -48,8 +62,14 @@ OPERATIONS: dict[str, tuple[type[Struct], Callable[[Cluster, Operations, Any], O
     "reload": (Nothing, lambda c, ops, body: begin_reload(c, ops)),
     "drain": (OneSlot, lambda c, ops, body: begin_drain(c, ops, body.slot)),
     "resume": (OneSlot, lambda c, ops, body: begin_resume(c, ops, body.slot)),
+    SEND_AWAY: (SendAway, lambda c, ops, body: begin_send_away(c, ops, body.connections)),
+    "rebalance-nodes": (Nothing, lambda c, ops, body: begin_rebalance_nodes(c, ops)),
+    "on-node": (OnNode, lambda c, ops, wanted: begin_on_node(c, ops, wanted=wanted)),
 }
 """The commands by name: the body that each takes, and the function that begins it."""
+
+ACTIONS = ("restart", "scale", "rebalance", "reload", "drain", "resume", SEND_AWAY)
+"""The commands that other nodes may ask for."""
 
 
 def begin(cluster: Cluster, operations: Operations, name: str, body: bytes) -> Operation:
@@ -59,6 +79,24 @@ def begin(cluster: Cluster, operations: Operations, name: str, body: bytes) -> O
     """
     kind, operation = OPERATIONS[name]
     return operation(cluster, operations, msgspec.json.decode(body or b"{}", type=kind))
+
+
+def begin_action(cluster: Cluster, operations: Operations, name: str, body: bytes) -> Operation:
+    """Begin one of ACTIONS for another node. Raises as `begin`."""
+    if name not in ACTIONS:
+        raise CommandError(f'another node may not ask for "{name}", only for {", ".join(ACTIONS)}')
+    return begin(cluster, operations, name, body)
+
+
+def begin_on_node(cluster: Cluster, operations: Operations, *, wanted: OnNode) -> Operation:
+    """Let another node carry out one of ACTIONS, and follow its progress here. Raises CommandError or MsgspecError."""
+    if wanted.action not in ACTIONS:
+        raise CommandError(f'a node may not be asked for "{wanted.action}", only for {", ".join(ACTIONS)}')
+    if wanted.node == cluster.loaded.node_id:
+        return begin(cluster, operations, wanted.action, msgspec.json.encode(wanted.body))
+    sender.demand_key(cluster)
+    name = f"{wanted.action} on {wanted.node}"
+    return operations.begin(name, lambda say: sender.ask_node(cluster, wanted.node, wanted.action, wanted.body, say))
 
 
 def begin_restart(
@@ -123,6 +161,17 @@ def begin_rebalance(cluster: Cluster, operations: Operations) -> Operation:
     if (reason := rebalancing.refusal(cluster)) is not None:
         raise CommandError(reason)
     return operations.begin("rebalance", lambda say: rebalancing.rebalance(cluster.workers, say))
+
+
+def begin_send_away(cluster: Cluster, operations: Operations, connections: int) -> Operation:
+    """Let this node's workers close connections, whose clients resume on other nodes. Raises CommandError."""
+    return operations.begin(SEND_AWAY, lambda say: moving.send_away(cluster.workers, connections, say))
+
+
+def begin_rebalance_nodes(cluster: Cluster, operations: Operations) -> Operation:
+    """Let full nodes send clients away, which resume on others. Raises CommandError."""
+    sender.demand_key(cluster)
+    return operations.begin("rebalance of all nodes", lambda say: moving.rebalance_nodes(cluster, say))
 
 
 def begin_upgrade(cluster: Cluster, operations: Operations, hand_over: Callable[[], None]) -> Operation:

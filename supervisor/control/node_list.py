@@ -47,6 +47,7 @@ def _of_record(node_id: str, record: NodeRecord, age: float, boot_id: str, *, is
         websocket_url=record.websocket_url,
         state_dir=record.state_dir,
         age_seconds=age,
+        takes_requests=record.inbox != "",
         is_this_node=is_this_node,
         is_on_this_machine=is_this_node or record.boot_id == boot_id != "",
     )

@@ -65,6 +65,7 @@ class NodeStatus(Struct, frozen=True, kw_only=True):
     websocket_url: str = ""
     state_dir: str = ""
     age_seconds: float | None = None  # since it wrote this; for a node that is gone, since then
+    takes_requests: bool = False  # of other nodes: it has a cluster.cluster_key
     is_this_node: bool = False
     is_on_this_machine: bool = False
 

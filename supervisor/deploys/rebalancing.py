@@ -59,18 +59,18 @@ async def rebalance(workers: Sequence[Child[WorkerService]], say: Say) -> None:
     """
     services = {child.service.name: child.service for child in workers if child.slot.ready}
     for _ in range(ROUNDS):
-        connections = await _count(services)
+        connections = await count_connections(services)
         too_many = surplus(connections)
         if not too_many:
             break
         say("; ".join(f"{name} closes {count} of {connections[name]} connections" for name, count in too_many.items()))
-        seconds = [await _send_away(services[name], count) for name, count in too_many.items()]
+        seconds = [await send_away(services[name], count) for name, count in too_many.items()]
         await asyncio.sleep(max(seconds) + LOOK_SECONDS)
         await _until_back(services, sum(connections.values()))
-    say("connections: " + ", ".join(f"{name} {count}" for name, count in (await _count(services)).items()))
+    say("connections: " + ", ".join(f"{name} {count}" for name, count in (await count_connections(services)).items()))
 
 
-async def _count(services: Mapping[str, WorkerService]) -> dict[str, int]:
+async def count_connections(services: Mapping[str, WorkerService]) -> dict[str, int]:
     beats = await asyncio.gather(*(service.probe(PROBE_SECONDS) for service in services.values()))
     counts = {}
     for name, beat in zip(services, beats, strict=True):
@@ -80,7 +80,7 @@ async def _count(services: Mapping[str, WorkerService]) -> dict[str, int]:
     return counts
 
 
-async def _send_away(service: WorkerService, count: int) -> float:
+async def send_away(service: WorkerService, count: int) -> float:
     """Let a worker close `count` connections, and return how many seconds it takes for that.
 
     Raises CommandError.
@@ -98,7 +98,7 @@ async def _send_away(service: WorkerService, count: int) -> float:
 async def _until_back(services: Mapping[str, WorkerService], before: int) -> None:
     """Wait until there are as many connections as before, for RETURN_SECONDS at most: some clients may never return."""
     gives_up_at = time.monotonic() + RETURN_SECONDS
-    while sum((await _count(services)).values()) < before:
+    while sum((await count_connections(services)).values()) < before:
         if time.monotonic() > gives_up_at:
             return
         await asyncio.sleep(LOOK_SECONDS)

@@ -18,6 +18,7 @@ from wsd.supervisor.services.relay import check_asyncpg
 FIXED: dict[Key, str] = {
     ("cluster", "node_id"): "workers and sessions are named after it",
     ("cluster", "state_dir"): "everything that runs is in it",
+    ("cluster", "cluster_key"): "the supervisor reads it when it starts",
     ("redis", "url"): "sessions and messages are in the old one",
     ("redis", "embedded"): "sessions and messages are in the old one",
     ("redis", "stand_in"): "it is started with the cluster",

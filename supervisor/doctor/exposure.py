@@ -87,6 +87,7 @@ def _weak_secrets(config: Config) -> Iterator[Finding]:
         ("security.jwt_secret", security.jwt_secret, JWT_SECRET_BYTES),
         ("security.api_key", security.api_key, TOKEN_BYTES),
         ("dashboard.token", config.dashboard.token, TOKEN_BYTES),
+        ("cluster.cluster_key", config.cluster.cluster_key, TOKEN_BYTES),
         *((f"{api_key_section(name)}.key", each.key, TOKEN_BYTES) for name, each in config.api_keys.items()),
     ]
     for name, secret, least in secrets:

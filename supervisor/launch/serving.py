@@ -7,6 +7,7 @@ import os
 
 from wsd.supervisor.alerts.watch import AlertWatch
 from wsd.supervisor.cluster import Cluster
+from wsd.supervisor.control.commands import begin_action
 from wsd.supervisor.control.server import ControlServer
 from wsd.supervisor.control.status_report import node_state, report, summary
 from wsd.supervisor.counts import count
@@ -17,6 +18,8 @@ from wsd.supervisor.launch.signals import Signals
 from wsd.supervisor.launch.terminal_logs import follow_logs, writes_to
 from wsd.supervisor.logs.console import Console
 from wsd.supervisor.machine.systemd import Systemd
+from wsd.supervisor.peers.inbox import Inbox
+from wsd.supervisor.peers.moving import follow_joins
 from wsd.supervisor.state_dir.records import SavedState
 from wsd.supervisor.supervisor import Supervisor
 from wsd.worker.contract.events import EVENT
@@ -44,6 +47,10 @@ async def serve(cluster: Cluster, saved: SavedState, console: Console) -> None:
         is_kept = "JOURNAL_STREAM" in os.environ or console.as_json
         for line in banner(cluster, report(cluster, operations), is_kept=is_kept):
             console.say(line)
+        background.append(asyncio.create_task(follow_joins(cluster, operations)))
+        if cluster.inbox and cluster.redis_watch is not None:
+            inbox = Inbox(cluster, lambda action, body: begin_action(cluster, operations, action, body))
+            background.append(asyncio.create_task(inbox.run()))
         logger.info("the cluster is up, %s", count(len(cluster.workers), "worker"), extra=EVENT)
         if ready_fd is not None:
             console.flush()

@@ -37,6 +37,7 @@ class NodeIdentity:
     state_dir: str = ""
     version: str = ""
     websocket_url: str = ""  # where clients and other nodes reach this node
+    inbox: str = ""  # names the list in Redis where this supervisor takes requests of other nodes, "" for none
 
 
 @dataclass(frozen=True, kw_only=True)

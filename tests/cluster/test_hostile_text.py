@@ -51,7 +51,7 @@ CASES: dict[str, list[list[str]]] = {
     "stop": [["--state-dir", OTHER_STATE], ["--timeout", HOSTILE]],
     "restart": [["9"], [HOSTILE]],
     "scale": [[HOSTILE]],
-    "rebalance": [[], [HOSTILE]],
+    "rebalance": [[], [HOSTILE], ["--node", HOSTILE], ["--nodes"]],
     "reload": [["--state-dir", OTHER_STATE], ["--config", HOSTILE]],
     "drain": [["9"], [HOSTILE]],
     "resume": [["9"], [HOSTILE]],

@@ -31,6 +31,16 @@ NODES_KEY = "{wsd}:nodes"
 """Sorted set: node ids by the time when the lease of each ends (milliseconds since the epoch)."""
 
 
+def node_inbox_key(inbox: str) -> str:
+    """Name the list of the signed requests of other nodes to one supervisor."""
+    return "{wsd}:node_inbox:" + inbox
+
+
+def node_answer_key(request_id: str) -> str:
+    """Name the list of the signed lines of the answer to a request to a node."""
+    return "{wsd}:node_answer:" + request_id
+
+
 SESSIONS_KEY = "{wsd}:sessions"
 """Sorted set: the ids of all sessions by the time when each expires (seconds since the epoch)."""
 

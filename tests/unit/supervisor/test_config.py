@@ -165,6 +165,10 @@ def test_the_configuration_describes_itself_as_toml_with_sources() -> None:
         ("[nginx]\ntls_redirect_port = 80\n", "nginx.tls_redirect_port needs tls_certificate and tls_key"),
         ('[nginx]\ntrusted_proxies = ["any;"]\n', 'must hold addresses or networks, got "any;"'),
         ('[cluster]\nhost = "a; b"\n', 'cluster.host must be an address or a host name, got "a; b"'),
+        (
+            '[cluster]\ncluster_key = "0123456789abcde"\n',
+            "cluster.cluster_key must have at least 16 characters: `openssl",
+        ),
         ('[cluster]\nnode_id = "a b"\n', "cluster.node_id may hold letters, digits and . : _ - only"),
         (
             '[redis]\nurl = "ftp://u:pw@h"\n',

@@ -35,6 +35,7 @@ def found(directory: Path, text: str) -> set[str]:
         ("[security]", '[security]\napi_key = "key"', {"security.api_key"}),
         ("[security]", '[api_keys.a]\nkey = "key"\nrights = ["publish"]\n[security]', {"api_keys.a.key"}),
         ("[security]", '[dashboard]\ntoken = "1234"\n[security]', {"dashboard.token"}),
+        ("[cluster]", '[cluster]\ncluster_key = "aaaaaaaaaaaaaaaaaaaa"', {"cluster.cluster_key"}),
         ("[security]", '[security]\nallowed_origins = ["https://a.example", "*"]', {"security.allowed_origins"}),
         ("[security]", '[security]\nallowed_origins = ["null"]', {"security.allowed_origins"}),
         ('trusted_proxies = ["10.0.0.1"]', "", {"TLS"}),
