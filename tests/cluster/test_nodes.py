@@ -113,11 +113,11 @@ async def test_a_request_without_the_key_does_nothing(nodes: tuple[Cluster, Clus
     _, two = nodes
     before = [worker.pid for worker in two.status().workers]
     with redis.Redis.from_url(redis_url) as connection:
-        record = json.loads(connection.get(node_key("node-2")))  # type: ignore[arg-type]
+        record = json.loads(connection.get(node_key("node-2")))
         inbox = node_inbox_key(record["inbox"])
         request = NodeRequest(
             node_id="node-2", inbox=record["inbox"], action="restart", body="{}", asker="somebody", request_id="r",
-            time_ms=int(connection.time()[0]) * 1000,  # type: ignore[index]
+            time_ms=int(connection.time()[0]) * 1000,
         )  # fmt: skip
         for text in ("", "{}", "\x00", "[" * 9000, sign("another key of somebody", request)):
             connection.rpush(inbox, text)
@@ -132,11 +132,11 @@ async def test_a_request_is_carried_out_once(nodes: tuple[Cluster, Cluster], red
     _, two = nodes
     before = two.worker(1).pid
     with redis.Redis.from_url(redis_url) as connection:
-        record = json.loads(connection.get(node_key("node-2")))  # type: ignore[arg-type]
+        record = json.loads(connection.get(node_key("node-2")))
         inbox = node_inbox_key(record["inbox"])
         request = NodeRequest(
             node_id="node-2", inbox=record["inbox"], action="restart", body='{"slots": [1]}', asker="a copy",
-            request_id="only once", time_ms=int(connection.time()[0]) * 1000,  # type: ignore[index]
+            request_id="only once", time_ms=int(connection.time()[0]) * 1000,
         )  # fmt: skip
         for _ in range(3):
             connection.rpush(inbox, sign(KEY, request))
