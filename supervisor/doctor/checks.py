@@ -9,6 +9,7 @@ from wsd.supervisor.doctor import cluster, machine, nginx, redis
 from wsd.supervisor.doctor.exposure import exposure
 from wsd.supervisor.doctor.key_set import key_set
 from wsd.supervisor.doctor.permissions import permissions
+from wsd.supervisor.doctor.postgres import postgres
 from wsd.supervisor.monitoring import certificates
 from wsd.supervisor.monitoring.finding import Finding
 from wsd.supervisor.state_dir.directory import StateDir
@@ -30,4 +31,5 @@ def examine(loaded: Loaded) -> Iterator[Finding]:
     yield from permissions(loaded.config)
     yield from key_set(loaded.config.security.jwt_jwks_url)
     yield from cluster.processes(state_dir, running)
+    yield from postgres(loaded.config)
     yield from asyncio.run(redis.examine(loaded.config.redis, running.redis.url if running is not None else None))

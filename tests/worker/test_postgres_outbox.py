@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 from redis import Redis
 
+from tests.support.pgbouncer import find_pgbouncer, pgbouncer
 from tests.support.ports import unused_port
 from tests.support.postgres import Postgres, postgres
 from tests.support.relay import SQL, Relay, environment, relay, stored
@@ -290,6 +291,22 @@ def test_what_is_missing_is_named(server_of_rows: Postgres, valkey: Valkey, tmp_
         assert running.status().problem == 'PostgreSQL: relation "wsd_outbox" does not exist'
         server_of_rows.psql(SQL, database)
         running.wait_until_active()
+
+
+@pytest.mark.skipif(find_pgbouncer() is None, reason="needs pgbouncer")
+def test_a_pooler_that_shares_sessions_is_refused(
+    server_of_rows: Postgres, database: str, valkey: Valkey, redis: Redis, tmp_path: Path
+) -> None:
+    with pgbouncer(server_of_rows, "transaction") as port:
+        pooled = database.replace(str(server_of_rows.port), str(port))
+        with relay(tmp_path, environment(pooled, valkey.url, channels=CHANNELS), "pooled") as refused:
+            until(lambda: refused.status().problem, "a problem")
+            assert refused.status().problem.endswith("set postgres.listen_url to the address of PostgreSQL itself")
+        settings = environment(pooled, valkey.url, channels=CHANNELS, listen_url=database)
+        with relay(tmp_path, settings, "direct") as running:
+            running.wait_until_active()
+            server_of_rows.psql(insert(1, 3), database)
+            until(lambda: numbers(redis, "room:1") == [1, 2, 3], "the rows")
 
 
 @long_run

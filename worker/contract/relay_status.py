@@ -40,3 +40,17 @@ class RelayStatus:
 
 COUNTED_AT_MOST = 100_000
 """Rows are counted up to this number, so that a long queue does not make the count expensive."""
+
+
+EXAMINE = "--examine"
+"""The argument with which a relay examines its PostgreSQL, prints a JSON list of Examined, and ends."""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What an examination found out about one thing, for `wsd doctor`. `grade` is ok, warning or failure."""
+
+    grade: str
+    check: str
+    found: str
+    remedy: str = ""

@@ -109,6 +109,7 @@ class Outbox:
             self.status = replace(self.status, published=self.status.published + len(published))
         if errors:
             await self._table.set_aside(session, errors)
+            self._counted_at = 0.0  # they are counted at once
             first = next(iter(errors))
             text = "%d rows of %s cannot be published and are set aside, the first has the id %d: %s"
             logger.warning(text, len(errors), self._table_name, first, errors[first])
