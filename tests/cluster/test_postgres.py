@@ -166,7 +166,9 @@ def test_the_sql_for_another_table_can_be_run_twice(rows: Postgres, tmp_path: Pa
 def test_what_an_outbox_lacks_is_found(rows: Postgres) -> None:
     url = rows.new_database()
     lacking = {
-        "DROP TRIGGER wsd_outbox_notify ON wsd_outbox": "has no trigger that wakes the relay: rows wait up to two seconds",
+        "DROP TRIGGER wsd_outbox_notify ON wsd_outbox": (
+            "has no trigger that wakes the relay: rows wait up to two seconds"
+        ),
         "REVOKE DELETE, UPDATE (error) ON wsd_outbox FROM wsd_relay": "this user lacks DELETE, UPDATE (error)",
         "ALTER TABLE wsd_outbox DROP COLUMN error": "has no column error",
         "DROP TABLE wsd_outbox": "there is no such table for this user",

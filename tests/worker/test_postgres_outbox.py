@@ -257,6 +257,7 @@ def test_rows_wait_while_redis_is_away(server_of_rows: Postgres, database: str, 
             assert numbers(redis, "room:1") == list(range(1, 11))
 
 
+@long_run
 def test_a_full_redis_sets_nothing_aside(server_of_rows: Postgres, database: str, tmp_path: Path) -> None:
     with server(tmp_path / "valkey", unused_port()) as own, Redis.from_url(own.url) as redis:
         with relay(tmp_path, environment(database, own.url, channels=CHANNELS)) as running:
