@@ -5,8 +5,9 @@ import json
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import cycle
 from typing import Any
 from urllib.parse import urlencode
 
@@ -41,10 +42,11 @@ JsonObject = dict[str, Any]
 class ChaosClient:
     """One user, who reconnects and resumes the session whenever the connection is lost."""
 
-    def __init__(self, url: str, user_id: str, ledger: Ledger) -> None:
+    def __init__(self, urls: Sequence[str], user_id: str, ledger: Ledger) -> None:
+        """`urls` are those of all nodes. Each connection goes to the next one, as through a load balancer."""
         self.user_id = user_id
         self.connected = asyncio.Event()
-        self._url = url
+        self._urls = cycle(urls)
         self._ledger = ledger
         self._connection: ClientConnection | None = None
         self._token = ""
@@ -57,7 +59,11 @@ class ChaosClient:
             try:
                 query = {"user_id": self.user_id} | ({"session": self._token} if self._token else {})
                 async with connect(
-                    f"{self._url}?{urlencode(query)}", ping_interval=2, ping_timeout=3, open_timeout=5, compression=None
+                    f"{next(self._urls)}?{urlencode(query)}",
+                    ping_interval=2,
+                    ping_timeout=3,
+                    open_timeout=5,
+                    compression=None,
                 ) as self._connection:
                     if self._token:
                         await self.send({"type": "resume", "since": self._since()})
@@ -116,8 +122,8 @@ class ChaosClient:
 class Subscriber(ChaosClient):
     """A client that is subscribed to several channels, and reports each delivery, gap and hole to the ledger."""
 
-    def __init__(self, url: str, user_id: str, ledger: Ledger, channels: Iterable[str]) -> None:
-        super().__init__(url, user_id, ledger)
+    def __init__(self, urls: Sequence[str], user_id: str, ledger: Ledger, channels: Iterable[str]) -> None:
+        super().__init__(urls, user_id, ledger)
         self.ready = asyncio.Event()  # subscribed to all
         self._positions: dict[str, JsonObject | None] = dict.fromkeys(channels)
         self._uids: OrderedDict[tuple[str, str], None] = OrderedDict()  # channel and uid of the latest messages
@@ -185,9 +191,9 @@ class Publisher(ChaosClient):
     A message is sent again with the same idempotency key until the cluster acknowledges that it is stored.
     """
 
-    def __init__(self, url: str, user_id: str, ledger: Ledger, channel: str, rate: float) -> None:
+    def __init__(self, urls: Sequence[str], user_id: str, ledger: Ledger, channel: str, rate: float) -> None:
         """Prepare a publisher of at most `rate` messages per second."""
-        super().__init__(url, user_id, ledger)
+        super().__init__(urls, user_id, ledger)
         self.errors = 0
         self._channel = channel
         self._interval = 1 / rate

@@ -59,7 +59,10 @@ def table(verdict: ChaosVerdict) -> Table:
         ("gaps reported", verdict.told),
         ("reconnects, sessions resumed", f"{verdict.reconnects}, {verdict.resumed}"),
         ("reconnect time, p50, p99", f"{verdict.recovery_p50:.2f} s, {verdict.recovery_p99:.2f} s"),
-        ("publish to ack, p50, p99", f"{verdict.ack_p50 * 1000:.1f} ms, {verdict.ack_p99 * 1000:.1f} ms"),
+        (
+            "publish to ack, p50, p99, longest",
+            f"{verdict.ack_p50 * 1000:.1f} ms, {verdict.ack_p99 * 1000:.1f} ms, {verdict.ack_max:.1f} s",
+        ),
         *(("fault not injected", text) for text in verdict.failed_faults),
         *(("inconsistent afterwards", text) for text in verdict.discrepancies),
     ]

@@ -1,21 +1,23 @@
 """The course of `wsd chaos`: connect clients, inject the faults of a schedule, wait for deliveries, and judge."""
 
 import asyncio
-import json
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
 
 from wsd.supervisor.chaos.clients import ChaosClient, Publisher, Subscriber
-from wsd.supervisor.chaos.faults import Fault, Injector, Planned, pick, plan, possible
+from wsd.supervisor.chaos.faults import REDIS_FAULTS, Fault, Planned, pick, plan, possible
+from wsd.supervisor.chaos.injector import Injector
+from wsd.supervisor.chaos.nodes import LocalNode, local_nodes
+from wsd.supervisor.chaos.redis_faults import RedisFaults
 from wsd.supervisor.chaos.survey import look
 from wsd.supervisor.chaos.verdict import ChaosVerdict, Ledger, discrepancies
 from wsd.supervisor.config.settings import RedisConfig
-from wsd.supervisor.control.client import ControlClient, upgrade_and_wait
+from wsd.supervisor.control.client import ControlClient
 from wsd.supervisor.control.status import ClusterStatus
 from wsd.supervisor.errors import CommandError
 from wsd.supervisor.state_dir.directory import StateDir
@@ -44,6 +46,7 @@ class ChaosSettings:
     publishers: int = 4
     subscribers: int = 40
     rate: float = 25.0  # messages per second from each publisher
+    nodes: bool = False  # whether all nodes take part, or only this one
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class ChaosRun:
         self._state_dir = state_dir
         self._control = ControlClient(state_dir)
         self._settings = settings
+        self._redis_faults = RedisFaults(redis)
         self._faults: Counter[str] = Counter()
         self._events: deque[str] = deque(maxlen=5)
         status = self._status()
@@ -79,15 +83,29 @@ class ChaosRun:
         run = f"{time.time_ns() // 1_000_000:x}"  # keeps messages and users of an earlier run apart
         channels = [f"chaos:{run}:{number}" for number in range(settings.publishers)]
         readers = [f"chaos-{run}-s{number}" for number in range(settings.subscribers)]
-        self._planned_faults = possible(settings.faults, status)
+        self._nodes = local_nodes(state_dir, status) if settings.nodes else [LocalNode(status.node_id, state_dir)]
+        self._elsewhere = 0  # nodes on other machines, which only get clients
+        urls = [status.websocket_url]
+        if settings.nodes:
+            living = [node for node in status.nodes if node.state != "gone"]
+            if bad := [node.node_id for node in living if node.state != "healthy" or not node.websocket_url]:
+                raise CommandError(
+                    f"not all nodes are healthy at the start: {', '.join(bad)}; see `wsd status --nodes`"
+                )
+            urls = [node.websocket_url for node in living]
+            self._elsewhere = len(living) - len(self._nodes)
+        has_redis_faults = bool(REDIS_FAULTS.intersection(settings.faults)) and self._redis_faults.are_possible()
+        self._planned_faults = possible(settings.faults, status, nodes=len(urls), redis_faults=has_redis_faults)
         self._failed_faults: list[str] = []
         self._discrepancies: list[str] = []
         self._ledger = Ledger(readers)
         self._publishers = [
-            Publisher(status.websocket_url, f"chaos-{run}-p{number}", self._ledger, channel, settings.rate)
+            Publisher(rotated(urls, number), f"chaos-{run}-p{number}", self._ledger, channel, settings.rate)
             for number, channel in enumerate(channels)
         ]
-        self._subscribers = [Subscriber(status.websocket_url, user_id, self._ledger, channels) for user_id in readers]
+        self._subscribers = [
+            Subscriber(rotated(urls, number), user_id, self._ledger, channels) for number, user_id in enumerate(readers)
+        ]
 
     @property
     def _clients(self) -> list[ChaosClient]:
@@ -144,12 +162,7 @@ class ChaosRun:
 
     async def _inject_all(self, began: float) -> None:
         settings = self._settings
-        commands: dict[Fault, Callable[[], object]] = {
-            Fault.RESTART: self._restart,
-            Fault.UPGRADE: lambda: upgrade_and_wait(self._state_dir),
-            Fault.PUBSUB_KILL: self._kill_listeners,
-        }
-        injector = Injector(self._status, commands, self._drop_client)
+        injector = Injector(self._nodes, self._redis_faults, self._kill_listeners, self._drop_client)
         async with asyncio.TaskGroup() as group:
             for planned in plan(settings.seed, settings.duration, self._planned_faults):
                 await asyncio.sleep(max(0.0, began + planned.at - time.monotonic()))
@@ -182,10 +195,24 @@ class ChaosRun:
             await asyncio.sleep(0.5)
 
     def _look(self, users: list[str]) -> list[str]:
+        """Return the contradictions on all nodes of this machine.
+
+        Sessions are compared only where the workers of all nodes are known.
+        """
         try:
-            return discrepancies(look(self._state_dir, self._control, users))
+            seen = [
+                look(node.state_dir, node.control, users if number == 0 and not self._elsewhere else [])
+                for number, node in enumerate(self._nodes)
+            ]
         except (CommandError, OSError) as exc:
-            return [f"the supervisor does not answer: {exc}"]
+            return [f"a supervisor does not answer: {exc}"]
+        workers = [worker_id for survey in seen for worker_id in survey.expected_workers.values()]
+        several = len(seen) > 1
+        return [
+            f"{node.node_id}: {text}" if several else text
+            for node, survey in zip(self._nodes, seen, strict=True)
+            for text in discrepancies(survey, workers)
+        ]
 
     async def _show_progress(self, show: Callable[[ChaosProgress], None], began: float) -> None:
         while True:
@@ -213,12 +240,6 @@ class ChaosRun:
             except CommandError:
                 return  # the cluster is gone or cannot end them: the sessions expire
 
-    def _restart(self) -> None:
-        """Restart all workers. Raises CommandError when a new process does not become healthy."""
-        for line in self._control.follow("/v1/restart", {}):
-            if error := json.loads(line).get("error"):
-                raise CommandError(error)
-
     def _kill_listeners(self) -> None:
         import redis  # noqa: PLC0415 - takes 40 ms, and only this fault needs it
 
@@ -235,3 +256,9 @@ class ChaosRun:
 
     def _drop_client(self, which: float) -> None:
         pick(self._clients, which).drop()
+
+
+def rotated(urls: Sequence[str], number: int) -> list[str]:
+    """Return the URLs with another one first for each number, so that clients begin on all nodes."""
+    first = number % len(urls)
+    return [*urls[first:], *urls[:first]]

@@ -1,7 +1,7 @@
 """The ledger of a run of `wsd chaos`, its verdict, and the check of the cluster at the end. Pure."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from msgspec import Struct
 
@@ -32,6 +32,7 @@ class ChaosVerdict(Struct, frozen=True, kw_only=True):
     recovery_p99: float
     ack_p50: float
     ack_p99: float
+    ack_max: float = 0.0
     failed_faults: list[str] = []  # faults that could not be injected, and why
     discrepancies: list[str] = []  # between the status at the end and what was found
 
@@ -54,8 +55,11 @@ class Survey(Struct, frozen=True, kw_only=True):
     sessions: dict[str, tuple[str, ...]] = {}  # connected users: the workers that their sessions name
 
 
-def discrepancies(seen: Survey) -> list[str]:
-    """Return a line for each contradiction between the sources, none for a healthy cluster."""
+def discrepancies(seen: Survey, elsewhere: Collection[str] = ()) -> list[str]:
+    """Return a line for each contradiction between the sources, none for a healthy node.
+
+    `elsewhere` are the ids of the workers of other nodes, where sessions may be, too.
+    """
     found = []
     if seen.state != "healthy":
         found.append(f"the cluster is {seen.state}: {'; '.join(seen.problems) or 'no reason given'}")
@@ -72,7 +76,7 @@ def discrepancies(seen: Survey) -> list[str]:
     for name, worker_id in seen.expected_workers.items():
         if (answering := seen.answering_workers.get(name, "")) != worker_id:
             found.append(f"{answering or 'no worker'} answers on the socket of {name}, instead of {worker_id}")
-    live = set(seen.expected_workers.values())
+    live = {*seen.expected_workers.values(), *elsewhere}
     for user, workers in seen.sessions.items():
         if len(workers) != 1 or workers[0] not in live:
             where = ", ".join(workers) or "no worker"
@@ -152,6 +156,7 @@ class Ledger:
             recovery_p99=percentile(recoveries, 0.99),
             ack_p50=percentile(acks, 0.5),
             ack_p99=percentile(acks, 0.99),
+            ack_max=max(acks, default=0.0),
             failed_faults=list(failed_faults),
             discrepancies=list(found),
         )

@@ -22,12 +22,16 @@ def chaos(
     rate: Annotated[
         float, typer.Option(metavar="N", min=0.1, max=100, help="Messages per second from each publisher")
     ] = 25.0,
+    nodes: Annotated[
+        bool, typer.Option("--nodes", help="Clients on all nodes, and faults of all those on this machine")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Inject faults into the running cluster under load.
 
     Kills, freezes and restarts workers, nginx and the embedded Valkey, and cuts connections, while its own clients
-    publish and subscribe. Not for production: it disconnects clients.
+    publish and subscribe. With --nodes, whole nodes of this machine, too; with Sentinels, the primary, too, if it runs
+    on this machine. Not for production: it disconnects clients.
 
     Exit code 0: every acknowledged message was delivered once and in order. Exit code 1: one was not, a fault could
     not be injected, or the cluster was not healthy before or afterwards.
@@ -39,5 +43,5 @@ def chaos(
     from wsd.supervisor.chaos.run import ChaosSettings  # noqa: PLC0415
 
     chosen = parse_faults(faults) if faults is not None else frozenset(Fault)
-    settings = ChaosSettings(seed, duration, chosen, publishers, subscribers, rate)
+    settings = ChaosSettings(seed, duration, chosen, publishers, subscribers, rate, nodes)
     raise typer.Exit(report.run_and_report(load_with_state_dir(config, state_dir), settings, as_json=as_json))

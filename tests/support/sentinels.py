@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import redis
 
 from tests.support.ports import unused_port
@@ -69,7 +70,7 @@ class Server:
 
 
 class SentinelSet:
-    """Two servers, of which one is the primary, and three Sentinels with a quorum of two.
+    """A primary with its replicas, and three Sentinels with a quorum of two.
 
     `down_after` is how many seconds a primary must be silent before the Sentinels replace it. `password` is that of
     the servers, `sentinel_password` that of the Sentinels. With `min_replicas`, the primary refuses writes while fewer
@@ -84,20 +85,22 @@ class SentinelSet:
         password: str = "",
         sentinel_password: str = "",
         min_replicas: int = 0,
+        replicas: int = 1,
     ) -> None:
         directory.mkdir(exist_ok=True)
+        self._directory = directory
         self.password = password
         self.sentinel_password = sentinel_password
         self.servers: list[Server] = []
         self.sentinels: list[Server] = []
         try:
-            self._start_servers(directory, min_replicas)
+            self._start_servers(directory, min_replicas, replicas)
             self._start_sentinels(directory, down_after)
         except BaseException:
             self.stop()
             raise
 
-    def _start_servers(self, directory: Path, min_replicas: int) -> None:
+    def _start_servers(self, directory: Path, min_replicas: int, replicas: int) -> None:
         lines = [
             'save ""',
             "appendonly no",
@@ -108,11 +111,12 @@ class SentinelSet:
         ]
         if self.password:
             lines += [f"requirepass {self.password}", f"masterauth {self.password}"]
-        for number in (1, 2):
+        for number in range(1, replicas + 2):
             follows = [f"replicaof 127.0.0.1 {self.servers[0].port}"] if self.servers else []
             place = directory / f"server-{number}"
             self.servers.append(Server(place, *lines, *follows, password=self.password))
-        until(lambda: self.servers[0].info("replication").get("slave0", {}).get("state") == "online", "the replica")
+        last = f"slave{replicas - 1}"
+        until(lambda: self.servers[0].info("replication").get(last, {}).get("state") == "online", "the replicas")
 
     def _start_sentinels(self, directory: Path, down_after: float) -> None:
         lines = [
@@ -142,7 +146,7 @@ class SentinelSet:
 
     def knows_all(self, sentinel: Server) -> bool:
         state = self.state(sentinel)
-        return int(state["num-other-sentinels"]) == 2 and int(state["num-slaves"]) == 1
+        return int(state["num-other-sentinels"]) == 2 and int(state["num-slaves"]) == len(self.servers) - 1
 
     @property
     def primary(self) -> Server:
@@ -190,6 +194,11 @@ class SentinelSet:
             if server.process.poll() is None:
                 server.wake()
                 server.kill()
+        # A server that a test's own program has killed and started again is no child of this process.
+        for process in psutil.process_iter(["cwd"]):
+            if self._directory in Path(process.info["cwd"] or "/").parents:
+                process.kill()
+                process.wait(10)
 
 
 @contextmanager
