@@ -72,14 +72,13 @@ class ChaosRun:
         self._state_dir = state_dir
         self._control = ControlClient(state_dir)
         self._settings = settings
-        self._redis_faults = RedisFaults(redis)
         self._faults: Counter[str] = Counter()
         self._events: deque[str] = deque(maxlen=5)
         status = self._status()
         if status.state != "healthy":
             raise CommandError(f"the cluster is {status.state} at the start: {'; '.join(status.problems)}")
-        self._redis = redis
-        self._redis_url = redis.url or (status.redis.url or "")
+        self._redis = msgspec.structs.replace(redis, url=redis.url or (status.redis.url or ""))
+        self._redis_faults = RedisFaults(self._redis)
         run = f"{time.time_ns() // 1_000_000:x}"  # keeps messages and users of an earlier run apart
         channels = [f"chaos:{run}:{number}" for number in range(settings.publishers)]
         readers = [f"chaos-{run}-s{number}" for number in range(settings.subscribers)]
@@ -247,7 +246,7 @@ class ChaosRun:
         from wsd.supervisor.monitoring.redis_errors import unusable  # noqa: PLC0415
 
         try:
-            url = asyncio.run(server_url(self._redis, self._redis_url))
+            url = asyncio.run(server_url(self._redis, self._redis.url))
             with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
                 client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
         except (redis.RedisError, SentinelError, OSError) as exc:

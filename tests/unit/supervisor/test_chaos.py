@@ -7,8 +7,19 @@ import msgspec
 import pytest
 
 from wsd.client.channels import uids_of
-from wsd.supervisor.chaos.faults import CALM_SECONDS, Fault, parse_faults, pick, plan
+from wsd.supervisor.chaos.faults import (
+    CALM_SECONDS,
+    NODE_FAULTS,
+    REDIS_FAULTS,
+    Fault,
+    parse_faults,
+    pick,
+    plan,
+    possible,
+)
+from wsd.supervisor.chaos.run import rotated
 from wsd.supervisor.chaos.verdict import ChaosVerdict, Ledger, Survey, discrepancies
+from wsd.supervisor.control.status import ClusterStatus, ProcessStatus, RedisStatus
 from wsd.supervisor.errors import ConfigError
 
 
@@ -29,6 +40,71 @@ def test_every_fault_comes_in_ten_minutes_and_no_other_than_asked() -> None:
     assert {planned.fault for planned in plan(1, 600, list(Fault))} == set(Fault)
     assert {planned.fault for planned in plan(1, 600, [Fault.CLIENT_DROP])} == {Fault.CLIENT_DROP}
     assert plan(1, 600, []) == []
+
+
+def test_every_fault_comes_once_before_any_comes_again() -> None:
+    kinds = [planned.fault for planned in plan(3, 600, list(Fault))]
+    rounds = [kinds[first : first + len(Fault)] for first in range(0, len(kinds), len(Fault))]
+    assert all(set(each) == set(Fault) for each in rounds[:-1])
+    assert len(set(rounds[-1])) == len(rounds[-1])
+
+
+STATUS = ClusterStatus(
+    state="healthy",
+    problems=[],
+    node_id="a",
+    url="",
+    websocket_url="",
+    state_dir="",
+    supervisor=ProcessStatus(name="supervisor", state="running"),
+    workers=[],
+    nginx=ProcessStatus(name="nginx", state="ready"),
+    valkey=None,
+    redis=RedisStatus(url="redis://r", embedded=False, reachable=True),
+)
+
+
+def test_all_faults_are_those_that_this_cluster_can_be_given() -> None:
+    without_valkey = set(Fault) - {Fault.VALKEY_KILL, Fault.VALKEY_FREEZE}
+    assert possible(frozenset(Fault), STATUS, nodes=2, redis_faults=True) == without_valkey
+    one_node = possible(frozenset(Fault), STATUS, nodes=1, redis_faults=True)
+    assert one_node == without_valkey - NODE_FAULTS
+    assert possible(frozenset(Fault), STATUS, nodes=1, redis_faults=False) == one_node - REDIS_FAULTS
+
+
+@pytest.mark.parametrize(
+    ("fault", "problem"),
+    [
+        (Fault.VALKEY_KILL, "no process of its own for valkey-kill"),
+        (Fault.NODE_KILL, "node-kill needs --nodes"),
+        (Fault.REDIS_KILL, r"redis-kill needs a redis.url with redis\+sentinel://"),
+    ],
+)
+def test_a_named_fault_that_is_not_possible_is_refused(fault: Fault, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        possible(frozenset({fault}), STATUS, nodes=1, redis_faults=False)
+
+
+def test_clients_begin_on_all_nodes() -> None:
+    assert [rotated(["a", "b", "c"], number) for number in range(4)] == [
+        ["a", "b", "c"],
+        ["b", "c", "a"],
+        ["c", "a", "b"],
+        ["a", "b", "c"],
+    ]
+
+
+def test_sessions_may_be_on_workers_of_other_nodes() -> None:
+    seen = Survey(
+        state="healthy",
+        named={},
+        recorded={},
+        expected_workers={"worker-1": "w1"},
+        answering_workers={"worker-1": "w1"},
+        sessions={"ann": ("w9",)},
+    )
+    assert discrepancies(seen) == ["ann is connected once, but its sessions name w9"]
+    assert discrepancies(seen, ["w9"]) == []
 
 
 def test_faults_are_chosen_by_name() -> None:
