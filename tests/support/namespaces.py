@@ -5,6 +5,7 @@ node can lose its Redis and keep its clients. Everything is named after the proc
 """
 
 import ctypes
+import itertools
 import os
 import shutil
 import signal
@@ -21,6 +22,9 @@ FRONT, BACK = "10.78.0", "10.77.0"
 
 _NEW_NETWORK = 0x40000000
 """CLONE_NEWNET of setns(2): os.setns exists since Python 3.12."""
+
+_networks = itertools.count(1)
+"""The networks of this process, so that each has names of its own."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -123,7 +127,7 @@ class Machines:
     """Machines by their names, all on the two networks: `with Machines("redis", "n1", "n2") as machines`."""
 
     def __init__(self, *names: str) -> None:
-        prefix = f"wsd{os.getpid()}"
+        prefix = f"wsd{os.getpid()}n{next(_networks)}"
         self._hub = f"{prefix}hub"
         self._machines = {
             name: Machine(f"{prefix}{name}", self._hub, number) for number, name in enumerate(names, start=1)
