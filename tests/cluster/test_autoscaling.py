@@ -36,7 +36,7 @@ async def test_workers_follow_the_clients_and_nothing_is_lost(tmp_path: Path) ->
                 for number in range(9):
                     await leaving.enter_async_context(WsdClient(url, f"leaves{number}"))
                 await eventually(lambda: len(cluster.status().workers) == 3, "three workers")
-                await eventually(lambda: max(connections(cluster)) <= 5, "connections to move to the new workers")
+                await eventually(lambda: max(connections(cluster)) <= 5, "connections to move to the new workers", 60)
                 assert cluster.wsd("scale", "4").returncode == 1
             await eventually(lambda: len(cluster.status().workers) == 1, "one worker", 60)
             await eventually(lambda: sum(connections(cluster)) == 3, "the clients to be back")
