@@ -1,6 +1,7 @@
 // The dashboard of the cluster. It draws the status that a stream of events delivers every second, and its buttons send
 // requests. Nothing is loaded from other sites, and names that clients chose are only ever inserted as text.
 
+import { nodesTable } from "./dashboard_nodes.js";
 import {
   channelsOf, decimal, duration, eventsOf, megabytes, milliseconds, moment, sessionsOf, statusOf, whole,
 } from "./dashboard_records.js";
@@ -109,7 +110,7 @@ function showStatus(now) {
     total.chart.add(value, total.show(value));
   }
   rows($("processes"), now.processes, (process) => process.name, processRow);
-  rows($("nodes"), now.nodes, (node) => node.node_id, nodeRow);
+  showNodes(now);
   if (document.activeElement !== $("workers")) $("workers").value = now.workers.length;
   for (const id of ["restart-all", "rebalance", "scale-button"]) $(id).disabled = now.operation !== "";
 }
@@ -164,17 +165,6 @@ function processRow(first) {
     drain.setAttribute("aria-label", `${drain.textContent} ${process.name}`);
     restart.disabled = isDrained || status.operation !== "";
     drain.disabled = status.operation !== "";
-  };
-  return row;
-}
-
-function nodeRow() {
-  const name = element("th", { scope: "row" }), workers = element("td", { class: "number" }), connections = element("td", { class: "number" });
-  const row = element("tr", {}, name, workers, connections);
-  row.update = (node) => {
-    write(name, node.node_id === status.node_id ? `${node.node_id} (this one)` : node.node_id);
-    write(workers, whole(node.workers));
-    write(connections, whole(node.connections));
   };
   return row;
 }
@@ -237,7 +227,7 @@ async function listen() {
     failure = error;
   }
   status = null;
-  for (const made of document.querySelectorAll("#processes button, #restart-all, #rebalance, #scale-button")) made.disabled = true;
+  for (const made of document.querySelectorAll("#processes button, #nodes button, #restart-all, #rebalance, #rebalance-nodes, #scale-button")) made.disabled = true;
   const code = failure instanceof Refused ? failure.status : 0;
   if (code === 401) return leave("logged out", "The dashboard asks for its token again.", true);
   if (code === 403 || code === 404) return leave("closed", `The dashboard is closed to this browser: ${failure.message}.`);
@@ -390,6 +380,8 @@ async function kick(session) {
     notify(error.message, true);
   }
 }
+
+const showNodes = nodesTable({ element, write, rows, button, operate });
 
 $("restart-all").onclick = () => operate("restart", {}, "Restart all workers? Clients resume on the new processes.", "Restart");
 $("rebalance").onclick = () =>

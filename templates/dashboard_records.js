@@ -39,6 +39,22 @@ function processOf(value) {
   };
 }
 
+function nodeOf(value) {
+  return {
+    node_id: text(value.node_id),
+    state: text(value.state) || "unknown",
+    workers: number(value.workers),
+    ready: number(value.ready),
+    connections: number(value.connections),
+    problems: list(value.problems).map(text),
+    version: text(value.version),
+    websocket_url: text(value.websocket_url),
+    age_seconds: number(value.age_seconds),
+    takes_requests: value.takes_requests === true,
+    is_this_node: value.is_this_node === true,
+  };
+}
+
 export function statusOf(value) {
   const now = record(value);
   const others = [now.nginx, now.valkey, now.relay];
@@ -52,9 +68,7 @@ export function statusOf(value) {
     uptime_seconds: number(record(now.supervisor).uptime_seconds),
     processes: records(processes, processOf, "name"),
     workers: records(now.workers, processOf, "name"),
-    nodes: records(now.nodes, (node) => ({
-      node_id: text(node.node_id), workers: number(node.workers), connections: number(node.connections),
-    }), "node_id"),
+    nodes: records(now.nodes, nodeOf, "node_id"),
   };
 }
 

@@ -50,6 +50,7 @@ FILES = {
     **PAGE_FILES,
     "dashboard.css": "text/css",
     "dashboard.js": "text/javascript",
+    "dashboard_nodes.js": "text/javascript",
     "dashboard_records.js": "text/javascript",
 }
 

@@ -1,5 +1,6 @@
 """Two nodes that share a Redis: commands of one act on the other, and clients move between them."""
 
+import http.client
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -7,6 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 import redis
 
+from tests.support.accessibility import faults
+from tests.support.browser import CHROMIUM, chromium, watched_tab
 from tests.support.cluster import FAST_HEALTH, Cluster, clean_env
 from tests.support.ports import unused_port
 from tests.support.tcp_proxy import TcpProxy
@@ -95,6 +98,52 @@ async def test_a_command_restarts_a_worker_of_another_node(nodes: tuple[Cluster,
     assert "restart begins, asked for by wsd restart" in events
     assert "on node node-1" in events
     assert "restart on node-2 is done" in one.state_dir.events.read_text()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
+async def test_the_dashboard_of_one_node_restarts_a_worker_of_the_other(nodes: tuple[Cluster, Cluster]) -> None:
+    one, two = nodes
+    before = two.worker(2).pid
+    act = "document.querySelector('[aria-label$=\"on node node-2\"]')"
+    with chromium(one.directory) as port, watched_tab(port, one.status().dashboard_url) as tab:
+        await eventually(lambda: tab.run(f"{act}?.checkVisibility() && !{act}.disabled"))
+        assert "2/2" in tab.text("#nodes")
+        assert tab.text("#nodes-note") == ""
+        assert tab.run("document.querySelectorAll('#nodes button:not([hidden])').length") == 1
+        tab.run(f"{act}.click()")
+        assert tab.text("#act-title") == "Act on node node-2"
+        assert not tab.run("document.querySelector('#act-number').checkVisibility()")
+        tab.run(
+            "(s => { s.value = 'restart-one'; s.dispatchEvent(new Event('change')) })"
+            "(document.querySelector('#act-action'))"
+        )
+        assert tab.text("#act-number-label") == "Slot"
+        tab.run("document.querySelector('#act-number').value = 2")
+        tab.run("document.querySelector('#act-yes').click()")
+        await eventually(lambda: two.replaced(2, before), "the restart")
+        await eventually(lambda: "restart on node-2 is done" in tab.text("#events"))
+        assert tab.exceptions() == []
+        assert "the dashboard, from 127.0.0.1, on node node-1" in two.state_dir.events.read_text()
+        tab.run(f"{act}.click()")
+        assert faults(tab) == []  # skips the test where axe-core is missing
+
+
+async def test_the_dashboard_asks_no_node_for_another_site(nodes: tuple[Cluster, Cluster]) -> None:
+    one, two = nodes
+    before = [worker.pid for worker in two.status().workers]
+    body = json.dumps({"node": "node-2", "action": "restart"})
+    token = one.status().dashboard_url.partition("?token=")[2]
+    for name, headers in (
+        ("on-node", {"Authorization": f"Bearer {token}"}),
+        ("rebalance-nodes", {"Authorization": f"Bearer {token}"}),
+        ("on-node", {"X-WSD-Dashboard": "1"}),
+    ):
+        connection = http.client.HTTPConnection("127.0.0.1", one.port, timeout=10)
+        connection.request("POST", f"/_wsd/dashboard/api/{name}", body, headers)
+        assert connection.getresponse().status in (401, 403)
+        connection.close()
+    assert two.status().operation is None
+    assert [worker.pid for worker in two.status().workers] == before
 
 
 async def test_an_error_of_the_other_node_is_the_error_of_the_command(nodes: tuple[Cluster, Cluster]) -> None:
