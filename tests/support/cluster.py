@@ -36,7 +36,7 @@ PROTOCOL = os.environ.get("WSD_TEST_PROTOCOL", "wsd")
 
 def clean_env(**changes: str) -> dict[str, str]:
     """Return the environment without variables that would change the settings of a cluster."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("WSD_") and k not in ("REDIS_URL", "NODE_ID")}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("WSD_") and not k.startswith(("REDIS_", "NODE_ID"))}
     return {**kept, "PYTHONPATH": "", "WSD_WEBSOCKET_PROTOCOL": PROTOCOL, **changes}
 
 
