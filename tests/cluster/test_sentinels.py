@@ -48,9 +48,10 @@ async def test_the_primary_is_shown_and_followed_and_no_password_is(tmp_path: Pa
         servers.fail_over()
         await eventually(lambda: cluster.status().redis.primary == new.address)
         await eventually(lambda: cluster.health()[1]["websocket"]["redis_primary"] == new.address)
-        await eventually(cluster.is_healthy)
+        await eventually(lambda: cluster.wsd("events").stdout.count("Redis is back") == 2)
         assert (await one.ask(type="publish", channel="room", data="after"))["durable"]
         assert (await two.next_message())["data"] == "after"
+        await eventually(cluster.is_healthy)
         assert f"another primary: {new.address}" in cluster.wsd("events").stdout
         outputs = [cluster.output, cluster.wsd("status").stdout, cluster.wsd("config").stdout]
         outputs += [cluster.wsd("logs").stdout, cluster.wsd("events").stdout]
