@@ -25,6 +25,7 @@ from wsd.supervisor.processes.children import Child
 from wsd.supervisor.processes.service import LifeSign, Service
 from wsd.supervisor.processes.slot import SlotState
 from wsd.supervisor.services.nginx_config import worker_processes
+from wsd.worker.contract.sentinels.sentinels import Sentinels
 
 OLD_SECONDS = 30.0
 """How long a row of the outbox may wait. A long transaction of the application counts from its begin."""
@@ -98,6 +99,16 @@ def redis_problem(error: RedisUnusableError, *, has_fallback: bool) -> str:
     return f"{error.summary}, messages stay on {'this node' if has_fallback else 'their worker'}: {error}"
 
 
+def sentinels_warning(sentinels: Sentinels) -> str:
+    """Say which Sentinels do not answer, or return ""."""
+    failures, listed = sentinels.failures, len(sentinels.places)
+    if not failures:
+        return ""
+    consequence = "a failover would go unnoticed" if len(failures) == listed else "start them again"
+    reasons = "; ".join(map(str, failures.values()))
+    return f"{len(failures)} of {count(listed, 'Sentinel')} do not answer, {consequence}: {reasons}"
+
+
 def _silence(child: Child[Service], cluster: Cluster) -> float | None:
     """Return how long a worker has been silent, in seconds, or None while health.heartbeat_timeout allows it."""
     if child.pulse is None or child.service.life_sign is not LifeSign.HEARTBEAT:
@@ -128,6 +139,8 @@ def warnings(cluster: Cluster) -> Iterator[Problem]:
         yield Problem("autoscaling", text)
     watch = cluster.redis_watch
     if watch is not None:
+        if watch.sentinels is not None and (text := sentinels_warning(watch.sentinels)):
+            yield Problem("sentinels", text)
         if text := redis_disk_warning(watch.info):
             yield Problem("redis disk", text)
         if text := redis_memory_warning(watch.info, embedded=not cluster.config.redis.url):

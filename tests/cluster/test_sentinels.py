@@ -61,6 +61,10 @@ async def test_the_primary_is_shown_and_followed_and_no_password_is(tmp_path: Pa
         for output in [*outputs, doctor]:
             assert SERVER_PASSWORD not in output
             assert SENTINEL_PASSWORD not in output
+        servers.sentinels[2].kill()
+        await eventually(lambda: any("1 of 3 Sentinels do not answer" in text for text in cluster.status().warnings))
+        servers.sentinels[2].start()
+        await eventually(lambda: not any("Sentinel" in text for text in cluster.status().warnings))
         await one.close()
         await two.close()
 

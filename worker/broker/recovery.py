@@ -81,6 +81,8 @@ class Recovery:
     def redis_lost(self) -> None:
         """Note that Redis has just been given up."""
         self._workers_before = self._expected_workers()
+        # A worker that is never quiet never probes; it was subscribed all the same.
+        self._was_distributed = self._was_distributed or self._redis.subscriber.connections > 0
         self._wake.set()
 
     def look_now(self) -> None:
