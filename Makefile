@@ -37,6 +37,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/cluster.py
 	$(BIN)/python benchmarks/messages.py
 	$(BIN)/python -m benchmarks.history
+	$(BIN)/python -m benchmarks.outbox
 	$(BIN)/python -m benchmarks.deploys
 	$(BIN)/python -m benchmarks.clients
 	$(BIN)/python -m benchmarks.fanout --plot docs/fanout.png

@@ -71,7 +71,7 @@ CASES: dict[str, list[list[str]]] = {
     "doctor": [[], ["--json"]],
     "bench": [["--connections", "4", "--duration", "0.3"], ["--connections", HOSTILE]],
     "chaos": [["--faults", HOSTILE], ["--state-dir", OTHER_STATE]],
-    "init": [[HOSTILE], []],
+    "init": [["--postgres", "--table", HOSTILE], [HOSTILE], []],
     "render-nginx": [[], ["--output", f"no/{HOSTILE}"], ["--config", HOSTILE]],
     "config": [[], ["--config", HOSTILE]],
 }
