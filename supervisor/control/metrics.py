@@ -1,6 +1,7 @@
 """Metrics of the node for Prometheus: the supervisor's view of its processes, and the metrics of each worker."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -74,7 +75,10 @@ class _NodeCollector(Collector):
         connections.add_metric([status.node_id], sum(worker.connections or 0 for worker in status.workers))
         workers = GaugeMetricFamily("wsd_node_workers", "Workers that the node has or starts", labels=["node"])
         workers.add_metric([status.node_id], len(status.workers))
-        yield from (up, restarts, rss, cpu, healthy, connections, workers)
+        nodes = GaugeMetricFamily("wsd_nodes", "Nodes that share the Redis, by state", labels=["node", "state"])
+        for state, number in Counter(node.state for node in status.nodes).items():
+            nodes.add_metric([status.node_id, state], number)
+        yield from (up, restarts, rss, cpu, healthy, connections, workers, nodes)
         if status.autoscaling is not None:
             for name, limit in (("min", status.autoscaling.min), ("max", status.autoscaling.max)):
                 text = f"The number of workers that scale.{name} allows"

@@ -65,8 +65,9 @@ async def ask_node(cluster: Cluster, node_id: str, action: str, body: object, sa
                 request_id=secrets.token_hex(16),
                 time_ms=seconds * 1000 + micros // 1000,
             )
+            text = sign(key, request)
             async with redis.pipeline(transaction=False) as pipe:
-                pipe.rpush(node_inbox_key(record.inbox), sign(key, request))
+                pipe.rpush(node_inbox_key(record.inbox), text)
                 pipe.expire(node_inbox_key(record.inbox), KEPT_SECONDS)
                 await pipe.execute()
         number, gives_up_at = 0, time.monotonic() + TAKEN_SECONDS
@@ -76,6 +77,8 @@ async def ask_node(cluster: Cluster, node_id: str, action: str, body: object, sa
             line = read_line(key, request.request_id, number, taken[1]) if taken is not None else None
             if line is None:
                 if time.monotonic() > gives_up_at:
+                    with redis_errors():  # a node that wakes up later must not begin what has failed here
+                        await redis.lrem(node_inbox_key(record.inbox), 0, text)
                     raise CommandError(_silence(node_id, has_begun=number > 0))
                 continue
             number, gives_up_at = number + 1, time.monotonic() + SILENCE_SECONDS

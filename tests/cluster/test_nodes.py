@@ -206,6 +206,14 @@ async def test_a_node_with_another_key_cannot_ask(
         result = three.wsd("restart", "--node", "node-2")
         assert result.returncode == 1
         assert "node-2 did not take the request within 10 s: is its cluster.cluster_key the same?" in result.stderr
+        three.kill()
+    one, two = nodes
+    states = {"node-1": "healthy", "node-2": "healthy", "node-3": "gone"}
+    for cluster in (one, two):
+        await eventually(lambda: {each.node_id: each.state for each in cluster.status().nodes} == states)  # noqa: B023
+    assert 'wsd_nodes{node="node-1",state="gone"} 1' in one.get("/metrics")[1].decode()
+    result = one.wsd("restart", "--node", "node-3")
+    assert (result.returncode, 'node "node-3" is gone' in result.stderr) == (1, True)
 
 
 async def test_without_a_key_one_line_says_so(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> None:
