@@ -14,6 +14,7 @@ from tests.support.pgbouncer import find_pgbouncer, pgbouncer
 from tests.support.ports import unused_port
 from tests.support.postgres import Postgres, postgres
 from tests.support.relay import SQL, Relay, environment, relay, stored
+from tests.support.sentinels import sentinel_set
 from tests.support.tcp_proxy import Link, TcpProxy, Way
 from tests.support.valkey import Valkey, server
 from tests.support.waiting import eventually, long_run, until
@@ -346,3 +347,17 @@ def test_a_frozen_relay_that_wakes_up_publishes_nothing_twice(
             until(lambda: not rows(server_of_rows, database), "an empty table")
             until(lambda: one.status() and not one.status().active, "a relay that stands by")
     assert numbers(redis, "room:1") == list(range(1, 30_001))
+
+
+@long_run
+def test_a_relay_follows_the_sentinels(server_of_rows: Postgres, database: str, tmp_path: Path) -> None:
+    with sentinel_set(tmp_path / "sentinels", down_after=1.0) as servers:
+        with relay(tmp_path, environment(database, servers.url, channels=CHANNELS)) as running:
+            running.wait_until_active()
+            server_of_rows.psql(insert(1, 100), database)
+            until(lambda: not rows(server_of_rows, database), "an empty table")
+            servers.primary.kill()
+            server_of_rows.psql(insert(101, 200), database)
+            until(lambda: not rows(server_of_rows, database), "an empty table")
+        with Redis(port=servers.primary.port) as redis:
+            assert numbers(redis, "room:1") == list(range(1, 201))
