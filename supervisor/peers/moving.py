@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 
 from wsd.supervisor.cluster import Cluster
+from wsd.supervisor.counts import count as counted
 from wsd.supervisor.deploys.operations import Operations, Say
 from wsd.supervisor.deploys.rebalancing import LOOK_SECONDS, RETURN_SECONDS, ROUNDS, count_connections
 from wsd.supervisor.deploys.rebalancing import send_away as send_away_from_worker
@@ -30,7 +31,8 @@ async def send_away(workers: Sequence[Child[WorkerService]], count: int, say: Sa
     """
     services = {child.service.name: child.service for child in workers if child.slot.ready}
     closes = parts(await count_connections(services), count)
-    say(f"closes {sum(closes.values())} connections: " + ", ".join(f"{name} {n}" for name, n in closes.items()))
+    shown = ", ".join(f"{name} {number}" for name, number in closes.items())
+    say(f"closes {counted(sum(closes.values()), 'connection')}: {shown}")
     seconds = [await send_away_from_worker(services[name], number) for name, number in closes.items()]
     await asyncio.sleep(max(seconds, default=0.0) + LOOK_SECONDS)
 
