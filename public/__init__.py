@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from wsd.worker.application.records import Gap, History, Joined, Message, Presence, Record, Session, Sessions
     from wsd.worker.contract.errors import WsdError
     from wsd.worker.errors import (
+        ArchiveUnavailableError,
         ChannelFullError,
         ConnectionEndedError,
         NotStoredError,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "ArchiveUnavailableError",
     "AsyncPublisher",
     "ChannelFullError",
     "Client",
@@ -136,6 +138,7 @@ _MODULES = {
     "Member": "wsd.worker.wire.messages",
     "Message": "wsd.worker.application.records",
     "MessageRefusedError": "wsd.worker.hooks.records",
+    "ArchiveUnavailableError": "wsd.worker.errors",
     "NotStoredError": "wsd.worker.errors",
     "Position": "wsd.worker.wire.position",
     "Presence": "wsd.worker.application.records",

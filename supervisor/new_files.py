@@ -98,6 +98,25 @@ def outbox_sql(table: str) -> str:
     )
 
 
+def archive_sql(table: str) -> str:
+    """Return the SQL that makes the tables of an archive, for psql, to be run after `outbox_sql`.
+
+    Raises ConfigError for a name that is none.
+    """
+    if (problem := table_problem(table)) is not None:
+        raise ConfigError(f"--archive-table {problem}, got {brief(table)}")
+    schema, _, name = table.rpartition(".")
+    place = f'"{schema}".' if schema else ""
+    return template.render(
+        "archive.sql.j2",
+        table=table,
+        schema=schema,
+        name=name,
+        quoted=f'{place}"{name}"',
+        quoted_epochs=f'{place}"{name}_epochs"',
+    )
+
+
 def command() -> list[str]:
     """Return the command that runs this installation of wsd, independent of PATH."""
     beside = Path(sys.executable).parent / "wsd"

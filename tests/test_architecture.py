@@ -171,8 +171,10 @@ LAYERS = {
         backend
         channels sessions server
         hooks
+        archive
         origin security broker delivery
         wire
+        postgres
         background
         logs redis_client
         errors

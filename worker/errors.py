@@ -76,6 +76,10 @@ class RedisUnavailableError(WorkerError):
         return self.failure in (RedisFailure.UNUSABLE, RedisFailure.READ_ONLY)
 
 
+class ArchiveUnavailableError(WorkerError):
+    """The archive in PostgreSQL did not answer, or did not lately. Its text is for logs."""
+
+
 class NotStoredError(WorkerError):
     """Redis rejected a message, because its memory is full for example. Raised by `publish` and the like.
 

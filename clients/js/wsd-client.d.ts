@@ -134,6 +134,10 @@ export interface History<Data = any> {
   offset: number;
   epoch: string;
   messages: Message<Data>[];
+  /** The epoch before, where the answer goes beyond what Redis keeps of an archived channel, and there is one. */
+  previous?: string;
+  /** True where messages may be missing: the archive does not answer, or has not written them yet. */
+  incomplete?: boolean;
 }
 
 /** The answer to `delivered`. */
@@ -174,6 +178,8 @@ export interface HistoryOptions extends CallOptions {
   limit?: number;
   /** The newest first. */
   reverse?: boolean;
+  /** An earlier epoch of an archived channel: the `previous` of another answer. */
+  epoch?: string;
 }
 
 /** What hears from a channel. */

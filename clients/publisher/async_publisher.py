@@ -99,12 +99,14 @@ class AsyncPublisher:
             done += found
         return done
 
-    async def history(self, channel: str, *, since: int = 0, limit: int = 100, reverse: bool = False) -> History:
+    async def history(
+        self, channel: str, *, since: int = 0, limit: int = 100, reverse: bool = False, epoch: str = ""
+    ) -> History:
         """Read up to 500 messages of a channel after the offset `since`.
 
         With `reverse`, read those before it, the newest first; 0 begins with the newest.
         """
-        return await self._run(calls.history(channel, since, limit, reverse=reverse))
+        return await self._run(calls.history(channel, since, limit, reverse=reverse, epoch=epoch))
 
     async def delete_history(self, channel: str) -> None:
         """Forget all messages of a channel."""

@@ -98,11 +98,19 @@ def results(answer: Any) -> list[PublishResult]:
     ]
 
 
-def history(channel: str, since: int, limit: int, *, reverse: bool) -> Call[History]:
-    query = urlencode({"since": since, "limit": limit, "reverse": str(reverse).lower()})
+def history(channel: str, since: int, limit: int, *, reverse: bool, epoch: str = "") -> Call[History]:
+    of_epoch = {"epoch": epoch} if epoch else {}
+    query = urlencode({"since": since, "limit": limit, "reverse": str(reverse).lower(), **of_epoch})
 
     def read(answer: Any) -> History:
-        return History(channel, answer["offset"], answer["epoch"], tuple(answer["messages"]))
+        return History(
+            channel,
+            answer["offset"],
+            answer["epoch"],
+            tuple(answer["messages"]),
+            answer.get("previous", ""),
+            answer.get("incomplete", False),
+        )
 
     return Call("GET", f"{HISTORY_PATH}{quote(channel, safe='')}?{query}", None, read)
 

@@ -46,6 +46,11 @@ class History:
     offset: int
     epoch: str
     messages: tuple[dict[str, Any], ...]
+    previous: str = ""
+    """The epoch before, where this part goes beyond what Redis keeps of an archived channel, and there is one."""
+
+    incomplete: bool = False
+    """Whether messages may be missing, since the archive does not answer or has not written them yet."""
 
 
 @dataclass(frozen=True)

@@ -99,12 +99,15 @@ class Publisher:
             done += found
         return done
 
-    def history(self, channel: str, *, since: int = 0, limit: int = 100, reverse: bool = False) -> History:
+    def history(
+        self, channel: str, *, since: int = 0, limit: int = 100, reverse: bool = False, epoch: str = ""
+    ) -> History:
         """Read up to 500 messages of a channel after the offset `since`.
 
-        With `reverse`, read those before it, the newest first; 0 begins with the newest.
+        With `reverse`, read those before it, the newest first; 0 begins with the newest. `epoch` names an earlier epoch
+        of an archived channel: the `previous` of another part.
         """
-        return self._run(calls.history(channel, since, limit, reverse=reverse))
+        return self._run(calls.history(channel, since, limit, reverse=reverse, epoch=epoch))
 
     def delete_history(self, channel: str) -> None:
         """Forget all messages of a channel."""

@@ -261,13 +261,18 @@ class WsdClient:
         since: int = 0,
         limit: int = 100,
         reverse: bool = False,
+        epoch: str = "",
         timeout: float | None = None,
     ) -> records.History:
         """Return messages after the offset `since`, or with `reverse` those before it, the newest first.
 
+        `epoch` names an earlier epoch of an archived channel, the `previous` of another answer.
+
         Raises RequestError.
         """
         fields = {"channel": channel, "since": since, "limit": limit, "reverse": reverse}
+        if epoch:
+            fields["epoch"] = epoch
         return records.history(await self._ask("history", fields, timeout))
 
     async def delivered(

@@ -67,6 +67,8 @@ class History:
 
     position: Position
     messages: tuple[Message, ...]
+    previous: str = ""  # the epoch before, where the answer goes beyond what Redis keeps of an archived channel
+    incomplete: bool = False  # messages may be missing: the archive does not answer, or has not written them yet
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,12 @@ def presence(answer: Message) -> Presence:
 
 
 def history(answer: Message) -> History:
-    return History(position_of(answer) or Position(0, ""), tuple(answer.get("messages") or ()))
+    return History(
+        position_of(answer) or Position(0, ""),
+        tuple(answer.get("messages") or ()),
+        str(answer.get("previous") or ""),
+        answer.get("incomplete") is True,
+    )
 
 
 def delivered(answer: Message) -> Delivered:

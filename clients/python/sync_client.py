@@ -216,13 +216,16 @@ class SyncWsdClient:
         since: int = 0,
         limit: int = 100,
         reverse: bool = False,
+        epoch: str = "",
         timeout: float | None = None,
     ) -> records.History:
         """Return messages after the offset `since`, or with `reverse` those before it, the newest first.
 
+        `epoch` names an earlier epoch of an archived channel, the `previous` of another answer.
+
         Raises RequestError.
         """
-        work = self._client.history(channel, since=since, limit=limit, reverse=reverse, timeout=timeout)
+        work = self._client.history(channel, since=since, limit=limit, reverse=reverse, epoch=epoch, timeout=timeout)
         return self._wait(work)
 
     def delivered(

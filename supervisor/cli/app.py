@@ -15,6 +15,7 @@ import typer
 
 from wsd.supervisor.cli import (
     alerts,
+    archive,
     bench,
     chaos,
     config,
@@ -55,6 +56,7 @@ COMMANDS = (
     messages.history,
     messages.presence,
     messages.tail,
+    archive.archive,
     token.token,
     logs.events,
     logs.logs,

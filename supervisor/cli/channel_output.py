@@ -55,6 +55,10 @@ def show_history(found: History, *, is_turned: bool, as_json: bool) -> None:
         show_messages(messages, as_json=False)
     else:
         say("no messages")
+    if not as_json and found.incomplete:
+        say("wsd: the archive does not answer, or has not written all yet: messages may be missing", err=True)
+    if not as_json and found.previous:
+        say(f"wsd: earlier messages are in the epoch before: --epoch {found.previous}", err=True)
 
 
 def show_presence(presence: Presence) -> None:

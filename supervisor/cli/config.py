@@ -28,10 +28,13 @@ def init(
     ] = False,
     example: Annotated[bool, typer.Option("--example", help="Also write chat.py, an example application")] = False,
     postgres: Annotated[
-        bool, typer.Option("--postgres", help="Write no file: print the SQL for an outbox in PostgreSQL")
+        bool, typer.Option("--postgres", help="Write no file: print the SQL for an outbox and an archive in PostgreSQL")
     ] = False,
     table: Annotated[
         str | None, typer.Option(metavar="NAME", help="With --postgres: the table (default: wsd_outbox)")
+    ] = None,
+    archive_table: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --postgres: the archive (default: wsd_archive)")
     ] = None,
 ) -> None:
     """Write a wsd.toml with every setting and its default.
@@ -45,12 +48,16 @@ def init(
     from wsd.supervisor.config.loading import current_directory  # noqa: PLC0415
     from wsd.supervisor.config.settings import PostgresConfig  # noqa: PLC0415
 
-    if table is not None and not postgres:
-        raise ConfigError("--table needs --postgres")
+    for name, value in (("--table", table), ("--archive-table", archive_table)):
+        if value is not None and not postgres:
+            raise ConfigError(f"{name} needs --postgres")
     if postgres:
         if systemd or example:
             raise ConfigError("--postgres writes no file: use it without --systemd and --example")
-        show_file(new_files.outbox_sql(PostgresConfig().table if table is None else table))
+        default = PostgresConfig()
+        outbox = new_files.outbox_sql(default.table if table is None else table)
+        archive = new_files.archive_sql(default.archive_table if archive_table is None else archive_table)
+        show_file(outbox + archive)
         return
     for path in new_files.write(current_directory(os.environ), systemd=systemd, example=example):
         say(f"wrote {path}")

@@ -70,6 +70,9 @@ def history(
     ] = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=500, help="Show at most N")] = 50,
     reverse: Annotated[bool, typer.Option("--reverse", help="Show the newest message first")] = False,
+    epoch: Annotated[
+        str, typer.Option("--epoch", metavar="EPOCH", help="Show messages of an earlier epoch of an archived channel")
+    ] = "",
     url: UrlOption = None,
     api_key: ApiKeyOption = None,
     config: ConfigOption = None,
@@ -78,7 +81,8 @@ def history(
 ) -> None:
     """Show the messages that a channel keeps.
 
-    Without --since, shows the newest ones. Each line has the offset, the user who sent the message, and the data.
+    Without --since, shows the newest ones, and of an archived channel also those
+    that Redis no longer has. Each line has the offset, the user who sent the message, and the data.
 
     Example: wsd history news --limit 10
     Example: wsd history news --since 1200
@@ -87,7 +91,7 @@ def history(
     from wsd.supervisor.cli.publishers import mapped_errors, publisher  # noqa: PLC0415
 
     with mapped_errors(), publisher(url, api_key, config, state_dir) as cluster:
-        found = cluster.history(channel, since=since or 0, limit=limit, reverse=reverse or since is None)
+        found = cluster.history(channel, since=since or 0, limit=limit, reverse=reverse or since is None, epoch=epoch)
     show_history(found, is_turned=since is None and not reverse, as_json=as_json)
 
 

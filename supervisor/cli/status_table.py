@@ -57,6 +57,8 @@ def print_status(status: ClusterStatus) -> None:
     _line(Text(shown(f"redis: {redis.url}{primary}, {reachable}" if redis.url else "redis: none")))
     if status.relay is not None:
         _line(Text(shown(f"outbox: {_outbox(status.relay)}")))
+        if status.relay.archive:
+            _line(Text(shown(f"archive: {_archive(status.relay)}")))
     if status.dashboard_url:
         _line(Text(shown(f"dashboard: {status.dashboard_url}")))
     if status.autoscaling is not None:
@@ -71,6 +73,13 @@ def _outbox(relay: RelayProcessStatus) -> str:
     if relay.problem or not relay.active:
         return relay.problem or "stands by, another node publishes"
     return f"{count(relay.waiting, 'row')} waiting, {relay.published} published"
+
+
+def _archive(relay: RelayProcessStatus) -> str:
+    if relay.archive_problem or not relay.archive_active:
+        return relay.archive_problem or "stands by, another node writes"
+    lost = f", {relay.archive_lost} lost" if relay.archive_lost else ""
+    return f"{count(relay.archive_waiting, 'channel')} waiting, {relay.archived} messages written{lost}"
 
 
 def _node(node: NodeStatus) -> str:

@@ -50,6 +50,7 @@ def check_rules(config: Config, settings: Mapping[Key, Setting]) -> None:
         _in_postgres,
         _in_hooks,
         _in_webhooks,
+        _in_archived_channels,
         _in_channels,
         _in_api_keys,
         _in_health,
@@ -144,6 +145,10 @@ def _in_postgres(config: Config) -> Iterator[Problem]:
         yield "postgres", "listen_url", "needs postgres.url"
     if (problem := table_problem(postgres.table)) is not None:
         yield "postgres", "table", f"{problem}, got {brief(postgres.table)}"
+    if (problem := table_problem(postgres.archive_table)) is not None:
+        yield "postgres", "archive_table", f"{problem}, got {brief(postgres.archive_table)}"
+    elif postgres.archive_table == postgres.table:
+        yield "postgres", "archive_table", "must be another table than postgres.table"
 
 
 def _in_hooks(config: Config) -> Iterator[Problem]:
@@ -164,6 +169,19 @@ def _in_webhooks(config: Config) -> Iterator[Problem]:
         yield "webhooks", "secret", str(exc)
     if not webhooks.events:
         yield "webhooks", "events", "must name at least one event"
+
+
+def _in_archived_channels(config: Config) -> Iterator[Problem]:
+    for pattern, options in config.channels.items():
+        if not options.archive:
+            continue
+        section = channels_section(pattern)
+        if not config.postgres.url:
+            yield section, "archive", "needs postgres.url: the archive is in PostgreSQL"
+        elif not config.redis.url and not config.redis.embedded:
+            yield section, "archive", "needs redis.url or redis.embedded: the archive is written from Redis"
+        if not options.history_size:
+            yield section, "archive", "needs a history: history_size must not be 0"
 
 
 def _in_channels(config: Config) -> Iterator[Problem]:

@@ -149,6 +149,7 @@ class PostgresConfig(Section, frozen=True):
     url: str = ""
     listen_url: str = ""
     table: str = "wsd_outbox"
+    archive_table: str = "wsd_archive"
 
 
 class HooksConfig(Section, frozen=True):
@@ -177,6 +178,7 @@ class ChannelConfig(Section, frozen=True):
 
     history_size: Annotated[int, Meta(ge=0, le=100_000)] = 1000
     history_ttl_seconds: Seconds = 300.0
+    archive: bool = False
     presence: Literal["off", "snapshot", "events"] = "snapshot"
     max_members: Count = 0
     slow_readers: Literal["close_and_resume", "conflate", "drop_oldest"] = "close_and_resume"

@@ -87,6 +87,8 @@ class _NodeCollector(Collector):
                 yield family
         if status.relay is not None:
             yield from _outbox(status.node_id, status.relay)
+            if status.relay.archive:
+                yield from _archive(status.node_id, status.relay)
 
 
 def _outbox(node_id: str, relay: RelayProcessStatus) -> Iterator[Metric]:
@@ -104,3 +106,24 @@ def _outbox(node_id: str, relay: RelayProcessStatus) -> Iterator[Metric]:
     published = CounterMetricFamily("wsd_outbox_published", "Rows that were published", labels=["node"])
     published.add_metric([node_id], relay.published)
     yield published
+
+
+def _archive(node_id: str, relay: RelayProcessStatus) -> Iterator[Metric]:
+    """Yield the metrics of the archive. They are 0 on nodes whose relay stands by."""
+    gauges = {
+        "active": ("1 while the relay of this node writes the archive, 0 while it stands by", relay.archive_active),
+        "waiting": ("Channels with messages that are not archived yet", relay.archive_waiting),
+        "oldest_seconds": ("How long the first of them waits", relay.archive_oldest_seconds),
+    }
+    for name, (text, value) in gauges.items():
+        gauge = GaugeMetricFamily(f"wsd_archive_{name}", text, labels=["node"])
+        gauge.add_metric([node_id], float(value))
+        yield gauge
+    counters = {
+        "messages": ("Messages that were archived", relay.archived),
+        "lost": ("Messages that Redis had forgotten before they were archived", relay.archive_lost),
+    }
+    for name, (text, value) in counters.items():
+        counter = CounterMetricFamily(f"wsd_archive_{name}", text, labels=["node"])
+        counter.add_metric([node_id], value)
+        yield counter

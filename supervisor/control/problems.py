@@ -59,6 +59,8 @@ def problems(cluster: Cluster) -> Iterator[Problem]:
         yield Problem("node id", f'node id "{cluster.loaded.node_id}" is live on {watch.other_holder}, too')
     if (outbox := _outbox_problem(cluster)) is not None:
         yield outbox
+    if (archive := _archive_problem(cluster)) is not None:
+        yield archive
     for child in cluster.children:
         slot = child.slot
         beat = child.pulse.beat if child.pulse is not None else None
@@ -89,6 +91,19 @@ def _outbox_problem(cluster: Cluster) -> Problem | None:
     if status.active and status.oldest_seconds > OLD_SECONDS:
         waiting = f"{count(status.waiting, 'row')} of the outbox wait"
         return Problem("outbox", f"{waiting}, the next one for {status.oldest_seconds:.0f} s")
+    return None
+
+
+def _archive_problem(cluster: Cluster) -> Problem | None:
+    """Say why messages are not archived, or that they wait for too long."""
+    relay = cluster.relay
+    if relay is None or not relay.slot.ready or (status := relay.service.status) is None:
+        return None
+    if status.archive_problem:
+        return Problem("archive", f"messages are not archived: {status.archive_problem}")
+    if status.archive_active and status.archive_oldest_seconds > OLD_SECONDS:
+        waiting = f"{count(status.archive_waiting, 'channel')} wait to be archived"
+        return Problem("archive", f"{waiting}, the first for {status.archive_oldest_seconds:.0f} s")
     return None
 
 
@@ -137,6 +152,9 @@ def warnings(cluster: Cluster) -> Iterator[Problem]:
     if scale.max and cluster.scaling.is_overloaded:
         text = f"the load needs more than {count(scale.max, 'worker')}, which is scale.max: raise it, or add a node"
         yield Problem("autoscaling", text)
+    if relay is not None and relay.service.status is not None and (lost := relay.service.status.archive_lost):
+        text = f"{count(lost, 'message')} expired before they were archived: see `wsd archive`, and docs/postgres.md"
+        yield Problem("archive holes", text)
     watch = cluster.redis_watch
     if watch is not None:
         if watch.sentinels is not None and (text := sentinels_warning(watch.sentinels)):

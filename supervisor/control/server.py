@@ -26,7 +26,7 @@ from wsd.supervisor.control import commands
 from wsd.supervisor.control.dashboard import Dashboard
 from wsd.supervisor.control.gate import METRICS_PATH, ControlGate
 from wsd.supervisor.control.status_report import report
-from wsd.supervisor.control.worker_questions import WORKER_QUESTIONS, pass_on
+from wsd.supervisor.control.worker_questions import ARCHIVE_QUESTIONS, WORKER_QUESTIONS, pass_on
 from wsd.supervisor.deploys.asker import ASKED_BY_HEADER, asked_by
 from wsd.supervisor.deploys.operations import Operation, Operations
 from wsd.supervisor.errors import CommandError, StartError
@@ -94,7 +94,7 @@ class ControlServer:
                 *(Route(f"/v1/{name}", self._operate, methods=["POST"]) for name in commands.OPERATIONS),
                 *(
                     Route(f"/v1/{name}", self._ask_worker, methods=[method])
-                    for name, method in WORKER_QUESTIONS.items()
+                    for name, method in (WORKER_QUESTIONS | ARCHIVE_QUESTIONS).items()
                 ),
                 Mount(DASHBOARD_PATH.rstrip("/"), routes=Dashboard(cluster, operations).routes),
             ],

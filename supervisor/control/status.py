@@ -35,6 +35,13 @@ class RelayProcessStatus(ProcessStatus, frozen=True, kw_only=True):
     oldest_seconds: float = 0.0  # how long ago the row that comes next was inserted
     set_aside: int = 0  # rows that cannot be published as they are
     published: int = 0  # since the relay started
+    archive: bool = False  # whether a channel is archived; the next ones are 0 otherwise, and for one that stands by
+    archive_active: bool = False
+    archive_problem: str = ""  # why nothing can be archived now
+    archive_waiting: int = 0  # channels with messages that are not archived yet
+    archive_oldest_seconds: float = 0.0  # how long the first of them waits
+    archived: int = 0  # messages since the relay started
+    archive_lost: int = 0  # messages that Redis had forgotten before they were archived, since the relay started
 
 
 class RedisStatus(Struct, frozen=True, kw_only=True):

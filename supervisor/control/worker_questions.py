@@ -17,9 +17,12 @@ logger = logging.getLogger(__name__)
 WORKER_QUESTIONS = {"sessions": "GET", "channels": "GET", "trace": "GET", "kick": "POST"}
 """The HTTP method of each request, by its name."""
 
+ARCHIVE_QUESTIONS = {"archive": "GET", "prune-archive": "POST"}
+"""The same of requests that the dashboard does not make."""
+
 
 async def pass_on(cluster: Cluster, request: Request) -> bytes:
-    """Return the answer of a worker to one of WORKER_QUESTIONS, which the path of the request ends with.
+    """Return the answer of a worker to one of these requests, which the path of the request ends with.
 
     Raises CommandError when no worker answers, or it refuses. Raises MsgspecError for a body that is not JSON.
     """
@@ -41,7 +44,7 @@ async def _ask_worker(cluster: Cluster, method: str, target: str, body: object) 
                 raise CommandError(f"{child.slot.name} does not answer: {exc!r}") from None
             if status != 200:
                 raise CommandError(f"{child.slot.name} refuses: {answer.decode(errors='replace')}")
-            if method == "POST" and (ended := msgspec.json.decode(answer)["sessions"]):
+            if method == "POST" and (ended := msgspec.json.decode(answer).get("sessions")):
                 text = "%s ends %s, asked for by %s"
                 logger.info(text, target, count(len(ended), "session"), asked_by.get(), extra=EVENT)
             return answer

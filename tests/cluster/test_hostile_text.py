@@ -63,6 +63,12 @@ CASES: dict[str, list[list[str]]] = {
     "events": [["-n", "0"], ["-n", "0", "--json"], ["--since", HOSTILE]],
     "logs": [["-n", "0"], ["-n", "0", "1"], ["--grep", "owned"], ["--grep", f"({HOSTILE}"], [HOSTILE]],
     "publish": [["room", HOSTILE, "--text"], [HOSTILE, "1"], ["room", "{" + HOSTILE]],
+    "archive": [
+        [],
+        [HOSTILE],
+        ["prune", "--older-than", HOSTILE],
+        ["prune", "--older-than", "1d", "--channel", HOSTILE],
+    ],
     "history": [["room"], ["room", "--json"], [HOSTILE]],
     "presence": [["room"], [HOSTILE]],
     "tail": [["room", "--last", HOSTILE], [HOSTILE]],

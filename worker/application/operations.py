@@ -56,23 +56,27 @@ class Operations:
         """
         return await _publish(Publisher.channel_of_user(str(user_id)), data, idempotency_key, exclude)
 
-    async def history(self, channel: str, *, since: int = 0, limit: int = 100, reverse: bool = False) -> History:
+    async def history(
+        self, channel: str, *, since: int = 0, limit: int = 100, reverse: bool = False, epoch: str = ""
+    ) -> History:
         """Return messages of a channel: those after offset `since`, the oldest first.
 
         `reverse`: those before offset `since`, the newest first. `limit`: how many at most. Large messages make a page
-        shorter; the next page begins where this one ends.
+        shorter; the next page begins where this one ends. `epoch`: an earlier epoch of an archived channel, the
+        `previous` of another page.
 
         Raises InvalidChannelError; RedisUnavailableError while Redis is away.
         """
         check_name(channel)
-        page = await _run(lambda one: one.manager.history(channel, since, limit, reverse=reverse))
+        page = await _run(lambda one: one.manager.history(channel, since, limit, reverse=reverse, epoch=epoch))
         messages = [message_of(message) for message in page.messages]
-        return History(channel, Position(page.offset, page.epoch), messages)
+        return History(channel, Position(page.offset, page.epoch), messages, page.previous, page.incomplete)
 
     async def delete_history(self, channel: str) -> None:
         """Forget the messages of a channel. Positions go on, and a client that had missed some is told of a gap.
 
-        Raises InvalidChannelError; RedisUnavailableError while Redis is away.
+        Raises InvalidChannelError; RedisUnavailableError while Redis is away; ArchiveUnavailableError while the archive
+        of the channel does not answer, and nothing is deleted then.
         """
         check_name(channel)
         await _run(lambda one: one.manager.delete_history(channel))

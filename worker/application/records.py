@@ -80,6 +80,12 @@ class History(Struct, frozen=True):
 
     messages: list[Message]
 
+    previous: str = ""
+    """The epoch before, where the page goes beyond what Redis keeps of an archived channel, and there is one."""
+
+    incomplete: bool = False
+    """Whether messages may be missing, since the archive does not answer or has not written them yet."""
+
 
 class Session(Struct, frozen=True, kw_only=True):
     """A session of a client. Times are in seconds since the epoch."""

@@ -60,11 +60,18 @@ class SyncOperations:
         )
 
     def history(
-        self, channel: str, *, since: int = 0, limit: int = 100, reverse: bool = False, timeout: float = TIMEOUT
+        self,
+        channel: str,
+        *,
+        since: int = 0,
+        limit: int = 100,
+        reverse: bool = False,
+        epoch: str = "",
+        timeout: float = TIMEOUT,
     ) -> History:
         """Return messages of a channel, see `Cluster.history`."""
         read = self._operations.history
-        return _wait("history", lambda: read(channel, since=since, limit=limit, reverse=reverse), timeout)
+        return _wait("history", lambda: read(channel, since=since, limit=limit, reverse=reverse, epoch=epoch), timeout)
 
     def delete_history(self, channel: str, *, timeout: float = TIMEOUT) -> None:
         """Forget the messages of a channel, see `Cluster.delete_history`."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from wsd.worker.broker.memory_broker import InMemoryMessageBroker
 from wsd.worker.broker.message_broker import MessageBroker
@@ -15,6 +16,9 @@ from wsd.worker.sessions.ended_connections import EndedConnections
 from wsd.worker.sessions.memory_store import InMemorySessionStore
 from wsd.worker.sessions.session_store import SessionStore
 from wsd.worker.sessions.user_connections import UserConnections
+
+if TYPE_CHECKING:  # it imports asyncpg, which only an archive needs
+    from wsd.worker.archive.reader import ArchiveReader
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Backend:
     user_connections: UserConnections | None = None  # None: no other worker has connections that count
     heartbeat_redis: Redis | None = None  # where heartbeats go; None without Redis
     clients: Sequence[Redis] = ()  # everything that is to be closed in the end
+    archive: "ArchiveReader | None" = None  # None where no channel is archived
     sentinels: Sentinels | None = None  # that name the Redis; None where its URL names none
 
     @property
@@ -38,7 +43,9 @@ class Backend:
         return self.heartbeat_redis is not None
 
     async def aclose(self) -> None:
-        """Close the connections to Redis."""
+        """Close the connections to Redis, and to PostgreSQL."""
+        if self.archive is not None:
+            self.archive.close()
         for client in self.clients:
             await client.aclose()
 

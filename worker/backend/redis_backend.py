@@ -1,10 +1,12 @@
 """The backend of a worker in a cluster: everything in Redis."""
 
 import time
+from typing import TYPE_CHECKING
 
 from wsd.worker.backend.backend import Backend
 from wsd.worker.backend.redis_messages import RedisClients, open_broker
 from wsd.worker.backend.roster import Roster
+from wsd.worker.channels.options import ChannelRules
 from wsd.worker.channels.presence import RedisPresence
 from wsd.worker.channels.receipts import Receipts
 from wsd.worker.contract.environment import WorkerEnv
@@ -12,6 +14,9 @@ from wsd.worker.hooks.redis_events import RedisEventLog
 from wsd.worker.sessions.ended_connections import EndedConnections
 from wsd.worker.sessions.redis_store import RedisSessionStore
 from wsd.worker.sessions.user_connections import UserConnections
+
+if TYPE_CHECKING:  # it imports asyncpg, which only an archive needs
+    from wsd.worker.archive.reader import ArchiveReader
 
 
 def redis_backend(env: WorkerEnv, roster: Roster) -> Backend:
@@ -37,5 +42,15 @@ def redis_backend(env: WorkerEnv, roster: Roster) -> Backend:
         user_connections=user_connections,
         heartbeat_redis=clients.open(env.redis_url, env.heartbeat_interval),
         clients=clients.opened,
+        archive=_archive(env),
         sentinels=clients.sentinels,
     )
+
+
+def _archive(env: WorkerEnv) -> "ArchiveReader | None":
+    """Return the archive, if any channel has one. Raises ValueError for rules of channels that are none."""
+    if not env.postgres_url or not ChannelRules(env.channels).archives:
+        return None
+    from wsd.worker.archive.reader import ArchiveReader  # noqa: PLC0415 - asyncpg is optional
+
+    return ArchiveReader(env.postgres_url, env.archive_table)

@@ -27,6 +27,9 @@ A worker asks for the position of each channel with members far more often. So a
 has members, however short its history is.
 """
 
+ARCHIVED_EPOCH_SECONDS = 30 * 86_400
+"""How long the epoch of an archived channel is remembered, at least: offsets of a channel that pauses go on."""
+
 IDEMPOTENCY_SECONDS = 120
 """How long an idempotency key is remembered."""
 
@@ -53,6 +56,7 @@ class Retention(Struct, frozen=True, gc=False):
     ttl: float  # seconds after the last message
     idempotency_key: str = ""  # a stored key, see `idempotency`
     idempotency_seconds: int = IDEMPOTENCY_SECONDS  # how long that key is remembered
+    archived: bool = False  # whether PostgreSQL keeps it, too
 
 
 class HistoryQuery(Struct, frozen=True, gc=False):
@@ -92,6 +96,12 @@ class Page(Struct, frozen=True, gc=False):
     top: Position
     entries: tuple[Entry, ...] = ()
     more: bool = False
+    previous: str = ""
+    """The epoch before, where the archive was asked and has it."""
+
+    incomplete: bool = False
+    """Whether messages may be missing, since the archive did not answer, or has not written them yet."""
+
     problem: str = ""
     """The reason why this history cannot be read: its key holds something else, for example."""
 
@@ -117,9 +127,9 @@ def offset_of(entry: Entry) -> int:
     return entry.position.offset
 
 
-def epoch_seconds(history_ttl: float) -> float:
+def epoch_seconds(history_ttl: float, *, archived: bool = False) -> float:
     """Return how many seconds the epoch and the top offset are remembered after the last message."""
-    return max(history_ttl * META_LIFETIMES, EMPTY_SECONDS)
+    return max(history_ttl * META_LIFETIMES, ARCHIVED_EPOCH_SECONDS if archived else EMPTY_SECONDS)
 
 
 def new_epoch() -> str:

@@ -95,7 +95,7 @@ class InMemoryMessageBroker(MessageBroker):
     async def renew_epoch(self, channel: str, epoch: str) -> None:
         raise NotImplementedError("memory loses nothing that it has sent")
 
-    async def delete_history(self, channel: str) -> None:
+    async def delete_history(self, channel: str, up_to: int | None = None) -> None:
         if channel in self._histories:
             self._histories[channel].clear()
 

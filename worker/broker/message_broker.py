@@ -187,8 +187,8 @@ class MessageBroker(ABC):
         """
 
     @abstractmethod
-    async def delete_history(self, channel: str) -> None:
-        """Delete the messages of a channel. Its epoch and its offsets go on.
+    async def delete_history(self, channel: str, up_to: int | None = None) -> None:
+        """Delete the messages of a channel, or those up to an offset. Its epoch and its offsets go on.
 
         Raises RedisUnavailableError.
         """

@@ -152,10 +152,10 @@ class RedisMessageBroker(MessageBroker):
     async def renew_epoch(self, channel: str, epoch: str) -> None:
         await self.primary.history.renew_epoch(channel, epoch)
 
-    async def delete_history(self, channel: str) -> None:
+    async def delete_history(self, channel: str, up_to: int | None = None) -> None:
         if not self._recovery.distributed:
             raise RedisUnavailableError(self._breaker.reason or "not connected yet")
-        await self.primary.history.delete(channel)
+        await self.primary.history.delete(channel, up_to)
 
     def suspect(self, reason: str) -> None:
         if self._breaker.failed(time.monotonic(), reason):

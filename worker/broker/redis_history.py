@@ -8,6 +8,7 @@ lost (as with Kafka's idempotent producer). All keys of a channel share a hash t
 
 import time
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 from wsd.worker.broker.history import (
@@ -66,13 +67,17 @@ class RedisHistory:
         async with redis_errors(self._timeout):
             await self._client.eval(RENEW_SCRIPT, 1, history_meta_key(channel_of(channel)), epoch, new_epoch())
 
-    async def delete(self, channel: str) -> None:
-        """Delete the entries of a channel. What the channel's next message gets is its next offset all the same.
+    async def delete(self, channel: str, up_to: int | None = None) -> None:
+        """Delete the entries of a channel, or those up to an offset. The channel's offsets go on.
 
         Raises RedisUnavailableError.
         """
+        key = history_key(channel_of(channel))
         async with redis_errors(self._timeout):
-            await self._client.delete(history_key(channel_of(channel)))
+            if up_to is None:
+                await self._client.delete(key)
+            else:
+                await self._client.xtrim(key, minid=f"{up_to + 1}-0", approximate=False)
 
     async def _ask(self, questions: Iterable[list[Any]]) -> list[Any]:
         async with self._client.pipeline(transaction=False) as pipe:
@@ -100,9 +105,15 @@ def append_arguments(channel: str, message: bytes, retention: Retention) -> list
     keys = [history_meta_key(name), history_key(name)]
     if retention.idempotency_key:
         keys.append(idempotency_key(name, retention.idempotency_key))
-    ttl_ms, epoch_ms = int(retention.ttl * 1000), int(epoch_seconds(retention.ttl) * 1000)
+    ttl_ms = int(retention.ttl * 1000)
+    epoch_ms = int(epoch_seconds(retention.ttl, archived=retention.archived) * 1000)
     lifetimes = (ttl_ms, int(time.time()), epoch_ms, retention.idempotency_seconds)
     return [len(keys), *keys, message, channel, new_epoch(), retention.size, *lifetimes]
+
+
+def archive_marks(*channels: Iterable[str]) -> dict[str, int]:
+    """Return the scores in ARCHIVE_KEY of channels that get messages now."""
+    return dict.fromkeys(chain.from_iterable(channels), time.time_ns() // 1000)
 
 
 def read_arguments(query: HistoryQuery) -> list[Any]:
@@ -113,7 +124,7 @@ def read_arguments(query: HistoryQuery) -> list[Any]:
         len(keys),
         *keys,
         new_epoch(),
-        int(epoch_seconds(query.retention.ttl) * 1000),
+        int(epoch_seconds(query.retention.ttl, archived=query.retention.archived) * 1000),
         "" if query.since is None else query.since,
         query.count,
         int(query.reverse),

@@ -11,8 +11,9 @@ from wsd.worker.background.containment import report
 from wsd.worker.broker.history import StoredAt
 from wsd.worker.broker.history_scripts import APPEND_SCRIPT, APPEND_SHA
 from wsd.worker.broker.message_broker import resolve_into
-from wsd.worker.broker.redis_history import FOREIGN_POSITION, append_arguments, parse_stored
+from wsd.worker.broker.redis_history import FOREIGN_POSITION, append_arguments, archive_marks, parse_stored
 from wsd.worker.broker.spool import Outgoing
+from wsd.worker.contract.redis_keys import ARCHIVE_KEY, channel_of
 from wsd.worker.errors import RedisFailure, RedisUnavailableError
 from wsd.worker.redis_client import Redis, is_missing_script, redis_error, redis_errors
 from wsd.worker.wire.position import Position
@@ -71,6 +72,7 @@ class RedisPublisher:
         self._answered_at = 0.0
         self._recent: deque[tuple[float, Outgoing, Position | None]] = deque()
         self._recent_bytes = 0
+        self._unmarked: set[str] = set()  # channels that Redis refused to mark
 
     async def send_waiting(self, on_failed: Callable[[str], None]) -> None:
         """Send the messages that wait, and those that come, until cancelled.
@@ -212,11 +214,26 @@ class RedisPublisher:
             self._recent_bytes -= len(self._recent.popleft()[1].message)
 
     async def _execute(self, batch: list[Outgoing]) -> list[object]:
+        marks = self._marks(batch) if self._stores else {}
         async with self._client.pipeline(transaction=False) as pipe:
+            if marks:
+                pipe.zadd(ARCHIVE_KEY, marks)
             for outgoing in batch:
                 if outgoing.retention is not None and self._stores:
                     arguments = append_arguments(outgoing.channel, outgoing.message, outgoing.retention)
                     pipe.evalsha(APPEND_SHA, *arguments)
                 else:
                     pipe.publish(outgoing.channel, outgoing.text)
-            return await pipe.execute(raise_on_error=False)
+            answers: list[object] = await pipe.execute(raise_on_error=False)
+        if not marks:
+            return answers
+        self._unmarked = set(marks) if isinstance(answers[0], Exception) else set()
+        return answers[1:]
+
+    def _marks(self, batch: list[Outgoing]) -> dict[str, int]:
+        """Return the archived channels of a batch, and those that Redis refused to mark before, with the time.
+
+        The marks are set before the messages are stored, so that no message is stored without one.
+        """
+        archived = {each.channel for each in batch if each.retention is not None and each.retention.archived}
+        return archive_marks(map(channel_of, archived), self._unmarked) if archived or self._unmarked else {}

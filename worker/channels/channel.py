@@ -103,7 +103,7 @@ class Channel:
 
 
 def retention_of(options: ChannelOptions) -> Retention:
-    return Retention(options.history_size, options.history_ttl_seconds)
+    return Retention(options.history_size, options.history_ttl_seconds, archived=options.archive)
 
 
 def _keep_newest(kept: dict[K, V], size_of: Callable[[V], int]) -> None:

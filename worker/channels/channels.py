@@ -7,6 +7,7 @@ missed, `member_messages` sends what is new, and `histories` publishes and reads
 
 import asyncio
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from wsd.worker.broker.history import Entry
 from wsd.worker.broker.message_broker import MessageBroker
@@ -22,11 +23,21 @@ from wsd.worker.contract.redis_keys import channel_of
 from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.wire.channel_names import DIRECT, USER_PREFIX
 
+if TYPE_CHECKING:  # it imports asyncpg, which only an archive needs
+    from wsd.worker.archive.reader import ArchiveReader
+
 
 class Channels:
     """The channels of this worker, with their members, positions and histories. `run` must run."""
 
-    def __init__(self, broker: MessageBroker, fanout: Fanout, rules: ChannelRules, timeout: float) -> None:
+    def __init__(
+        self,
+        broker: MessageBroker,
+        fanout: Fanout,
+        rules: ChannelRules,
+        timeout: float,
+        archive: "ArchiveReader | None" = None,
+    ) -> None:
         """`timeout`: seconds that a client that joins, or reads a history, may wait for Redis."""
         self._rules = rules
         self.access = rules.access
@@ -36,7 +47,7 @@ class Channels:
         self._catch_up = CatchUp(broker, self._channels, self._members, timeout)
         self._open = OpenChannels(broker, fanout, self._channels, self.options, self._catch_up)
         self._joining = Joining(self._open, Recovery(broker, self._catch_up), self._members)
-        histories = ChannelHistories(broker, self._channels, self.options, self._members, timeout)
+        histories = ChannelHistories(broker, self._channels, self.options, self._members, timeout, archive)
         # Methods of the parts, taken over as they are. A wrapper around each would cost a further call, which counts
         # for `publish_soon`: every message of a channel with a history comes through it.
         self.publish_soon = histories.publish_soon

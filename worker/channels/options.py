@@ -25,6 +25,7 @@ class ChannelOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     history_size: int = 1000  # messages kept; 0: none
     history_ttl_seconds: float = 300.0  # how long after the last message all are forgotten
+    archive: bool = False  # whether PostgreSQL keeps every message
     presence: Literal["off", "snapshot", "events"] = "snapshot"
     max_members: int = 0  # on one worker; 0: no limit
     slow_readers: SlowReaders = "close_and_resume"
@@ -56,6 +57,9 @@ class ChannelRules:
         """
         options = _by_pattern.decode(text) if text else {}
         rules = [_Rule(ChannelPattern(pattern), chosen, _access(chosen)) for pattern, chosen in options.items()]
+        self.archives = any(chosen.archive for chosen in options.values())
+        """Whether any channel is archived."""
+
         self._rules = sorted(rules, key=lambda rule: rule.pattern.precision, reverse=True)
         self._closed = {BROADCAST: not client_broadcasts, DIRECT: not client_directs}
         # The first and the last are asked for every message.

@@ -79,6 +79,10 @@ class WorkerEnv:
     spool_messages: int = _env("WSD_WORKER_SPOOL_MESSAGES", 10_000, "redis.spool_messages")
     spool_bytes: int = _env("WSD_WORKER_SPOOL_BYTES", 16_777_216, "redis.spool_bytes")
 
+    # The archive. Without channels that have one, nothing is connected.
+    postgres_url: str = _env("WSD_WORKER_POSTGRES_URL", "", "postgres.url")
+    archive_table: str = _env("WSD_WORKER_ARCHIVE_TABLE", "wsd_archive", "postgres.archive_table")
+
     # Limits. A worker counts only its own handshakes, so nginx limits them where there is one.
     handshake_timeout: float = _env("WSD_WORKER_HANDSHAKE_TIMEOUT", 10.0, "security.handshake_timeout")
     max_head_bytes: int = _env("WSD_WORKER_MAX_HEAD_BYTES", 65_536)  # of a request line and all headers of a request

@@ -41,6 +41,13 @@ def node_answer_key(request_id: str) -> str:
     return "{wsd}:node_answer:" + request_id
 
 
+ARCHIVE_KEY = "{wsd}:archive"
+"""Sorted set: the archived channels with messages that PostgreSQL may not have yet.
+
+The score of a channel is the time of its last message, by the clock of its worker (microseconds since the epoch).
+"""
+
+
 SESSIONS_KEY = "{wsd}:sessions"
 """Sorted set: the ids of all sessions by the time when each expires (seconds since the epoch)."""
 

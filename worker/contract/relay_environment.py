@@ -17,6 +17,7 @@ class RelayEnv:
     postgres_url: str = variable("WSD_RELAY_POSTGRES_URL", "", "postgres.url")
     listen_url: str = variable("WSD_RELAY_LISTEN_URL", "", "postgres.listen_url")  # "": postgres_url
     table: str = variable("WSD_RELAY_TABLE", "wsd_outbox", "postgres.table")
+    archive_table: str = variable("WSD_RELAY_ARCHIVE_TABLE", "wsd_archive", "postgres.archive_table")
 
     redis_url: str = variable("WSD_RELAY_REDIS_URL", "")
     redis_connect_timeout: float = variable("WSD_RELAY_REDIS_CONNECT_TIMEOUT", 1.0, "redis.connect_timeout")

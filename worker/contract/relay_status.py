@@ -21,6 +21,14 @@ class RelayStatus:
     set_aside: int = 0  # rows that can never be published as they are, counted likewise
     published: int = 0  # counter
 
+    archive: bool = False  # whether there is one
+    archive_active: bool = False  # this relay writes it; the others of the cluster stand by
+    archive_problem: str = ""  # why nothing can be written now, without a password
+    archive_waiting: int = 0  # channels with messages that are not written yet
+    archive_oldest_seconds: float = 0.0  # how long ago the last message of the first of them was published
+    archived: int = 0  # counter of messages that were written
+    archive_lost: int = 0  # counter of messages that Redis had forgotten before they were written
+
     def to_json(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"))
 

@@ -119,7 +119,7 @@ def _may_not_look(worker: Worker, request: Request) -> str | None:
 _HEALTH = {200: (WorkerHealth, PublicHealth), 503: (WorkerHealth, PublicHealth)}
 _MEMBERSHIP = {200: (ConnectionsAnswer,)}
 _PAGE = (management.PAGE_OFFSET, management.PAGE_LIMIT)
-_HISTORY_PAGE = (management.SINCE, management.HISTORY_LIMIT, management.REVERSE)
+_HISTORY_PAGE = (management.SINCE, management.HISTORY_LIMIT, management.REVERSE, management.EPOCH)
 
 ROUTES = (
     Route("GET", HEALTH_PATH, health, _HEALTH),

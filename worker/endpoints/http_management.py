@@ -17,11 +17,11 @@ from wsd.worker.endpoints.answers import (
 )
 from wsd.worker.endpoints.parameters import Flag, Number, Text
 from wsd.worker.endpoints.responses import ApiError, check_key, decoded, json_response
-from wsd.worker.errors import RedisUnavailableError
+from wsd.worker.errors import ArchiveUnavailableError, RedisUnavailableError
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.channel_names import BROADCAST, check_channel
 from wsd.worker.wire.close_codes import SESSION_ENDED_REASON, CloseCode
-from wsd.worker.wire.position import MAX_OFFSET
+from wsd.worker.wire.position import MAX_EPOCH_LENGTH, MAX_OFFSET, is_epoch
 from wsd.worker.worker import Worker
 
 MAX_MEMBERS = 1000
@@ -30,6 +30,7 @@ MAX_MEMBERS = 1000
 SINCE = Number("since", "The offset after which the page begins.", 0, MAX_OFFSET)
 HISTORY_LIMIT = Number("limit", "The maximum number of messages. 0 means 1.", 100, wire.MAX_HISTORY_PAGE)
 REVERSE = Flag("reverse", "Whether the page has the messages before `since`, the newest first.")
+EPOCH = Text("epoch", "An earlier epoch of an archived channel: the `previous` of another answer.")
 MEMBERS_LIMIT = Number("limit", "The maximum number of members in the answer.", MAX_MEMBERS, MAX_MEMBERS)
 PAGE_OFFSET = Number("offset", "The number of items before the page.", 0, operator_api.MAX_PAGE_OFFSET)
 PAGE_LIMIT = Number("limit", "The maximum number of items in the page.", 100, operator_api.MAX_PAGE)
@@ -59,8 +60,11 @@ async def history(worker: Worker, request: Request) -> Response:
     channel = _named(request, HISTORY_PATH)
     check_key(worker, request, "history", [channel])
     since, limit, reverse = SINCE.of(request), HISTORY_LIMIT.of(request), REVERSE.of(request)
+    if not is_epoch(epoch := EPOCH.of(request)):
+        raise ApiError(400, f"epoch must have at most {MAX_EPOCH_LENGTH} of 0-9 A-Z a-z _ -")
     try:
-        return json_response(await worker.manager.history(channel, since, max(1, limit), reverse=reverse))
+        page = await worker.manager.history(channel, since, max(1, limit), reverse=reverse, epoch=epoch)
+        return json_response(page)
     except RedisUnavailableError:
         raise ApiError(503, HISTORY_UNAVAILABLE) from None
 
@@ -73,6 +77,8 @@ async def delete_history(worker: Worker, request: Request) -> Response:
         await worker.manager.delete_history(channel)
     except RedisUnavailableError:
         raise ApiError(503, HISTORY_UNAVAILABLE) from None
+    except ArchiveUnavailableError:
+        raise ApiError(503, "the archive does not answer, and nothing was deleted") from None
     return json_response(DeletedAnswer(deleted=True))
 
 

@@ -192,7 +192,9 @@ async def _history(manager: DistributedWebSocketManager, connection: Connection,
     await connection.outbox.until_drained()
     await _check_allowed(manager, connection, "history", request.channel, request.id)
     try:
-        page = await manager.history(request.channel, request.since, request.limit, reverse=request.reverse)
+        page = await manager.history(
+            request.channel, request.since, request.limit, reverse=request.reverse, epoch=request.epoch
+        )
     except RedisUnavailableError:
         raise WireError("unavailable", HISTORY_UNAVAILABLE, request.id) from None
     manager.reply(connection, msgspec.structs.replace(page, id=request.id))

@@ -3,23 +3,34 @@
 They need a key that only the cluster knows, and nginx forwards none of them.
 """
 
+import re
+import time
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
+from wsd.worker.archive.marks import SETTLE_SECONDS
 from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER, OPERATOR_PREFIX
+from wsd.worker.contract.redis_keys import ARCHIVE_KEY
 from wsd.worker.delivery import connection_record
 from wsd.worker.endpoints.answers import ChannelsAnswer, EndedAnswer, SessionsAnswer, ShownSession
 from wsd.worker.endpoints.responses import error_response, is_key, json_response
-from wsd.worker.errors import RedisUnavailableError
+from wsd.worker.errors import ArchiveUnavailableError, RedisUnavailableError
+from wsd.worker.redis_client import redis_errors
 from wsd.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from wsd.worker.archive.reader import ArchiveReader
 
 MAX_PAGE = 1000
 """Sessions or channels in one page."""
+
+MAX_AGE_SECONDS = 3_153_600_000
+"""A hundred years."""
 
 MAX_PAGE_OFFSET = 1_000_000_000
 
@@ -44,6 +55,17 @@ class Rebalance(Struct, frozen=True, forbid_unknown_fields=True):
     """The request to this one worker to send connections to the others."""
 
     connections: Annotated[int, Meta(ge=1)]
+
+
+class Prune(Struct, frozen=True, forbid_unknown_fields=True):
+    """The request to delete messages of an age from the archive, in channels whose names match.
+
+    With `is_test` nothing is deleted. Otherwise some are, and the request is made again until none is left.
+    """
+
+    older_than_seconds: Annotated[float, Meta(ge=0, le=MAX_AGE_SECONDS)]
+    channel: Annotated[str, Meta(max_length=255, pattern=r"\A[^\x00]+\Z")] = "*"
+    is_test: bool = False
 
 
 async def sessions(worker: Worker, request: Request) -> object:
@@ -93,12 +115,42 @@ async def rebalance(worker: Worker, request: Request) -> object:
     return {"seconds": worker.manager.send_away(wanted.connections, worker.env.drain_seconds)}
 
 
+async def archive(worker: Worker, request: Request) -> object:
+    """Answer with what the archive holds, and what is marked longer than a mark is kept anyway."""
+    stock = await _archive_of(worker).stock()
+    waiting, oldest = 0, 0.0
+    if (redis := worker.backend.heartbeat_redis) is not None:
+        now = time.time()
+        async with redis_errors(worker.env.redis_timeout):
+            waiting = await redis.zcount(ARCHIVE_KEY, 0, (now - 2 * SETTLE_SECONDS) * 1_000_000)
+            first: Any = await redis.zrange(ARCHIVE_KEY, 0, 0, withscores=True)
+        oldest = max(0.0, now - first[0][1] / 1_000_000) if waiting and first else 0.0
+    return {**msgspec.structs.asdict(stock), "waiting": waiting, "waiting_seconds": oldest}
+
+
+async def prune_archive(worker: Worker, request: Request) -> object:
+    """Delete some old messages from the archive, or count them. Answer with their number."""
+    wanted = msgspec.json.decode(await request.body(), type=Prune)
+    pattern = "%".join(re.sub(r"([\\%_])", r"\\\1", part) for part in wanted.channel.split("*"))
+    archive = _archive_of(worker)
+    return {"messages": await archive.prune(wanted.older_than_seconds, pattern, is_test=wanted.is_test)}
+
+
+def _archive_of(worker: Worker) -> "ArchiveReader":
+    """Return the archive. Raises ArchiveUnavailableError where there is none."""
+    if worker.backend.archive is None:
+        raise ArchiveUnavailableError("no channel has `archive = true`")
+    return worker.backend.archive
+
+
 ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("GET", "sessions"): sessions,
     ("GET", "channels"): channels,
     ("GET", "trace"): trace,
     ("POST", "kick"): kick,
     ("POST", "rebalance"): rebalance,
+    ("GET", "archive"): archive,
+    ("POST", "prune-archive"): prune_archive,
 }
 
 
@@ -114,6 +166,8 @@ async def answer(worker: Worker, request: Request) -> Response:
         return error_response(400, str(exc))
     except RedisUnavailableError as exc:
         return error_response(503, f"Redis does not answer: {exc}")
+    except ArchiveUnavailableError as exc:
+        return error_response(503, f"the archive cannot be asked: {exc}")
 
 
 def _page(request: Request) -> Page:

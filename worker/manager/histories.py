@@ -2,6 +2,7 @@
 
 import msgspec
 
+from wsd.worker.archive.pages import Asked
 from wsd.worker.channels.channels import Channels
 from wsd.worker.channels.member_messages import entry_payload
 from wsd.worker.channels.receipts import Receipts
@@ -28,12 +29,14 @@ class Histories:
         self._outlet = outlet
         self._timeout = timeout
 
-    async def page(self, channel: str, since: int, limit: int, *, reverse: bool) -> HistoryPage:
+    async def page(self, channel: str, since: int, limit: int, *, reverse: bool, epoch: str = "") -> HistoryPage:
         """Return messages of a channel, see `DistributedWebSocketManager.history`. Raises RedisUnavailableError."""
         max_bytes = min(MAX_HISTORY_BYTES, max(1, self._outlet.max_buffer_bytes // 2))
-        page = await self._channels.history(channel, since, limit, max_bytes=max_bytes, reverse=reverse)
+        page = await self._channels.history(channel, Asked(since, limit, max_bytes, reverse, epoch))
         messages = [msgspec.Raw(entry_payload(entry, channel)) for entry in page.entries]
-        return HistoryPage(channel, page.top.offset, page.top.epoch, messages)
+        return HistoryPage(
+            channel, page.top.offset, page.top.epoch, messages, previous=page.previous, incomplete=page.incomplete
+        )
 
     async def delete(self, channel: str) -> None:
         """Delete the messages of a channel, see `DistributedWebSocketManager.delete_history`."""

@@ -20,7 +20,7 @@ class MessageParts:
     ) -> None:
         """`timeout`: seconds that one question to Redis may take."""
         self.fanout = Fanout(outlet)
-        self.channels = Channels(backend.broker, self.fanout, channel_rules, timeout)
+        self.channels = Channels(backend.broker, self.fanout, channel_rules, timeout, backend.archive)
         self.publisher = Publisher(backend.broker, self.channels, worker_id)
         self.histories = Histories(self.channels, backend.receipts, outlet, timeout)
         self._receipts = backend.receipts

@@ -357,17 +357,18 @@ class DistributedWebSocketManager:
     # Histories and receipts
 
     async def history(
-        self, channel: str, since: int = 0, limit: int = 100, *, reverse: bool = False
+        self, channel: str, since: int = 0, limit: int = 100, *, reverse: bool = False, epoch: str = ""
     ) -> wire.HistoryPage:
         """Return messages of a channel as its members got them: those after offset `since`, the oldest first.
 
         `reverse`: those before offset `since`, the newest first. `limit`: how many at most. Large messages make a page
-        shorter, but it has at least one; the next page begins where this one ends.
+        shorter, but it has at least one; the next page begins where this one ends. `epoch`: an earlier epoch of an
+        archived channel, such as the `previous` of another page.
 
         Raises RedisUnavailableError while Redis is away; ValueError for a name that UTF-8 cannot encode.
         """
         channel.encode()
-        return await self._histories.page(channel, since, limit, reverse=reverse)
+        return await self._histories.page(channel, since, limit, reverse=reverse, epoch=epoch)
 
     def confirm(self, connection: Connection, channel: str, at: Position) -> None:
         """Note that a client has read a channel that it is in up to a position.
@@ -386,7 +387,8 @@ class DistributedWebSocketManager:
     async def delete_history(self, channel: str) -> None:
         """Forget the messages of a channel. Offsets go on, and a client that had missed some is told of a gap.
 
-        Raises RedisUnavailableError while Redis is away; ValueError for a name that UTF-8 cannot encode.
+        Raises RedisUnavailableError while Redis is away, and ArchiveUnavailableError while the archive of the channel
+        does not answer: nothing is deleted then. Raises ValueError for a name that UTF-8 cannot encode.
         """
         channel.encode()
         await self._histories.delete(channel)

@@ -10,8 +10,8 @@ from wsd.worker.contract.events import EVENT
 from wsd.worker.contract.relay_status import RelayStatus
 from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.logs import get_logger
+from wsd.worker.postgres import PostgresUnavailableError, Session, SharedSessionError
 from wsd.worker.relay.outbox_table import OutboxTable
-from wsd.worker.relay.postgres import PostgresUnavailableError, Session, SharedSessionError
 from wsd.worker.relay.redis_sender import RedisSender
 from wsd.worker.relay.rows import Publication, Row, RowError, RowReader
 

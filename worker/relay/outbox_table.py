@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from wsd.worker.contract.relay_status import COUNTED_AT_MOST
-from wsd.worker.relay.postgres import Session, quoted
+from wsd.worker.postgres import Session, quoted
 from wsd.worker.relay.rows import Row
 
 BATCH_ROWS = 500

@@ -7,8 +7,8 @@ from typing import Any
 from wsd.worker.broker.history import IDEMPOTENCY_SECONDS
 from wsd.worker.broker.history_scripts import APPEND_SCRIPT, APPEND_SHA, PUBLISH_ONCE_SCRIPT, PUBLISH_ONCE_SHA
 from wsd.worker.broker.message_format import NO_HISTORY
-from wsd.worker.broker.redis_history import append_arguments
-from wsd.worker.contract.redis_keys import channel_key, idempotency_key
+from wsd.worker.broker.redis_history import append_arguments, archive_marks
+from wsd.worker.contract.redis_keys import ARCHIVE_KEY, channel_key, idempotency_key
 from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.redis_client import Redis, is_missing_script, redis_error, redis_errors
 from wsd.worker.relay.rows import Publication
@@ -30,7 +30,10 @@ class RedisSender:
         Raises RedisUnavailableError if Redis is away. Any of the messages may have been sent then.
         """
         questions = [self._question(publication) for publication in batch]
+        marks = archive_marks(each.channel for each in batch if each.retention.size and each.retention.archived)
         async with redis_errors(self._timeout):
+            if marks:  # before the messages are stored, so that no message is stored without a mark
+                await self._client.zadd(ARCHIVE_KEY, marks)
             answers = await self._ask(questions)
             if any(isinstance(answer, Exception) and is_missing_script(answer) for answer in answers):
                 # A server that has just started knows none of the scripts. Those that it took already know their keys.

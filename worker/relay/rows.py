@@ -77,7 +77,9 @@ class RowReader:
             raise RowError(f"idempotency_key must have 1 to {MAX_KEY_LENGTH} characters")
         options = self._rules.of(row.channel)
         message = wire.Message(channel=label, data=data, uid=uid_of(row.channel, key, now))
-        retention = Retention(options.history_size, options.history_ttl_seconds, key, KEY_SECONDS)
+        retention = Retention(
+            options.history_size, options.history_ttl_seconds, key, KEY_SECONDS, archived=options.archive
+        )
         return Publication(row.id, row.channel, wire.encode(message), retention)
 
 

@@ -204,12 +204,18 @@ class Ack(Struct, frozen=True, tag="ack", omit_defaults=True):
 
 
 class HistoryPage(Struct, frozen=True, tag="history", omit_defaults=True):
-    """The answer to History. `offset` and `epoch` are the newest position, not that of the last message here."""
+    """The answer to History. `offset` and `epoch` are the newest position, not that of the last message here.
+
+    Of an archived channel, `previous` is the epoch before, where the answer goes beyond what Redis keeps.
+    `incomplete` says that messages may be missing, since the archive does not answer or has not written them yet.
+    """
 
     channel: str
     offset: int
     epoch: str
     messages: list[Raw]
+    previous: str = ""
+    incomplete: bool = False
     id: RequestId = None
 
 
@@ -316,9 +322,12 @@ class History(Struct, frozen=True, tag="history"):
     """Asks for messages of a channel after `since`, or with `reverse` for those before it, newest first.
 
     With `reverse`, a `since` of 0 begins with the newest message.
+
+    `epoch` names an earlier epoch of an archived channel.
     """
 
     channel: str
+    epoch: Epoch = ""
     since: Offset = 0
     limit: Annotated[int, Meta(ge=1, le=MAX_HISTORY_PAGE)] = 100
     reverse: bool = False

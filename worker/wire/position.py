@@ -1,5 +1,6 @@
 """The position of a message in the history of its channel, as it is sent to clients and stored in Redis."""
 
+import re
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -11,7 +12,13 @@ MAX_EPOCH_LENGTH = 64
 """The maximum length of an epoch in a position from a client, in characters."""
 
 Offset = Annotated[int, Meta(ge=0, le=MAX_OFFSET)]
-Epoch = Annotated[str, Meta(max_length=MAX_EPOCH_LENGTH, pattern=r"\A[0-9A-Za-z_-]*\Z")]
+EPOCH_PATTERN = r"\A[0-9A-Za-z_-]*\Z"
+Epoch = Annotated[str, Meta(max_length=MAX_EPOCH_LENGTH, pattern=EPOCH_PATTERN)]
+
+
+def is_epoch(text: str) -> bool:
+    """Tell whether a text can be an epoch, or is empty."""
+    return len(text) <= MAX_EPOCH_LENGTH and re.match(EPOCH_PATTERN, text) is not None
 
 
 class Position(Struct, frozen=True, gc=False):  # constructing one checks nothing

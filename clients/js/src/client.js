@@ -176,8 +176,8 @@ export class WsdClient {
 
   /** Ask for messages of a channel: up to `limit` after the offset `since`, or before it with `reverse`. */
   history(channel, options = null) {
-    const { since, limit, reverse, ...others } = options ?? {};
-    return this.#call("history", { channel, since, limit, reverse }, others);
+    const { since, limit, reverse, epoch, ...others } = options ?? {};
+    return this.#call("history", { channel, since, limit, reverse, epoch }, others);
   }
 
   /** Ask whether a user has read a channel up to a position. */

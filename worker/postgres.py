@@ -3,7 +3,8 @@
 import asyncio
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -57,23 +58,22 @@ class Session:
         self._url = url
         self.notified = asyncio.Event()
         """Set by each notification, and when the connection is lost. The owner clears it."""
-        connection.add_termination_listener(lambda _: self.notified.set())
 
     @classmethod
     async def open(cls, url: str) -> Self:
         """Connect. Raises PostgresUnavailableError."""
         with postgres_errors():
             # A pooler may hand each statement to another session, where a prepared one is not known.
-            return cls(
-                await asyncpg.connect(
-                    url,
-                    statement_cache_size=0,
-                    timeout=CONNECT_SECONDS,
-                    command_timeout=ANSWER_SECONDS,
-                    server_settings={"application_name": "wsd relay"},
-                ),
+            connection = await asyncpg.connect(
                 url,
+                statement_cache_size=0,
+                timeout=CONNECT_SECONDS,
+                command_timeout=ANSWER_SECONDS,
+                server_settings={"application_name": "wsd relay"},
             )
+        session = cls(connection, url)
+        connection.add_termination_listener(lambda _: session.notified.set())
+        return session
 
     async def __aenter__(self) -> Self:
         return self
@@ -93,6 +93,13 @@ class Session:
         """Run a statement. Raises PostgresUnavailableError."""
         with postgres_errors():
             await self._connection.execute(sql, *arguments)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """Carry out the block in one transaction. Raises PostgresUnavailableError."""
+        with postgres_errors():
+            async with self._connection.transaction():
+                yield
 
     async def listen(self, channel: str) -> None:
         """Let `notified` be set by the notifications of a channel. Raises PostgresUnavailableError."""
@@ -135,6 +142,40 @@ class Session:
             await another.fetch("SELECT pg_notify($1, '')", channel)
             if not await wait_at_most(self.notified, HEARING_SECONDS) or self._connection.is_closed():
                 raise SharedSessionError(SHARED)
+
+
+class Pool:
+    """Connections to PostgreSQL that are opened when they are needed, and kept for a while."""
+
+    def __init__(self, url: str, size: int, connect_timeout: float) -> None:
+        """`size` is the most connections; `connect_timeout` is in seconds."""
+        self._url = url
+        self._size = size
+        self._connect_timeout = connect_timeout
+        self._pool: Any = None
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Session]:
+        """Lend a connection. It is not one that can have locks and notifications. Raises PostgresUnavailableError."""
+        with postgres_errors():
+            if self._pool is None:
+                pool = asyncpg.create_pool(
+                    self._url,
+                    min_size=0,
+                    max_size=self._size,
+                    max_inactive_connection_lifetime=60.0,
+                    statement_cache_size=0,
+                    timeout=self._connect_timeout,
+                    server_settings={"application_name": "wsd worker"},
+                )
+                self._pool = await pool
+            async with self._pool.acquire() as connection:
+                yield Session(connection, self._url)
+
+    def close(self) -> None:
+        """Close all connections at once."""
+        if self._pool is not None:
+            self._pool.terminate()
 
 
 SHARED = (
