@@ -1,7 +1,7 @@
 """The examination of a PostgreSQL for `wsd doctor`: can a relay publish an outbox there?"""
 
 from wsd.worker.contract.relay_status import Examined
-from wsd.worker.relay.postgres import PostgresUnavailableError, Session, SharedSessionError, quoted
+from wsd.worker.postgres import PostgresUnavailableError, Session, SharedSessionError, quoted
 
 REMEDY = "run what `wsd init --postgres` prints, with psql, as the owner of the database"
 

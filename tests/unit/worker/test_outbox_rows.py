@@ -7,8 +7,8 @@ import pytest
 from wsd.worker.channels.options import ChannelRules
 from wsd.worker.contract.relay_environment import RelayEnv
 from wsd.worker.contract.relay_status import RelayStatus
+from wsd.worker.postgres import lock_number, quoted
 from wsd.worker.relay.outbox_table import batch_rows
-from wsd.worker.relay.postgres import lock_number, quoted
 from wsd.worker.relay.rows import Publication, Row, RowError, RowReader
 
 RULES = ChannelRules(
