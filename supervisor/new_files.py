@@ -1,4 +1,4 @@
-"""The files that `wsd init` writes: settings, systemd units and an example application."""
+"""The files that `wsd init` writes: settings, systemd units, an image, and an example application."""
 
 import os
 import pwd
@@ -8,9 +8,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from wsd.supervisor import quoting, template
+from wsd.supervisor import docker_files, quoting, template
 from wsd.supervisor.config.postgres_rules import table_problem
-from wsd.supervisor.config.settings import ClusterConfig
+from wsd.supervisor.config.settings import ClusterConfig, Config
 from wsd.supervisor.config.wording import brief
 from wsd.supervisor.control.stopping import STOP_MARGIN_SECONDS
 from wsd.supervisor.errors import CommandError, ConfigError
@@ -50,8 +50,13 @@ def service(directory: Path) -> str:
         reload=quoting.unit_command([*command(), "reload"], directory),
         user=_own_name(),
         state_dir=quoting.unit_paths(directory / ".wsd"),
-        stop_seconds=int(ClusterConfig().drain_seconds + DRAIN_MARGIN_SECONDS + STOP_MARGIN_SECONDS),
+        stop_seconds=stop_seconds(ClusterConfig()),
     )
+
+
+def stop_seconds(cluster: ClusterConfig) -> int:
+    """Return the longest time that a cluster takes to stop."""
+    return int(cluster.drain_seconds + DRAIN_MARGIN_SECONDS + STOP_MARGIN_SECONDS)
 
 
 def public_socket(directory: Path) -> str:
@@ -98,52 +103,16 @@ def outbox_sql(table: str) -> str:
     )
 
 
-def archive_sql(table: str) -> str:
-    """Return the SQL that makes the tables of an archive, for psql, to be run after `outbox_sql`.
 
-    Raises ConfigError for a name that is none.
+
+def docker(directory: Path, config: Config, app: str) -> dict[str, str]:
+    """Return the files for an image of the application in this directory, and a Compose stack around it.
+
+    `app` is the application to run; "" leaves it to the wsd.toml in the image.
     """
-    if (problem := table_problem(table)) is not None:
-        raise ConfigError(f"--archive-table {problem}, got {brief(table)}")
-    schema, _, name = table.rpartition(".")
-    place = f'"{schema}".' if schema else ""
-    return template.render(
-        "archive.sql.j2",
-        table=table,
-        schema=schema,
-        name=name,
-        quoted=f'{place}"{name}"',
-        quoted_epochs=f'{place}"{name}_epochs"',
-    )
-
-
-def command() -> list[str]:
-    """Return the command that runs this installation of wsd, independent of PATH."""
-    beside = Path(sys.executable).parent / "wsd"
-    found = str(beside) if beside.exists() else shutil.which("wsd")
-    return [found] if found else [sys.executable, "-P", "-m", "wsd.supervisor"]
-
-
-def write(directory: Path, *, systemd: bool, example: bool) -> Iterator[Path]:
-    """Write the files and yield the path of each.
-
-    Raises CommandError, before anything is written, if one of them already exists.
-    """
-    texts = {directory / "wsd.toml": settings()}
-    if systemd:
-        texts[directory / "wsd.service"] = service(directory)
-        texts[directory / "wsd.socket"] = public_socket(directory)
-    if example:
-        path = directory / "chat.py"
-        texts[path] = application(path)
-    for path in texts:
-        if path.exists():
-            raise CommandError(f"{path} already exists; move it away, or run this in another directory")
-    for path, text in texts.items():
-        try:
-            path.write_text(text, "utf-8")
-            if systemd:
-                (directory / ".wsd").mkdir(mode=0o700, exist_ok=True)  # a path in ReadWritePaths must exist
-        except OSError as exc:
-            raise CommandError(f"cannot write {path}: {exc.strerror}") from None
-        yield path
+    return docker_files.files(
+        outbox_sql(config.postgres.table) + archive_sql(config.postgres.archive_table),
+        name=docker_files.image_name(directory),
+        app=app,
+        requirements=docker_files.find_requirements(directory),
+        stop_seconds=stop_seconds(config.cluster),

@@ -184,6 +184,7 @@ LAYERS = {
         __main__
         cli
         doctor new_files bench chaos
+        docker_files
         launch
         alerts
         control supervisor

@@ -83,8 +83,10 @@ def test_every_module_can_be_imported_from_the_wheel(installed: Path) -> None:
 
 
 def test_every_template_is_in_the_wheel(installed: Path) -> None:
-    templates = {path.name for path in (ROOT / "templates").iterdir() if path.is_file()}
-    assert {path.name for path in (installed / "wsd" / "templates").iterdir()} == templates
+    def files(folder: Path) -> set[str]:
+        return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+
+    assert files(installed / "wsd" / "templates") == files(ROOT / "templates")
 
 
 @pytest.mark.skipif(NODE is None, reason="no node on PATH")

@@ -26,6 +26,13 @@ def init(
     systemd: Annotated[
         bool, typer.Option("--systemd", help="Also write systemd units: wsd.service, wsd.socket")
     ] = False,
+    docker: Annotated[
+        bool,
+        typer.Option("--docker", help="Also write an image of your application and a Compose stack; keep wsd.toml"),
+    ] = False,
+    app: Annotated[
+        str | None, typer.Option(metavar="MODULE:ATTR", help="With --docker: your ASGI app (default: as in wsd.toml)")
+    ] = None,
     example: Annotated[bool, typer.Option("--example", help="Also write chat.py, an example application")] = False,
     postgres: Annotated[
         bool, typer.Option("--postgres", help="Write no file: print the SQL for an outbox and an archive in PostgreSQL")
@@ -42,6 +49,7 @@ def init(
     Writes into the current directory, and never overwrites a file.
 
     Example: wsd init --example && wsd start --app chat:app
+    Example: wsd init --docker --app chat:app
     Example: wsd init --postgres | psql postgresql://owner@localhost/shop
     """
     from wsd.supervisor import new_files  # noqa: PLC0415
@@ -51,15 +59,21 @@ def init(
     for name, value in (("--table", table), ("--archive-table", archive_table)):
         if value is not None and not postgres:
             raise ConfigError(f"{name} needs --postgres")
+    if app is not None and not docker:
+        raise ConfigError("--app needs --docker")
     if postgres:
-        if systemd or example:
-            raise ConfigError("--postgres writes no file: use it without --systemd and --example")
+        if systemd or example or docker:
+            raise ConfigError("--postgres writes no file: use it without --systemd, --docker and --example")
         default = PostgresConfig()
         outbox = new_files.outbox_sql(default.table if table is None else table)
         archive = new_files.archive_sql(default.archive_table if archive_table is None else archive_table)
         show_file(outbox + archive)
         return
-    for path in new_files.write(current_directory(os.environ), systemd=systemd, example=example):
+    if docker and app is None and example:
+        app = "chat:app"
+    image = load_settings(None, {"--app": (("cluster", "app"), app)}).config if docker else None
+    directory = current_directory(os.environ)
+    for path in new_files.write(directory, systemd=systemd, example=example, image=image, app=app or ""):
         say(f"wrote {path}")
 
 
