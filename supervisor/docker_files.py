@@ -10,7 +10,7 @@ from pathlib import Path
 from wsd.supervisor import template
 from wsd.templates import template_text
 
-_RELAY_PASSWORD = r"""
+_RELAY_ROLE = r"""
 -- The password comes from compose.yaml.
 \getenv relay_password RELAY_PASSWORD
 ALTER ROLE wsd_relay PASSWORD :'relay_password';
@@ -38,7 +38,11 @@ def _stack(sql: str, values: dict[str, object], stop_seconds: int) -> dict[str, 
         "Dockerfile": template.render("docker/Dockerfile.j2", **values, stop_seconds=stop_seconds),
         "compose.yaml": template.render("docker/compose.yaml.j2", **values, stop_seconds=stop_seconds),
         "nginx.conf": template_text("docker/nginx.conf"),
+<<<<<<< HEAD
         "postgres.sql": sql + _RELAY_PASSWORD,
+=======
+        "outbox.sql": outbox + _RELAY_ROLE,
+>>>>>>> ee3b9fd (Lint)
         ".env.example": template_text("docker/env.example"),
     }
 
