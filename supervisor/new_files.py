@@ -103,6 +103,23 @@ def outbox_sql(table: str) -> str:
     )
 
 
+def archive_sql(table: str) -> str:
+    """Return the SQL that makes the tables of an archive, for psql, to be run after `outbox_sql`.
+
+    Raises ConfigError for a name that is none.
+    """
+    if (problem := table_problem(table)) is not None:
+        raise ConfigError(f"--archive-table {problem}, got {brief(table)}")
+    schema, _, name = table.rpartition(".")
+    place = f'"{schema}".' if schema else ""
+    return template.render(
+        "archive.sql.j2",
+        table=table,
+        schema=schema,
+        name=name,
+        quoted=f'{place}"{name}"',
+        quoted_epochs=f'{place}"{name}_epochs"',
+    )
 
 
 def docker(directory: Path, config: Config, app: str) -> dict[str, str]:
@@ -116,3 +133,44 @@ def docker(directory: Path, config: Config, app: str) -> dict[str, str]:
         app=app,
         requirements=docker_files.find_requirements(directory),
         stop_seconds=stop_seconds(config.cluster),
+    )
+
+
+def command() -> list[str]:
+    """Return the command that runs this installation of wsd, independent of PATH."""
+    beside = Path(sys.executable).parent / "wsd"
+    found = str(beside) if beside.exists() else shutil.which("wsd")
+    return [found] if found else [sys.executable, "-P", "-m", "wsd.supervisor"]
+
+
+def write(
+    directory: Path, *, systemd: bool, example: bool, image: Config | None = None, app: str = ""
+) -> Iterator[Path]:
+    """Write the files and yield the path of each.
+
+    `image` has the settings of an application that is put into an image, whose wsd.toml is kept where it has one.
+
+    Raises CommandError, before anything is written, if one of them already exists.
+    """
+    texts = {directory / "wsd.toml": settings()}
+    if image is not None:
+        if (directory / "wsd.toml").exists():
+            texts.clear()
+        texts |= {directory / name: text for name, text in docker(directory, image, app).items()}
+    if systemd:
+        texts[directory / "wsd.service"] = service(directory)
+        texts[directory / "wsd.socket"] = public_socket(directory)
+    if example:
+        path = directory / "chat.py"
+        texts[path] = application(path)
+    for path in texts:
+        if path.exists():
+            raise CommandError(f"{path} already exists; move it away, or run this in another directory")
+    for path, text in texts.items():
+        try:
+            path.write_text(text, "utf-8")
+            if systemd:
+                (directory / ".wsd").mkdir(mode=0o700, exist_ok=True)  # a path in ReadWritePaths must exist
+        except OSError as exc:
+            raise CommandError(f"cannot write {path}: {exc.strerror}") from None
+        yield path
