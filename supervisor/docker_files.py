@@ -38,3 +38,25 @@ def _stack(sql: str, values: dict[str, object], stop_seconds: int) -> dict[str, 
         "Dockerfile": template.render("docker/Dockerfile.j2", **values, stop_seconds=stop_seconds),
         "compose.yaml": template.render("docker/compose.yaml.j2", **values, stop_seconds=stop_seconds),
         "nginx.conf": template_text("docker/nginx.conf"),
+        "postgres.sql": sql + _RELAY_ROLE,
+        ".env.example": template_text("docker/env.example"),
+    }
+
+
+def find_requirements(directory: Path) -> str:
+    """Return the file from which pip installs an application: requirements.txt, pyproject.toml, or "" for none.
+
+    A pyproject.toml without [project] only configures tools.
+    """
+    if (directory / "requirements.txt").is_file():
+        return "requirements.txt"
+    try:
+        project = tomllib.loads((directory / "pyproject.toml").read_text("utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return "pyproject.toml" if "project" in project else ""
+
+
+def image_name(directory: Path) -> str:
+    """Return a name for the image and the project: a name for Docker has small letters, digits and single dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", directory.name.lower())[:60].strip("-") or "app"
