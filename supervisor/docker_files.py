@@ -38,7 +38,7 @@ def _stack(sql: str, values: dict[str, object], stop_seconds: int) -> dict[str, 
         "Dockerfile": template.render("docker/Dockerfile.j2", **values, stop_seconds=stop_seconds),
         "compose.yaml": template.render("docker/compose.yaml.j2", **values, stop_seconds=stop_seconds),
         "nginx.conf": template_text("docker/nginx.conf"),
-        "postgres.sql": sql + _RELAY_ROLE,
+        "database.sql": sql + _RELAY_ROLE,
         ".env.example": template_text("docker/env.example"),
     }
 

@@ -17,7 +17,7 @@ from wsd.supervisor.new_files import archive_sql, outbox_sql, stop_seconds
 from wsd.supervisor.services.nginx_program import check, find_binary
 
 FOLDER = Path(__file__).parent.parent / "deploy"
-STACK = {"Dockerfile", "compose.yaml", "nginx.conf", "postgres.sql", ".env.example"}
+STACK = {"Dockerfile", "compose.yaml", "nginx.conf", "database.sql", ".env.example"}
 SECRETS = {"REDIS_PASSWORD": "aa", "POSTGRES_PASSWORD": "bb", "RELAY_PASSWORD": "cc"}
 
 
