@@ -38,6 +38,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/messages.py
 	$(BIN)/python -m benchmarks.history
 	$(BIN)/python -m benchmarks.outbox
+	$(BIN)/python -m benchmarks.archive
 	$(BIN)/python -m benchmarks.deploys
 	$(BIN)/python -m benchmarks.clients
 	$(BIN)/python -m benchmarks.fanout --plot docs/fanout.png
