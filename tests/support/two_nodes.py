@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
+from itertools import cycle
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -46,7 +47,7 @@ class Traveller(Subscriber):
     """A subscriber that can change over to another node."""
 
     def move(self, url: str) -> None:
-        self._url = url
+        self._urls = cycle([url])
         self.drop()
 
 
@@ -72,10 +73,10 @@ class Load:
         readers = {f"{run}-{node}-s{number}": node for node in doors for number in (1, 2)}
         self.ledger = Ledger(list(readers))
         self.readers = {
-            user: Traveller(doors[node].url, user, self.ledger, self.channels) for user, node in readers.items()
+            user: Traveller([doors[node].url], user, self.ledger, self.channels) for user, node in readers.items()
         }
         self.publishers: list[Publisher] = [
-            kind(doors[channel.split(":")[1]].url, channel.replace(":", "-"), self.ledger, channel, RATE)
+            kind([doors[channel.split(":")[1]].url], channel.replace(":", "-"), self.ledger, channel, RATE)
             for channel, kind in zip(self.channels, [Publisher, Talker] * len(doors), strict=True)
         ]
         self._machine = machine
