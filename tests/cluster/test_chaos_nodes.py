@@ -34,7 +34,7 @@ def nodes(tmp_path: Path, sentinels: SentinelSet) -> Iterator[list[Cluster]]:
             (tmp_path / name).mkdir()
             arguments = ("--workers", "2", "--node-id", name, "--redis-url", sentinels.url)
             started.append(stack.enter_context(Cluster(tmp_path / name, *arguments)))
-        until(lambda: len(started[0].status().nodes) == 2)
+        until(lambda: [node.state for node in started[0].status().nodes] == ["healthy"] * 2)
         try:
             yield started
         finally:
