@@ -100,6 +100,7 @@ async def test_a_command_restarts_a_worker_of_another_node(nodes: tuple[Cluster,
     assert "restart on node-2 is done" in one.state_dir.events.read_text()
 
 
+@long_run
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
 async def test_the_dashboard_of_one_node_restarts_a_worker_of_the_other(nodes: tuple[Cluster, Cluster]) -> None:
     one, two = nodes
@@ -177,6 +178,7 @@ async def test_a_request_without_the_key_does_nothing(nodes: tuple[Cluster, Clus
     assert [worker.pid for worker in two.status().workers] == before
 
 
+@long_run
 async def test_a_request_is_carried_out_once(nodes: tuple[Cluster, Cluster], redis_url: str) -> None:
     _, two = nodes
     before = two.worker(1).pid
@@ -199,6 +201,7 @@ async def test_a_request_is_carried_out_once(nodes: tuple[Cluster, Cluster], red
     assert two.worker(1).pid == after
 
 
+@long_run
 async def test_a_node_with_another_key_cannot_ask(
     nodes: tuple[Cluster, Cluster], redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -216,6 +219,7 @@ async def test_a_node_with_another_key_cannot_ask(
     assert (result.returncode, 'node "node-3" is gone' in result.stderr) == (1, True)
 
 
+@long_run
 async def test_without_a_key_one_line_says_so(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     with node(4, redis_url, tmp_path_factory, key="") as four:
         for arguments in (("restart", "--node", "node-2"), ("rebalance", "--nodes")):
@@ -225,6 +229,7 @@ async def test_without_a_key_one_line_says_so(redis_url: str, tmp_path_factory: 
             assert result.stderr.count("\n") == 1
 
 
+@long_run
 async def test_clients_move_to_the_node_that_has_none(nodes: tuple[Cluster, Cluster]) -> None:
     one, two = nodes
     with Balancer([one.port]) as balancer:

@@ -94,6 +94,7 @@ def test_clients_hear_of_what_an_application_commits_and_of_nothing_else(cluster
     assert f'wsd_outbox_active{{node="{node}"}} 1.0' in metrics.decode()
 
 
+@long_run
 def test_a_relay_that_is_killed_or_frozen_is_replaced(cluster: Cluster, rows: Postgres, database: str) -> None:
     for signum in (signal.SIGKILL, signal.SIGSTOP):
         until(lambda: relay(cluster).state == "ready" and relay(cluster).active, "an active relay")
@@ -114,6 +115,7 @@ def test_a_row_that_cannot_be_published_is_a_warning(cluster: Cluster, rows: Pos
     until(lambda: not cluster.status().warnings, "no warning")
 
 
+@long_run
 def test_a_postgresql_that_is_away_is_a_problem_and_disturbs_nobody(cluster: Cluster, rows: Postgres) -> None:
     rows.kill()
     until(lambda: any("the outbox is not published: PostgreSQL: " in each for each in cluster.status().problems))
@@ -184,6 +186,7 @@ def test_what_an_outbox_lacks_is_found(rows: Postgres) -> None:
     assert "secret" not in nobody.found
 
 
+@long_run
 @pytest.mark.skipif(find_pgbouncer() is None, reason="needs pgbouncer")
 def test_a_pooler_that_shares_sessions_is_found(rows: Postgres) -> None:
     url = rows.new_database()

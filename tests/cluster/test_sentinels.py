@@ -8,7 +8,7 @@ import pytest
 from tests.support.cluster import FAST_HEALTH, Cluster, clean_env, wsd
 from tests.support.ports import unused_port
 from tests.support.sentinels import NAME, SentinelSet, sentinel_set
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, long_run
 
 SERVER_PASSWORD, SENTINEL_PASSWORD = "of-the-servers", "of-the-sentinels"
 
@@ -86,6 +86,7 @@ def test_a_start_that_waiting_would_not_help_is_refused_in_one_line(tmp_path: Pa
     assert "redis.url has an empty host among its Sentinels" in malformed
 
 
+@long_run
 def test_without_any_sentinel_the_start_is_degraded(tmp_path: Path) -> None:
     url = f"redis+sentinel://127.0.0.1:{unused_port()},127.0.0.1:{unused_port()}/{NAME}"
     with Cluster(tmp_path, "--workers", "1", "--redis-url", url, config=FAST_HEALTH) as cluster:

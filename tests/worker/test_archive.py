@@ -15,7 +15,7 @@ from tests.support.ports import unused_port
 from tests.support.postgres import Postgres, postgres
 from tests.support.relay import Relay, environment, relay
 from tests.support.valkey import Valkey, server
-from tests.support.waiting import until
+from tests.support.waiting import long_run, until
 from tests.support.worker import Worker, worker
 from wsd.supervisor.new_files import archive_sql, outbox_sql
 from wsd.worker.contract.http_paths import OPERATOR_KEY_HEADER, OPERATOR_PREFIX
@@ -150,6 +150,7 @@ def test_marks_are_removed_when_all_is_archived(serving: Worker, archiving: Rela
     until(lambda: redis.zscore(ARCHIVE_KEY, "long:settles") is None, "a removed mark")
 
 
+@long_run
 def test_a_relay_that_is_killed_archives_each_message_once(
     serving: Worker, keeping: Postgres, archiving: Relay
 ) -> None:
@@ -162,6 +163,7 @@ def test_a_relay_that_is_killed_archives_each_message_once(
     assert archived(keeping, channel) == list(range(1, 901))
 
 
+@long_run
 def test_nothing_waits_for_a_postgresql_that_is_away(serving: Worker, keeping: Postgres, archiving: Relay) -> None:
     channel = "short:away"
     publish(serving, channel, 1, 5)
@@ -188,6 +190,7 @@ def test_nothing_waits_for_a_postgresql_that_is_away(serving: Worker, keeping: P
     assert archiving.status().archive_problem == ""
 
 
+@long_run
 def test_what_expired_before_it_was_archived_is_counted(serving: Worker, keeping: Postgres, archiving: Relay) -> None:
     channel = "short:hole"
     publish(serving, channel, 1, 3)
@@ -242,6 +245,7 @@ def test_a_deleted_history_is_gone_and_stays_gone(serving: Worker, keeping: Post
     assert keeping.psql(f"SELECT lost FROM wsd_archive_epochs WHERE channel = '{channel}'").split() == ["0"]
 
 
+@long_run
 def test_a_history_goes_on_in_another_epoch(serving: Worker, keeping: Postgres, archiving: Relay, redis: Redis) -> None:
     channel = "short:epochs"
     publish(serving, channel, 1, 8)
@@ -291,6 +295,7 @@ def test_rows_of_an_outbox_are_archived_too(serving: Worker, keeping: Postgres, 
     wait_until_archived(keeping, "long:outbox", 1)
 
 
+@long_run
 def test_what_no_worker_wrote_does_not_hold_up_the_others(
     serving: Worker, keeping: Postgres, archiving: Relay, redis: Redis
 ) -> None:

@@ -203,6 +203,7 @@ class LossyPostgres(TcpProxy):
         return not (self.loses and way is Way.UP and b"DELETE" in data)
 
 
+@long_run
 def test_a_relay_that_is_killed_between_publishing_and_deleting_publishes_nothing_twice(
     server_of_rows: Postgres, valkey: Valkey, database: str, redis: Redis, tmp_path: Path
 ) -> None:
@@ -222,6 +223,7 @@ def test_a_relay_that_is_killed_between_publishing_and_deleting_publishes_nothin
     assert numbers(redis, "room:1") == list(range(1, 701))
 
 
+@long_run
 def test_another_relay_takes_over_within_a_second(
     running: Relay, server_of_rows: Postgres, database: str, valkey: Valkey, redis: Redis, tmp_path: Path
 ) -> None:
@@ -240,6 +242,7 @@ def test_another_relay_takes_over_within_a_second(
         assert second.stop() == 0
 
 
+@long_run
 def test_rows_wait_while_redis_is_away(server_of_rows: Postgres, database: str, tmp_path: Path) -> None:
     port = unused_port()
     options = ("--appendonly", "yes", "--appendfsync", "always")
@@ -271,6 +274,7 @@ def test_a_full_redis_sets_nothing_aside(server_of_rows: Postgres, database: str
             assert numbers(redis, "room:1") == list(range(1, 6))
 
 
+@long_run
 def test_a_relay_comes_back_after_a_restart_of_postgresql(
     running: Relay, server_of_rows: Postgres, database: str, redis: Redis
 ) -> None:
@@ -295,6 +299,7 @@ def test_what_is_missing_is_named(server_of_rows: Postgres, valkey: Valkey, tmp_
         running.wait_until_active()
 
 
+@long_run
 @pytest.mark.skipif(find_pgbouncer() is None, reason="needs pgbouncer")
 def test_a_pooler_that_shares_sessions_is_refused(
     server_of_rows: Postgres, database: str, valkey: Valkey, redis: Redis, tmp_path: Path
