@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 
@@ -153,6 +154,27 @@ async def test_no_message_is_lost_or_doubled_by_a_failover(
         await traffic.end()
         assert traffic.lost == traffic.doubled == 0
         print(f"{fault}: {len(traffic.acked)} stored, none for {traffic.longest:.1f} s, gaps {traffic.told}")
+    until(lambda: is_whole(both))
+
+
+@long_run
+async def test_a_worker_that_was_frozen_during_a_failover_stores_nothing_in_the_old_primary(
+    servers: SentinelSet, both: list[Worker]
+) -> None:
+    await asyncio.to_thread(servers.until_whole)
+    async with Traffic(both, "room-standstill") as traffic:
+        await traffic.goes_on()
+        both[1].process.send_signal(signal.SIGSTOP)
+        try:
+            begun = time.monotonic()
+            await asyncio.to_thread(servers.fail_over)
+            await eventually(lambda: time.monotonic() > begun + 1.5, "a standstill that is noticed")
+        finally:
+            both[1].process.send_signal(signal.SIGCONT)
+        await traffic.goes_on()
+        await traffic.end()
+        assert traffic.lost == traffic.doubled == 0
+    assert "stood still for" in both[1].log.read_text()
     until(lambda: is_whole(both))
 
 

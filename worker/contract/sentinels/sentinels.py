@@ -32,6 +32,12 @@ RETRY_FIRST_SECONDS = 0.25
 RETRY_MAX_SECONDS = 2.0
 """The ceilings of the random pauses before a new connection to a Sentinel: the first, and the highest."""
 
+STANDSTILL_SECONDS = 1.0
+"""A process that stood still for so long may have missed a switch: a failover that is asked for takes as long."""
+
+TICK_SECONDS = 0.1
+"""How often a process looks at the clock, to see that it stood still. It does so before it acts on any answer."""
+
 NEWS = ("+switch-master", "+promoted-slave")
 """What a Sentinel publishes when the primary changes. Only what it answers afterwards is believed.
 
@@ -72,6 +78,8 @@ class Sentinels:
         self.places = address.sentinels
         self.current: Place | None = None
         self.on_switch: OnSwitch | None = None
+        self.on_standstill: Callable[[float], None] | None = None
+        """Called with how many seconds this process stood still. All its connections were dropped then."""
         self.failures: dict[Place, SentinelError] = {}
         """The Sentinels that did not answer when they were asked last, and why."""
         options = dict(parse_qsl(address.query.removeprefix("?")))
@@ -99,8 +107,26 @@ class Sentinels:
     async def follow(self) -> None:
         """Hear the news of all Sentinels until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._notice_standstills(), name="standstills")
             for place in self.places:
                 tasks.create_task(self._follow(place), name=f"sentinel-{shown(place)}")
+
+    async def _notice_standstills(self) -> None:
+        """Drop all connections after a standstill of this process: its primary may have been replaced meanwhile.
+
+        The process was frozen, its machine was suspended, or its event loop was blocked. An old primary that does not
+        know yet that it was replaced goes on acknowledging what is lost. New connections ask the Sentinels first.
+        """
+        seen_at = _now()
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            before, seen_at = seen_at, _now()
+            stood_still = seen_at - before - TICK_SECONDS
+            if stood_still > STANDSTILL_SECONDS:
+                for connection in list(self._connections):
+                    connection.drop()
+                if self.on_standstill is not None:
+                    self.on_standstill(stood_still)
 
     async def _ask_all(self) -> None:
         """Ask all Sentinels at once. Return when all have answered, or some time after the first that names a primary.
@@ -201,6 +227,11 @@ class Sentinels:
                     raise ConnectionResetError("the connection is dead")
         finally:
             reading.cancel()
+
+
+def _now() -> float:
+    """Return the seconds since the boot. Unlike those of time.monotonic, they count while the machine is suspended."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _problem(place: Place, exc: Exception) -> SentinelError:
