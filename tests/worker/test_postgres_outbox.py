@@ -182,6 +182,7 @@ def test_another_row_with_an_id_that_was_used_before_is_another_message(
     for n in (1, 2):
         server_of_rows.psql(f"TRUNCATE wsd_outbox RESTART IDENTITY; {insert(n, n)}", database)
         until(lambda n=n: n in numbers(redis, "room:1"), "a published row")  # type: ignore[misc]
+        until(lambda: rows(server_of_rows, database) == 0, "the relay to be done with the row")
     assert numbers(redis, "room:1") == [1, 2]
 
 

@@ -31,6 +31,7 @@ class Watch:
     def __init__(self) -> None:
         self.error: RedisUnusableError | None = None
         self.info: dict[str, int] = {}
+        self.sentinels = None
 
 
 def heartbeat(slot: int, connections: int) -> Heartbeat:
