@@ -139,7 +139,7 @@ class Worker:
             tasks.create_task(self.parts.run(), name="manager")
             if (sentinels := self.backend.sentinels) is not None:
                 sentinels.on_switch = self._primary_switched
-                sentinels.on_standstill = self._stood_still
+                sentinels.on_doubt = self._doubt_primary
                 tasks.create_task(run_repeatedly(sentinels.follow, "news of the Sentinels"), name="sentinels")
             await self.parts.wait_until_ready()
             tasks.create_task(self.heartbeat.run(), name="heartbeat")
@@ -149,10 +149,10 @@ class Worker:
         logger.warning("the Sentinels name another primary: %s in place of %s", shown(new), shown(old), extra=EVENT)
         self.backend.broker.server_replaced(f"the Sentinels name another primary, {shown(new)}")
 
-    def _stood_still(self, seconds: float) -> None:
+    def _doubt_primary(self, reason: str) -> None:
         """Treat the primary as away until the Sentinels have named one anew: it may be another one by now."""
-        logger.warning("stood still for %.1f s: asking the Sentinels for the primary again", seconds)
-        self.backend.broker.server_replaced("the primary may have been replaced while this worker stood still")
+        logger.warning("asking the Sentinels for the primary again: %s", reason)
+        self.backend.broker.server_replaced(reason)
 
     def _ended(self, tasks: asyncio.Task[None]) -> None:
         """End the process if the background work has failed. Otherwise it would look alive and do nothing."""

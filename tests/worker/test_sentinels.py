@@ -174,7 +174,7 @@ async def test_a_worker_that_was_frozen_during_a_failover_stores_nothing_in_the_
         await traffic.goes_on()
         await traffic.end()
         assert traffic.lost == traffic.doubled == 0
-    assert "stood still for" in both[1].log.read_text()
+    assert "this process stood still" in both[1].log.read_text()
     until(lambda: is_whole(both))
 
 

@@ -26,9 +26,9 @@ def test_connections_are_dropped_after_a_standstill(blocked: float, is_dropped: 
     address = sentinel_address(f"redis+sentinel://127.0.0.1:{unused_port()}/chat")
     assert address is not None
     sentinels = Sentinels(address)
-    connection, told = Connection(), list[float]()
+    connection, told = Connection(), list[str]()
     sentinels.watch(connection)
-    sentinels.on_standstill = told.append
+    sentinels.on_doubt = told.append
 
     async def run() -> None:
         following = asyncio.create_task(sentinels.follow())

@@ -44,6 +44,15 @@ NEWS = ("+switch-master", "+promoted-slave")
 A Sentinel that was down may publish an old switch once more.
 """
 
+PROMOTION = "+failover-state-send-slaveof-noone"
+"""What a Sentinel publishes when it is about to promote a replica. It names the new primary up to a second later.
+
+What the old primary takes in between is lost. It does not know that it is being replaced if the failover was asked for.
+"""
+
+PROMOTION_SECONDS = 3.0
+"""How long the old primary is left alone after that. A promotion that failed ends with it."""
+
 OnSwitch = Callable[[Place, Place], None]
 """Called with the address of the old primary, and that of the new one."""
 
@@ -78,8 +87,10 @@ class Sentinels:
         self.places = address.sentinels
         self.current: Place | None = None
         self.on_switch: OnSwitch | None = None
-        self.on_standstill: Callable[[float], None] | None = None
-        """Called with how many seconds this process stood still. All its connections were dropped then."""
+        self.on_doubt: Callable[[str], None] | None = None
+        """Called with the reason when the primary may be another one by now. All connections were dropped then."""
+        self._replaced: Place | None = None  # a primary that is being replaced
+        self._replaced_until = 0.0
         self.failures: dict[Place, SentinelError] = {}
         """The Sentinels that did not answer when they were asked last, and why."""
         options = dict(parse_qsl(address.query.removeprefix("?")))
@@ -91,13 +102,15 @@ class Sentinels:
     async def primary(self) -> Place:
         """Ask all Sentinels, and return the address of the primary.
 
-        Raises SentinelError if none names one, and none did before.
+        Raises SentinelError if none names one, and none did before; and while the primary is being replaced.
         """
         if self._asking is None or self._asking.done() or self._asking.get_loop() is not asyncio.get_running_loop():
             self._asking = asyncio.create_task(self._ask_all(), name="sentinels")
         await asyncio.shield(self._asking)
         if self.current is None:
             raise self._failure()
+        if self.current == self._replaced and time.monotonic() < self._replaced_until:
+            raise SentinelError(f"a failover is under way: {shown(self.current)} is being replaced")
         return self.current
 
     def watch(self, connection: Droppable) -> None:
@@ -123,10 +136,14 @@ class Sentinels:
             before, seen_at = seen_at, _now()
             stood_still = seen_at - before - TICK_SECONDS
             if stood_still > STANDSTILL_SECONDS:
-                for connection in list(self._connections):
-                    connection.drop()
-                if self.on_standstill is not None:
-                    self.on_standstill(stood_still)
+                self._doubt(f"this process stood still for {stood_still:.1f} s, and may have missed a failover")
+
+    def _doubt(self, reason: str) -> None:
+        """Use no connection that there is."""
+        for connection in list(self._connections):
+            connection.drop()
+        if self.on_doubt is not None:
+            self.on_doubt(reason)
 
     async def _ask_all(self) -> None:
         """Ask all Sentinels at once. Return when all have answered, or some time after the first that names a primary.
@@ -187,6 +204,13 @@ class Sentinels:
         if before is not None and self.on_switch is not None:
             self.on_switch(before, self.current)
 
+    def _note_promotion(self, text: str) -> None:
+        """Leave the primary alone that is about to be replaced. The text ends with `@`, its name, and its address."""
+        name, host, port = text.rpartition("@ ")[2].split()
+        if name == self.name and self.current == (host, int(port)):
+            self._replaced, self._replaced_until = self.current, time.monotonic() + PROMOTION_SECONDS
+            self._doubt(f"a failover is under way: {shown(self.current)} is being replaced")
+
     async def _follow(self, place: Place) -> None:
         attempt = 0
         while True:
@@ -208,7 +232,7 @@ class Sentinels:
         Raises OSError, ValueError and ErrorAnswer.
         """
         async with asyncio.timeout(self.login.timeout):
-            await connection.ask("SUBSCRIBE", *NEWS)
+            await connection.ask("SUBSCRIBE", *NEWS, PROMOTION)
         reading = asyncio.create_task(connection.read())
         try:
             is_alive = True
@@ -218,6 +242,8 @@ class Sentinels:
                 if reading.done():
                     if isinstance(answer := reading.result(), ErrorAnswer):
                         raise answer
+                    if isinstance(answer, list) and answer[1:2] == [PROMOTION]:
+                        self._note_promotion(str(answer[-1]))
                     is_alive = True
                     reading = asyncio.create_task(connection.read())
                 elif is_alive:
