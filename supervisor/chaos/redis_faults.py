@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from wsd.worker.contract.sentinels.connection import ErrorAnswer, SentinelError,
 
 SWITCH_SECONDS = 30.0
 """How long the Sentinels may take to name another primary."""
+
+FAILOVER_ATTEMPTS = 2
+"""How often a failover is asked for: Sentinel gives one up if the replica does not obey in time."""
 
 WHOLE_SECONDS = 60.0
 """How long the old primary may take to follow the new one. Before that, another failover could not succeed."""
@@ -76,6 +80,11 @@ class RedisFaults:
         """Ask for a failover. Raises CommandError."""
         async with self._turn:
             before = await self._until_whole()
+            for _ in range(FAILOVER_ATTEMPTS - 1):
+                await self._ask_sentinels("FAILOVER")
+                with suppress(CommandError):
+                    await self._until_switched(before)
+                    return "failed over as asked"
             await self._ask_sentinels("FAILOVER")
             await self._until_switched(before)
             return "failed over as asked"
