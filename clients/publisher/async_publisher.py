@@ -104,7 +104,8 @@ class AsyncPublisher:
     ) -> History:
         """Read up to 500 messages of a channel after the offset `since`.
 
-        With `reverse`, read those before it, the newest first; 0 begins with the newest.
+        With `reverse`, read those before it, the newest first; 0 begins with the newest. `epoch` names an earlier epoch
+        of an archived channel: the `previous` of another part.
         """
         return await self._run(calls.history(channel, since, limit, reverse=reverse, epoch=epoch))
 

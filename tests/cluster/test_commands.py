@@ -10,6 +10,15 @@ import pytest
 
 from tests.support.cluster import ROOT, Cluster, clean_env, wsd
 from tests.support.waiting import until
+from wsd.supervisor.control.status import (
+    AutoscalingStatus,
+    ClusterStatus,
+    NodeStatus,
+    ProcessStatus,
+    RedisStatus,
+    RelayProcessStatus,
+    WorkerStatus,
+)
 
 
 def test_status_shows_every_process(cluster: Cluster) -> None:
@@ -37,13 +46,26 @@ def test_status_shows_every_process(cluster: Cluster) -> None:
     assert lines["redis:"][-1] == "reachable"
 
 
+RECORDS = (
+    AutoscalingStatus,
+    ClusterStatus,
+    NodeStatus,
+    ProcessStatus,
+    RedisStatus,
+    RelayProcessStatus,
+    WorkerStatus,
+)
+
+
 def test_status_as_json_has_the_documented_fields(cluster: Cluster) -> None:
     result = cluster.wsd("status", "--json")
     assert result.returncode == 0
     status = json.loads(result.stdout)
-    documented = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "status.md").read_text(), re.MULTILINE))
-    shown = {*status, *status["supervisor"], *status["workers"][0], *status["redis"]}
-    assert shown == documented
+    rows = [line.split("|")[1] for line in (ROOT / "docs" / "status.md").read_text().splitlines() if line[:3] == "| `"]
+    documented = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert documented == {name for record in RECORDS for name in record.__struct_fields__}
+    shown = {*status, *status["supervisor"], *status["workers"][0], *status["redis"], *status["nodes"][0]}
+    assert shown <= documented
     assert status["version"] == 1
     assert status["state"] == "healthy"
     assert status["problems"] == []

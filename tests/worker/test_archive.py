@@ -125,6 +125,7 @@ async def test_a_history_is_read_beyond_redis_in_both_directions_and_in_pages(
         seen += [message["data"]["n"] for message in found]
         since = found[-1]["offset"]
     assert seen == list(range(1, 21))
+    await client.close()
 
 
 def test_messages_are_kept_as_clients_got_them(serving: Worker, keeping: Postgres, archiving: Relay) -> None:
@@ -280,6 +281,7 @@ async def test_clients_page_through_epochs_over_their_websocket(
     assert numbers(page) == [3]
     page = await ask(client, type="history", channel=channel, reverse=True, epoch=page["previous"])
     assert numbers(page) == [2, 1]
+    await client.close()
 
 
 def test_direct_messages_have_an_archive_where_their_rule_says_so(

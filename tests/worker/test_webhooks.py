@@ -78,8 +78,9 @@ async def test_a_receiver_gets_signed_events_through_all_its_troubles(
         assert Counter(event["id"] for event in receiving.taken).most_common(1)[0][1] == 1
         assert receiving.taken[-1]["id"] == f"{session}:disconnected"
         assert receiving.taken[-1]["channels"] == ["room"]
+        none_waits = r'wsd_events_waiting\{[^}]*reader="webhooks"[^}]*\} 0\.0'
+        await eventually(lambda: re.search(none_waits, serving.request("GET", "/metrics")[1]))
         metrics = serving.request("GET", "/metrics")[1]
-        assert re.search(r'wsd_events_waiting\{[^}]*reader="webhooks"[^}]*\} 0\.0', metrics)
         assert re.search(r"wsd_webhook_events_sent_total\{[^}]*\} 5\.0", metrics)
 
 
