@@ -206,7 +206,8 @@ class Publisher(ChaosClient):
             number += 1
             started = time.monotonic()
             await self._publish(number)
-            self._ledger.ack(self.user_id, number, time.monotonic() - started)
+            now = time.monotonic()
+            self._ledger.ack(self.user_id, number, now - started, now - self._ledger.began)
             await asyncio.sleep(max(0.0, started + self._interval - time.monotonic()))
 
     async def _publish(self, number: int) -> None:

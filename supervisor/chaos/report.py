@@ -63,6 +63,7 @@ def table(verdict: ChaosVerdict) -> Table:
             "publish to ack, p50, p99, longest",
             f"{verdict.ack_p50 * 1000:.1f} ms, {verdict.ack_p99 * 1000:.1f} ms, {verdict.ack_max:.1f} s",
         ),
+        *(("lost", text) for text in verdict.lost_messages),
         *(("fault not injected", text) for text in verdict.failed_faults),
         *(("inconsistent afterwards", text) for text in verdict.discrepancies),
     ]

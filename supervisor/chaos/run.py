@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +31,9 @@ CLOSE_SECONDS = 5.0
 
 SETTLE_SECONDS = 30.0
 """How long after the last fault messages may take to arrive, and the cluster to be consistent."""
+
+EVENTS_SHOWN = 5
+"""How many faults the progress shows."""
 
 DUPLICATE_SECONDS = 1.0
 """How long duplicates of the last messages are waited for."""
@@ -73,7 +76,7 @@ class ChaosRun:
         self._control = ControlClient(state_dir)
         self._settings = settings
         self._faults: Counter[str] = Counter()
-        self._events: deque[str] = deque(maxlen=5)
+        self._events: list[str] = []
         status = self._status()
         if status.state != "healthy":
             raise CommandError(f"the cluster is {status.state} at the start: {'; '.join(status.problems)}")
@@ -129,12 +132,12 @@ class ChaosRun:
             await asyncio.to_thread(self._end_sessions)
         settings = self._settings
         return self._ledger.verdict(
-            settings.seed, settings.duration, self._faults, self._failed_faults, self._discrepancies
+            settings.seed, settings.duration, self._faults, self._failed_faults, self._discrepancies, self._events
         )
 
     async def _run(self, show: Callable[[ChaosProgress], None]) -> None:
         await self._until_all_ready()
-        began = time.monotonic()
+        began = self._ledger.began = time.monotonic()
         display = asyncio.create_task(self._show_progress(show, began))
         publishing = [asyncio.create_task(publisher.publish_messages()) for publisher in self._publishers]
         try:
@@ -223,7 +226,7 @@ class ChaosRun:
                     ledger.missing,
                     ledger.told,
                     ledger.reconnects,
-                    tuple(self._events),
+                    tuple(self._events[-EVENTS_SHOWN:]),
                 )
             )
             await asyncio.sleep(0.5)

@@ -7,6 +7,9 @@ from msgspec import Struct
 
 from wsd.supervisor.percentile import percentile
 
+LOSSES_SHOWN = 20
+"""How many lost messages a verdict lists."""
+
 
 class ChaosVerdict(Struct, frozen=True, kw_only=True):
     """The result of `wsd chaos`, as `--json` prints it.
@@ -33,8 +36,10 @@ class ChaosVerdict(Struct, frozen=True, kw_only=True):
     ack_p50: float
     ack_p99: float
     ack_max: float = 0.0
+    lost_messages: list[str] = []  # what is counted as lost, one line for each message, at most LOSSES_SHOWN
     failed_faults: list[str] = []  # faults that could not be injected, and why
     discrepancies: list[str] = []  # between the status at the end and what was found
+    events: list[str] = []  # the faults and what they did, with the seconds from the beginning when they were over
 
     @property
     def passed(self) -> bool:
@@ -92,8 +97,9 @@ class Ledger:
 
     def __init__(self, subscribers: Sequence[str]) -> None:
         self._subscribers = subscribers
+        self.began = 0.0  # the monotonic time at the beginning
         self.published = 0
-        self.acked: dict[str, set[int]] = defaultdict(set)  # by publisher
+        self.acked: dict[str, dict[int, float]] = defaultdict(dict)  # by publisher: when each number was acked
         self.delivered: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))  # subscriber, publisher
         self.duplicated = 0
         self.out_of_order = 0
@@ -106,8 +112,9 @@ class Ledger:
         self.acks: list[float] = []
         self._last: dict[tuple[str, str], int] = defaultdict(int)
 
-    def ack(self, publisher: str, number: int, seconds: float) -> None:
-        self.acked[publisher].add(number)
+    def ack(self, publisher: str, number: int, seconds: float, at: float) -> None:
+        """Note an ack that took some seconds, and arrived `at` seconds from the beginning."""
+        self.acked[publisher][number] = at
         self.acks.append(seconds)
         self.missing += sum(number not in self.delivered[subscriber][publisher] for subscriber in self._subscribers)
 
@@ -123,6 +130,17 @@ class Ledger:
         else:
             self._last[subscriber, publisher] = number
 
+    def losses(self) -> list[str]:
+        """Return a line for each acked message that did not reach all subscribers, the oldest first."""
+        found = []
+        for publisher, numbers in self.acked.items():
+            for number, at in numbers.items():
+                without = [name for name in self._subscribers if number not in self.delivered[name][publisher]]
+                if without:
+                    who = without[0] if len(without) == 1 else f"{len(without)} of {len(self._subscribers)} subscribers"
+                    found.append((at, f"number {number} of {publisher}, acked at {at:.1f} s, did not reach {who}"))
+        return [line for _, line in sorted(found)]
+
     def verdict(
         self,
         seed: int,
@@ -130,10 +148,11 @@ class Ledger:
         faults: Counter[str],
         failed_faults: Sequence[str] = (),
         found: Sequence[str] = (),
+        events: Sequence[str] = (),
     ) -> ChaosVerdict:
         """Return the verdict on a run.
 
-        `failed_faults` could not be injected; `found` are the discrepancies at the end.
+        `failed_faults` could not be injected; `found` are the discrepancies at the end; `events` is what happened.
         """
         acked = sum(map(len, self.acked.values()))
         recoveries, acks = sorted(self.recoveries), sorted(self.acks)
@@ -157,6 +176,8 @@ class Ledger:
             ack_p50=percentile(acks, 0.5),
             ack_p99=percentile(acks, 0.99),
             ack_max=max(acks, default=0.0),
+            lost_messages=self.losses()[:LOSSES_SHOWN],
             failed_faults=list(failed_faults),
             discrepancies=list(found),
+            events=list(events),
         )

@@ -126,7 +126,7 @@ def filled() -> Ledger:
     ledger = Ledger(["s1", "s2"])
     for number in (1, 2, 3):
         ledger.published += 1
-        ledger.ack("p", number, 0.01 * number)
+        ledger.ack("p", number, 0.01 * number, number)
         for subscriber in ("s1", "s2"):
             ledger.deliver(subscriber, "p", number)
     return ledger
@@ -142,10 +142,16 @@ def test_all_once_and_in_order_passes() -> None:
 
 def test_an_acked_message_that_did_not_arrive_is_lost() -> None:
     ledger = filled()
-    ledger.ack("p", 4, 0.01)
+    ledger.ack("p", 5, 0.01, 12.5)
+    ledger.ack("p", 4, 0.01, 11.0)
     ledger.deliver("s1", "p", 4)
-    assert verdict(ledger).lost == 1
-    assert not verdict(ledger).passed
+    made = verdict(ledger)
+    assert made.lost == 3
+    assert not made.passed
+    assert made.lost_messages == [
+        "number 4 of p, acked at 11.0 s, did not reach s2",
+        "number 5 of p, acked at 12.5 s, did not reach 2 of 2 subscribers",
+    ]
 
 
 def test_a_message_without_an_ack_may_arrive_or_not() -> None:
@@ -188,7 +194,7 @@ def test_a_run_without_an_acked_message_fails() -> None:
 def test_percentiles_of_times_in_the_order_in_which_they_came() -> None:
     ledger = Ledger(["s1"])
     for number in range(100, 0, -1):
-        ledger.ack("p", number, float(number))
+        ledger.ack("p", number, float(number), 0.0)
         ledger.recoveries.append(number / 10)
     made = verdict(ledger)
     assert (made.ack_p50, made.ack_p99) == (50, 99)
