@@ -12,6 +12,8 @@ from tests.support.hub_client import ask, receive
 from tests.support.sentinels import NAME, SentinelSet, Server, sentinel_set
 from tests.support.waiting import eventually, long_run, until
 from tests.support.worker import Worker, close_opened, workers
+from wsd.worker.contract.redis_address import sentinel_address, shown
+from wsd.worker.contract.sentinels.sentinels import Sentinels
 
 pytestmark = pytest.mark.anyio
 
@@ -112,6 +114,25 @@ class Traffic:
         for task in [*self._publishers, *self._tasks]:
             task.cancel()
         await asyncio.wait([*self._publishers, *self._tasks])
+
+
+async def test_the_old_primary_is_left_before_the_new_one_is_named(servers: SentinelSet) -> None:
+    await asyncio.to_thread(servers.until_whole)
+    address = sentinel_address(servers.url)
+    assert address is not None
+    sentinels, heard = Sentinels(address), list[str]()
+    sentinels.on_doubt = heard.append
+    sentinels.on_switch = lambda before, after: heard.append(f"{shown(before)} was replaced")
+    following = asyncio.create_task(sentinels.follow())
+    try:
+        host, port = await sentinels.primary()
+        await eventually(lambda: all("sub=3" in str(each.call("CLIENT", "LIST")) for each in servers.sentinels))
+        await asyncio.to_thread(servers.fail_over)
+        await eventually(lambda: len(heard) > 1, "news of the failover")
+    finally:
+        following.cancel()
+        await asyncio.wait([following])
+    assert heard == [f"a failover is under way: {host}:{port} is being replaced", f"{host}:{port} was replaced"]
 
 
 def is_whole(both: list[Worker]) -> bool:

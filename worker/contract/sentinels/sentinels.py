@@ -242,7 +242,7 @@ class Sentinels:
                 if reading.done():
                     if isinstance(answer := reading.result(), ErrorAnswer):
                         raise answer
-                    if isinstance(answer, list) and answer[1:2] == [PROMOTION]:
+                    if isinstance(answer, list) and answer[:2] == ["message", PROMOTION]:
                         self._note_promotion(str(answer[-1]))
                     is_alive = True
                     reading = asyncio.create_task(connection.read())
