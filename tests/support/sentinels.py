@@ -1,7 +1,9 @@
 """A primary, its replica and three Sentinels: real servers on loopback, which tests kill and freeze."""
 
+import math
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +18,10 @@ from wsd.supervisor.services.valkey import find_binary
 
 NAME = "chat"
 """The name under which the Sentinels know the primary."""
+
+
+ASK_AGAIN_SECONDS = 12.0
+"""Twice the failover-timeout, and some more."""
 
 
 class Server:
@@ -162,9 +168,22 @@ class SentinelSet:
         return next(server for server in self.servers if server is not self.primary)
 
     def fail_over(self) -> None:
-        """Ask a Sentinel for a failover, and wait until all name the new primary."""
-        with self.switching():
-            self.sentinels[0].call("SENTINEL", "FAILOVER", NAME)
+        """Ask a Sentinel for a failover, and wait until all name the new primary.
+
+        Sentinel gives a failover up if its replica does not obey in time. It is asked again then.
+        """
+        before = self.primary
+        asked_at = -math.inf
+
+        def switched() -> bool:
+            nonlocal asked_at
+            if time.monotonic() > asked_at + ASK_AGAIN_SECONDS:
+                asked_at = time.monotonic()
+                with suppress(redis.ResponseError):  # one is under way, or no replica is good at the moment
+                    self.sentinels[0].call("SENTINEL", "FAILOVER", NAME)
+            return all(self.names(sentinel) != before.port for sentinel in self.sentinels)
+
+        until(switched, "another primary", patience=60)
 
     @contextmanager
     def switching(self) -> Iterator[Server]:
