@@ -93,8 +93,8 @@ async def under_load(running: Cluster, clients: int, handshakes: int) -> None:
     url = f"ws://127.0.0.1:{running.port}/ws"
     names = [f"reader-{number}" for number in range(clients)]
     ledger = Ledger(names)
-    publisher = Publisher(url, "publisher", ledger, "news", MESSAGES_PER_SECOND)
-    subscribers = [Subscriber(url, name, ledger, ["news"]) for name in names]
+    publisher = Publisher([url], "publisher", ledger, "news", MESSAGES_PER_SECOND)
+    subscribers = [Subscriber([url], name, ledger, ["news"]) for name in names]
     tasks = [asyncio.create_task(publisher.run())]
     for begin in range(0, clients, CONNECT_AT_ONCE):
         batch = subscribers[begin : begin + CONNECT_AT_ONCE]
