@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import pytest
+import uvloop
 
 from tests.support.ports import unused_port
 from tests.support.valkey import valkey
@@ -14,8 +16,8 @@ from wsd.worker.broker.redis_publisher import RedisPublisher
 from wsd.worker.broker.redis_subscriber import RedisSubscriber
 from wsd.worker.broker.spool import Outgoing
 from wsd.worker.contract.redis_keys import channel_key
-from wsd.worker.errors import RedisUnavailableError
-from wsd.worker.redis_client import Redis, open_redis
+from wsd.worker.errors import RedisFailure, RedisUnavailableError
+from wsd.worker.redis_client import Redis, open_redis, redis_errors
 
 pytestmark = pytest.mark.anyio
 
@@ -108,3 +110,44 @@ async def test_a_subscriber_receives_probes_and_messages_until_its_connection_is
         await subscriber.reconnect()
         with pytest.raises(RedisUnavailableError):
             await receiving
+
+
+async def test_a_subscriber_leaves_a_lost_connection_to_the_one_that_receives(url: str, client: Redis) -> None:
+    async with open_redis(url, connect_timeout=1, timeout=None) as listening:
+        subscriber = RedisSubscriber("Redis", listening, "own", 1.0)
+        receiving = asyncio.create_task(subscriber.receive(lambda channel, text: None, lambda: None))
+        await subscriber.wait_until_ready()
+        await subscriber.subscribe(["early"], confirm=True)
+        await subscriber.reconnect()
+        await subscriber.subscribe(["late"], confirm=True)  # before `receive` has noticed
+        await subscriber.unsubscribe(["early"])
+        with pytest.raises(RedisUnavailableError):
+            await receiving
+        subscriber.forget_connection()
+        await eventually_none_listens(client)
+        receiving = asyncio.create_task(subscriber.receive(lambda channel, text: None, lambda: None))
+        await eventually(lambda: subscriber.subscribed)
+        assert set(await client.pubsub_channels()) == {b"late", b"own"}
+        receiving.cancel()
+        with suppress(asyncio.CancelledError):
+            await receiving
+
+
+async def eventually_none_listens(client: Redis) -> None:
+    """Wait until no connection is subscribed to anything."""
+    async with asyncio.timeout(5):
+        while await client.pubsub_channels():
+            await asyncio.sleep(0.02)
+
+
+def test_a_command_on_a_connection_that_was_closed_beneath_it_says_that_redis_is_away(url: str) -> None:
+    async def send() -> None:
+        async with open_redis(url, connect_timeout=1, timeout=2) as client:
+            connection: Any = await client.connection_pool.get_connection()
+            connection._writer.transport.abort()
+            async with redis_errors():
+                await connection.send_command("PING")
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, pytest.raises(RedisUnavailableError) as raised:
+        runner.run(send())
+    assert raised.value.failure is RedisFailure.NO_ANSWER

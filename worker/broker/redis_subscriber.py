@@ -11,7 +11,7 @@ from wsd.worker.background.waiting import wait_at_most
 from wsd.worker.broker.message_format import NO_HISTORY, PROBE
 from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.logs import get_logger
-from wsd.worker.redis_client import PubSub, Redis, redis_errors
+from wsd.worker.redis_client import PubSub, Redis, is_open, redis_errors
 
 logger = get_logger(__name__)
 
@@ -131,7 +131,8 @@ class RedisSubscriber:
         """Tell Redis whether channels are wanted by now. One call at a time, so that the last word is sent last."""
         async with self._commanding:
             pubsub = self._pubsub
-            if pubsub is None:
+            if pubsub is None or not is_open(pubsub.connection):
+                # `receive` ends, and subscribes everything anew. redis-py would connect here, where nobody receives.
                 return
             new = [channel for channel in channels if channel in self._channels and channel not in self._sent]
             old = [channel for channel in channels if channel not in self._channels and channel in self._sent]

@@ -103,9 +103,17 @@ class CatchUp:
                 except RedisUnavailableError as exc:
                     # All are checked when Redis is back.
                     logger.debug("histories cannot be read now: %s", exc)
+                except Exception:
+                    self._put_back(batch)
+                    raise
                 for channel in batch:
                     if channel.name not in self._behind:
                         channel.ready.set()
+
+    def _put_back(self, batch: Iterable[Channel]) -> None:
+        """Note that channels are still behind, those that are open. `run_repeatedly` tries them again."""
+        self._behind.update({channel.name: channel for channel in batch if self._channels.get(channel.name) is channel})
+        self._wake.set()
 
     async def _subscribe(self, batch: Iterable[Channel]) -> None:
         new = [channel for channel in batch if not channel.subscribed]

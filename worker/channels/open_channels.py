@@ -74,7 +74,9 @@ class OpenChannels:
                 channel.shared.cancel()
                 if channel.feed is not None:
                     channel.feed.close()
-                await self._broker.unsubscribe(channel.key)
-                if name in self._channels:  # opened again meanwhile
-                    self._channels[name].subscribed = False
-                    self._catch_up.add(self._channels[name])
+                try:
+                    await self._broker.unsubscribe(channel.key)
+                finally:
+                    if name in self._channels:  # opened again meanwhile
+                        self._channels[name].subscribed = False
+                        self._catch_up.add(self._channels[name])

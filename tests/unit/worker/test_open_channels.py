@@ -81,3 +81,21 @@ async def test_a_channel_that_is_held_again_before_it_is_closed_stays(parts: Par
         parts.open.left("unknown")
         await parts.open.wait_until_ready(parts.channels["other"])
         assert parts.channels["room"] is channel
+
+
+async def test_a_channel_is_ready_although_its_first_subscription_fails_unexpectedly(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscribe = parts.broker.subscribe
+    failures = [RuntimeError("once")]
+
+    async def failing(*channels: str) -> None:
+        if failures:
+            raise failures.pop()
+        await subscribe(*channels)
+
+    monkeypatch.setattr(parts.broker, "subscribe", failing)
+    with parts.open.holding("room") as channel:
+        await asyncio.wait_for(channel.ready.wait(), 5)
+        assert not failures
+        assert parts.is_subscribed(channel)

@@ -20,7 +20,7 @@ def leading_to_primary(connection_class: type[Any], sentinels: Sentinels) -> typ
     class PrimaryConnection(connection_class):  # type: ignore[misc]
         def __init__(self, **options: Any) -> None:
             super().__init__(**{**options, "redis_connect_func": self._greet})
-            self._is_dropped = False
+            self.is_dropped = False
 
         @property
         def place(self) -> Place:
@@ -31,19 +31,19 @@ def leading_to_primary(connection_class: type[Any], sentinels: Sentinels) -> typ
 
             redis-py still takes it for open, and must: its code may be about to write.
             """
-            self._is_dropped = True
+            self.is_dropped = True
             if (writer := self._writer) is not None:
                 writer.transport.abort()
 
         async def connect(self) -> None:
             """Connect, unless there is a connection. redis-py calls this whenever it takes one from the pool."""
-            if self._is_dropped:
+            if self.is_dropped:
                 await self.disconnect(nowait=True)
             await super().connect()
 
         async def _connect(self) -> None:
             self.host, self.port = await sentinels.primary()
-            self._is_dropped = False
+            self.is_dropped = False
             sentinels.watch(self)
             await super()._connect()
 
