@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
@@ -183,8 +184,13 @@ class Cluster:
         return self.url.replace("http", "ws", 1) + "ws"
 
     @property
+    def advertised_url(self) -> str:
+        """The address at which clients and other machines reach this node. A reload may change it."""
+        return self.config.cluster.advertise or self.websocket_url
+
+    @cached_property
     def identity(self) -> NodeIdentity:
-        """What this node tells the others about itself."""
+        """The part of the record of this node that stays the same."""
         host, root = socket.gethostname(), quoting.encodable(self.state_dir.root)
         # The lock of the state directory admits one supervisor at a time, so a lease that a crash of ours left is ours.
         return NodeIdentity(
@@ -194,7 +200,6 @@ class Cluster:
             boot_id=boot_id(),
             state_dir=root,
             version=version("wsd-cluster"),
-            websocket_url=self.config.cluster.advertise or self.websocket_url,
             inbox=self.inbox,
         )
 

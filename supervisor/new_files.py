@@ -89,18 +89,7 @@ def outbox_sql(table: str) -> str:
 
     Raises ConfigError for a name that is none.
     """
-    if (problem := table_problem(table)) is not None:
-        raise ConfigError(f"--table {problem}, got {brief(table)}")
-    schema, _, name = table.rpartition(".")
-    place = f'"{schema}".' if schema else ""
-    return template.render(
-        "outbox.sql.j2",
-        table=table,
-        schema=schema,
-        name=name,
-        quoted=f'{place}"{name}"',
-        function=f'{place}"{name}_notify"',
-    )
+    return _table_sql("outbox.sql.j2", "--table", table, function="_notify")
 
 
 def archive_sql(table: str) -> str:
@@ -108,18 +97,20 @@ def archive_sql(table: str) -> str:
 
     Raises ConfigError for a name that is none.
     """
+    return _table_sql("archive.sql.j2", "--archive-table", table, quoted_epochs="_epochs")
+
+
+def _table_sql(template_name: str, option: str, table: str, **companions: str) -> str:
+    """Render SQL about a table. `companions` are what else has the name of the table, with the endings of their names.
+
+    Raises ConfigError, which names the option, for a name that is none.
+    """
     if (problem := table_problem(table)) is not None:
-        raise ConfigError(f"--archive-table {problem}, got {brief(table)}")
+        raise ConfigError(f"{option} {problem}, got {brief(table)}")
     schema, _, name = table.rpartition(".")
     place = f'"{schema}".' if schema else ""
-    return template.render(
-        "archive.sql.j2",
-        table=table,
-        schema=schema,
-        name=name,
-        quoted=f'{place}"{name}"',
-        quoted_epochs=f'{place}"{name}_epochs"',
-    )
+    quoted = {what: f'{place}"{name}{ending}"' for what, ending in {"quoted": "", **companions}.items()}
+    return template.render(template_name, table=table, schema=schema, name=name, **quoted)
 
 
 def docker(directory: Path, config: Config, app: str) -> dict[str, str]:

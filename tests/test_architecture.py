@@ -174,6 +174,7 @@ LAYERS = {
         archive
         origin security broker delivery
         wire
+        locked_job
         postgres
         background
         logs redis_client

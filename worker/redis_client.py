@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 CLOSED_HANDLER = "the handler is closed"
-"""The end of what uvloop raises, as a RuntimeError, for a write to a transport that is closed. asyncio drops the write."""
+"""The end of the RuntimeError that uvloop raises for a write to a transport that is closed. asyncio drops the write."""
 
 
 def open_redis(url: str, *, connect_timeout: float, timeout: float | None, sentinels: Sentinels | None = None) -> Redis:

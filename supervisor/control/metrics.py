@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -14,6 +14,9 @@ from wsd.supervisor.control.status_report import report
 from wsd.supervisor.deploys.operations import Operations
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+Figure = tuple[str, float]
+"""What a metric counts, and its value."""
 
 WORKER_SECONDS = 2.0
 """How long a worker may take to answer. A hung worker must not delay the metrics of the others."""
@@ -99,13 +102,7 @@ def _outbox(node_id: str, relay: RelayProcessStatus) -> Iterator[Metric]:
         "oldest_seconds": ("How long ago the next row of the outbox was inserted", relay.oldest_seconds),
         "failed": ("Rows of the outbox that cannot be published and are set aside", relay.set_aside),
     }
-    for name, (text, value) in gauges.items():
-        gauge = GaugeMetricFamily(f"wsd_outbox_{name}", text, labels=["node"])
-        gauge.add_metric([node_id], float(value))
-        yield gauge
-    published = CounterMetricFamily("wsd_outbox_published", "Rows that were published", labels=["node"])
-    published.add_metric([node_id], relay.published)
-    yield published
+    yield from _families("wsd_outbox", node_id, gauges, {"published": ("Rows that were published", relay.published)})
 
 
 def _archive(node_id: str, relay: RelayProcessStatus) -> Iterator[Metric]:
@@ -115,15 +112,23 @@ def _archive(node_id: str, relay: RelayProcessStatus) -> Iterator[Metric]:
         "waiting": ("Channels with messages that are not archived yet", relay.archive_waiting),
         "oldest_seconds": ("How long the first of them waits", relay.archive_oldest_seconds),
     }
-    for name, (text, value) in gauges.items():
-        gauge = GaugeMetricFamily(f"wsd_archive_{name}", text, labels=["node"])
-        gauge.add_metric([node_id], float(value))
-        yield gauge
     counters = {
         "messages": ("Messages that were archived", relay.archived),
         "lost": ("Messages that Redis had forgotten before they were archived", relay.archive_lost),
     }
+    yield from _families("wsd_archive", node_id, gauges, counters)
+
+
+def _families(
+    prefix: str, node_id: str, gauges: Mapping[str, Figure], counters: Mapping[str, Figure]
+) -> Iterator[Metric]:
+    """Yield a metric of this node for each figure. The figures have the ends of the names of their metrics."""
+    for name, (text, value) in gauges.items():
+        yield _labelled(GaugeMetricFamily(f"{prefix}_{name}", text, labels=["node"]), node_id, value)
     for name, (text, value) in counters.items():
-        counter = CounterMetricFamily(f"wsd_archive_{name}", text, labels=["node"])
-        counter.add_metric([node_id], value)
-        yield counter
+        yield _labelled(CounterMetricFamily(f"{prefix}_{name}", text, labels=["node"]), node_id, value)
+
+
+def _labelled(family: GaugeMetricFamily | CounterMetricFamily, node_id: str, value: float) -> Metric:
+    family.add_metric([node_id], float(value))
+    return family

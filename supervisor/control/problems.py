@@ -25,6 +25,7 @@ from wsd.supervisor.processes.children import Child
 from wsd.supervisor.processes.service import LifeSign, Service
 from wsd.supervisor.processes.slot import SlotState
 from wsd.supervisor.services.nginx_config import worker_processes
+from wsd.worker.contract.relay_status import RelayStatus
 from wsd.worker.contract.sentinels.sentinels import Sentinels
 
 OLD_SECONDS = 30.0
@@ -81,10 +82,15 @@ def problems(cluster: Cluster) -> Iterator[Problem]:
             yield Problem(f"{slot.name} redis", f"{slot.name} cannot reach Redis")
 
 
+def _relay_status(cluster: Cluster) -> RelayStatus | None:
+    """Return what the relay says, or None for one that is absent or not ready."""
+    relay = cluster.relay
+    return relay.service.status if relay is not None and relay.slot.ready else None
+
+
 def _outbox_problem(cluster: Cluster) -> Problem | None:
     """Say why the rows of the outbox are not published, or that they wait for too long."""
-    relay = cluster.relay
-    if relay is None or not relay.slot.ready or (status := relay.service.status) is None:
+    if (status := _relay_status(cluster)) is None:
         return None
     if status.problem:
         return Problem("outbox", f"the outbox is not published: {status.problem}")
@@ -96,8 +102,7 @@ def _outbox_problem(cluster: Cluster) -> Problem | None:
 
 def _archive_problem(cluster: Cluster) -> Problem | None:
     """Say why messages are not archived, or that they wait for too long."""
-    relay = cluster.relay
-    if relay is None or not relay.slot.ready or (status := relay.service.status) is None:
+    if (status := _relay_status(cluster)) is None:
         return None
     if status.archive_problem:
         return Problem("archive", f"messages are not archived: {status.archive_problem}")

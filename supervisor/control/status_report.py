@@ -83,19 +83,21 @@ def report(cluster: Cluster, operations: Operations) -> ClusterStatus:
         autoscaling=_autoscaling(cluster),
     )
     if watch is not None and watch.error is None:
-        nodes = listed_nodes(watch.nodes, watch.beats, status.node_id, cluster.identity, node_state(status))
+        own = node_state(status, cluster.advertised_url)
+        nodes = listed_nodes(watch.nodes, watch.beats, status.node_id, cluster.identity, own)
         return msgspec.structs.replace(status, nodes=nodes)
     return status
 
 
-def node_state(status: ClusterStatus) -> NodeState:
-    """Return what this node tells the others about its state."""
+def node_state(status: ClusterStatus, websocket_url: str) -> NodeState:
+    """Return what this node tells the others about its state. `websocket_url` is where they reach it."""
     return NodeState(
         state=status.state,
         workers=len(status.workers),
         ready=_serving(status),
         connections=_connections(status),
         problems="\n".join(status.problems)[:MAX_PROBLEMS_LENGTH],
+        websocket_url=websocket_url,
     )
 
 

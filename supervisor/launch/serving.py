@@ -37,7 +37,7 @@ async def serve(cluster: Cluster, saved: SavedState, console: Console) -> None:
     systemd = Systemd(os.environ)
     operations = Operations()
     supervisor = Supervisor(cluster, operations, saved, console.say)
-    cluster.describe = lambda: node_state(report(cluster, operations))
+    cluster.describe = lambda: node_state(report(cluster, operations), cluster.advertised_url)
     signals = Signals(cluster, operations, supervisor.stop, systemd)
     log = cluster.state_dir.log("supervisor")
 

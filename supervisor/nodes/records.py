@@ -20,6 +20,7 @@ class NodeState:
     ready: int = 0  # of those workers, how many serve
     connections: int = 0
     problems: str = ""  # why the node is degraded, one line each
+    websocket_url: str = ""  # where clients and other nodes reach this node
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,6 @@ class NodeIdentity:
     boot_id: str = ""
     state_dir: str = ""
     version: str = ""
-    websocket_url: str = ""  # where clients and other nodes reach this node
     inbox: str = ""  # names the list in Redis where this supervisor takes requests of other nodes, "" for none
 
 

@@ -7,18 +7,11 @@ import signal
 from pathlib import Path
 
 import pytest
+from msgspec import Struct
 
 from tests.support.cluster import ROOT, Cluster, clean_env, wsd
 from tests.support.waiting import until
-from wsd.supervisor.control.status import (
-    AutoscalingStatus,
-    ClusterStatus,
-    NodeStatus,
-    ProcessStatus,
-    RedisStatus,
-    RelayProcessStatus,
-    WorkerStatus,
-)
+from wsd.supervisor.control import status as records
 
 
 def test_status_shows_every_process(cluster: Cluster) -> None:
@@ -46,15 +39,7 @@ def test_status_shows_every_process(cluster: Cluster) -> None:
     assert lines["redis:"][-1] == "reachable"
 
 
-RECORDS = (
-    AutoscalingStatus,
-    ClusterStatus,
-    NodeStatus,
-    ProcessStatus,
-    RedisStatus,
-    RelayProcessStatus,
-    WorkerStatus,
-)
+RECORDS = [each for each in vars(records).values() if isinstance(each, type) and issubclass(each, Struct)]
 
 
 def test_status_as_json_has_the_documented_fields(cluster: Cluster) -> None:

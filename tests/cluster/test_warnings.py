@@ -116,6 +116,9 @@ async def test_all_nodes_that_share_a_redis_are_seen(tmp_path: Path) -> None:
         assert two.status().websocket_url in shown.stdout
         listed = json.loads(one.wsd("status", "--nodes", "--json").stdout)
         assert [(node["node_id"], node["is_this_node"]) for node in listed] == [("one", True), ("two", False)]
+        (tmp_path / "two" / "wsd.toml").write_text(QUICK + '[cluster]\nadvertise = "wss://two.example/ws"\n')
+        await two.run("reload")
+        await eventually(lambda: one.status().nodes[1].websocket_url == "wss://two.example/ws")
         await client.close()
         two.kill()
         await eventually(lambda: one.status().nodes[1].state == "gone")

@@ -1,7 +1,6 @@
 """The job of the relay that writes the messages of marked channels to the archive."""
 
 import asyncio
-import random
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,8 +16,9 @@ from wsd.worker.contract.events import EVENT
 from wsd.worker.contract.redis_keys import ARCHIVE_KEY, channel_key
 from wsd.worker.contract.relay_status import RelayStatus
 from wsd.worker.errors import RedisUnavailableError
+from wsd.worker.locked_job import LockedJob
 from wsd.worker.logs import get_logger
-from wsd.worker.postgres import PostgresUnavailableError, Session, SharedSessionError
+from wsd.worker.postgres import Session
 from wsd.worker.redis_client import Redis, redis_errors
 
 logger = get_logger(__name__)
@@ -26,18 +26,11 @@ logger = get_logger(__name__)
 ROUND_SECONDS = 0.25
 """How often the marks are read."""
 
-STAND_BY_SECONDS = 0.5
-"""How often a relay that stands by tries to take over."""
-
 CHANNELS = 50
 """How many channels are read and written at once: up to 13 MB of messages."""
 
 PAGES = 20
 """How many pages of a channel are written before the other channels have their turn."""
-
-RETRY_FIRST_SECONDS = 0.25
-RETRY_MAX_SECONDS = 2.0
-"""The ceilings of the random pauses after a failure: the first, and the highest."""
 
 UNMARK_SCRIPT = """
 local removed = 0
@@ -55,7 +48,7 @@ NO_RETENTION = Retention(0, 0.0)
 """What a query names that begins no epoch."""
 
 
-class Archiver:
+class Archiver(LockedJob):
     """Writes messages to the archive. Of all relays on the table, the one that holds its lock does so."""
 
     def __init__(self, url: str, table_name: str, redis: Redis, timeout: float) -> None:
@@ -63,37 +56,20 @@ class Archiver:
 
         `timeout` is how many seconds a request to Redis may take.
         """
+        super().__init__(
+            url,
+            f"wsd archive {table_name}",
+            does=f"writes messages to {table_name}",
+            cannot="cannot archive",
+            again="archives again",
+        )
         self.status = RelayStatus(archive=True)  # only its fields of the archive
-        self._url = url
-        self._table_name = table_name
         self._table = ArchiveTable(table_name)
         self._redis = redis
         self._history = RedisHistory(redis, timeout)
         self._timeout = timeout
-        self._failures = 0
 
-    async def run(self) -> None:
-        """Archive until cancelled. Connect anew whenever PostgreSQL was away."""
-        while True:
-            try:
-                async with await Session.open(self._url) as session:
-                    await session.check_own()
-                    await session.keep_alive()
-                    await self._stand_by(session)
-                    await self._archive(session)
-            except PostgresUnavailableError as exc:
-                kind = "" if isinstance(exc, SharedSessionError) else "PostgreSQL: "
-                self._failed(f"{kind}{exc}", active=False)
-                await self._pause()
-
-    async def _stand_by(self, session: Session) -> None:
-        """Wait until this relay has the lock."""
-        while not await session.try_lock(f"wsd archive {self._table_name}"):
-            self._works(active=False)
-            await asyncio.sleep(STAND_BY_SECONDS)
-        logger.info("writes messages to %s", self._table_name, extra=EVENT)
-
-    async def _archive(self, session: Session) -> None:
+    async def _work(self, session: Session) -> None:
         """Write what is there and what comes. Raises PostgresUnavailableError."""
         book = MarkBook()
         while True:
@@ -195,21 +171,8 @@ class Archiver:
         oldest = max(0.0, time.time() - min(unread) / 1_000_000) if unread else 0.0
         self.status = replace(self.status, archive_waiting=len(unread), archive_oldest_seconds=oldest)
 
-    def _works(self, *, active: bool) -> None:
-        if self.status.archive_problem:
-            logger.info("archives again", extra=EVENT)
-        self._failures = 0
-        self.status = replace(self.status, archive_active=active, archive_problem="")
-
-    def _failed(self, problem: str, *, active: bool) -> None:
-        if problem != self.status.archive_problem:
-            logger.warning("cannot archive: %s", problem)
-        self._failures += 1
+    def _show(self, *, active: bool, problem: str) -> None:
         self.status = replace(self.status, archive_active=active, archive_problem=problem)
-
-    async def _pause(self) -> None:
-        ceiling = min(RETRY_MAX_SECONDS, RETRY_FIRST_SECONDS * 2 ** min(self._failures - 1, 10))
-        await asyncio.sleep(random.uniform(ceiling / 2, ceiling))
 
 
 def _is_whole(page: Page) -> bool:

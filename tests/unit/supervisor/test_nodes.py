@@ -8,10 +8,8 @@ from wsd.supervisor.control.node_list import listed_nodes
 from wsd.supervisor.nodes.records import NodeIdentity, NodeRecord, NodeState, SeenNode, seen_nodes
 from wsd.worker.contract.heartbeat import Heartbeat, WorkerState
 
-IDENTITY = NodeIdentity(
-    owner="h:b:/s", host="h", pid=7, boot_id="b", state_dir="/s", version="1", websocket_url="ws://h/"
-)
-STATE = NodeState(state="degraded", workers=2, ready=1, connections=5, problems="one\ntwo")
+IDENTITY = NodeIdentity(owner="h:b:/s", host="h", pid=7, boot_id="b", state_dir="/s", version="1")
+STATE = NodeState(state="degraded", workers=2, ready=1, connections=5, problems="one\ntwo", websocket_url="ws://h/")
 RECORD = NodeRecord.of(IDENTITY, STATE, 10_000)
 OLD = {"owner": "h:b:/s", "host": "h", "pid": 7}
 
