@@ -1,10 +1,9 @@
-"""The nodes that `wsd chaos` loads, and what it does to a node as a whole."""
+"""The nodes that `wsd chaos` loads, and the faults of a node as a whole."""
 
 import asyncio
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from wsd.supervisor.chaos.starting import start_again
 from wsd.supervisor.control.client import ControlClient, upgrade_and_wait
 from wsd.supervisor.control.status import ClusterStatus
 from wsd.supervisor.deploys.upgrade import LOCK_FD_ENV
@@ -48,18 +48,8 @@ class Start:
         return cls(words, (process / "cwd").readlink(), environment)
 
     def again(self) -> None:
-        """Start it again, without a terminal. It outlives `wsd chaos`."""
-        nothing = subprocess.DEVNULL
-        process = subprocess.Popen(
-            self.command,
-            cwd=self.directory,
-            env=self.environment,
-            stdin=nothing,
-            stdout=nothing,
-            stderr=nothing,
-            start_new_session=True,
-        )
-        process.returncode = 0  # nobody waits for it here, and Python shall not complain about that
+        """Start the supervisor again."""
+        start_again(self.command, self.directory, self.environment)
 
 
 @dataclass
@@ -145,11 +135,15 @@ def _signal(supervisor: int, groups: Sequence[int], signum: signal.Signals) -> N
 
 
 def local_nodes(state_dir: StateDir, status: ClusterStatus) -> list[LocalNode]:
-    """Return the nodes of the cluster that run on this machine, the one in `state_dir` first."""
-    others = [
-        node for node in status.nodes if node.is_on_this_machine and not node.is_this_node and node.state != "gone"
-    ]
-    return [
-        LocalNode(status.node_id, state_dir),
-        *(LocalNode(node.node_id, StateDir(Path(node.state_dir))) for node in others),
-    ]
+    """Return the nodes of the cluster that run on this machine, the one in `state_dir` first.
+
+    Containers of one machine may have the same paths, so the node in a state directory is asked for its id.
+    """
+    nodes = [LocalNode(status.node_id, state_dir)]
+    for node in status.nodes:
+        if node.is_on_this_machine and not node.is_this_node and node.state != "gone":
+            found = LocalNode(node.node_id, StateDir(Path(node.state_dir)))
+            with suppress(CommandError):
+                if found.status().node_id == found.node_id:
+                    nodes.append(found)
+    return nodes

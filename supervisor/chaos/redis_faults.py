@@ -1,12 +1,10 @@
-"""What `wsd chaos` does to a Redis that Sentinels watch: failovers that are asked for, killed and frozen primaries."""
+"""The faults of a Redis that Sentinels watch: failovers that are asked for, killed and frozen primaries."""
 
 import asyncio
 import os
 import re
 import signal
-import subprocess
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import psutil
 from redis import Redis
 from redis.exceptions import RedisError
 
+from wsd.supervisor.chaos.starting import start_again
 from wsd.supervisor.config.settings import RedisConfig
 from wsd.supervisor.errors import CommandError
 from wsd.supervisor.monitoring.redis_client import sentinels_of, server_url
@@ -46,16 +45,7 @@ class _Server:
 
     def start(self) -> None:
         """Start the server again, with the configuration that it has written last."""
-        nothing = subprocess.DEVNULL
-        process = subprocess.Popen(
-            [self.executable, self.config_file],
-            cwd=self.directory,
-            stdin=nothing,
-            stdout=nothing,
-            stderr=nothing,
-            start_new_session=True,
-        )
-        process.returncode = 0  # nobody waits for it here, and Python shall not complain about that
+        start_again([self.executable, self.config_file], self.directory)
 
 
 class RedisFaults:
@@ -80,13 +70,15 @@ class RedisFaults:
         """Ask for a failover. Raises CommandError."""
         async with self._turn:
             before = await self._until_whole()
-            for _ in range(FAILOVER_ATTEMPTS - 1):
+            for attempts_left in reversed(range(FAILOVER_ATTEMPTS)):
                 await self._ask_sentinels("FAILOVER")
-                with suppress(CommandError):
+                try:
                     await self._until_switched(before)
-                    return "failed over as asked"
-            await self._ask_sentinels("FAILOVER")
-            await self._until_switched(before)
+                except CommandError:
+                    if not attempts_left:
+                        raise
+                else:
+                    break
             return "failed over as asked"
 
     async def kill(self) -> str:

@@ -18,7 +18,7 @@ MAX_AGE_SECONDS = 3_153_600_000
 
 
 class Action(StrEnum):
-    """What is done with the archive."""
+    """The actions of `wsd archive`."""
 
     SHOW = "show"
     PRUNE = "prune"

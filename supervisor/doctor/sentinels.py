@@ -24,7 +24,7 @@ LONGEST_DOWN_AFTER_MS = 15_000
 
 @dataclass(frozen=True)
 class SentinelReport:
-    """What one Sentinel says. `problem` says why it says nothing; `state` is the answer to SENTINEL MASTER."""
+    """The answers of one Sentinel. `problem` says why it says nothing; `state` is the answer to SENTINEL MASTER."""
 
     place: Place
     problem: str = ""

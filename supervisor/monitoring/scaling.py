@@ -1,4 +1,4 @@
-"""How many workers a node needs for its load. `deploys.autoscaler` observes the load and acts. Pure.
+"""The number of workers that a node needs for its load. `deploys.autoscaler` observes the load and acts. Pure.
 
 Workers are added at once, and taken away slowly, one at a time: a load that swings would otherwise move clients to and
 fro. Nothing is decided while it is uncertain what the workers can carry, see `ScalingPolicy.wait`.
@@ -27,7 +27,7 @@ RETRY_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Load:
-    """What the workers of a node carry at one moment. `cpu` is the CPU use of all of them, in cores."""
+    """The load of the workers of a node at one moment. `cpu` is the CPU use of all of them, in cores."""
 
     workers: int
     connections: int

@@ -1,1 +1,1 @@
-"""What the nodes of a cluster tell each other through the Redis that they share."""
+"""The records and requests by which the nodes of a cluster know each other, through the Redis that they share."""

@@ -13,7 +13,7 @@ GONE_SECONDS = 600
 
 @dataclass(frozen=True, kw_only=True)
 class NodeState:
-    """What changes while a node runs. `state` is that of `wsd status`."""
+    """The part of the record of a node that changes while the node runs. `state` is that of `wsd status`."""
 
     state: str = "unknown"
     workers: int = 0
@@ -25,7 +25,7 @@ class NodeState:
 
 @dataclass(frozen=True, kw_only=True)
 class NodeIdentity:
-    """What stays the same while a supervisor runs.
+    """The part of the record of a node that stays the same while its supervisor runs.
 
     `owner` identifies the state directory on its machine since the last boot: a supervisor that starts there again is
     the same owner.

@@ -21,7 +21,7 @@ LEAST_CONNECTIONS = 10
 
 
 class JoinWatch:
-    """What this node has seen of the others, and how many clients it should send away.
+    """The memory of which nodes have joined, and the decision how many clients this node sends away.
 
     A node joins when it was not among those that take clients, and has been for SETTLE_SECONDS. Nodes that are there
     when the watch begins have not joined. All times are in seconds, by one clock.

@@ -12,7 +12,7 @@ MAX_CHANNEL_BYTES = 1024
 
 @dataclass(frozen=True)
 class Cursor:
-    """How far one epoch of a channel is archived. `run` counts the epochs of the channel, from 1."""
+    """The place up to which one epoch of a channel is archived. `run` counts the epochs of the channel, from 1."""
 
     run: int
     archived_to: int

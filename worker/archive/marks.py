@@ -20,7 +20,7 @@ class _Mark:
 
 
 class MarkBook:
-    """What the archiver knows of the marks in Redis. Times are in seconds of one clock."""
+    """The knowledge of the archiver about the marks in Redis. Times are in seconds of one clock."""
 
     def __init__(self) -> None:
         self._marks: dict[str, _Mark] = {}

@@ -33,7 +33,7 @@ Key = tuple[str, str]
 
 
 class Stock(Struct, frozen=True):
-    """What the archive holds. Times are in seconds since 1970, and None where there are no messages."""
+    """The contents of the archive. Times are in seconds since 1970, and None where there are no messages."""
 
     channels: int
     messages: int

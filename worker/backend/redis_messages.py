@@ -21,7 +21,7 @@ class RedisClients:
     """
 
     def __init__(self, env: WorkerEnv | RelayEnv) -> None:
-        """Raises ValueError for a malformed URL, OSError for files of TLS that cannot be read."""
+        """Open nothing yet. Raises ValueError for a malformed URL, OSError for files of TLS that cannot be read."""
         self.opened: list[Redis] = []
         self._connect_timeout = env.redis_connect_timeout
         address = sentinel_address(env.redis_url)

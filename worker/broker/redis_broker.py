@@ -227,7 +227,7 @@ class RedisMessageBroker(MessageBroker):
 
     @property
     def _just_sent(self) -> list[Outgoing]:
-        """What Redis took shortly before its last sign of life."""
+        """The messages that Redis took shortly before its last sign of life."""
         return self.primary.publisher.just_sent(self.primary.subscriber.received_at)
 
     @property

@@ -56,7 +56,7 @@ EXAMINE = "--examine"
 
 @dataclass(frozen=True)
 class Examined:
-    """What an examination found out about one thing, for `wsd doctor`. `grade` is ok, warning or failure."""
+    """The finding of an examination about one thing, for `wsd doctor`. `grade` is ok, warning or failure."""
 
     grade: str
     check: str

@@ -34,7 +34,7 @@ class ErrorAnswer(Exception):  # noqa: N818 - it is one of the answers
 
 @dataclass(frozen=True)
 class SentinelLogin:
-    """How to reach Sentinels: user and password ("" for none), TLS (None for none), and seconds to wait."""
+    """The way to reach Sentinels: user and password ("" for none), TLS (None for none), and seconds to wait."""
 
     username: str
     password: str

@@ -20,7 +20,7 @@ a Sentinel that is gone for good must not outweigh the others for ever then.
 
 
 class Word(NamedTuple):
-    """What one Sentinel says about the primary."""
+    """The word of one Sentinel about the primary."""
 
     place: Place
     epoch: int  # the config epoch of the failover that made this server the primary; 0 before the first one
