@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 4
 
-.PHONY: start test test-long test-fallback check format bench clean
+.PHONY: start test test-long test-fallback check format docs bench clean
 
 start: $(VENV)/.installed
 	@exec $(BIN)/wsd start --workers $(WORKERS)
@@ -26,12 +26,16 @@ check: $(VENV)/.installed-dev .types/wsd
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	MYPYPATH=.types $(BIN)/mypy -p wsd
-	MYPYPATH=.types $(BIN)/mypy tests benchmarks deploy --exclude benchmarks/fanout/servers
+	MYPYPATH=.types $(BIN)/mypy tests benchmarks deploy docs --exclude benchmarks/fanout/servers
 	MYPYPATH=.types:examples:examples/django_shop:examples/chat_rooms $(BIN)/mypy examples
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The site is in .site/, and .site/index.html opens from the disk. A warning, such as a link to nowhere, is an error.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --config-file docs/site/mkdocs.yml
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/cluster.py
@@ -44,7 +48,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.fanout --plot docs/fanout.png
 
 clean:
-	rm -rf $(VENV) .types .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	rm -rf $(VENV) .site .types .mypy_cache .ruff_cache .pytest_cache *.egg-info
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -56,7 +60,11 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev,docs]'
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $(VENV)/.installed $@
 
 # Type checkers cannot follow the import hook of the editable install. A folder of links shows them the package wsd.

@@ -16,7 +16,7 @@ from wsd.worker.wire.close_codes import CloseCode
 from wsd.worker.wire.messages import ErrorCode
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NOT_SETTINGS = {"nginx.conf", "dashboard.key", "websocket.mode", "websocket.breaker", "websocket.send"}
 NOT_SETTINGS |= {f"cluster.{name}" for name in dir(Cluster)}
 """Other names that look like settings: files, fields of /health, a function of Starlette, methods of applications."""
@@ -93,7 +93,7 @@ def test_commands_that_are_named_exist(document: Path) -> None:
 
 def test_every_name_that_applications_import_is_explained() -> None:
     explained = {
-        name for page in (ROOT / "docs").glob("*.md") for code in _code(page) for name in re.findall(r"\w+", code)
+        name for page in (ROOT / "docs").rglob("*.md") for code in _code(page) for name in re.findall(r"\w+", code)
     }
     assert set(wsd.__all__) - explained == set()
 
