@@ -330,6 +330,29 @@ async def test_only_one_worker_cleans_up_at_a_time(
     assert await redis.exists(CLEANUP_KEY) == 0
 
 
+@pytest.mark.parametrize("killed", ["worker-a", "worker-b"])
+async def test_a_worker_that_was_killed_while_it_cleaned_up_holds_up_nobody(
+    redis: Redis, store_of_a: RedisSessionStore, clock: Clock, killed: str
+) -> None:
+    await store_of_a.create(session(1))
+    cleaning = RedisSessionStore(redis, killed, TTL, clock)
+    assert await cleaning._take_cleanup_lease(), "the worker is killed now"
+    await redis.set(heartbeat_key("worker-b"), "{}")
+    store_of_b = RedisSessionStore(redis, "worker-b", TTL, clock)
+    assert await store_of_b.cleanup() == 1
+
+
+async def test_a_worker_that_cleans_up_is_left_alone(redis: Redis, clock: Clock) -> None:
+    cleaning, other = (RedisSessionStore(redis, f"worker-{name}", TTL, clock) for name in "ab")
+    await redis.set(heartbeat_key("worker-a"), "{}")
+    assert await cleaning._take_cleanup_lease()
+    assert not await other._take_cleanup_lease()
+    await redis.delete(heartbeat_key("worker-a"))
+    blind = RedisSessionStore(redis, "worker-b", TTL, clock, judges=lambda: False)
+    assert not await blind._take_cleanup_lease(), "heartbeats say nothing at the moment"
+    assert await other._take_cleanup_lease()
+
+
 async def test_a_session_that_moved_is_not_taken_back(
     store_of_a: RedisSessionStore, store_of_b: RedisSessionStore
 ) -> None:

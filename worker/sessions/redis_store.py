@@ -45,7 +45,7 @@ BATCH = 500
 """Sessions in one pipeline. Its reply has a few 100 KB."""
 
 CLEANUP_LEASE_SECONDS = 30
-"""How long one worker alone may clean up."""
+"""How long one worker alone may clean up. The lease of a worker that died is taken from it before."""
 
 T = TypeVar("T")
 
@@ -72,6 +72,7 @@ class RedisSessionStore(SessionStore):
         self._judges = judges
         self._redis = redis
         self._worker_id = worker_id
+        self._lease_token = f"{worker_id}:{secrets.token_hex(8)}"
         self._clock = clock
         self._indexes = SessionIndexes(redis, ttl, clock)
         self._events = events or RedisEventLog(redis, ttl, 0)
@@ -221,9 +222,8 @@ class RedisSessionStore(SessionStore):
             await self._redis.srem(SESSION_WORKERS_KEY, self._worker_id)
 
     async def cleanup(self) -> int:
-        token = secrets.token_hex(8)
         async with redis_errors():
-            if not await self._redis.set(CLEANUP_KEY, token, nx=True, ex=CLEANUP_LEASE_SECONDS):
+            if not await self._take_cleanup_lease():
                 return 0
             try:
                 expired = await self._indexes.drop_expired()
@@ -231,7 +231,22 @@ class RedisSessionStore(SessionStore):
                 dead = await self._dead_workers() if self._judges() else []
                 return expired + sum([await self._detach_all_of(worker) for worker in dead])
             finally:
-                await self._redis.eval(scripts.RELEASE_SCRIPT, 1, CLEANUP_KEY, token)
+                await self._redis.eval(scripts.RELEASE_SCRIPT, 1, CLEANUP_KEY, self._lease_token)
+
+    async def _take_cleanup_lease(self) -> bool:
+        """Take the lease of the cleanup, also from a worker that was killed while it had it."""
+        for _ in range(2):
+            if await self._redis.set(CLEANUP_KEY, self._lease_token, nx=True, ex=CLEANUP_LEASE_SECONDS):
+                return True
+            token = as_text(await self._redis.get(CLEANUP_KEY) or b"")
+            holder = token.rpartition(":")[0]
+            if token == self._lease_token or not self._judges():
+                return False
+            # A predecessor of this worker with the same id is dead, although its id has a heartbeat.
+            if holder != self._worker_id and await self._redis.exists(heartbeat_key(holder)):
+                return False
+            await self._redis.eval(scripts.RELEASE_SCRIPT, 1, CLEANUP_KEY, token)
+        return False
 
     async def _dead_workers(self) -> list[str]:
         workers = [as_text(member) for member in await self._redis.smembers(SESSION_WORKERS_KEY)]
