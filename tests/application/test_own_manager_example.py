@@ -1,9 +1,7 @@
-"""The application that docs/applications.md makes of one with its own connection manager."""
+"""The application that docs/migration/fastapi.md makes of one with its own connection manager."""
 
 import ast
 import json
-import re
-import textwrap
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -12,10 +10,12 @@ import pytest
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import ClientConnection, connect
 
-from tests.support.examples import DOCUMENT, EXAMPLES, example
+from tests.support.examples import EXAMPLES, example
+from tests.support.pages import ROOT, blocks
 from wsd.testing import TestCluster
 
-CHANGES = re.findall(r"^```diff\n(.*?)^```$", DOCUMENT, re.DOTALL | re.MULTILINE)
+PAGE = ROOT / "docs" / "migration" / "fastapi.md"
+CHANGES = [block.text for block in blocks(PAGE) if block.language == "diff"]
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +52,6 @@ def test_every_change_leads_to_the_example_and_is_python() -> None:
             inside = [line for line in side if line.startswith(" ")]
             ast.parse("async def endpoint():\n" + "\n".join(inside))
             ast.parse("\n".join(line for line in side if not line.startswith(" ")))
-
-
-def test_the_script_of_the_page_is_that_of_the_patch() -> None:
-    [script] = re.findall(r"```js\n(.*?)```", DOCUMENT, re.DOTALL)
-    patch = (EXAMPLES / "chat_rooms" / "2-nothing-missed.patch").read_text("utf-8")
-    assert textwrap.indent(script, "+") in patch
 
 
 def test_everyone_in_a_room_but_the_sender_hears_it(cluster: TestCluster, opened: ExitStack) -> None:
