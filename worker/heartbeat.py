@@ -1,7 +1,9 @@
 """The heartbeat of a worker: its record, written to Redis every second, and the lag of the event loop."""
 
 import asyncio
+import mmap
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,8 +28,6 @@ LAG_SAMPLE_SECONDS = 0.25
 
 GATHER_SECONDS = 0.05
 """How long a beat waits after a worker has come, so that it finds all workers that come together."""
-
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
@@ -191,5 +191,11 @@ class HeartbeatTask:
 
 
 def _rss() -> int:
-    """Return the resident bytes of this process. The second number of statm counts pages, see proc(5)."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES
+    """Return the resident bytes of this process."""
+    if sys.platform == "linux":  # the second number of statm counts pages, see proc(5)
+        rss = int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+    else:
+        import psutil  # noqa: PLC0415 - workers on Linux do without it
+
+        rss = psutil.Process().memory_info().rss
+    return rss

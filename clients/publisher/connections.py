@@ -6,6 +6,7 @@ import os
 import secrets
 import select
 import ssl
+import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -114,9 +115,13 @@ def _close_all(kept: deque[tuple[int, http.client.HTTPConnection]]) -> None:
 
 def _is_open(connection: http.client.HTTPConnection) -> bool:
     """Tell whether an idle connection is still open. Where there is something to read, it is the end."""
-    poll = select.poll()
-    poll.register(connection.sock, select.POLLIN)
-    return not poll.poll(0)
+    if sys.platform == "win32":
+        is_readable = bool(select.select([connection.sock], [], [], 0)[0])
+    else:  # select() takes no file descriptors above 1023
+        poll = select.poll()
+        poll.register(connection.sock, select.POLLIN)
+        is_readable = bool(poll.poll(0))
+    return not is_readable
 
 
 def _seconds(text: str) -> float:

@@ -51,6 +51,10 @@ MAX_EVENTS_PER_SECOND = 20
 """The limit for one process. In a storm, further events are only in the log of that process."""
 
 
+NO_WAIT: int = getattr(os, "O_NONBLOCK", 0)
+"""Opens a FIFO that nobody reads without waiting for a reader. Windows has no such flag, and no FIFOs."""
+
+
 class EventHandler(logging.Handler):
     """A log handler that appends records of wsd to the file of events: warnings, errors, and those with EVENT."""
 
@@ -71,7 +75,7 @@ class EventHandler(logging.Handler):
         event = Event(at=record.created, source=self._source, level=record.levelname.lower(), text=text)
         try:
             # The file is opened for each event, since it may have been rotated. One write() with O_APPEND is one line.
-            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | NO_WAIT, 0o600)
         except OSError:
             return  # the record is in the log all the same
         begin = "\n" if self._is_cut else ""

@@ -14,6 +14,7 @@ docs/performance.md has the figures. The class has three parts beside this file:
 
 import asyncio
 import math
+import sys
 import time
 from typing import Any, ClassVar, cast
 
@@ -46,6 +47,9 @@ the client would see 1006 and not 1009. So input is read and thrown away for a m
 
 CLOSE_SECONDS = 10.0
 """How long a client may take to answer a close frame. uvicorn's protocols wait as long."""
+
+CAN_WRITE_TO_SOCKETS = sys.platform != "win32"
+"""Whether os.write() takes sockets. On Windows, the number of a socket can be that of an open file."""
 
 CONTROLS_PER_SECOND, CONTROL_BURST = 100.0, 1000.0
 """How many pings and pongs a client may send, whatever its application allows. More are closed with 4429."""
@@ -141,7 +145,7 @@ class FanoutProtocol(SendingHalf):
         self._state = State.OPEN
         self._opening = None
         sock = self._transport.get_extra_info("socket")
-        if sock is not None and not is_ssl(self._transport) and not self._window_bits:
+        if CAN_WRITE_TO_SOCKETS and sock is not None and not is_ssl(self._transport) and not self._window_bits:
             self.outbox.writes_to(sock.fileno())
         self._server.keepalive.add(self)
         if opening.early:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -257,7 +258,11 @@ class Sentinels:
 
 def _now() -> float:
     """Return the seconds since the boot. Unlike those of time.monotonic, they count while the machine is suspended."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+    if sys.platform == "win32":
+        seconds = time.monotonic()  # counts them there
+    else:
+        seconds = time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+    return seconds
 
 
 def _problem(place: Place, exc: Exception) -> SentinelError:
