@@ -36,7 +36,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 # The site is in .site/, and .site/index.html opens from the disk. A warning, such as a link to nowhere, is an error.
-docs: $(VENV)/.installed-docs
+docs: $(VENV)/.installed-docs .types/wsd
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --config-file docs/site/mkdocs.yml
 
 bench: $(VENV)/.installed-dev
@@ -69,7 +69,8 @@ $(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $(VENV)/.installed $@
 
-# Type checkers cannot follow the import hook of the editable install. A folder of links shows them the package wsd.
+# Type checkers, and what reads docstrings for the site, cannot follow the import hook of the editable install. A folder
+# of links shows them the package wsd.
 .types/wsd: Makefile $(wildcard public/*)
 	rm -rf $@ && mkdir -p $@
 	ln -s $(addprefix ../../,$(wildcard public/*.py) public/py.typed public/testing supervisor worker templates) $@

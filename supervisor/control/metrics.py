@@ -26,7 +26,7 @@ async def collect(cluster: Cluster, operations: Operations) -> str:
     """Return the metrics of this node and of all its workers, in the text format of Prometheus."""
     texts = await asyncio.gather(*(child.service.metrics(WORKER_SECONDS) for child in cluster.workers))
     registry = CollectorRegistry()
-    registry.register(_NodeCollector(report(cluster, operations)))
+    registry.register(NodeCollector(report(cluster, operations)))
     return merge([generate_latest(registry).decode(), *texts])
 
 
@@ -51,7 +51,7 @@ def merge(texts: Iterable[str]) -> str:
     return "".join(f"{line}\n" for family in families.values() for line in family)
 
 
-class _NodeCollector(Collector):
+class NodeCollector(Collector):
     """The metrics that follow from the status of the cluster."""
 
     def __init__(self, status: ClusterStatus) -> None:

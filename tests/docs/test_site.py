@@ -11,6 +11,7 @@ CONFIG = ROOT / "docs" / "site" / "mkdocs.yml"
 
 
 def test_the_site_is_built_without_a_warning_and_shows_the_sources_it_links_to(tmp_path: Path) -> None:
+    subprocess.run(["make", ".types/wsd"], cwd=ROOT, check=True)
     command = [sys.executable, "-m", "mkdocs", "build", "--config-file", str(CONFIG), "--site-dir", str(tmp_path)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)

@@ -34,9 +34,11 @@ def description(routes: tuple[Route, ...]) -> bytes:
 
 def document(routes: Sequence[Route]) -> dict[str, Any]:
     """Return the document for these routes."""
-    kinds = [ErrorAnswer]
+    kinds: list[Any] = [ErrorAnswer]
     for route in routes:
-        kinds += [kind for kind in (*route.body, *sum(route.answers.values(), ())) if kind not in kinds]
+        for kind in (*route.body, *sum(route.answers.values(), ())):
+            if kind not in kinds:
+                kinds.append(kind)
     found, components = schemas(kinds)
     schema_of = _Schemas(zip(kinds, found, strict=True))
     paths: dict[str, Any] = {}

@@ -1,0 +1,43 @@
+"""The page of all commands, from the declarations that `wsd COMMAND --help` shows."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from docs.site.reference.markdown import block, code, page, prose, table
+from wsd.supervisor.cli.app import app
+
+
+def commands() -> str:
+    """Return all commands in the order of `wsd --help`."""
+    group: Any = typer.main.get_command(app)  # the types of click within typer are private
+    parts = [table(["command", "what it does"], [_line(command) for command in group.commands.values()])]
+    for command in group.commands.values():
+        parts += _command(command)
+    return page(parts)
+
+
+def _line(command: Any) -> list[str]:
+    first = command.help.partition("\n")[0]
+    return [f"[`wsd {command.name}`](#{_anchor(command)})", prose(first)]
+
+
+def _anchor(command: Any) -> str:
+    return f"wsd-{command.name}"
+
+
+def _command(command: Any) -> Iterator[str]:
+    context = command.context_class(command, info_name=f"wsd {command.name}")
+    yield f"## wsd {command.name} {{ #{_anchor(command)} }}"
+    text, _, examples = command.help.partition("\b")
+    yield from (prose(" ".join(paragraph.split())) for paragraph in text.split("\n\n"))
+    yield block(command.get_usage(context).removeprefix("Usage: "), "text")
+    for kind, head in (("argument", "argument"), ("option", "option")):
+        found = [parameter for parameter in command.get_params(context) if parameter.param_type_name == kind]
+        records = [parameter.get_help_record(context) for parameter in found]
+        yield table([head, "meaning"], [[code(names), prose(meaning)] for names, meaning in filter(None, records)])
+    lines = [line.removeprefix("Example: ") for line in examples.strip().splitlines()]
+    if lines:
+        yield "For example:"
+        yield block("\n".join(lines), "sh")
