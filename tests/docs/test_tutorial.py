@@ -172,7 +172,7 @@ def test_the_chat_survives_a_killed_worker_and_a_new_version_as_the_tutorial_sho
 
         before = worker_of(ann)
         with reader.shell(command(6, "for i in").replace("300", str(COUNT_TO))) as counting:
-            until(lambda: lines(ann)[-1].startswith("the server"), "a tab that counts")
+            until(lambda: len(lines(ann)) > 5, "a tab that counts")
             [killed] = [worker for worker in cluster.status().workers if worker.worker_id == before]
             subprocess.run(command(6, "kill").replace("18210", str(killed.pid)).split(), check=True)
             until(lambda: worker_of(ann) != before, "another worker")
@@ -182,8 +182,8 @@ def test_the_chat_survives_a_killed_worker_and_a_new_version_as_the_tutorial_sho
             assert counting.wait(60) == 0
         numbers = [f"the server: {number}" for number in range(1, COUNT_TO + 1)]
         for tab in (ann, bob):
-            until(lambda tab=tab: lines(tab)[-1] == numbers[-1], "all numbers")  # type: ignore[misc]
-            assert [line for line in lines(tab) if line.startswith("the server")] == numbers
+            until(lambda tab=tab: numbers[-1] in lines(tab), "all numbers")  # type: ignore[misc]
+            assert lines(tab) == numbers
 
         say(ann, "fine :)")
         hears(bob, "ann: fine 🙂")
