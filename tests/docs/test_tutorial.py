@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.browser import CHROMIUM, Tab, chromium, open_tab
+from tests.support.browser import Tab, open_tab
 from tests.support.cluster import Cluster, clean_env
 from tests.support.pages import ROOT, Block, blocks
 from tests.support.ports import unused_port
@@ -76,14 +76,10 @@ class Reader:
 
 
 @pytest.fixture
-def reader(tmp_path: Path) -> Iterator[Reader]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium on PATH")
-    (tmp_path / "chat").mkdir()
-    with chromium(tmp_path) as port:
-        reader = Reader(tmp_path / "chat", port)
-        yield reader
-        reader.close()
+def reader(tmp_path: Path, browser: int) -> Iterator[Reader]:
+    reader = Reader(tmp_path, browser)
+    yield reader
+    reader.close()
 
 
 def say(tab: Tab, text: str) -> None:

@@ -65,3 +65,11 @@ def blocks(page: Path) -> list[Block]:
 def files(page: Path) -> dict[str, str]:
     """Return the files that a page shows, by name. Of several blocks with one title, the last one counts."""
     return {block.title: block.text for block in blocks(page) if block.title}
+
+
+def write_files(page: Path, directory: Path) -> None:
+    """Write the files that a page shows into a directory."""
+    for name, text in files(page).items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")

@@ -1,0 +1,16 @@
+"""What the tests of the pages share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.browser import CHROMIUM, chromium
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Run a browser for all pages, and yield its DevTools port."""
+    if CHROMIUM is None:
+        pytest.skip("no chromium on PATH")
+    with chromium(tmp_path_factory.mktemp("browser")) as port:
+        yield port
