@@ -20,8 +20,6 @@ from wsd.testing import TestCluster
 FILES = versions("fastapi.md")
 BEFORE, AFTER, WITH_HISTORY = FILES["chat.py"]
 PAGE, PAGE_THAT_COMES_BACK = FILES["page.html"]
-HEALTH = "\n\n@app.get('/health')\nasync def health() -> dict[str, str]:\n    return {}\n"
-"""Tests wait for it under plain uvicorn."""
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +36,7 @@ async def conversation(first: int, second: int) -> list[str]:
 
 
 async def test_the_clients_hear_the_same_before_and_after(tmp_path: Path) -> None:
-    with uvicorn(write(tmp_path / "before", {"chat.py": BEFORE + HEALTH, "page.html": PAGE}), "chat:app") as port:
+    with uvicorn(write(tmp_path / "before", {"chat.py": BEFORE, "page.html": PAGE}), "chat:app", path="/") as port:
         before = await conversation(port, port)
     after = write(tmp_path / "after", {"chat.py": AFTER, "page.html": PAGE})
     with Cluster(after, "chat:app", "--workers", "2") as cluster:
@@ -49,10 +47,10 @@ async def test_the_clients_hear_the_same_before_and_after(tmp_path: Path) -> Non
 
 
 async def test_uvicorn_and_wsd_are_one_cluster_while_the_chat_moves(tmp_path: Path) -> None:
-    write(tmp_path, {"chat.py": AFTER + HEALTH, "page.html": PAGE})
+    write(tmp_path, {"chat.py": AFTER, "page.html": PAGE})
     with (
         valkey(tmp_path / "valkey", unused_port()) as url,
-        uvicorn(tmp_path, "chat:app", REDIS_URL=url) as port,
+        uvicorn(tmp_path, "chat:app", path="/", REDIS_URL=url) as port,
         Cluster(tmp_path, "chat:app", "--workers", "2", env=clean_env(REDIS_URL=url)) as cluster,
     ):
         assert await conversation(port, cluster.port) == await conversation(cluster.port, port)

@@ -19,24 +19,26 @@ from tests.support.waiting import until
 
 
 @contextmanager
-def uvicorn(directory: Path, app: str, *options: str, **env: str) -> Iterator[int]:
-    """Run plain uvicorn on a free port, and yield the port once /health answers."""
+def uvicorn(directory: Path, app: str, *options: str, path: str = "/health", **env: str) -> Iterator[int]:
+    """Run plain uvicorn on a free port, and yield the port once the path answers with 200."""
     port = unused_port()
     command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--log-level", "warning", *options]
-    with serving(directory, command, port, env):
+    with serving(directory, command, port, env, path=path):
         yield port
 
 
 @contextmanager
-def serving(directory: Path, command: Sequence[str], port: int, env: dict[str, str]) -> Iterator[None]:
-    """Run a server until the block ends. The block begins once /health answers. The output is in server.log."""
+def serving(
+    directory: Path, command: Sequence[str], port: int, env: dict[str, str], *, path: str = "/health"
+) -> Iterator[None]:
+    """Run a server until the block ends. The block begins once `path` answers with 200. The output is in server.log."""
     log = directory / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, cwd=directory, env=clean_env(**env), stdout=output, stderr=output, start_new_session=True
         )
     try:
-        until(lambda: process.poll() is not None or ready(port))
+        until(lambda: process.poll() is not None or ready(port, path))
         assert process.poll() is None, log.read_text()
         yield
     finally:
@@ -48,9 +50,9 @@ def serving(directory: Path, command: Sequence[str], port: int, env: dict[str, s
             process.wait()
 
 
-def ready(port: int) -> bool:
+def ready(port: int, path: str = "/health") -> bool:
     try:
-        return get(port, "/health")[0] == 200
+        return get(port, path)[0] == 200
     except (OSError, http.client.HTTPException):
         return False
 

@@ -25,9 +25,10 @@ LONGEST_SECONDS = 10 * 365 * 86_400.0
 class Identity(msgspec.Struct, frozen=True):
     """The identity of a client, as an `authenticate` function returns it.
 
-    `username` is the name that others see; by default it is the user id. `claims`: those of its token. At `expires_at`
-    (seconds since the epoch) the connection is closed with 4401; 0 means never. `authenticated` is False for a client
-    that chose its own name, and for one that an `authenticate` function admits as a guest.
+    `user_id` may be given as a number, such as a primary key, and is a text from then on. `username` is the name that
+    others see; by default it is the user id. `claims`: those of its token. At `expires_at` (seconds since the epoch)
+    the connection is closed with 4401; 0 means never. `authenticated` is False for a client that chose its own name,
+    and for one that an `authenticate` function admits as a guest.
     """
 
     user_id: str
@@ -35,6 +36,11 @@ class Identity(msgspec.Struct, frozen=True):
     claims: dict[str, Any] = {}
     expires_at: float = 0.0
     authenticated: bool = True
+
+    def __post_init__(self) -> None:
+        given: object = self.user_id  # the application may not be type-checked
+        if isinstance(given, int):
+            msgspec.structs.force_setattr(self, "user_id", str(given))
 
     def seconds_left(self, now: float) -> float | None:
         """Return for how many seconds from `now` the identity is valid. None: no timer is needed."""

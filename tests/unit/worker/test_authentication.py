@@ -379,6 +379,10 @@ def numbered(scope: Scope) -> Identity:
     return Identity(42)  # type: ignore[arg-type]
 
 
+def unnumbered(scope: Scope) -> Identity:
+    return Identity(4.2)  # type: ignore[arg-type]
+
+
 def timed_out(scope: Scope) -> Identity:
     raise TimeoutError("of the database")
 
@@ -392,6 +396,7 @@ async def slow(scope: Scope) -> Identity:
 async def test_an_applications_own_answer_may_come_later() -> None:
     assert await identify(scope(), known, 5) == Identity("ann", "ann")
     assert await identify(scope(), known_later, 5) == Identity("ann", "Ann")
+    assert await identify(scope(), numbered, 5) == Identity("42", "42")
 
 
 @pytest.mark.anyio
@@ -402,7 +407,7 @@ async def test_an_applications_own_answer_may_come_later() -> None:
         (invisible, r"user_id must not contain U\+202E"),
         (broken, "authentication failed"),
         (nobody_we_know, "authentication failed"),
-        (numbered, "authentication failed"),
+        (unnumbered, "authentication failed"),
         (timed_out, "authentication failed"),
         (unwilling, "your trial is over"),
         (slow, "authentication took too long"),
