@@ -120,4 +120,4 @@ def test_a_file_called_wsd_does_not_hide_the_command(installed: Path, tmp_path: 
 def test_every_public_name_can_be_imported() -> None:
     assert [name for name in wsd.__all__ if not hasattr(wsd, name)] == []
     with pytest.raises(AttributeError, match="module 'wsd' has no attribute 'Missing'"):
-        _ = wsd.Missing
+        _ = wsd.Missing  # type: ignore[attr-defined]

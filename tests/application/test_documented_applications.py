@@ -1,7 +1,6 @@
 """The applications in docs/applications.md, as they stand there: under Starlette's TestClient and under `wsd start`."""
 
 import json
-import re
 import shutil
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -14,17 +13,18 @@ from websockets.asyncio.client import connect
 from websockets.sync.client import connect as connect_in_thread
 
 from tests.support.cluster import Cluster
-from tests.support.examples import DOCUMENT, EXAMPLES, example
+from tests.support.examples import EXAMPLES, example
+from tests.support.pages import ROOT, files
 from tests.support.server import get
 from tests.support.waiting import eventually
 from wsd.testing import TestCluster
 
-SHOWN = dict(re.findall(r"```python\n# (\w+)\.py\n(.*?)```", DOCUMENT, re.DOTALL))
+SHOWN = files(ROOT / "docs" / "applications.md")
 
 
-@pytest.mark.parametrize("name", ["rooms", "numbered_rooms", "direct_messages", "reports"])
+@pytest.mark.parametrize("name", ["rooms.py", "numbered_rooms.py", "direct_messages.py", "reports.py"])
 def test_what_the_document_shows_is_the_example(name: str) -> None:
-    assert SHOWN[name] == (EXAMPLES / f"{name}.py").read_text("utf-8")
+    assert SHOWN[name] == (EXAMPLES / name).read_text("utf-8")
 
 
 def test_rooms() -> None:

@@ -21,7 +21,7 @@ from tests.support.web_server import web_server
 
 EXAMPLES = ROOT / "examples"
 SHOWN = re.findall(
-    r"^`examples/(.+?)`:\n\n```\w+\n(.*?)^```",
+    r"^`examples/(.+?)`:\n\n```\w+ title=.*?\n(.*?)^```",
     (ROOT / "docs" / "examples.md").read_text("utf-8"),
     re.DOTALL | re.MULTILINE,
 )

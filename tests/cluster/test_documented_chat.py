@@ -1,6 +1,5 @@
 """The chats of docs/clients.md, as they stand there, talk to each other: in a browser, in Node and in Python."""
 
-import re
 import signal
 import subprocess
 import sys
@@ -12,20 +11,12 @@ import pytest
 from tests.support.browser import CHROMIUM, Tab, chromium, open_tab
 from tests.support.cluster import ROOT, Cluster
 from tests.support.node_programs import NODE, node_options
+from tests.support.pages import blocks, files
 from tests.support.waiting import until
 from tests.support.web_server import web_server
 
-PAGE = (ROOT / "docs" / "clients.md").read_text("utf-8")
-
-
-def example(language: str, number: int = 0) -> str:
-    """Return the example of a language that docs/clients.md shows."""
-    return examples(language)[number]
-
-
-def examples(language: str) -> list[str]:
-    """Return all examples of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+PAGE = ROOT / "docs" / "clients.md"
+FILES = files(PAGE)
 
 
 class Program:
@@ -85,30 +76,31 @@ class Page:
 
 def test_the_chats_of_the_page_talk_to_each_other(tmp_path: Path) -> None:
     with ExitStack() as stack:
-        files = tmp_path / "files"
-        files.mkdir()
-        site = stack.enter_context(web_server(files))
-        config = example("toml").replace("8080", str(site))
+        folder = tmp_path / "files"
+        folder.mkdir()
+        site = stack.enter_context(web_server(folder))
+        [settings, *_] = [block.text for block in blocks(PAGE) if block.language == "toml"]
+        config = settings.replace("8080", str(site))
         cluster = stack.enter_context(Cluster(tmp_path, "--workers", "2", config=config))
 
-        def save(name: str, text: str) -> str:
-            (files / name).write_text(text.replace("127.0.0.1:8000", f"127.0.0.1:{cluster.port}"))
-            return name
+        for name, text in FILES.items():
+            if name.startswith("chat"):
+                (folder / name).write_text(text.replace("127.0.0.1:8000", f"127.0.0.1:{cluster.port}"))
 
         def start(name: str, *command: str) -> Program:
-            return stack.enter_context(Program(name, [*command], files))
+            return stack.enter_context(Program(name, [*command], folder))
 
         people: list[Program | Page] = [
-            start("carol", sys.executable, save("chat.py", example("python"))),
-            start("dave", sys.executable, save("chat_without_asyncio.py", example("python", 1))),
+            start("carol", sys.executable, "chat.py"),
+            start("dave", sys.executable, "chat_in_threads.py"),
         ]
         if NODE is not None:
-            (files / "node_modules").mkdir()
-            (files / "node_modules" / "wsd-client").symlink_to(ROOT / "clients" / "js")
-            people.append(start("bob", NODE, *node_options(), save("chat.mjs", example("js"))))
+            (folder / "node_modules").mkdir()
+            (folder / "node_modules" / "wsd-client").symlink_to(ROOT / "clients" / "js")
+            people.append(start("bob", NODE, *node_options(), "chat.mjs"))
         if CHROMIUM is not None:
             port = stack.enter_context(chromium(tmp_path))
-            address = f"http://localhost:{site}/{save('chat.html', example('html'))}"
+            address = f"http://localhost:{site}/chat.html"
             people.append(Page(stack.enter_context(open_tab(port, address))))
         for person in people:
             person.say(f"hello from {person.name}")
@@ -118,12 +110,12 @@ def test_the_chats_of_the_page_talk_to_each_other(tmp_path: Path) -> None:
         until(lambda: all(f"hello from {person.name}" in late.text() for person in people), "the last messages")
 
 
-@pytest.mark.parametrize("number", [0, 1], ids=["asyncio", "sync"])
-def test_ctrl_c_ends_a_chat_that_waits_for_a_line(tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize("name", ["chat.py", "chat_in_threads.py"])
+def test_ctrl_c_ends_a_chat_that_waits_for_a_line(tmp_path: Path, name: str) -> None:
     with Cluster(tmp_path, "--workers", "1") as cluster:
-        chat = example("python", number).replace("127.0.0.1:8000", f"127.0.0.1:{cluster.port}")
-        (tmp_path / "chat.py").write_text(chat)
-        with Program("ann", [sys.executable, "chat.py"], tmp_path) as program:
+        chat = FILES[name].replace("127.0.0.1:8000", f"127.0.0.1:{cluster.port}")
+        (tmp_path / name).write_text(chat)
+        with Program("ann", [sys.executable, name], tmp_path) as program:
             program.say("hello")
             until(lambda: "ann: hello" in program.text(), "the own message")
             program.interrupt()

@@ -16,8 +16,8 @@ def test_the_site_is_built_without_a_warning_and_shows_the_sources_it_links_to(t
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    page = (tmp_path / "applications.html").read_text("utf-8")
-    assert 'href="source/examples/chat_rooms/index.html"' in page
+    page = (tmp_path / "migration" / "fastapi.html").read_text("utf-8")
+    assert 'href="../source/examples/chat_rooms/index.html"' in page
     assert (tmp_path / "source" / "examples" / "chat_rooms" / "index.html").is_file()
     assert "ConnectionManager" in (tmp_path / "source" / "examples" / "from_own_manager.py.html").read_text("utf-8")
 

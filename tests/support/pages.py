@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "clients").glob("*/README.md"))]
+"""All pages whose blocks the tests check."""
+
 _FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}) *(?P<language>[^\s`]*)(?: +title=\"(?P<title>[^\"]*)\")?.*$")
 _COMMENT = re.compile(r"^ *<!-- (?P<name>continues|not checked)(?:: (?P<text>.+))? -->$")
 
@@ -28,6 +31,11 @@ class Block:
     continues: bool
     not_checked: str
     """The reason why no test checks the block; "" for a block that is checked."""
+
+    @property
+    def place(self) -> str:
+        """The page and the line of the block, as an error names them."""
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
 
 
 def blocks(page: Path) -> list[Block]:
@@ -60,6 +68,12 @@ def blocks(page: Path) -> list[Block]:
         )
         above = ""
     return found
+
+
+def checked(*languages: str) -> list[Block]:
+    """Return the blocks of all pages in these languages, without those that no test can check."""
+    found = [block for page in PAGES for block in blocks(page)]
+    return [block for block in found if block.language in languages and not block.not_checked]
 
 
 def files(page: Path) -> dict[str, str]:

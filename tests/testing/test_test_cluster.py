@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
 from starlette.types import Receive, Scope, Send
 from websockets.sync.client import connect
 
+from tests.support.pages import ROOT, files
 from wsd import ConnectionManager
 from wsd.client import RequestError, SyncWsdClient
 from wsd.testing import AsyncTestCluster, StartupFailedError, TestCluster
@@ -216,10 +216,6 @@ def test_the_cluster_of_an_asyncio_test_is_on_its_event_loop() -> None:
 
 
 def test_the_documented_tests_pass_as_they_stand(tmp_path: Path) -> None:
-    document = (Path(__file__).parents[2] / "docs" / "testing.md").read_text("utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", document, re.DOTALL)
-    (tmp_path / "chat.py").write_text("from wsd.worker.endpoints.hub import app\n")
-    for block in blocks:
-        named = re.match(r"# (\w+\.py)\n", block)
-        (tmp_path / (named[1] if named else "test_asyncio.py")).write_text(block)
+    for name, text in files(ROOT / "docs" / "testing.md").items():
+        (tmp_path / name).write_text(text)
     run_pytest(tmp_path)

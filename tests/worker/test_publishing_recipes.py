@@ -1,7 +1,6 @@
 """The recipes for publishing from outside in docs/clients.md, as they stand."""
 
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster import ROOT
+from tests.support.pages import files
 from tests.support.ports import unused_port
 from tests.support.waiting import until
 from tests.support.worker import worker
@@ -33,11 +33,9 @@ def environ(url: str) -> dict[str, str]:
 
 def write_recipe(directory: Path, name: str) -> None:
     """Write the file `name` of the documentation."""
-    text = (ROOT / "docs" / "clients.md").read_text("utf-8")
-    (code,) = re.findall(rf"^```python\n(# {re.escape(name)}\n.*?)^```", text, re.MULTILINE | re.DOTALL)
     path = directory / name
     path.parent.mkdir(exist_ok=True)
-    path.write_text(code)
+    path.write_text(files(ROOT / "docs" / "clients.md")[name])
 
 
 def run(directory: Path, url: str, *arguments: str) -> str:
@@ -95,42 +93,24 @@ def test_a_celery_task_publishes_from_the_processes_of_its_pool(url: str, tmp_pa
     assert "Traceback" not in log.read_text()
 
 
-SHOP_MODELS = """
-from django.db import models
-
-
-class Order(models.Model):
-    user_id = models.IntegerField()
-    state = models.CharField(max_length=10)
-"""
-
-SHOP_APPS = """
-from django.apps import AppConfig
-
-
-class Shop(AppConfig):
-    name = "shop"
-    default_auto_field = "django.db.models.AutoField"
-
-    def ready(self):
-        from shop import signals
-"""
-
 SHOP = """
 import django
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 
 settings.configure(
-    INSTALLED_APPS=["shop.apps.Shop"],
+    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "shop.apps.ShopConfig"],
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "shop.sqlite3"}},
 )
 django.setup()
 
+from django.contrib.auth.models import User
+from django.core.management import call_command
+
 from shop.models import Order
 
-with connection.schema_editor() as editor:
-    editor.create_model(Order)
+call_command("migrate", run_syncdb=True, verbosity=0)
+User.objects.create(pk=7, username="ann")
 order = Order.objects.create(user_id=7, state="new")
 try:
     with transaction.atomic():
@@ -144,10 +124,9 @@ except LookupError:
 
 
 def write_shop(directory: Path) -> None:
-    write_recipe(directory, "shop/signals.py")
+    for name in ("shop/models.py", "shop/signals.py", "shop/apps.py"):
+        write_recipe(directory, name)
     (directory / "shop" / "__init__.py").touch()
-    (directory / "shop" / "models.py").write_text(SHOP_MODELS)
-    (directory / "shop" / "apps.py").write_text(SHOP_APPS)
     (directory / "run_shop.py").write_text(SHOP)
 
 
