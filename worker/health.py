@@ -28,23 +28,45 @@ class WebSocketHealth(Struct, frozen=True, kw_only=True):
 
     worker_id: str
     session_store_healthy: bool
+    """Whether sessions are stored."""
+
     message_broker_healthy: bool
+    """Whether messages reach all workers."""
+
     local_connections: int
+    """Connections of this worker."""
+
     total_sessions: int
+    """Sessions of all workers."""
+
     total_workers: int
+    """The number of live workers."""
+
     mode: Mode
+    """How far messages reach."""
+
     breaker: BreakerState
+    """The state of the circuit breaker towards Redis."""
+
     loop_lag: float  # seconds, the worst since the last heartbeat
-    redis_primary: str | UnsetType = UNSET  # host:port that the Sentinels name
+    redis_primary: str | UnsetType = UNSET
+    """The primary that the Sentinels name, as `host:port`. Absent without Sentinels."""
 
 
 class WorkerHealth(Struct, frozen=True, kw_only=True):
     """The answer of a worker: its state, its part of the cluster, and its heartbeat."""
 
     status: Status
+    """`healthy` and `degraded` workers serve; a degraded one does so without Redis."""
+
     websocket: WebSocketHealth
+    """Its part of the cluster."""
+
     heartbeat: Heartbeat
-    reason: str | UnsetType = UNSET  # why the worker is degraded, and what that means
+    """The heartbeat that the worker would send now."""
+
+    reason: str | UnsetType = UNSET
+    """Why the worker is degraded, and what that means. Absent otherwise."""
 
     @property
     def serves(self) -> bool:

@@ -5,47 +5,64 @@ from typing import Any, NotRequired, TypedDict
 
 
 class OutgoingMessage(TypedDict):
-    """A message for `publish_many`: `data`, and one of `channel`, `channels`, `user_id` and `broadcast`.
-
-    `data` is anything that JSON can hold. `exclude` is the id of a session that does not get the message.
-    """
+    """A message for `publish_many`: `data`, and one of `channel`, `channels`, `user_id` and `broadcast`."""
 
     data: Any
+    """What is published: anything that JSON can hold."""
+
     channel: NotRequired[str]
+    """The channel that the message is for."""
+
     channels: NotRequired[list[str]]
+    """Several channels, each of which gets the message."""
+
     user_id: NotRequired[str]
+    """The user whose connections get the message."""
+
     broadcast: NotRequired[bool]
+    """True for a message to all clients."""
+
     idempotency_key: NotRequired[str]
+    """By default, each message has a key of its own."""
+
     exclude: NotRequired[str]
+    """The id of a session that does not get the message."""
 
 
 @dataclass(frozen=True)
 class PublishResult:
-    """The result of publishing a message in one channel.
-
-    `channel` is "direct" for a message to a user, and "broadcast" for a message to everybody. `everywhere` is False
-    while Redis is away: the clients of other nodes get the message later. `durable` tells whether Redis has stored the
-    message. It has then a position, which is `offset` and `epoch`. In a channel without a history all three are None.
-    """
+    """The result of publishing a message in one channel."""
 
     channel: str
+    """"direct" for a message to a user, and "broadcast" for a message to everybody."""
+
     everywhere: bool
+    """Whether all workers have the message. False while Redis is away: other nodes get it later."""
+
     offset: int | None = None
+    """The offset of the message. None without a history, and while Redis is away."""
+
     epoch: str | None = None
+    """The epoch of the offset."""
+
     durable: bool | None = None
+    """Whether Redis has stored the message. None without a history."""
 
 
 @dataclass(frozen=True)
 class History:
-    """A part of the history of a channel.
-
-    `offset` and `epoch` are the position of the newest message of the channel. `messages` are as clients get them.
-    """
+    """A part of the history of a channel."""
 
     channel: str
     offset: int
+    """The offset of the newest message of the channel."""
+
     epoch: str
+    """The epoch of the messages."""
+
     messages: tuple[dict[str, Any], ...]
+    """The messages, as clients get them."""
+
     previous: str = ""
     """The epoch before, where this part goes beyond what Redis keeps of an archived channel, and there is one."""
 
@@ -65,34 +82,46 @@ class Member:
 
 @dataclass(frozen=True)
 class Presence:
-    """The members of a channel. `count` counts all members, `members` lists at most 1000."""
+    """The members of a channel."""
 
     channel: str
     count: int
+    """The number of all members."""
+
     members: tuple[Member, ...]
+    """The members, at most 1000 of them."""
 
 
 @dataclass(frozen=True)
 class Session:
-    """A session of a user, which is connected, or was lately and can be resumed.
-
-    `connected_at` and `last_seen` are in seconds since 1970.
-    """
+    """A session of a user, which is connected, or was lately and can be resumed."""
 
     session_id: str
     user_id: str
     username: str
     node_id: str
     worker_id: str
+    """The worker that serves the session, or served it last."""
+
     state: str
+    """`connected`, or `detached`: the client is away, and may come back."""
+
     connected_at: float
+    """When the session began, in seconds since the epoch."""
+
     last_seen: float
+    """When the client was last seen, in seconds since the epoch."""
+
     channels: tuple[str, ...]
+    """The channels that the session is in."""
 
 
 @dataclass(frozen=True)
 class Sessions:
-    """A page of the sessions. `total` counts all that were asked for."""
+    """A page of the sessions."""
 
     total: int
+    """The number of all sessions that were asked for."""
+
     sessions: tuple[Session, ...]
+    """The sessions of this page."""

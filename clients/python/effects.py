@@ -18,11 +18,22 @@ class State:
     """
 
     name: StateName
-    reason: str = ""  # for people: why the last connection ended
-    code: int | None = None  # the close code of the last connection (RFC 6455, 7.4)
-    status: int | None = None  # the HTTP status with which the last handshake was refused
+    """`connecting`, `open`, `waiting` or `closed`."""
+
+    reason: str = ""
+    """Why the last connection ended, for people."""
+
+    code: int | None = None
+    """The close code of the last connection (RFC 6455, 7.4)."""
+
+    status: int | None = None
+    """The HTTP status with which the last handshake was refused."""
+
     retry_in: float | None = None
-    failures: int = 0  # attempts in a row that led to no connection that lived
+    """After how many seconds the client tries again. None: with the next call."""
+
+    failures: int = 0
+    """How many attempts in a row led to no connection that lived."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +133,10 @@ class Left:
 
     channel: str
     code: str
+    """Why, for programs."""
+
     message: str
+    """Why, for people."""
 
 
 @dataclass(frozen=True)

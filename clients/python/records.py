@@ -11,36 +11,45 @@ class Position:
     """A place in the history of a channel: after the message with this offset."""
 
     offset: int
-    epoch: str  # the run of offsets; it changes when the history is lost
+    """The number of the message in its channel."""
+
+    epoch: str
+    """The run of offsets, which begins anew when the history is lost."""
 
 
 @dataclass(frozen=True)
 class Ack:
-    """The hub has stored a message. Without a history, the channel has no `position`."""
+    """The hub has carried out a request to publish."""
 
     position: Position | None
+    """The position of the message. None without a history, and while Redis is away."""
 
     @property
     def offset(self) -> int | None:
+        """The offset of the position."""
         return self.position.offset if self.position else None
 
     @property
     def epoch(self) -> str | None:
+        """The epoch of the position."""
         return self.position.epoch if self.position else None
 
 
 @dataclass(frozen=True)
 class Subscribed:
-    """The client is in a channel, at this position.
-
-    `recovered` is True if `count` messages before the position follow, False if messages were missed for `reason`, and
-    None if the client did not ask for any.
-    """
+    """The client is in a channel, at this position."""
 
     position: Position | None
+    """The newest position of the channel, or the one from which the client goes on. None without a history."""
+
     recovered: bool | None
+    """Whether everything that the client missed follows. None if it did not ask for it."""
+
     count: int
+    """How many earlier messages follow."""
+
     reason: str
+    """Why not everything follows."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +64,13 @@ class Member:
 
 @dataclass(frozen=True)
 class Presence:
-    """Who is in a channel. `count` counts all members, `members` lists at most 1000."""
+    """Who is in a channel."""
 
     count: int
+    """The number of all members."""
+
     members: tuple[Member, ...]
+    """The members, at most 1000 of them."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +78,16 @@ class History:
     """A part of a channel's history, and the position of its newest message."""
 
     position: Position
+    """The position of the newest message of the channel."""
+
     messages: tuple[Message, ...]
-    previous: str = ""  # the epoch before, where the answer goes beyond what Redis keeps of an archived channel
-    incomplete: bool = False  # messages may be missing: the archive does not answer, or has not written them yet
+    """The messages, as members of the channel got them."""
+
+    previous: str = ""
+    """The epoch before, where the answer goes beyond what Redis keeps of an archived channel."""
+
+    incomplete: bool = False
+    """Whether messages may be missing: the archive does not answer, or has not written them yet."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +95,10 @@ class Delivered:
     """Whether a user has read a message, and the offset up to which the user has read."""
 
     delivered: bool
+    """Whether the user has read the message."""
+
     offset: int
+    """The offset of the last message that the user has read."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +106,10 @@ class Waiting:
     """The calls that have no answer yet."""
 
     requests: int
+    """How many calls."""
+
     bytes: int
+    """The bytes of their requests."""
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,8 @@ def test_every_schema_in_a_description_is_a_json_schema(serving: Worker, path: s
         Draft202012Validator.check_schema(schema)
         assert "enum" in schema or schema["description"]
         assert "\\A" not in json.dumps(schema)
+        fields = schema.get("properties", {})
+        assert [name for name, field in fields.items() if name != "type" and not field.get("description")] == []
 
 
 def test_every_path_of_the_http_api_is_described(serving: Worker) -> None:

@@ -35,6 +35,7 @@ class Gap(Struct, frozen=True):
     """Why: `slow_reader`, or one of the reasons that docs/protocol.md names."""
 
     position: Position
+    """The position that the client has now."""
 
 
 Record = Message | Gap | PresenceChanged
@@ -69,6 +70,7 @@ class Presence(Struct, frozen=True):
     """The number of all members. `members` may be a part of them."""
 
     members: list[Member]
+    """The members, or a part of them."""
 
 
 class History(Struct, frozen=True):
@@ -79,6 +81,7 @@ class History(Struct, frozen=True):
     """The newest position of the channel, not that of the last message here."""
 
     messages: list[Message]
+    """The messages of this page."""
 
     previous: str = ""
     """The epoch before, where the page goes beyond what Redis keeps of an archived channel, and there is one."""
@@ -101,8 +104,13 @@ class Session(Struct, frozen=True, kw_only=True):
     """`connected`, or `detached`: the client is away, and may come back."""
 
     connected_at: float
+    """When the session began."""
+
     last_seen: float
+    """When the client was last seen."""
+
     channels: frozenset[str]
+    """The channels that the session is in."""
 
 
 class Sessions(Struct, frozen=True):
@@ -112,3 +120,4 @@ class Sessions(Struct, frozen=True):
     """The number of all sessions, of which this page has a part."""
 
     sessions: list[Session]
+    """The sessions of this page."""

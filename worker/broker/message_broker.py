@@ -64,17 +64,38 @@ class BrokerHealth:
 class BrokerStatistics:
     """Counts of a broker. Counters start at 0."""
 
-    channels: int = 0  # subscribed now
+    channels: int = 0
+    """Channels that are subscribed now."""
+
     published: int = 0
-    heard: int = 0  # received
-    duplicates: int = 0  # received again, and not delivered again
-    reconnects: int = 0  # of the listening connection, the first connection included
-    spooled: int = 0  # waiting for Redis now
+    """Messages published to other workers."""
+
+    heard: int = 0
+    """Messages received."""
+
+    duplicates: int = 0
+    """Messages received again, and not delivered again."""
+
+    reconnects: int = 0
+    """Listening connections made to Redis, the first included."""
+
+    spooled: int = 0
+    """Messages that wait for Redis now."""
+
     spool_bytes: int = 0
-    dropped: int = 0  # could never be sent, rejected ones included
-    refused: int = 0  # rejected by Redis
+    """Bytes of the messages that wait for Redis now."""
+
+    dropped: int = 0
+    """Messages that could never be sent, rejected ones included."""
+
+    refused: int = 0
+    """Messages that Redis rejected."""
+
     breaker_opened: int = 0
-    hearing_failures: int = 0  # probes that were not received
+    """Times that the circuit breaker opened."""
+
+    hearing_failures: int = 0
+    """Probes to its own channel that were not received."""
 
 
 class BrokerListener(Protocol):

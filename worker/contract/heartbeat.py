@@ -26,18 +26,35 @@ class Heartbeat:
     worker_id: str
     node_id: str
     slot: int
+    """The number of the worker on its node. 0 for a worker that wsd has not started."""
+
     pid: int
-    beat: int  # one higher in each heartbeat; a supervisor sees by it that the worker lives, whatever the clocks say
-    uptime: float  # seconds on the worker's monotonic clock, for rates
+    """The process id of the worker."""
+
+    beat: int
+    """One higher in each heartbeat. A supervisor sees by it that the worker lives, whatever the clocks say."""
+
+    uptime: float
+    """Seconds since the worker started, on its monotonic clock."""
+
     state: WorkerState
+    """The phase of the worker's life. Only a ready worker gets new connections."""
+
     connections: int
     messages_in: int
     messages_out: int
     loop_lag: float  # seconds, the worst since the last beat
-    rss: int  # bytes
-    redis: bool  # the worker can send to Redis, and receives messages of other workers through it
-    deaf: bool = False  # it can send to Redis, and does not receive what it sends, even on new connections
-    refused: int = 0  # messages that Redis has rejected
+    rss: int
+    """The memory of the process, in bytes."""
+
+    redis: bool
+    """Whether the worker can send to Redis, and receives messages of other workers through it."""
+
+    deaf: bool = False
+    """Whether it can send to Redis and does not receive what it sends, even on new connections."""
+
+    refused: int = 0
+    """Messages that Redis has rejected."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"))

@@ -1,5 +1,6 @@
 """The HTTP API of a worker beside its application: what is answered where, health, statistics and metrics."""
 
+import asyncio
 import ipaddress
 
 from starlette.requests import Request
@@ -87,14 +88,14 @@ async def openapi(worker: Worker, request: Request) -> Response:
     """Answer with the description of the HTTP API (OpenAPI 3.1)."""
     from wsd.worker.endpoints.openapi import description  # noqa: PLC0415 - takes memory, and few ask for it
 
-    return Response(description(ROUTES), media_type="application/json")
+    return Response(await asyncio.to_thread(description, ROUTES), media_type="application/json")
 
 
 async def asyncapi(worker: Worker, request: Request) -> Response:
     """Answer with the description of the hub's protocol over WebSocket (AsyncAPI 3.0)."""
     from wsd.worker.endpoints.asyncapi import description  # noqa: PLC0415 - takes memory, and few ask for it
 
-    return Response(description(), media_type="application/json")
+    return Response(await asyncio.to_thread(description), media_type="application/json")
 
 
 def _may_not_look(worker: Worker, request: Request) -> str | None:

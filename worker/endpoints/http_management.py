@@ -43,7 +43,11 @@ class Disconnect(Struct, frozen=True, forbid_unknown_fields=True):
     """The request to end the sessions of a user, or one session, and to close their connections."""
 
     user_id: str = ""
+    """The user whose sessions end."""
+
     session_id: str = ""
+    """The one session that ends, in place of those of a user."""
+
     code: int = CloseCode.SESSION_ENDED
     reason: str = SESSION_ENDED_REASON
 

@@ -26,11 +26,20 @@ class Outgoing(Struct, forbid_unknown_fields=True):
 
     data: Raw
     channel: str = ""
+    """The channel that the message is for."""
+
     channels: list[str] = []
+    """Several channels, each of which gets the message."""
+
     user_id: str = ""
+    """The user whose connections get the message."""
+
     broadcast: bool = False
+    """Whether all clients get the message."""
+
     idempotency_key: wire.IdempotencyKey | None = None
-    exclude: Annotated[str, Meta(max_length=128)] = ""  # the id of a session whose connection does not get it
+    exclude: Annotated[str, Meta(max_length=128)] = ""
+    """The id of a session whose connection does not get the message."""
 
     @property
     def labels(self) -> list[str]:

@@ -40,12 +40,14 @@ class Subscribed(Event, frozen=True, kw_only=True, tag="subscribed"):
     """A session has become a member of a channel."""
 
     channel: str
+    """The channel that the session has entered."""
 
 
 class Unsubscribed(Event, frozen=True, kw_only=True, tag="unsubscribed"):
     """A session has left a channel, and goes on."""
 
     channel: str
+    """The channel that the session has left."""
 
 
 class ClientMessage(Struct, frozen=True, kw_only=True):

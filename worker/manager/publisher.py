@@ -49,13 +49,18 @@ def parse_unnumbered(payload: bytes) -> tuple[str, int, bytes]:
 class Published(Struct, frozen=True):
     """The result of publishing a message.
 
-    `everywhere` is False if Redis is away. The message has then reached the members on this worker (with
+    While Redis is away, `everywhere` is False. The message has then reached the members on this worker (with
     `redis.stand_in`: on this node), and reaches the others once Redis is back.
     """
 
     everywhere: bool
-    position: Position | None = None  # of the message in the channel's history; None if it is not stored (yet)
-    kept: bool = False  # whether the channel has a history
+    """Whether the message is on its way to all workers. False while Redis is away."""
+
+    position: Position | None = None
+    """The position of the message in the history of the channel. None if it is not stored, or not yet."""
+
+    kept: bool = False
+    """Whether the channel has a history."""
 
 
 class Publisher:

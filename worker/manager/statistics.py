@@ -19,42 +19,73 @@ class Counted(Struct, frozen=True):
     """A user or a channel, and the number of its connections."""
 
     name: str
+    """The id of the user, or the name of the channel."""
+
     connections: int
 
 
 class WorkerStatistics(Struct, frozen=True, kw_only=True):
-    """The statistics of one worker. Counters start at 0.
-
-    `users` and `channels` are numbers; `top_users` and `top_channels` name the largest of them.
-    """
+    """The statistics of one worker. Counters start at 0 with the process."""
 
     worker_id: str
     node_id: str
     mode: str
+    """How far messages reach."""
+
     connections: int
     messages_in: int
     messages_out: int
     users: int
+    """The number of users with a connection."""
+
     channels: int
-    closes: dict[str, int]  # by reason
-    refusals: dict[str, int]  # of handshakes and messages, by reason
-    repaired: int  # messages that this worker missed, and read from a history
-    losses: dict[str, int]  # of messages, by reason; members were told of each
+    """The number of channels with a member."""
+
+    closes: dict[str, int]
+    """Connections that ended, by reason."""
+
+    refusals: dict[str, int]
+    """Handshakes and messages that were refused, by reason."""
+
+    repaired: int
+    """Messages that this worker missed, and read from a history."""
+
+    losses: dict[str, int]
+    """Losses of messages, by reason. Members were told of each."""
+
     broker: BrokerStatistics
+    """What the worker's broker has done."""
+
     top_users: list[Counted] = []
+    """The users with most connections."""
+
     top_channels: list[Counted] = []
+    """The channels with most members."""
 
 
 class ClusterStatistics(Struct, frozen=True, kw_only=True):
-    """The sums over all workers. `complete` is False when some did not answer in time."""
+    """The sums over all workers."""
 
     complete: bool
+    """Whether all workers answered in time."""
+
     connections: int
+    """Connections of all workers."""
+
     messages_in: int
+    """Messages from clients to all workers."""
+
     messages_out: int
+    """Messages from all workers to clients."""
+
     workers: list[WorkerStatistics]
-    users: list[Counted]  # a page of the largest
+    """The statistics of each worker."""
+
+    users: list[Counted]
+    """A page of the users with most connections."""
+
     channels: list[Counted]
+    """A page of the channels with most members."""
 
 
 class AskStatistics(Struct, frozen=True, tag="ask_statistics"):

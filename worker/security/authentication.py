@@ -23,19 +23,22 @@ LONGEST_SECONDS = 10 * 365 * 86_400.0
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """The identity of a client, as an `authenticate` function returns it.
-
-    `user_id` may be given as a number, such as a primary key, and is a text from then on. `username` is the name that
-    others see; by default it is the user id. `claims`: those of its token. At `expires_at` (seconds since the epoch)
-    the connection is closed with 4401; 0 means never. `authenticated` is False for a client that chose its own name,
-    and for one that an `authenticate` function admits as a guest.
-    """
+    """The identity of a client, as an `authenticate` function returns it."""
 
     user_id: str
+    """The id of the user. A number, such as a primary key, may be given, and is a text from then on."""
+
     username: str = ""
+    """The name that others see. By default it is the user id."""
+
     claims: dict[str, Any] = {}
+    """The claims of the client's token."""
+
     expires_at: float = 0.0
+    """When the connection is closed with 4401, in seconds since the epoch. 0 means never."""
+
     authenticated: bool = True
+    """False for a client that chose its own name, and for one that a function admits as a guest."""
 
     def __post_init__(self) -> None:
         given: object = self.user_id  # the application may not be type-checked

@@ -74,16 +74,26 @@ class Sender(Struct, frozen=True, omit_defaults=True):
     user_id: str
     username: str
     worker_id: str
+    """The worker that the client is connected to."""
 
 
 class ChannelState(Struct, omit_defaults=True):
     """The position of a client in a channel. There is none without a history, or while Redis is unavailable."""
 
     offset: int | None = None
+    """The position of the client: its offset. Absent without a history, and while Redis is away."""
+
     epoch: str | None = None
-    recovered: bool | None = None  # whether everything that it missed follows; None if it did not ask
-    count: int | None = None  # how many messages follow
-    reason: str | None = None  # why not everything follows
+    """The epoch of the position."""
+
+    recovered: bool | None = None
+    """Whether everything that the client missed follows. Absent if the client did not ask for it."""
+
+    count: int | None = None
+    """How many messages follow."""
+
+    reason: str | None = None
+    """Why not everything follows."""
 
     @property
     def position(self) -> Position | None:
@@ -94,17 +104,23 @@ class Limits(Struct, frozen=True, kw_only=True):
     """The limits for what one client sends, so that it can stay below them. 0 means no limit."""
 
     messages_per_second: float
-    message_burst: float  # messages
+    """Messages that the client may send each second, on average."""
+
+    message_burst: float
+    """Messages that it may send at once."""
+
     bytes_per_second: float
-    byte_burst: float  # bytes
+    """Bytes that it may send each second, on average."""
+
+    byte_burst: float
+    """Bytes that it may send at once."""
+
     max_message_bytes: int
+    """The length of its longest message, in bytes. A longer one closes the connection with 1009."""
 
 
 class Welcome(Struct, frozen=True, kw_only=True, tag="welcome", omit_defaults=True):
-    """The first message of the server. `refused`: channels that the client may not be in any more, and why.
-
-    `token_expires_in`: the seconds for which the token is valid. Absent if it does not expire, or there is none.
-    """
+    """The first message of the server."""
 
     session_id: str
     user_id: str
@@ -112,11 +128,22 @@ class Welcome(Struct, frozen=True, kw_only=True, tag="welcome", omit_defaults=Tr
     worker_id: str
     node_id: str
     resumed: bool
+    """Whether the client goes on with an earlier session."""
+
     resume_token: str
+    """The secret with which the client comes back to its session."""
+
     channels: dict[str, ChannelState]
+    """The channels that the client is in, and its position in each."""
+
     limits: Limits
+    """What the client may send."""
+
     refused: dict[str, LeaveReason] = {}
+    """Channels that the client may not be in any more, and why."""
+
     token_expires_in: float | None = None
+    """For how many seconds the token is valid. Absent if it does not expire, or there is none."""
 
 
 class Subscribed(ChannelState, frozen=False, kw_only=True, tag="subscribed", omit_defaults=True):
@@ -130,6 +157,7 @@ class Unsubscribed(Struct, frozen=True, tag="unsubscribed"):
 
     channel: str
     reason: LeaveReason
+    """Why the client is no longer in the channel."""
 
 
 class PositionNotice(Struct, frozen=True, tag="position"):
@@ -145,6 +173,8 @@ class Gap(Struct, frozen=True, tag="gap"):
 
     channel: str
     reason: str
+    """Why the messages are missed: `slow_reader`, or why they are not in the history."""
+
     offset: int
     epoch: str
 
@@ -157,9 +187,14 @@ class Message(Struct, frozen=True, kw_only=True, tag="message", omit_defaults=Tr
     """
 
     channel: str = ""
+    """The name of the channel: "broadcast" for a message to all clients, "direct" for one to the user."""
+
     data: Any
     sender: Sender | None = None
-    uid: str = ""  # two messages of a channel with one uid are the same message; the last field, as `attempt_of` needs
+    """The client that published the message. Absent if the server sent it."""
+
+    uid: str = ""  # the last field, as `attempt_of` needs
+    """Two messages of a channel with one uid are the same message."""
 
 
 class Member(Struct, frozen=True):
@@ -172,60 +207,83 @@ class Member(Struct, frozen=True):
 
 
 class Members(Struct, frozen=True, tag="presence", omit_defaults=True):
-    """The answer to Presence. `count` counts all members, `members` may be a part of them."""
+    """The answer to Presence."""
 
     channel: str
     count: int
+    """The number of all members."""
+
     members: list[Member]
+    """The members, or a part of them."""
+
     id: RequestId = None
 
 
 class PresenceChanged(Struct, frozen=True, tag="presence_changed"):
-    """The members that joined and left a channel. The counts count all of them, the lists may be a part."""
+    """The members that joined and left a channel."""
 
     channel: str
     joined: list[Member]
+    """Members that joined, or a part of them."""
+
     left: list[Member]
+    """Members that left, or a part of them."""
+
     joined_count: int
+    """The number of all that joined."""
+
     left_count: int
+    """The number of all that left."""
 
 
 class Ack(Struct, frozen=True, tag="ack", omit_defaults=True):
-    """The answer to a request that was carried out. `durable` is absent if nothing is kept in a history.
-
-    `token_expires_in`: for how many seconds a new token is valid. Absent if it does not expire.
-    """
+    """The answer to a request that was carried out."""
 
     id: RequestId
     offset: int | None = None
+    """The offset of the message in its channel. Absent without a history, and while Redis is away."""
+
     epoch: str | None = None
     durable: bool | None = None
+    """Whether Redis has stored the message. Absent without a history."""
+
     token_expires_in: float | None = None
+    """For how many seconds a new token is valid. Absent if it does not expire."""
 
 
 class HistoryPage(Struct, frozen=True, tag="history", omit_defaults=True):
-    """The answer to History. `offset` and `epoch` are the newest position, not that of the last message here.
-
-    Of an archived channel, `previous` is the epoch before, where the answer goes beyond what Redis keeps.
-    `incomplete` says that messages may be missing, since the archive does not answer or has not written them yet.
-    """
+    """The answer to History."""
 
     channel: str
     offset: int
+    """The offset of the newest message of the channel, not of the last message here."""
+
     epoch: str
+    """The epoch of the messages."""
+
     messages: list[Raw]
+    """The messages, as members of the channel got them."""
+
     previous: str = ""
+    """The epoch before, where the answer goes beyond what Redis keeps of an archived channel, and there is one."""
+
     incomplete: bool = False
+    """Whether messages may be missing, since the archive does not answer or has not written them yet."""
+
     id: RequestId = None
 
 
 class Receipt(Struct, frozen=True, tag="delivered", omit_defaults=True):
-    """The answer to Delivered. `offset` is the last that the user has read."""
+    """The answer to Delivered."""
 
     channel: str
     user_id: str
     delivered: bool
+    """Whether the user has read everything up to the position."""
+
     offset: int
+    """The offset of the last message that the user has read."""
+
     id: RequestId = None
 
 
@@ -240,6 +298,8 @@ class Error(Struct, frozen=True, tag="error", omit_defaults=True):
 
     code: str
     message: str
+    """What is wrong, for people."""
+
     id: RequestId = None
 
 
@@ -247,13 +307,14 @@ IdempotencyKey = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
 class Resume(Struct, frozen=True, tag="resume"):
-    """The first message of a client that connected with `?resume=1`: its resume token, and what it has seen by channel.
-
-    A client that connected with `?session=` has shown its token there.
-    """
+    """The first message of a client that connected with `?resume=1`."""
 
     token: Annotated[str, Meta(max_length=256)] = ""
+    """The resume token. A client that connected with `?session=` has shown it there."""
+
     since: dict[str, Position] = {}
+    """The position that the client has reached, by channel."""
+
     id: RequestId = None
 
 
@@ -266,16 +327,18 @@ class Broadcast(Struct, frozen=True, tag="broadcast"):
 
 
 class Subscribe(Struct, frozen=True, tag="subscribe"):
-    """Asks for the messages of a channel: from now on, from `since` on, or from the newest `last` on.
-
-    `token`: a subscription token for the channel, or "".
-    """
+    """Asks for the messages of a channel: from now on, from `since` on, or from the newest `last` on."""
 
     channel: str
     id: RequestId = None
     since: Position | None = None
+    """The position after which the client is sent the messages. It excludes `last`."""
+
     last: Annotated[int, Meta(ge=1, le=MAX_NEWEST)] | None = None
+    """How many of the newest messages the client is sent first."""
+
     token: Annotated[str, Meta(max_length=MAX_TOKEN_LENGTH)] = ""
+    """A subscription token for the channel."""
 
     def __post_init__(self) -> None:
         """Check that the client asks for one kind of earlier messages.
@@ -306,6 +369,8 @@ class Direct(Struct, frozen=True, tag="direct"):
     """A message to all connections of one user."""
 
     user_id: str
+    """The user whose connections get the message."""
+
     data: Raw
     id: RequestId = None
     idempotency_key: IdempotencyKey | None = None
@@ -319,18 +384,21 @@ class Presence(Struct, frozen=True, tag="presence"):
 
 
 class History(Struct, frozen=True, tag="history"):
-    """Asks for messages of a channel after `since`, or with `reverse` for those before it, newest first.
-
-    With `reverse`, a `since` of 0 begins with the newest message.
-
-    `epoch` names an earlier epoch of an archived channel.
-    """
+    """Asks for messages of a channel after `since`, or with `reverse` for those before it."""
 
     channel: str
     epoch: Epoch = ""
+    """An earlier epoch of an archived channel, the `previous` of another answer. By default the present one."""
+
     since: Offset = 0
+    """The offset after which the messages begin, or before which with `reverse`. 0 is the beginning, or the end."""
+
     limit: Annotated[int, Meta(ge=1, le=MAX_HISTORY_PAGE)] = 100
+    """How many messages at most."""
+
     reverse: bool = False
+    """Whether the newest message comes first."""
+
     id: RequestId = None
 
 
@@ -348,14 +416,17 @@ class Refresh(Struct, frozen=True, tag="refresh"):
     """Shows another token of the same user, in place of the one that the client has connected with."""
 
     token: Annotated[str, Meta(pattern=r"\A[!-+\--~]+\Z")]  # visible ASCII without a comma, as in a handshake
+    """The new token."""
+
     id: RequestId = None
 
 
 class Ping(Struct, frozen=True, tag="ping"):
-    """Asks for a Pong. `positions` says what the client has read, in channels with receipts."""
+    """Asks for a Pong, and says what the client has read in channels with receipts."""
 
     id: RequestId = None
     positions: dict[str, Position] = {}
+    """What the client has read, by channel."""
 
 
 Request = (

@@ -31,7 +31,10 @@ class Position(Struct, frozen=True, gc=False):  # constructing one checks nothin
     """
 
     offset: Offset
+    """The number of a message in its channel. 0 is the place before the first."""
+
     epoch: Epoch
+    """The run of offsets, which begins anew when the history is lost."""
 
     @classmethod
     def parse(cls, text: str | bytes) -> "Position":
