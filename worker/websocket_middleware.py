@@ -52,9 +52,10 @@ class WebSocketMiddleware:
         *,
         worker: Worker | None = None,
     ) -> None:
-        """`env`: the settings, by default from the environment of the process. `headers`: those of HEADERS to add.
-        `authenticate`: returns the identity of a client from its scope, or None to refuse it; replaces the
-        authentication of the settings. `worker`: the one to serve, where several workers share an event loop.
+        """`app`: the application. `env`: the settings, by default from the environment of the process. `headers`: those
+        of HEADERS to add. `authenticate`: returns the identity of a client from its scope, or None to refuse it;
+        replaces the authentication of the settings. `worker`: the one to serve, where several workers share an event
+        loop.
 
         Raises ValueError for a wrong value in the environment, such as REDIS_URL.
         """

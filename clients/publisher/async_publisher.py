@@ -36,6 +36,7 @@ class AsyncPublisher:
 
         `url`: by default that in WSD_URL, or else http://127.0.0.1:8000. `api_key`: by default that in WSD_API_KEY.
         `timeout` in seconds, for each step of one attempt. `retry_for` in seconds; 0 sends a request once.
+        `ssl`: how an https URL is verified; by default by the certificates of the system.
 
         Raises ValueError for a URL or a key that cannot be used, and if `timeout` and `retry_for` together exceed the
         two minutes for which the cluster remembers idempotency keys.
@@ -74,20 +75,20 @@ class AsyncPublisher:
         return await self.publish_many(calls.to_channels(channel, data, idempotency_key, exclude))
 
     async def broadcast(self, data: Any, *, idempotency_key: str = "", exclude: str = "") -> PublishResult:
-        """Publish a message to all clients."""
+        """Publish a message to all clients. `idempotency_key` and `exclude` are as for `publish`."""
         return (await self.publish_many([calls.message(data, idempotency_key, exclude, broadcast=True)]))[0]
 
     async def send_to_user(
         self, user_id: str | int, data: Any, *, idempotency_key: str = "", exclude: str = ""
     ) -> PublishResult:
-        """Publish a message to all connections of a user."""
+        """Publish a message to all connections of a user. `idempotency_key` and `exclude` are as for `publish`."""
         return (await self.publish_many([calls.message(data, idempotency_key, exclude, user_id=str(user_id))]))[0]
 
     async def publish_many(self, messages: Iterable[OutgoingMessage]) -> list[PublishResult]:
         """Publish messages in their order, and return a result for each message and channel.
 
-        They are sent in as many requests as they need. If one cannot be published, the error has the results of those
-        that were.
+        `messages`: dicts as OutgoingMessage describes them. They are sent in as many requests as they need. If one
+        cannot be published, the error has the results of those that were.
         """
         done: list[PublishResult] = []
         for call in calls.publish(messages):

@@ -71,12 +71,18 @@ class WsdClient:
     ) -> None:
         """Create a client. It begins to connect in `async with`, or with `start`.
 
+        `url`: that of the hub, which begins with ws:// or wss://. `user_id`, `username`: who the client is, where the
+        hub does not authenticate its clients.
         `token`: a JSON Web Token, or a function that returns one, which is called before each connection. With a fixed
         token, the client ends when the token has expired. A function is also called before the hub's connection ends
         with its token, so that the connection goes on with the next one.
-        `request_timeout`, `ping_interval`: in seconds. `max_waiting`, `max_waiting_bytes`: calls without an answer.
-        `on_state` is told each new state, also while a function for messages waits. `on_left` is told when the hub
-        takes the client out of a channel, or does not let it in again. `query` is added to the URL.
+        `request_timeout`, `ping_interval`: in seconds. `max_waiting`, `max_waiting_bytes`: how many calls may wait for
+        an answer, and how many bytes. `max_inbox`: how many messages may wait for the application.
+        `on_state`: told each new state, also while a function for messages waits. `on_left`: told when the hub takes
+        the client out of a channel, or does not let it in again. `on_error`: gets what these functions raise.
+        `query`: added to the URL.
+        `additional_headers`: headers of the handshake. `ssl`: how a wss:// URL is verified; by default by the
+        certificates of the system.
         `proxy`: by default, the one that the environment names (`https_proxy`, `no_proxy` and so on). None for none.
 
         Raises ValueError for a URL, a token or a number that cannot be used.
@@ -180,10 +186,11 @@ class WsdClient:
     ) -> records.Subscribed:
         """Join a channel, and stay in it over all connections. Return the position at which the client is in it.
 
-        `last`: how many of the newest messages come first. The functions get messages, gaps and changes of presence.
-        They replace those of an earlier call for the channel. `token`: a subscription token, or a function that returns
-        one, which is called before each subscription: now, before the token ends, when the hub says that it has ended,
-        and after a reconnect without the channel. Without it, that of an earlier call for the channel counts.
+        `last`: how many of the newest messages come first. `handler`, `on_gap`, `on_presence`: functions that get the
+        messages, the gaps and the changes of presence. They replace those of an earlier call for the channel. `token`:
+        a subscription token, or a function that returns one, which is called before each subscription: now, before the
+        token ends, when the hub says that it has ended, and after a reconnect without the channel. Without it, that of
+        an earlier call for the channel counts.
 
         Raises RequestError.
         """
@@ -278,7 +285,7 @@ class WsdClient:
     async def delivered(
         self, channel: str, user_id: str, position: Position | records.Ack, *, timeout: float | None = None
     ) -> records.Delivered:
-        """Return whether a user has read a channel with `receipts` up to a position. Raises RequestError."""
+        """Return whether a user has read a channel with `receipts` up to a `position`. Raises RequestError."""
         fields = {"channel": channel, "user_id": user_id, "offset": position.offset, "epoch": position.epoch}
         return records.delivered(await self._ask("delivered", fields, timeout))
 

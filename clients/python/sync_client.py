@@ -70,7 +70,7 @@ class SyncWsdClient:
         on_error: Callable[[Exception], object] | None = None,
         **options: Unpack[Options],
     ) -> None:
-        """Create a client, with the options of WsdClient. It begins to connect in `with`, or with `start`.
+        """Create a client, with `url` and `options` as for WsdClient. It begins to connect in `with`, or with `start`.
 
         Raises ValueError for a URL or a token that cannot be used.
         """
@@ -153,7 +153,7 @@ class SyncWsdClient:
         token: Token | None = None,
         timeout: float | None = None,
     ) -> records.Subscribed:
-        """Join a channel, and stay in it over all connections. See WsdClient.subscribe. Raises RequestError.
+        """Join a channel, and stay in it over all connections. See `WsdClient.subscribe`. Raises RequestError.
 
         A function for tokens is called in a thread of its own, and may block.
         """
@@ -194,7 +194,7 @@ class SyncWsdClient:
     # Requests
 
     def publish(self, channel: str, data: object, *, timeout: float | None = None) -> records.Ack:
-        """Publish a message. Return once it is stored. See WsdClient.publish. Raises RequestError."""
+        """Publish a message. Return once it is stored. See `WsdClient.publish`. Raises RequestError."""
         return self._wait(self._client.publish(channel, data, timeout=timeout))
 
     def broadcast(self, data: object, *, timeout: float | None = None) -> records.Ack:
@@ -231,7 +231,7 @@ class SyncWsdClient:
     def delivered(
         self, channel: str, user_id: str, position: Position | records.Ack, *, timeout: float | None = None
     ) -> records.Delivered:
-        """Return whether a user has read a channel with `receipts` up to a position. Raises RequestError."""
+        """Return whether a user has read a channel with `receipts` up to a `position`. Raises RequestError."""
         return self._wait(self._client.delivered(channel, user_id, position, timeout=timeout))
 
     # Messages

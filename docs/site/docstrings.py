@@ -1,17 +1,21 @@
 """An extension of griffe: show the docstrings of wsd as pages need them.
 
-Docstrings of wsd are prose. Three things in them are shown in another way:
+Docstrings of wsd are prose. These things in them are shown in another way:
 
 * Sentences that begin with the names of parameters ("`limit`: how many at most.") become the items of a list.
 * Names of wsd, such as `Cluster.publish` and the errors, become links.
 * The attributes of a record become a table in the description of its class.
+* Indented lines are code in Python.
 """
 
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import griffe
+
+from wsd.worker.endpoints.field_meanings import SHARED
 
 PACKAGES = ("wsd", "wsd.publisher", "wsd.client", "wsd.testing")
 """The packages whose names have a description in the site. A name in several of them is that of the last one."""
@@ -54,11 +58,11 @@ def _objects(owner: griffe.Object) -> Iterator[griffe.Object]:
 
 
 def rewritten(docstring: str, linked: Callable[[re.Match[str]], str]) -> str:
-    """Return a docstring with lists of parameters, and with links in the place of names."""
-    parts = [
-        text if text.startswith("    ") else _NAME.sub(linked, with_list(text)) for text in docstring.split("\n\n")
-    ]
-    return "\n\n".join(parts)
+    """Return a docstring with blocks of code, lists of parameters, and links in the place of names."""
+    return "\n\n".join(
+        f"```python\n{textwrap.dedent(text)}\n```" if text.startswith("    ") else _NAME.sub(linked, with_list(text))
+        for text in docstring.split("\n\n")
+    )
 
 
 def with_list(paragraph: str) -> str:
@@ -121,8 +125,14 @@ def attributes(record: griffe.Object) -> str:
 
 
 def _type(member: Any) -> str:
-    return str(member.annotation).replace("|", "or")
+    """Return the type of an attribute, without limits and in words that a table can hold."""
+    shown = str(member.annotation)
+    for name, plain in {"Offset": "int", "Epoch": "str", "|": "or"}.items():
+        shown = shown.replace(name, plain)
+    return shown
 
 
 def _meaning(member: Any) -> str:
-    return " ".join(member.docstring.value.split()) if member.docstring is not None else ""
+    if member.docstring is None:
+        return SHARED.get(member.name, "")
+    return " ".join(member.docstring.value.split())

@@ -53,6 +53,8 @@ class AsyncTestCluster:
     ) -> None:
         """`app`: an ASGI application, or its name as "module:attribute". Without one, the workers serve the hub.
 
+        `workers`: how many there are, 1 or more.
+
         `settings`: by their names in wsd.toml, such as `{"security.jwt_secret": "..."}`; `channels` is a dict of
         options by pattern.
 
@@ -77,7 +79,7 @@ class AsyncTestCluster:
         return [f"http://127.0.0.1:{member.port}" for member in self._members]
 
     def url(self, path: str = "/", *, worker: int | None = None) -> str:
-        """Return the URL of a path at a worker: the first is 0. By default each call names the next worker."""
+        """Return the URL of a `path` at a `worker`: the first is 0. By default each call names the next worker."""
         if worker is None:
             worker = self._next
             self._next = (worker + 1) % self._size
@@ -86,7 +88,7 @@ class AsyncTestCluster:
     def client(
         self, user_id: str = "", username: str = "", *, path: str = "/ws", worker: int | None = None, **options: Any
     ) -> WsdClient:
-        """Return a client of the hub at `path`, with the options of `WsdClient`. It begins to connect in `async with`.
+        """Return a client of the hub at `path`, with `options` of `WsdClient`. It begins to connect in `async with`.
 
         `worker`: the first is 0. By default each call takes the next worker, so that two clients are on two workers.
         """
@@ -114,7 +116,7 @@ class AsyncTestCluster:
             await self._lifespan
 
     async def restart(self, worker: int) -> None:
-        """Replace a worker, as a deploy does: its clients are told to come back (1012), and find a new one there.
+        """Replace a `worker`, as a deploy does: its clients are told to come back (1012), and find a new one there.
 
         What the workers share stays: sessions, histories, and the clients of the other workers.
         """
@@ -177,7 +179,7 @@ class TestCluster:
     def __init__(
         self, app: ASGIApp | str | None = None, *, workers: int = 2, settings: Mapping[str, Any] | None = None
     ) -> None:
-        """Take the arguments of AsyncTestCluster. Raises what that raises."""
+        """Take the arguments of AsyncTestCluster: `app`, `workers` and `settings`. Raises what that raises."""
         self._cluster = AsyncTestCluster(app, workers=workers, settings=settings)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="test cluster", daemon=True)
@@ -188,7 +190,7 @@ class TestCluster:
         return self._cluster.urls
 
     def url(self, path: str = "/", *, worker: int | None = None) -> str:
-        """Return the URL of a path at a worker: the first is 0. By default each call names the next worker."""
+        """Return the URL of a `path` at a `worker`: the first is 0. By default each call names the next worker."""
         return self._cluster.url(path, worker=worker)
 
     def client(
@@ -200,7 +202,7 @@ class TestCluster:
         worker: int | None = None,
         **options: Unpack[Options],
     ) -> SyncWsdClient:
-        """Return a client of the hub at `path`, with the options of `SyncWsdClient`. It begins to connect in `with`.
+        """Return a client of the hub at `path`, with `options` of `SyncWsdClient`. It begins to connect in `with`.
 
         `worker`: the first is 0. By default each call takes the next worker, so that two clients are on two workers.
         """
@@ -209,7 +211,7 @@ class TestCluster:
         return SyncWsdClient(url, user_id, username, **options)
 
     def restart(self, worker: int) -> None:
-        """Replace a worker, as `AsyncTestCluster.restart` does."""
+        """Replace a `worker`, as `AsyncTestCluster.restart` does."""
         self._run(self._cluster.restart(worker))
 
     def __enter__(self) -> Self:

@@ -44,9 +44,11 @@ class Client(AsyncIterator[str | bytes]):
         socket: Socket,
     ) -> None:
         self.websocket = websocket
+        """The WebSocket of Starlette, which may be used as ever."""
         self.connection = connection
         """The client, for the methods of the manager (`get_websocket_manager`)."""
         self.identity = identity
+        """Who the client is."""
         self.resume_token = welcome.resume_token
         """The secret with which the client continues its session: `serve(..., resume=token)`."""
         self._worker = worker
@@ -55,10 +57,12 @@ class Client(AsyncIterator[str | bytes]):
 
     @property
     def user_id(self) -> str:
+        """The id of the user."""
         return self.identity.user_id
 
     @property
     def username(self) -> str:
+        """The name of the user for people."""
         return self.identity.username
 
     @property

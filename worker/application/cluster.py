@@ -37,7 +37,8 @@ class Cluster(Operations):
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:
         """Run the worker for as long as the block runs, unless it runs already: `FastAPI(lifespan=cluster.lifespan)`.
 
-        An application with a lifespan of its own has `async with cluster.lifespan(app):` around its `yield`.
+        An application with a lifespan of its own has `async with cluster.lifespan(app):` around its `yield`. `app` is
+        the application that a server passes, and changes nothing.
 
         Raises ValueError for a wrong value in the environment, such as REDIS_URL.
         """
@@ -76,7 +77,7 @@ class Cluster(Operations):
     # Hooks
 
     def on_connect(self, function: F) -> F:
-        """Have a function called with a Connected when a session has begun.
+        """Have `function` called with a Connected when a session has begun.
 
         `@cluster.on_connect` stands above the function, plain or async, in a module that is loaded before the worker
         starts. A process has one function for each hook. For each event, the function is called on one worker of the
@@ -88,22 +89,22 @@ class Cluster(Operations):
         return function
 
     def on_disconnect(self, function: F) -> F:
-        """Have a function called with a Disconnected when a session is over for good. See `on_connect`."""
+        """Have `function` called with a Disconnected when a session is over for good. See `on_connect`."""
         register("on_disconnect", function)
         return function
 
     def on_subscribe(self, function: F) -> F:
-        """Have a function called with a Subscribed when a session has entered a channel. See `on_connect`."""
+        """Have `function` called with a Subscribed when a session has entered a channel. See `on_connect`."""
         register("on_subscribe", function)
         return function
 
     def on_unsubscribe(self, function: F) -> F:
-        """Have a function called with an Unsubscribed when a session has left a channel. See `on_connect`."""
+        """Have `function` called with an Unsubscribed when a session has left a channel. See `on_connect`."""
         register("on_unsubscribe", function)
         return function
 
     def on_message(self, function: F) -> F:
-        """Have a function called with a ClientMessage before a message of a client of the hub is published.
+        """Have `function` called with a ClientMessage before a message of a client of the hub is published.
 
         It returns None to let the message pass as it is, or `message.with_data(...)` to change what is published. It
         raises MessageRefusedError to refuse the message. It is called on the worker of the client. See `on_connect`.

@@ -45,12 +45,15 @@ _decoder = msgspec.json.Decoder(_Published | wire.Gap | wire.PresenceChanged | N
 
 
 def data_format(record: Record) -> str | bytes | None:
-    """Return the data alone: a text as it is, anything else as JSON. Nothing else is sent. This is the default."""
+    """Return the data of a Message alone: a text as it is, anything else as JSON. This is the default format.
+
+    Of any other `record`, nothing is sent.
+    """
     return text_of(record.data) if isinstance(record, Message) else None
 
 
 def hub_format(record: Record) -> str | bytes | None:
-    """Return what a client of the hub is sent, see docs/protocol.md."""
+    """Return what a client of the hub is sent of a `record`, see docs/protocol.md."""
     match record:
         case Message(channel=channel, data=data, sender=sender, position=at, uid=uid):
             place = {} if at is None else {"offset": at.offset, "epoch": at.epoch}

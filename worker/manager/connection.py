@@ -100,7 +100,8 @@ class Connection:
         """`on_collected` is called when this object is garbage collected, on whatever thread that happens."""
         self.outbox = outbox
         self._identity = identity
-        self.resumed = resumed  # whether it continues the session of an earlier connection
+        self.resumed = resumed
+        """Whether the client continues the session of an earlier connection."""
         self.bucket = limits.bucket()  # messages that the client may send
         self.byte_bucket = limits.byte_bucket()
         self.refused_in_a_row = 0  # messages above one of the rates
@@ -125,18 +126,22 @@ class Connection:
 
     @property
     def session_id(self) -> str:
+        """The id of the session. It stays the same when the client comes back."""
         return self.outbox.session_id
 
     @property
     def user_id(self) -> str:
+        """The id of the user."""
         return self.outbox.user_id
 
     @property
     def username(self) -> str:
+        """The name of the user for people."""
         return self.outbox.username
 
     @property
     def channels(self) -> set[str]:
+        """The channels that the connection is in."""
         return self.outbox.channels
 
     @property
@@ -160,7 +165,7 @@ class Connection:
         self._written[channel] = None
 
     def send(self, text: str) -> None:
-        """Queue a text for this client. Does not block. A client that reads too slowly is closed with 1013."""
+        """Queue `text` for this client. Does not block. A client that reads too slowly is closed with 1013."""
         self.outbox.send(text.encode())
 
     def close(self, code: int, reason: str) -> None:

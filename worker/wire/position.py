@@ -38,7 +38,7 @@ class Position(Struct, frozen=True, gc=False):  # constructing one checks nothin
 
     @classmethod
     def parse(cls, text: str | bytes) -> "Position":
-        """Parse the form in which Redis stores a position, such as `17:5f0c`.
+        """Parse `text`, the form in which Redis stores a position, such as `17:5f0c`: what `str(position)` returns.
 
         Raises ValueError if the offset is not a number.
         """

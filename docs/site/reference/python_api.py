@@ -3,8 +3,10 @@
 What is returned here is only where mkdocstrings is to put the description of each name.
 """
 
+import sys
 from collections.abc import Iterable, Mapping
 
+import wsd
 import wsd.client
 import wsd.publisher
 import wsd.testing
@@ -147,9 +149,15 @@ def _names(package: str, first: list[str], names: Iterable[str]) -> str:
     return page(_description(f"{package}.{name}") for name in ordered)
 
 
+def is_record(value: object) -> bool:
+    """Tell whether a name is a class that consists of attributes: a Struct, a dataclass or a TypedDict."""
+    return any(hasattr(value, name) for name in ("__struct_fields__", "__dataclass_fields__", "__total__"))
+
+
 def _description(path: str) -> str:
     options: list[str] = []
-    if path in NOT_MADE_BY_APPLICATIONS:
+    package, _, name = path.rpartition(".")
+    if path in NOT_MADE_BY_APPLICATIONS or is_record(getattr(sys.modules[package], name)):
         options.append("merge_init_into_class: false")
     if path in MEMBERS:
         options.append(f"members: [{', '.join(MEMBERS[path])}]")
