@@ -1,5 +1,6 @@
 """The pages of the reference, which are made from their sources when the site is built."""
 
+import inspect
 import re
 from collections.abc import Callable
 
@@ -76,7 +77,8 @@ def test_the_page_of_commands_has_every_command_with_its_options_and_examples() 
     for command in COMMANDS:
         name = command.__name__.replace("_", "-")
         chapter = page.partition(f"\n## wsd {name} {{")[2].partition("\n## ")[0]
-        assert "| `--help` | Show this message and exit. |" in chapter
+        for option in re.findall(r'"(--[\w-]+)"', inspect.getsource(command)):
+            assert option in chapter
         for example in re.findall(r"Example: (.+)", command.__doc__ or ""):
             assert f"\n{example}\n" in chapter
 

@@ -1,5 +1,6 @@
 """The site of the documentation."""
 
+import json
 import os
 import subprocess
 import sys
@@ -20,6 +21,10 @@ def test_the_site_is_built_without_a_warning_and_shows_the_sources_it_links_to(t
     assert 'href="../source/examples/chat_rooms/index.html"' in page
     assert (tmp_path / "source" / "examples" / "chat_rooms" / "index.html").is_file()
     assert "ConnectionManager" in (tmp_path / "source" / "examples" / "from_own_manager.py.html").read_text("utf-8")
+
+    assert "WSD_NGINX_WORKERS" in (tmp_path / "reference" / "settings.html").read_text("utf-8")
+    assert 'id="wsd.Cluster.publish"' in (tmp_path / "reference" / "python.html").read_text("utf-8")
+    assert json.loads((tmp_path / "reference" / "openapi.json").read_bytes())["openapi"] == "3.1.0"
 
 
 def test_blocks_of_a_page_are_found_with_their_titles_and_comments(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The page of all commands, from the declarations that `wsd COMMAND --help` shows."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,10 +35,19 @@ def _command(command: Any) -> Iterator[str]:
     yield from (prose(" ".join(paragraph.split())) for paragraph in text.split("\n\n"))
     yield block(command.get_usage(context).removeprefix("Usage: "), "text")
     for kind, head in (("argument", "argument"), ("option", "option")):
-        found = [parameter for parameter in command.get_params(context) if parameter.param_type_name == kind]
-        records = [parameter.get_help_record(context) for parameter in found]
-        yield table([head, "meaning"], [[code(names), prose(meaning)] for names, meaning in filter(None, records)])
+        found = [each for each in command.params if each.param_type_name == kind]  # not `--help`, which all have
+        records = filter(None, (each.get_help_record(context) for each in found))
+        rows = [[code(names.partition(" <")[0]), prose(_in_words(meaning))] for names, meaning in records]
+        yield table([head, "meaning"], rows)
     lines = [line.removeprefix("Example: ") for line in examples.strip().splitlines()]
     if lines:
         yield "For example:"
         yield block("\n".join(lines), "sh")
+
+
+def _in_words(meaning: str) -> str:
+    """Return the meaning of an option with its default and its limits in words: `[default: 10; x>=1]`."""
+    text, _, extra = meaning.removesuffix("]").partition("  [")
+    extra = re.sub(r"(\d+)<=x<=(\d+)", r"\1 to \2", extra)
+    extra = re.sub(r"x>=(\d+)", r"at least \1", extra).replace("; required", "").replace("required", "")
+    return f"{text} ({extra})" if extra else text

@@ -51,6 +51,9 @@ def websocket() -> str:
                 for name in _names(operations["notify"])
             ],
         ),
+        "## Error codes",
+        ", ".join(code(each) for each in records["Error"]["properties"]["code"]["examples"]) + ".",
+        "[The protocol](../protocol.md#errors) says what each means. An application may have codes of its own.",
         "## Close codes",
         *_close_codes(hub),
         "## Records",
