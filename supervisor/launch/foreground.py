@@ -6,7 +6,7 @@ import os
 
 from wsd.supervisor.cluster import Cluster
 from wsd.supervisor.config.loading import Loaded
-from wsd.supervisor.config.settings import ClusterConfig
+from wsd.supervisor.config.settings import Config
 from wsd.supervisor.counts import count
 from wsd.supervisor.deploys.leftovers import take_stock
 from wsd.supervisor.deploys.upgrade import execute_installed_version, inherited_lock
@@ -42,7 +42,7 @@ def run_in_foreground(loaded: Loaded) -> None:
     try:
         saved = _prepare(loaded, state_dir, console)
         serves_on = bool(saved.processes)
-        _check_address(loaded.config.cluster, public, is_served=serves_on)
+        _check_addresses(loaded.config, public, is_served=serves_on)
         raise_file_limit()
         programs = choose_programs(loaded.config, state_dir, public)
         cluster = Cluster(loaded, state_dir, saved, programs, umask=umask)
@@ -93,15 +93,18 @@ def _prepare(loaded: Loaded, state_dir: StateDir, console: Console) -> SavedStat
     return saved
 
 
-def _check_address(cluster: ClusterConfig, public: int | None, *, is_served: bool) -> None:
-    """Check that the public address is free, or that the socket `public`, which systemd holds, listens on it.
+def _check_addresses(config: Config, public: int | None, *, is_served: bool) -> None:
+    """Check that the public addresses are free, or that the socket `public`, which systemd holds, listens there.
 
     With `is_served`, processes that are taken over listen there. Raises StartError.
     """
+    cluster, nginx = config.cluster, config.nginx
     if public is not None:
         check_socket(cluster.host, cluster.port, public)
     elif not is_served:
         check_port(cluster.host, cluster.port)
+    if nginx.enabled and nginx.tls_redirect_port and not is_served:
+        check_port(cluster.host, nginx.tls_redirect_port, "nginx.tls_redirect_port")
 
 
 def _moves_with_release(loaded: Loaded) -> bool:

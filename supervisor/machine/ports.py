@@ -8,6 +8,9 @@ import psutil
 
 from wsd.supervisor.errors import StartError
 
+FIRST_UNPRIVILEGED_PORT = 1024
+"""Ports below it are for root, unless the machine has another limit (`net.ipv4.ip_unprivileged_port_start`)."""
+
 
 def listen_host(host: str) -> str:
     """Put an IPv6 address into the brackets that it needs before a port."""
@@ -20,8 +23,8 @@ def listen_address(host: str, port: int) -> str:
     return f"{listen_host(host)}:{port}"
 
 
-def check_port(host: str, port: int) -> None:
-    """Check that an address can be listened on.
+def check_port(host: str, port: int, setting: str = "--port") -> None:
+    """Check that an address can be listened on. `setting` is the option or the setting that names the port.
 
     Raises StartError when it cannot; its message names the process that listens there, if that is known.
     """
@@ -39,8 +42,14 @@ def check_port(host: str, port: int) -> None:
         holder = port_holder(port)
         by = f" by {holder}" if holder else ""
         if exc.errno == errno.EADDRINUSE:
-            raise StartError(f"port {where} is taken{by}; choose another with --port") from None
-        raise StartError(f"cannot listen on {where}: {exc.strerror}; choose another with --host or --port") from None
+            raise StartError(f"port {where} is taken{by}; choose another with {setting}") from None
+        if isinstance(exc, PermissionError) and port < FIRST_UNPRIVILEGED_PORT:
+            raise StartError(
+                f"cannot listen on {where}: this user may not use ports below {FIRST_UNPRIVILEGED_PORT}; run "
+                f"`sysctl -w net.ipv4.ip_unprivileged_port_start={port}` as root, start wsd by the unit of "
+                f"`wsd init --systemd`, or choose another with {setting}"
+            ) from None
+        raise StartError(f"cannot listen on {where}: {exc.strerror}; choose another with --host or {setting}") from None
 
 
 def check_socket(host: str, port: int, fd: int) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,9 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+import trustme
 
 from tests.support.apps import copy_app
 from tests.support.cluster import WSD, Cluster, clean_env, wsd
+from tests.support.ports import unused_port
 from tests.support.waiting import eventually, until
 from wsd.supervisor.state_dir.directory import StateDir
 from wsd.supervisor.state_dir.records import SavedState
@@ -280,6 +283,28 @@ def test_a_taken_port_is_named_with_its_process(tmp_path: Path) -> None:
     assert f"(pid {os.getpid()})" in result.stderr
     assert "--port" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv, to start without a right of root")
+def test_a_port_that_only_root_may_use_is_refused_with_the_ways_to_get_it(tmp_path: Path) -> None:
+    if int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) <= 81:
+        pytest.skip("every user may use the ports 80 and 81 of this machine")
+    leaf = trustme.CA().issue_cert("localhost")
+    leaf.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    leaf.private_key_pem.write_to_path(tmp_path / "key.pem")
+    (tmp_path / "wsd.toml").write_text(
+        f"[cluster]\nport = {unused_port()}\n"
+        '[nginx]\ntls_certificate = "cert.pem"\ntls_key = "key.pem"\ntls_redirect_port = 81\n'
+    )
+    as_a_user = ("setpriv", "--bounding-set", "-net_bind_service") if os.geteuid() == 0 else ()
+    for arguments, port, setting in ((["--port", "80"], 80, "--port"), ([], 81, "nginx.tls_redirect_port")):
+        command = [*as_a_user, *WSD, "start", *arguments]
+        result = subprocess.run(command, cwd=tmp_path, env=clean_env(), capture_output=True, text=True, timeout=60)
+        assert result.returncode == 1
+        assert f"cannot listen on 127.0.0.1:{port}: this user may not use ports below 1024" in result.stderr
+        assert f"`sysctl -w net.ipv4.ip_unprivileged_port_start={port}`" in result.stderr
+        assert f"choose another with {setting}" in result.stderr
+        assert result.stderr.count("\n") == 1
 
 
 def test_a_start_without_a_free_port_leaves_neither_sockets_nor_state(tmp_path: Path) -> None:
