@@ -158,7 +158,8 @@ def test_no_test_module_imports_from_another() -> None:
 LAYERS = {
     "worker": """
         __main__
-        app
+        dev
+        app shared_loop
         application
         websocket_middleware
         endpoints
@@ -186,7 +187,7 @@ LAYERS = {
         cli
         doctor new_files bench chaos
         docker_files
-        launch
+        launch dev
         alerts
         control supervisor
         watches redis_startup

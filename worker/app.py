@@ -8,6 +8,7 @@ import inspect
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from inspect import Parameter
 from typing import Any, cast
 
@@ -21,11 +22,11 @@ class BadAppError(WorkerError):
     """The application named by `--app` cannot be served. The text says why, on one line."""
 
 
-def load_application(spec: str) -> ASGIApp:
+def load_application(spec: str, on_error: Callable[[BaseException], object] = traceback.print_exception) -> ASGIApp:
     """Import an ASGI application by `module:attribute`, or a factory of one, which is called without arguments.
 
-    An application of ASGI 2 (`app(scope)(receive, send)`) is wrapped, as uvicorn does it. If the application's code
-    raises while it is imported or called, its traceback goes to stderr.
+    An application of ASGI 2 (`app(scope)(receive, send)`) is wrapped, as uvicorn does it. `on_error` is called with
+    what the application's code raises while it is imported or called. By default its traceback goes to stderr.
 
     Raises BadAppError.
     """
@@ -36,10 +37,10 @@ def load_application(spec: str) -> ASGIApp:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as exc:
         if exc.name is None or not f"{module_name}.".startswith(f"{exc.name}."):
-            traceback.print_exc()  # the module exists, but something that it imports does not
+            on_error(exc)  # the module exists, but something that it imports does not
         raise BadAppError(f'app "{spec}" cannot be imported from {sys.path[0]}: {exc}') from None
     except BaseException as exc:  # noqa: BLE001 - the application's code may raise anything, SystemExit too
-        traceback.print_exc()
+        on_error(exc)
         raise BadAppError(f'app "{spec}" raised while it was imported: {exc!r}') from None
     for name in attribute.split("."):
         if not hasattr(found, name):
@@ -49,7 +50,7 @@ def load_application(spec: str) -> ASGIApp:
         try:
             found = found()
         except BaseException as exc:  # noqa: BLE001 - as above
-            traceback.print_exc()
+            on_error(exc)
             raise BadAppError(f'app "{spec}" raised while it was called without arguments: {exc!r}') from None
         if inspect.iscoroutine(found):
             found.close()

@@ -59,13 +59,18 @@ def log_as_process(source: str, level_name: str, log_format: str, events_path: s
         if log_format == "json"
         else LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     )
-    level = logging.getLevelNamesMapping()[level_name.upper()]
-    _root.setLevel(level)
-    _root.handlers = [lines]
+    log_to(lines, level_name)
     if events_path:
         _root.addHandler(EventHandler(events_path, source))
+
+
+def log_to(handler: logging.Handler, level_name: str) -> None:
+    """Give the worker's records to a handler, and those of an application that configures no logging, too."""
+    level = logging.getLevelNamesMapping()[level_name.upper()]
+    _root.setLevel(level)
+    _root.handlers = [handler]
     logging.root.setLevel(OwnLevel(level))
-    logging.lastResort = lines
+    logging.lastResort = handler
 
 
 def yield_to_application() -> None:

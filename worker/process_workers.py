@@ -4,11 +4,14 @@ import asyncio
 import os
 from contextvars import ContextVar
 
+from wsd.worker.backend.shared_memory import SharedMemory
 from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.worker import Worker
 
 _workers: list[Worker] = []
+
+_memory: SharedMemory | None = None
 
 _chosen: ContextVar[Worker | None] = ContextVar("wsd_worker", default=None)
 """The worker that serves the present request, where several workers share an event loop."""
@@ -50,6 +53,12 @@ def current_worker(env: WorkerEnv | None = None) -> Worker:
     """
     workers = live_workers()
     return _of_this_loop(workers) or (workers[-1] if workers else _make(env))
+
+
+def share(memory: SharedMemory) -> None:
+    """Let the workers that this module makes share a memory with those that are made elsewhere."""
+    global _memory  # noqa: PLW0603 - it belongs to the process, as the workers do
+    _memory = memory
 
 
 def choose_worker(worker: Worker) -> None:
@@ -96,6 +105,6 @@ def add_worker(worker: Worker) -> None:
 
 
 def _make(env: WorkerEnv | None) -> Worker:
-    worker = Worker(env or WorkerEnv.from_env(os.environ))
+    worker = Worker(env or WorkerEnv.from_env(os.environ), _memory)
     add_worker(worker)
     return worker

@@ -3,6 +3,7 @@
 pytest has the fixture `wsd_cluster` wherever wsd is installed, see docs/testing.md.
 """
 
-from wsd.testing.clusters import AsyncTestCluster, StartupFailedError, TestCluster
+from wsd.testing.clusters import AsyncTestCluster, TestCluster
+from wsd.worker.shared_loop.shared_lifespan import StartupFailedError
 
 __all__ = ["AsyncTestCluster", "StartupFailedError", "TestCluster"]

@@ -8,26 +8,20 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from starlette.types import ASGIApp, Message
+from starlette.types import ASGIApp
 
 from wsd.client import SyncWsdClient, WsdClient
 from wsd.client.sync_client import Options
-from wsd.testing.member import ServedWorker
+from wsd.testing.member import Member
 from wsd.testing.settings import with_settings
 from wsd.worker.app import load_application
 from wsd.worker.backend.shared_memory import SharedMemory
 from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.endpoints import hub
-from wsd.worker.errors import WorkerError
-from wsd.worker.process_workers import choose_worker
-from wsd.worker.server.lifespan import Lifespan, startup_failure_line
+from wsd.worker.shared_loop.shared_lifespan import SharedLifespan
 
 PATIENCE_SECONDS = 30.0
 """How long the start or the end of a cluster in another thread may take."""
-
-
-class StartupFailedError(WorkerError):
-    """The application reported in its lifespan that it cannot start."""
 
 
 class AsyncTestCluster:
@@ -68,10 +62,9 @@ class AsyncTestCluster:
         self._numbers = itertools.count(1)
         self._state: dict[str, Any] = {}
         self._size = workers
-        self._members: list[ServedWorker] = []
+        self._members: list[Member] = []
         self._next = 0
-        self._lifespan: asyncio.Task[None] | None = None
-        self._events: asyncio.Queue[Message] = asyncio.Queue()
+        self._lifespan = SharedLifespan(self._app, self._state)
 
     @property
     def urls(self) -> list[str]:
@@ -101,7 +94,7 @@ class AsyncTestCluster:
         try:
             for _ in range(self._size):
                 self._members.append(await self._served())
-            await self._start_application()
+            await self._lifespan.start(self._members[0].worker)
         except BaseException:
             await self._stop_members()
             raise
@@ -111,9 +104,7 @@ class AsyncTestCluster:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._stop_members()
-        if self._lifespan is not None:
-            self._events.put_nowait({"type": "lifespan.shutdown"})
-            await self._lifespan
+        await self._lifespan.stop()
 
     async def restart(self, worker: int) -> None:
         """Replace a `worker`, as a deploy does: its clients are told to come back (1012), and find a new one there.
@@ -124,42 +115,15 @@ class AsyncTestCluster:
         await old.stop()
         self._members[worker] = await self._served(old.port)
 
-    async def _served(self, port: int = 0) -> ServedWorker:
+    async def _served(self, port: int = 0) -> Member:
         env = replace(self._env, worker_id=f"worker-{next(self._numbers)}")
-        member = ServedWorker(self._app, env, self._memory, self._state, port)
+        member = Member(self._app, env, self._memory, self._state, port)
         await member.start()
         return member
 
     async def _stop_members(self) -> None:
         members, self._members = self._members, []
         await asyncio.gather(*(member.stop() for member in members))
-
-    async def _start_application(self) -> None:
-        """Run the startup of the application's lifespan. Raises StartupFailedError."""
-        answers: asyncio.Queue[Message] = asyncio.Queue()
-
-        async def nothing() -> None:
-            pass
-
-        async def run() -> None:
-            choose_worker(self._members[0].worker)
-            scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self._state}
-            lifespan = Lifespan(self._app, on_started=lambda: None, on_stopped=nothing)
-            await lifespan.run(scope, self._events.get, answers.put)
-
-        self._events.put_nowait({"type": "lifespan.startup"})
-        self._lifespan = asyncio.create_task(run())
-        answer = asyncio.ensure_future(answers.get())
-        await asyncio.wait([self._lifespan, answer], return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
-            answer.cancel()
-            lifespan, self._lifespan = self._lifespan, None
-            lifespan.result()
-        elif answer.result()["type"] == "lifespan.startup.failed":
-            [cause] = await asyncio.gather(self._lifespan, return_exceptions=True)
-            self._lifespan = None
-            reason = startup_failure_line(answer.result().get("message", ""))
-            raise StartupFailedError(f"the application failed to start: {reason}") from cause
 
 
 class TestCluster:

@@ -19,6 +19,7 @@ from wsd.supervisor.cli import (
     bench,
     chaos,
     config,
+    dev,
     doctor,
     logs,
     messages,
@@ -39,6 +40,7 @@ from wsd.supervisor.machine.terminal import say, show_traceback
 
 COMMANDS = (
     start.start,
+    dev.dev,
     status.status,
     start.stop,
     operations.restart,

@@ -15,7 +15,7 @@ import psutil
 from wsd.supervisor.config.settings import Config
 from wsd.supervisor.errors import ConfigError
 from wsd.supervisor.processes.service import Command, Service
-from wsd.supervisor.services.worker import settings_for
+from wsd.supervisor.services.worker_settings import settings_for
 from wsd.supervisor.state_dir.directory import StateDir
 from wsd.supervisor.state_dir.records import ProcessRecord
 from wsd.supervisor.state_dir.sockets import BoundSocket

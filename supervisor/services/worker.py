@@ -10,9 +10,8 @@ import secrets
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import psutil
@@ -20,6 +19,7 @@ import psutil
 from wsd.supervisor.config.settings import Config
 from wsd.supervisor.processes.service import Command, LifeSign, Service
 from wsd.supervisor.services.nginx_config import HEADER_BUFFERS
+from wsd.supervisor.services.worker_settings import settings_for
 from wsd.supervisor.state_dir.directory import StateDir
 from wsd.supervisor.state_dir.records import ProcessRecord
 from wsd.supervisor.state_dir.sockets import BoundSocket
@@ -41,17 +41,6 @@ ADDED_HEADER_BYTES = 8192
 
 WORKER_NAMES = variable_names(WorkerEnv)
 """The environment variables of a worker."""
-
-
-def settings_for(record: type[Any], config: Config) -> dict[str, Any]:
-    """Return the values of those fields of WorkerEnv or RelayEnv that name a setting. Lists are joined by commas."""
-    copied = {}
-    for field in fields(record):
-        if setting := field.metadata["setting"]:
-            section, key = setting.split(".")
-            value = getattr(getattr(config, section), key)
-            copied[field.name] = ",".join(value) if isinstance(value, tuple) else value
-    return copied
 
 
 class WorkerService(Service):

@@ -47,6 +47,7 @@ CASES: dict[str, list[list[str]]] = {
         ["--no-such", HOSTILE],
         [HOSTILE],
     ],
+    "dev": [["--workers", HOSTILE], ["--reload-dir", HOSTILE], ["--port", HOSTILE]],
     "status": [[], ["--json"], ["--nodes"], ["--live"], ["--state-dir", OTHER_STATE]],
     "stop": [["--state-dir", OTHER_STATE], ["--timeout", HOSTILE]],
     "restart": [["9"], [HOSTILE]],

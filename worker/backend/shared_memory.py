@@ -1,4 +1,4 @@
-"""The memory that several workers of one process share in place of a Redis, for tests of applications."""
+"""The memory that several workers of one process share in place of a Redis, in development and in tests."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from itertools import islice
 import msgspec
 
 from wsd.worker.backend.backend import Backend
+from wsd.worker.backend.memory_snapshot import MemorySnapshot
 from wsd.worker.backend.roster import Roster
 from wsd.worker.broker.history import Entry
 from wsd.worker.broker.memory_broker import InMemoryMessageBroker
@@ -55,6 +56,23 @@ class SharedMemory:
         for channel in [channel for channel, workers in self.members.items() if worker_id in workers]:
             del self.members[channel][worker_id]
         self._tell_rosters()
+
+    def snapshot(self) -> MemorySnapshot:
+        """Return the record with which another process can go on. The workers of this one must have ended."""
+        return MemorySnapshot(
+            histories={channel: history.snapshot() for channel, history in self.histories.items()},
+            sessions=self._sessions.snapshot(),
+            receipts=self._receipts.snapshot(),
+            events=self.events.snapshot(),
+        )
+
+    def restore(self, snapshot: MemorySnapshot) -> None:
+        """Go on with the record of a process that has ended. No worker of this one may have started."""
+        for channel, history in snapshot.histories.items():
+            self.histories[channel] = MemoryHistory.restored(history)
+        self._sessions.restore(snapshot.sessions)
+        self._receipts.restore(snapshot.receipts)
+        self.events.restore(snapshot.events)
 
     def _tell_rosters(self) -> None:
         for roster in self._rosters.values():

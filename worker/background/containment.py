@@ -21,7 +21,7 @@ RESTART_SECONDS = 1.0
 """How long `run_repeatedly` waits before it runs a loop again that raised."""
 
 REPEAT_SECONDS = 60.0
-"""How often the same fault is logged with its traceback. In between it is only counted."""
+"""How often a fault of the same place is logged with its traceback. In between it is only counted."""
 
 faults: Counter[str] = Counter()
 """The number of unexpected exceptions so far, by the place where they were caught."""
@@ -37,13 +37,20 @@ class Failing(Protocol):
 
 
 _logged_at: dict[str, float] = {}
+_pause = REPEAT_SECONDS
+
+
+def report_all() -> None:
+    """Log each fault from now on, since the log itself recognizes those that it has shown already."""
+    global _pause  # noqa: PLW0603 - how a process logs belongs to the process
+    _pause = 0.0
 
 
 def report(where: str, exc: Exception) -> None:
     """Count an unexpected exception, and log it with its traceback unless one of the same place was logged lately."""
     faults[where] += 1
     now = time.monotonic()
-    if now - _logged_at.get(where, -REPEAT_SECONDS) >= REPEAT_SECONDS:
+    if now - _logged_at.get(where, float("-inf")) >= _pause:
         _logged_at[where] = now
         logger.error("a fault in %s, %d so far", where, faults[where], exc_info=exc)
 

@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Callable
 from itertools import islice
 
+from msgspec import Struct
+
 from wsd.worker.broker.history import (
     IDEMPOTENCY_SECONDS,
     PAGE_BYTES,
@@ -19,6 +21,17 @@ from wsd.worker.broker.history import (
     page_of,
 )
 from wsd.worker.wire.position import Position
+
+
+class HistorySnapshot(Struct, frozen=True):
+    """The record of a history, for another process on this machine: times are by the monotonic clock of both."""
+
+    epoch: str
+    offset: int
+    entries: list[Entry]
+    ttl: float
+    expires_at: float
+    positions: dict[str, tuple[float, Position]]
 
 
 class MemoryHistory:
@@ -64,6 +77,22 @@ class MemoryHistory:
         else:
             found = (entry for entry in self._entries if offset_of(entry) > since)
         return page_of(top, islice(found, count), max_bytes)
+
+    def snapshot(self) -> HistorySnapshot:
+        """Return the record with which another process can go on."""
+        return HistorySnapshot(
+            self._epoch, self._offset, list(self._entries), self._ttl, self._expires_at, dict(self._positions)
+        )
+
+    @classmethod
+    def restored(cls, snapshot: HistorySnapshot) -> "MemoryHistory":
+        """Return the history of a record."""
+        history = cls()
+        history._epoch, history._offset = snapshot.epoch, snapshot.offset
+        history._entries.extend(snapshot.entries)
+        history._ttl, history._expires_at = snapshot.ttl, snapshot.expires_at
+        history._positions.update(snapshot.positions)
+        return history
 
     def clear(self) -> None:
         """Delete all messages. The offsets go on."""

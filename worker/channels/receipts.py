@@ -4,6 +4,7 @@ Clients report it with their pings, where the channel's options ask for it. The 
 a user counts. Positions are written in batches, and forgotten with the channel.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -75,6 +76,15 @@ class Receipts:
         async with redis_errors():
             stored = await self._redis.zscore(receipts_key(channel, epoch), user_id)
         return max(noted, int(stored or 0))
+
+    def snapshot(self) -> list[tuple[Reader, int]]:
+        """Return what this process alone knows, without a Redis, for another process to go on with."""
+        return list(self._receipts.pending.offsets.items())
+
+    def restore(self, snapshot: Iterable[tuple[Reader, int]]) -> None:
+        """Go on with what another process knew."""
+        for reader, offset in snapshot:
+            self._receipts.pending.confirm(reader, offset)
 
     async def run(self) -> None:
         """Write receipts until cancelled."""

@@ -5,13 +5,24 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import count, islice
+from typing import cast
+
+from msgspec import Struct
 
 from wsd.worker.contract.webhook_rules import EventType
 from wsd.worker.hooks.event_queue import READERS, Entry, EventQueue, ReaderName, Waiting, Wanted
-from wsd.worker.hooks.records import SessionFacts, event_of
+from wsd.worker.hooks.records import AnyEvent, SessionFacts, event_of
 
 MAX_EVENTS = 100_000
 """Events that may wait for one reader, unless the settings say otherwise."""
+
+
+class EventsSnapshot(Struct, frozen=True):
+    """The record of a log of events, for another process."""
+
+    next_number: int
+    sessions: list[tuple[SessionFacts, set[str]]]  # with the channels of each
+    queues: dict[ReaderName, list[tuple[str, AnyEvent]]]
 
 
 class _Session:
@@ -58,6 +69,27 @@ class MemoryEventLog:
         """Note that a session is no longer stored. Does nothing if that is noted already."""
         if (session := self._sessions.pop(session_id, None)) is not None:
             self._add("disconnected", session.facts, tuple(sorted(session.channels)))
+
+    def snapshot(self) -> EventsSnapshot:
+        """Return the record with which another process can go on."""
+        return EventsSnapshot(
+            next(self._numbers),
+            [(session.facts, session.channels) for session in self._sessions.values()],
+            {
+                reader: [(entry.entry_id, cast(AnyEvent, entry.event)) for entry in queue.entries]
+                for reader, queue in self._queues.items()
+            },
+        )
+
+    def restore(self, snapshot: EventsSnapshot) -> None:
+        """Go on with the record of a process that has ended."""
+        self._numbers = count(snapshot.next_number)
+        for facts, channels in snapshot.sessions:
+            session = self._sessions[facts.session_id] = _Session(facts)
+            session.channels = channels
+        for reader, entries in snapshot.queues.items():
+            for entry_id, event in entries:
+                self._queues[reader].add(Entry(entry_id, event))
 
     def _add(self, kind: EventType, facts: SessionFacts, channels: tuple[str, ...]) -> None:
         number = str(next(self._numbers))

@@ -50,6 +50,10 @@ class Unsubscribed(Event, frozen=True, kw_only=True, tag="unsubscribed"):
     """The channel that the session has left."""
 
 
+AnyEvent = Connected | Disconnected | Subscribed | Unsubscribed
+"""The type to decode an event as."""
+
+
 class ClientMessage(Struct, frozen=True, kw_only=True):
     """A message that a client of the hub publishes, before anybody gets it."""
 

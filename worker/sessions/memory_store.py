@@ -20,6 +20,13 @@ from wsd.worker.sessions.session_store import (
 )
 
 
+class SessionsSnapshot(msgspec.Struct, frozen=True):
+    """The record of the sessions of a store, for another process."""
+
+    sessions: list[SessionInfo]
+    ends_at: dict[str, float]
+
+
 class InMemorySessionStore(SessionStore):
     """The store of a worker without any Redis, for development and tests."""
 
@@ -110,6 +117,18 @@ class InMemorySessionStore(SessionStore):
                     del self._by_user[session.user_id]
                 if self._on_changed is not None:
                     self._on_changed(session)
+
+    def snapshot(self) -> SessionsSnapshot:
+        """Return the record with which another process can go on."""
+        return SessionsSnapshot(list(self._sessions.values()), dict(self._ends_at))
+
+    def restore(self, snapshot: SessionsSnapshot) -> None:
+        """Take over the sessions of a process that has ended. Their clients are not connected any more."""
+        for session in snapshot.sessions:
+            detached = msgspec.structs.replace(session, state=SessionState.DETACHED)
+            self._sessions[session.session_id] = detached
+            self._by_user.setdefault(session.user_id, set()).add(session.session_id)
+        self._ends_at.update(snapshot.ends_at)
 
     async def list_by_user(self, user_id: str) -> list[SessionInfo]:
         return self._live(self._sessions[session_id] for session_id in self._by_user.get(user_id, ()))

@@ -7,7 +7,7 @@ import pytest
 
 from wsd.supervisor.config.keys import all_keys
 from wsd.supervisor.config.settings import Config, SecurityConfig, WebSocketConfig
-from wsd.supervisor.services.worker import settings_for
+from wsd.supervisor.services.worker_settings import settings_for
 from wsd.worker.contract.environment import WorkerEnv
 
 COPIED = {field.name: field.metadata["setting"] for field in fields(WorkerEnv) if field.metadata["setting"]}
