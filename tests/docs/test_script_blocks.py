@@ -24,8 +24,9 @@ interface Document { getElementById(id: string): any; querySelector(selectors: s
 declare const process: any;
 declare module "node:*";
 declare module "ws";
+declare module "*/socket.io.esm.min.js";
 """
-"""What the compiler is not to ask for: which kind of element an id has, and the types of Node."""
+"""What the compiler is not to ask for: which kind of element an id has, and the types of Node and of Socket.IO."""
 
 IN_A_PART = {
     "client": '/** @type {import("wsd-client").WsdClient} */ let client;',
