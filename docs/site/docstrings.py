@@ -4,7 +4,7 @@ Docstrings of wsd are prose. These things in them are shown in another way:
 
 * Sentences that begin with the names of parameters ("`limit`: how many at most.") become the items of a list.
 * Names of wsd, such as `Cluster.publish` and the errors, become links.
-* The attributes of a record become a table in the description of its class.
+* The attributes of a record, and the members of an enumeration, become a table in the description of their class.
 * Indented lines are code in Python.
 """
 
@@ -21,6 +21,7 @@ PACKAGES = ("wsd", "wsd.publisher", "wsd.client", "wsd.testing")
 """The packages whose names have a description in the site. A name in several of them is that of the last one."""
 
 RECORD_BASES = {"Struct", "msgspec.Struct", "TypedDict"}
+ENUM_BASES = {"Enum", "IntEnum", "StrEnum"}
 
 _NAMES = r"`\w+`(?:(?:, or |, and |, | and | or )`\w+`)*"
 _BEGINNING = re.compile(rf"(?:^|(?<=[.;]) )(?={_NAMES}(?:: | in seconds))")
@@ -38,6 +39,7 @@ class Docstrings(griffe.Extension):
         if pkg.name != "wsd":
             return
         tables = {each.path: attributes(each) for each in _objects(pkg) if is_record(each)}
+        tables |= {each.path: members(each) for each in _objects(pkg) if has_base(each, ENUM_BASES)}
         for each in _objects(pkg):
             if each.docstring is not None:
                 each.docstring.value = rewritten(each.docstring.value, _linker(pkg, each))
@@ -103,10 +105,16 @@ def _public_names(pkg: griffe.Module, place: griffe.Object) -> Mapping[str, str]
 
 def is_record(each: griffe.Object | griffe.Alias) -> bool:
     """Tell whether a name is a class that consists of attributes only."""
-    if not isinstance(each, griffe.Class) and not (each.is_alias and each.is_class):
-        return False
-    kinds = [each, *each.mro()]  # type: ignore[union-attr]
-    return any("dataclass" in kind.labels or RECORD_BASES & set(map(str, kind.bases)) for kind in kinds)
+    return each.is_class and (has_base(each, RECORD_BASES) or any("dataclass" in kind.labels for kind in _kinds(each)))
+
+
+def has_base(each: griffe.Object | griffe.Alias, bases: set[str]) -> bool:
+    """Tell whether a name is a class with one of these bases, also by way of another class of wsd."""
+    return each.is_class and any(bases & set(map(str, kind.bases)) for kind in _kinds(each))
+
+
+def _kinds(each: Any) -> list[griffe.Class]:
+    return [each, *each.mro()]
 
 
 def is_field(member: griffe.Object | griffe.Alias) -> bool:
@@ -122,6 +130,12 @@ def attributes(record: griffe.Object) -> str:
         if is_field(member)
     ]
     return "\n".join(["| attribute | type | meaning |", "|---|---|---|", *rows]) if rows else ""
+
+
+def members(enumeration: griffe.Object) -> str:
+    """Return a table of the members of an enumeration."""
+    rows = [f"| `{name}` | `{member.value}` |" for name, member in enumeration.members.items() if is_field(member)]  # type: ignore[union-attr]
+    return "\n".join(["| name | value |", "|---|---|", *rows])
 
 
 def _type(member: Any) -> str:

@@ -4,6 +4,7 @@ import inspect
 import re
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 import wsd
@@ -17,6 +18,7 @@ from wsd.supervisor.cli.app import COMMANDS
 from wsd.supervisor.config.environment import env_name
 from wsd.supervisor.config.keys import all_keys
 from wsd.supervisor.config.settings import ApiKeyConfig, ChannelConfig
+from wsd.supervisor.control.status import ClusterStatus
 from wsd.templates import template_text
 from wsd.worker.endpoints.http_api import ROUTES
 
@@ -111,6 +113,10 @@ def test_the_page_of_metrics_has_those_of_nodes_and_workers_with_types_units_and
     assert "| `wsd_messages_sent_total` | counter |  | `node`, `worker` | Messages to clients |" in page
     assert "| `wsd_process_resident_memory_bytes` | gauge | bytes | `node`, `process` | Memory of the process |" in page
     assert "| `wsd_archive_lost_total` |" in page
+    optional = {name: getattr(metrics.full_status(), name) for name in ("nginx", "valkey", "relay", "autoscaling")}
+    optional_fields = {each.name for each in msgspec.structs.fields(ClusterStatus) if "None" in str(each.type)}
+    assert optional_fields - {"operation"} == set(optional)
+    assert None not in optional.values(), "a metric that only some nodes have would be missing in the page"
 
 
 def test_the_pages_of_python_have_every_public_name() -> None:

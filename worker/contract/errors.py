@@ -2,4 +2,4 @@
 
 
 class WsdError(Exception):
-    """The base of the supervisor's errors and of the worker's errors."""
+    """The base of all errors of wsd: those of the supervisor, the worker, the clients and the publishers."""

@@ -36,7 +36,11 @@ class DistributedWebSocketManager:
 
     def __init__(self, parts: ManagerParts) -> None:
         self.worker_id = parts.worker_id
+        """The id of this worker."""
+
         self.node_id = parts.node_id
+        """The name of this node."""
+
         self.limits = parts.rules.limits
         self._announced_limits = self.limits.announced()
         self.payload_filter = parts.rules.payload_filter
@@ -77,8 +81,8 @@ class DistributedWebSocketManager:
         With a `resume_token` of the same user, the client continues an earlier session: it is in the channels of that
         session again, and in those of `since`, and gets what it missed in them. Otherwise it gets a new session.
 
-        `username` defaults to the user id. `identity`: what authentication found, None for a client that chose its own
-        name; the rules of channels and `authorize` use it. `metadata` is stored with a new session. `welcome`: whether
+        `username`: by default the user id. `identity`: what authentication found, None for a client that chose its own
+        name; the rules of channels and `authorize` use it. `metadata`: stored with a new session. `welcome`: whether
         the hub's welcome is the client's first message; a function gets the welcome instead. `since`: the position that
         the client has reached, by channel. `outbox`: the one of its WebSocket, under a server with wsd's WebSocket
         protocol (`handle_of`). Nothing is sent before `Connection.pump` or `Outbox.release` is called. `trusted`: the
@@ -147,7 +151,7 @@ class DistributedWebSocketManager:
 
         `since`: the position in the channel that the client has reached. The client gets what came after it, as far as
         the channel's history has it. `last`: how many of the newest messages the client gets first, as far as the
-        history has them. `announce` is called when the connection is a member, before anything of the channel is sent
+        history has them. `announce`: called when the connection is a member, before anything of the channel is sent
         to it. `grant`: what the client is given beyond the rules of the channel; a client that asks to join by itself
         may have none. A member that the application has put into a channel is in it again when it resumes its session,
         whatever the rules say.

@@ -29,11 +29,32 @@ def metrics() -> str:
         [
             "## Of each node",
             "The supervisor knows these. They are absent from a worker that is asked directly.",
-            _table(NodeCollector(_status()).collect()),
+            _table(NodeCollector(full_status()).collect()),
             "## Of each worker",
             "The label `worker` is the slot, such as `worker-1`, which stays the same when the process is replaced.",
             _table(WorkerCollector(worker).collect()),
         ]
+    )
+
+
+def full_status() -> ClusterStatus:
+    """Return the status of a node that has everything that metrics are about."""
+    process = ProcessStatus(name="", state="ready")
+    return ClusterStatus(
+        state="healthy",
+        problems=[],
+        node_id="",
+        url="",
+        websocket_url="",
+        state_dir="",
+        supervisor=process,
+        workers=[],
+        nginx=process,
+        valkey=process,
+        relay=RelayProcessStatus(name="", state="ready", archive=True),
+        redis=RedisStatus(url=None, embedded=True, reachable=True),
+        nodes=[NodeStatus(node_id="")],
+        autoscaling=AutoscalingStatus(min=1, max=1),
     )
 
 
@@ -55,24 +76,3 @@ def _table(found: Iterable[Metric]) -> str:
 
 def _labels(metric: Metric) -> tuple[str, ...]:
     return tuple(metric._labelnames)  # type: ignore[attr-defined]  # a family without samples says its labels only here
-
-
-def _status() -> ClusterStatus:
-    """Return the status of a node that has everything that metrics are about."""
-    process = ProcessStatus(name="", state="ready")
-    return ClusterStatus(
-        state="healthy",
-        problems=[],
-        node_id="",
-        url="",
-        websocket_url="",
-        state_dir="",
-        supervisor=process,
-        workers=[],
-        nginx=process,
-        valkey=process,
-        relay=RelayProcessStatus(name="", state="ready", archive=True),
-        redis=RedisStatus(url=None, embedded=True, reachable=True),
-        nodes=[NodeStatus(node_id="")],
-        autoscaling=AutoscalingStatus(min=1, max=1),
-    )

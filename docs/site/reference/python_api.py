@@ -3,6 +3,7 @@
 What is returned here is only where mkdocstrings is to put the description of each name.
 """
 
+import inspect
 import sys
 from collections.abc import Iterable, Mapping
 
@@ -76,6 +77,12 @@ BEYOND = {"Cluster": ("wsd.worker.application.sync.SyncOperations",)}
 
 NOT_MADE_BY_APPLICATIONS = {"wsd.Client", "wsd.Connection", "wsd.DistributedWebSocketManager", *BEYOND["Cluster"]}
 """Classes whose objects an application gets, so that their constructors are nothing to it."""
+
+RAISED_BY_APPLICATIONS = {"wsd.MessageRefusedError"}
+"""Errors that an application raises. It catches all others."""
+
+SHOWN_VALUES = {"wsd.Encode", "wsd.Record", "wsd.client.Message"}
+"""Types that are other names for what is made of several types."""
 
 MEMBERS = {
     "wsd.WebSocketMiddleware": ("worker", "manager"),
@@ -157,11 +164,13 @@ def is_record(value: object) -> bool:
 def _description(path: str) -> str:
     options: list[str] = []
     package, _, name = path.rpartition(".")
-    if path in NOT_MADE_BY_APPLICATIONS or is_record(getattr(sys.modules[package], name)):
+    value = getattr(sys.modules[package], name)
+    is_caught = inspect.isclass(value) and issubclass(value, Exception) and path not in RAISED_BY_APPLICATIONS
+    if path in NOT_MADE_BY_APPLICATIONS or is_record(value) or is_caught:
         options.append("merge_init_into_class: false")
     if path in MEMBERS:
         options.append(f"members: [{', '.join(MEMBERS[path])}]")
-    if path == "wsd.CloseCode":
+    if path in SHOWN_VALUES:
         options.append("show_attribute_values: true")
     lines = ["    options:", *(f"      {option}" for option in options)] if options else []
     return "\n".join([f"::: {path}", *lines])
