@@ -90,7 +90,8 @@ def test_the_page_of_the_http_api_has_every_request_with_its_parameters_and_answ
     chapter = page.partition("### `GET /api/websocket/history/{channel}`")[2].partition("\n### ")[0]
     assert "The API key needs the right `history`." in chapter
     assert "| `limit` | query | integer, 0 to 500 | `100` | The maximum number of messages. 0 means 1. |" in chapter
-    assert "| 200 OK | [HistoryPage](#historypage) |" in chapter
+    assert "| 200 OK | [HistoryPage](#historypage) |  |" in chapter
+    assert "| 401 Unauthorized | [ErrorAnswer](#erroranswer) | The key is wrong or missing. |" in chapter
     for route in ROUTES:
         assert f"### `{route.method} {route.path}" in page
 

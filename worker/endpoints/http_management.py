@@ -60,7 +60,11 @@ class ChangeUser(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 async def history(worker: Worker, request: Request) -> Response:
-    """Answer with a page of a history, as a client's request `history` is answered."""
+    """Answer with a page of a history, as a client's request `history` is answered.
+
+    `broadcast` is a channel, too. A page may be shorter than `limit`, since it holds 512 KB at most, but at least one
+    message: the next page begins where this one ends. A channel that was never used has offset 0 and an empty epoch.
+    """
     channel = _named(request, HISTORY_PATH)
     check_key(worker, request, "history", [channel])
     since, limit, reverse = SINCE.of(request), HISTORY_LIMIT.of(request), REVERSE.of(request)
@@ -74,7 +78,11 @@ async def history(worker: Worker, request: Request) -> Response:
 
 
 async def delete_history(worker: Worker, request: Request) -> Response:
-    """Delete the messages of a channel."""
+    """Delete the messages of a channel, also in its archive.
+
+    Offsets go on, so that a client that had missed some of the messages is told of a gap. While the archive does not
+    answer, nothing is deleted.
+    """
     channel = _named(request, HISTORY_PATH)
     check_key(worker, request, "history", [channel])
     try:
@@ -87,7 +95,7 @@ async def delete_history(worker: Worker, request: Request) -> Response:
 
 
 async def presence(worker: Worker, request: Request) -> Response:
-    """Answer with the members of a channel."""
+    """Answer with the members of a channel. While Redis is away, they are those of one worker."""
     channel = _named(request, PRESENCE_PATH)
     check_key(worker, request, "presence", [channel])
     count, members = await worker.manager.presence(channel, MEMBERS_LIMIT.of(request))
@@ -125,12 +133,20 @@ async def disconnect(worker: Worker, request: Request) -> Response:
 
 
 async def subscribe(worker: Worker, request: Request) -> Response:
-    """Let all connections of a user join a channel. Answer with how many have joined."""
+    """Let all connections of a user join a channel. Answer with how many have joined.
+
+    The rules of the channel are not asked. Sessions of the user without a connection join, too, and are not counted.
+    Clients are told with `subscribed`.
+    """
     return await _change(worker, request, member=True)
 
 
 async def unsubscribe(worker: Worker, request: Request) -> Response:
-    """Let all connections of a user leave a channel. Answer with how many have left."""
+    """Let all connections of a user leave a channel. Answer with how many have left.
+
+    Clients are told with `unsubscribed` and the reason `server`. A client that is away at this time is not told: if it
+    names the channel in `since` when it comes back, and may be in it, it is in it again.
+    """
     return await _change(worker, request, member=False)
 
 

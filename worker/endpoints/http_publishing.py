@@ -22,7 +22,10 @@ MAX_BATCH = 1000
 
 
 class Outgoing(Struct, forbid_unknown_fields=True):
-    """A message from another program: to one or several channels, to a user, or to all clients with `broadcast`."""
+    """A message from another program.
+
+    It has one of `channel`, `channels`, `user_id` and `broadcast`.
+    """
 
     data: Raw
     channel: str = ""
@@ -59,7 +62,11 @@ _bounded = PayloadFilter(())
 
 
 async def publish(worker: Worker, request: Request) -> Response:
-    """Publish one message or a list of them, for a program that has an API key."""
+    """Publish one message or a list of them, for a program that has an API key.
+
+    A list has up to 1000 messages; one to several channels counts once for each. If a message is wrong, none is
+    published. With 503, Redis has refused a message: the others are published.
+    """
     body = await body_of(request)
     try:
         messages = _several.decode(body) if body.lstrip().startswith(b"[") else [_one.decode(body)]

@@ -17,6 +17,18 @@ ABOUT = """The HTTP API of a wsd cluster, for programs of the application: its b
 
 A request needs an API key where it says so, as `X-API-Key` or as `Authorization: Bearer`."""
 
+ERRORS = {
+    400: "A parameter, the name of the channel or the body is wrong. Nothing is done.",
+    401: "The key is wrong or missing.",
+    403: "The key does not have the right, or not in that channel. Nothing is done.",
+    404: "There is no API key in the settings, so that nobody may do this.",
+    413: "The body is larger than 1 MiB.",
+    503: "Redis is away, or the archive to delete from does not answer. Nothing is done.",
+}
+"""What the statuses of errors mean."""
+
+NO_ADMINISTRATOR = "The address of the client may not see this, or the request names the server by another name."
+
 CHANNEL = {
     "name": "channel",
     "in": "path",
@@ -105,7 +117,14 @@ def _responses(route: Route, schema_of: _Schemas) -> dict[str, Any]:
         kinds[status] = (*kinds[status], ErrorAnswer)
     responses: dict[str, Any] = {}
     for status in sorted(kinds):
-        responses[str(status)] = {"description": HTTPStatus(status).phrase}
+        responses[str(status)] = {"description": _meaning(route, status)}
         if route.method != "HEAD":
             responses[str(status)]["content"] = schema_of.content(kinds[status])
     return responses
+
+
+def _meaning(route: Route, status: int) -> str:
+    """Return what the status of an answer means."""
+    if status == 403 and route.for_administrators:
+        return NO_ADMINISTRATOR
+    return ERRORS[status] if status in route.error_statuses else HTTPStatus(status).phrase

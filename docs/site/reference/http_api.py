@@ -1,6 +1,7 @@
 """The page of the HTTP API, from its OpenAPI document."""
 
 from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -56,9 +57,14 @@ def _operation(method: str, path: str, operation: Mapping[str, Any]) -> Iterator
     if "requestBody" in operation:
         yield f"The body is {_content(operation['requestBody'])}."
     yield table(
-        ["status", "answer"],
-        [[f"{status} {answer['description']}", _content(answer)] for status, answer in operation["responses"].items()],
+        ["status", "answer", "meaning"],
+        [_answer(HTTPStatus(int(status)), answer) for status, answer in operation["responses"].items()],
     )
+
+
+def _answer(status: HTTPStatus, answer: Mapping[str, Any]) -> list[str]:
+    meaning = "" if answer["description"] == status.phrase else answer["description"]
+    return [f"{status.value} {status.phrase}", _content(answer), prose(meaning)]
 
 
 def _default(schema: Mapping[str, Any]) -> str:
