@@ -18,6 +18,7 @@ from wsd.supervisor.cli import (
     archive,
     bench,
     chaos,
+    completion,
     config,
     dev,
     doctor,
@@ -69,6 +70,7 @@ COMMANDS = (
     config.init,
     config.render_nginx,
     config.config,
+    completion.completion,
 )
 """The subcommands, in the order in which `wsd --help` lists them."""
 

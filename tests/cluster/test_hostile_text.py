@@ -81,6 +81,7 @@ CASES: dict[str, list[list[str]]] = {
     "init": [["--postgres", "--table", HOSTILE], [HOSTILE], []],
     "render-nginx": [[], ["--output", f"no/{HOSTILE}"], ["--config", HOSTILE]],
     "config": [[], ["--config", HOSTILE]],
+    "completion": [["bash"], [HOSTILE]],
 }
 
 
