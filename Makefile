@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTHONS ?= 3.11 3.12 3.13 3.14
 WORKERS ?= 4
 
-.PHONY: start test test-long test-fallback check format docs bench clean
+.PHONY: start test test-long test-fallback test-pythons check format docs bench clean
 
 start: $(VENV)/.installed
 	@exec $(BIN)/wsd start --workers $(WORKERS)
@@ -21,6 +22,25 @@ test-long: $(VENV)/.installed-dev
 # Tests with uvicorn's own WebSocket protocol instead of ours, as applications under other servers use it.
 test-fallback: $(VENV)/.installed-dev
 	WSD_TEST_PROTOCOL=uvicorn $(BIN)/pytest -q -n 4 --dist worksteal tests/worker tests/cluster/test_messages.py
+
+# A part of the tests with every Python that wsd supports and that is here as python3.X.
+test-pythons:
+	@for python in $(PYTHONS); do \
+		if python$$python --version >/dev/null 2>&1; then \
+			$(MAKE) --no-print-directory test-python$$python || exit 1; \
+		else \
+			echo "Python $$python: not here"; \
+		fi; \
+	done
+
+test-python%: $(VENV)/python%/.installed-dev
+	@$(VENV)/python$*/bin/python --version
+	$(VENV)/python$*/bin/pytest -q -n 2 --dist worksteal tests/unit tests/testing tests/cluster/test_start_and_stop.py
+
+$(VENV)/python%/.installed-dev: pyproject.toml
+	python$* -m venv $(VENV)/python$*
+	$(VENV)/python$*/bin/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
 
 check: $(VENV)/.installed-dev .types/wsd
 	$(BIN)/ruff format --check .

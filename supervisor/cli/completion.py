@@ -13,7 +13,7 @@ def completion(
     context: typer.Context,
     shell: Annotated[Shell | None, typer.Argument(help="Default: that of the variable SHELL")] = None,
 ) -> None:
-    """Print the script that lets a shell complete wsd's commands and options.
+    """Print the script that completes commands in a shell.
 
     In bash, add `eval "$(wsd completion bash)"` to ~/.bashrc. In zsh, add `eval "$(wsd completion zsh)"` to ~/.zshrc,
     behind compinit. In fish, save the script in ~/.config/fish/completions/wsd.fish.

@@ -37,7 +37,7 @@ def _command(command: Any) -> Iterator[str]:
     for kind, head in (("argument", "argument"), ("option", "option")):
         found = [each for each in command.params if each.param_type_name == kind]  # not `--help`, which all have
         records = filter(None, (each.get_help_record(context) for each in found))
-        rows = [[code(names.partition(" <")[0]), prose(_in_words(meaning))] for names, meaning in records]
+        rows = [[code(names.partition(" <")[0]), prose(in_words(meaning))] for names, meaning in records]
         yield table([head, "meaning"], rows)
     lines = [line.removeprefix("Example: ") for line in examples.strip().splitlines()]
     if lines:
@@ -45,7 +45,7 @@ def _command(command: Any) -> Iterator[str]:
         yield block("\n".join(lines), "sh")
 
 
-def _in_words(meaning: str) -> str:
+def in_words(meaning: str) -> str:
     """Return the meaning of an option with its default and its limits in words: `[default: 10; x>=1]`."""
     text, _, extra = meaning.removesuffix("]").partition("  [")
     extra = re.sub(r"(\d+)<=x<=(\d+)", r"\1 to \2", extra)
