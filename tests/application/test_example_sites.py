@@ -1,4 +1,4 @@
-"""The dashboard and the Django shop of docs/examples.md, as they stand there, in a browser."""
+"""The dashboard of docs/examples.md and the shop of docs/guides/django.md, as they stand there, in a browser."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from tests.support.web_server import web_server
 EXAMPLES = ROOT / "examples"
 SHOWN = re.findall(
     r"^`examples/(.+?)`:\n\n```\w+ title=.*?\n(.*?)^```",
-    (ROOT / "docs" / "examples.md").read_text("utf-8"),
+    "".join((ROOT / "docs" / page).read_text("utf-8") for page in ("examples.md", "guides/django.md")),
     re.DOTALL | re.MULTILINE,
 )
 KEY = "0123456789abcdef0123456789abcdef"
@@ -59,7 +59,7 @@ def test_what_the_document_shows_is_the_example(name: str, shown: str) -> None:
 
 
 def test_the_document_shows_the_examples() -> None:
-    assert len(SHOWN) == 10
+    assert len(SHOWN) == 11
 
 
 def numbers(tab: Tab) -> list[int]:

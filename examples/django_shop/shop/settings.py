@@ -24,7 +24,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 TIME_ZONE = "UTC"  # also of what the process logs; Django's default is "America/Chicago"
 LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "/"
 
 # Where browsers find the hub, and the secret with which it checks their tokens (security.jwt_secret).
 HUB = os.environ.get("SHOP_HUB", "http://127.0.0.1:8000")
-JWT_SECRET = os.environ["WSD_SECURITY_JWT_SECRET"]
+JWT_SECRET = os.environ.get("WSD_SECURITY_JWT_SECRET", "")

@@ -1,4 +1,4 @@
-from django.contrib.auth.views import LoginView
+from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 from orders import views
 
@@ -7,4 +7,5 @@ urlpatterns = [
     path("orders/", views.orders),
     path("token/", views.token),
     path("accounts/login/", LoginView.as_view()),
+    path("accounts/logout/", LogoutView.as_view()),
 ]
