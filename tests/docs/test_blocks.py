@@ -107,7 +107,7 @@ def test_nginx_accepts_its_configuration(block: Block, certificate: Certificate,
         shown = f"server {{\n{shown}\n}}"
     shown = re.sub(r"(ssl_certificate|ssl_trusted_certificate) [^;]+;", rf"\1 {certificate.path};", shown)
     shown = re.sub(r"ssl_certificate_key [^;]+;", f"ssl_certificate_key {certificate.key};", shown)
-    shown = re.sub(r"listen [\d.:\[\]*]+", f"listen unix:{tmp_path}/nginx.sock", shown)
+    shown = re.sub(r"listen (?:[^\s;]*:)?(\d+)", rf"listen unix:{tmp_path}/\1.sock", shown)
     (tmp_path / "nginx.conf").write_text(SURROUNDINGS.format(directory=tmp_path, shown=shown), "utf-8")
     assert check(binary, tmp_path / "nginx.conf", tmp_path) is None
 
