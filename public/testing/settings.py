@@ -26,6 +26,8 @@ def with_settings(env: WorkerEnv, settings: Mapping[str, Any]) -> WorkerEnv:
             changes["channels"] = json.dumps(value)
         elif name in _FIELDS:
             changes[_FIELDS[name].name] = _converted(name, value, type(_FIELDS[name].default))
+        elif of_section := [setting for setting in _FIELDS if setting.startswith(f"{name}.")]:
+            raise ValueError(f'"{name}" is a section of settings: name each setting in full, such as "{of_section[0]}"')
         else:
             raise ValueError(f'there is no setting "{name}" for workers: its name is that in wsd.toml, "section.key"')
     return replace(env, **changes)

@@ -15,12 +15,13 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
+from tests.support.browser import Tab, open_tab
 from tests.support.cluster import Cluster, clean_env
 from tests.support.migrations import versions, write
 from tests.support.ports import unused_port
 from tests.support.server import uvicorn
 from tests.support.valkey import valkey
-from tests.support.waiting import long_run
+from tests.support.waiting import long_run, until
 
 FILES = versions("channels.md")
 BEFORE = {name: texts[0] for name, texts in FILES.items()}
@@ -41,7 +42,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 for name in ("ann", "bob"):
     client = Client()
-    client.force_login(User.objects.create_user(name))
+    client.force_login(User.objects.create_user(name, password="sesame"))
     print(name, client.cookies["sessionid"].value)
 """
 """Makes two users who are logged in, and prints their cookies."""
@@ -158,12 +159,29 @@ def serving(directory: Path, redis_url: str, node: str = "a") -> Iterator[Cluste
         yield cluster
 
 
-async def test_the_clients_hear_the_same_before_and_after(tmp_path: Path, database: Database, redis_url: str) -> None:
+def use_the_page(tab: Tab, port: int, room: str) -> None:
+    """Log in, read what was said in a room, and say something."""
+    tab.go(f"http://127.0.0.1:{port}/login/?next=/chat/{room}/")
+    tab.run("document.forms[0].username.value = 'ann'; document.forms[0].password.value = 'sesame'")
+    tab.run("document.forms[0].requestSubmit()")
+    until(lambda: tab.text("#messages").splitlines() == ["ann: hello", "bob: hi", "bob: lunch"], "what was said")
+    tab.run("text.value = 'done'; form.requestSubmit()")
+    until(lambda: tab.text("#messages").endswith("ann: done"), "the page's own message")
+    tab.call("Page.navigate", url="about:blank")  # otherwise the page goes on connecting
+
+
+async def test_the_clients_hear_the_same_before_and_after(
+    tmp_path: Path, database: Database, redis_url: str, browser: int
+) -> None:
     with uvicorn(site(tmp_path / "before", database, BEFORE), APP, path="/login/", REDIS_URL=redis_url) as port:
-        assert await conversation("before", database, port, port) == HEARD
+        assert await conversation("chat", database, port, port) == HEARD
+        with open_tab(browser, "about:blank") as tab:
+            use_the_page(tab, port, "chat")
     after = site(tmp_path / "after", database, {name: text for name, text in AFTER.items() if name != ONLY_BEFORE})
     with serving(after, redis_url) as cluster:
-        assert await conversation("after", database, cluster.port, cluster.port) == HEARD
+        assert await conversation("chat", database, cluster.port, cluster.port) == HEARD
+        with open_tab(browser, "about:blank") as tab:
+            use_the_page(tab, cluster.port, "chat")
 
 
 async def test_consumers_and_endpoints_are_one_room_during_the_deploy(

@@ -178,6 +178,7 @@ def test_settings_have_the_names_of_the_configuration_file() -> None:
     ("settings", "problem"),
     [
         ({"security.jwt_secrets": "x"}, 'no setting "security.jwt_secrets"'),
+        ({"security": {}}, r'"security" is a section of settings: .*, such as "security\.\w+"'),
         ({"websocket.compression": "yes"}, "websocket.compression must be of the type bool, got 'yes'"),
         ({"channels": {"*": {"history": 3}}}, "history"),
     ],
