@@ -16,6 +16,7 @@ sys.path.append(str(Path(__file__).parent.parent.parent))  # where docs.site is;
 
 from docs.site.reference import http_api, websocket
 from docs.site.reference.commands import commands
+from docs.site.reference.javascript import javascript
 from docs.site.reference.metrics import metrics
 from docs.site.reference.python_api import python, python_client, python_publisher, python_testing
 from docs.site.reference.settings import settings
@@ -25,6 +26,7 @@ MARK = re.compile(r"<!-- generated: (\w+) -->.*", re.DOTALL)
 PAGES = {
     "commands": commands,
     "http": http_api.http_api,
+    "javascript": javascript,
     "metrics": metrics,
     "python": python,
     "python_client": python_client,

@@ -11,7 +11,7 @@ import wsd
 import wsd.client
 import wsd.publisher
 import wsd.testing
-from docs.site.reference import commands, http_api, metrics, python_api, settings, settings_file, websocket
+from docs.site.reference import commands, http_api, javascript, metrics, python_api, settings, settings_file, websocket
 from docs.site.reference_pages import MARK, PAGES
 from tests.support.pages import ROOT
 from wsd.supervisor.cli.app import COMMANDS
@@ -130,6 +130,13 @@ def test_the_pages_of_python_have_every_public_name() -> None:
         (wsd.testing, python_api.python_testing()),
     ):
         assert {f"::: {package.__name__}.{name}" for name in package.__all__} <= set(page.splitlines())
+
+
+def test_the_page_of_the_javascript_client_has_every_exported_name() -> None:
+    page = javascript.javascript()
+    exported = re.findall(r"^export \w+ (\w+)", javascript.DECLARATIONS.read_text("utf-8"), re.MULTILINE)
+    assert sorted(re.findall(r"^## (\w+)$", page, re.MULTILINE)) == sorted(exported)
+    assert "A client of the hub that loses no messages." in page.partition("\n```ts\n")[0]
 
 
 def test_every_generated_part_stands_in_one_page() -> None:
