@@ -72,17 +72,20 @@ def row(sees: str) -> str:
     return found
 
 
-def counted(cluster: Cluster, metric: str) -> float:
-    """Return a metric as the page writes it: `wsd_refused_total{reason="rate_limited"}`."""
-    name, _, label = metric.rstrip("}").partition("{")
+METRICS = {
+    "refused": "wsd_refused_total",
+    "closed": "wsd_connections_closed_total",
+    "missed": "wsd_history_losses_total",
+}
+
+
+def counted(cluster: Cluster, sees: str) -> float:
+    """Return how often a cluster has counted what a client sees, by the metric and the reason in the row."""
+    found = re.search(r"\| (\w+): `(\w+)`[^|]* \|$", row(sees))
+    assert found is not None, row(sees)
     _, body = cluster.get("/metrics")
-    lines = [line for line in body.decode().splitlines() if line.startswith(name + "{") and label in line]
-    return sum(float(line.split()[-1]) for line in lines)
-
-
-def metric_of(sees: str) -> str:
-    (found,) = re.findall(r"`(wsd_\w+\{[^}]+\})`", row(sees))
-    return str(found)
+    pattern = rf'^{METRICS[found[1]]}{{.*reason="{found[2]}".*}} (\S+)$'
+    return sum(map(float, re.findall(pattern, body.decode(), re.MULTILINE)))
 
 
 async def test_messages_that_are_too_many_or_too_large(limited: Cluster) -> None:
@@ -94,17 +97,17 @@ async def test_messages_that_are_too_many_or_too_large(limited: Cluster) -> None
     for _ in range(11):
         await ann.send({"type": "broadcast", "data": "x"})
     assert (await close_of(ann.connection))[0] == 4429
-    assert counted(limited, metric_of("the error `rate_limited`")) > 0
+    assert counted(limited, "the error `rate_limited`") > 0
     assert "4429" in limited.wsd("trace", "ann").stdout
 
     bea = HubClient("bea")
     await bea.connect(At(limited, "192.0.2.1"))
     asked = [await bea.ask(type="publish", channel="room", data="x" * 5000) for _ in range(4)]
     assert asked[-1]["code"] == "byte_rate_limited", row("the error `byte_rate_limited`")
-    assert counted(limited, metric_of("the error `byte_rate_limited`")) > 0
+    assert counted(limited, "the error `byte_rate_limited`") > 0
     await bea.send({"type": "broadcast", "data": "x" * 7000})
     assert (await close_of(bea.connection))[0] == 1009
-    assert counted(limited, metric_of("1009")) == 1
+    assert counted(limited, "1009") == 1
 
 
 async def test_channels(limited: Cluster) -> None:
@@ -119,6 +122,7 @@ async def test_channels(limited: Cluster) -> None:
         await ann.ask(type="publish", channel="short", data=number)
     state = (await bob.connect(At(limited, "192.0.2.2")))["channels"]["short"]
     assert (state["recovered"], state["reason"]) == (False, "trimmed"), row('`"recovered": false`')
+    assert counted(limited, '`"recovered": false`') == 1
     assert "missed messages in short: trimmed" in limited.wsd("trace", "dan").stdout
     await ann.close()
     await bob.close()
@@ -132,7 +136,7 @@ async def test_connections_of_a_user_and_handshakes_of_an_address(limited: Clust
     code, reason = await close_of(refused)
     assert code == 4429
     assert str(reason) in row("4429")
-    assert counted(limited, metric_of("4429")) == 1
+    assert counted(limited, "4429") == 1
     for user in users[:2]:
         await user.close()
     with pytest.raises(InvalidStatus) as too_fast:

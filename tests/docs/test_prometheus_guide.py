@@ -54,6 +54,18 @@ def test_promtool_accepts_the_configuration() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@needs_promtool
+def test_promtool_accepts_the_queries_of_the_page(tmp_path: Path) -> None:
+    table = PAGE.read_text("utf-8").partition("## The metrics that matter")[2].partition("\n\nThe reasons")[0]
+    queries = [query for line in table.splitlines() for query in re.findall(r"`([^`]*wsd_[^`]*)`", line)]
+    assert len(queries) > 10
+    rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(queries)]
+    file = tmp_path / "queries.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
+    done = subprocess.run(["promtool", "check", "rules", file], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 EVENTS = {
     "WsdNodeUnreachable": ('up{instance="a",job="wsd"}', "1 1 0x3", 2, 4),
     "WsdNodeDegraded": ('wsd_node_healthy{node="a"}', "1 0x5", 2, 4),

@@ -107,6 +107,8 @@ class Joining:
             recovered = None if found is None else loss is None
             if isinstance(wanted, int) and loss is Loss.NO_HISTORY:
                 recovered = loss = None  # there are no earlier messages that a client could miss
+            if loss is not None:
+                self._members.lost[loss] += 1
             announce(Joined(at, recovered, behind + len(early), loss))
             outbox.caught_up(channel.label)  # of an earlier position: this one counts
             reached = since
