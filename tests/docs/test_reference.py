@@ -11,6 +11,7 @@ import wsd
 import wsd.client
 import wsd.publisher
 import wsd.testing
+from docs.site.docstrings import rewritten
 from docs.site.reference import commands, http_api, javascript, metrics, python_api, settings, settings_file, websocket
 from docs.site.reference_pages import MARK, PAGES
 from tests.support.pages import ROOT
@@ -137,6 +138,13 @@ def test_the_page_of_the_javascript_client_has_every_exported_name() -> None:
     exported = re.findall(r"^export \w+ (\w+)", javascript.DECLARATIONS.read_text("utf-8"), re.MULTILINE)
     assert sorted(re.findall(r"^## (\w+)$", page, re.MULTILINE)) == sorted(exported)
     assert "A client of the hub that loses no messages." in page.partition("\n```ts\n")[0]
+
+
+def test_a_docstring_is_shown_with_lists_links_and_code() -> None:
+    docstring = "Do it. Raises WsdError.\n\n`limit`: how many at most. `a`,\n`b`: others.\n\n    x = 1\n    y = 2"
+    assert rewritten(docstring, lambda name: f"<{name[0]}>") == (
+        "Do it. Raises <WsdError>.\n\n* `limit`: how many at most.\n* `a`, `b`: others.\n\n```python\nx = 1\ny = 2\n```"
+    )
 
 
 def test_every_generated_part_stands_in_one_page() -> None:

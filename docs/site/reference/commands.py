@@ -34,11 +34,11 @@ def _command(command: Any) -> Iterator[str]:
     text, _, examples = command.help.partition("\b")
     yield from (prose(" ".join(paragraph.split())) for paragraph in text.split("\n\n"))
     yield block(command.get_usage(context).removeprefix("Usage: "), "text")
-    for kind, head in (("argument", "argument"), ("option", "option")):
+    for kind in ("argument", "option"):
         found = [each for each in command.params if each.param_type_name == kind]  # not `--help`, which all have
         records = filter(None, (each.get_help_record(context) for each in found))
         rows = [[code(names.partition(" <")[0]), prose(in_words(meaning))] for names, meaning in records]
-        yield table([head, "meaning"], rows)
+        yield table([kind, "meaning"], rows)
     lines = [line.removeprefix("Example: ") for line in examples.strip().splitlines()]
     if lines:
         yield "For example:"

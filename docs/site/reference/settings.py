@@ -56,7 +56,7 @@ def _group(part: Part, group: Group) -> Iterator[str]:
 
 def anchor(section: str, key: str = "") -> str:
     """Return the anchor of a section, or of a setting: `nginx.workers`."""
-    name = re.sub(r'[."*]+', "-", section).strip("-").partition("-")[0]
+    name = section.partition(".")[0]  # there is one example of a section for channels, and one for API keys
     return f"{name}.{key}" if key else name
 
 
