@@ -9,7 +9,10 @@ from typing import get_args
 import pytest
 
 import wsd
+from docs.site.reference.metrics import metrics
+from wsd.supervisor.alerts.ledger import Alert
 from wsd.supervisor.cli.app import COMMANDS
+from wsd.supervisor.config.environment import env_name
 from wsd.supervisor.config.keys import REMOVED_KEYS, SECTIONS, all_keys
 from wsd.worker.application.cluster import Cluster
 from wsd.worker.wire.close_codes import CloseCode
@@ -89,6 +92,25 @@ def test_commands_that_are_named_exist(document: Path) -> None:
         name for code in _code(document) for name in re.findall(r"(?<!from )\bwsd ([a-z][a-z-]+)(?![\w.:/])", code)
     }
     assert named - commands == set()
+
+
+@pytest.fixture(scope="module")
+def names_in_sources() -> set[str]:
+    """The names in all files that make up wsd and its tests that look like an environment variable or a metric."""
+    folders = ("supervisor", "worker", "public", "clients", "templates", "deploy", "benchmarks", "tests")
+    suffixes = {".py", ".js", ".mjs", ".j2", ".sql", ".toml", ".yaml"}
+    paths = (path for folder in folders for path in (ROOT / folder).rglob("*") if "node_modules" not in path.parts)
+    texts = (path.read_text("utf-8") for path in paths if path.suffix in suffixes)
+    return {name for text in texts for name in re.findall(r"\b(?:WSD|wsd)_\w+", text)}
+
+
+@each_document
+def test_environment_variables_and_metrics_that_are_named_exist(document: Path, names_in_sources: set[str]) -> None:
+    made = {env_name(section, key) for section, key in all_keys()}
+    made |= {f"WSD_ALERT_{field.upper()}" for field in Alert.__struct_fields__}
+    made |= set(re.findall(r"wsd_\w+", metrics()))
+    named = set(re.findall(r"\b(?:WSD_[A-Z0-9_]+|wsd_[a-z0-9_]+)\b", document.read_text("utf-8")))
+    assert named - made - names_in_sources == set()
 
 
 def test_every_name_that_applications_import_is_explained() -> None:

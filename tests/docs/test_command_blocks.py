@@ -1,6 +1,7 @@
 """The commands of the documentation can be typed: shell that is correct, and options, files and targets that exist."""
 
 import ast
+import functools
 import json
 import re
 import subprocess
@@ -148,6 +149,22 @@ def test_bodies_that_curl_sends_are_json() -> None:
                 assert json.loads(word), block.place
 
 
+def test_paths_of_wsd_that_curl_asks_for_exist() -> None:
+    asked = [
+        (block.place, found[1])
+        for block, words in all_commands()
+        for word in words
+        if (found := re.match(r"https?://[^/]+(/(?:api/websocket|v1|health|metrics)\b[^?#]*)", word)) is not None
+    ]
+    known = {text for text in texts_of_the_code() if text.startswith("/")}
+    unknown = [
+        (place, path) for place, path in asked if path not in known and f"{path.rpartition('/')[0]}/" not in known
+    ]
+    assert unknown == []
+    assert asked != []
+
+
+@functools.cache
 def texts_of_the_code() -> list[str]:
     """Return the texts in the code of the cluster, without docstrings."""
     texts = []
