@@ -154,8 +154,8 @@ HEARD += HEARD[::2]
 
 
 @contextmanager
-def serving(directory: Path, redis_url: str, node: str = "a") -> Iterator[Cluster]:
-    with Cluster(directory, APP, "--workers", "2", env=clean_env(REDIS_URL=redis_url, NODE_ID=node)) as cluster:
+def serving(directory: Path, redis_url: str, *options: str, node: str = "a") -> Iterator[Cluster]:
+    with Cluster(directory, APP, *options, env=clean_env(REDIS_URL=redis_url, NODE_ID=node)) as cluster:
         yield cluster
 
 
@@ -178,7 +178,7 @@ async def test_the_clients_hear_the_same_before_and_after(
         with open_tab(browser, "about:blank") as tab:
             use_the_page(tab, port, "chat")
     after = site(tmp_path / "after", database, {name: text for name, text in AFTER.items() if name != ONLY_BEFORE})
-    with serving(after, redis_url) as cluster:
+    with serving(after, redis_url, "--workers", "2") as cluster:
         assert await conversation("chat", database, cluster.port, cluster.port) == HEARD
         with open_tab(browser, "about:blank") as tab:
             use_the_page(tab, cluster.port, "chat")
@@ -191,7 +191,11 @@ async def test_consumers_and_endpoints_are_one_room_during_the_deploy(
     new = site(tmp_path / "new", database, BEFORE, BOTH_WAYS, ENDPOINT)
     for directory in (old, new):  # both have the same database, as two releases do
         write(directory, {"mysite/settings.py": with_database(BEFORE["mysite/settings.py"], tmp_path / "new")})
-    with serving(old, redis_url, "old") as consumers, serving(new, redis_url, "new") as endpoints:
+    one_process = ("--workers", "1", "--no-nginx")
+    with (
+        serving(old, redis_url, *one_process, node="old") as consumers,
+        serving(new, redis_url, *one_process, node="new") as endpoints,
+    ):
         assert await conversation("one", database, consumers.port, endpoints.port) == HEARD
         assert await conversation("two", database, endpoints.port, consumers.port) == HEARD
 
@@ -203,7 +207,7 @@ def with_database(settings: str, directory: Path) -> str:
 
 @long_run
 async def test_each_step_is_a_deploy_of_one_cluster(tmp_path: Path, database: Database, redis_url: str) -> None:
-    with serving(site(tmp_path, database, BEFORE), redis_url) as cluster:
+    with serving(site(tmp_path, database, BEFORE), redis_url, "--workers", "2") as cluster:
         assert await conversation("step-1", database, cluster.port, cluster.port) == HEARD
         write(tmp_path, BOTH_WAYS)
         await cluster.run("restart")
