@@ -39,6 +39,30 @@ def all_commands() -> list[tuple[Block, list[str]]]:
     return [(block, command) for block in checked("sh", "console") for command in commands(typed(block))]
 
 
+def test_the_commands_in_a_piece_of_shell_are_found() -> None:
+    text = """
+    export KEY=$(openssl rand -hex 32)  # a comment; with a semicolon
+    WSD_PORT=9000 wsd start --detach && wsd publish news '{"a": "b; c"}' > out.txt 2>&1
+    sudo -u ann wsd tail '' 2>errors.txt
+    sendmail -t <<END
+wsd nothing
+END
+    wsd init --postgres | \\
+        psql -c 'SELECT 1;
+SELECT 2;'
+    """
+    assert list(commands(text)) == [
+        ["openssl", "rand", "-hex", "32"],
+        ["export", "KEY=substituted"],
+        ["wsd", "start", "--detach"],
+        ["wsd", "publish", "news", '{"a": "b; c"}'],
+        ["wsd", "tail", ""],
+        ["sendmail", "-t"],
+        ["wsd", "init", "--postgres"],
+        ["psql", "-c", "SELECT 1;\nSELECT 2;"],
+    ]
+
+
 def test_the_shell_of_all_blocks_is_correct() -> None:
     wrong = []
     for block in checked("sh", "console"):

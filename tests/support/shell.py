@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 HEREDOC = re.compile(r"<<-?\s*['\"]?(\w+)['\"]?")
 SUBSTITUTION = re.compile(r"\$\(([^()]+)\)")
-REDIRECTION = re.compile(r"[<>]|[<>]+&?|&>+")
 BEFORE_A_COMMAND = {"do", "else", "env", "exec", "if", "nohup", "sudo", "then", "time", "while", "!", "{"}
 
 
@@ -17,7 +16,7 @@ def commands(text: str) -> Iterator[list[str]]:
             yield from commands(inner)
         words: list[str] = []
         for token in [*_tokens(SUBSTITUTION.sub("substituted", line)), ";"]:
-            if set(token) <= set(";&|()"):
+            if token and set(token) <= set(";&|()"):
                 yield from _command(words)
                 words = []
             else:
@@ -44,7 +43,8 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def _tokens(line: str) -> list[str]:
-    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    without_numbers = re.sub(r"(?<=\s)\d(?=[<>])", "", line)  # of the files that are redirected, as in 2>&1
+    lexer = shlex.shlex(without_numbers, posix=True, punctuation_chars=True)
     lexer.wordchars += "@%+:,=![]{}#$*?^"
     return list(lexer)
 
@@ -53,11 +53,11 @@ def _command(words: list[str]) -> Iterator[list[str]]:
     rest = iter(words)
     plain: list[str] = []
     for word in rest:
-        if set(word) <= set("<>&"):
+        if word and set(word) <= set("<>&"):
             next(rest, None)  # the file of a redirection
         else:
             plain.append(word)
     while plain and (plain[0] in BEFORE_A_COMMAND or re.match(r"\w+=", plain[0])):
-        plain = plain[1:]
+        plain = plain[3:] if plain[:2] == ["sudo", "-u"] else plain[1:]
     if plain:
         yield plain
