@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.browser import Tab, open_tab
 from tests.support.cluster import Cluster, clean_env
+from tests.support.dev_server import DevServer
 from tests.support.pages import ROOT, Block, blocks
 from tests.support.ports import unused_port
 from tests.support.waiting import long_run, until
@@ -57,9 +58,7 @@ class Reader:
     def start(self, number: int) -> Cluster:
         """Start the chat with the command of a step."""
         arguments = shlex.split(command(number, "wsd start"))[2:]
-        cluster = Cluster(self.directory, *arguments, port=self.port)
-        cluster.output_path.unlink(missing_ok=True)  # the output of the cluster before, which says that it is up
-        return cluster
+        return Cluster(self.directory, *arguments, port=self.port)
 
     def open(self, query: str) -> Tab:
         tab = self._tabs.enter_context(open_tab(self._browser, "about:blank"))
@@ -123,7 +122,9 @@ def hears(tab: Tab, *said: str) -> None:
 
 def test_the_reader_of_the_tutorial_sees_what_it_promises(reader: Reader) -> None:
     write_files(2, reader.directory)
-    with reader.start(2):
+    with DevServer(reader.directory, *shlex.split(command(2, "wsd dev"))[2:]) as dev:
+        dev.shows("Ctrl-C")
+        reader.port = dev.port
         ann, bob, elsewhere = reader.open("name=ann"), reader.open("name=bob"), reader.open("name=ann&room=tea")
         on_another_worker(bob, ann)
         say(ann, "hello")
@@ -133,17 +134,26 @@ def test_the_reader_of_the_tutorial_sees_what_it_promises(reader: Reader) -> Non
         assert lines(elsewhere) == []
         elsewhere.call("Page.close")
 
-    write_files(3, reader.directory)
-    with reader.start(2):
+        write_files(3, reader.directory)
+        dev.shows("wsd.toml changed: replaced in ")
         reload(ann)
         say(ann, "first")
-        hears(ann, "ann: first")
+        hears(ann, "ann: hello", "bob: hi", "ann: first")
         reload(bob)
-        hears(bob, "ann: first")
+        hears(bob, "ann: hello", "bob: hi", "ann: first")
         for tab in (ann, bob):
             until(lambda tab=tab: sorted(tab.text("#people").split(", ")) == ["ann", "bob"])  # type: ignore[misc]
 
-    write_files(4, reader.directory)
+        write_files(4, reader.directory)
+        dev.shows("changed: replaced in ", 2)
+        reload(ann)
+        reload(bob)
+        say(bob, "it is me")
+        hears(ann, "bob: it is me")
+        with SyncWsdClient(f"ws://127.0.0.1:{dev.port}/live/ws", "mallory") as mallory:
+            with pytest.raises(RequestError, match="a token is missing"):
+                mallory.subscribe("room:lobby")
+
     write_files(5, reader.directory)
     tests = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
@@ -162,10 +172,6 @@ def test_the_chat_survives_a_killed_worker_and_a_new_version_as_the_tutorial_sho
     with reader.start(6) as cluster:
         ann, bob = reader.open("name=ann"), reader.open("name=bob")
         on_another_worker(bob, ann)
-        with SyncWsdClient(f"ws://127.0.0.1:{reader.port}/live/ws", "mallory") as mallory:
-            with pytest.raises(RequestError, match="a token is missing"):
-                mallory.subscribe("room:lobby")
-
         before = worker_of(ann)
         with reader.shell(command(6, "for i in").replace("300", str(COUNT_TO))) as counting:
             until(lambda: len(lines(ann)) > 5, "a tab that counts")
