@@ -41,7 +41,7 @@ def load_application(spec: str, on_error: Callable[[BaseException], object] = tr
         raise BadAppError(f'app "{spec}" cannot be imported from {sys.path[0]}: {exc}') from None
     except BaseException as exc:  # noqa: BLE001 - the application's code may raise anything, SystemExit too
         on_error(exc)
-        raise BadAppError(f'app "{spec}" raised while it was imported: {exc!r}') from None
+        raise BadAppError(f'app "{spec}" raised while it was imported: {_described(exc)}') from None
     for name in attribute.split("."):
         if not hasattr(found, name):
             raise BadAppError(f'app "{spec}": {module_name} has no attribute "{attribute}"')
@@ -51,7 +51,7 @@ def load_application(spec: str, on_error: Callable[[BaseException], object] = tr
             found = found()
         except BaseException as exc:  # noqa: BLE001 - as above
             on_error(exc)
-            raise BadAppError(f'app "{spec}" raised while it was called without arguments: {exc!r}') from None
+            raise BadAppError(f'app "{spec}" raised while it was called without arguments: {_described(exc)}') from None
         if inspect.iscoroutine(found):
             found.close()
             raise BadAppError(f'app "{spec}" is not an ASGI application: a factory must not be a coroutine function')
@@ -60,6 +60,12 @@ def load_application(spec: str, on_error: Callable[[BaseException], object] = tr
     if problem := _asgi_problem(found):
         raise BadAppError(f'app "{spec}" is not an ASGI application: {problem}')
     return cast(ASGIApp, found)
+
+
+def _described(exc: BaseException) -> str:
+    """Return an exception on one line. That of a SyntaxError names the file and the line."""
+    text = " ".join(str(exc).split())
+    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
 
 
 def _is_factory(found: object) -> bool:

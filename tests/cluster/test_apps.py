@@ -113,8 +113,8 @@ rare = partial(pytest.param, marks=long_run)
         ("mine:app", "def app(request): ...", "it must take (scope, receive, send), not (request)", None),
         ("mine:app", "1 / 0", "raised while it was imported: ZeroDivisionError", "ZeroDivisionError: division by zero"),
         rare("mine:app", "import not_there", "No module named 'not_there'", "ModuleNotFoundError"),
-        rare("mine:app", "def app(:", "SyntaxError", "SyntaxError"),
-        rare("mine:app", "raise SystemExit(0)", "SystemExit(0)", "SystemExit"),
+        rare("mine:app", "def app(:", "SyntaxError: invalid syntax (mine.py, line 1)", "SyntaxError"),
+        rare("mine:app", "raise SystemExit(0)", "SystemExit: 0", "SystemExit"),
         ("mine:app", FAILING, "the application failed to start: RuntimeError: no database", "RuntimeError"),
     ],
 )

@@ -45,7 +45,7 @@ def test_every_kind_of_application_that_uvicorn_serves_is_served(attribute: str)
     ("attribute", "problem"),
     [
         ("late", "is not an ASGI application: a factory must not be a coroutine function"),
-        ("failing", "raised while it was called without arguments: RuntimeError('no settings')"),
+        ("failing", "raised while it was called without arguments: RuntimeError: no settings"),
         ("nothing", "is not an ASGI application: it is a NoneType, which cannot be called"),
         ("view", "is not an ASGI application: it must take (scope, receive, send), not (request: object) -> None"),
         ("View", "is not an ASGI application: it is the class View, whose instances would have to be awaitable"),
