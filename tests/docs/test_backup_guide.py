@@ -40,7 +40,7 @@ def run(cluster: Cluster, commands: str) -> str:
         env={**cluster.env, "PATH": path},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

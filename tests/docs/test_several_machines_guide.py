@@ -34,7 +34,7 @@ def run(commands: str, directory: Path, env: Mapping[str, str] | None = None) ->
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=240,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
