@@ -8,11 +8,15 @@ import json
 import re
 import tomllib
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 import yaml
+from msgspec import structs
 
 from tests.support.nginx import Certificate
 from tests.support.pages import PAGES, Block, blocks, checked
@@ -20,6 +24,8 @@ from tests.support.postgres import Postgres, postgres
 from wsd.supervisor.config.loading import load
 from wsd.supervisor.new_files import archive_sql, outbox_sql
 from wsd.supervisor.services.nginx_program import check, find_binary
+from wsd.worker.endpoints.descriptions import Message
+from wsd.worker.wire import messages as wire
 
 LANGUAGES = {"python", "js", "html", "sh", "console", "toml", "json", "yaml", "nginx", "sql", "ini", "text"}
 LANGUAGES |= {"diff", "mermaid"}
@@ -68,6 +74,20 @@ def test_data_can_be_read(block: Block) -> None:
                 validate_resource(document)
         case "ini":
             configparser.ConfigParser(strict=False, interpolation=None).read_string(block.text)
+
+
+def test_messages_of_the_hub_have_only_fields_that_are_sent() -> None:
+    """A message on a page may lack fields, where the page is about others."""
+    kinds: list[Any] = [Message, *vars(wire).values()]
+    records = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, msgspec.Struct)]
+    fields: dict[object, set[str]] = defaultdict(set)
+    for record in records:
+        fields[record.__struct_config__.tag] |= {"type", *(each.encode_name for each in structs.fields(record))}
+    objects = [(block.place, json.loads(block.text)) for block in checked("json")]
+    shown = [(place, message) for place, message in objects if message.get("type") in fields.keys() - {None}]
+    unknown = [(place, set(message) - fields[message["type"]]) for place, message in shown]
+    assert [(place, names) for place, names in unknown if names] == []
+    assert len(shown) > 5
 
 
 def validate_resource(document: object) -> None:
