@@ -33,6 +33,7 @@ test-pythons:
 		fi; \
 	done
 
+.PRECIOUS: $(VENV)/python%/.installed-dev
 test-python%: $(VENV)/python%/.installed-dev
 	@$(VENV)/python$*/bin/python --version
 	$(VENV)/python$*/bin/pytest -q -n 2 --dist worksteal tests/unit tests/testing tests/cluster/test_start_and_stop.py

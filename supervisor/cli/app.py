@@ -30,7 +30,7 @@ from wsd.supervisor.cli import (
     status,
     token,
 )
-from wsd.supervisor.errors import CommandError, ExitCode
+from wsd.supervisor.errors import CommandError, ConfigError, ExitCode
 from wsd.supervisor.machine.standard_streams import (
     encode_everything,
     finish_standard_streams,
@@ -131,6 +131,9 @@ def common(
     ] = False,
 ) -> None:
     """A WebSocket cluster in one command."""
+    if sys.platform == "win32":
+        here = "wsd.client, wsd.Publisher and wsd.testing"
+        raise ConfigError(f"the command wsd does not run on Windows, only {here} do: use it in WSL")
 
 
 def main() -> None:

@@ -36,6 +36,14 @@ def test_clients_publishers_and_test_clusters_need_nothing_that_windows_lacks() 
     assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr
 
 
+def test_the_command_says_that_it_does_not_run_on_windows() -> None:
+    # zoneinfo asks for the platform's own modules when it is imported.
+    program = "import sys, zoneinfo, wsd.supervisor.cli.app as app; sys.platform = 'win32'; app.main()"
+    done = subprocess.run([sys.executable, "-c", program, "start"], capture_output=True, text=True, timeout=60)
+    assert done.stderr.startswith("wsd: the command wsd does not run on Windows, ")
+    assert done.returncode == 2
+
+
 @long_run
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("platform", ["x86_64-pc-windows-msvc", "aarch64-apple-darwin"])
