@@ -56,7 +56,7 @@ def wheel(repository: Path, version: str, tools: Path, tmp_path_factory: pytest.
     packages = tmp_path_factory.mktemp("packages")
     env = clean_env(PYTHON=sys.executable, PATH=f"{tools}{os.pathsep}{os.environ['PATH']}")
     command = [str(repository / ".ci" / "release"), str(packages)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith(f"  twine upload {packages}/wsd_cluster-{version}*\n")
     return packages / f"wsd_cluster-{version}-py3-none-any.whl"
