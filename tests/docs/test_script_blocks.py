@@ -26,16 +26,16 @@ declare module "node:*";
 declare module "ws";
 declare module "*/socket.io.esm.min.js";
 """
-"""What the compiler is not to ask for: which kind of element an id has, and the types of Node and of Socket.IO."""
+"""Declarations in place of types that are not known or not installed: of the element with an id, Node and Socket.IO."""
 
 IN_A_PART = {
     "client": '/** @type {import("wsd-client").WsdClient} */ let client;',
     "WsdClient": 'import { WsdClient } from "wsd-client";',
 }
-"""Names of the client that a part of a program uses without saying where it has them from."""
+"""What defines the names that a part of a program takes from the rest of the program."""
 
 NAME_FROM_ELSEWHERE = ("TS2304", "TS2552", "TS2592", "TS18004")
-"""Errors about unknown names, which a part of a program may have from the rest of it."""
+"""Errors about other unknown names, which a part of a program may take from the rest, too."""
 
 OPTIONS = {
     "allowJs": True,
@@ -145,7 +145,7 @@ class Scripts(HTMLParser):
         return parser._found
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._inside = tag == "script"
+        self._inside = tag == "script" and dict(attrs).get("type") in {None, "module"}
 
     def handle_endtag(self, tag: str) -> None:
         self._inside = False
