@@ -49,6 +49,7 @@ check: $(VENV)/.installed-dev .types/wsd
 	MYPYPATH=.types $(BIN)/mypy -p wsd
 	MYPYPATH=.types $(BIN)/mypy -p wsd.client -p wsd.publisher -p wsd.testing -p wsd.pytest_plugin \
 		--platform win32 --cache-dir .mypy_cache/win32
+	MYPYPATH=.types $(BIN)/mypy -p wsd --platform darwin --cache-dir .mypy_cache/darwin
 	MYPYPATH=.types $(BIN)/mypy tests benchmarks deploy docs --exclude benchmarks/fanout/servers
 	MYPYPATH=.types:examples:examples/django_shop:examples/chat_rooms $(BIN)/mypy examples
 

@@ -12,6 +12,7 @@ from wsd.supervisor.chaos.nodes import LocalNode
 from wsd.supervisor.chaos.redis_faults import RedisFaults
 from wsd.supervisor.control.status import ClusterStatus, ProcessStatus
 from wsd.supervisor.errors import CommandError, NotRunningError
+from wsd.supervisor.machine.pidfd import pidfd_of, send_signal
 
 PATIENCE_SECONDS = 45.0
 """How long a fault waits for a process that it can hit, or for a command to succeed."""
@@ -111,7 +112,7 @@ class Injector:
                 if ready:
                     target = pick(ready, planned.which * len(self._nodes) % 1)
                     assert target.pid is not None
-                    pidfd = os.pidfd_open(target.pid)
+                    pidfd = pidfd_of(target.pid)
                     # The pid may have been reused before the pidfd was opened. It was not if the status still names it.
                     if target.pid in [one.pid for one in _ready(planned.fault, await asyncio.to_thread(node.status))]:
                         return target, pidfd
@@ -129,19 +130,19 @@ class Injector:
         """Send the signals of a fault and return a description. Raises ProcessLookupError when the target has ended."""
         match planned.fault:
             case Fault.WORKER_FREEZE | Fault.VALKEY_FREEZE:
-                signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
+                send_signal(pidfd, signal.SIGSTOP)
                 await asyncio.sleep(planned.seconds)
                 with suppress(ProcessLookupError):  # the supervisor has replaced the hung process meanwhile
-                    signal.pidfd_send_signal(pidfd, signal.SIGCONT)
+                    send_signal(pidfd, signal.SIGCONT)
                 return f"froze {target.name} for {planned.seconds:.1f} s"
             case Fault.NGINX_RELOAD:
-                signal.pidfd_send_signal(pidfd, signal.SIGHUP)
+                send_signal(pidfd, signal.SIGHUP)
                 return f"reloaded {target.name}"
             case Fault.WORKER_STOP:
-                signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+                send_signal(pidfd, signal.SIGTERM)
                 return f"stopped {target.name}"
             case _:
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                send_signal(pidfd, signal.SIGKILL)
                 return f"killed {target.name}"
 
 

@@ -48,6 +48,7 @@ def start(
     from wsd.supervisor.launch.foreground import run_in_foreground  # noqa: PLC0415
     from wsd.supervisor.services.relay import check_asyncpg  # noqa: PLC0415
 
+    _check_system()
     if target is not None and application is not None and target != application:
         raise ConfigError(f'two applications are given, "{target}" and --app "{application}": use one of them')
     loaded = load_settings(
@@ -70,6 +71,11 @@ def start(
     if detach:
         raise typer.Exit(start_detached(loaded, sys.argv[1:]))
     run_in_foreground(loaded)
+
+
+def _check_system() -> None:
+    if sys.platform != "linux":
+        raise ConfigError(f"a cluster runs on Linux only, not on {sys.platform}; `wsd dev` serves an application here")
 
 
 def stop(

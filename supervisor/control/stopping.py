@@ -7,7 +7,7 @@ import time
 
 from wsd.supervisor.control.client import ControlClient
 from wsd.supervisor.errors import CommandError, NotRunningError
-from wsd.supervisor.machine.procfs import has_ended
+from wsd.supervisor.machine.pidfd import has_ended, send_signal
 from wsd.supervisor.processes.orphans import end_leftovers
 from wsd.supervisor.processes.recorded import is_alive, names_of
 from wsd.supervisor.state_dir.directory import StateDir
@@ -81,12 +81,12 @@ def _ask_to_stop(state_dir: StateDir, patience: float | None) -> float:
 def _signal_to_stop(pidfd: int, patience: float | None) -> float:
     """Stop a supervisor whose socket is gone or that is busy; return how long the rest may take, in seconds."""
     if patience != 0:
-        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        send_signal(pidfd, signal.SIGTERM)
         if patience is None:
             return UNASKED_DRAIN_SECONDS
         if has_ended(pidfd, patience):
             return 0.0
-    signal.pidfd_send_signal(pidfd, signal.SIGQUIT)
+    send_signal(pidfd, signal.SIGQUIT)
     return 0.0
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,10 @@ def available_cpus() -> int:
 
     It is limited by the CPU affinity (sched_setaffinity(2)) and by the quotas of cgroups.
     """
-    allowed = float(len(os.sched_getaffinity(0)))
+    if sys.platform == "linux":
+        allowed = float(len(os.sched_getaffinity(0)))
+    else:
+        allowed = float(os.cpu_count() or 1)
     try:
         membership = OWN_CGROUPS.read_text()
     except OSError:

@@ -10,7 +10,8 @@ import signal
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from wsd.supervisor.machine.procfs import environment_of, has_ended, members_of, stat_of
+from wsd.supervisor.machine.pidfd import has_ended, pidfd_of, send_signal
+from wsd.supervisor.machine.procfs import environment_of, members_of, stat_of
 
 MARK = "WSD_CLUSTER_DIR"
 """The environment variable in which every process of a cluster carries the path of its state directory."""
@@ -56,7 +57,7 @@ def signal_group(group: int, signum: signal.Signals, root: Path, *, leader: int 
             pidfds = {}
             for pid in found:
                 with suppress(OSError):
-                    pidfds[pid] = os.pidfd_open(pid)
+                    pidfds[pid] = pidfd_of(pid)
                     opened.callback(os.close, pidfds[pid])
             # Checked only now: members found before the leader ended were members of the leader's group.
             is_ours = leader is not None and not has_ended(leader)
@@ -64,5 +65,5 @@ def signal_group(group: int, signum: signal.Signals, root: Path, *, leader: int 
                 stat = stat_of(pid)
                 if stat is not None and stat.group == group and (is_ours or carries_mark(pid, root)):
                     with suppress(OSError):
-                        signal.pidfd_send_signal(pidfd, signum)
+                        send_signal(pidfd, signum)
         done.update(found)

@@ -1,13 +1,15 @@
-"""Facts about processes from the kernel: /proc (proc(5)) and pidfds."""
+"""Facts about processes from /proc (proc(5))."""
 
 import os
-import select
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+LINUX_ONLY = "a cluster runs on Linux only"
 
 CLOCK_TOLERANCE_SECONDS = 2.0
 """How far two start times of the same process may differ when one of them was taken from the wall clock."""
@@ -97,7 +99,10 @@ def current_boot() -> str:
 
 def uptime_of(start_ticks: int) -> float:
     """Return for how many seconds a process has been running, given its start in ticks since the boot."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - start_ticks / TICKS_PER_SECOND
+    if sys.platform == "linux":
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - start_ticks / TICKS_PER_SECOND
+    else:  # noqa: RET505 - it tells mypy that this is for Linux
+        raise NotImplementedError(LINUX_ONLY)
 
 
 def ticks_at(pid: int, created: float) -> int:
@@ -110,10 +115,3 @@ def ticks_at(pid: int, created: float) -> int:
         return 0
     is_same = abs(time.time() - uptime_of(stat.start_ticks) - created) <= CLOCK_TOLERANCE_SECONDS
     return stat.start_ticks if is_same else 0
-
-
-def has_ended(pidfd: int, patience: float = 0.0) -> bool:
-    """Wait up to `patience` seconds for a process to end, and tell whether it has ended."""
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(patience * 1000))

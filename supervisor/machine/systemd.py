@@ -23,7 +23,7 @@ class Systemd:
         """Send states as sd_notify(3) defines them, e.g. `READY=1`, `STATUS=...` or `STOPPING=1`."""
         if not self._address:
             return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender, suppress(OSError):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender, suppress(OSError):
             lines = "\n".join(" ".join(state.splitlines()) for state in states)
             sender.sendto(lines.encode("utf-8", "backslashreplace"), self._address)
 

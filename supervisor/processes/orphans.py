@@ -8,7 +8,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from wsd.supervisor.machine.identity import signal_group
-from wsd.supervisor.machine.procfs import current_boot, has_ended, stat_of
+from wsd.supervisor.machine.pidfd import has_ended, send_signal
+from wsd.supervisor.machine.procfs import current_boot, stat_of
 from wsd.supervisor.processes.recorded import open_pidfd
 from wsd.supervisor.state_dir.records import ProcessRecord
 
@@ -27,7 +28,7 @@ def end_leftovers(records: Sequence[ProcessRecord], root: Path, patience: float)
             with suppress(OSError):
                 alive[record] = open_pidfd(record, root)
                 opened.callback(os.close, alive[record])
-                signal.pidfd_send_signal(alive[record], signal.SIGTERM)
+                send_signal(alive[record], signal.SIGTERM)
         deadline = time.monotonic() + patience
         for record, pidfd in alive.items():
             if not has_ended(pidfd, max(0.0, deadline - time.monotonic())):

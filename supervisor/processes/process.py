@@ -12,6 +12,7 @@ from signal import Signals
 from typing import Self
 
 from wsd.supervisor.machine.identity import MARK, signal_group
+from wsd.supervisor.machine.pidfd import pidfd_of, send_signal
 from wsd.supervisor.machine.private_files import append_to
 from wsd.supervisor.machine.procfs import children_of, current_boot, stat_of, uptime_of
 from wsd.supervisor.processes.recorded import open_pidfd
@@ -55,7 +56,7 @@ class Process:
         self._orphan_signal = orphan_signal
         self._on_exit = on_exit
         # The pid of our own child is not reused before we have waited for it, so no check is needed.
-        self._pidfd: int | None = os.pidfd_open(self.pid) if popen is not None else open_pidfd(record, root)
+        self._pidfd: int | None = pidfd_of(self.pid) if popen is not None else open_pidfd(record, root)
         asyncio.get_running_loop().add_reader(self._pidfd, self._ended)
 
     @classmethod
@@ -98,7 +99,7 @@ class Process:
         """Send a signal to the process, if it still runs."""
         if self._pidfd is not None:
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signum)
+                send_signal(self._pidfd, signum)
 
     def kill(self) -> None:
         """Kill the process and its process group: other members of the group may hold its port open."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wsd.supervisor.machine.identity import carries_mark
+from wsd.supervisor.machine.pidfd import pidfd_of
 from wsd.supervisor.machine.procfs import current_boot, stat_of
 from wsd.supervisor.state_dir.records import ProcessRecord
 
@@ -22,7 +23,7 @@ def open_pidfd(record: ProcessRecord, root: Path) -> int:
 
     Raises ProcessLookupError when the process has ended.
     """
-    pidfd = os.pidfd_open(record.pid)
+    pidfd = pidfd_of(record.pid)
     if is_alive(record, root):  # checked after the open, so that the pidfd is of the process that was checked
         return pidfd
     os.close(pidfd)

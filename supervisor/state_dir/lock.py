@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from wsd.supervisor.errors import CommandError
+from wsd.supervisor.machine.pidfd import pidfd_of
 from wsd.supervisor.machine.private_files import open_private
 
 LOCK_SECONDS = 0.5
@@ -101,7 +102,7 @@ class DirectoryLock:
         if not pid:
             return None
         try:
-            pidfd = os.pidfd_open(pid)
+            pidfd = pidfd_of(pid)
         except OSError:
             return None
         if self._is_open_in(pid):

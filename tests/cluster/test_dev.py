@@ -1,6 +1,7 @@
 """`wsd dev`: an application in memory, replaced when its files change, without a loss for its clients."""
 
 import itertools
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -9,7 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.cluster import wsd
+from tests.support.apps import APPS
+from tests.support.cluster import clean_env, wsd
 from tests.support.dev_server import DevServer
 from tests.support.waiting import until
 
@@ -153,14 +155,29 @@ def test_code_that_cannot_be_imported_at_first_starts_once_it_can(tmp_path: Path
         until(lambda: not dev.is_open(), "the end of the processes of a `wsd dev` that was killed")
 
 
-def test_mistakes_on_the_command_line_are_one_line(tmp_path: Path) -> None:
-    with DevServer(tmp_path) as dev:
-        dev.shows("Ctrl-C")
-        for arguments, code, words in (
-            (["--workers", "3"], 2, '--workers must be 1 or 2 here, got "3"'),
-            (["--reload-dir", "nowhere"], 2, '--reload-dir "nowhere" is not a directory'),
-            (["--port", str(dev.port)], 1, "is taken"),
-        ):
-            result = wsd("dev", *arguments, cwd=tmp_path)
-            assert (result.returncode, result.stderr.count("\n")) == (code, 1), result.stderr
-            assert words in result.stderr
+def test_it_needs_nothing_that_macos_lacks(tmp_path: Path) -> None:
+    env = clean_env(PYTHONPATH=str(APPS / "as_on_macos"))
+    write(tmp_path / "chat.py", CHAT)
+    with DevServer(tmp_path, "chat:app", env=env) as dev, dev.client("ann") as ann:
+        ann.subscribe("room")
+        write(tmp_path / "chat.py", CHAT.replace("one", "two"))
+        dev.shows("chat.py changed: replaced in")
+        assert ann.publish("room", "hello").offset == 1
+        assert ann.welcome["resumed"] is True
+        assert dev.interrupt() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--workers", "3"], 2, '--workers must be 1 or 2 here, got "3"'),
+        (["--reload-dir", "nowhere"], 2, '--reload-dir "nowhere" is not a directory'),
+        (["--port"], 1, "is taken by"),
+    ],
+)
+def test_mistakes_on_the_command_line_are_one_line(arguments: list[str], code: int, words: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        result = wsd("dev", *arguments, *([port] if arguments == ["--port"] else []), cwd=tmp_path)
+    assert (result.returncode, result.stderr.count("\n")) == (code, 1), result.stderr
+    assert words in result.stderr

@@ -6,10 +6,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import typer.main
 from packaging.requirements import Requirement
 
 from tests.support.apps import APPS
 from tests.support.waiting import long_run
+from wsd.supervisor.cli.app import app
+from wsd.supervisor.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -42,6 +45,12 @@ def test_the_command_says_that_it_does_not_run_on_windows() -> None:
     done = subprocess.run([sys.executable, "-c", program, "start"], capture_output=True, text=True, timeout=60)
     assert done.stderr.startswith("wsd: the command wsd does not run on Windows, ")
     assert done.returncode == 2
+
+
+def test_a_cluster_says_that_it_needs_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(ConfigError, match="a cluster runs on Linux only, not on darwin; `wsd dev` serves"):
+        typer.main.get_command(app).main(["start"], prog_name="wsd", standalone_mode=False)
 
 
 @long_run

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,7 +21,7 @@ from wsd.client import SyncWsdClient
 class DevServer:
     """An application under `wsd dev`: `with DevServer(tmp_path, "chat:app") as dev`. Nothing of it is left behind."""
 
-    def __init__(self, directory: Path, *arguments: str) -> None:
+    def __init__(self, directory: Path, *arguments: str, env: Mapping[str, str] | None = None) -> None:
         self.directory = directory
         self.port = unused_port()
         self._output = directory / "output.txt"
@@ -29,7 +30,7 @@ class DevServer:
                 # A program that was started in the background of a shell ignores SIGINT, and so do all that it starts.
                 ["env", "--default-signal=INT", *WSD, "dev", *arguments, "--port", str(self.port)],
                 cwd=directory,
-                env=clean_env(),
+                env=env or clean_env(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

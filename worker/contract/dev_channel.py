@@ -93,7 +93,9 @@ def receive_task(channel: socket.socket) -> tuple[socket.socket, Task] | None:
     if not descriptors:
         return None
     _, length = _HEADER.unpack(_read(channel, _HEADER.size))
-    return socket.socket(fileno=descriptors[0]), Task.decode(_read(channel, length))
+    listener = socket.socket(fileno=descriptors[0])
+    listener.set_inheritable(False)
+    return listener, Task.decode(_read(channel, length))
 
 
 def _read(channel: socket.socket, length: int) -> bytes:
