@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer.main
@@ -11,6 +12,7 @@ from packaging.requirements import Requirement
 
 from tests.support.apps import APPS
 from tests.support.waiting import long_run
+from wsd.supervisor.cli import start
 from wsd.supervisor.cli.app import app
 from wsd.supervisor.errors import ConfigError
 
@@ -48,7 +50,7 @@ def test_the_command_says_that_it_does_not_run_on_windows() -> None:
 
 
 def test_a_cluster_says_that_it_needs_linux(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(start, "sys", SimpleNamespace(platform="darwin"))
     with pytest.raises(ConfigError, match="a cluster runs on Linux only, not on darwin; `wsd dev` serves"):
         typer.main.get_command(app).main(["start"], prog_name="wsd", standalone_mode=False)
 
