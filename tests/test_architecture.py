@@ -75,6 +75,7 @@ def test_the_contract_needs_only_the_standard_library() -> None:
         ("wsd.supervisor.cli.app", "starlette uvicorn redis jinja2 psutil msgspec rich.console"),
         ("wsd.worker.endpoints.http_api", "wsd.worker.endpoints.openapi wsd.worker.endpoints.asyncapi"),
         ("wsd.worker.contract.environment", "starlette uvicorn redis msgspec"),
+        ("wsd.worker.dev.__main__", "redis prometheus_client jwt cryptography psutil jinja2"),
         ("wsd.client", "starlette uvicorn redis msgspec jinja2 typer psutil"),
         ("wsd.publisher", "starlette uvicorn redis msgspec jinja2 typer psutil websockets wsd.client"),
     ],

@@ -1,36 +1,29 @@
-"""The connections of the worker to Redis, and its errors: no other module names an exception of redis-py."""
+"""The connections of the worker to Redis, and its errors: no other module names an exception of redis-py.
+
+redis-py is imported with the first connection. It takes a fifth of the time in which a worker starts, and a worker that
+keeps everything in memory never needs it.
+"""
 
 import asyncio
 import re
 from collections.abc import Iterable
 from functools import cache
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hiredis
-from redis.asyncio import Redis
-from redis.asyncio.client import Pipeline, PubSub
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import (
-    AskError,
-    ClusterCrossSlotError,
-    ClusterDownError,
-    NoPermissionError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TryAgainError,
-)
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from wsd.worker.contract.host_names import looking_up_names
 from wsd.worker.contract.redis_address import sentinel_address
 from wsd.worker.contract.sentinels.primary_connection import leading_to_primary
 from wsd.worker.contract.sentinels.sentinels import Sentinels
 from wsd.worker.errors import RedisFailure, RedisUnavailableError
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+    from redis.asyncio.client import Pipeline, PubSub
+else:
+    Redis = Pipeline = PubSub = object  # others name them in annotations only
 
 __all__ = [
     "Pipeline",
@@ -60,12 +53,16 @@ def open_redis(url: str, *, connect_timeout: float, timeout: float | None, senti
 
     Raises ValueError for a malformed URL, OSError for files of TLS that Sentinels need and that cannot be read.
     """
+    from redis.asyncio import Redis as Client  # noqa: PLC0415 - see above
+    from redis.asyncio.retry import Retry  # noqa: PLC0415
+    from redis.backoff import NoBackoff  # noqa: PLC0415
+
     address = sentinel_address(url)
     if address is not None:
         url = address.server_url(address.sentinels[0])  # in the place of the primary, which each connection asks for
         sentinels = sentinels or Sentinels(address, timeout=connect_timeout)
     options: dict[str, Any] = {"protocol": 2} if timeout is None else {}
-    redis: Redis = Redis.from_url(
+    redis: Redis = Client.from_url(
         url, socket_connect_timeout=connect_timeout, socket_timeout=timeout, retry=Retry(NoBackoff(), 0), **options
     )
     pool = redis.connection_pool
@@ -87,6 +84,8 @@ def _packing_in_c(connection_class: type[Any]) -> type[Any]:
 
     Its commands raise ConnectionError on a connection that was closed while redis-py took it for open.
     """
+
+    from redis.exceptions import ConnectionError as RedisConnectionError  # noqa: PLC0415
 
     class PackingConnection(connection_class):  # type: ignore[misc]
         async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
@@ -141,7 +140,7 @@ class redis_errors:  # noqa: N801 - it is used like a function, as contextlib.su
             await self._limit.__aexit__(kind, exc, trace)
         except TimeoutError as too_late:
             exc = too_late
-        if exc is not None and not isinstance(exc, (RedisError, OSError)):
+        if exc is not None and not isinstance(exc, OSError) and not _is_of_redis(exc):
             return
         if self._task is not None and self._task.cancelling() > self._cancellations:
             raise asyncio.CancelledError
@@ -151,6 +150,8 @@ class redis_errors:  # noqa: N801 - it is used like a function, as contextlib.su
 
 def redis_error(exc: BaseException) -> RedisUnavailableError:
     """Turn an error of redis-py, as it stands among the answers to a pipeline, into a RedisUnavailableError."""
+    from redis.exceptions import ReadOnlyError, ResponseError  # noqa: PLC0415
+
     if isinstance(exc, ReadOnlyError):
         failure = RedisFailure.READ_ONLY
     elif _is_unusable(exc):
@@ -165,8 +166,11 @@ def redis_error(exc: BaseException) -> RedisUnavailableError:
     return error
 
 
-_UNUSABLE = (ReadOnlyError, AskError, ClusterDownError, ClusterCrossSlotError, TryAgainError)
-"""The errors of a server that is a replica, or in a cluster. MOVED is an AskError, MASTERDOWN a ClusterDownError."""
+def _is_of_redis(exc: BaseException) -> bool:
+    from redis.exceptions import RedisError  # noqa: PLC0415
+
+    return isinstance(exc, RedisError)
+
 
 # redis-py has no exception for most of these. Some it knows only at the beginning of an answer, and not in the error
 # of a script. For an error in a pipeline it writes the answer as a tuple:
@@ -179,17 +183,31 @@ _UNUSABLE_CODE = re.compile(
 
 def _is_unusable(exc: BaseException) -> bool:
     """Tell whether Redis answered that it can carry out nothing at present: it is a replica, or loads its data, say."""
-    return isinstance(exc, _UNUSABLE) or (isinstance(exc, ResponseError) and bool(_UNUSABLE_CODE.search(str(exc))))
+    from redis.exceptions import (  # noqa: PLC0415
+        AskError,
+        ClusterCrossSlotError,
+        ClusterDownError,
+        ReadOnlyError,
+        ResponseError,
+        TryAgainError,
+    )
+
+    # A server that is a replica, or in a cluster. MOVED is an AskError, MASTERDOWN a ClusterDownError.
+    if isinstance(exc, (ReadOnlyError, AskError, ClusterDownError, ClusterCrossSlotError, TryAgainError)):
+        return True
+    return isinstance(exc, ResponseError) and bool(_UNUSABLE_CODE.search(str(exc)))
 
 
 def is_missing_script(exc: object) -> bool:
     """Tell whether Redis does not know the script of an EVALSHA: it has been started since the script was loaded."""
+    from redis.exceptions import NoScriptError  # noqa: PLC0415
+
     return isinstance(exc, NoScriptError)
 
 
-_REJECTIONS: dict[str | type[RedisError], str] = {
-    OutOfMemoryError: "the memory of Redis is full",
-    NoPermissionError: "Redis does not permit it",
+_REJECTIONS = {
+    "OutOfMemoryError": "the memory of Redis is full",
+    "NoPermissionError": "Redis does not permit it",
     "MISCONF": "Redis cannot write to its disk",
     "WRONGTYPE": "something else stands in its place",
 }
@@ -201,5 +219,5 @@ Some errors have a class in redis-py, others only the first word of Redis' text.
 
 def _public_reason(exc: BaseException) -> str:
     first_word = str(exc).partition(" ")[0]
-    found = (text for key, text in _REJECTIONS.items() if key == first_word or key is type(exc))
+    found = (text for key, text in _REJECTIONS.items() if key in (first_word, type(exc).__name__))
     return next(found, "Redis refuses it")

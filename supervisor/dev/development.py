@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import time
@@ -30,6 +31,9 @@ from wsd.supervisor.dev.task import task_of
 from wsd.supervisor.errors import ConfigError
 from wsd.supervisor.machine.terminal import say
 from wsd.worker.contract.dev_channel import Failure, Kind
+
+MARK, RED_MARK = "✗ ", "\x1b[1;31m✗\x1b[0m "
+"""The beginning of an error. A file or a pipe gets it without the colour."""
 
 RELEASE_SECONDS = 5.0
 """How long a process may take to send its clients away and to hand over its state."""
@@ -120,10 +124,11 @@ class Development:
 
         async for paths in bursts(self._sources):
             if self._sources.settings_file in paths and not self._read_settings():
-                continue
-            self._changed |= paths
-            self._changed_at = time.monotonic()
-            self._facts.put_nowait(Changed())
+                paths.discard(self._sources.settings_file)
+            if paths:
+                self._changed |= paths
+                self._changed_at = time.monotonic()
+                self._facts.put_nowait(Changed())
 
     def _read_settings(self) -> bool:
         """Read wsd.toml again. Return whether its settings can be used."""
@@ -184,10 +189,11 @@ class Development:
         del self._instances[number]
         situation, stopping = self._situation, self._stopping.is_set()
         served = time.monotonic() - self._served_at.pop(number, time.monotonic())
+        can_be_repeated = served >= STABLE_SECONDS and not stopping
         is_expected = has_failed or situation.is_releasing or stopping
         if number in (situation.serving, situation.following) and not is_expected:
-            self._show(Failure(f"the process of the application {exit_text(code)}", ""))
-        self._facts.put_nowait(Ended(number, can_be_repeated=served >= STABLE_SECONDS and not stopping))
+            self._show(Failure(f"the process of the application {exit_text(code)}", ""), starts_again=can_be_repeated)
+        self._facts.put_nowait(Ended(number, can_be_repeated))
 
     def _serves(self, number: int) -> None:
         self._state = b""
@@ -204,17 +210,26 @@ class Development:
         if self._reloads and self._spare is None:
             self._spare = Instance()
 
-    def _show(self, failure: Failure) -> None:
-        serving = self._situation.serving in self._served_at
-        watches = "the next change starts it again" if self._reloads else "start `wsd dev` again once it is repaired"
-        consequence = "The code before the change goes on serving." if serving else f"Nothing is served: {watches}."
-        for line in self._failures.lines(failure, consequence):
+    def _show(self, failure: Failure, *, starts_again: bool = False) -> None:
+        first, *others = self._failures.lines(failure, self._consequence(starts_again))
+        say(first, prefix=MARK if "NO_COLOR" in os.environ else RED_MARK, err=True)
+        for line in others:
             say(line, err=True)
+
+    def _consequence(self, starts_again: bool) -> str:
+        """Say what a failure means for the clients."""
+        if self._situation.serving in self._served_at:
+            return "The code before the change goes on serving."
+        if starts_again:
+            return "It is started again."
+        way_out = "the next change starts it again" if self._reloads else "start `wsd dev` again once it is repaired"
+        return f"Nothing is served: {way_out}."
 
     async def _limit_release(self, number: int, instance: Instance) -> None:
         await asyncio.sleep(RELEASE_SECONDS)
-        if self._instances.get(number) is instance:
-            say(f"the process before the change did not end within {RELEASE_SECONDS:.0f} s, and is killed", err=True)
+        if self._situation.serving == number:
+            say(f"the old process has kept its clients for {RELEASE_SECONDS:.0f} s, and is killed", err=True)
+        if number in self._instances:  # a thread of the application may keep it alive
             instance.kill_now()
 
     def _run_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -4,8 +4,6 @@ from dataclasses import dataclass, field
 
 from wsd.worker.contract.dev_channel import Failure
 
-MARK = "✗"
-
 
 @dataclass
 class Failures:
@@ -14,12 +12,12 @@ class Failures:
     _last: Failure | None = field(default=None, init=False)
 
     def lines(self, failure: Failure, consequence: str) -> list[str]:
-        """Return the lines to show. `consequence`: what becomes of the clients."""
+        """Return the lines to show, of which the first gets a mark. `consequence`: what becomes of the clients."""
         if failure == self._last:
-            return [f"{MARK} still: {failure.reason}"]
+            return [f"still: {failure.reason}"]
         self._last = failure
         trace = [f"    {line}" for line in failure.traceback.split("\n")] if failure.traceback else []
-        return [f"{MARK} {failure.reason}", *trace, f"    {consequence}"]
+        return [failure.reason, *trace, f"    {consequence}"]
 
     def succeeded(self) -> None:
         """Forget the last failure, so that the next one is shown as a whole."""

@@ -17,8 +17,8 @@ DEVELOPMENT_KEY = "dev"
 """The API key where the settings name none, and nobody but this machine can use it."""
 
 
-def task_of(loaded: Loaded, workers: int, sources: Iterable[Path]) -> Task:
-    """Return the task of a process. `sources`: the directories of the application's code."""
+def task_of(loaded: Loaded, workers: int, watched: Iterable[Path]) -> Task:
+    """Return the task of a process. `watched`: the directories whose files are watched."""
     config = loaded.config
     env = WorkerEnv(
         node_id=loaded.node_id,
@@ -30,7 +30,8 @@ def task_of(loaded: Loaded, workers: int, sources: Iterable[Path]) -> Task:
     env = replace(env, **settings_for(WorkerEnv, config))
     if uses_development_key(config):
         env = replace(env, api_key=DEVELOPMENT_KEY)
-    return Task(env.to_env(), str(loaded.here), workers, [str(path) for path in sources])
+    sources = dict.fromkeys(str(path.resolve()) for path in (*watched, loaded.directory, loaded.here))
+    return Task(env.to_env(), str(loaded.here), workers, list(sources))
 
 
 def uses_development_key(config: Config) -> bool:

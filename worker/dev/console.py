@@ -38,7 +38,8 @@ class DevConsole(logging.StreamHandler):  # type: ignore[type-arg]
         report = report_of(exc, self._is_own)
         count = self._repetitions.count(report)
         if count == 1:
-            title = f"{escape(record.getMessage().strip())}: {escape(report.title)}"
+            context = record.getMessage().strip().partition("\n")[0]  # asyncio adds lines about its objects
+            title = f"{escape(context)}: {escape(report.title)}"
             lines = [escape(line, keep="\t") for line in report.traceback.split("\n")]
             self.stream.write("\n    ".join([f"{self._mark} {title}", *lines]) + "\n")
         elif count:
