@@ -166,7 +166,7 @@ class Development:
 
     async def _follow(self, number: int, instance: Instance) -> None:
         """Turn what a process says, and its end, into facts."""
-        has_failed = False
+        has_failed = has_released = False
         task = task_of(self._loaded, self._workers, self._sources.directories)
         async for kind, body in instance.load(task, self._listener):
             match kind:
@@ -181,6 +181,7 @@ class Development:
                     self._facts.put_nowait(Ended(number))
                     self._run_task(instance.kill())  # a thread of the application may keep it alive
                 case Kind.STATE:
+                    has_released = True
                     self._state = body
                     self._facts.put_nowait(Released(number))
                 case _:
@@ -193,6 +194,8 @@ class Development:
         is_expected = has_failed or situation.is_releasing or stopping
         if number in (situation.serving, situation.following) and not is_expected:
             self._show(Failure(f"the process of the application {exit_text(code)}", ""), starts_again=can_be_repeated)
+        elif situation.is_releasing and number == situation.serving and not (has_released or stopping):
+            say(f"the old process {exit_text(code)}: its sessions and messages are lost", err=True)
         self._facts.put_nowait(Ended(number, can_be_repeated))
 
     def _serves(self, number: int) -> None:

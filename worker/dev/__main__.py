@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import uvloop
@@ -66,16 +67,22 @@ async def _serve(application: ServedApplication, channel: socket.socket, listene
         await application.start(message[1], listener)
     except StartupFailedError as exc:
         writer.write(_failed("the application failed to start", exc.__cause__ or exc, is_own))
-        await writer.drain()
+        await _sent(writer)
         return EXIT_STARTUP_FAILED
     writer.write(packed(Kind.SERVING))
     message = await dev_channel.receive(reader)
     await application.stop()
     if message is not None and message[0] is Kind.RELEASE:
         writer.write(packed(Kind.STATE, application.handed_over()))
-        await writer.drain()
-    writer.close()
+    await _sent(writer)
     return 0
+
+
+async def _sent(writer: asyncio.StreamWriter) -> None:
+    """Wait until everything is sent. `drain` returns while a part is still to be sent, which the end would cut off."""
+    writer.close()
+    with suppress(OSError):  # the other side is gone
+        await writer.wait_closed()
 
 
 def _failed(reason: str, cause: BaseException | None, is_own: IsOwn) -> bytes:
