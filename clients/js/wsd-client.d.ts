@@ -240,6 +240,7 @@ export class WsdClient {
   constructor(url: string | URL, options?: Options);
 
   onstate: ((name: StateName, state: State) => unknown) | null;
+  /** Hears the messages of all channels, also of those with handlers of their own. So do `ongap` and `onpresence`. */
   onmessage: ((message: Message) => unknown) | null;
   ongap: ((gap: Gap) => unknown) | null;
   onpresence: ((event: PresenceEvent) => unknown) | null;
