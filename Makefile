@@ -57,7 +57,8 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The site is in .site/, and .site/index.html opens from the disk. A warning, such as a link to nowhere, is an error.
+# The site is in .site/, and .site/index.html opens from the disk. Its search needs a web
+# server: python3 -m http.server -d .site. A warning, such as a link to nowhere, is an error.
 docs: $(VENV)/.installed-docs .types/wsd
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --config-file docs/site/mkdocs.yml
 

@@ -1,4 +1,4 @@
-"""The same chat for any number of workers. Only one import differs. Run it with `wsd start --app chat_after:app`."""
+"""The same chat for any number of workers. Only one import differs. Run it with `wsd start chat_after:app`."""
 
 from chat_page import PAGE
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect

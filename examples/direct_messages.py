@@ -1,4 +1,4 @@
-"""Direct messages between users, on whatever workers they are. Run it with `wsd start --app direct_messages:app`."""
+"""Direct messages between users, on whatever workers they are. Run it with `wsd start direct_messages:app`."""
 
 from fastapi import FastAPI, WebSocket
 from wsd import Cluster

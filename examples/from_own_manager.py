@@ -1,6 +1,6 @@
 """What chats do with a connection manager of their own, done with wsd's.
 
-Run it with `wsd start --app from_own_manager:app`.
+Run it with `wsd start from_own_manager:app`.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Rooms whose clients come back and get what they missed. Run it with `wsd start --app numbered_rooms:app`."""
+"""Rooms whose clients come back and get what they missed. Run it with `wsd start numbered_rooms:app`."""
 
 import json
 

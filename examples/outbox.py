@@ -3,7 +3,7 @@
 The database has what `wsd init --postgres` prints. Run it with both URLs:
 
     DATABASE_URL=postgresql+asyncpg://shop@localhost/shop WSD_POSTGRES_URL=postgresql://wsd_relay@localhost/shop \
-        wsd start --app outbox:app
+        wsd start outbox:app
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Reports that take a while, and whose progress is published by a task. Run it with `wsd start --app reports:app`."""
+"""Reports that take a while, and whose progress is published by a task. Run it with `wsd start reports:app`."""
 
 from fastapi import BackgroundTasks, FastAPI, WebSocket
 from wsd import Cluster

@@ -1,4 +1,4 @@
-"""Rooms with a history, for any number of workers. Run it with `wsd start --app rooms:app`."""
+"""Rooms with a history, for any number of workers. Run it with `wsd start rooms:app`."""
 
 from fastapi import FastAPI, WebSocket
 from wsd import Cluster

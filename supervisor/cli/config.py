@@ -48,7 +48,7 @@ def init(
 
     Writes into the current directory, and never overwrites a file.
 
-    Example: wsd init --example && wsd start --app chat:app
+    Example: wsd init --example && wsd start chat:app
     Example: wsd init --docker --app chat:app
     Example: wsd init --postgres | psql postgresql://owner@localhost/shop
     """

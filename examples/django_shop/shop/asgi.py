@@ -1,4 +1,4 @@
-"""Django and the hub as one application. Run it with `wsd start --app shop.asgi:application`."""
+"""Django and the hub as one application. Run it with `wsd start shop.asgi:application`."""
 
 import os
 
