@@ -1,10 +1,12 @@
 """`wsd dev`: an application in memory, replaced when its files change, without a loss for its clients."""
 
+import http.client
 import itertools
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -58,7 +60,10 @@ def dev(tmp_path: Path) -> Iterator[DevServer]:
 
 
 def test_clients_on_two_workers_lose_nothing_when_the_code_changes(dev: DevServer) -> None:
-    with dev.client("ann") as ann, dev.client("bob") as bob:
+    page = http.client.HTTPConnection("127.0.0.1", dev.port)  # a browser that keeps a connection open
+    page.request("GET", "/version")
+    assert page.getresponse().read() == b"one"
+    with closing(page), dev.client("ann") as ann, dev.client("bob") as bob:
         ann.subscribe("room")
         bob.subscribe("room")
         assert ann.welcome["worker_id"] != bob.welcome["worker_id"]

@@ -5,7 +5,6 @@ import secrets
 import socket
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import cycle
 from typing import Any
 
 import msgspec
@@ -72,10 +71,9 @@ class ServedApplication:
             await worker.start()
         await self._lifespan.start(self._workers[0].worker)
         yield_to_application()
-        turns = cycle(self._workers)
 
         def protocol() -> asyncio.Protocol:
-            return next(turns).protocol()
+            return min(self._workers, key=lambda worker: worker.load).protocol()
 
         self._listener = await asyncio.get_running_loop().create_server(protocol, sock=listener)
 

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 from wsd.worker.backend.shared_memory import SharedMemory
 from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.process_workers import add_worker, live_workers
-from wsd.worker.server.http_protocol import http_protocol
+from wsd.worker.server.http_protocol import HttpProtocol, http_protocol
 from wsd.worker.server.websocket_protocol import fanout_protocol
 from wsd.worker.websocket_middleware import WebSocketMiddleware
 from wsd.worker.wire.close_codes import CloseCode
@@ -63,6 +63,12 @@ class ServedWorker:
         await self.worker.start()
         self._serving = asyncio.create_task(self._server.serve([]))
         await self._server.has_started.wait()
+
+    @property
+    def load(self) -> tuple[int, int]:
+        """How many WebSockets the worker has, and how many connections altogether."""
+        connections = self._server.server_state.connections
+        return sum(not isinstance(each, HttpProtocol) for each in connections), len(connections)
 
     def protocol(self) -> asyncio.Protocol:
         """Return the protocol of a new connection."""
