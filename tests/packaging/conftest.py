@@ -43,8 +43,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory, version: str) -> Path:
     subprocess.run(["cp", "--parents", "-P", "--", *filter(None, listed.split(b"\0")), str(copy)], cwd=ROOT, check=True)
     changelog = copy / "CHANGELOG.md"
     text = changelog.read_text("utf-8")
-    if f"## {version} " not in text:
-        changelog.write_text(text.replace("## Unreleased\n", f"## Unreleased\n\n## {version} (2026-01-31)\n"), "utf-8")
+    changelog.write_text(text.replace("## Unreleased\n", f"## Unreleased\n\n## {version} (2026-01-31)\n"), "utf-8")
     for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "all"], ["tag", f"v{version}"]):
         subprocess.run([*GIT, *command], cwd=copy, check=True, timeout=60)
     return copy
