@@ -175,6 +175,7 @@ LAYERS = {
         hooks
         archive
         origin security broker delivery
+        dialects
         wire
         locked_job
         postgres

@@ -5,7 +5,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from wsd.worker.delivery.batch import Item
+from wsd.worker.delivery.batch import Item, Message
+from wsd.worker.delivery.fanout import Render
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.delivery.outlet import Outlet
 
@@ -37,6 +38,11 @@ class Socket:
     def reads(self) -> None:
         self.full = False
         self.outbox.drained()
+
+
+def always(message: Message) -> Render:
+    """Return what renders the same message in every dialect."""
+    return lambda dialect: message
 
 
 def payload(content: Any) -> bytes:

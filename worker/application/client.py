@@ -16,7 +16,7 @@ from wsd.worker.application.running import publish_everywhere
 from wsd.worker.application.servers import Socket
 from wsd.worker.channels.joining import Joined as Place
 from wsd.worker.delivery.translation import Translator
-from wsd.worker.endpoints.hub_client import size_of
+from wsd.worker.endpoints.client import size_of
 from wsd.worker.manager.connection import Connection
 from wsd.worker.manager.publisher import Published
 from wsd.worker.security.authentication import Identity
@@ -192,8 +192,8 @@ def note_start(translator: Translator, channel: str, state: wire.ChannelState, s
 def check_name(channel: str) -> None:
     """Check the name of a channel. Raises InvalidChannelError."""
     try:
-        check_channel(channel, None)
-    except wire.WireError as exc:
+        check_channel(channel)
+    except wire.RequestError as exc:
         raise InvalidChannelError(f"{wire.shortened(channel, 80)!r}: {exc}") from None
 
 

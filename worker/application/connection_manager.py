@@ -17,20 +17,21 @@ from wsd.worker.application.client import Client, note_start, position_of
 from wsd.worker.application.errors import InvalidPositionError
 from wsd.worker.application.formats import Encode, data_format, format_of, frame_of
 from wsd.worker.application.running import tell_others
-from wsd.worker.application.servers import QueuedSocket, write_to
+from wsd.worker.application.servers import QueuedSocket
 from wsd.worker.channels.joining import Joined
 from wsd.worker.channels.options import NUMBERED_PREFIX, UNNUMBERED_PREFIX
 from wsd.worker.delivery import batch
 from wsd.worker.delivery.handle import handle_of
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.delivery.translation import TranslatingWriter, Translator
+from wsd.worker.dialects.hub_dialect import HUB
 from wsd.worker.manager.connection import Connection
 from wsd.worker.manager_name import ManagerName
 from wsd.worker.origin import Origin
 from wsd.worker.process_workers import current_worker, serving_worker
 from wsd.worker.security.admission import GUEST, identity_in
 from wsd.worker.security.authentication import Identity
-from wsd.worker.server.other_protocols import note_messages
+from wsd.worker.server.other_protocols import note_messages, write_to
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.close_codes import CloseCode
 from wsd.worker.wire.frames import close_reason
@@ -183,7 +184,7 @@ class ConnectionManager:
             note_start(translator, channel, joined.state(), since)
             if since is not None and joined.loss is not None:
                 at = joined.position or since  # without Redis nobody knows the newest: it asks for the same next time
-                connection.outbox.send(wire.encode(wire.Gap(channel, joined.loss.value, at.offset, at.epoch)))
+                connection.outbox.send(HUB.gap(channel, joined.loss.value, at))  # which the format translates
 
         await worker.manager.join(connection, channel, since, announce, last=last)
 

@@ -15,6 +15,7 @@ from wsd.worker.application.records import Gap, Message, Record
 from wsd.worker.background.containment import report
 from wsd.worker.delivery.batch import Message as Frame
 from wsd.worker.delivery.batch import OwnMessage, Translation
+from wsd.worker.dialects.hub_dialect import HUB
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.frames import BINARY
 from wsd.worker.wire.position import Position
@@ -60,7 +61,7 @@ def hub_format(record: Record) -> str | bytes | None:
             message = wire.Message(channel=channel, data=data, sender=sender, uid=uid)
             return msgspec.json.encode({**msgspec.to_builtins(message), **place}).decode()
         case Gap(channel=channel, reason=reason, position=at):
-            return wire.encode(wire.Gap(channel, reason, at.offset, at.epoch)).decode()
+            return HUB.gap(channel, reason, at).decode()
         case _:
             return wire.encode(record).decode()
 

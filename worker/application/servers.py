@@ -13,8 +13,7 @@ from wsd.worker.delivery import batch
 from wsd.worker.delivery.batch import OwnMessage
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.delivery.translation import TranslatingWriter, Translator
-from wsd.worker.server.other_protocols import note_messages
-from wsd.worker.wire.frames import BINARY
+from wsd.worker.server.other_protocols import note_messages, write_to
 
 LAST_SECONDS = 5.0
 """How long a client may take, at the end of its block, to read what it was sent before."""
@@ -135,11 +134,3 @@ class OtherServer:
         item = self._translator(message)
         if isinstance(item, batch.Message):
             await write_to(self._websocket, item)
-
-
-async def write_to(websocket: WebSocket, message: batch.Message) -> None:
-    """Send a text or binary message by Starlette's WebSocket."""
-    if message.opcode == BINARY:
-        await websocket.send_bytes(message.payload)
-    else:
-        await websocket.send_text(message.payload.decode())

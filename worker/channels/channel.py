@@ -10,6 +10,7 @@ from wsd.worker.channels.feed import ChannelFeed
 from wsd.worker.channels.options import ChannelOptions
 from wsd.worker.contract.redis_keys import channel_key
 from wsd.worker.delivery.batch import Batch
+from wsd.worker.dialects.dialect import Dialect
 from wsd.worker.wire.channel_names import DIRECT, USER_PREFIX
 
 RETAIN_SECONDS = 2.0
@@ -28,7 +29,7 @@ class SharedReads:
     __slots__ = ("_batches", "_pages", "_release")
 
     def __init__(self) -> None:
-        self._batches: dict[tuple[Entry, Entry, int], Batch] = {}
+        self._batches: dict[tuple[Dialect, Entry, Entry, int], Batch] = {}
         self._pages: dict[int, Page] = {}  # by the offset that they follow
         self._release: asyncio.TimerHandle | None = None  # while anything is kept
 
@@ -49,9 +50,9 @@ class SharedReads:
         self._pages.clear()
         self._release = None
 
-    def batch(self, entries: Sequence[Entry], encode: Callable[[], Batch]) -> Batch:
-        """Return the batch of some entries, encoded once for all clients that have missed the same."""
-        key = (entries[0], entries[-1], len(entries))
+    def batch(self, dialect: Dialect, entries: Sequence[Entry], encode: Callable[[], Batch]) -> Batch:
+        """Return the batch of some entries, encoded once for all clients of a dialect that have missed the same."""
+        key = (dialect, entries[0], entries[-1], len(entries))
         batch = self._batches.get(key)
         if batch is None:
             batch = encode()

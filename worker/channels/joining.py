@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct
 
@@ -10,11 +10,12 @@ from wsd.worker.background.containment import Containment
 from wsd.worker.broker.history import Entry, Page, offset_of
 from wsd.worker.channels.channel import Channel
 from wsd.worker.channels.feed import Loss
-from wsd.worker.channels.member_messages import MemberMessages, entry_message, position_message
+from wsd.worker.channels.member_messages import MemberMessages, entry_message, gap_message, position_message
 from wsd.worker.channels.open_channels import OpenChannels
 from wsd.worker.channels.recovery import RETRY_SECONDS, Missed, Recovery, Wanted
 from wsd.worker.delivery.batch import Batch, Message
 from wsd.worker.delivery.outbox import Outbox
+from wsd.worker.dialects.dialect import Dialect
 from wsd.worker.errors import RedisUnavailableError
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.exclusion import mark_in, mark_of, tail_of
@@ -120,13 +121,15 @@ class Joining:
                 self._send_missed(channel, early, outbox)
 
     def _send_missed(self, channel: Channel, entries: Sequence[Entry], outbox: Outbox) -> None:
+        dialect = outbox.dialect
         own = mark_of(outbox.session_id)
         tail = tail_of(own)  # quick to look for; the mark itself counts
         if any(entry.payload.endswith(tail) for entry in entries):
-            if messages := _messages_without(channel, entries, own):
-                outbox.send_missed(Batch(channel.label, "close_and_resume", messages))
-            return
-        outbox.send_missed(channel.shared.batch(entries, lambda: _encode(channel, entries)))
+            batch = _encode_without(channel, entries, own, dialect)
+        else:
+            batch = channel.shared.batch(dialect, entries, lambda: _encode(channel, entries, dialect))
+        if batch.messages:
+            outbox.send_missed(batch)
 
     def _send_first_page(self, channel: Channel, entries: Sequence[Entry], outbox: Outbox) -> bool:
         """Send a page, unless so much waits for the client already that the page had better be read later.
@@ -178,8 +181,8 @@ class Joining:
             since = Position(offset_of(entries[0]) - 1, at.epoch) if trimmed else at
             entries = entries if trimmed else ()
             self._members.lost[loss] += 1
-            notice = wire.Gap(channel.label, loss.value, since.offset, since.epoch)
-            outbox.send_missed(Batch(channel.label, "close_and_resume", [Message(wire.encode(notice))]))
+            if (notice := gap_message(since, loss.value, channel.label, outbox.dialect)) is not None:
+                outbox.send_missed(_batch(channel, [notice]))
         if entries:
             self._send_missed(channel, entries, outbox)
             since = entries[-1].position or since
@@ -201,17 +204,23 @@ def _not_beyond(reading: object, since: Position, entries: tuple[Entry, ...]) ->
     return since, entries
 
 
-def _messages_without(channel: Channel, entries: Sequence[Entry], mark: str) -> list[Message]:
-    """Return the messages for the session with a mark: of an entry that it does not get, only the position."""
-    made = (
-        position_message(entry, channel.label)
-        if mark_in(entry.payload) == mark
-        else entry_message(entry, channel.label)
-        for entry in entries
+def _encode_without(channel: Channel, entries: Sequence[Entry], mark: str, dialect: Dialect) -> Batch:
+    """Return the batch for the session with a mark: of an entry that it does not get, only the position."""
+    return _batch(
+        channel,
+        (
+            position_message(entry, channel.label, dialect)
+            if mark_in(entry.payload) == mark
+            else entry_message(entry, channel.label, dialect)
+            for entry in entries
+        ),
     )
-    return [message for message in made if message is not None]
 
 
-def _encode(channel: Channel, entries: Sequence[Entry]) -> Batch:
-    messages = [entry_message(entry, channel.label) for entry in entries]
-    return Batch(channel.label, "close_and_resume", messages)
+def _encode(channel: Channel, entries: Sequence[Entry], dialect: Dialect) -> Batch:
+    return _batch(channel, (entry_message(entry, channel.label, dialect) for entry in entries))
+
+
+def _batch(channel: Channel, messages: Iterable[Message | None]) -> Batch:
+    """Return the batch of the messages that the dialect of a client has. Nothing of it is ever dropped."""
+    return Batch(channel.label, "close_and_resume", [message for message in messages if message is not None])

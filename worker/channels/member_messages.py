@@ -2,17 +2,18 @@
 
 from collections import Counter
 from collections.abc import Sequence
-
-from msgspec import Struct
+from functools import partial
 
 from wsd.worker.broker.history import Entry
 from wsd.worker.channels.channel import Channel
 from wsd.worker.channels.feed import Advance, Deliver, Jump, Step
-from wsd.worker.delivery.batch import Message
+from wsd.worker.delivery.batch import Message, message_in
 from wsd.worker.delivery.fanout import Fanout
+from wsd.worker.dialects.dialect import Dialect
 from wsd.worker.logs import get_logger
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.exclusion import mark_in
+from wsd.worker.wire.position import Position
 
 logger = get_logger(__name__)
 
@@ -26,57 +27,66 @@ class MemberMessages:
 
     def send(self, channel: Channel, steps: Sequence[Step]) -> None:
         """Send entries and notices to all members on this worker."""
+        name, label = channel.name, channel.label
         for number, step in enumerate(steps):
             match step:
                 case Deliver(entry):
                     policy = channel.options.slow_readers
-                    message = entry_message(entry, channel.label)
+                    message = partial(entry_message, entry, label)
                     if mark := mark_in(entry.payload):
-                        notice = position_message(entry, channel.label)
-                        self._fanout.send_to_others(channel.name, channel.label, message, mark, policy, notice)
+                        notice = partial(position_message, entry, label)
+                        self._fanout.send_to_others(name, label, message, mark, policy, notice)
                     else:
-                        self._fanout.send_to_members(channel.name, channel.label, message, policy)
+                        self._fanout.send_to_members(name, label, message, policy)
                 case Advance(entry):
                     if number + 1 < len(steps) and isinstance(steps[number + 1], Advance):
                         continue  # the last position counts
                     at = entry.position
                     assert at is not None
-                    self._send_notice(channel, wire.PositionNotice(channel.label, at.offset, at.epoch))
+                    self._fanout.send_to_members(name, label, partial(advance_message, at, label))
                 case Jump(at, reason):
-                    if self._send_notice(channel, wire.Gap(channel.label, reason.value, at.offset, at.epoch)):
+                    if self._fanout.send_to_members(name, label, partial(gap_message, at, reason.value, label)):
                         self.lost[reason] += 1
-                        logger.warning("members of %s are told of a loss: %s", channel.label, reason)
-
-    def _send_notice(self, channel: Channel, notice: Struct) -> bool:
-        """Send a notice to all members. Return whether there are any."""
-        return self._fanout.send_to_members(channel.name, channel.label, Message(wire.encode(notice)))
+                        logger.warning("members of %s are told of a loss: %s", label, reason)
 
 
-def position_message(entry: Entry, label: str) -> Message | None:
-    """Return the notice of the position of an entry, for a member that does not get the entry itself."""
+def entry_message(entry: Entry, label: str, dialect: Dialect) -> Message | None:
+    payload = dialect.published(published(entry, label), label, entry.position)
+    return Message(payload, entry.position, dialect.opcode) if payload is not None else None
+
+
+def position_message(entry: Entry, label: str, dialect: Dialect) -> Message | None:
+    """Return the notice of the position of an entry, in the place of the entry, for a member that does not get it."""
     at = entry.position
-    return Message(wire.encode(wire.PositionNotice(label, at.offset, at.epoch)), at) if at is not None else None
+    return message_in(dialect, dialect.position(label, at), at) if at is not None else None
 
 
-def entry_message(entry: Entry, label: str) -> Message:
-    return Message(entry_payload(entry, label), entry.position)
+def advance_message(at: Position, label: str, dialect: Dialect) -> Message | None:
+    """Return the notice of the position of a message that members have already. It is not one of their messages."""
+    return message_in(dialect, dialect.position(label, at))
 
 
-def entry_payload(entry: Entry, label: str) -> bytes:
-    """Return the message of an entry as clients get it.
+def gap_message(at: Position, reason: str, label: str, dialect: Dialect) -> Message | None:
+    """Return the notice that messages are missing, and that a member is at a position now."""
+    return message_in(dialect, dialect.gap(label, reason, at))
+
+
+def text_message(payload: bytes, label: str, dialect: Dialect) -> Message | None:
+    """Return what was published in a channel without a history, or who has come and gone."""
+    return message_in(dialect, dialect.published(payload, label, None))
+
+
+def published(entry: Entry, label: str) -> bytes:
+    """Return the message of an entry as workers publish it.
 
     An entry that no worker wrote, and that no client could read, becomes a message without data.
     """
     payload = entry.payload
-    if not _is_message(payload):
-        payload = wire.encode(wire.Message(channel=label, data=None))
-    if entry.position is None:
-        return payload
-    return b'%s,"offset":%d,"epoch":"%s"}' % (payload[:-1], entry.position.offset, entry.position.epoch.encode())
+    return payload if _is_message(payload) else wire.encode(wire.Message(channel=label, data=None))
 
 
 def _is_message(payload: bytes) -> bool:
-    """Tell whether a position can be added to a payload, and no client is closed for receiving it."""
+    """Tell whether a payload is an object with fields, in UTF-8. No client is closed for receiving it then."""
     try:
         payload.decode()
     except UnicodeDecodeError:

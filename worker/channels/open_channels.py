@@ -57,7 +57,7 @@ class OpenChannels:
             self._maybe_left_empty(channel)
 
     def _maybe_left_empty(self, channel: Channel) -> None:
-        if not channel.holders and not self._fanout.members(channel.name):
+        if not channel.holders and not self._fanout.has_members(channel.name):
             self._left_empty.put_nowait(channel.name)
 
     async def run(self) -> None:
@@ -68,7 +68,7 @@ class OpenChannels:
         while True:
             name = await self._left_empty.get()
             channel = self._channels.get(name)
-            if channel is not None and not channel.holders and not self._fanout.members(name):
+            if channel is not None and not channel.holders and not self._fanout.has_members(name):
                 del self._channels[name]
                 self._catch_up.remove(name)
                 channel.shared.cancel()

@@ -63,7 +63,7 @@ class PresenceEvents:
         self,
         presence: Presence,
         publish: Callable[[str, bytes], Awaitable[object]],
-        send_here: Callable[[str, bytes], None],
+        send_here: Callable[[str, bytes], object],
     ) -> None:
         """`publish` sends to the members of a channel on all workers, `send_here` to those on this worker."""
         self._presence = presence

@@ -6,8 +6,8 @@ is to keep all messages up to a limit, only the channel's latest message, or all
 
 from collections import OrderedDict, deque
 
-from wsd.worker.delivery.batch import Batch, Item, Message
-from wsd.worker.wire import messages as wire
+from wsd.worker.delivery.batch import Batch, Item, Message, message_in
+from wsd.worker.dialects.dialect import Dialect
 from wsd.worker.wire.position import Position
 
 SLOW_READER = "slow_reader"
@@ -68,8 +68,11 @@ class Backlog:
         self._missed_bytes += waiting.bytes
         self._append(waiting)
 
-    def take(self, max_bytes: int) -> list[Item]:
-        """Remove and return the next items: about `max_bytes`, and at least one if anything waits."""
+    def take(self, max_bytes: int, dialect: Dialect) -> list[Item]:
+        """Remove and return the next items: about `max_bytes`, and at least one if anything can be sent.
+
+        `dialect`: that of the client, in which it is told of what was dropped.
+        """
         items: list[Item] = []
         size = 0
         while self._queue and (not items or size < max_bytes):
@@ -78,7 +81,8 @@ class Backlog:
             if waiting.missed:
                 self._missed_bytes -= waiting.bytes
             if waiting.item is None:
-                items.append(self._gap(waiting))
+                if (gap := self._gap(waiting, dialect)) is not None:
+                    items.append(gap)
                 continue
             items.append(waiting.item)
             size += len(waiting.item.sealed())
@@ -133,11 +137,11 @@ class Backlog:
             del self._queue[number]
         return True
 
-    def _gap(self, waiting: _Waiting) -> Message:
+    def _gap(self, waiting: _Waiting, dialect: Dialect) -> Message | None:
         at = waiting.position
         assert at is not None
         del self._gaps[waiting.channel]
-        return Message(wire.encode(wire.Gap(waiting.channel, SLOW_READER, at.offset, at.epoch)))
+        return message_in(dialect, dialect.gap(waiting.channel, SLOW_READER, at))
 
     def _forget(self, channel: str, number: int) -> None:
         if self._latest.get(channel) == number:

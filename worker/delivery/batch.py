@@ -6,6 +6,7 @@ The frames of a server are not masked (RFC 6455, 5.1), so their bytes are the sa
 from collections.abc import Callable, Container
 from typing import Literal, NamedTuple
 
+from wsd.worker.dialects.dialect import Dialect
 from wsd.worker.wire import frames
 from wsd.worker.wire.compression import deflate
 from wsd.worker.wire.frames import TEXT
@@ -54,6 +55,11 @@ class Message:
         return [self]
 
 
+def message_in(dialect: Dialect, payload: bytes | None, position: Position | None = None) -> Message | None:
+    """Return the message with a payload that a dialect has rendered; None if it has rendered nothing."""
+    return Message(payload, position, dialect.opcode) if payload is not None else None
+
+
 class OwnMessage(Message):
     """A message that the application sends to one client itself. It is in the application's own protocol already."""
 
@@ -61,7 +67,7 @@ class OwnMessage(Message):
 
 
 class Batch:
-    """Messages of one channel, in order, that were sent within one turn of the event loop.
+    """Messages of one channel, in order and in one dialect, that were sent within one turn of the event loop.
 
     While a batch is `open`, it is the last item in the queue of each of its receivers, so that a further message may
     be added to it.

@@ -9,6 +9,8 @@ from wsd.worker.delivery.batch import Message
 from wsd.worker.delivery.connection_record import Event, add_event
 from wsd.worker.delivery.outlet import Outlet
 from wsd.worker.delivery.send_queue import SendQueue, Writer
+from wsd.worker.dialects.dialect import Dialect
+from wsd.worker.dialects.hub_dialect import HUB
 from wsd.worker.logs import get_logger
 from wsd.worker.wire import frames
 from wsd.worker.wire.close_codes import CloseCode, Ending, Side
@@ -51,9 +53,15 @@ class Outbox(SendQueue):
         self._close_timer: asyncio.TimerHandle | None = None
 
     def bind(
-        self, session_id: str, user_id: str, username: str, on_gone: "Callable[[Outbox], None] | None" = None
+        self,
+        session_id: str,
+        user_id: str,
+        username: str,
+        on_gone: "Callable[[Outbox], None] | None" = None,
+        dialect: Dialect = HUB,
     ) -> None:
         """Bind the connection to a session. The queue is held until `release`. `on_gone` is called with the end."""
+        self.dialect = dialect
         self.session_id = session_id
         self.user_id = user_id
         self.username = username
@@ -80,8 +88,8 @@ class Outbox(SendQueue):
         add_event(self.events, (time.time(), what, detail))
 
     def send(self, payload: bytes) -> None:
-        """Send a text."""
-        self.put(Message(payload))
+        """Send a message that the dialect has rendered."""
+        self.put(Message(payload, opcode=self.dialect.opcode))
 
     def close_slow(self) -> None:
         waiting = self.waiting_bytes
@@ -175,7 +183,7 @@ class Outbox(SendQueue):
         self.release()
         while True:
             while self._backlog:
-                items = self._backlog.take(0)
+                items = self._backlog.take(0, self.dialect)
                 self._recount()
                 for item in items:
                     for message in item.messages:

@@ -6,6 +6,8 @@ from typing import Protocol
 from wsd.worker.delivery.backlog import Backlog
 from wsd.worker.delivery.batch import Batch, Item, Message, without_channels
 from wsd.worker.delivery.outlet import Outlet
+from wsd.worker.dialects.dialect import Dialect
+from wsd.worker.dialects.hub_dialect import HUB
 
 CHUNK_BYTES = 65_536
 """About how much of a backlog is written at once."""
@@ -47,6 +49,7 @@ class SendQueue:
         "_writer",
         "catching_up",
         "closed",
+        "dialect",
         "fd",
         "held",
         "inbound_bytes",
@@ -58,6 +61,7 @@ class SendQueue:
 
     def __init__(self, outlet: Outlet, writer: Writer | None = None) -> None:
         self.outlet = outlet
+        self.dialect: Dialect = HUB
         self.pending: list[Item] = []  # sent in this turn of the event loop
         self.catching_up: dict[str, object] = NOTHING  # what reads the history, by the client's name of the channel
         self.held = False
@@ -88,9 +92,9 @@ class SendQueue:
         pending.append(item)
 
     def send_first(self, payload: bytes) -> None:
-        """Send a text before everything that waits. Only while the queue is held."""
+        """Send a message of the dialect before everything that waits. Only while the queue is held."""
         self.flush()
-        self._need_backlog().add_first(Message(payload))
+        self._need_backlog().add_first(Message(payload, opcode=self.dialect.opcode))
         self._recount()
 
     def send_missed(self, batch: Batch) -> None:
@@ -219,9 +223,9 @@ class SendQueue:
         if backlog is None or self.held or self._writer is None:
             return
         while backlog:
-            items = backlog.take(CHUNK_BYTES)
+            items = backlog.take(CHUNK_BYTES, self.dialect)
             self._recount()
-            if not self._writer.write(items):
+            if items and not self._writer.write(items):
                 return
         self._drop_backlog()
 

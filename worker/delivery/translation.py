@@ -1,7 +1,8 @@
 """The translation of what channels send into an application's own protocol, where it is written to a client.
 
-Hub clients and clients of an application's own protocol share channels, batches and backlogs. So messages stay in the
-hub's protocol until they are written. A message, or a batch, is translated once for all clients with the same function.
+Clients of an application's own protocol speak the hub's dialect, as far as channels, batches and backlogs know. So
+messages stay in the hub's protocol until they are written. A message, or a batch, is translated once for all clients
+with the same function.
 """
 
 from wsd.worker.delivery.batch import Batch, Item, Message, OwnMessage, Translate, Translation

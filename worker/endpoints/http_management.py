@@ -153,9 +153,9 @@ async def unsubscribe(worker: Worker, request: Request) -> Response:
 async def _change(worker: Worker, request: Request, *, member: bool) -> Response:
     wanted = await decoded(request, ChangeUser)
     try:
-        check_channel(wanted.channel, None)
-        wire.check_user(wanted.user_id, None)
-    except wire.WireError as exc:
+        check_channel(wanted.channel)
+        wire.check_user(wanted.user_id)
+    except wire.RequestError as exc:
         raise ApiError(400, str(exc)) from None
     check_key(worker, request, "subscribe", [wanted.channel])
     change = worker.manager.subscribe_user if member else worker.manager.unsubscribe_user
@@ -168,7 +168,7 @@ def _named(request: Request, prefix: str) -> str:
     channel: str = request.scope["path"].removeprefix(prefix)
     if channel != BROADCAST:
         try:
-            check_channel(channel, None)
-        except wire.WireError as exc:
+            check_channel(channel)
+        except wire.RequestError as exc:
             raise ApiError(400, str(exc)) from None
     return channel

@@ -71,7 +71,7 @@ async def publish(worker: Worker, request: Request) -> Response:
     try:
         messages = _several.decode(body) if body.lstrip().startswith(b"[") else [_one.decode(body)]
         messages = [_checked(worker, message, number) for number, message in enumerate(messages)]
-    except (msgspec.DecodeError, wire.WireError, UnicodeDecodeError, RecursionError) as exc:
+    except (msgspec.DecodeError, wire.RequestError, UnicodeDecodeError, RecursionError) as exc:
         raise ApiError(400, str(exc)) from None
     count = sum(len(message.labels) for message in messages)
     if count > MAX_BATCH:
@@ -101,21 +101,23 @@ async def _sent(worker: Worker, message: Outgoing, label: str) -> Result:
 
 
 def _checked(worker: Worker, message: Outgoing, number: int) -> Outgoing:
-    """Return a message as it may be published. Raises WireError or UnicodeDecodeError for one that may not."""
+    """Return a message as it may be published. Raises RequestError or UnicodeDecodeError for one that may not."""
     targets = [bool(message.channel), bool(message.channels), bool(message.user_id), message.broadcast]
     if sum(targets) != 1:
-        raise wire.WireError("invalid_request", f"message {number}: needs one of channel, channels, user_id, broadcast")
+        raise wire.RequestError(
+            "invalid_request", f"message {number}: needs one of channel, channels, user_id, broadcast"
+        )
     if message.channel or message.channels:
         for channel in message.labels:
-            check_channel(channel, None)
+            check_channel(channel)
         if len(set(message.labels)) < len(message.labels):
-            raise wire.WireError("invalid_request", f"message {number}: channels holds a channel twice")
+            raise wire.RequestError("invalid_request", f"message {number}: channels holds a channel twice")
     if message.user_id:
-        wire.check_user(message.user_id, None)
+        wire.check_user(message.user_id)
     size = len(bytes(message.data))
     if size > worker.env.max_message_bytes:
         limit = worker.env.max_message_bytes
-        raise wire.WireError("too_big", f"message {number}: data may have {limit} bytes, got {size}")
+        raise wire.RequestError("too_big", f"message {number}: data may have {limit} bytes, got {size}")
     bytes(message.data).decode()  # msgspec has not looked into it
     return msgspec.structs.replace(message, data=_bounded(message.data))
 

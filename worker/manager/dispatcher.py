@@ -1,11 +1,14 @@
 """The way from the broker and the heartbeat to the parts of the manager."""
 
+from functools import partial
+
 from wsd.worker.channels.channels import Channels
+from wsd.worker.channels.member_messages import text_message
 from wsd.worker.channels.options import UNNUMBERED_PREFIX
 from wsd.worker.channels.presence import Presence
 from wsd.worker.contract.redis_keys import channel_of
 from wsd.worker.delivery.batch import Message
-from wsd.worker.delivery.fanout import Fanout
+from wsd.worker.delivery.fanout import Fanout, Render
 from wsd.worker.logs import get_logger
 from wsd.worker.manager.member_lists import MemberLists
 from wsd.worker.manager.peers import Peers
@@ -52,16 +55,17 @@ class Dispatcher:
             if name.startswith(UNNUMBERED_PREFIX):
                 mark, opcode, content = parse_unnumbered(payload)
                 message = Message(content, opcode=opcode)
+                render: Render = lambda dialect: message  # noqa: E731 - the application's own text, in no dialect
             else:
                 payload.decode()
-                mark, message = mark_in(payload), Message(payload)
+                mark, render = mark_in(payload), partial(text_message, payload, name)
         except UnicodeDecodeError:
             logger.warning("dropped a message on %s that is not UTF-8", channel)
             return
         if mark:
-            self._fanout.send_to_others(name, name, message, mark)
+            self._fanout.send_to_others(name, name, render, mark)
         else:
-            self._fanout.send_to_members(name, name, message)
+            self._fanout.send_to_members(name, name, render)
 
     def redis_restored(self) -> None:
         """Write sessions and presence again: Redis was away, or has lost something. Check the positions of channels."""

@@ -3,13 +3,15 @@
 import msgspec
 
 from wsd.worker.archive.pages import Asked
+from wsd.worker.broker.history import Page
 from wsd.worker.channels.channels import Channels
-from wsd.worker.channels.member_messages import entry_payload
+from wsd.worker.channels.member_messages import published
 from wsd.worker.channels.receipts import Receipts
 from wsd.worker.delivery.outlet import Outlet
+from wsd.worker.dialects.hub_dialect import HUB
 from wsd.worker.manager.connection import Connection
 from wsd.worker.redis_client import redis_errors
-from wsd.worker.wire.messages import HistoryPage
+from wsd.worker.wire.messages import HistoryPage, RequestId
 from wsd.worker.wire.position import Position
 
 MAX_HISTORY_BYTES = 524_288
@@ -29,14 +31,10 @@ class Histories:
         self._outlet = outlet
         self._timeout = timeout
 
-    async def page(self, channel: str, since: int, limit: int, *, reverse: bool, epoch: str = "") -> HistoryPage:
+    async def page(self, channel: str, since: int, limit: int, *, reverse: bool, epoch: str = "") -> Page:
         """Return messages of a channel, see `DistributedWebSocketManager.history`. Raises RedisUnavailableError."""
         max_bytes = min(MAX_HISTORY_BYTES, max(1, self._outlet.max_buffer_bytes // 2))
-        page = await self._channels.history(channel, Asked(since, limit, max_bytes, reverse, epoch))
-        messages = [msgspec.Raw(entry_payload(entry, channel)) for entry in page.entries]
-        return HistoryPage(
-            channel, page.top.offset, page.top.epoch, messages, previous=page.previous, incomplete=page.incomplete
-        )
+        return await self._channels.history(channel, Asked(since, limit, max_bytes, reverse, epoch))
 
     async def delete(self, channel: str) -> None:
         """Delete the messages of a channel, see `DistributedWebSocketManager.delete_history`."""
@@ -55,3 +53,19 @@ class Histories:
         """Return the highest offset that a user has read; 0 if none is known. Raises RedisUnavailableError."""
         async with redis_errors(self._timeout):
             return await self._receipts.read_by(channel, user_id, epoch)
+
+
+def hub_page(channel: str, page: Page, request_id: RequestId = None) -> HistoryPage:
+    """Return a page of a history in the hub's protocol."""
+    messages = [
+        msgspec.Raw(HUB.published(published(entry, channel), channel, entry.position)) for entry in page.entries
+    ]
+    return HistoryPage(
+        channel,
+        page.top.offset,
+        page.top.epoch,
+        messages,
+        previous=page.previous,
+        incomplete=page.incomplete,
+        id=request_id,
+    )

@@ -1,8 +1,10 @@
 """The parts of a manager that concern members: who is in which channel, who may be, and who is told."""
 
 import asyncio
+from functools import partial
 
 from wsd.worker.backend.backend import Backend
+from wsd.worker.channels.member_messages import text_message
 from wsd.worker.channels.presence_events import PresenceEvents
 from wsd.worker.contract.redis_keys import channel_key
 from wsd.worker.manager.member_lists import MemberLists
@@ -33,7 +35,9 @@ class MemberParts:
         self.events = PresenceEvents(
             backend.presence,
             publish=lambda channel, text: broker.publish(channel_key(channel), text),
-            send_here=lambda channel, text: fanout.send(fanout.members(channel), text),
+            send_here=lambda channel, text: fanout.send_to_members(
+                channel, channel, partial(text_message, text, channel)
+            ),
         )
         self.lists = MemberLists(
             backend.presence, self.events, fanout, messages.channels, redis, worker_id=worker_id, node_id=node_id

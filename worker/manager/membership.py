@@ -238,7 +238,7 @@ class Membership:
         self._leave(outbox, channel)
         outbox.note("left", f"{channel}: the subscription token has ended")
         self._keeper.note_membership(outbox.session_id, channel, False)
-        self._fanout.send([outbox], wire.encode(wire.Unsubscribed(channel, "token_needed")))
+        self._fanout.tell(outbox, outbox.dialect.left(channel, "token_needed"))
 
     def _adder(self, outbox: Outbox, channel: str, identity: Identity, grant: Grant | None) -> Callable[[], None]:
         def add() -> None:

@@ -10,6 +10,7 @@ from wsd.worker.delivery.close_delays import close_delays
 from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.delivery.outlet import Outlet
+from wsd.worker.dialects.dialect import Dialect
 from wsd.worker.errors import TooManyConnectionsError
 from wsd.worker.manager.client_sessions import ClientSession
 from wsd.worker.manager.counts import Counts
@@ -59,16 +60,17 @@ class Registry:
         self._counts = counts
         self._loop: asyncio.AbstractEventLoop | None = None  # the event loop of the newest connection
 
-    def bind(self, outbox: Outbox | None, session: ClientSession) -> Outbox:
+    def bind(self, outbox: Outbox | None, session: ClientSession, dialect: Dialect) -> Outbox:
         """Bind the outbox of a new connection to its session, and close the session's earlier connection here, if any.
 
-        Return the outbox, a new one if None is given. It sends nothing before `Outbox.release`.
+        `dialect`: the one in which the client is told what happens. Return the outbox, a new one if None is given. It
+        sends nothing before `Outbox.release`.
         """
         self._loop = asyncio.get_running_loop()
         info = session.info
         outbox = outbox or Outbox(self._outlet)
         outbox.outlet = self._outlet
-        outbox.bind(info.session_id, info.user_id, info.username, on_gone=self._socket_ended)
+        outbox.bind(info.session_id, info.user_id, info.username, on_gone=self._socket_ended, dialect=dialect)
         outbox.note(*(("resumed", f"from {info.previous_worker}") if session.resumed else ("connected",)))
         if (earlier := self._fanout.get(info.session_id)) is not None:
             self._replace(earlier)

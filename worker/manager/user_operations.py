@@ -22,7 +22,6 @@ from wsd.worker.security.channel_access import BY_APPLICATION
 from wsd.worker.sessions.keeper import SessionKeeper
 from wsd.worker.sessions.session_store import Member, SessionInfo, SessionState
 from wsd.worker.wire import frames
-from wsd.worker.wire import messages as wire
 from wsd.worker.wire.close_codes import SESSION_ENDED_REASON, CloseCode
 from wsd.worker.wire.names import name_problem
 
@@ -220,8 +219,7 @@ class UserOperations:
             return False
 
         def announce(joined: Joined) -> None:
-            state = joined.state()
-            self._tell(outbox, wire.Subscribed(channel=channel, offset=state.offset, epoch=state.epoch))
+            self._fanout.tell(outbox, outbox.dialect.joined(channel, joined.position))
 
         identity = Identity(outbox.user_id, outbox.username)
         try:
@@ -233,8 +231,5 @@ class UserOperations:
 
     async def _leave(self, outbox: Outbox, channel: str) -> bool:
         await self._membership.leave(outbox, channel)
-        self._tell(outbox, wire.Unsubscribed(channel, "server"))
+        self._fanout.tell(outbox, outbox.dialect.left(channel, "server"))
         return True
-
-    def _tell(self, outbox: Outbox, notice: Struct) -> None:
-        self._fanout.send([outbox], wire.encode(notice))

@@ -5,13 +5,15 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from msgspec import Struct
-
+from wsd.worker.broker.history import Page
 from wsd.worker.channels.joining import Joined
 from wsd.worker.channels.options import ChannelOptions
 from wsd.worker.delivery.outbox import Outbox
+from wsd.worker.dialects.dialect import Dialect
+from wsd.worker.dialects.hub_dialect import HUB
 from wsd.worker.errors import NotStoredError
 from wsd.worker.manager.connection import Connection
+from wsd.worker.manager.histories import hub_page
 from wsd.worker.manager.parts import ManagerParts
 from wsd.worker.manager.publisher import Published
 from wsd.worker.manager.statistics import ClusterStatistics, WorkerStatistics
@@ -75,6 +77,7 @@ class DistributedWebSocketManager:
         since: Mapping[str, Position] | None = None,
         outbox: Outbox | None = None,
         trusted: bool = False,
+        dialect: Dialect = HUB,
     ) -> Connection:
         """Register a client, and return the handle of its connection.
 
@@ -83,18 +86,18 @@ class DistributedWebSocketManager:
 
         `username`: by default the user id. `identity`: what authentication found, None for a client that chose its own
         name; the rules of channels and `authorize` use it. `metadata`: stored with a new session. `welcome`: whether
-        the hub's welcome is the client's first message; a function gets the welcome instead. `since`: the position that
-        the client has reached, by channel. `outbox`: the one of its WebSocket, under a server with wsd's WebSocket
+        a welcome is the client's first message; a function gets the welcome instead. `since`: the position that the
+        client has reached, by channel. `outbox`: the one of its WebSocket, under a server with wsd's WebSocket
         protocol (`handle_of`). Nothing is sent before `Connection.pump` or `Outbox.release` is called. `trusted`: the
         client enters exactly the channels of its earlier session, since the application has decided about them; neither
-        the rules nor `authorize` are asked.
+        the rules nor `authorize` are asked. `dialect`: the one in which the client is told what happens.
 
         Raises TooManyConnectionsError; ConnectionEndedError if the WebSocket of `outbox` ends while the session is
         looked for; ValueError for a user id or name that is empty, longer than 128 characters or cannot be read, and
         for a session that no store can hold; TypeError or ValueError for metadata that JSON cannot express.
         """
         session = await self._sessions.find_or_make(user_id, username, metadata, resume_token, outbox)
-        outbox = self._registry.bind(outbox, session)
+        outbox = self._registry.bind(outbox, session, dialect)
         async with self._registry.admission(outbox, session):
             asked = identity or unauthenticated(outbox.user_id, outbox.username)
             entered = await self._membership.enter_all(outbox, session.info, since or {}, asked, trusted=trusted)
@@ -105,8 +108,8 @@ class DistributedWebSocketManager:
         if callable(welcome):
             welcome(session.welcome(*entered, self._announced_limits, expires_in))
         elif welcome:
-            outbox.send_first(wire.encode(session.welcome(*entered, self._announced_limits, expires_in)))
-            self._fanout.sent += 1
+            greeting = dialect.welcome(session.welcome(*entered, self._announced_limits, expires_in))
+            self._fanout.tell_first(outbox, greeting)
         return connection
 
     def disconnect(self, connection: Connection, code: int = CloseCode.ABNORMAL, reason: str = "") -> None:
@@ -351,19 +354,22 @@ class DistributedWebSocketManager:
 
     def send_to_connection(self, connection: Connection, data: Any, sender: Connection | None = None) -> None:
         """Send a message to one connection of this worker, as `publish` would. Does not block."""
-        self.reply(connection, wire.Message(data=data, sender=self._publisher.sender(sender)))
+        published = wire.encode(wire.Message(data=data, sender=self._publisher.sender(sender)))
+        self.reply(connection, connection.outbox.dialect.published(published, "", None))
 
-    def reply(self, connection: Connection, message: Struct) -> None:
-        """Send a message of the hub's protocol, see `wire.messages`, to a connection of this worker. Does not block."""
-        connection.outbox.send(wire.encode(message))
-        self._fanout.sent += 1
+    def reply(self, connection: Connection, payload: bytes | None) -> None:
+        """Send a message that is encoded in the client's dialect to a connection of this worker. Does not block.
+
+        None: nothing is sent.
+        """
+        self._fanout.tell(connection.outbox, payload)
 
     # Histories and receipts
 
     async def history(
         self, channel: str, since: int = 0, limit: int = 100, *, reverse: bool = False, epoch: str = ""
     ) -> wire.HistoryPage:
-        """Return messages of a channel as its members got them: those after offset `since`, the oldest first.
+        """Return messages of a channel as clients of the hub got them: those after offset `since`, the oldest first.
 
         `reverse`: those before offset `since`, the newest first. `limit`: how many at most. Large messages make a page
         shorter, but it has at least one; the next page begins where this one ends. `epoch`: an earlier epoch of an
@@ -371,6 +377,12 @@ class DistributedWebSocketManager:
 
         Raises RedisUnavailableError while Redis is away; ValueError for a name that UTF-8 cannot encode.
         """
+        return hub_page(channel, await self.history_page(channel, since, limit, reverse=reverse, epoch=epoch))
+
+    async def history_page(
+        self, channel: str, since: int = 0, limit: int = 100, *, reverse: bool = False, epoch: str = ""
+    ) -> Page:
+        """Return messages of a channel as `history` does, but as workers publish them, in no dialect."""
         channel.encode()
         return await self._histories.page(channel, since, limit, reverse=reverse, epoch=epoch)
 

@@ -67,7 +67,7 @@ class RowReader:
         try:
             label = _label(row.channel)
             data = _bounded(Raw(row.data.encode()))
-        except wire.WireError as exc:
+        except wire.RequestError as exc:
             raise RowError(str(exc)) from None
         if row.idempotency_key is None:
             key = row_key(self._table, row.id, row.inserted_at, row.channel, row.data)
@@ -88,10 +88,10 @@ MAX_KEY_LENGTH = 128
 
 
 def _label(channel: str) -> str:
-    """Return the name under which clients receive a channel. Raises WireError for a channel that there cannot be."""
+    """Return the name under which clients receive a channel. Raises RequestError for a channel that there cannot be."""
     if channel.startswith(USER_PREFIX):
-        wire.check_user(channel.removeprefix(USER_PREFIX), None)
+        wire.check_user(channel.removeprefix(USER_PREFIX))
         return DIRECT
     if channel != BROADCAST:
-        check_channel(channel, None)
+        check_channel(channel)
     return channel

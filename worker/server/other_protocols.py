@@ -5,8 +5,10 @@ import time
 from starlette.types import Message
 from starlette.websockets import WebSocket
 
+from wsd.worker.delivery import batch
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.wire.close_codes import CloseCode, Ending, Side
+from wsd.worker.wire.frames import BINARY
 
 
 def note_messages(websocket: WebSocket, outbox: Outbox) -> None:
@@ -44,3 +46,11 @@ def close_code(disconnect: Message) -> int:
     if code == CloseCode.NO_STATUS:
         return CloseCode.NORMAL if disconnect.get("reason") is not None else CloseCode.ABNORMAL
     return code
+
+
+async def write_to(websocket: WebSocket, message: batch.Message) -> None:
+    """Send a text or a binary message by Starlette's WebSocket."""
+    if message.opcode == BINARY:
+        await websocket.send_bytes(message.payload)
+    else:
+        await websocket.send_text(message.payload.decode())

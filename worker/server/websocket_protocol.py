@@ -267,7 +267,7 @@ class FanoutProtocol(SendingHalf):
             self._transport.close()
         else:
             logger.info("a client broke the protocol: %s", violation)
-            self._send_close(frames.encode_close(violation.code, str(violation)))
+            self._send_close(self._close_frame(violation.code, str(violation)))
             if self._transport.can_write_eof():
                 self._transport.write_eof()
         self._abort_in(LINGER_SECONDS)
@@ -277,10 +277,14 @@ class FanoutProtocol(SendingHalf):
         if self._state is State.CONNECTING:
             self.refuse(403, [], b"")
         elif self._state is State.OPEN:
-            self._send_close(frames.encode_close(code, reason))
+            self._send_close(self._close_frame(code, reason))
             self._report_end(Side.SERVER, code, reason)
             self._transport.resume_reading()
             self._abort_in(LINGER_SECONDS if self._full else CLOSE_SECONDS)
+
+    def _close_frame(self, code: int, reason: str) -> bytes:
+        """Encode a close frame as the client's dialect has it. Raises what `frames.encode_close` raises."""
+        return frames.encode_close(*self.outbox.dialect.closing(code, reason))
 
     def _await_close_frame(self, data: bytes) -> None:
         """Read until the client's answer to our close frame. Everything before it is thrown away."""
@@ -297,7 +301,7 @@ class FanoutProtocol(SendingHalf):
     def not_answered(self) -> None:
         """Close the connection without waiting for the client, which has not answered a ping."""
         if self._state is State.OPEN:
-            self._send_close(frames.encode_close(CloseCode.INTERNAL_ERROR, "keepalive ping timeout"))
+            self._send_close(self._close_frame(CloseCode.INTERNAL_ERROR, "keepalive ping timeout"))
             self._report_end(Side.SERVER, CloseCode.INTERNAL_ERROR, "keepalive ping timeout")
             self._transport.close()
             self._abort_in(LINGER_SECONDS)

@@ -5,7 +5,7 @@ A client names a channel as it likes. The channel `broadcast` and the channel of
 
 import re
 
-from wsd.worker.wire.messages import RequestId, WireError
+from wsd.worker.wire.messages import RequestError
 
 BROADCAST = "broadcast"
 """The name of the channel that every connection receives."""
@@ -30,10 +30,10 @@ def is_channel(name: str) -> bool:
     return CHANNEL_NAME.fullmatch(name) is not None and name not in (BROADCAST, DIRECT)
 
 
-def check_channel(channel: str, request_id: RequestId) -> None:
+def check_channel(channel: str) -> None:
     """Check the channel in a request.
 
-    Raises WireError `invalid_channel`.
+    Raises RequestError `invalid_channel`.
     """
     if not CHANNEL_NAME.fullmatch(channel):
         problem = "a channel name has 1 to 255 characters of A-Z a-z 0-9 _ . : @ / # -"
@@ -43,4 +43,4 @@ def check_channel(channel: str, request_id: RequestId) -> None:
         problem = "the channel direct is each client's own, send a direct message to it"
     else:
         return
-    raise WireError("invalid_channel", problem, request_id)
+    raise RequestError("invalid_channel", problem)

@@ -59,12 +59,19 @@ MAX_TOKEN_LENGTH = 8192
 """The maximum length of a subscription token, in characters."""
 
 
-class WireError(WorkerError):
-    """A request that cannot be served. `code` is for programs, the text is for people: both are sent to the client."""
+class RequestError(WorkerError):
+    """A request that is not carried out. `code` is for programs, the text is for people: a client is told both."""
 
-    def __init__(self, code: ErrorCode | str, message: str, request_id: RequestId = None) -> None:
+    def __init__(self, code: ErrorCode | str, message: str) -> None:
         super().__init__(shortened(message))
         self.code = code
+
+
+class WireError(RequestError):
+    """A message of a client that is no request of the hub's protocol. `request_id` is its id as far as it has one."""
+
+    def __init__(self, code: ErrorCode, message: str, request_id: RequestId = None) -> None:
+        super().__init__(code, message)
         self.request_id = request_id
 
 
@@ -512,10 +519,10 @@ def shortened(text: str, length: int = MAX_ERROR_LENGTH) -> str:
     return text if len(text) <= length else f"{text[:length]}... ({len(text)} characters)"
 
 
-def check_user(user_id: str, request_id: RequestId) -> None:
+def check_user(user_id: str) -> None:
     """Check the user id in a request.
 
-    Raises WireError `invalid_user`.
+    Raises RequestError `invalid_user`.
     """
     if problem := name_problem(user_id):
-        raise WireError("invalid_user", f"user_id {problem}", request_id)
+        raise RequestError("invalid_user", f"user_id {problem}")

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from wsd.worker.wire.messages import RequestId, WireError
+from wsd.worker.wire.messages import RequestError
 
 MAX_DEPTH = 32
 """The maximum number of levels of objects and arrays in the data of clients."""
@@ -32,10 +32,10 @@ class PayloadFilter:
         # A search in bytes ignores the case of ASCII letters only.
         self._always = not all(name.isascii() for name in self._names)
 
-    def __call__(self, data: Raw, request_id: RequestId = None) -> Raw:
+    def __call__(self, data: Raw) -> Raw:
         """Return the data as it may be relayed.
 
-        Raises WireError `too_deep`, or `invalid_request` if the data is not JSON.
+        Raises RequestError `too_deep`, or `invalid_request` if the data is not JSON.
         """
         text = bytes(data)
         shallow = text.count(b"{") + text.count(b"[") <= self._max_depth
@@ -48,9 +48,9 @@ class PayloadFilter:
         try:
             return Raw(msgspec.json.encode(self._clean(msgspec.json.decode(text), self._max_depth)))
         except RecursionError:
-            raise WireError("too_deep", f"data may have {self._max_depth} levels", request_id) from None
+            raise RequestError("too_deep", f"data may have {self._max_depth} levels") from None
         except msgspec.DecodeError as exc:
-            raise WireError("invalid_request", str(exc), request_id) from None
+            raise RequestError("invalid_request", str(exc)) from None
 
     def _clean(self, value: Any, levels: int) -> Any:
         if not isinstance(value, dict | list):

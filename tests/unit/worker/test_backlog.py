@@ -7,6 +7,7 @@ import pytest
 
 from wsd.worker.delivery.backlog import Backlog
 from wsd.worker.delivery.batch import Batch, Message, SlowReaders
+from wsd.worker.dialects.hub_dialect import HUB
 from wsd.worker.wire.position import Position
 
 LIMIT = 1000
@@ -21,7 +22,7 @@ def batch(policy: SlowReaders, numbers: range, channel: str = "c") -> Batch:
 
 
 def taken(backlog: Backlog, max_bytes: int = 1_000_000) -> list[Any]:
-    return [json.loads(m.payload) for item in backlog.take(max_bytes) for m in item.messages]
+    return [json.loads(m.payload) for item in backlog.take(max_bytes, HUB) for m in item.messages]
 
 
 def test_a_backlog_is_taken_in_order_with_the_welcome_first() -> None:
@@ -40,10 +41,10 @@ def test_a_backlog_is_taken_in_parts_of_some_bytes() -> None:
     backlog = Backlog(LIMIT)
     for number in range(10):
         backlog.add(message("x" * 50 + str(number)))
-    assert len(backlog.take(110)) == 2
-    assert len(backlog.take(1)) == 1
-    assert len(backlog.take(LIMIT)) == 7
-    assert backlog.take(LIMIT) == []
+    assert len(backlog.take(110, HUB)) == 2
+    assert len(backlog.take(1, HUB)) == 1
+    assert len(backlog.take(LIMIT, HUB)) == 7
+    assert backlog.take(LIMIT, HUB) == []
 
 
 def test_more_than_the_limit_is_refused() -> None:

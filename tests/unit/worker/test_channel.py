@@ -10,6 +10,7 @@ from wsd.worker.channels import channel
 from wsd.worker.channels.channel import SharedReads
 from wsd.worker.channels.feed import ChannelFeed
 from wsd.worker.delivery.batch import Batch, Message
+from wsd.worker.dialects.hub_dialect import HUB
 from wsd.worker.wire.position import Position
 
 pytestmark = pytest.mark.anyio
@@ -29,11 +30,11 @@ def encode() -> Batch:
 
 async def test_a_batch_is_encoded_once_while_reads_are_retained() -> None:
     shared, entries = SharedReads(), [entry(1), entry(2)]
-    assert shared.batch(entries, encode) is not shared.batch(entries, encode)
+    assert shared.batch(HUB, entries, encode) is not shared.batch(HUB, entries, encode)
     shared.retain(ChannelFeed(SeenMessages()))
-    first = shared.batch(entries, encode)
-    assert shared.batch(entries, encode) is first
-    assert shared.batch(entries[:1], encode) is not first
+    first = shared.batch(HUB, entries, encode)
+    assert shared.batch(HUB, entries, encode) is first
+    assert shared.batch(HUB, entries[:1], encode) is not first
     shared.cancel()
 
 
@@ -41,12 +42,12 @@ async def test_retained_reads_are_forgotten_after_a_while(monkeypatch: pytest.Mo
     monkeypatch.setattr(channel, "RETAIN_SECONDS", 0.01)
     shared, entries = SharedReads(), [entry(1)]
     shared.retain(ChannelFeed(SeenMessages()))
-    first = shared.batch(entries, encode)
+    first = shared.batch(HUB, entries, encode)
     shared.add_page(0, page(1, more=True))
     async with asyncio.timeout(10):
         while shared.page_after(0) is not None:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
-    assert shared.batch(entries, encode) is not first
+    assert shared.batch(HUB, entries, encode) is not first
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from wsd.worker.background.containment import Containment, contained, run_repeat
 from wsd.worker.channels.options import ChannelRules
 from wsd.worker.channels.presence import InMemoryPresence
 from wsd.worker.delivery.outlet import Outlet
-from wsd.worker.endpoints.hub_client import Client
+from wsd.worker.endpoints.hub_client import HubClient
 from wsd.worker.manager.connection import ClientRules, ConnectionLimits
 from wsd.worker.manager.parts import ManagerParts
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
@@ -122,10 +122,10 @@ async def test_a_connection_whose_ping_fails_does_not_keep_the_others_from_being
 class FailingFilter(PayloadFilter):
     """A filter with a bug: it raises for a certain text."""
 
-    def __call__(self, data: msgspec.Raw, request_id: Any = None) -> msgspec.Raw:
+    def __call__(self, data: msgspec.Raw) -> msgspec.Raw:
         if b"poison" in bytes(data):
             raise ValueError("a bug")
-        return super().__call__(data, request_id)
+        return super().__call__(data)
 
 
 class FailingPresence(InMemoryPresence):
@@ -162,11 +162,13 @@ async def running_manager() -> AsyncIterator[tuple[ManagerParts, DistributedWebS
         await running
 
 
-async def connected(parts: ManagerParts, manager: DistributedWebSocketManager, user_id: str) -> tuple[Socket, Client]:
+async def connected(
+    parts: ManagerParts, manager: DistributedWebSocketManager, user_id: str
+) -> tuple[Socket, HubClient]:
     socket = Socket(parts.outlet)
     connection = await manager.connect(user_id, welcome=False, outbox=socket.outbox)
     socket.outbox.release()
-    return socket, Client(manager, connection)
+    return socket, HubClient(manager, connection)
 
 
 async def test_a_request_that_fails_is_answered_and_those_behind_it_are_carried_out() -> None:
