@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     )
     from wsd.worker.health import WorkerHealth
     from wsd.worker.hooks.records import (
+        ClientCall,
         ClientMessage,
         Connected,
         Disconnected,
@@ -60,6 +61,7 @@ __all__ = [
     "AsyncPublisher",
     "ChannelFullError",
     "Client",
+    "ClientCall",
     "ClientMessage",
     "ClientRefusedError",
     "CloseCode",
@@ -115,6 +117,7 @@ _MODULES = {
     "AsyncPublisher": "wsd.publisher",
     "ChannelFullError": "wsd.worker.errors",
     "Client": "wsd.worker.application.client",
+    "ClientCall": "wsd.worker.hooks.records",
     "ClientMessage": "wsd.worker.hooks.records",
     "ClientRefusedError": "wsd.worker.application.errors",
     "CloseCode": "wsd.worker.wire.close_codes",

@@ -164,6 +164,8 @@ LAYERS = {
         application
         websocket_middleware
         endpoints
+        centrifuge
+        clients
         relay
         manager_name process_workers
         worker

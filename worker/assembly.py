@@ -8,7 +8,7 @@ from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.delivery.outlet import Outlet
 from wsd.worker.hooks.functions import HookFunctions
 from wsd.worker.hooks.webhooks import WebhookSettings
-from wsd.worker.manager.connection import ClientRules, ConnectionLimits
+from wsd.worker.manager.connection import CentrifugeRules, ClientRules, ConnectionLimits
 from wsd.worker.manager.parts import ManagerParts
 from wsd.worker.security.authentication import load_hook
 from wsd.worker.security.json_web_tokens import settings_for_tokens
@@ -51,6 +51,13 @@ def build_parts(env: WorkerEnv, backend: Backend) -> ManagerParts:
             authorize=load_hook("security.authorize", env.authorize) if env.authorize else None,
             hooks=HookFunctions.load(env),
             webhooks=WebhookSettings.of(env),
+            centrifuge=CentrifugeRules(
+                enabled=env.centrifuge,
+                personal_channel=env.centrifuge_personal_channel,
+                broadcast=env.centrifuge_broadcast,
+                rpc=load_hook("centrifuge.rpc", env.centrifuge_rpc) if env.centrifuge_rpc else None,
+            ),
+            ping_interval=env.ping_interval,
             subscription_tokens=SubscriptionTokens(for_tokens) if for_tokens.configured else None,
         ),
         channel_rules=ChannelRules(

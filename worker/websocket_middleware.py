@@ -10,12 +10,20 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wsd.worker.contract.environment import WorkerEnv
+from wsd.worker.contract.http_paths import CENTRIFUGE_PATH
 from wsd.worker.delivery.handle import handle_of
-from wsd.worker.endpoints import http_api
+from wsd.worker.endpoints import http_api, hub
 from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
 from wsd.worker.manager_name import AmbiguousNameError, check_names
 from wsd.worker.process_workers import choose_worker, serving_worker
-from wsd.worker.security.admission import Admission, expiry_spread, refuse, run_admitted
+from wsd.worker.security.admission import (
+    Admission,
+    expiry_spread,
+    let_tokens_come_later,
+    refuse,
+    run_admitted,
+    tokens_may_come_later,
+)
 from wsd.worker.security.authentication import Authenticate, without_secrets
 from wsd.worker.server.lifespan import Lifespan
 from wsd.worker.worker import Worker
@@ -66,6 +74,8 @@ class WebSocketMiddleware:
         self._headers = frozenset(headers)
         self._own_authentication = authenticate is not None
         self._admission = Admission(self.worker.env, authenticate)
+        if app is hub.app:
+            let_tokens_come_later()
 
     @property
     def worker(self) -> Worker:
@@ -110,7 +120,8 @@ class WebSocketMiddleware:
     async def _admit(self, scope: Scope, receive: Receive, send: Send, *, authentication_only: bool = False) -> None:
         # Clients come back together. Those that are connected already must not wait for all of them.
         await self.worker.parts.sessions.turns()
-        refusal = await self._admission.refusal(scope, authentication_only=authentication_only)
+        deferred = scope["path"].endswith(CENTRIFUGE_PATH) and tokens_may_come_later()
+        refusal = await self._admission.refusal(scope, authentication_only=authentication_only, deferred=deferred)
         if refusal is not None:
             self.manager.counts.refusals[refusal.reason] += 1
             await refuse(refusal, scope, receive, send)

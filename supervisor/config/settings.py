@@ -142,7 +142,15 @@ class SecurityConfig(Section, frozen=True):
     jwt_issuer: str = ""
     jwt_user_claim: str = "sub"
     jwt_username_claim: str = "name"
+    jwt_require_exp: bool = True
     authorize: str = ""
+
+
+class CentrifugeConfig(Section, frozen=True):
+    enabled: bool = True
+    personal_channel: bool = True
+    broadcast: bool = True
+    rpc: str = ""
 
 
 class PostgresConfig(Section, frozen=True):
@@ -230,6 +238,7 @@ class Config(Section, frozen=True):
     restart: RestartConfig = RestartConfig()
     websocket: WebSocketConfig = WebSocketConfig()
     security: SecurityConfig = SecurityConfig()
+    centrifuge: CentrifugeConfig = CentrifugeConfig()
     postgres: PostgresConfig = PostgresConfig()
     hooks: HooksConfig = HooksConfig()
     webhooks: WebhooksConfig = WebhooksConfig()

@@ -12,13 +12,13 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
 from wsd.worker.channels.joining import Joined
+from wsd.worker.clients import operations
+from wsd.worker.clients.client import Client
+from wsd.worker.clients.operations import Publication
+from wsd.worker.clients.serving import serve
 from wsd.worker.delivery.handle import handle_of
 from wsd.worker.dialects.dialect import Dialect
-from wsd.worker.endpoints import client_operations as operations
 from wsd.worker.endpoints import hub
-from wsd.worker.endpoints.client import Client
-from wsd.worker.endpoints.client_operations import Publication
-from wsd.worker.endpoints.client_serving import serve
 from wsd.worker.errors import NotStoredError
 from wsd.worker.manager.publisher import Published
 from wsd.worker.wire import messages as wire

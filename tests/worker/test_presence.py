@@ -55,7 +55,7 @@ async def test_presence_names_members_on_all_workers_and_nodes(tmp_path: Path) -
         await until_members(ann, *everybody)
         await until_members(bob, *everybody)
         answer = await ask(ann, type="presence", channel="room")
-        assert set(answer["members"][0]) == {"user_id", "username", "node_id", "worker_id"}
+        assert set(answer["members"][0]) == {"user_id", "username", "node_id", "worker_id", "client"}
         await ask(twin, type="unsubscribe", channel="room")
         await until_members(ann, ("ann", "node-1"), ("bob", "node-2"))
         bob.transport.abort()  # without a close frame

@@ -15,8 +15,8 @@ from wsd.worker.application.records import Joined
 from wsd.worker.application.running import publish_everywhere
 from wsd.worker.application.servers import Socket
 from wsd.worker.channels.joining import Joined as Place
+from wsd.worker.clients.client import size_of
 from wsd.worker.delivery.translation import Translator
-from wsd.worker.endpoints.client import size_of
 from wsd.worker.manager.connection import Connection
 from wsd.worker.manager.publisher import Published
 from wsd.worker.security.authentication import Identity

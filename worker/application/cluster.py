@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cached_property
 from typing import TypeVar
 
+from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
@@ -13,9 +14,11 @@ from wsd.worker.application.formats import Encode, data_format
 from wsd.worker.application.operations import Operations
 from wsd.worker.application.serving import Terms, serve
 from wsd.worker.application.sync import SyncOperations
+from wsd.worker.centrifuge import endpoint as centrifuge
 from wsd.worker.endpoints import hub
 from wsd.worker.hooks.functions import Hook, register
 from wsd.worker.process_workers import serving_worker
+from wsd.worker.security.admission import let_tokens_come_later
 from wsd.worker.security.authentication import Identity
 from wsd.worker.websocket_middleware import WebSocketMiddleware
 from wsd.worker.wire.position import Position
@@ -64,10 +67,21 @@ class Cluster(Operations):
     def hub(self) -> ASGIApp:
         """The hub, to be mounted: `app.mount("/live", cluster.hub)`.
 
-        It serves the endpoint /live/ws, the client /live/client.js and the page /live/. Its clients are admitted as the
-        settings say.
+        It serves the endpoint /live/ws, the client /live/client.js, the page /live/, and clients of the Centrifuge
+        protocol at /live/connection/websocket. Its clients are admitted as the settings say.
         """
-        return Hub()
+        let_tokens_come_later()
+        return Hub(hub.app)
+
+    @cached_property
+    def centrifuge(self) -> ASGIApp:
+        """The endpoint for clients of the Centrifuge protocol alone, to be mounted: `app.mount("/live", ...)`.
+
+        It is /live/connection/websocket then. Its clients are admitted as the settings say, by the token in their first
+        message.
+        """
+        let_tokens_come_later()
+        return Hub(Starlette(routes=[centrifuge.route]))
 
     @cached_property
     def sync(self) -> SyncOperations:
@@ -162,10 +176,12 @@ class Hub:
     Nothing of the settings is read before the first request, so that `Cluster.hub` may be mounted at import.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, inner: ASGIApp) -> None:
+        """`inner`: what the hub serves, the whole of it or a part."""
+        self._inner = inner
         self._app: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._app is None:
-            self._app = WebSocketMiddleware(hub.app, headers=())
+            self._app = WebSocketMiddleware(self._inner, headers=())
         await self._app(scope, receive, send)

@@ -103,7 +103,7 @@ class Joining:
             loss = found if isinstance(found, Loss) else None
             since, entries = (found.since, found.entries) if isinstance(found, Missed) else (None, ())
             if isinstance(wanted, int) and since is not None:
-                since, entries = _not_beyond(outbox.catching_up.get(channel.label), since, entries)
+                since, entries = _not_beyond(outbox.catching_up.get(channel.name), since, entries)
             behind = at.offset - since.offset if at is not None and since is not None else 0
             recovered = None if found is None else loss is None
             if isinstance(wanted, int) and loss is Loss.NO_HISTORY:
@@ -111,7 +111,7 @@ class Joining:
             if loss is not None:
                 self._members.lost[loss] += 1
             announce(Joined(at, recovered, behind + len(early), loss))
-            outbox.caught_up(channel.label)  # of an earlier position: this one counts
+            outbox.caught_up(channel.name)  # of an earlier position: this one counts
             reached = since
             if behind and self._send_first_page(channel, entries, outbox):
                 reached = entries[-1].position
@@ -144,7 +144,7 @@ class Joining:
     def _read_on(self, channel: Channel, since: Position, outbox: Outbox) -> None:
         """Read and send all after `since`, page by page, as the client takes it."""
         is_first = not outbox.catching_up
-        outbox.catch_up(channel.label, _Reading(channel, since))
+        outbox.catch_up(channel.name, _Reading(channel, since))
         if is_first:
             assert self._tasks is not None
             self._tasks.create_task(self._read_for(outbox), name=f"history for {outbox.session_id}")
@@ -171,7 +171,7 @@ class Joining:
         feed = channel.feed
         at = feed.position if feed is not None else None
         if feed is None or at is None:
-            outbox.caught_up(channel.label)
+            outbox.caught_up(channel.name)
             return
         page = feed.known_part(page)
         entries = page.entries
@@ -181,17 +181,17 @@ class Joining:
             since = Position(offset_of(entries[0]) - 1, at.epoch) if trimmed else at
             entries = entries if trimmed else ()
             self._members.lost[loss] += 1
-            if (notice := gap_message(since, loss.value, channel.label, outbox.dialect)) is not None:
+            if (notice := gap_message(since, loss.value, channel.name, outbox.dialect)) is not None:
                 outbox.send_missed(_batch(channel, [notice]))
         if entries:
             self._send_missed(channel, entries, outbox)
             since = entries[-1].position or since
         if since.offset < at.offset:
-            outbox.catching_up[channel.label] = _Reading(channel, since)
+            outbox.catching_up[channel.name] = _Reading(channel, since)
             return
         if feed.early:
             self._send_missed(channel, feed.early, outbox)
-        outbox.caught_up(channel.label)
+        outbox.caught_up(channel.name)
 
 
 def _not_beyond(reading: object, since: Position, entries: tuple[Entry, ...]) -> tuple[Position, tuple[Entry, ...]]:
@@ -209,18 +209,18 @@ def _encode_without(channel: Channel, entries: Sequence[Entry], mark: str, diale
     return _batch(
         channel,
         (
-            position_message(entry, channel.label, dialect)
+            position_message(entry, channel.name, dialect)
             if mark_in(entry.payload) == mark
-            else entry_message(entry, channel.label, dialect)
+            else entry_message(entry, channel.name, dialect)
             for entry in entries
         ),
     )
 
 
 def _encode(channel: Channel, entries: Sequence[Entry], dialect: Dialect) -> Batch:
-    return _batch(channel, (entry_message(entry, channel.label, dialect) for entry in entries))
+    return _batch(channel, (entry_message(entry, channel.name, dialect) for entry in entries))
 
 
 def _batch(channel: Channel, messages: Iterable[Message | None]) -> Batch:
     """Return the batch of the messages that the dialect of a client has. Nothing of it is ever dropped."""
-    return Batch(channel.label, "close_and_resume", [message for message in messages if message is not None])
+    return Batch(channel.name, "close_and_resume", [message for message in messages if message is not None])

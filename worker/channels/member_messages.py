@@ -12,6 +12,7 @@ from wsd.worker.delivery.fanout import Fanout
 from wsd.worker.dialects.dialect import Dialect
 from wsd.worker.logs import get_logger
 from wsd.worker.wire import messages as wire
+from wsd.worker.wire.channel_names import label_of
 from wsd.worker.wire.exclusion import mark_in
 from wsd.worker.wire.position import Position
 
@@ -32,57 +33,57 @@ class MemberMessages:
             match step:
                 case Deliver(entry):
                     policy = channel.options.slow_readers
-                    message = partial(entry_message, entry, label)
+                    message = partial(entry_message, entry, name)
                     if mark := mark_in(entry.payload):
-                        notice = partial(position_message, entry, label)
-                        self._fanout.send_to_others(name, label, message, mark, policy, notice)
+                        notice = partial(position_message, entry, name)
+                        self._fanout.send_to_others(name, name, message, mark, policy, notice)
                     else:
-                        self._fanout.send_to_members(name, label, message, policy)
+                        self._fanout.send_to_members(name, name, message, policy)
                 case Advance(entry):
                     if number + 1 < len(steps) and isinstance(steps[number + 1], Advance):
                         continue  # the last position counts
                     at = entry.position
                     assert at is not None
-                    self._fanout.send_to_members(name, label, partial(advance_message, at, label))
+                    self._fanout.send_to_members(name, name, partial(advance_message, at, name))
                 case Jump(at, reason):
-                    if self._fanout.send_to_members(name, label, partial(gap_message, at, reason.value, label)):
+                    if self._fanout.send_to_members(name, name, partial(gap_message, at, reason.value, name)):
                         self.lost[reason] += 1
                         logger.warning("members of %s are told of a loss: %s", label, reason)
 
 
-def entry_message(entry: Entry, label: str, dialect: Dialect) -> Message | None:
-    payload = dialect.published(published(entry, label), label, entry.position)
+def entry_message(entry: Entry, channel: str, dialect: Dialect) -> Message | None:
+    payload = dialect.published(published(entry, channel), channel, entry.position)
     return Message(payload, entry.position, dialect.opcode) if payload is not None else None
 
 
-def position_message(entry: Entry, label: str, dialect: Dialect) -> Message | None:
+def position_message(entry: Entry, channel: str, dialect: Dialect) -> Message | None:
     """Return the notice of the position of an entry, in the place of the entry, for a member that does not get it."""
     at = entry.position
-    return message_in(dialect, dialect.position(label, at), at) if at is not None else None
+    return message_in(dialect, dialect.position(channel, at), at) if at is not None else None
 
 
-def advance_message(at: Position, label: str, dialect: Dialect) -> Message | None:
+def advance_message(at: Position, channel: str, dialect: Dialect) -> Message | None:
     """Return the notice of the position of a message that members have already. It is not one of their messages."""
-    return message_in(dialect, dialect.position(label, at))
+    return message_in(dialect, dialect.position(channel, at))
 
 
-def gap_message(at: Position, reason: str, label: str, dialect: Dialect) -> Message | None:
+def gap_message(at: Position, reason: str, channel: str, dialect: Dialect) -> Message | None:
     """Return the notice that messages are missing, and that a member is at a position now."""
-    return message_in(dialect, dialect.gap(label, reason, at))
+    return message_in(dialect, dialect.gap(channel, reason, at))
 
 
-def text_message(payload: bytes, label: str, dialect: Dialect) -> Message | None:
+def text_message(payload: bytes, channel: str, dialect: Dialect) -> Message | None:
     """Return what was published in a channel without a history, or who has come and gone."""
-    return message_in(dialect, dialect.published(payload, label, None))
+    return message_in(dialect, dialect.published(payload, channel, None))
 
 
-def published(entry: Entry, label: str) -> bytes:
+def published(entry: Entry, channel: str) -> bytes:
     """Return the message of an entry as workers publish it.
 
     An entry that no worker wrote, and that no client could read, becomes a message without data.
     """
     payload = entry.payload
-    return payload if _is_message(payload) else wire.encode(wire.Message(channel=label, data=None))
+    return payload if _is_message(payload) else wire.encode(wire.Message(channel=label_of(channel), data=None))
 
 
 def _is_message(payload: bytes) -> bool:

@@ -20,7 +20,13 @@ MAX_READS = 10
 """Reads for one client that comes back. If they do not suffice, the channel is moving too fast for it."""
 
 
-Wanted = Position | int
+class AnyEpoch(Struct, frozen=True, gc=False):
+    """The place after an offset, in whatever epoch the channel is."""
+
+    offset: int
+
+
+Wanted = Position | AnyEpoch | int
 """What a client asks for: all messages after its position, or this many of the newest."""
 
 
@@ -47,7 +53,7 @@ class Recovery:
         between the return and the next await of the caller.
         """
         while True:
-            if isinstance(wanted, Position):
+            if isinstance(wanted, Position | AnyEpoch):
                 found = await self._try_to_find_missed(channel, wanted)
             else:
                 found = await self._try_to_find_newest(channel, wanted)
@@ -57,11 +63,17 @@ class Recovery:
             if self._broker.healthy:
                 await self._bring_up_to_date(channel)
 
-    async def _try_to_find_missed(self, channel: Channel, since: Position) -> Missed | Loss:
+    async def _try_to_find_missed(self, channel: Channel, wanted: Position | AnyEpoch) -> Missed | Loss:
         feed = channel.feed
         if feed is None:
             return Loss.NO_HISTORY
         async with channel.recovering:
+            if isinstance(wanted, Position):
+                since = wanted
+            elif feed.position is None:
+                return Loss.UNAVAILABLE
+            else:
+                since = Position(wanted.offset, feed.position.epoch)
             channel.shared.retain(feed)
             for _ in range(MAX_READS):
                 match feed.recover(since):

@@ -48,6 +48,12 @@ class WorkerEnv:
     app_directory: str = _env("WSD_WORKER_APP_DIRECTORY", "")  # the first place to import it from
     protocol: str = _env("WSD_WORKER_PROTOCOL", "wsd", "websocket.protocol")
 
+    # Clients of the Centrifuge protocol
+    centrifuge: bool = _env("WSD_WORKER_CENTRIFUGE", True, "centrifuge.enabled")
+    centrifuge_personal_channel: bool = _env("WSD_WORKER_CENTRIFUGE_PERSONAL", True, "centrifuge.personal_channel")
+    centrifuge_broadcast: bool = _env("WSD_WORKER_CENTRIFUGE_BROADCAST", True, "centrifuge.broadcast")
+    centrifuge_rpc: str = _env("WSD_WORKER_CENTRIFUGE_RPC", "", "centrifuge.rpc")
+
     # Life and death
     heartbeat_interval: float = _env("WSD_WORKER_HEARTBEAT_INTERVAL", 1.0, "health.heartbeat_interval")
     heartbeat_ttl: float = _env("WSD_WORKER_HEARTBEAT_TTL", 5.0, "health.heartbeat_timeout")
@@ -116,6 +122,7 @@ class WorkerEnv:
     jwt_issuer: str = _env("WSD_WORKER_JWT_ISSUER", "", "security.jwt_issuer")
     jwt_user_claim: str = _env("WSD_WORKER_JWT_USER_CLAIM", "sub", "security.jwt_user_claim")
     jwt_username_claim: str = _env("WSD_WORKER_JWT_USERNAME_CLAIM", "name", "security.jwt_username_claim")
+    jwt_require_exp: bool = _env("WSD_WORKER_JWT_REQUIRE_EXP", True, "security.jwt_require_exp")
 
     # Functions of the application, as module:function
     hook_on_connect: str = _env("WSD_WORKER_HOOK_ON_CONNECT", "", "hooks.on_connect")

@@ -14,5 +14,6 @@ UNSUBSCRIBE_PATH = "/api/websocket/unsubscribe"
 OPENAPI_PATH = "/api/websocket/openapi.json"
 ASYNCAPI_PATH = "/api/websocket/asyncapi.json"
 METRICS_PATH = "/metrics"
+CENTRIFUGE_PATH = "/connection/websocket"  # of the hub
 OPERATOR_PREFIX = "/_wsd/"  # the rest is for the supervisor alone
 OPERATOR_KEY_HEADER = "X-WSD-Operator-Key"

@@ -83,6 +83,11 @@ class Outbox(SendQueue):
             self._writer = wrap(self._writer)
             self.writes_to(-1)
 
+    @property
+    def public_id(self) -> str:
+        """The id of the connection that other clients may know. It is too short to resume the session with."""
+        return self.session_id[:16]
+
     def note(self, what: str, detail: str = "") -> None:
         """Add an event to the record of this connection."""
         add_event(self.events, (time.time(), what, detail))

@@ -16,13 +16,25 @@ class Dialect(ABC):
 
     No method raises: a dialect leaves out what it cannot render.
 
-    The answers to requests are not here. They are rendered where the requests are read (`endpoints.client`).
+    The answers to requests are not here. They are rendered where the requests are read (`clients.client`).
     """
 
     __slots__ = ()
 
-    opcode: ClassVar[int] = TEXT
+    opcode: int = TEXT
     """The opcode of all messages: TEXT or BINARY."""
+
+    resumable: ClassVar[bool] = True
+    """Whether a client may come back to its session. Otherwise the session ends with the connection."""
+
+    shows_client_ids: ClassVar[bool] = False
+    """Whether messages of a client of this dialect have the id of its connection, so that it can tell its own."""
+
+    ping_frame: bytes | None = None
+    """The frame with which the server asks whether a client is there. None: that of a WebSocket ping.
+
+    A WebSocket ping shows the program of a page nothing.
+    """
 
     # To the members of a channel
 
@@ -31,7 +43,7 @@ class Dialect(ABC):
         """Render what was published in a channel: a message, or who has joined and left.
 
         `payload`: as workers publish it, an encoded `wire.Message` or `wire.PresenceChanged`. In a channel without a
-        history it may be any text. `channel`: the name that clients know, "" for a message to one connection. `at`: the
+        history it may be any text. `channel`: its name among workers, "" for a message to one connection. `at`: the
         position of the message, None if it has none.
         """
 

@@ -5,6 +5,7 @@ Workers publish in the same format. So what was published goes out as it is, apa
 
 from wsd.worker.dialects.dialect import Dialect
 from wsd.worker.wire import messages as wire
+from wsd.worker.wire.channel_names import label_of
 from wsd.worker.wire.position import Position
 
 
@@ -19,21 +20,21 @@ class HubDialect(Dialect):
         return b'%s,"offset":%d,"epoch":"%s"}' % (payload[:-1], at.offset, at.epoch.encode())
 
     def position(self, channel: str, at: Position) -> bytes:
-        return wire.encode(wire.PositionNotice(channel, at.offset, at.epoch))
+        return wire.encode(wire.PositionNotice(label_of(channel), at.offset, at.epoch))
 
     def gap(self, channel: str, reason: str, at: Position) -> bytes:
-        return wire.encode(wire.Gap(channel, reason, at.offset, at.epoch))
+        return wire.encode(wire.Gap(label_of(channel), reason, at.offset, at.epoch))
 
     def welcome(self, welcome: wire.Welcome) -> bytes:
         return wire.encode(welcome)
 
     def joined(self, channel: str, at: Position | None) -> bytes:
         if at is None:
-            return wire.encode(wire.Subscribed(channel=channel))
-        return wire.encode(wire.Subscribed(channel=channel, offset=at.offset, epoch=at.epoch))
+            return wire.encode(wire.Subscribed(channel=label_of(channel)))
+        return wire.encode(wire.Subscribed(channel=label_of(channel), offset=at.offset, epoch=at.epoch))
 
     def left(self, channel: str, reason: wire.LeaveReason) -> bytes:
-        return wire.encode(wire.Unsubscribed(channel, reason))
+        return wire.encode(wire.Unsubscribed(label_of(channel), reason))
 
 
 HUB = HubDialect()

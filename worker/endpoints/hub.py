@@ -7,9 +7,10 @@ from starlette.routing import WebSocketRoute
 from starlette.types import Message
 from starlette.websockets import WebSocket
 
+from wsd.worker.centrifuge import endpoint as centrifuge
+from wsd.worker.clients.serving import content_of, serve
 from wsd.worker.delivery.handle import handle_of
 from wsd.worker.endpoints import hub_page
-from wsd.worker.endpoints.client_serving import content_of, serve
 from wsd.worker.endpoints.hub_client import HubClient
 from wsd.worker.errors import ConnectionEndedError, TooManyConnectionsError
 from wsd.worker.manager.membership import MAX_CHANNELS
@@ -91,4 +92,4 @@ def _resume(message: Message) -> wire.Resume:
     return request
 
 
-app = Starlette(routes=[*hub_page.routes, WebSocketRoute("/ws", endpoint)])
+app = Starlette(routes=[*hub_page.routes, WebSocketRoute("/ws", endpoint), centrifuge.route])

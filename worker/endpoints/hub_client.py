@@ -8,10 +8,10 @@ import msgspec
 
 from wsd.worker.background.containment import report
 from wsd.worker.channels.joining import Joined
+from wsd.worker.clients import operations
+from wsd.worker.clients.client import MAX_UNDER_WAY, Client
+from wsd.worker.clients.operations import Publication
 from wsd.worker.delivery.handle import WebSocketHandle
-from wsd.worker.endpoints import client_operations as operations
-from wsd.worker.endpoints.client import MAX_UNDER_WAY, Client
-from wsd.worker.endpoints.client_operations import Publication
 from wsd.worker.errors import NotStoredError
 from wsd.worker.manager.connection import Connection
 from wsd.worker.manager.histories import hub_page

@@ -10,7 +10,7 @@ import msgspec
 from wsd.worker.background.waiting import raise_if_cancelled
 from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.contract.webhook_rules import EventType
-from wsd.worker.hooks.records import ClientMessage, Event, MessageRefusedError
+from wsd.worker.hooks.records import ClientCall, ClientMessage, Event, MessageRefusedError
 from wsd.worker.logs import get_logger
 from wsd.worker.security.authentication import load_hook
 
@@ -129,6 +129,22 @@ async def filtered_data(functions: HookFunctions, message: ClientMessage) -> msg
         return msgspec.Raw(msgspec.json.encode(answer.data))
     except Exception:
         logger.exception("hooks.on_message returned data that JSON cannot express")
+        raise MessageRefusedError("the server could not do it", "internal_error") from None
+
+
+async def answer_to(function: Hook, call: ClientCall) -> msgspec.Raw:
+    """Return the answer of the application to a call, as JSON.
+
+    Raises MessageRefusedError if the function raises it; with the code `internal_error` if the function fails, takes
+    too long, or returns what JSON cannot express.
+    """
+    try:
+        return msgspec.Raw(msgspec.json.encode(await _call(function, call)))
+    except MessageRefusedError:
+        raise
+    except (Exception, asyncio.CancelledError):
+        raise_if_cancelled()
+        logger.exception("centrifuge.rpc failed for %s", call.method)
         raise MessageRefusedError("the server could not do it", "internal_error") from None
 
 

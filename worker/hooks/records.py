@@ -75,6 +75,21 @@ class ClientMessage(Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, data=data)
 
 
+class ClientCall(Struct, frozen=True, kw_only=True):
+    """A call (`rpc`) of a client of the Centrifuge protocol, for the function of `centrifuge.rpc` to answer."""
+
+    method: str
+    """The name that the client calls."""
+
+    data: Any
+    """What the client sent, decoded from JSON. None if it sent nothing."""
+
+    identity: Identity
+    """The client: its user, and the claims of its token."""
+
+    session_id: str
+
+
 class MessageRefusedError(WorkerError):
     """The message of a client is refused. To be raised by `on_message`; the client gets the text and the code."""
 

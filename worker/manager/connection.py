@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from wsd.worker.delivery.outbox import Outbox, SendText
-from wsd.worker.hooks.functions import NO_HOOKS, HookFunctions
+from wsd.worker.hooks.functions import NO_HOOKS, Hook, HookFunctions
 from wsd.worker.hooks.webhooks import WebhookSettings
 from wsd.worker.security.authentication import Identity, unauthenticated
 from wsd.worker.security.authorization import Authorize
@@ -57,6 +57,16 @@ class ConnectionLimits:
 
 
 @dataclass(frozen=True)
+class CentrifugeRules:
+    """Rules for clients of the Centrifuge protocol. `rpc`: a function that takes a ClientCall, None: there is none."""
+
+    enabled: bool = True
+    personal_channel: bool = True
+    broadcast: bool = True
+    rpc: Hook | None = None
+
+
+@dataclass(frozen=True)
 class ClientRules:
     """Rules for clients: their limits, the filter of their data, and who decides what they may do."""
 
@@ -66,6 +76,8 @@ class ClientRules:
     hooks: HookFunctions = NO_HOOKS
     webhooks: WebhookSettings | None = None  # None: events are not posted
     subscription_tokens: SubscriptionTokens | None = None  # None: there are no keys to verify them with
+    centrifuge: CentrifugeRules = CentrifugeRules()
+    ping_interval: float = 0.0  # seconds between the pings of the server, 0 for none
 
 
 class Connection:

@@ -42,17 +42,17 @@ class MemberLists:
         """List a connection of this worker as a member of a channel."""
         kind = self._channels.options(channel).presence
         if kind != "off":
-            self._presence.joined(channel, _key(outbox), self._member(outbox))
+            self._presence.joined(channel, outbox.public_id, self._member(outbox))
         if kind == "events":
-            self._events.joined(channel, _key(outbox), self._member(outbox))
+            self._events.joined(channel, outbox.public_id, self._member(outbox))
 
     def left(self, outbox: Outbox, channel: str) -> None:
         """Take a connection of this worker out of the list of a channel."""
         kind = self._channels.options(channel).presence
         if kind != "off":
-            self._presence.left(channel, _key(outbox))
+            self._presence.left(channel, outbox.public_id)
         if kind == "events":
-            self._events.left(channel, _key(outbox), self._member(outbox))
+            self._events.left(channel, outbox.public_id, self._member(outbox))
 
     async def of_channel(self, channel: str, limit: int) -> tuple[int, list[Member]]:
         """Return the number of members on all workers, and up to `limit` of them, those of this worker first.
@@ -73,9 +73,4 @@ class MemberLists:
         self._events.workers_seen(live, [name for name in names if self._channels.options(name).presence == "events"])
 
     def _member(self, outbox: Outbox) -> Member:
-        return Member(outbox.user_id, outbox.username, self._node_id, self._worker_id)
-
-
-def _key(outbox: Outbox) -> str:
-    """Return a key that is unique among this worker's connections. It is too short to resume the session with."""
-    return outbox.session_id[:16]
+        return Member(outbox.user_id, outbox.username, self._node_id, self._worker_id, outbox.public_id)

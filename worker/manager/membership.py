@@ -85,11 +85,13 @@ class Membership:
         *,
         identity: Identity,
         grant: Grant | None,
+        patience: float = PATIENCE_SECONDS,
     ) -> None:
         """Make a connection a member of a channel.
 
         `announce` is called once it is a member, before anything of the channel is sent to it. The earlier messages
         that are `wanted` come first, as far as the history has them. `grant`: what the client is given with it.
+        `patience`: the seconds for which earlier messages are waited for while Redis is away.
 
         Raises ChannelFullError.
         """
@@ -100,7 +102,7 @@ class Membership:
                 member = self._with(grant, outbox, channel) or True
                 await self._keeper.set_membership(outbox.session_id, channel, member)
             add = self._adder(outbox, channel, identity, grant)
-            await self._channels.join(channel, wanted, add, announce, outbox)
+            await self._channels.join(channel, wanted, add, announce, outbox, time.monotonic() + patience)
 
     @contextmanager
     def _place(self, outbox: Outbox, channel: str) -> Iterator[None]:
@@ -144,6 +146,7 @@ class Membership:
         identity: Identity,
         *,
         trusted: bool = False,
+        patience: float = PATIENCE_SECONDS,
     ) -> Entered:
         """Make a new connection a member of BROADCAST, of its user's channel, and of those that it was in before.
 
@@ -152,13 +155,13 @@ class Membership:
         `since` names may be full, a channel of the session never is.
 
         `trusted`: the connection enters exactly the channels of its session, and neither the rules nor the application
-        are asked.
+        are asked. `patience`: the seconds for which a client with earlier positions waits for a Redis that is away.
 
         Return the state of the connection in each channel, by the name that the client knows, and why it is not in
         others.
         """
         states: dict[str, wire.ChannelState] = {}
-        gives_up_at = time.monotonic() + PATIENCE_SECONDS
+        gives_up_at = time.monotonic() + patience
 
         async def enter(name: str, label: str, add: Callable[[], None]) -> None:
             def announce(joined: Joined) -> None:

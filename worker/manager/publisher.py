@@ -16,7 +16,7 @@ from wsd.worker.contract.redis_keys import channel_key
 from wsd.worker.errors import NotStoredError
 from wsd.worker.manager.connection import Connection
 from wsd.worker.wire import messages as wire
-from wsd.worker.wire.channel_names import DIRECT, USER_PREFIX, user_channel
+from wsd.worker.wire.channel_names import label_of, user_channel
 from wsd.worker.wire.exclusion import LENGTH as MARK_LENGTH
 from wsd.worker.wire.exclusion import mark_of, with_mark
 from wsd.worker.wire.frames import BINARY, TEXT
@@ -137,7 +137,7 @@ class Publisher:
         on_stored: Callable[[Position], None] | None = None,
     ) -> None:
         """Publish a message without waiting, see `DistributedWebSocketManager.publish_soon`."""
-        label = DIRECT if channel.startswith(USER_PREFIX) else channel
+        label = label_of(channel)
         if not self._channels.options(channel).history_size:
             uid = with_mark(self._new_uid(), exclude) if exclude else ""
             message = wire.Message(channel=label, data=data, sender=self.sender(sender), uid=uid)
@@ -174,4 +174,5 @@ class Publisher:
         """Return what a message says of its sender; None for a message of the application itself."""
         if connection is None:
             return None
-        return wire.Sender(connection.user_id, connection.username, self._worker_id)
+        client = connection.outbox.public_id if connection.outbox.dialect.shows_client_ids else ""
+        return wire.Sender(connection.user_id, connection.username, self._worker_id, client)

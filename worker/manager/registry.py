@@ -122,7 +122,8 @@ class Registry:
         ending = outbox.ended or Ending(Side.UNKNOWN, code, frames.close_reason(reason))
         self._note_end(outbox, ending)
         sent_away = ending.side is not Side.CLIENT and ending.code in COME_BACK
-        self._keeper.close(outbox.session_id, clean=code in CLEAN_CODES, sent_away=sent_away)
+        clean = code in CLEAN_CODES or not outbox.dialect.resumable
+        self._keeper.close(outbox.session_id, clean=clean, sent_away=sent_away)
 
     def handle_collected(self, outbox: Outbox) -> None:
         """End a connection whose `Connection` was garbage collected. Called on whatever thread that happens."""

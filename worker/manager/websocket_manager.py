@@ -2,12 +2,14 @@
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from wsd.worker.broker.history import Page
-from wsd.worker.channels.joining import Joined
+from wsd.worker.channels.joining import PATIENCE_SECONDS, Joined
 from wsd.worker.channels.options import ChannelOptions
+from wsd.worker.channels.recovery import AnyEpoch
 from wsd.worker.delivery.outbox import Outbox
 from wsd.worker.dialects.dialect import Dialect
 from wsd.worker.dialects.hub_dialect import HUB
@@ -49,6 +51,8 @@ class DistributedWebSocketManager:
         self.authorize = parts.rules.authorize
         self.hooks = parts.rules.hooks
         self.subscription_tokens = parts.rules.subscription_tokens
+        self.centrifuge = parts.rules.centrifuge
+        self.ping_interval = parts.rules.ping_interval
         self.counts = parts.counts
         self._sessions = parts.sessions.client_sessions
         self._registry = parts.connections.registry
@@ -78,6 +82,7 @@ class DistributedWebSocketManager:
         outbox: Outbox | None = None,
         trusted: bool = False,
         dialect: Dialect = HUB,
+        patience: float = PATIENCE_SECONDS,
     ) -> Connection:
         """Register a client, and return the handle of its connection.
 
@@ -90,7 +95,8 @@ class DistributedWebSocketManager:
         client has reached, by channel. `outbox`: the one of its WebSocket, under a server with wsd's WebSocket
         protocol (`handle_of`). Nothing is sent before `Connection.pump` or `Outbox.release` is called. `trusted`: the
         client enters exactly the channels of its earlier session, since the application has decided about them; neither
-        the rules nor `authorize` are asked. `dialect`: the one in which the client is told what happens.
+        the rules nor `authorize` are asked. `dialect`: the one in which the client is told what happens. `patience`:
+        the seconds that a client with earlier positions waits for a Redis that is away.
 
         Raises TooManyConnectionsError; ConnectionEndedError if the WebSocket of `outbox` ends while the session is
         looked for; ValueError for a user id or name that is empty, longer than 128 characters or cannot be read, and
@@ -100,7 +106,9 @@ class DistributedWebSocketManager:
         outbox = self._registry.bind(outbox, session, dialect)
         async with self._registry.admission(outbox, session):
             asked = identity or unauthenticated(outbox.user_id, outbox.username)
-            entered = await self._membership.enter_all(outbox, session.info, since or {}, asked, trusted=trusted)
+            entered = await self._membership.enter_all(
+                outbox, session.info, since or {}, asked, trusted=trusted, patience=patience
+            )
         connection = Connection(
             outbox, self.limits, self._registry.handle_collected, identity=identity, resumed=session.resumed
         )
@@ -144,11 +152,12 @@ class DistributedWebSocketManager:
         self,
         connection: Connection,
         channel: str,
-        since: Position | None = None,
+        since: Position | AnyEpoch | None = None,
         announce: Callable[[Joined], None] = lambda joined: None,
         *,
         last: int | None = None,
         grant: Grant | None = BY_APPLICATION,
+        patience: float = PATIENCE_SECONDS,
     ) -> None:
         """Make a connection a member of a channel. Once this returns, it receives what is published there.
 
@@ -157,7 +166,8 @@ class DistributedWebSocketManager:
         history has them. `announce`: called when the connection is a member, before anything of the channel is sent
         to it. `grant`: what the client is given beyond the rules of the channel; a client that asks to join by itself
         may have none. A member that the application has put into a channel is in it again when it resumes its session,
-        whatever the rules say.
+        whatever the rules say. `patience`: the seconds that a client with earlier messages waits for a Redis that is
+        away.
 
         Raises ChannelFullError; ValueError for a name that UTF-8 cannot encode, for both `since` and `last`, and for a
         `last` below 1.
@@ -172,7 +182,16 @@ class DistributedWebSocketManager:
             announce,
             identity=connection.identity,
             grant=grant,
+            patience=patience,
         )
+
+    @contextmanager
+    def holding(self, channels: Iterable[str]) -> Iterator[None]:
+        """Keep channels open within a block. Clients that join several there ask Redis once for all of them."""
+        with ExitStack() as stack:
+            for channel in channels:
+                stack.enter_context(self._channels.holding(channel))
+            yield
 
     async def renew(self, connection: Connection, channel: str, grant: Grant) -> None:
         """Give a member of a channel what a new subscription token grants, in place of an earlier token."""
@@ -363,6 +382,13 @@ class DistributedWebSocketManager:
         None: nothing is sent.
         """
         self._fanout.tell(connection.outbox, payload)
+
+    def greet(self, connection: Connection, payload: bytes) -> None:
+        """Send a connection of this worker its first message, before anything that waits for it. Does not block.
+
+        `payload`: encoded in the client's dialect.
+        """
+        self._fanout.tell_first(connection.outbox, payload)
 
     # Histories and receipts
 

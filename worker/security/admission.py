@@ -22,8 +22,13 @@ from wsd.worker.security.authentication import (
     load_hook,
     unauthenticated,
 )
-from wsd.worker.security.credentials import CREDENTIALS_KEY, CloseIn, Credentials
-from wsd.worker.security.json_web_tokens import BEARER_SUBPROTOCOL, JWTAuthenticator, settings_for_tokens
+from wsd.worker.security.credentials import CREDENTIALS_KEY, TOKEN_ALONE, CloseIn, Credentials
+from wsd.worker.security.json_web_tokens import (
+    BEARER_SUBPROTOCOL,
+    JWTAuthenticator,
+    settings_for_tokens,
+    with_token,
+)
 from wsd.worker.security.limits import TokenBucket, origin_allowed
 from wsd.worker.wire import frames
 from wsd.worker.wire.close_codes import CloseCode
@@ -32,6 +37,9 @@ logger = get_logger(__name__)
 
 IDENTITY_KEY = "identity"
 """The key of the Identity in `scope["state"]`, once a client is authenticated."""
+
+DEFERRED_KEY = "deferred_authentication"
+"""The key of the DeferredAuthentication in `scope["state"]` of a client that shows its token in its first message."""
 
 GUEST = unauthenticated("", "")
 """A client that nothing identifies."""
@@ -58,6 +66,40 @@ class Refusal:
     retry_after: int = 0  # seconds
 
 
+_may_come_later = False
+
+
+def let_tokens_come_later() -> None:
+    """Note that this process serves clients that show their token in their first message, at paths of their own."""
+    global _may_come_later  # noqa: PLW0603
+    _may_come_later = True
+
+
+def tokens_may_come_later() -> bool:
+    """Return whether this process serves such clients. Their endpoint refuses those that show no token then."""
+    return _may_come_later
+
+
+class DeferredAuthentication:
+    """Decides who a client is by a token that comes after its handshake."""
+
+    def __init__(self, scope: Scope | None, authenticate: Authenticate, timeout: float) -> None:
+        """As for `Credentials`."""
+        self._scope = scope
+        self._authenticate = authenticate
+        self._timeout = timeout
+
+    async def credentials(self, token: str) -> Credentials:
+        """Return the credentials of a client with a token, as if the token had come with the handshake.
+
+        Raises AuthenticationError.
+        """
+        scope = with_token(TOKEN_ALONE if self._scope is None else self._scope, token)
+        scope = {**scope, "state": {**scope["state"]}}
+        identity = await identify(scope, self._authenticate, self._timeout)
+        return Credentials(identity, self._scope, self._authenticate, self._timeout)
+
+
 class Admission:
     """Decides about handshakes."""
 
@@ -74,16 +116,21 @@ class Admission:
         if env.handshakes_per_second:
             self._bucket = TokenBucket(env.handshakes_per_second, max(1.0, env.handshake_burst), time.monotonic())
 
-    async def refusal(self, scope: Scope, *, authentication_only: bool = False) -> Refusal | None:
+    async def refusal(
+        self, scope: Scope, *, authentication_only: bool = False, deferred: bool = False
+    ) -> Refusal | None:
         """Return why a client is refused, or None. The identity of an admitted client is put into the scope's state.
 
-        `authentication_only` is for a handshake whose rate and origin were checked already.
+        `authentication_only` is for a handshake whose rate and origin were checked already. `deferred`: the client may
+        show its token later, and the endpoint decides then. A handshake that tells nothing is no reason to refuse it.
         """
         found = None if authentication_only else self._check_rate_and_origin(scope)
         if found is None and self._authenticate is not None:
+            kept = scope if self._is_own else None
+            if deferred:
+                scope["state"][DEFERRED_KEY] = DeferredAuthentication(kept, self._authenticate, self._timeout)
             try:
                 identity = await identify(scope, self._authenticate, self._timeout)
-                kept = scope if self._is_own else None
                 scope["state"][CREDENTIALS_KEY] = Credentials(identity, kept, self._authenticate, self._timeout)
                 scope["state"][IDENTITY_KEY] = identity
             except TokenExpiredError as exc:
@@ -94,6 +141,8 @@ class Admission:
                 found = Refusal("unauthenticated", str(exc), code=CloseCode.INTERNAL_ERROR)
             except AuthenticationError as exc:
                 found = Refusal("unauthenticated", str(exc))
+            if deferred:
+                return None
         if found is not None:
             logger.info("refused a handshake: %s", found.text)
         return found

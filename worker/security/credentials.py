@@ -28,7 +28,7 @@ None: the connection is not closed. Does not block.
 class Credentials:
     """The identity of a client, from its handshake or from a later token. The connection ends with it."""
 
-    __slots__ = ("_authenticate", "_close_in", "_scope", "_spread_seconds", "_timeout", "identity")
+    __slots__ = ("_authenticate", "_close_in", "_grace_seconds", "_scope", "_spread_seconds", "_timeout", "identity")
 
     def __init__(self, identity: Identity, scope: Scope | None, authenticate: Authenticate, timeout: float) -> None:
         """`scope` is that of the handshake, None if `authenticate` looks at nothing but the token: a scope is some
@@ -39,20 +39,20 @@ class Credentials:
         self._authenticate = authenticate
         self._timeout = timeout
         self._close_in: CloseIn | None = None
-        self._spread_seconds = 0.0
+        self._spread_seconds = self._grace_seconds = 0.0
 
     @property
     def seconds_left(self) -> float | None:
         """Return for how many seconds the identity is valid. None: nothing ends it."""
         return self.identity.seconds_left(time.time())
 
-    def end_by(self, close_in: CloseIn, spread_seconds: float) -> None:
+    def end_by(self, close_in: CloseIn, spread_seconds: float, grace_seconds: float = 0.0) -> None:
         """Close the connection by `close_in` when the identity is no longer valid.
 
         It is closed up to `spread_seconds` later, at random, so that clients whose tokens expire together do not all
-        reconnect at once.
+        reconnect at once. `grace_seconds`: how much later the client may still replace its token.
         """
-        self._close_in, self._spread_seconds = close_in, spread_seconds
+        self._close_in, self._spread_seconds, self._grace_seconds = close_in, spread_seconds, grace_seconds
         if self.seconds_left is not None:
             self._set_end()
 
@@ -71,5 +71,5 @@ class Credentials:
     def _set_end(self) -> None:
         if self._close_in is not None:
             seconds = self.seconds_left
-            later = random.uniform(0, self._spread_seconds)
+            later = self._grace_seconds + random.uniform(0, self._spread_seconds)
             self._close_in(None if seconds is None else seconds + later, CloseCode.TOKEN_EXPIRED, EXPIRED)

@@ -2,7 +2,7 @@
 
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +58,7 @@ class JWTSettings:
     user_claim: str = "sub"
     username_claim: str = "name"
     leeway: float = 10.0  # seconds that clocks may differ
+    require_exp: bool = True  # False: a token without `exp` does not end
 
     @property
     def configured(self) -> bool:
@@ -76,6 +77,7 @@ def settings_for_tokens(env: WorkerEnv) -> JWTSettings:
         issuer=env.jwt_issuer,
         user_claim=env.jwt_user_claim,
         username_claim=env.jwt_username_claim,
+        require_exp=env.jwt_require_exp,
     )
 
 
@@ -136,7 +138,7 @@ class JWTAuthenticator:
             str(user_id),
             username.strip() if isinstance(username, str) else "",
             claims,
-            expires_at=end_of(int(claims["exp"]), settings.leeway, self._wall_clock()),
+            expires_at=end_of(claims, settings.leeway, self._wall_clock()),
         )
 
     async def claims(self, token: str) -> dict[str, Any]:
@@ -157,7 +159,11 @@ class JWTAuthenticator:
                 issuer=settings.issuer or None,
                 leeway=settings.leeway,
                 # PyJWT accepts no number for `sub`. The claim with the user id is checked by `authenticate`.
-                options={"require": ["exp"], "verify_aud": bool(settings.audience), "verify_sub": False},
+                options={
+                    "require": ["exp"] if settings.require_exp else [],
+                    "verify_aud": bool(settings.audience),
+                    "verify_sub": False,
+                },
             )
         except jwt.ExpiredSignatureError:
             raise TokenExpiredError("the token has expired") from None
@@ -172,11 +178,15 @@ class JWTAuthenticator:
         return claims
 
 
-def end_of(exp: int, leeway: float, now: float) -> float:
-    """Return when a connection, or a subscription, ends whose token has this `exp`.
+def end_of(claims: Mapping[str, Any], leeway: float, now: float) -> float:
+    """Return when a connection, or a subscription, ends whose token has these claims.
 
-    That is then, or after the leeway if `exp` is past already. 0 means never. All times are in seconds.
+    That is at `exp`, or after the leeway if `exp` is past already. 0 means never: without `exp`. All times are in
+    seconds.
     """
+    if "exp" not in claims:
+        return 0.0
+    exp = int(claims["exp"])
     if exp > now + LONGEST_SECONDS:  # it may even be too large for a float
         return 0.0
     return exp if exp > now else exp + leeway

@@ -30,7 +30,7 @@ class SubscriptionTokens:
         """
         claims = await self._verifier.claims(token)
         given = actions_of(claims, channel, user_id, self._settings.user_claim)
-        return Grant(actions=given, expires_at=end_of(int(claims["exp"]), self._settings.leeway, time.time()))
+        return Grant(actions=given, expires_at=end_of(claims, self._settings.leeway, time.time()))
 
 
 def actions_of(claims: Mapping[str, Any], channel: str, user_id: str, user_claim: str) -> tuple[Action, ...]:

@@ -93,7 +93,7 @@ class SendingHalf(asyncio.Protocol):
 
     def ping(self) -> None:
         if self._state is State.OPEN:
-            self._transport.write(PING_FRAME)
+            self._transport.write(self.outbox.dialect.ping_frame or PING_FRAME)
 
     def fail(self) -> None:
         """Close the connection because of a fault of the server."""

@@ -25,6 +25,11 @@ def user_channel(user_id: str) -> str:
     return USER_PREFIX + user_id
 
 
+def label_of(channel: str) -> str:
+    """Return the name by which clients of the hub know a channel: each user's own channel is DIRECT to that user."""
+    return DIRECT if channel.startswith(USER_PREFIX) else channel
+
+
 def is_channel(name: str) -> bool:
     """Return whether clients may use a channel of this name."""
     return CHANNEL_NAME.fullmatch(name) is not None and name not in (BROADCAST, DIRECT)

@@ -76,12 +76,17 @@ class WireError(RequestError):
 
 
 class Sender(Struct, frozen=True, omit_defaults=True):
-    """The sender of a message. It is set by the server, so a client cannot forge it."""
+    """The sender of a message. It is set by the server, so a client cannot forge it.
+
+    `client`: the id of its connection, for senders whose dialect shows such ids.
+    """
 
     user_id: str
     username: str
     worker_id: str
     """The worker that the client is connected to."""
+    client: str = ""
+    """The id of its connection, for senders that speak the Centrifuge protocol; "" for others."""
 
 
 class ChannelState(Struct, omit_defaults=True):
@@ -205,12 +210,14 @@ class Message(Struct, frozen=True, kw_only=True, tag="message", omit_defaults=Tr
 
 
 class Member(Struct, frozen=True):
-    """One connection in a channel. Other clients are not told its session id."""
+    """One connection in a channel. Other clients are not told its session id, but an id that resumes nothing."""
 
     user_id: str
     username: str
     node_id: str
     worker_id: str
+    client: str = ""
+    """An id of the connection, which resumes nothing."""
 
 
 class Members(Struct, frozen=True, tag="presence", omit_defaults=True):

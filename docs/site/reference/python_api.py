@@ -45,6 +45,7 @@ WSD: Mapping[str, tuple[str, ...]] = {
         "Subscribed",
         "Unsubscribed",
         "ClientMessage",
+        "ClientCall",
         "MessageRefusedError",
     ),
     "Errors": (

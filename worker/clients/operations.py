@@ -11,7 +11,8 @@ from msgspec import Raw, Struct
 
 from wsd.worker.broker.history import Page
 from wsd.worker.broker.message_broker import HISTORY_UNAVAILABLE
-from wsd.worker.channels.joining import Joined
+from wsd.worker.channels.joining import PATIENCE_SECONDS, Joined
+from wsd.worker.channels.recovery import AnyEpoch
 from wsd.worker.errors import ChannelFullError, RedisUnavailableError
 from wsd.worker.hooks.functions import filtered_data
 from wsd.worker.hooks.records import ClientMessage, MessageRefusedError
@@ -98,16 +99,18 @@ async def subscribe(
     channel: str,
     announce: Callable[[Joined | None, float | None], None],
     *,
-    since: Position | None = None,
+    since: Position | AnyEpoch | None = None,
     last: int | None = None,
     token: str = "",
+    patience: float = PATIENCE_SECONDS,
 ) -> None:
     """Make a client a member of a channel: from now on, from `since` on, or from the newest `last` messages on.
 
     `token`: a subscription token for the channel, or "". `announce` is called once the client is a member, before
     anything of the channel is sent to it: with its place, and with the seconds for which the token is valid. The place
     is None if the client was a member already and has only shown another token. The seconds are None if there is no
-    token, or if the token does not expire.
+    token, or if the token does not expire. `patience`: the seconds that a client with earlier messages waits for a
+    Redis that is away.
 
     Raises RequestError.
     """
@@ -129,7 +132,7 @@ async def subscribe(
         announce(place, grant.seconds_left(time.time()) if grant is not None else None)
 
     try:
-        await manager.join(connection, channel, since, joined, last=last, grant=grant)
+        await manager.join(connection, channel, since, joined, last=last, grant=grant, patience=patience)
     except ChannelFullError as exc:
         raise RequestError("channel_full", str(exc)) from None
 

@@ -22,8 +22,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
 from wsd.worker.background.containment import contained
+from wsd.worker.clients.operations import Publication
 from wsd.worker.delivery.handle import LAST_WORDS_SECONDS, WebSocketHandle
-from wsd.worker.endpoints.client_operations import Publication
 from wsd.worker.errors import NotStoredError
 from wsd.worker.manager.connection import Connection
 from wsd.worker.manager.publisher import Published
@@ -114,6 +114,11 @@ class Client(ABC):
                 self._queue(content)
             return
         todo = self.begin(content)
+        if todo is not None:
+            self._task = asyncio.create_task(self._work(todo))
+
+    def receive_first(self, todo: Coroutine[Any, Any, None] | None) -> None:
+        """Await what the client has asked for while it was being connected. To be called before `received`."""
         if todo is not None:
             self._task = asyncio.create_task(self._work(todo))
 

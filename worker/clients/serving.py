@@ -10,8 +10,8 @@ from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from wsd.worker.background.waiting import end_tasks
+from wsd.worker.clients.client import Client
 from wsd.worker.delivery.handle import handle_of
-from wsd.worker.endpoints.client import Client
 from wsd.worker.errors import ConnectionEndedError
 from wsd.worker.manager.connection import Connection
 from wsd.worker.server.other_protocols import close_code, write_to

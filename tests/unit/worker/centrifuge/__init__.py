@@ -1,0 +1,1 @@
+"""The Centrifuge client protocol: its frames, without a network."""
