@@ -132,6 +132,23 @@ def test_the_worker_has_loggers_that_no_application_configures() -> None:
     assert others == []
 
 
+def test_the_core_of_the_worker_renders_nothing_for_clients() -> None:
+    """Dialects do. What is encoded elsewhere is published, or answers a request of the hub's protocol."""
+    encoding = {
+        path.relative_to(ROOT / "worker").as_posix()
+        for path in modules("worker")
+        if re.search(r"\bwire\.encode\(", path.read_text("utf-8"))
+    }
+    published = {
+        "channels/member_messages.py",
+        "channels/presence_events.py",
+        "manager/publisher.py",
+        "manager/websocket_manager.py",
+        "relay/rows.py",
+    }
+    assert encoding == {"application/formats.py", "dialects/hub_dialect.py", "endpoints/hub_client.py", *published}
+
+
 @pytest.mark.parametrize("folder", ["public", "supervisor", "worker", "clients", "tests"])
 def test_modules_are_imported_by_their_full_names(folder: str) -> None:
     """The other tests of imports do not see relative ones."""

@@ -107,7 +107,7 @@ class LineClient(Client):
 
     def _send(self, publication: Publication, now: float) -> None:
         operations.check_publication(self.manager, self.connection, publication)
-        self.publish(publication, now, self._published)
+        self.publish(publication, now)
 
     async def _answer(self, verb: str, words: list[str]) -> None:
         manager, connection, room = self.manager, self.connection, words[0]
@@ -136,9 +136,12 @@ class LineClient(Client):
         except wire.RequestError as exc:
             self._say(f"no {exc.code}")
 
-    def _published(self, done: Published | NotStoredError) -> None:
+    def answer_published(self, request: Any, done: Published | NotStoredError) -> None:
         at = done.position if isinstance(done, Published) else None
         self._say(f"said @{at.offset if at is not None else ''}")
+
+    def answer_stored(self, request: Any, at: Position) -> None:
+        self._say(f"stored @{at.offset}")
 
     def _say(self, line: str) -> None:
         self.manager.reply(self.connection, line.encode())

@@ -116,7 +116,9 @@ async def test_what_reaches_a_client_elsewhere_than_in_channels_with_history(
         post(serving[1], "publish", data=[*message], **message)
     lines = [await bob.next() for _ in range(3)]
     assert lines[0] == 'plain ["channel"]'
-    assert [line.split("@")[0] for line in lines[1:]] == ["broadcast ", "direct "]
+    assert [line.split("@")[0] for line in lines[1:]] == ["broadcast ", "!bob "], (
+        "a dialect names the channel of a user as it likes"
+    )
     assert [(await ann.next_message())["channel"] for _ in range(3)] == ["plain", "broadcast", "direct"]
 
 

@@ -169,7 +169,7 @@ class CentrifugeClient(Client):
             operations.check_publication(self.manager, self.connection, publication)
             if self.must_wait:
                 return self._answer(command)
-            self._publish(publication, command.id, time.monotonic())
+            self.publish(publication, time.monotonic(), command.id)
         except RequestError as exc:
             self._refuse(exc, command.id)
         except Exception as exc:  # noqa: BLE001 - of whatever kind
@@ -183,7 +183,7 @@ class CentrifugeClient(Client):
                 await self.until_under_way(MAX_UNDER_WAY - 1)
                 publication = _publication(command.publish)
                 publication = await operations.permitted(self.manager, self.connection, publication)
-                self._publish(publication, command.id, time.monotonic())
+                self.publish(publication, time.monotonic(), command.id)
             else:
                 await self.until_under_way(0)
                 await self._carry_out(command)
@@ -314,19 +314,15 @@ class CentrifugeClient(Client):
 
     # Publishing
 
-    def _publish(self, publication: Publication, number: int, now: float) -> None:
-        """Send a message on its way. The client gets its answer when the result comes. `now`: by the monotonic clock.
+    def answer_published(self, request: int, done: Published | NotStoredError) -> None:
+        """See `Client.answer_published`. `request`: the number of the command."""
+        if isinstance(done, NotStoredError):
+            self._refuse(RequestError("not_stored", str(done)), request)
+        else:
+            self._reply(Reply(id=request, publish=PublishResult()))
 
-        Raises RequestError for data that may not be published.
-        """
-
-        def on_result(done: Published | NotStoredError) -> None:
-            if isinstance(done, NotStoredError):
-                self._refuse(RequestError("not_stored", str(done)), number)
-            else:
-                self._reply(Reply(id=number, publish=PublishResult()))
-
-        self.publish(publication, now, on_result)
+    def answer_stored(self, request: int, at: Position) -> None:
+        """Do nothing: the protocol has no second answer to a command."""
 
     # Tokens
 

@@ -18,7 +18,8 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
+from functools import partial
 from typing import Any, NoReturn
 
 from wsd.worker.background.containment import contained
@@ -103,6 +104,14 @@ class Client(ABC):
     @abstractmethod
     def is_urgent(self, content: str | bytes) -> bool:
         """Return whether a WebSocket message is begun at once, whatever waits: a ping, which needs no coroutine."""
+
+    @abstractmethod
+    def answer_published(self, request: Any, done: Published | NotStoredError) -> None:
+        """Answer a request to publish, once it is known what became of the message. `request`: as for `publish`."""
+
+    @abstractmethod
+    def answer_stored(self, request: Any, at: Position) -> None:
+        """Tell the client that a message is stored that could not be stored when `answer_published` was called."""
 
     # Receiving
 
@@ -242,16 +251,19 @@ class Client(ABC):
         self,
         publication: Publication,
         now: float,
-        on_result: Callable[[Published | NotStoredError], None],
-        on_stored: Callable[[Position], None] | None = None,
+        request: Any = None,
+        *,
+        tells_stored: bool = False,
     ) -> None:
         """Send a message on its way. Its rules must have been checked. `now`: by the monotonic clock.
 
-        `on_result` is called with what became of the message, `on_stored` as in `DistributedWebSocketManager.publish`.
+        `request`: what `answer_published` is called with, such as an id. `tells_stored`: whether `answer_stored` is
+        called, too.
 
-        Raises RequestError for data that may not be published. `on_result` is not called then.
+        Raises RequestError for data that may not be published. `answer_published` is not called then.
         """
-        manager, connection, channel = self.manager, self.connection, publication.target
+        manager, connection = self.manager, self.connection
+        channel = publication.channel or publication.target
         data = manager.payload_filter(publication.data)
         if connection.byte_bucket is not None and manager.options(channel).history_size:
             connection.charge_for_history(channel, now)
@@ -262,13 +274,14 @@ class Client(ABC):
             self._count_under_way(-1, -size)
             if self._result_came is not None and not self._result_came.done():
                 self._result_came.set_result(None)
-            on_result(result)
+            self.answer_published(request, result)
             self._answered()
 
         answer = contained("telling a client of its message", connection.outbox, done)
-        if on_stored is not None:
-            on_stored = contained("telling a client of its message", connection.outbox, on_stored)
-        key = publication.idempotency_key
+        key, on_stored = publication.idempotency_key, None
+        if tells_stored:
+            tell = partial(self.answer_stored, request)
+            on_stored = contained("telling a client of its message", connection.outbox, tell)
         try:
             manager.publish_soon(channel, data, answer, connection, idempotency_key=key, on_stored=on_stored)
         except Exception:

@@ -28,7 +28,7 @@ from wsd.worker.wire.messages import ErrorCode, Member, RequestError, check_user
 from wsd.worker.wire.position import Position
 
 
-class Publication(Struct, frozen=True, kw_only=True, gc=False):
+class Publication(Struct, frozen=True, gc=False):
     """A message that a client publishes: in a `channel`, to the user `user_id`, or to all clients if both are None."""
 
     data: Raw

@@ -23,7 +23,7 @@ class Fanout:
 
     def __init__(self, outlet: Outlet) -> None:
         self._outlet = outlet
-        self._told = 0  # messages to one connection each
+        self.told = 0  # messages to one connection each
         self._outboxes: dict[str, Outbox] = {}
         self._of_user: dict[str, set[Outbox]] = {}
         self._audiences: dict[Dialect, Audience] = {}
@@ -107,19 +107,19 @@ class Fanout:
     @property
     def sent(self) -> int:
         """The number of messages, counted once for each receiver."""
-        return self._told + sum(audience.sent for audience in self._audiences.values())
+        return self.told + sum(audience.sent for audience in self._audiences.values())
 
     def tell(self, outbox: Outbox, payload: bytes | None) -> None:
         """Send one connection what was rendered for it. None: nothing is sent."""
         if payload is not None:
             outbox.send(payload)
-            self._told += 1
+            self.told += 1
 
     def tell_first(self, outbox: Outbox, payload: bytes | None) -> None:
         """Send one connection its first message. None: nothing is sent."""
         if payload is not None:
             outbox.send_first(payload)
-            self._told += 1
+            self.told += 1
 
     def send_to_members(
         self, channel: str, label: str, render: Render, policy: SlowReaders = "close_and_resume"

@@ -1,7 +1,7 @@
 """A client of the hub's protocol: its requests are decoded, carried out, and answered."""
 
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 import msgspec
@@ -75,7 +75,7 @@ class HubClient(Client):
             operations.check_publication(self.manager, self.connection, publication)
             if self.must_wait:
                 return self._answer(request)
-            self._publish(publication, request.id, now)
+            self.publish(publication, now, request.id, tells_stored=request.id is not None)
         except WireError as exc:
             self._refuse(exc, exc.request_id)
         except RequestError as exc:
@@ -90,7 +90,7 @@ class HubClient(Client):
             if isinstance(request, Publishing):
                 await self.until_under_way(MAX_UNDER_WAY - 1)
                 publication = await operations.permitted(self.manager, self.connection, _publication(request))
-                self._publish(publication, request.id, time.monotonic())
+                self.publish(publication, time.monotonic(), request.id, tells_stored=request.id is not None)
             else:
                 await self.until_under_way(0)
                 await self._carry_out(request)
@@ -151,34 +151,20 @@ class HubClient(Client):
             token=request.token,
         )
 
-    def _publish(self, publication: Publication, request_id: wire.RequestId, now: float) -> None:
-        """Send a message on its way. The client gets its answer when the result comes. `now`: by the monotonic clock.
-
-        Raises RequestError for data that may not be published.
-        """
-
-        def on_result(done: Published | NotStoredError) -> None:
-            if isinstance(done, NotStoredError):
-                self._refuse(RequestError("not_stored", str(done)), request_id)
-            elif request_id is not None:
-                self._reply(_ack_of(request_id, done))
-
-        self.publish(publication, now, on_result, self._second_ack(request_id))
-
-    def _second_ack(self, request_id: wire.RequestId) -> Callable[[Position], None] | None:
-        """Return a callback that sends a second ack, once a message that could not be stored at first is stored.
-
-        Return None for a message without an id, which is not answered.
-        """
-        if request_id is None:
-            return None
-
-        def stored(at: Position) -> None:
-            self._reply(wire.Ack(request_id, at.offset, at.epoch, durable=True))
-
-        return stored
-
     # Answers
+
+    def answer_published(self, request: wire.RequestId, done: Published | NotStoredError) -> None:
+        """See `Client.answer_published`. A request without an id is only told of a failure."""
+        if isinstance(done, NotStoredError):
+            self._refuse(RequestError("not_stored", str(done)), request)
+        elif request is not None:
+            at = done.position
+            durable = bool(at) if done.kept else None
+            self._reply(wire.Ack(request, at.offset if at else None, at.epoch if at else None, durable))
+
+    def answer_stored(self, request: wire.RequestId, at: Position) -> None:
+        """Send a second ack."""
+        self._reply(wire.Ack(request, at.offset, at.epoch, durable=True))
 
     def _reply(self, message: msgspec.Struct) -> None:
         self.manager.reply(self.connection, wire.encode(message))
@@ -202,13 +188,8 @@ def _publication(request: Publishing) -> Publication:
     key = request.idempotency_key or ""
     match request:
         case wire.Publish():
-            return Publication(data=request.data, channel=request.channel, idempotency_key=key)
+            return Publication(request.data, request.channel, None, key)
         case wire.Broadcast():
-            return Publication(data=request.data, idempotency_key=key)
+            return Publication(request.data, None, None, key)
         case wire.Direct():
-            return Publication(data=request.data, user_id=request.user_id, idempotency_key=key)
-
-
-def _ack_of(request_id: wire.RequestId, done: Published) -> wire.Ack:
-    at = done.position
-    return wire.Ack(request_id, at.offset if at else None, at.epoch if at else None, bool(at) if done.kept else None)
+            return Publication(request.data, None, request.user_id, key)
