@@ -4,10 +4,11 @@ from wsd.supervisor.cluster import Cluster
 from wsd.supervisor.control.status import ClusterStatus
 
 
-def banner(cluster: Cluster, status: ClusterStatus, *, is_kept: bool) -> list[str]:
+def banner(cluster: Cluster, status: ClusterStatus, *, is_kept: bool, is_detached: bool) -> list[str]:
     """Return the lines that present a cluster that is up.
 
     `is_kept` means that they go to a journal that others may read, and so without the dashboard's token.
+    `is_detached` means that the supervisor leaves the terminal, where Ctrl-C does not stop it.
     """
     config = cluster.config
     redis = status.redis
@@ -32,7 +33,7 @@ def banner(cluster: Cluster, status: ClusterStatus, *, is_kept: bool) -> list[st
         ("Redis", kind),
         ("state", status.state_dir),
         ("see", f"wsd status{option}"),
-        ("stop", f"Ctrl-C, or wsd stop{option}"),
+        ("stop", f"wsd stop{option}" if is_detached else f"Ctrl-C, or wsd stop{option}"),
     ]
     lines = [f"  {name:<10} {value}" for name, value in rows]
     return ["", f"wsd is {'up' if not status.problems else 'up, but degraded'}", *lines, ""]

@@ -45,7 +45,8 @@ async def serve(cluster: Cluster, saved: SavedState, console: Console) -> None:
         systemd.notify("READY=1", f"MAINPID={os.getpid()}")
         background.append(asyncio.create_task(systemd.keep_alive(lambda: summary(report(cluster, operations)))))
         is_kept = "JOURNAL_STREAM" in os.environ or console.as_json
-        for line in banner(cluster, report(cluster, operations), is_kept=is_kept):
+        status = report(cluster, operations)
+        for line in banner(cluster, status, is_kept=is_kept, is_detached=ready_fd is not None):
             console.say(line)
         background.append(asyncio.create_task(follow_joins(cluster, operations)))
         if cluster.inbox and cluster.redis_watch is not None:

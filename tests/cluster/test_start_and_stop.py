@@ -142,6 +142,7 @@ def test_detached_it_returns_when_the_cluster_is_ready(tmp_path: Path) -> None:
         result = wsd("start", *cluster.arguments, "--detach", cwd=tmp_path)
         assert result.returncode == 0, result.stderr
         assert "wsd is up" in result.stdout
+        assert "Ctrl-C" not in result.stdout
         status = cluster.status()
         assert status.state == "healthy"
         pids = cluster.pids()
