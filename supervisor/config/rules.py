@@ -75,7 +75,7 @@ def _in_texts(config: Config) -> Iterator[Problem]:
 def _in_cluster(config: Config) -> Iterator[Problem]:
     cluster = config.cluster
     if cluster.app and not re.fullmatch(r"[\w.]+:[\w.]+", cluster.app):
-        yield "cluster", "app", f"must have the form module:attribute, got {brief(cluster.app)}"
+        yield "cluster", "app", f"must have the form module:attribute, such as chat:app, got {brief(cluster.app)}"
     if not re.fullmatch(r"[\w.:\[\]-]*", cluster.node_id):
         yield "cluster", "node_id", f"may hold letters, digits and . : _ - only, got {brief(cluster.node_id)}"
     if len(cluster.node_id) > MAX_NODE_ID_LENGTH:

@@ -149,4 +149,4 @@ def test_an_application_that_is_named_twice_is_a_usage_error(tmp_path: Path) -> 
 def test_an_app_of_the_wrong_form_is_a_usage_error(tmp_path: Path, app: str) -> None:
     result = wsd("start", "--app", app, cwd=tmp_path)
     assert result.returncode == 2
-    assert f'--app: cluster.app must have the form module:attribute, got "{app}"' in result.stderr
+    assert f'--app: cluster.app must have the form module:attribute, such as chat:app, got "{app}"' in result.stderr
