@@ -1,6 +1,7 @@
 """Run one worker process: `python -m wsd.worker`. Its settings are in the environment (WorkerEnv)."""
 
 import gc
+import importlib
 import logging
 import os
 import sys
@@ -14,6 +15,8 @@ from wsd.worker.contract.environment import WorkerEnv
 from wsd.worker.contract.lifecycle import EXIT_BAD_APP, EXIT_STARTUP_FAILED
 from wsd.worker.endpoints import hub
 from wsd.worker.logs import log_as, yield_to_application
+from wsd.worker.redis_client import import_redis
+from wsd.worker.security.json_web_tokens import settings_for_tokens
 from wsd.worker.server.draining_server import WorkerServer, bind_shared, bind_unix
 from wsd.worker.server.http_protocol import http_protocol
 from wsd.worker.server.lifespan import startup_failure_line
@@ -27,6 +30,14 @@ LAST_SECONDS = 1
 """How long uvicorn waits, after a drain, for requests that are still under way."""
 
 
+def _import_what_comes_later(env: WorkerEnv) -> None:
+    """Import now what is imported when it is needed. A file of the application might be taken for it then."""
+    if env.redis_url and env.distributed:
+        import_redis()
+    if settings_for_tokens(env).configured:
+        importlib.import_module("jwt")
+
+
 def main() -> int:
     """Serve until told to stop. Return the exit code."""
     env = WorkerEnv.from_env(os.environ)
@@ -37,6 +48,7 @@ def main() -> int:
     log_as(env)
     # uvicorn logs each handshake at level info, with its query string and the secrets in it.
     logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLogger().level))
+    _import_what_comes_later(env)
     # The real paths, not a symlink to the current release: later imports come from the same release as the first.
     sys.path[:0] = dict.fromkeys([str(Path(env.app_directory).resolve()), str(Path.cwd())])
     try:

@@ -5,6 +5,7 @@ keeps everything in memory never needs it.
 """
 
 import asyncio
+import importlib
 import re
 from collections.abc import Iterable
 from functools import cache
@@ -29,6 +30,7 @@ __all__ = [
     "Pipeline",
     "PubSub",
     "Redis",
+    "import_redis",
     "is_missing_script",
     "is_open",
     "open_redis",
@@ -38,6 +40,11 @@ __all__ = [
 
 CLOSED_HANDLER = "the handler is closed"
 """The end of the RuntimeError that uvloop raises for a write to a transport that is closed. asyncio drops the write."""
+
+
+def import_redis() -> None:
+    """Import redis-py now. Later, a file redis.py of the application might be taken for it."""
+    importlib.import_module("redis.asyncio")
 
 
 def open_redis(url: str, *, connect_timeout: float, timeout: float | None, sentinels: Sentinels | None = None) -> Redis:

@@ -182,6 +182,7 @@ def main() -> None:
     parser.add_argument("--max-size", type=int, default=16 * 1024 * 1024)
     parser.add_argument("--deflate", action="store_true")
     parser.add_argument("--ping-interval", type=float, default=0)
+    parser.add_argument("--ping-timeout", type=float, default=0.3)
     options = parser.parse_args()
     uvicorn.run(
         app,
@@ -191,7 +192,7 @@ def main() -> None:
         ws_max_size=options.max_size,
         ws_per_message_deflate=options.deflate,
         ws_ping_interval=options.ping_interval,
-        ws_ping_timeout=0.3,
+        ws_ping_timeout=options.ping_timeout,
         lifespan="off",
         log_level="warning",
     )

@@ -54,9 +54,10 @@ def test_an_application_without_lifespan_that_a_factory_makes_is_served(tmp_path
 
 
 def test_files_of_the_application_are_not_taken_for_modules_of_ours(tmp_path: Path) -> None:
-    for name in ("wsd", "supervisor", "redis", "msgspec", "uvicorn", "queue", "email"):
-        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported in the place of another one')")
+    for name in ("wsd", "supervisor", "redis", "jwt", "msgspec", "uvicorn", "queue", "email"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name} imported in the place of another one')")
     (tmp_path / "worker.py").write_text("NAME = 'own'")
+    (tmp_path / "wsd.toml").write_text(f'[security]\njwt_secret = "{"s" * 32}"\n')
     copy_app("bare", tmp_path, "import worker\nassert worker.NAME == 'own'")
     try:
         started = wsd("start", "--detach", "bare:app", "--workers", "1", "--port", str(unused_port()), cwd=tmp_path)

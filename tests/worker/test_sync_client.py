@@ -175,7 +175,8 @@ def test_functions_in_the_thread_of_the_client_may_close_it_but_not_wait_for_it(
                 problems.append(str(exc))
             client.close()
 
-    with SyncWsdClient(url, "ann", on_state=on_state) as client:
+    client = SyncWsdClient(url, "ann", on_state=on_state)
+    with client:
         assert list(client) == []
     assert problems == ["functions that run in the client's own thread cannot wait for it"]
 
