@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +45,13 @@ def run(cluster: Cluster, commands: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A directory with a short name: in one with a long name, the socket of Valkey is not where the page says."""
+    with tempfile.TemporaryDirectory(prefix="wsd-backup-") as name:
+        yield Path(name)
 
 
 @pytest.fixture

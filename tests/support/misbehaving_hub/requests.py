@@ -161,6 +161,7 @@ class Requests:
             "username": session.username,
             "node_id": "standin",
             "worker_id": WORKER,
+            "client": session.session_id[:16],
         }
 
     def _subscribe(self, peer: Peer, session: Session, channel: str, request: Message, *, silently: bool) -> None:

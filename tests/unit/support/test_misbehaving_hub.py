@@ -87,7 +87,7 @@ async def stand_in(directory: Path) -> AsyncIterator[Opening]:
 class Transcript(list[Any]):
     """What a hub said, without what differs from hub to hub: each new name of that kind is replaced by its number."""
 
-    NAMES = ("session_id", "worker_id", "node_id", "resume_token", "epoch", "uid")
+    NAMES = ("session_id", "worker_id", "node_id", "resume_token", "epoch", "uid", "client")
 
     def __init__(self) -> None:
         super().__init__()
