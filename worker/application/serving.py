@@ -28,7 +28,7 @@ from wsd.worker.websocket_middleware import PASSED_KEY
 from wsd.worker.wire import frames
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.close_codes import CloseCode, Ending, Side
-from wsd.worker.wire.names import name_problem
+from wsd.worker.wire.names import names_problem
 from wsd.worker.wire.position import Position
 from wsd.worker.worker import Worker
 
@@ -113,10 +113,9 @@ def _identity(websocket: WebSocket, worker: Worker, terms: Terms) -> Identity:
     user_id = found.user_id or worker.manager.guest_name()
     username = terms.username or found.username or user_id
     identity = msgspec.structs.replace(found, user_id=user_id, username=username)
-    for field in ("user_id", "username"):
-        if problem := name_problem(getattr(identity, field)):
-            worker.manager.counts.refusals["name"] += 1
-            raise ClientRefusedError(CloseCode.POLICY, frames.close_reason(f"{field} {problem}"))
+    if problem := names_problem(user_id, username):
+        worker.manager.counts.refusals["name"] += 1
+        raise ClientRefusedError(CloseCode.POLICY, frames.close_reason(problem))
     websocket.scope.setdefault("state", {})[IDENTITY_KEY] = identity
     return identity
 

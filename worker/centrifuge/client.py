@@ -346,7 +346,7 @@ class CentrifugeClient(Client):
         self.connection.outbox.note("refreshed", "its token")
         seconds = self._credentials.seconds_left
         result = RefreshResult(
-            client=client_id(self.connection), version=VERSION, expires=seconds is not None, ttl=whole(seconds)
+            client=self.connection.outbox.public_id, version=VERSION, expires=seconds is not None, ttl=whole(seconds)
         )
         self._reply(Reply(id=number, refresh=result))
 
@@ -387,11 +387,6 @@ class CentrifugeClient(Client):
 
     def _close(self, close: codes.Close, detail: str = "") -> None:
         self.connection.close(close.code, close_reason(f"{close.reason}: {detail}" if detail else close.reason))
-
-
-def client_id(connection: Connection) -> str:
-    """Return the id of a connection that others see."""
-    return connection.outbox.public_id
 
 
 def whole(seconds: float | None) -> int:

@@ -11,8 +11,6 @@ from wsd.worker.centrifuge.messages import Error
 from wsd.worker.wire.close_codes import CloseCode, may_be_sent
 
 INTERNAL = Error(code=100, message="internal server error", temporary=True)
-UNAUTHORIZED = Error(code=101, message="unauthorized")
-UNKNOWN_CHANNEL = Error(code=102, message="unknown channel")
 PERMISSION_DENIED = Error(code=103, message="permission denied")
 METHOD_NOT_FOUND = Error(code=104, message="method not found")
 ALREADY_SUBSCRIBED = Error(code=105, message="already subscribed")
@@ -83,9 +81,7 @@ class Close(NamedTuple):
 SHUTDOWN = Close(3001, "shutdown")
 SERVER_ERROR = Close(3004, "internal server error")
 CONNECTION_EXPIRED = Close(3005, "connection expired")
-SUBSCRIPTION_EXPIRED = Close(3006, "subscription expired")
 SLOW = Close(3008, "slow")
-NO_PONG = Close(3012, "no pong")
 TOO_MANY = Close(3013, "too many requests")
 INVALID_TOKEN = Close(3500, "invalid token")
 BAD_REQUEST_CLOSE = Close(3501, "bad request")

@@ -12,7 +12,7 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
 from wsd.worker.centrifuge import codes, json_frames, protobuf_frames
-from wsd.worker.centrifuge.client import PATIENCE_SECONDS, VERSION, CentrifugeClient, client_id, whole
+from wsd.worker.centrifuge.client import PATIENCE_SECONDS, VERSION, CentrifugeClient, whole
 from wsd.worker.centrifuge.dialect import CentrifugeDialect
 from wsd.worker.centrifuge.messages import (
     BadCommand,
@@ -27,7 +27,7 @@ from wsd.worker.centrifuge.messages import (
     SubscribeResult,
 )
 from wsd.worker.centrifuge.names import public_name
-from wsd.worker.clients.serving import content_of, serve
+from wsd.worker.clients.serving import content_of, names_of, serve
 from wsd.worker.contract.http_paths import CENTRIFUGE_PATH
 from wsd.worker.delivery.handle import handle_of
 from wsd.worker.errors import ConnectionEndedError, TooManyConnectionsError
@@ -39,7 +39,7 @@ from wsd.worker.security.credentials import CREDENTIALS_KEY, Credentials
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.channel_names import BROADCAST, DIRECT, user_channel
 from wsd.worker.wire.frames import BINARY, TEXT, close_reason
-from wsd.worker.wire.names import name_problem
+from wsd.worker.wire.names import names_problem
 from wsd.worker.wire.position import Position
 
 PROTOBUF_SUBPROTOCOL = "centrifuge-protobuf"
@@ -171,7 +171,7 @@ async def _connect(
         own = user_channel(connection.user_id)
         if public_name(own) in channels and manager.options(own).presence == "events":
             # It has no list of members: each client hears of itself alone.
-            info = ClientInfo(user=connection.user_id, client=client_id(connection))
+            info = ClientInfo(user=connection.user_id, client=connection.outbox.public_id)
             manager.reply(connection, dialect.push(Push(channel=public_name(own), join=Join(info=info))))
         client.begin_first(later)
         return client
@@ -199,14 +199,9 @@ async def _admit(
         identity = credentials.identity
     elif deferred is not None and identity is None:
         raise _bad_request("a token is needed")
-    if identity is not None:
-        user_id, username = identity.user_id, identity.username
-    else:
-        user_id = websocket.query_params.get("user_id") or manager.guest_name()
-        username = websocket.query_params.get("username") or user_id
-    for field, value in (("user_id", user_id), ("username", username)):
-        if problem := name_problem(value):
-            raise _bad_request(f"{field} {problem}")
+    user_id, username = names_of(websocket, manager, identity)
+    if problem := names_problem(user_id, username):
+        raise _bad_request(problem)
     return _Admitted(user_id, username, identity, credentials)
 
 
@@ -230,7 +225,7 @@ def _result(
 ) -> ConnectResult:
     seconds = credentials.seconds_left if credentials is not None else None
     return ConnectResult(
-        client=client_id(client.connection),
+        client=client.connection.outbox.public_id,
         version=VERSION,
         expires=seconds is not None,
         ttl=whole(seconds),

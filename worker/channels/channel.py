@@ -11,7 +11,7 @@ from wsd.worker.channels.options import ChannelOptions
 from wsd.worker.contract.redis_keys import channel_key
 from wsd.worker.delivery.batch import Batch
 from wsd.worker.dialects.dialect import Dialect
-from wsd.worker.wire.channel_names import DIRECT, USER_PREFIX
+from wsd.worker.wire.channel_names import label_of
 
 RETAIN_SECONDS = 2.0
 """How long what one client missed is kept for the next. Clients often come back together."""
@@ -92,7 +92,7 @@ class Channel:
     def __init__(self, name: str, options: ChannelOptions, seen: SeenMessages) -> None:
         self.name = name
         self.key = channel_key(name)
-        self.label = DIRECT if name.startswith(USER_PREFIX) else name  # what its members call it
+        self.label = label_of(name)  # the name in logs
         self.options = options
         self.retention = retention_of(options)
         self.feed = ChannelFeed(seen) if options.history_size else None

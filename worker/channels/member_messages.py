@@ -28,7 +28,7 @@ class MemberMessages:
 
     def send(self, channel: Channel, steps: Sequence[Step]) -> None:
         """Send entries and notices to all members on this worker."""
-        name, label = channel.name, channel.label
+        name = channel.name
         for number, step in enumerate(steps):
             match step:
                 case Deliver(entry):
@@ -36,19 +36,19 @@ class MemberMessages:
                     message = partial(entry_message, entry, name)
                     if mark := mark_in(entry.payload):
                         notice = partial(position_message, entry, name)
-                        self._fanout.send_to_others(name, name, message, mark, policy, notice)
+                        self._fanout.send_to_others(name, message, mark, policy, notice)
                     else:
-                        self._fanout.send_to_members(name, name, message, policy)
+                        self._fanout.send_to_members(name, message, policy)
                 case Advance(entry):
                     if number + 1 < len(steps) and isinstance(steps[number + 1], Advance):
                         continue  # the last position counts
                     at = entry.position
                     assert at is not None
-                    self._fanout.send_to_members(name, name, partial(advance_message, at, name))
+                    self._fanout.send_to_members(name, partial(advance_message, at, name))
                 case Jump(at, reason):
-                    if self._fanout.send_to_members(name, name, partial(gap_message, at, reason.value, name)):
+                    if self._fanout.send_to_members(name, partial(gap_message, at, reason.value, name)):
                         self.lost[reason] += 1
-                        logger.warning("members of %s are told of a loss: %s", label, reason)
+                        logger.warning("members of %s are told of a loss: %s", channel.label, reason)
 
 
 def entry_message(entry: Entry, channel: str, dialect: Dialect) -> Message | None:

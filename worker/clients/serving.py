@@ -14,11 +14,24 @@ from wsd.worker.clients.client import Client
 from wsd.worker.delivery.handle import handle_of
 from wsd.worker.errors import ConnectionEndedError
 from wsd.worker.manager.connection import Connection
+from wsd.worker.manager.websocket_manager import DistributedWebSocketManager
+from wsd.worker.security.authentication import Identity
 from wsd.worker.server.other_protocols import close_code, write_to
 from wsd.worker.wire.close_codes import CloseCode
 
 CLOSE_SECONDS = 1.0
 """How long sending a close frame may take, if the client does not read."""
+
+
+def names_of(websocket: WebSocket, manager: DistributedWebSocketManager, identity: Identity | None) -> tuple[str, str]:
+    """Return the user id and the name of a client: those of its identity, or else those that its URL has.
+
+    A client without an identity that says nothing of itself is a guest with a new name.
+    """
+    if identity is not None:
+        return identity.user_id, identity.username
+    user_id = websocket.query_params.get("user_id") or manager.guest_name()
+    return user_id, websocket.query_params.get("username") or user_id
 
 
 async def serve(

@@ -57,11 +57,10 @@ class Audience:
             if not members:
                 del self._members[channel]
 
-    def send(self, channel: str, label: str, message: Message, policy: SlowReaders) -> None:
+    def send(self, channel: str, message: Message, policy: SlowReaders) -> None:
         """Send to all receivers of a channel.
 
-        `label` is the name of the channel that clients know. Messages that are sent within one turn of the event loop
-        share one batch.
+        Messages that are sent within one turn of the event loop share one batch.
         """
         receivers = self._everyone if channel == BROADCAST else self._members.get(channel, NOBODY)
         self.sent += len(receivers)
@@ -71,7 +70,7 @@ class Audience:
             return
         if not self._batches:
             asyncio.get_running_loop().call_soon(self._batches.clear)
-        batch = self._batches[channel] = Batch(label, policy, [message])
+        batch = self._batches[channel] = Batch(channel, policy, [message])
         idle = []
         for outbox in receivers:  # `SendQueue.put` is spelled out for outboxes with nothing pending, which are most
             if outbox.pending:
@@ -81,10 +80,10 @@ class Audience:
                 idle.append(outbox)
         self._outlet.touch_all(idle)
 
-    def send_to_some(self, channel: str, label: str, message: Message, policy: SlowReaders, to: list[Outbox]) -> None:
+    def send_to_some(self, channel: str, message: Message, policy: SlowReaders, to: list[Outbox]) -> None:
         """Send to some of the receivers of a channel."""
         self._seal(channel)
-        batch = Batch(label, policy, [message])
+        batch = Batch(channel, policy, [message])
         batch.open = False
         for outbox in to:
             outbox.put(batch)

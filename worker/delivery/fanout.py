@@ -121,13 +121,10 @@ class Fanout:
             outbox.send_first(payload)
             self.told += 1
 
-    def send_to_members(
-        self, channel: str, label: str, render: Render, policy: SlowReaders = "close_and_resume"
-    ) -> bool:
+    def send_to_members(self, channel: str, render: Render, policy: SlowReaders = "close_and_resume") -> bool:
         """Send to every member of a channel. Return False if it has no members on this worker.
 
-        `label` is the name of the channel that clients know. `render` is called once for each dialect that members
-        speak.
+        `render` is called once for each dialect that members speak.
         """
         has_members = False
         for audience in self._audiences.values():
@@ -135,13 +132,12 @@ class Fanout:
                 has_members = True
                 message = render(audience.dialect)
                 if message is not None:
-                    audience.send(channel, label, message, policy)
+                    audience.send(channel, message, policy)
         return has_members
 
     def send_to_others(
         self,
         channel: str,
-        label: str,
         render: Render,
         mark: str,
         policy: SlowReaders = "close_and_resume",
@@ -153,13 +149,13 @@ class Fanout:
         """
         excluded = self._marked(mark)
         if excluded is None or excluded not in self._audience(excluded.dialect).receivers(channel):
-            return self.send_to_members(channel, label, render, policy)
+            return self.send_to_members(channel, render, policy)
         for audience in self._audiences.values():
             receivers = [outbox for outbox in audience.receivers(channel) if outbox is not excluded]
             if receivers and (message := render(audience.dialect)) is not None:
-                audience.send_to_some(channel, label, message, policy, receivers)
+                audience.send_to_some(channel, message, policy, receivers)
         if instead is not None and (notice := instead(excluded.dialect)) is not None:
-            self._audience(excluded.dialect).send_to_some(channel, label, notice, policy, [excluded])
+            self._audience(excluded.dialect).send_to_some(channel, notice, policy, [excluded])
         return True
 
     def _audience(self, dialect: Dialect) -> Audience:

@@ -8,7 +8,7 @@ from starlette.types import Message
 from starlette.websockets import WebSocket
 
 from wsd.worker.centrifuge import endpoint as centrifuge
-from wsd.worker.clients.serving import content_of, serve
+from wsd.worker.clients.serving import content_of, names_of, serve
 from wsd.worker.delivery.handle import handle_of
 from wsd.worker.endpoints import hub_page
 from wsd.worker.endpoints.hub_client import HubClient
@@ -21,7 +21,7 @@ from wsd.worker.security.credentials import CREDENTIALS_KEY, Credentials
 from wsd.worker.wire import frames
 from wsd.worker.wire import messages as wire
 from wsd.worker.wire.close_codes import CloseCode
-from wsd.worker.wire.names import name_problem
+from wsd.worker.wire.names import names_problem
 from wsd.worker.wire.position import Position
 
 RESUME_SECONDS = 10.0
@@ -36,17 +36,12 @@ async def endpoint(websocket: WebSocket) -> None:
     manager: DistributedWebSocketManager = websocket.state.websocket_manager
     identity: Identity | None = getattr(websocket.state, IDENTITY_KEY, None)
     credentials: Credentials | None = getattr(websocket.state, CREDENTIALS_KEY, None)
-    if identity is not None:
-        user_id, username = identity.user_id, identity.username
-    else:
-        user_id = websocket.query_params.get("user_id") or manager.guest_name()
-        username = websocket.query_params.get("username") or user_id
+    user_id, username = names_of(websocket, manager, identity)
     await websocket.accept()
-    for name, value in (("user_id", user_id), ("username", username)):
-        if problem := name_problem(value):
-            manager.counts.refusals["name"] += 1
-            await websocket.close(CloseCode.POLICY, f"{name} {problem}")
-            return
+    if problem := names_problem(user_id, username):
+        manager.counts.refusals["name"] += 1
+        await websocket.close(CloseCode.POLICY, problem)
+        return
     token = websocket.query_params.get("session", "")
     since: dict[str, Position] = {}
     if token or websocket.query_params.get("resume") == "1":

@@ -19,7 +19,7 @@ from wsd.worker.manager.redis_steps import RedisSteps
 from wsd.worker.manager.turns import Turns
 from wsd.worker.sessions.session_store import Claim, SessionInfo, SessionStore
 from wsd.worker.wire import messages as wire
-from wsd.worker.wire.names import name_problem
+from wsd.worker.wire.names import names_problem
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,8 @@ class ClientSessions:
         Raises ValueError for a name that nobody may have, and TypeError or ValueError for metadata that is not JSON.
         """
         username = username or user_id
-        for field_name, name in (("user_id", user_id), ("username", username)):
-            if problem := name_problem(name):
-                raise ValueError(f"{field_name} {problem}")
+        if problem := names_problem(user_id, username):
+            raise ValueError(problem)
         metadata = msgspec.json.decode(msgspec.json.encode(metadata or {}), type=dict[str, Any])  # as the store has it
         secret = secrets.token_urlsafe(16)
         session_id, _, old_secret = resume_token.partition(".")

@@ -63,9 +63,9 @@ class Dispatcher:
             logger.warning("dropped a message on %s that is not UTF-8", channel)
             return
         if mark:
-            self._fanout.send_to_others(name, name, render, mark)
+            self._fanout.send_to_others(name, render, mark)
         else:
-            self._fanout.send_to_members(name, name, render)
+            self._fanout.send_to_members(name, render)
 
     def redis_restored(self) -> None:
         """Write sessions and presence again: Redis was away, or has lost something. Check the positions of channels."""

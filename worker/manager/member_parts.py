@@ -35,9 +35,7 @@ class MemberParts:
         self.events = PresenceEvents(
             backend.presence,
             publish=lambda channel, text: broker.publish(channel_key(channel), text),
-            send_here=lambda channel, text: fanout.send_to_members(
-                channel, channel, partial(text_message, text, channel)
-            ),
+            send_here=lambda channel, text: fanout.send_to_members(channel, partial(text_message, text, channel)),
         )
         self.lists = MemberLists(
             backend.presence, self.events, fanout, messages.channels, redis, worker_id=worker_id, node_id=node_id

@@ -14,7 +14,7 @@ from starlette.types import Scope
 from wsd.worker.background.waiting import raise_if_cancelled
 from wsd.worker.errors import WorkerError
 from wsd.worker.logs import get_logger
-from wsd.worker.wire.names import name_problem
+from wsd.worker.wire.names import names_problem
 
 logger = get_logger(__name__)
 
@@ -128,9 +128,8 @@ async def identify(scope: Scope, authenticate: Authenticate, timeout: float) -> 
     if identity is None:
         raise AuthenticationError("not authenticated")
     identity = msgspec.structs.replace(identity, username=identity.username or identity.user_id)
-    for field in ("user_id", "username"):
-        if problem := name_problem(getattr(identity, field)):
-            raise AuthenticationError(f"{field} {problem}")
+    if problem := names_problem(identity.user_id, identity.username):
+        raise AuthenticationError(problem)
     if identity.seconds_left(time.time()) == 0:
         raise TokenExpiredError("the token has expired")
     return identity

@@ -75,6 +75,14 @@ def name_problem(value: str) -> str | None:
     return None
 
 
+def names_problem(user_id: str, username: str) -> str | None:
+    """Return which of a client's two names is refused, and why, or None if both are accepted."""
+    for field, value in (("user_id", user_id), ("username", username)):
+        if problem := name_problem(value):
+            return f"{field} {problem}"
+    return None
+
+
 def _is_refused(character: str) -> bool:
     return (
         unicodedata.category(character) in REFUSED_CATEGORIES

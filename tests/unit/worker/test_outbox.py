@@ -48,7 +48,7 @@ async def test_messages_of_a_channel_are_one_for_all_its_members() -> None:
     for socket in sockets:
         fanout.join(socket.outbox, "c")
     for number in range(16):
-        fanout.send_to_members("c", "c", always(Message(payload(number))))
+        fanout.send_to_members("c", always(Message(payload(number))))
     items = {id(socket.outbox.pending[0]) for socket in sockets}
     assert len(items) == 1
     assert all(len(socket.outbox.pending) == 1 for socket in sockets)
@@ -64,12 +64,12 @@ async def test_the_order_across_channels_and_replies_is_that_of_the_calls() -> N
     for channel in ("a", "b"):
         fanout.join(both.outbox, channel)
     fanout.join(one.outbox, "a")
-    fanout.send_to_members("a", "a", always(Message(payload("a1"))))
-    fanout.send_to_members("b", "b", always(Message(payload("b1"))))
-    fanout.send_to_members("a", "a", always(Message(payload("a2"))))
+    fanout.send_to_members("a", always(Message(payload("a1"))))
+    fanout.send_to_members("b", always(Message(payload("b1"))))
+    fanout.send_to_members("a", always(Message(payload("a2"))))
     one.outbox.send(payload("reply"))
-    fanout.send_to_members("a", "a", always(Message(payload("a3"))))
-    fanout.send_to_members("b", "b", always(Message(payload("b2"))))
+    fanout.send_to_members("a", always(Message(payload("a3"))))
+    fanout.send_to_members("b", always(Message(payload("b2"))))
     await turn()
     assert both.writes == [["a1", "b1", "a2", "a3", "b2"]]
     assert one.writes == [["a1", "a2", "reply", "a3"]]
@@ -80,11 +80,11 @@ async def test_a_member_gets_exactly_the_messages_between_its_join_and_its_leave
     fanout = Fanout(outlet)
     first, second = Socket(outlet, "1"), Socket(outlet, "2")
     fanout.join(first.outbox, "c")
-    fanout.send_to_members("c", "c", always(Message(payload(1))))
+    fanout.send_to_members("c", always(Message(payload(1))))
     fanout.join(second.outbox, "c")
-    fanout.send_to_members("c", "c", always(Message(payload(2))))
+    fanout.send_to_members("c", always(Message(payload(2))))
     fanout.leave(first.outbox, "c")
-    fanout.send_to_members("c", "c", always(Message(payload(3))))
+    fanout.send_to_members("c", always(Message(payload(3))))
     await turn()
     assert (first.got, second.got) == ([1, 2], [2, 3])
 
@@ -97,7 +97,7 @@ async def test_a_slow_reader_delays_no_others_and_gets_everything_when_it_reads(
         fanout.join(socket.outbox, "c")
     slow.full = True
     for number in range(10):
-        fanout.send_to_members("c", "c", always(Message(payload(number))))
+        fanout.send_to_members("c", always(Message(payload(number))))
         await turn()
     assert quick.got == list(range(10))
     assert slow.got == [0]

@@ -141,7 +141,7 @@ async def test_all_clients_with_one_function_share_its_result() -> None:
     for outbox in (hub.outbox, *(socket.outbox for socket, _ in members)):
         fanout.join(outbox, "c")
     for number in (1, 2):
-        fanout.send_to_members("c", "c", always(message(number, number)))
+        fanout.send_to_members("c", always(message(number, number)))
     await turn()
     assert [socket.writes for socket, _ in members] == [[[{"own": 1}, {"own": 2}]]] * 3
     assert [translator.positions for _, translator in members] == [{"c": Position(2, "e")}] * 3
@@ -154,9 +154,9 @@ async def test_what_an_application_sends_itself_stays_as_it_is_and_keeps_its_pla
     fanout = Fanout(outlet)
     socket, _ = own(outlet, data_format)
     fanout.join(socket.outbox, "c")
-    fanout.send_to_members("c", "c", always(message(1)))
+    fanout.send_to_members("c", always(message(1)))
     socket.outbox.put(batch.OwnMessage(b'{"type": "message", "data": 2}'))
-    fanout.send_to_members("c", "c", always(message(3)))
+    fanout.send_to_members("c", always(message(3)))
     await turn()
     assert socket.got == [1, {"type": "message", "data": 2}, 3]
 
@@ -173,7 +173,7 @@ async def test_positions_are_those_of_what_was_written_to_a_slow_reader(policy: 
     fanout.join(socket.outbox, "c")
     socket.full = True
     for number in range(1, 5 if policy == "close_and_resume" else 20):
-        fanout.send_to_members("c", "c", always(message(number, number)), policy)
+        fanout.send_to_members("c", always(message(number, number)), policy)
         await turn()
     assert socket.got == [1]
     assert translator.positions == {"c": Position(1, "e")}, "what waits was not written"
@@ -193,7 +193,7 @@ async def test_a_message_that_becomes_nothing_is_not_written_and_counts_as_reach
     fanout = Fanout(outlet)
     socket, translator = own(outlet, lambda record: None)
     fanout.join(socket.outbox, "c")
-    fanout.send_to_members("c", "c", always(message(1, 5)))
+    fanout.send_to_members("c", always(message(1, 5)))
     await turn()
     assert (socket.writes, translator.positions) == ([], {"c": Position(5, "e")})
 
