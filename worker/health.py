@@ -70,7 +70,7 @@ class WorkerHealth(Struct, frozen=True, kw_only=True):
 
     @property
     def serves(self) -> bool:
-        """Whether load balancers should send traffic to the worker."""
+        """True if load balancers should send traffic to the worker."""
         return self.status in ("healthy", "degraded")
 
 

@@ -29,7 +29,7 @@ LOOK_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Start:
-    """How a supervisor was started: what it takes to start it again."""
+    """The command, directory and environment of a supervisor, with which it is started again."""
 
     command: Sequence[str]
     directory: Path

@@ -1,4 +1,7 @@
-"""Why an application does not run, as `wsd dev` shows it: the whole at first, one line as long as it stays the same."""
+"""The reason why an application does not run, as `wsd dev` shows it.
+
+It is shown whole at first, and in one line as long as it stays the same.
+"""
 
 from dataclasses import dataclass, field
 

@@ -30,7 +30,7 @@ class Instance:
 
     @property
     def runs(self) -> bool:
-        """Whether the process has not ended."""
+        """True until the process has ended."""
         return self._process.poll() is None
 
     async def load(self, task: Task, listener: socket.socket) -> AsyncIterator[tuple[Kind, bytes]]:

@@ -10,7 +10,7 @@ LIBRARIES = frozenset({"__pycache__", "node_modules", "site-packages", "venv"})
 
 @dataclass(frozen=True)
 class SourceFiles:
-    """What is watched: the code below some directories, and the file of settings."""
+    """The files that are watched: the code below some directories, and the file of settings."""
 
     directories: tuple[Path, ...]
     settings_file: Path

@@ -17,6 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from tests.support.apps import copy_app
 from tests.support.cluster import Cluster
 from tests.support.hub_client import HubClient
+from tests.support.nginx import NGINX_AROUND
 from tests.support.pages import ROOT, blocks
 from tests.support.ports import unused_port
 from tests.support.valkey import valkey
@@ -29,20 +30,6 @@ PAGE = ROOT / "docs" / "guides" / "tls.md"
 
 FILES = {"nginx": "/etc/nginx/conf.d/wsd.conf", "haproxy": "/etc/haproxy/haproxy.cfg", "tcp": "/etc/haproxy/tcp.cfg"}
 """The file that each configuration of the page begins with, in a comment."""
-
-NGINX_ALONE = """
-daemon off;
-pid {directory}/nginx.pid;
-error_log stderr;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {directory}; proxy_temp_path {directory};
-    fastcgi_temp_path {directory}; uwsgi_temp_path {directory}; scgi_temp_path {directory};
-    {shown}
-}}
-"""
-"""What surrounds the shown part of nginx's configuration."""
 
 TRUSTED = '[nginx]\ntrusted_proxies = ["127.0.0.1"]\n'
 
@@ -106,7 +93,7 @@ def balancer(name: str, directory: Path, ports: list[int], certificate: Certific
         text = re.sub(pattern, place, text)
     file = directory / f"{name}.conf"
     if name == "nginx":
-        file.write_text(NGINX_ALONE.format(directory=directory, shown=text))
+        file.write_text("daemon off;" + NGINX_AROUND.format(directory=directory, shown=text))
         command = [str(find_binary("")), "-c", str(file), "-p", str(directory)]
     else:
         file.write_text(text)

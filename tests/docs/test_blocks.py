@@ -18,7 +18,7 @@ import pytest
 import yaml
 from msgspec import structs
 
-from tests.support.nginx import Certificate
+from tests.support.nginx import NGINX_AROUND, Certificate
 from tests.support.pages import PAGES, Block, blocks, checked
 from tests.support.postgres import Postgres, postgres
 from wsd.supervisor.config.loading import load
@@ -31,19 +31,6 @@ LANGUAGES = {"python", "js", "html", "sh", "console", "toml", "json", "yaml", "n
 LANGUAGES |= {"diff", "mermaid"}
 MOST_EXCUSED = 9
 """How many blocks may say that no test can check them. Those in Python may not."""
-
-SURROUNDINGS = """
-pid {directory}/nginx.pid;
-error_log stderr;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {directory}; proxy_temp_path {directory};
-    fastcgi_temp_path {directory}; uwsgi_temp_path {directory}; scgi_temp_path {directory};
-    {shown}
-}}
-"""
-"""What surrounds a part of a configuration of nginx."""
 
 
 def each(*languages: str) -> pytest.MarkDecorator:
@@ -129,7 +116,7 @@ def test_nginx_accepts_its_configuration(block: Block, certificate: Certificate,
     shown = re.sub(r"(ssl_certificate|ssl_trusted_certificate) [^;]+;", rf"\1 {certificate.path};", shown)
     shown = re.sub(r"ssl_certificate_key [^;]+;", f"ssl_certificate_key {certificate.key};", shown)
     shown = re.sub(r"listen (?:[^\s;]*:)?(\d+)", rf"listen unix:{tmp_path}/\1.sock", shown)
-    (tmp_path / "nginx.conf").write_text(SURROUNDINGS.format(directory=tmp_path, shown=shown), "utf-8")
+    (tmp_path / "nginx.conf").write_text(NGINX_AROUND.format(directory=tmp_path, shown=shown), "utf-8")
     assert check(binary, tmp_path / "nginx.conf", tmp_path) is None
 
 

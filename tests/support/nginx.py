@@ -20,6 +20,19 @@ from wsd.supervisor.services.nginx_program import own_user, version_of
 CERTIFICATE_NAMES = ("localhost", "127.0.0.1")
 MAX_HEAD_BYTES = 1_000_000
 
+NGINX_AROUND = """
+pid {directory}/nginx.pid;
+error_log stderr;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {directory}; proxy_temp_path {directory};
+    fastcgi_temp_path {directory}; uwsgi_temp_path {directory}; scgi_temp_path {directory};
+    {shown}
+}}
+"""
+"""What surrounds a part of a configuration of nginx, `shown`, for an nginx that keeps its files in `directory`."""
+
 
 @dataclass(frozen=True)
 class Certificate:

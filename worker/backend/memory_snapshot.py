@@ -26,5 +26,5 @@ class MemorySnapshot(Struct, frozen=True):
 
     @classmethod
     def decode(cls, data: bytes) -> "MemorySnapshot":
-        """Raises msgspec.DecodeError for bytes that are no record of this version."""
+        """Return the record in some bytes. Raises msgspec.DecodeError for bytes that are no record of this version."""
         return msgspec.msgpack.decode(data, type=cls)

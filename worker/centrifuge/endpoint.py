@@ -64,7 +64,7 @@ class _RefusedError(Exception):
 
 
 class _Admitted(NamedTuple):
-    """Who a client is. `credentials`: None for a client that nothing authenticates."""
+    """The names and the proofs of a client. `credentials`: None for a client that nothing authenticates."""
 
     user_id: str
     username: str

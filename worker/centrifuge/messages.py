@@ -152,7 +152,7 @@ class SubRefreshRequest(Record, frozen=True):
 
 
 class Command(Record, frozen=True):
-    """What a client sends: one of the requests. One without any is the answer to a ping of the server."""
+    """A message of a client, with one of the requests. One without any is the answer to a ping of the server."""
 
     id: CommandId = 0
     connect: ConnectRequest | None = None
@@ -330,7 +330,7 @@ class Disconnect(Record, frozen=True):
 
 
 class Push(Record, frozen=True):
-    """What happens without a command: one of these, in the channel if there is one."""
+    """News that no command has asked for: one of these, in the channel if there is one."""
 
     channel: str = ""
     pub: Publication | None = None
@@ -345,7 +345,7 @@ class Push(Record, frozen=True):
 
 
 class Reply(Record, frozen=True):
-    """What the server sends: the result of a command with the same `id`, an error, or a push.
+    """A message of the server: the result of a command with the same `id`, an error, or a push.
 
     An empty one is a ping.
     """

@@ -35,7 +35,7 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True)
 class Task:
-    """What a process is to serve."""
+    """The application that a process is to serve, and its settings."""
 
     environ: dict[str, str]  # the variables of WorkerEnv
     here: str  # the directory to run in
