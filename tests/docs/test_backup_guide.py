@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cluster import Cluster
+from tests.support.cluster import Cluster, wsd
 from tests.support.hub_client import HubClient
 from tests.support.pages import ROOT, blocks
 from tests.support.ports import unused_port
@@ -59,8 +59,12 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     port = unused_port()
     settings = f'[cluster]\nport = {port}\nworkers = 1\n[channels."*"]\nhistory_ttl_seconds = 86400\n'
     with Cluster(tmp_path, config=settings, port=port) as running:
-        yield running
-        running.wsd("stop")
+        try:
+            yield running
+        finally:
+            running.wsd("stop")
+            if (trial := tmp_path / "trial").exists():
+                wsd("stop", cwd=trial)
 
 
 async def test_data_is_restored_from_a_backup_and_moved_to_another_redis(cluster: Cluster, tmp_path: Path) -> None:
